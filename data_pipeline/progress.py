@@ -1,0 +1,75 @@
+"""Progress bars with rate and time left, for everything that takes longer than two seconds."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+Item = TypeVar("Item")
+
+
+class RateColumn(ProgressColumn):
+    """Completed items per second."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate that rich measures over its last samples."""
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{rate:.3g}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Show a bar while the block runs.
+
+    Args:
+        description: What is being done, shown before the bar.
+        total: Number of items, or ``None`` where it is unknown.
+
+    Yields:
+        ``advance(count=1, note="")``: counts finished items and shows ``note`` after the bar.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(count: int = 1, note: str = "") -> None:
+            bar.update(task, advance=count, note=note)
+
+        yield advance
+
+
+def track(
+    items: Iterable[Item], description: str, total: int | None = None
+) -> Iterator[Item]:
+    """Iterate over ``items`` with a progress bar.
+
+    Args:
+        items: What to iterate over.
+        description: What is being done, shown before the bar.
+        total: Number of items where ``items`` has no length.
+    """
+    length = total if total is not None else getattr(items, "__len__", lambda: None)()
+    with progress(description, length) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -1,0 +1,257 @@
+"""Spherical-harmonic transform by matrix products.
+
+A real field on the sphere of latitude phi and longitude lambda, with mu = sin(phi), is the sum
+
+    f(lambda, mu) = sum_{|m| <= T} sum_{n = |m|}^{T} f_mn P_mn(mu) exp(i m lambda)
+
+over orders m and degrees n up to the truncation T. The associated Legendre functions P_mn are
+normalized so that the mean of P_mn^2 exp(i m lambda) exp(-i m lambda) over the sphere is 1. Hence
+f_00 is the mean of f, and its mean square is the sum of |f_mn|^2 over all positive and negative m.
+
+Layout. Longitude or order come first and the batch comes last, on the grid and in the spectrum, so
+that both stages are matrix products on contiguous memory without a transposition: a spectrum has
+the shape (order, part, degree, ...), where part 0 is the real and part 1 the imaginary part of the
+orders m >= 0, and a grid has the shape (longitude, latitude, ...). At the resolutions that a
+laptop simulates, the Fourier matrix is faster than the fast transform with its strides.
+
+References:
+    Hack and Jakob, 1992, Description of a global shallow water model based on the spectral
+    transform method, NCAR/TN-343+STR, https://doi.org/10.5065/D64X55QB.
+    Holmes and Featherstone, 2002, A unified approach to the Clenshaw summation and the recursive
+    computation of very high degree and order normalised associated Legendre functions,
+    https://doi.org/10.1007/s00190-002-0216-2.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Spectrum = Float[Tensor, "order part degree *fields"]
+GridField = Float[Tensor, "lon lat *fields"]
+
+
+def alias_free_truncation(num_latitudes: int, num_longitudes: int) -> int:
+    """Largest triangular truncation whose products of two fields are free of aliasing.
+
+    A product has degrees up to 2 T; Gauss-Legendre quadrature of its projection (degree 3 T) needs
+    2 num_latitudes > 3 T, and the Fourier sum num_longitudes > 3 T.
+    """
+    return (min(2 * num_latitudes, num_longitudes) - 1) // 3
+
+
+def legendre_functions(truncation: int, mu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalized associated Legendre functions P_mn and their slopes (1 - mu^2) dP_mn/dmu.
+
+    Args:
+        truncation: Largest order and degree T.
+        mu: Sines of latitude, of shape (latitude,).
+
+    Returns:
+        Two float64 arrays of shape (order, latitude, degree); zero where degree < order.
+    """
+    order = np.arange(truncation + 1)[:, None]
+    degree = np.arange(truncation + 2)[None, :]
+    epsilon = np.sqrt(np.maximum(degree**2 - order**2, 0) / (4 * degree**2 - 1.0))
+    values = np.zeros((truncation + 1, len(mu), truncation + 2))
+    sectoral = np.ones_like(mu)
+    for m in range(truncation + 1):
+        if m > 0:
+            sectoral = np.sqrt((2 * m + 1) / (2 * m)) * np.sqrt(1 - mu**2) * sectoral
+        values[m, :, m] = sectoral
+        for n in range(m + 1, truncation + 2):
+            lower = epsilon[m, n - 1] * values[m, :, n - 2] if n > m + 1 else 0.0
+            values[m, :, n] = (mu * values[m, :, n - 1] - lower) / epsilon[m, n]
+    slopes = np.zeros_like(values[..., :-1])
+    n = np.arange(truncation + 1)
+    slopes -= n * epsilon[:, None, 1:] * values[..., 1:]
+    slopes[..., 1:] += (n[1:] + 1) * epsilon[:, None, 1:-1] * values[..., :-2]
+    return values[..., :-1], slopes
+
+
+def _fourier_matrices(truncation: int, num_longitudes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Synthesis (longitude, order part) and analysis (order part, longitude), real."""
+    order = np.arange(truncation + 1)
+    angle = 2 * np.pi * np.arange(num_longitudes)[:, None] * order[None, :] / num_longitudes
+    waves = np.stack([np.cos(angle), -np.sin(angle)], axis=-1)
+    both_signs = np.where(order == 0, 1.0, 2.0)[None, :, None]
+    synthesis = (both_signs * waves).reshape(num_longitudes, -1)
+    analysis = waves.reshape(num_longitudes, -1).T / num_longitudes
+    return synthesis, analysis
+
+
+def _pseudo_inverses(values: np.ndarray) -> np.ndarray:
+    """Least-squares inverse of every order's (latitude, degree) matrix on degrees >= order."""
+    inverses = np.zeros_like(values.swapaxes(1, 2))
+    for m, matrix in enumerate(values):
+        inverses[m, m:] = np.linalg.pinv(matrix[:, m:])
+    return inverses
+
+
+class SphericalHarmonicTransform:
+    """Transform between one grid and triangularly truncated spectra on the unit sphere.
+
+    ``gaussian`` integrates by Gauss-Legendre quadrature and projects any product of two truncated
+    fields exactly. ``equiangular`` inverts by least squares: exact for fields within the truncation,
+    on the grid in which the world keeps its data.
+
+    Args:
+        truncation: Largest degree T.
+        latitude: Latitudes in degrees, from north to south, of shape (latitude,).
+        num_longitudes: Number of longitudes, from 0 eastward, more than 2 T.
+        quadrature_weights: Weights of the latitudes with sum 1; without them, analysis is by least
+            squares.
+        dtype: Precision of the transform; its matrices are made in float64.
+        device: Where the transform runs.
+    """
+
+    def __init__(
+        self,
+        truncation: int,
+        latitude: np.ndarray,
+        num_longitudes: int,
+        *,
+        quadrature_weights: np.ndarray | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if num_longitudes <= 2 * truncation or len(latitude) <= truncation:
+            raise ValueError(
+                f"truncation {truncation} needs more than {2 * truncation} longitudes and more "
+                f"than {truncation} latitudes, got {len(latitude)} x {num_longitudes}; refine the "
+                "grid or lower the truncation"
+            )
+        self.truncation = truncation
+        self.latitude = latitude
+        self.longitude = 360 * np.arange(num_longitudes) / num_longitudes
+        self.quadrature_weights = quadrature_weights
+        mu = np.sin(np.deg2rad(latitude))
+        values, slopes = legendre_functions(truncation, mu)
+        synthesis, analysis = _fourier_matrices(truncation, num_longitudes)
+
+        def matrices(array: np.ndarray, parts: int = 2) -> Tensor:
+            repeated = np.repeat(array, parts, axis=0)
+            return torch.tensor(np.ascontiguousarray(repeated), dtype=dtype, device=device)
+
+        self._fourier_synthesis = matrices(synthesis, parts=1)
+        self._fourier_analysis = matrices(analysis, parts=1)
+        self._values, self._slopes = matrices(values), matrices(slopes)
+        order = np.arange(truncation + 1.0)
+        turned = np.stack([-order, order], axis=1)[:, :, None]
+        self._zonal_derivative = matrices(turned, parts=1)
+        degree = np.arange(truncation + 1.0)
+        self.laplacian = matrices(-degree * (degree + 1), parts=1)
+        self.inverse_laplacian = matrices(-1 / np.maximum(degree * (degree + 1), 1), parts=1)
+        self.inverse_laplacian[0] = 0
+        if quadrature_weights is None:
+            self._projection = matrices(_pseudo_inverses(values))
+            return
+        self._projection = matrices((values * quadrature_weights[:, None]).swapaxes(1, 2))
+        vector = np.concatenate([values, slopes], axis=2) * (quadrature_weights / (1 - mu**2))[:, None]
+        self._vector_projection = matrices(vector.swapaxes(1, 2))
+
+    @classmethod
+    def gaussian(
+        cls,
+        num_latitudes: int,
+        num_longitudes: int,
+        *,
+        truncation: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> "SphericalHarmonicTransform":
+        """Transform on Gauss-Legendre latitudes, by default free of aliasing in products."""
+        mu, weights = np.polynomial.legendre.leggauss(num_latitudes)
+        return cls(
+            alias_free_truncation(num_latitudes, num_longitudes) if truncation is None else truncation,
+            np.rad2deg(np.arcsin(mu[::-1])),
+            num_longitudes,
+            quadrature_weights=weights[::-1] / 2,
+            dtype=dtype,
+            device=device,
+        )
+
+    @classmethod
+    def equiangular(
+        cls,
+        num_latitudes: int,
+        num_longitudes: int,
+        *,
+        truncation: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> "SphericalHarmonicTransform":
+        """Transform on rows of equal angle, half a cell away from the poles."""
+        return cls(
+            alias_free_truncation(num_latitudes, num_longitudes) if truncation is None else truncation,
+            90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes,
+            num_longitudes,
+            dtype=dtype,
+            device=device,
+        )
+
+    def synthesize(self, spectrum: Spectrum) -> GridField:
+        """Values on the grid."""
+        return self._to_longitudes(torch.bmm(self._values, self._flat(spectrum)), spectrum)
+
+    def analyze(self, field: GridField) -> Spectrum:
+        """Coefficients of a field on the grid."""
+        return self._unflat(torch.bmm(self._projection, self._to_orders(field)), field)
+
+    def synthesize_wind(self, psi_chi: Spectrum, scalars: Spectrum) -> GridField:
+        """Wind times cos(phi) of a stream function psi and velocity potential chi, and scalars.
+
+            V = v cos(phi) = d psi / d lambda + (1 - mu^2) d chi / d mu
+            U = u cos(phi) = d chi / d lambda - (1 - mu^2) d psi / d mu
+
+        Args:
+            psi_chi: Spectrum with the fields (psi, chi).
+            scalars: Spectrum with further fields; one call for all saves time.
+
+        Returns:
+            Grid with the fields (V, U) and the scalars.
+        """
+        zonal = torch.cat([self.zonal_derivative(psi_chi), scalars], dim=3)
+        values = torch.bmm(self._values, self._flat(zonal))
+        psi, chi = psi_chi.unbind(3)
+        slopes = torch.bmm(self._slopes, self._flat(torch.stack([chi, -psi], dim=3)))
+        values[..., : slopes.shape[-1]] += slopes
+        return self._to_longitudes(values, zonal)
+
+    def analyze_vectors(self, field: GridField) -> tuple[Spectrum, Spectrum]:
+        """Integrals from which divergence and curl follow, for components times cos(phi).
+
+            divergence(U, V) = d/dlambda value(U) - slope(V)
+            curl(U, V) = d/dlambda value(V) + slope(U)
+
+        Returns:
+            ``value``, the projection of field / (1 - mu^2) on P_mn, and ``slope``, the one on
+            (1 - mu^2) dP_mn/dmu.
+        """
+        both = torch.bmm(self._vector_projection, self._to_orders(field))
+        value, slope = both.chunk(2, dim=1)
+        return self._unflat(value, field), self._unflat(slope, field)
+
+    def zonal_derivative(self, spectrum: Spectrum) -> Spectrum:
+        """Derivative with respect to longitude in radians: i m times the coefficients."""
+        turn = self._zonal_derivative.reshape(-1, 2, *[1] * (spectrum.ndim - 2))
+        return spectrum.flip(1) * turn
+
+    def mean_square(self, spectrum: Spectrum) -> Float[Tensor, " *fields"]:
+        """Mean of the squared field over the sphere (Parseval's identity)."""
+        squares = spectrum.square().sum(dim=(1, 2))
+        return squares[0] + 2 * squares[1:].sum(dim=0)
+
+    def _flat(self, spectrum: Tensor) -> Tensor:
+        return spectrum.reshape(2 * (self.truncation + 1), self.truncation + 1, -1)
+
+    def _unflat(self, flat: Tensor, like: Tensor) -> Tensor:
+        return flat.reshape(self.truncation + 1, 2, self.truncation + 1, *like.shape[2:])
+
+    def _to_longitudes(self, meridians: Tensor, like: Tensor) -> Tensor:
+        flat = self._fourier_synthesis @ meridians.reshape(meridians.shape[0], -1)
+        return flat.reshape(len(self.longitude), len(self.latitude), *like.shape[3:])
+
+    def _to_orders(self, field: Tensor) -> Tensor:
+        flat = self._fourier_analysis @ field.reshape(len(self.longitude), -1)
+        return flat.reshape(flat.shape[0], len(self.latitude), -1)

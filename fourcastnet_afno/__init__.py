@@ -1,0 +1,31 @@
+"""Adaptive Fourier Neural Operator surrogates of weather and PDEs: train, roll out, score.
+
+The names below are imported on first use, so that scoring does not import torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "AFNO2D": "fourcastnet_afno.models.mixers",
+    "AFNONet": "fourcastnet_afno.models.afno",
+    "AFNONetConfig": "fourcastnet_afno.models.afno",
+    "Forecaster": "fourcastnet_afno.forecaster",
+    "ModelConfig": "fourcastnet_afno.forecaster",
+    "evaluate": "fourcastnet_afno.evaluation.evaluate",
+    "forcings_from": "fourcastnet_afno.autoregression",
+    "load_forecaster": "fourcastnet_afno.checkpoint",
+    "rollout": "fourcastnet_afno.autoregression",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,168 @@
+"""Checkpoints: one safetensors file that holds everything a forecaster or a run needs.
+
+Tensors lie under ``forecaster.`` (the weights to use), and for a run that goes on also under
+``weights.``, ``optimizer.`` and ``random.``. The header holds JSON: the experiment's configuration,
+the model, the channels with units, the grid and the versions. No pickle is read or written.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_pipeline.errors import InputError
+from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
+
+_FORMAT = "1"
+
+
+def save_checkpoint(
+    path: Path, forecaster: Forecaster, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: File to write or replace.
+        forecaster: Describes the model; its weights are saved under ``forecaster.`` unless
+            ``tensors`` holds such names.
+        tensors: Further tensors by name.
+        metadata: Further values that JSON can hold.
+    """
+    tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
+    record = {
+        "model": asdict(forecaster.config),
+        "fields": forecaster.spec.to_json(),
+        "versions": versions(),
+        **metadata,
+    }
+    header = {"format": _FORMAT, "metadata": json.dumps(record)}
+    temporary = path.with_name(f".{path.name}.partial")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
+    os.replace(temporary, path)
+
+
+def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata.
+
+    Args:
+        path: A checkpoint file.
+        prefix: Only tensors under this prefix are read, and the prefix is removed.
+
+    Raises:
+        InputError: If the file is missing or no checkpoint of this package.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` first or correct the "
+            "path"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT:
+                raise InputError(
+                    f"{path} is no checkpoint of this version: its format is "
+                    f"{header.get('format')!r}, expected {_FORMAT!r}"
+                )
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file ({error}); train again") from error
+    record = json.loads(header["metadata"])
+    return (under(prefix, tensors) if prefix else tensors), record
+
+
+def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
+    """The forecaster of a checkpoint, ready to roll out.
+
+    Args:
+        path: File written by ``fourcastnet-afno train``, as ``checkpoints/best.safetensors``.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If the file is missing or no checkpoint.
+    """
+    weights, metadata = read_checkpoint(Path(path), "forecaster")
+    spec = FieldSpec.from_json(metadata["fields"])
+    config = _parse_model(metadata["model"])
+    num_coordinates = 3 if config.coordinates else 0
+    num_static = len(weights["static"]) - num_coordinates
+    forecaster = Forecaster(
+        config,
+        spec,
+        mean=weights["normalizer.mean"].flatten(),
+        std=weights["normalizer.std"].flatten(),
+        diff_std=weights["diff_std"].flatten(),
+        static=weights["static"][:num_static],
+    )
+    forecaster.load_state_dict(weights)
+    return forecaster.to(device).eval()
+
+
+def _parse_model(record: Mapping[str, Any]) -> ModelConfig:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=ModelConfig)
+    return parser.instantiate_classes(parser.parse_object({"model": dict(record)})).model
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under ``prefix.name``."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{key}": value
+        for index, entries in state.items()
+        for key, value in entries.items()
+    }
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of ``pack_optimizer``, for names without the prefix ``optimizer.``."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result, and the commit where there is one."""
+    packages = ("fourcastnet-afno", "torch", "numpy", "xarray", "zarr")
+    found = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    commit = _commit()
+    return found | ({"commit": commit} if commit else {})
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,133 @@
+"""The command line: ``fourcastnet-afno VERB``, typed by the functions in ``experiment``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from rich.console import Console
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources import SourceConfig
+from fourcastnet_afno import experiment
+from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.training import TrainingInterruptedError
+
+_VERBS = {
+    "prepare": "Read or simulate the data, check it, and write the training store.",
+    "train": "Train a forecaster; go on where an interrupted run in the same folder stopped.",
+    "forecast": "Roll the trained forecaster out from the initial times of the test period.",
+    "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
+    "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
+    "planet, in minutes.",
+}
+_USER_ERROR, _INTERRUPTED = 2, 130
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of all verbs."""
+    parser = ArgumentParser(
+        prog="fourcastnet-afno",
+        description="Train, roll out and score Adaptive Fourier Neural Operator surrogates. All "
+        "verbs share one YAML file and one run folder; `VERB --help` lists every setting.",
+    )
+    verbs = parser.add_subcommands(metavar="VERB", dest="verb")
+    for name, text in _VERBS.items():
+        verbs.add_subcommand(name, _verb_parser(name, text), help=text)
+    return parser
+
+
+def _verb_parser(name: str, text: str) -> ArgumentParser:
+    parser = ArgumentParser(description=text)
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file of the experiment; may be repeated, the later file wins key by key. "
+        "Without it, OUTPUT/config.yaml of an earlier verb is used.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/quickstart"),
+        help="run folder for data, checkpoints, forecasts, scores and the report",
+    )
+    parser.add_class_arguments(ExperimentConfig, as_group=False)
+    if name == "forecast":
+        parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
+        parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
+    return parser
+
+
+def with_default_config(arguments: Sequence[str]) -> list[str]:
+    """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
+    given = list(arguments)
+    named = any(word.split("=")[0] == "--config" for word in given)
+    if not given or given[0] not in _VERBS or named or "--help" in given or "-h" in given:
+        return given
+    own = _output_folder(given) / "config.yaml"
+    if own.exists():
+        return [given[0], f"--config={own}", *given[1:]]
+    if given[0] == "quickstart":
+        embedded = files("fourcastnet_afno").joinpath("quickstart.yaml")
+        return [given[0], f"--config={embedded}", *given[1:]]
+    raise InputError(
+        f"`{given[0]}` needs --config FILE (an experiment, see configs/), or --output with a run "
+        f"folder that holds a config.yaml; {own.resolve()} does not exist"
+    )
+
+
+def _output_folder(arguments: Sequence[str]) -> Path:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
+    words = [
+        (word, following)
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if word.split("=")[0] == "--output"
+    ]
+    if not words:
+        return parser.get_default("output")
+    word, following = words[-1]
+    return Path(word.split("=", 1)[1] if "=" in word else following)
+
+
+def run_verb(verb: str, options: Namespace) -> None:
+    """Call the function of a verb with its parsed options."""
+    config = ExperimentConfig(
+        data=options.data,
+        model=options.model,
+        training=options.training,
+        forecast=options.forecast,
+    )
+    extra = {"checkpoint": options.checkpoint, "source": options.source} if verb == "forecast" else {}
+    getattr(experiment, verb)(config, options.output, **extra)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, or 2 for a mistake in the input, or 130 for an interrupted run.
+    """
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        words = with_default_config(sys.argv[1:] if arguments is None else arguments)
+        parser = build_parser()
+        options = parser.instantiate_classes(parser.parse_args(words))
+        run_verb(options.verb, options[options.verb])
+    except InputError as error:
+        errors.print(f"error: {error}", style="red", markup=False)
+        return _USER_ERROR
+    except TrainingInterruptedError as stop:
+        command = " ".join(["fourcastnet-afno", *words])
+        errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again")
+        return _INTERRUPTED
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Forecaster: from physical states to the next physical state.
+
+With the normalized history X_t and features f_t (forcings and static fields), a residual forecaster is
+
+    x_{t+dt} = x_t + s * network(X_t, f_t),
+
+where s is the standard deviation of the change over one timestep, by channel; a direct forecaster is
+``x_{t+dt} = mean + std * network(X_t, f_t)``.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.forcings import compute_forcings
+from data_pipeline.grid import LatLonGrid
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.normalization import Normalizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A forecaster: what goes in, what the network predicts, and the network.
+
+    Args:
+        num_history: Number of past states the network sees, the present one included.
+        prediction: ``residual`` predicts the change over a timestep, ``direct`` the next state.
+        coordinates: Whether the network sees the unit vector of each grid point.
+        network: Size and shape of the network.
+    """
+
+    num_history: int = 1
+    prediction: Literal["residual", "direct"] = "residual"
+    coordinates: bool = True
+    network: AFNONetConfig = field(default_factory=AFNONetConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_history < 1:
+            raise ValueError(f"model.num_history must be at least 1, got {self.num_history}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """What the axes of a forecaster's tensors mean.
+
+    Args:
+        channels: Prognostic channels, in order.
+        static_channels: Static channels, in order.
+        forcings: Names of computed forcings, see ``data_pipeline.forcings``.
+        grid: Grid of every field.
+        timestep_hours: Time from a state to the next, in hours.
+    """
+
+    channels: Channels
+    static_channels: Channels
+    forcings: tuple[str, ...]
+    grid: LatLonGrid
+    timestep_hours: int
+
+    @property
+    def timestep(self) -> np.timedelta64:
+        """Time from a state to the next."""
+        return np.timedelta64(self.timestep_hours, "h").astype("timedelta64[ns]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for checkpoints."""
+        return {
+            "channels": self.channels.to_json(),
+            "static_channels": self.static_channels.to_json(),
+            "forcings": list(self.forcings),
+            "grid": asdict(self.grid),
+            "timestep_hours": self.timestep_hours,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "FieldSpec":
+        """Inverse of ``to_json``."""
+        axes = {name: tuple(values) for name, values in record["grid"].items()}
+        return cls(
+            channels=Channels.from_json(record["channels"]),
+            static_channels=Channels.from_json(record["static_channels"]),
+            forcings=tuple(record["forcings"]),
+            grid=LatLonGrid(**axes),
+            timestep_hours=record["timestep_hours"],
+        )
+
+
+class Forecaster(nn.Module):
+    """Steps physical states forward by one timestep.
+
+    Args:
+        config: What the network sees and predicts.
+        spec: Meaning of the axes.
+        mean: Mean of each channel, shape (channel,), in the channel's units.
+        std: Standard deviation of each channel, likewise.
+        diff_std: Standard deviation of the change over a timestep, likewise.
+        static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
+
+    Raises:
+        InputError: If the padding joins edges of the grid that are no neighbors.
+    """
+
+    diff_std: Tensor
+    static: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        spec: FieldSpec,
+        *,
+        mean: Float[Tensor, " channel"],
+        std: Float[Tensor, " channel"],
+        diff_std: Float[Tensor, " channel"],
+        static: Float[Tensor, "static lat lon"],
+    ) -> None:
+        super().__init__()
+        _check_padding(config, spec.grid)
+        self.config, self.spec = config, spec
+        self.normalizer = Normalizer(mean, std)
+        self.register_buffer("diff_std", diff_std.float()[:, None, None])
+        if config.coordinates:
+            coordinates = torch.from_numpy(spec.grid.unit_vectors()).float()
+            static = torch.cat([static.float(), coordinates])
+        self.register_buffer("static", static.float())
+        in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
+        self.network = config.network.build(
+            in_channels=in_channels, out_channels=len(spec.channels)
+        )
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing lat lon"],
+    ) -> Float[Tensor, "batch channel lat lon"]:
+        """The state one timestep after the newest one, in physical units.
+
+        Args:
+            state: The last ``num_history`` states, oldest first, in physical units.
+            forcing: Computed forcings at the time of the newest state.
+        """
+        history = self.normalizer.normalize(state).flatten(1, 2)
+        static = self.static.expand(len(state), -1, -1, -1)
+        output = self.network(torch.cat([history, forcing, static], dim=1)).float()
+        if self.config.prediction == "residual":
+            return state[:, -1] + self.diff_std * output
+        return self.normalizer.denormalize(output)
+
+    def forcing_at(self, times: np.ndarray) -> Float[Tensor, "batch forcing lat lon"]:
+        """Computed forcings at ``times`` (datetime64), on the device of the weights."""
+        fields = compute_forcings(self.spec.forcings, times, self.spec.grid)
+        return torch.from_numpy(fields).to(self.diff_std.device)
+
+
+def _check_padding(config: ModelConfig, grid: LatLonGrid) -> None:
+    padding = config.network.padding
+    if padding.latitude == "wrap":
+        raise InputError(
+            "model.network.padding.latitude=wrap joins the north edge to the south edge, which are "
+            "no neighbors on a sphere; use reflect or zero"
+        )
+    if padding.longitude == "wrap" and not grid.is_periodic:
+        raise InputError(
+            f"model.network.padding.longitude=wrap needs longitudes that close a circle, the grid "
+            f"is {grid}; use reflect or zero"
+        )

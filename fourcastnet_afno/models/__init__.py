@@ -1,0 +1,1 @@
+"""Networks on plain tensors: they know numbers of channels, never their names."""

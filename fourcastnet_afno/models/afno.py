@@ -1,0 +1,138 @@
+"""AFNONet: a vision transformer whose attention is an adaptive Fourier neural operator.
+
+    field -> padding -> patches -> depth x [mixer, MLP] -> patches -> crop -> field
+
+References:
+    FourCastNet: A Global Data-driven High-resolution Weather Model using Adaptive Fourier Neural
+    Operators, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
+from fourcastnet_afno.models.mixers import AFNO2D
+
+
+@dataclass(frozen=True, kw_only=True)
+class AFNONetConfig:
+    """Size and shape of an ``AFNONet``.
+
+    Args:
+        patch_size: Rows and columns of a patch.
+        embed_dim: Channels of a token.
+        depth: Number of blocks.
+        num_blocks: Diagonal blocks of the mixer's weights; divides ``embed_dim``.
+        mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
+        sparsity_threshold: Soft threshold of the Fourier coefficients.
+        hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
+        hidden_size_factor: Hidden width of the mixer over the width of its blocks.
+        drop_rate: Dropout in the MLP, in 0..1.
+        drop_path_rate: Stochastic depth of the last block; earlier blocks less, linearly.
+        double_skip: Whether the mixer has a residual connection around its normalization too.
+        padding: How fields are extended to whole patches.
+    """
+
+    patch_size: tuple[int, int] = (4, 4)
+    embed_dim: int = 128
+    depth: int = 4
+    num_blocks: int = 8
+    mlp_ratio: float = 4.0
+    sparsity_threshold: float = 0.01
+    hard_thresholding_fraction: float = 1.0
+    hidden_size_factor: int = 1
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    double_skip: bool = True
+    padding: Padding = field(default_factory=Padding)
+
+    def __post_init__(self) -> None:
+        for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.patch_size) < 1:
+            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}")
+        if self.embed_dim % self.num_blocks:
+            raise ValueError(
+                f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"
+            )
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+
+    def build(self, *, in_channels: int, out_channels: int) -> "AFNONet":
+        """A network with fresh weights."""
+        return AFNONet(in_channels, out_channels, config=self)
+
+
+class Block(nn.Module):
+    """Mixing over tokens, then over channels, each with normalization and a residual connection.
+
+    With ``double_skip`` the mixer and the MLP have a residual connection each; without it, one
+    connection spans both. The mixer's own skip (of its normalized input) is there in both cases.
+    """
+
+    def __init__(self, config: AFNONetConfig, drop_path_rate: float) -> None:
+        super().__init__()
+        self.double_skip = config.double_skip
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.mixer = AFNO2D(
+            config.embed_dim,
+            config.num_blocks,
+            sparsity_threshold=config.sparsity_threshold,
+            hard_thresholding_fraction=config.hard_thresholding_fraction,
+            hidden_size_factor=config.hidden_size_factor,
+        )
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = Mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
+        """The next layer's tokens."""
+        mixed = self.mixer(self.norm1(tokens))
+        if not self.double_skip:
+            return tokens + self.drop_path(self.mlp(self.norm2(mixed)))
+        tokens = tokens + self.drop_path(mixed)
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+class AFNONet(nn.Module):
+    """Maps a field with ``in_channels`` to one with ``out_channels`` on the same grid, of any size.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        config: Size and shape.
+
+    References:
+        Pathak et al., 2022, https://arxiv.org/abs/2202.11214, figure 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, config: AFNONetConfig) -> None:
+        super().__init__()
+        self.patch_size, self.padding = config.patch_size, config.padding
+        self.patch_embed = PatchEmbed(in_channels, config.embed_dim, config.patch_size)
+        rates = [config.drop_path_rate * i / max(config.depth - 1, 1) for i in range(config.depth)]
+        self.blocks = nn.Sequential(*[Block(config, rate) for rate in rates])
+        self.norm = nn.LayerNorm(config.embed_dim)
+        self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)
+        self.apply(_initialize)
+
+    def forward(
+        self, state: Float[Tensor, "batch in_channel lat lon"]
+    ) -> Float[Tensor, "batch out_channel lat lon"]:
+        """The output field, cropped to the grid of the input."""
+        height, width = state.shape[-2:]
+        (top, _), (left, _) = self.padding.widths((height, width), self.patch_size)
+        tokens = self.patch_embed(self.padding.apply(state, self.patch_size))
+        output = self.patch_recovery(self.norm(self.blocks(tokens)))
+        return output[..., top : top + height, left : left + width]
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,81 @@
+"""Laws of padding, patches and stochastic depth."""
+
+import pytest
+import torch
+
+from fourcastnet_afno.models.layers import DropPath, Padding, PatchEmbed, PatchRecovery
+
+
+def test_recovery_inverts_embedding_with_identity_weights() -> None:
+    embed, recovery = PatchEmbed(3, 3 * 2 * 4, (2, 4)), PatchRecovery(3 * 2 * 4, 3, (2, 4))
+    with torch.no_grad():
+        for layer in (embed.projection, recovery.projection):
+            layer.weight.copy_(torch.eye(24))
+            layer.bias.zero_()
+    field = torch.randn(2, 3, 6, 8)
+    tokens = embed(field)
+    assert tokens.shape == (2, 3, 2, 24)
+    assert torch.equal(recovery(tokens), field)
+
+
+def test_a_patch_is_a_neighborhood() -> None:
+    embed = PatchEmbed(1, 5, (2, 2))
+    field = torch.zeros(1, 1, 4, 4)
+    field[0, 0, 2:, :2] = 1.0
+    background = embed(torch.zeros(1, 1, 4, 4))
+    changed = (embed(field) != background).any(-1)[0]
+    assert changed.tolist() == [[False, False], [True, False]]
+
+
+def test_indivisible_sizes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"17 x 33 .* 4 x 4"):
+        PatchEmbed(1, 8, (4, 4))(torch.zeros(1, 1, 17, 33))
+
+
+def test_padding_by_hand() -> None:
+    field = torch.arange(6.0).reshape(1, 1, 2, 3)
+    reflected = Padding(latitude="reflect", longitude="reflect").apply(field, (4, 5))
+    assert reflected[0, 0].tolist() == [
+        [4, 3, 4, 5, 4],
+        [1, 0, 1, 2, 1],
+        [4, 3, 4, 5, 4],
+        [1, 0, 1, 2, 1],
+    ]
+    wrapped = Padding(latitude="zero", longitude="wrap").apply(field, (4, 5))
+    assert wrapped[0, 0].tolist() == [
+        [0, 0, 0, 0, 0],
+        [2, 0, 1, 2, 0],
+        [5, 3, 4, 5, 3],
+        [0, 0, 0, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("mode", ["reflect", "zero", "wrap"])
+@pytest.mark.parametrize("shape", [(17, 33), (16, 32), (5, 7)])
+def test_padding_reaches_whole_patches_and_keeps_the_field(
+    mode: str, shape: tuple[int, int]
+) -> None:
+    padding = Padding(latitude="reflect", longitude=mode, margin=(2, 3))  # type: ignore[arg-type]
+    field = torch.randn(1, 2, *shape)
+    padded = padding.apply(field, (4, 4))
+    (top, _), (left, _) = padding.widths(shape, (4, 4))
+    assert padded.shape[-2] % 4 == 0
+    assert padded.shape[-1] % 4 == 0
+    assert padded.shape[-2] >= shape[0] + 4
+    assert torch.equal(padded[..., top : top + shape[0], left : left + shape[1]], field)
+
+
+def test_padding_too_far_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"padding.latitude=reflect adds at most 1 cells to 2"):
+        Padding().apply(torch.zeros(1, 1, 2, 8), (8, 8))
+
+
+def test_drop_path_keeps_the_expectation_and_drops_whole_samples() -> None:
+    torch.manual_seed(0)
+    layer = DropPath(0.25)
+    branch = torch.ones(20_000, 2)
+    output = layer(branch)
+    assert output.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert torch.equal(output[:, 0], output[:, 1])
+    assert output.mean() == pytest.approx(1, abs=0.02)
+    assert torch.equal(layer.eval()(branch), branch)
