@@ -1,0 +1,109 @@
+"""Climatology: the mean state as a smooth function of the day of the year, for each hour of day.
+
+For every hour of day h, channel and grid point, the training years are fitted by least squares with
+
+    c_h(t) = a_0 + sum_{n=1}^{N} a_n cos(2 pi n p(t)) + b_n sin(2 pi n p(t)),
+
+where p(t) in 0..1 is the phase of the year. Two harmonics (N = 2) smooth as WeatherBench 2's window
+of 61 days does, and need no leap-day rule.
+
+References:
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.3 (climatology).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.forcings import year_phase
+
+
+def harmonics(times: np.ndarray, num_harmonics: int) -> np.ndarray:
+    """The functions 1, cos, sin, cos 2, sin 2, ... of the phase of the year.
+
+    Args:
+        times: datetime64, of shape (time,).
+        num_harmonics: N.
+
+    Returns:
+        float64 of shape (time, 1 + 2 N).
+    """
+    angle = 2 * np.pi * year_phase(times)[:, None] * np.arange(1, num_harmonics + 1)
+    waves = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(len(times), -1)
+    return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
+
+
+def hours_of_day(times: np.ndarray) -> np.ndarray:
+    """Hour of day (UTC) of datetime64 values, as integers."""
+    return (times.astype("datetime64[h]") - times.astype("datetime64[D]")).astype(int)
+
+
+def fit_climatology(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]], num_harmonics: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares fit in one pass, by the sums of the normal equations.
+
+    Args:
+        blocks: Pairs of times (datetime64) and values of shape (time, ...).
+        num_harmonics: N; 0 fits a mean for each hour of day.
+
+    Returns:
+        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, ...), float64.
+    """
+    matrices: dict[int, np.ndarray] = {}
+    sums: dict[int, np.ndarray] = {}
+    for times, values in blocks:
+        of_day = hours_of_day(times)
+        for hour in np.unique(of_day).tolist():
+            basis = harmonics(times[of_day == hour], num_harmonics)
+            chosen = values[of_day == hour].astype(np.float64)
+            matrices[hour] = matrices.get(hour, 0) + basis.T @ basis
+            sums[hour] = sums.get(hour, 0) + np.tensordot(basis, chosen, axes=(0, 0))
+    hours = sorted(matrices)
+    solved = [_solve(matrices[hour], sums[hour]) for hour in hours]
+    return np.array(hours), np.stack(solved)
+
+
+def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    if np.linalg.cond(matrix) > 1e6:
+        raise InputError(
+            f"the training period does not cover the year well enough to fit "
+            f"{len(matrix) // 2} harmonics of the day of the year; lower data.climatology_harmonics "
+            "(0 fits a constant) or lengthen data.train"
+        )
+    flat = np.linalg.solve(matrix, sums.reshape(len(matrix), -1))
+    return flat.reshape(sums.shape)
+
+
+def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:
+    """The climatological state at given times.
+
+    Args:
+        coefficients: Variables with the dimensions (hour, harmonic, [level], latitude, longitude).
+        times: datetime64, of shape (time,), in any order.
+
+    Returns:
+        float32 variables with the dimensions (time, [level], latitude, longitude) and their units.
+
+    Raises:
+        InputError: If an hour of day did not occur in the training period.
+    """
+    of_day, known = hours_of_day(times), coefficients["hour"].values.tolist()
+    missing = sorted(set(of_day.tolist()) - set(known))
+    if missing:
+        raise InputError(
+            f"the climatology has the hours of day {known}, asked for are {missing}; choose times "
+            "at the hours of the training period"
+        )
+    basis = harmonics(times, coefficients.sizes["harmonic"] // 2)
+    data = {}
+    for name, variable in coefficients.data_vars.items():
+        values = np.empty((len(times), *variable.shape[2:]), np.float32)
+        for index, hour in enumerate(known):
+            chosen = of_day == hour
+            values[chosen] = np.tensordot(basis[chosen], variable.values[index], axes=(1, 0))
+        data[name] = (("time", *variable.dims[2:]), values, variable.attrs)
+    coords = {k: v for k, v in coefficients.coords.items() if k not in ("hour", "harmonic")}
+    return xr.Dataset(data, coords={"time": times, **coords})

@@ -1,0 +1,285 @@
+"""Preparation: from a source or a simulation to a checked training store with its statistics."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.atomic import replacing
+from data_pipeline.channels import Channels
+from data_pipeline.climatology import fit_climatology
+from data_pipeline.errors import InputError
+from data_pipeline.forcings import check_forcings
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.progress import track
+from data_pipeline.simulation import SimulationConfig, simulate
+from data_pipeline.sources import SourceConfig, open_source, require_units
+from data_pipeline.statistics import compute_statistics
+from data_pipeline.store import PreparedStore, StoreWriter
+
+_HOUR = np.timedelta64(1, "h")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """A span of time with both ends.
+
+    Args:
+        start: ISO date or time, as 2001-01-01.
+        end: Likewise; a date includes that whole day.
+    """
+
+    start: str
+    end: str
+
+    def __post_init__(self) -> None:
+        try:
+            ordered = self.bounds[0] <= self.bounds[1]
+        except ValueError as error:
+            raise ValueError(
+                f"a period needs ISO dates as 2001-01-31, got {self.start!r} to {self.end!r}"
+            ) from error
+        if not ordered:
+            raise ValueError(f"a period must not end before it starts, got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.end}"
+
+    @property
+    def bounds(self) -> tuple[np.datetime64, np.datetime64]:
+        """First and last time."""
+        end = np.datetime64(self.end)
+        last = end + np.timedelta64(1, "D") - np.timedelta64(1, "s") if _is_date(end) else end
+        return np.datetime64(self.start).astype("datetime64[s]"), last.astype("datetime64[s]")
+
+    def contains(self, times: np.ndarray) -> np.ndarray:
+        """Whether each of ``times`` (datetime64) lies in the period."""
+        first, last = self.bounds
+        return (times >= first) & (times <= last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, which channels, and how it is split in time.
+
+    Args:
+        prognostic: Variables that are predicted and fed back.
+        train: Training period; statistics and climatology see this period alone.
+        validation: Validation period, after it.
+        test: Test period, after that.
+        source: Data to read; or else ``simulation``.
+        simulation: The simulated planet; or else ``source``.
+        static: Variables without time that the network sees.
+        forcings: Computed inputs, see data_pipeline.forcings: day_of_year_sin, day_of_year_cos,
+            local_time_sin, local_time_cos.
+        levels: Levels in hPa of every variable with levels; all where empty.
+        timestep_hours: Time from a state to the next; finer data is thinned.
+        allow_gaps: Whether times may be missing; no window ever crosses a gap.
+        climatology_harmonics: Harmonics of the day of year in the climatology.
+        store: Folder of the training store, to share it between runs; by default in the run folder.
+    """
+
+    prognostic: list[str]
+    train: Period
+    validation: Period
+    test: Period
+    source: SourceConfig | None = None
+    simulation: SimulationConfig | None = None
+    static: list[str] = field(default_factory=list)
+    forcings: list[str] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
+    timestep_hours: int = 6
+    allow_gaps: bool = False
+    climatology_harmonics: int = 2
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.simulation is None):
+            raise ValueError("data needs either data.source or data.simulation, and not both")
+        if not self.prognostic:
+            raise ValueError("data.prognostic must name at least one variable")
+        if self.timestep_hours < 1 or self.climatology_harmonics < 0:
+            raise ValueError(
+                "data.timestep_hours must be at least 1 and data.climatology_harmonics at least 0, "
+                f"got {self.timestep_hours} and {self.climatology_harmonics}"
+            )
+        check_forcings(self.forcings)
+        names = ("train", "validation", "test")
+        for before, after in zip(names, names[1:], strict=False):
+            if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
+                raise ValueError(
+                    f"data.{before} must end before data.{after} starts, got "
+                    f"{getattr(self, before)} and {getattr(self, after)}"
+                )
+
+    def contains(self, times: np.ndarray) -> np.ndarray:
+        """Whether each of ``times`` lies in any of the three periods."""
+        inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
+        return np.any(inside, axis=0)
+
+    def store_settings(self) -> dict[str, Any]:
+        """The part of the configuration that a store depends on."""
+        free = ("store", "forcings")
+        return {key: value for key, value in asdict(self).items() if key not in free}
+
+
+def prepare(config: DataConfig, path: Path) -> PreparedStore:
+    """Write the training store, or open it where it is there already.
+
+    Args:
+        config: What to prepare.
+        path: Folder of the store.
+
+    Raises:
+        InputError: If the data is not as configured (variables, units, times, NaN, splits), or if
+            ``path`` holds a store of another configuration.
+    """
+    if path.exists():
+        return _open_same(config, path)
+    with replacing(path) as temporary:
+        _write(config, temporary)
+    return PreparedStore(path)
+
+
+def _open_same(config: DataConfig, path: Path) -> PreparedStore:
+    store = PreparedStore(path)
+    before, now = store.attrs["settings"], config.store_settings()
+    keys = [f"data.{key}" for key in sorted(now) if before.get(key) != now[key]]
+    if keys:
+        raise InputError(
+            f"{path.resolve()} was prepared with other values of {', '.join(keys)}; give another "
+            "--output or data.store, or delete that folder to prepare it again"
+        )
+    return store
+
+
+def _write(config: DataConfig, path: Path) -> None:
+    dataset = _read(config)
+    channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
+    static_channels = Channels.from_dataset(dataset, config.static, config.levels)
+    require_units(dataset, [*config.prognostic, *config.static])
+    _check_dims(dataset, config)
+    dataset = dataset.isel(time=select_times(dataset["time"].values, config))
+    grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
+    writer = StoreWriter(path, channels, grid, times)
+    starts = range(0, len(times), writer.block_length)
+    for start in track(starts, "Preparing") if len(starts) > 1 else starts:
+        block = channels.stack(dataset.isel(time=slice(start, start + writer.block_length)))
+        values = block.transpose("time", "channel", *grid.dims).values.astype(np.float32)
+        _check_finite(values, channels.labels, times[start:])
+        writer.write_block(start, values)
+    writer.write_static(_static_fields(dataset, static_channels, grid))
+    _write_moments(writer, config, grid)
+    writer.finish(
+        {
+            "channels": channels.to_json(),
+            "static_channels": static_channels.to_json(),
+            "timestep_hours": config.timestep_hours,
+            "settings": config.store_settings(),
+            "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
+        }
+    )
+
+
+def _read(config: DataConfig) -> xr.Dataset:
+    if config.source is not None:
+        return open_source(config.source)
+    assert config.simulation is not None
+    return simulate(config.simulation)
+
+
+def _check_dims(dataset: xr.Dataset, config: DataConfig) -> None:
+    allowed = {"time", "level", "latitude", "longitude"}
+    for role, names, timed in (("prognostic", config.prognostic, True), ("static", config.static, False)):
+        for name in names:
+            dims = set(map(str, dataset[name].dims))
+            if dims - allowed or not {"latitude", "longitude"} <= dims or timed != ("time" in dims):
+                needs = "time, latitude and longitude" if timed else "latitude and longitude alone"
+                raise InputError(
+                    f"the {role} variable {name} has the dimensions {sorted(dims)}, expected {needs}"
+                    " (and level); select one entry of the others, or give it another role"
+                )
+
+
+def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Indices of the times to keep: every timestep within the three periods.
+
+    Raises:
+        InputError: If the times are coarser than the timestep, irregular, have gaps that are not
+            allowed, or a period is empty.
+    """
+    hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
+    indices = np.flatnonzero((hours % config.timestep_hours == 0) & config.contains(times))
+    kept = times[indices]
+    for name in ("train", "validation", "test"):
+        period: Period = getattr(config, name)
+        if np.diff(kept[period.contains(kept)]).size == 0:
+            covered = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
+            raise InputError(
+                f"data.{name} ({period}) holds {int(period.contains(kept).sum())} states every "
+                f"{config.timestep_hours} h, expected at least 2; the data covers {covered}"
+            )
+        _check_gaps(kept[period.contains(kept)], config, name)
+    return indices
+
+
+def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
+    steps = np.diff(times) / _HOUR
+    gaps = np.flatnonzero(steps > config.timestep_hours)
+    if len(gaps) == len(steps):
+        raise InputError(
+            f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step is "
+            f"{steps.min():g} h; set data.timestep_hours to the data's step"
+        )
+    if len(gaps) and not config.allow_gaps:
+        first = gaps[0]
+        raise InputError(
+            f"data.{name} has {len(gaps)} gaps, the first between {times[first]} and "
+            f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
+            "data, or set data.allow_gaps=true to leave out the windows that cross a gap"
+        )
+
+
+def _check_finite(values: np.ndarray, labels: list[str], times: np.ndarray) -> None:
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    time, channel = np.argwhere(~finite)[0][:2]
+    bad = [label for i, label in enumerate(labels) if not finite[:, i].all()]
+    raise InputError(
+        f"{', '.join(bad)} has {int((~finite).sum())} values that are NaN or infinite, the first in "
+        f"{labels[channel]} at {times[time]}; fill or leave out these values before preparing"
+    )
+
+
+def _static_fields(dataset: xr.Dataset, channels: Channels, grid: LatLonGrid) -> np.ndarray:
+    if not len(channels):
+        return np.zeros((0, *grid.shape), np.float32)
+    values = channels.stack(dataset).transpose("channel", *grid.dims).values
+    if not np.isfinite(values).all():
+        raise InputError(f"the static variables {channels.labels} have NaN; fill them first")
+    return values
+
+
+def _write_moments(writer: StoreWriter, config: DataConfig, grid: LatLonGrid) -> None:
+    training = config.train.contains(writer.times)
+    states = writer.states()
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        done, times = 0, writer.times[training]
+        for block in states.blocks(training):
+            yield times[done : done + len(block)], block
+            done += len(block)
+
+    timestep = np.timedelta64(config.timestep_hours, "h")
+    statistics = compute_statistics(blocks(), grid.area_weights(), timestep)
+    hours, coefficients = fit_climatology(blocks(), config.climatology_harmonics)
+    writer.write_moments(statistics, hours, coefficients)
+
+
+def _is_date(value: np.datetime64) -> bool:
+    return np.datetime_data(value.dtype)[0] in ("Y", "M", "D")
