@@ -122,20 +122,25 @@ class ShallowWater:
             transform.laplacian, planet, timestep, diffusion_rate, diffusion_power
         )
 
-    def step(self, state: State) -> State:
-        """The state one ``timestep`` later.
+    def step(self, state: State, forcing: State | float = 0.0) -> State:
+        """The state one ``timestep`` later, by ETDRK4.
 
-        ETDRK4, equations 26-29 of Cox and Matthews (2002).
+        Args:
+            state: Spectrum of (zeta, delta, eta).
+            forcing: Further tendency, constant during the step.
+
+        References:
+            Cox and Matthews (2002), equations 26-29.
         """
         e = self._exponentials
-        start = self.tendency(state)
+        start = self.tendency(state) + forcing
         half = _apply(e.half, state)
         first = half + _apply(e.stage, start)
-        first_tendency = self.tendency(first)
+        first_tendency = self.tendency(first) + forcing
         second = half + _apply(e.stage, first_tendency)
-        second_tendency = self.tendency(second)
+        second_tendency = self.tendency(second) + forcing
         third = _apply(e.half, first) + _apply(e.stage, 2 * second_tendency - start)
-        third_tendency = self.tendency(third)
+        third_tendency = self.tendency(third) + forcing
         middle = _apply(e.middle, first_tendency + second_tendency)
         ends = _apply(e.first, start) + _apply(e.last, third_tendency)
         return _apply(e.whole, state) + ends + middle
