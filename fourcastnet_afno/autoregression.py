@@ -1,6 +1,5 @@
 """Autoregressive rollout: a forecaster applied to its own output."""
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from data_pipeline.atomic import replacing
 from data_pipeline.errors import InputError
 from data_pipeline.progress import progress
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster
@@ -146,22 +146,20 @@ def write_forecast(
     Returns:
         The store, opened lazily: dimensions init_time, lead_time, [level], latitude, longitude.
     """
-    temporary = path.with_name(path.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
     coords = _coordinates(forecaster.spec, init_times, config.num_steps)
-    _create_store(temporary, forecaster.spec, coords, config.batch_size, attrs)
-    with progress("Forecasting", len(init_times) * config.num_steps) as advance:
-        for start in range(0, len(init_times), config.batch_size):
-            batch = init_times[start : start + config.batch_size]
-            fields = _forecast_batch(forecaster, dataset, batch, config.num_steps, advance)
-            labelled = forecaster.spec.channels.unstack(fields, {**coords, "init_time": batch})
-            region = {"init_time": slice(start, start + len(batch))}
-            values = labelled.drop_vars([name for name in labelled.coords if name != "init_time"])
-            values.drop_vars("init_time").to_zarr(
-                temporary, region=region, consolidated=False, zarr_format=3
-            )
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+    with replacing(path) as temporary:
+        _create_store(temporary, forecaster.spec, coords, config.batch_size, attrs)
+        with progress("Forecasting", len(init_times) * config.num_steps) as advance:
+            for start in range(0, len(init_times), config.batch_size):
+                batch = init_times[start : start + config.batch_size]
+                fields = _forecast_batch(forecaster, dataset, batch, config.num_steps, advance)
+                labelled = forecaster.spec.channels.unstack(fields, {**coords, "init_time": batch})
+                labelled.drop_vars(list(labelled.coords)).to_zarr(
+                    temporary,
+                    region={"init_time": slice(start, start + len(batch))},
+                    consolidated=False,
+                    zarr_format=3,
+                )
     return open_forecast(path)
 
 

@@ -6,7 +6,6 @@ the model, the channels with units, the grid and the versions. No pickle is read
 """
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data_pipeline.atomic import replacing
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 
@@ -48,9 +48,8 @@ def save_checkpoint(
         **metadata,
     }
     header = {"format": _FORMAT, "metadata": json.dumps(record)}
-    temporary = path.with_name(f".{path.name}.partial")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
 
 
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:

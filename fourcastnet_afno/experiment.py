@@ -24,10 +24,10 @@ import xarray as xr
 import yaml
 from rich.console import Console
 
-from data_pipeline.channels import Channels
+from data_pipeline.atomic import replacing
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
-from data_pipeline.prepare import DataConfig, Period
+from data_pipeline.prepare import DataConfig
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
@@ -72,17 +72,19 @@ class ExperimentConfig:
 
 def prepare(config: ExperimentConfig, output: Path) -> PreparedStore:
     """Read or simulate the data, check it, and write the training store with its statistics."""
-    _open_run(config, output)
     path = Path(config.data.store) if config.data.store else output / "data.zarr"
-    return prepare_store(config.data, path)
+    store = prepare_store(config.data, path)
+    with replacing(output / "config.yaml") as temporary:
+        temporary.write_text(config.to_yaml())
+    return store
 
 
 def train(config: ExperimentConfig, output: Path) -> Forecaster:
     """Train a forecaster, or go on with an interrupted run in ``output``."""
-    store = prepare(config, output)
     folder = output / "checkpoints"
-    folder.mkdir(exist_ok=True)
     _check_resumable(config, folder / "last.safetensors")
+    store = prepare(config, output)
+    folder.mkdir(exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
         forecaster = build_forecaster(config, store)
@@ -113,7 +115,7 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
     )
     mean, std, diff_std = (
         torch.from_numpy(np.asarray(values, np.float32))
-        for values in (store.mean, store.std, store.diff_std)
+        for values in store.statistics
     )
     static = torch.from_numpy(store.normalized_static())
     return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)
@@ -177,6 +179,33 @@ def evaluate(
     return scores
 
 
+def _report(
+    config: ExperimentConfig,
+    output: Path,
+    store: PreparedStore,
+    scores: xr.Dataset,
+    predictions: xr.Dataset,
+    seconds: Mapping[str, float],
+) -> Path:
+    history = output / "history.json"
+    facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in seconds.items()}
+    facts |= {
+        "peak memory": f"{peak_memory_gib():.2f} GiB",
+        "data fingerprint": store.fingerprint,
+        "checkpoint": predictions.attrs.get("checkpoint", ""),
+        "versions": ", ".join(f"{name} {value}" for name, value in versions().items()),
+    }
+    return write_report(
+        output / "report.html",
+        scores=scores,
+        history=json.loads(history.read_text()) if history.exists() else [],
+        truth=store.dataset(),
+        predictions=predictions,
+        config_text=config.to_yaml(),
+        facts=facts,
+    )
+
+
 def _describe_climatology(data: DataConfig) -> str:
     return (
         f"mean and {data.climatology_harmonics} harmonics of the day of year for each hour of day, "
@@ -192,19 +221,6 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
         verb(config, output)
         seconds[verb.__name__] = time.monotonic() - started
     return evaluate(config, output, seconds)
-
-
-def _open_run(config: ExperimentConfig, output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        temporary = output / ".config.yaml.partial"
-        temporary.write_text(config.to_yaml())
-        temporary.replace(output / "config.yaml")
-    except OSError as error:
-        raise InputError(
-            f"cannot write to the run folder {output.resolve()}: {error.strerror}; give another "
-            "--output"
-        ) from error
 
 
 def _check_resumable(config: ExperimentConfig, last: Path) -> None:

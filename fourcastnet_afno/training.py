@@ -9,7 +9,6 @@ interrupted run goes on exactly where it stopped.
 import copy
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from data_pipeline.atomic import replacing
 from data_pipeline.dataset import Loader, Sample, WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.progress import progress
@@ -353,9 +353,8 @@ class Trainer:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(value, indent=1))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1))
 
 
 def _to(sample: Sample, device: torch.device) -> Sample:

@@ -1,0 +1,1 @@
+"""Scores of any forecast store against any truth; imports no torch."""
