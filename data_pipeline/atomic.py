@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except PermissionError as error:
         raise InputError(
-            f"cannot write {path.resolve()}: {error.strerror}; choose a folder that you may write to"
+            f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(

@@ -1,8 +1,8 @@
 """Channels: the one crossing between labelled variables and arrays.
 
 A channel is a variable at a level, labelled ``geopotential_500``, or a variable without levels,
-labelled ``2m_temperature``. ``Channels.stack`` turns a canonical dataset into an array with a channel
-axis, ``Channels.unstack`` turns it back.
+labelled ``2m_temperature``. ``Channels.stack`` turns a canonical dataset into an array with a
+channel axis, ``Channels.unstack`` turns it back.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -70,8 +70,8 @@ def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
     if np.linalg.cond(matrix) > 1e6:
         raise InputError(
             f"the training period does not cover the year well enough to fit "
-            f"{len(matrix) // 2} harmonics of the day of the year; lower data.climatology_harmonics "
-            "(0 fits a constant) or lengthen data.train"
+            f"{len(matrix) // 2} harmonics of the day of the year; set data.climatology_harmonics "
+            "lower (0 fits a constant) or lengthen data.train"
         )
     flat = np.linalg.solve(matrix, sums.reshape(len(matrix), -1))
     return flat.reshape(sums.shape)

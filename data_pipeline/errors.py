@@ -5,6 +5,6 @@ class InputError(ValueError):
     """A mistake in the input: data, configuration or paths.
 
     The message names the thing, what was expected, what was found and the remedy. The command line
-    prints it alone, without a traceback, and exits with status 2; any other exception is a defect of
-    this package and keeps its traceback.
+    prints it alone, without a traceback, and exits with status 2; any other exception is a defect
+    of this package and keeps its traceback.
     """

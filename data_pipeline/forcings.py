@@ -1,7 +1,7 @@
 """Forcings: input fields that are computed from the time and the grid.
 
-    day_of_year_sin, day_of_year_cos    phase of the year, 0 on January 1st at 00 UTC
-    local_time_sin, local_time_cos      phase of the local solar day, 0 at midnight
+day_of_year_sin, day_of_year_cos    phase of the year, 0 on January 1st at 00 UTC
+local_time_sin, local_time_cos      phase of the local solar day, 0 at midnight
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Grids: coordinates, cell areas and their validation.
 
 A latitude-longitude grid is given by its cell centers. Cell bounds lie half way between neighboring
-centers; the outermost bounds are extrapolated by half a spacing and never pass a pole. The area of a
-cell on the unit sphere is
+centers; the outermost bounds are extrapolated by half a spacing and never pass a pole. The area of
+a cell on the unit sphere is
 
     A_ij = (sin(phi_i+1/2) - sin(phi_i-1/2)) * (lambda_j+1/2 - lambda_j-1/2),
 
@@ -51,7 +51,9 @@ class LatLonGrid:
             )
 
     @classmethod
-    def equiangular(cls, num_latitudes: int, num_longitudes: int, poles: bool = False) -> "LatLonGrid":
+    def equiangular(
+        cls, num_latitudes: int, num_longitudes: int, poles: bool = False
+    ) -> "LatLonGrid":
         """A global grid of equal angles, with rows on the poles or half a cell away from them."""
         if poles:
             latitude = np.linspace(90, -90, num_latitudes)
@@ -82,7 +84,9 @@ class LatLonGrid:
     def is_periodic(self) -> bool:
         """Whether the longitudes close a circle."""
         step = self.longitude[1] - self.longitude[0]
-        return bool(np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step))
+        return bool(
+            np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
+        )
 
     def area_weights(self) -> np.ndarray:
         """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
@@ -103,7 +107,8 @@ class LatLonGrid:
         """Cartesian coordinates of the cell centers on the unit sphere.
 
         Returns:
-            float64 of shape (3, latitude, longitude): cos(lat) cos(lon), cos(lat) sin(lon), sin(lat).
+            float64 of shape (3, latitude, longitude): cos(lat) cos(lon), cos(lat) sin(lon),
+            sin(lat).
         """
         latitude = np.deg2rad(np.array(self.latitude))[:, None]
         longitude = np.deg2rad(np.array(self.longitude))[None, :]

@@ -61,8 +61,8 @@ class Planet:
 class Relaxation(NamedTuple):
     """Linear damping toward a state: d x / dt = rate * (equilibrium - x).
 
-    ``equilibrium`` has the shape of a state, ``rate`` (s-1) one that broadcasts against it. The mean
-    geopotential is never relaxed.
+    ``equilibrium`` has the shape of a state, ``rate`` (s-1) one that broadcasts against it. The
+    mean geopotential is never relaxed.
     """
 
     equilibrium: Tensor
@@ -165,7 +165,9 @@ class ShallowWater:
         zonal = transform.zonal_derivative(value[:, :, :, :3])
         vorticity = slope[:, :, :, 1] - zonal[:, :, :, 0]
         divergence = zonal[:, :, :, 1] + slope[:, :, :, 0]
-        divergence = divergence - self.transform.laplacian[:, None] / (2 * radius) * value[:, :, :, 4]
+        divergence = (
+            divergence - self.transform.laplacian[:, None] / (2 * radius) * value[:, :, :, 4]
+        )
         geopotential = slope[:, :, :, 3] - zonal[:, :, :, 2]
         result = torch.stack([vorticity, divergence, geopotential], dim=3) / radius
         result[0, 0, 0] = 0
@@ -229,7 +231,7 @@ class ShallowWater:
 
     def _mean(self, field: Tensor) -> Tensor:
         """Mean over the sphere, of (longitude, latitude, batch)."""
-        weights = torch.tensor(self.transform.quadrature_weights.copy()).to(field)
+        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(field)
         return torch.einsum("xyb,y->b", field, weights) / len(self.transform.longitude)
 
     def _grid(self, state: Tensor) -> Tensor:
@@ -264,7 +266,7 @@ def zonal_jet(
 
 
 def galewsky(model: ShallowWater, perturbed: bool = True) -> State:
-    """Barotropically unstable jet of Galewsky et al. (2004), in balance by the model's own equations.
+    """Barotropically unstable jet of Galewsky et al. (2004), balanced by the model's equations.
 
     A jet of 80 m s-1 at 45 degrees north, with a bump of 120 m in the height if ``perturbed``.
 
@@ -323,10 +325,11 @@ def _exponentials(
 
     def pair(function: Callable[[np.ndarray], np.ndarray]) -> tuple[Tensor, Tensor]:
         rotation = _circle_mean(function, step * (-damping + 1j * frequency))
-        decay = _circle_mean(function, -step * damping + 0j).real
-        ratio = rotation.imag / np.maximum(frequency, 1e-30)
+        growth, turn = np.real(rotation), np.imag(rotation)
+        decay = np.real(_circle_mean(function, -step * damping + 0j))
+        ratio = turn / np.maximum(frequency, 1e-30)
         exchange = [0 * decay, ratio * wavenumber, -ratio * planet.mean_geopotential]
-        arrays = np.stack([decay, rotation.real, rotation.real], 1), np.stack(exchange, 1)
+        arrays = np.stack([decay, growth, growth], 1), np.stack(exchange, 1)
         diagonal, mixed = (torch.tensor(array[..., None]).to(laplacian) for array in arrays)
         return diagonal, mixed
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class DataConfig:
             )
         check_forcings(self.forcings)
         names = ("train", "validation", "test")
-        for before, after in zip(names, names[1:], strict=False):
+        for before, after in pairwise(names):
             if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
                 raise ValueError(
                     f"data.{before} must end before data.{after} starts, got "
@@ -194,13 +195,16 @@ def _read(config: DataConfig) -> xr.Dataset:
 
 def _check_dims(dataset: xr.Dataset, config: DataConfig) -> None:
     allowed = {"time", "level", "latitude", "longitude"}
-    for role, names, timed in (("prognostic", config.prognostic, True), ("static", config.static, False)):
+    for role, names, timed in (
+        ("prognostic", config.prognostic, True),
+        ("static", config.static, False),
+    ):
         for name in names:
             dims = set(map(str, dataset[name].dims))
             if dims - allowed or not {"latitude", "longitude"} <= dims or timed != ("time" in dims):
                 needs = "time, latitude and longitude" if timed else "latitude and longitude alone"
                 raise InputError(
-                    f"the {role} variable {name} has the dimensions {sorted(dims)}, expected {needs}"
+                    f"the {role} variable {name} has dimensions {sorted(dims)}, expected {needs}"
                     " (and level); select one entry of the others, or give it another role"
                 )
 
@@ -251,7 +255,7 @@ def _check_finite(values: np.ndarray, labels: list[str], times: np.ndarray) -> N
     time, channel = np.argwhere(~finite)[0][:2]
     bad = [label for i, label in enumerate(labels) if not finite[:, i].all()]
     raise InputError(
-        f"{', '.join(bad)} has {int((~finite).sum())} values that are NaN or infinite, the first in "
+        f"{', '.join(bad)} has {int((~finite).sum())} values that are not finite, the first in "
         f"{labels[channel]} at {times[time]}; fill or leave out these values before preparing"
     )
 

@@ -16,7 +16,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-
 Item = TypeVar("Item")
 
 
@@ -58,9 +57,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         yield advance
 
 
-def track(
-    items: Iterable[Item], description: str, total: int | None = None
-) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """Iterate over ``items`` with a progress bar.
 
     Args:

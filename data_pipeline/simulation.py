@@ -1,15 +1,16 @@
 """The simulated planet: weather-like shallow-water flow, written as an ERA5-style dataset.
 
-A layer of fluid on the rotating sphere is relaxed toward two zonal jets, one in each hemisphere, over
-a mountain of the middle latitudes. Random stirring of the vorticity at wavenumbers 6 to 12, a Markov
-process with a memory of a day and a half, stands for the baroclinic eddies that a single layer cannot
-make; relaxation and hyperdiffusion damp them. The eddies ride on the jets, break and decay for years
-without settling, so that the flow can be predicted for days and not for months. There are no seasons.
+A layer of fluid on the rotating sphere is relaxed toward two zonal jets, one in each hemisphere,
+over a mountain of the middle latitudes. Random stirring of the vorticity at wavenumbers 6 to 12, a
+Markov process with a memory of a day and a half, stands for the baroclinic eddies that a single
+layer cannot make; relaxation and hyperdiffusion damp them. The eddies ride on the jets, break and
+decay for years without settling, so that the flow can be predicted for days and not for months.
+There are no seasons.
 
 References:
     Vallis, Gerber, Kushner and Cash, 2004, A mechanism and simple dynamical model of the North
-    Atlantic Oscillation and annular modes, https://doi.org/10.1175/1520-0469(2004)061<0264:AMASDM>2.0.CO;2
-    (stirring, equation 4).
+    Atlantic Oscillation and annular modes,
+    https://doi.org/10.1175/1520-0469(2004)061<0264:AMASDM>2.0.CO;2 (stirring, equation 4).
 """
 
 import json
@@ -125,14 +126,14 @@ def build_planet(num_latitudes: int, num_longitudes: int, timestep_hours: int = 
     # Resolved waves move faster across smaller cells: the step shrinks with the truncation.
     finest = _STEP_SECONDS * min(1.0, 21 / transform.truncation)
     substeps = int(np.ceil(timestep_hours * 3600 / finest))
-    settings = {"timestep": timestep_hours * 3600 / substeps}
-    free = ShallowWater(transform, Planet(), **settings)
+    step = timestep_hours * 3600 / substeps
+    free = ShallowWater(transform, Planet(), timestep=step)
     equilibrium = free.balanced(zonal_jet(free, jet_speed))
     rate = torch.full((3, 1), 1 / (_RELAXATION_DAYS * _DAY))
     return ShallowWater(
         transform,
         Planet(),
-        **settings,
+        timestep=step,
         diffusion_rate=1 / (_DIFFUSION_HOURS * 3600),
         diffusion_power=4,
         surface_geopotential=_mountain(transform),
@@ -155,7 +156,9 @@ def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
     latitude = np.deg2rad(transform.latitude)[None, :]
     longitude = np.deg2rad(transform.longitude - 90)[:, None]
     center = np.deg2rad(40.0)
-    cosine = np.sin(center) * np.sin(latitude) + np.cos(center) * np.cos(latitude) * np.cos(longitude)
+    cosine = np.sin(center) * np.sin(latitude) + np.cos(center) * np.cos(latitude) * np.cos(
+        longitude
+    )
     width = np.deg2rad(_MOUNTAIN_WIDTH)
     height = _MOUNTAIN_HEIGHT * np.exp((cosine - 1) / width**2)
     field = torch.tensor(Planet().gravity * height[..., None]).to(transform.laplacian)
@@ -190,7 +193,7 @@ class Stirring:
         return torch.stack([vorticity, 0 * vorticity, 0 * vorticity], dim=3)
 
     def initial_eddies(self) -> Tensor:
-        """Vorticity that the stirring would leave within a day, (order, part, degree, trajectory)."""
+        """Vorticity that the stirring leaves in a day, (order, part, degree, trajectory)."""
         return torch.tensor(_DAY * self._vorticity).to(self._like)
 
     def _noise(self) -> np.ndarray:

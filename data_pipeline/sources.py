@@ -1,9 +1,9 @@
 """Sources: what people have, read as one canonical dataset.
 
-Canonical means: variables under the names of WeatherBench 2 with CF units, dimensions (time, [level],
-latitude, longitude), latitude from north to south, longitude increasing eastward (0..360, or
--180..180 for a region that contains the prime meridian), levels as integers in hPa, datetime64 times.
-Everything stays lazy.
+Canonical means: variables under the names of WeatherBench 2 with CF units, dimensions (time,
+[level], latitude, longitude), latitude from north to south, longitude increasing eastward (0..360,
+or -180..180 for a region that contains the prime meridian), levels as integers in hPa, datetime64
+times. Everything stays lazy.
 """
 
 import glob
@@ -99,7 +99,8 @@ def open_source(config: SourceConfig) -> xr.Dataset:
     """Open a source lazily as a canonical dataset.
 
     Raises:
-        InputError: If the path does not exist or cannot be read, an axis is missing, times repeat or
+        InputError: If the path does not exist or cannot be read, an axis is missing, times repeat
+        or
             decrease, or a unit is not the expected one.
     """
     return canonicalize(_open(config.path), config)
@@ -113,8 +114,8 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     for axis in ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
-                f"{config.path} lacks the 1-D coordinate {axis}; it has {list(dataset.coords)}; map "
-                f"its name with data.source.rename"
+                f"{config.path} lacks the 1-D coordinate {axis}; it has "
+                f"{list(dataset.coords)}; map its name with data.source.rename"
             )
     if "time" in dataset.variables:
         dataset = _with_checked_times(dataset, config.path)
@@ -150,9 +151,7 @@ def _open_files(path: str) -> xr.Dataset:
     pattern = f"{path}/*.nc" if Path(path).is_dir() else path
     files = sorted(glob.glob(pattern))
     if not files:
-        raise InputError(
-            f"no file matches {pattern} (from {Path.cwd()}); correct data.source.path"
-        )
+        raise InputError(f"no file matches {pattern} (from {Path.cwd()}); correct data.source.path")
     if len(files) == 1:
         return xr.open_dataset(files[0], engine="netcdf4", chunks={})
     return xr.open_mfdataset(
@@ -160,7 +159,7 @@ def _open_files(path: str) -> xr.Dataset:
         engine="netcdf4",
         combine="by_coords",
         data_vars="minimal",
-        coords="minimal",
+        coords="minimal",  # type: ignore[arg-type]
         compat="override",
         join="outer",
     )
@@ -177,12 +176,16 @@ def _with_checked_times(dataset: xr.Dataset, path: str) -> xr.Dataset:
         )
     times = times.astype("datetime64[ns]")
     steps = np.diff(times)
-    for wrong, what in ((steps == np.timedelta64(0), "repeats"), (steps < np.timedelta64(0), "decreases")):
+    for wrong, what in (
+        (steps == np.timedelta64(0), "repeats"),
+        (steps < np.timedelta64(0), "decreases"),
+    ):
         if wrong.any():
             where = int(np.argmax(wrong)) + 1
             raise InputError(
-                f"time {what} in {path} at index {where} ({times[where]}), {int(wrong.sum())} times "
-                'in all; remove duplicates and sort, as .drop_duplicates("time").sortby("time")'
+                f"time {what} in {path} at index {where} ({times[where]}), "
+                f"{int(wrong.sum())} times in all; "
+                'remove duplicates and sort, as .drop_duplicates("time").sortby("time")'
             )
     return dataset.assign_coords(time=times)
 

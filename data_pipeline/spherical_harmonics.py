@@ -92,8 +92,8 @@ class SphericalHarmonicTransform:
     """Transform between one grid and triangularly truncated spectra on the unit sphere.
 
     ``gaussian`` integrates by Gauss-Legendre quadrature and projects any product of two truncated
-    fields exactly. ``equiangular`` inverts by least squares: exact for fields within the truncation,
-    on the grid in which the world keeps its data.
+    fields exactly. ``equiangular`` inverts by least squares: exact for fields within the
+    truncation, on the grid in which the world keeps its data.
 
     Args:
         truncation: Largest degree T.
@@ -147,7 +147,9 @@ class SphericalHarmonicTransform:
             self._projection = matrices(_pseudo_inverses(values))
             return
         self._projection = matrices((values * quadrature_weights[:, None]).swapaxes(1, 2))
-        vector = np.concatenate([values, slopes], axis=2) * (quadrature_weights / (1 - mu**2))[:, None]
+        vector = (
+            np.concatenate([values, slopes], axis=2) * (quadrature_weights / (1 - mu**2))[:, None]
+        )
         self._vector_projection = matrices(vector.swapaxes(1, 2))
 
     @classmethod
@@ -163,7 +165,9 @@ class SphericalHarmonicTransform:
         """Transform on Gauss-Legendre latitudes, by default free of aliasing in products."""
         mu, weights = np.polynomial.legendre.leggauss(num_latitudes)
         return cls(
-            alias_free_truncation(num_latitudes, num_longitudes) if truncation is None else truncation,
+            alias_free_truncation(num_latitudes, num_longitudes)
+            if truncation is None
+            else truncation,
             np.rad2deg(np.arcsin(mu[::-1])),
             num_longitudes,
             quadrature_weights=weights[::-1] / 2,
@@ -183,7 +187,9 @@ class SphericalHarmonicTransform:
     ) -> "SphericalHarmonicTransform":
         """Transform on rows of equal angle, half a cell away from the poles."""
         return cls(
-            alias_free_truncation(num_latitudes, num_longitudes) if truncation is None else truncation,
+            alias_free_truncation(num_latitudes, num_longitudes)
+            if truncation is None
+            else truncation,
             90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes,
             num_longitudes,
             dtype=dtype,

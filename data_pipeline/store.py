@@ -7,8 +7,8 @@
     climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
     time, latitude, longitude, hour
 
-Attributes hold the channels with their units, the configuration, a fingerprint and the versions. The
-reader maps the shard files into memory, because decoding by zarr costs many times the copy.
+Attributes hold the channels with their units, the configuration, a fingerprint and the versions.
+The reader maps the shard files into memory, because decoding by zarr costs many times the copy.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ class StoreWriter:
         """Write ``block_length`` states (fewer at the end) from index ``start``, in order."""
         values = np.ascontiguousarray(values, np.float32)
         self._fields[start : start + len(values)] = values
-        self._hash.update(values)
+        self._hash.update(values.tobytes())
 
     def write_static(self, values: np.ndarray) -> None:
         """Write the static fields (static, latitude, longitude)."""
@@ -94,13 +94,13 @@ class StoreWriter:
         """What has been written, mapped."""
         return States(self.path / "fields", self._fields.shape, self.block_length)
 
-    def _small(self, name: str, values: np.ndarray, dims: tuple[str, ...], **attrs: str) -> None:
+    def _small(self, name: str, values: np.ndarray, dims: tuple[str, ...], **attrs: Any) -> None:  # noqa: ANN401
         array = self._group.create_array(
             name, shape=values.shape, dtype=values.dtype, dimension_names=dims, attributes=attrs
         )
         if values.size:
             array[...] = values
-        self._hash.update(np.ascontiguousarray(values))
+        self._hash.update(values.tobytes())
 
 
 class States:
@@ -169,7 +169,9 @@ class PreparedStore:
 
     def __init__(self, path: Path) -> None:
         if not (path / "zarr.json").exists():
-            raise InputError(f"no prepared data at {path.resolve()}; run `fourcastnet-afno prepare`")
+            raise InputError(
+                f"no prepared data at {path.resolve()}; run `fourcastnet-afno prepare`"
+            )
         self.path = path
         self._group = zarr.open_group(path, mode="r")
         self.attrs: dict[str, Any] = dict(self._group.attrs)
@@ -199,7 +201,8 @@ class PreparedStore:
     def states(self) -> States:
         """The fields, mapped."""
         array = self._group["fields"]
-        assert isinstance(array, zarr.Array) and array.shards is not None
+        assert isinstance(array, zarr.Array)
+        assert array.shards is not None
         return States(self.path / "fields", array.shape, array.shards[0])
 
     def normalized_static(self) -> np.ndarray:
@@ -216,7 +219,7 @@ class PreparedStore:
         length = max(1, _DASK_BLOCK_BYTES // step_bytes)
         fields = dask.array.from_array(
             self.states,
-            chunks=(length, *self.states.shape[1:]),
+            chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
         return self.channels.unstack(fields, {"time": self.times, **self.grid.coords})

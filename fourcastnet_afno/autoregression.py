@@ -195,9 +195,7 @@ def _forecast_batch(
     return output
 
 
-def _coordinates(
-    spec: FieldSpec, init_times: np.ndarray, num_steps: int
-) -> dict[str, np.ndarray]:
+def _coordinates(spec: FieldSpec, init_times: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
     leads = np.arange(1, num_steps + 1) * spec.timestep
     return {"init_time": init_times, "lead_time": leads, **spec.grid.coords}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
 from rich.console import Console
 
 from data_pipeline.errors import InputError
@@ -100,7 +100,9 @@ def run_verb(verb: str, options: Namespace) -> None:
         training=options.training,
         forecast=options.forecast,
     )
-    extra = {"checkpoint": options.checkpoint, "source": options.source} if verb == "forecast" else {}
+    extra = (
+        {"checkpoint": options.checkpoint, "source": options.source} if verb == "forecast" else {}
+    )
     getattr(experiment, verb)(config, options.output, **extra)
 
 
@@ -111,11 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake in the input, or 130 for an interrupted run.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    words: list[str] = []
     try:
         words = with_default_config(sys.argv[1:] if arguments is None else arguments)
         parser = build_parser()
         options = parser.instantiate_classes(parser.parse_args(words))
-        run_verb(options.verb, options[options.verb])
+        verb = options["verb"]
+        run_verb(verb, options[verb])
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False)
         return _USER_ERROR

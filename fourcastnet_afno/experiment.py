@@ -1,12 +1,12 @@
 """One experiment in one folder: prepare, train, forecast, evaluate, or all of it.
 
-    RUN/config.yaml          the resolved configuration
-    RUN/data.zarr            the prepared data, unless ``data.store`` names a shared place
-    RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to go on from)
-    RUN/history.json         losses by epoch
-    RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
-    RUN/scores.json, .nc     scores of the model and the baselines
-    RUN/report.html          all of it for a person; its pictures are also in RUN/figures
+RUN/config.yaml          the resolved configuration
+RUN/data.zarr            the prepared data, unless ``data.store`` names a shared place
+RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to go on from)
+RUN/history.json         losses by epoch
+RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
+RUN/scores.json, .nc     scores of the model and the baselines
+RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
 
 import json
@@ -31,12 +31,6 @@ from data_pipeline.prepare import DataConfig
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
-from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
-from fourcastnet_afno.evaluation import baselines
-from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
-from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
-from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
-from fourcastnet_afno.report import write_report
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
     check_source,
@@ -44,6 +38,12 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
     write_forecast,
 )
+from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
+from fourcastnet_afno.evaluation import baselines
+from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
+from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
+from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.report import write_report
 from fourcastnet_afno.training import Trainer, TrainingConfig, select_device
 
 console = Console()
@@ -114,8 +114,7 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         timestep_hours=config.data.timestep_hours,
     )
     mean, std, diff_std = (
-        torch.from_numpy(np.asarray(values, np.float32))
-        for values in store.statistics
+        torch.from_numpy(np.asarray(values, np.float32)) for values in store.statistics
     )
     static = torch.from_numpy(store.normalized_static())
     return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)

@@ -1,11 +1,12 @@
 """Forecaster: from physical states to the next physical state.
 
-With the normalized history X_t and features f_t (forcings and static fields), a residual forecaster is
+With the normalized history X_t and features f_t (forcings and static fields), a residual forecaster
+is
 
     x_{t+dt} = x_t + s * network(X_t, f_t),
 
-where s is the standard deviation of the change over one timestep, by channel; a direct forecaster is
-``x_{t+dt} = mean + std * network(X_t, f_t)``.
+where s is the standard deviation of the change over one timestep, by channel; a direct forecaster
+is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
 """
 
 from dataclasses import asdict, dataclass, field

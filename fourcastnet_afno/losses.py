@@ -12,8 +12,8 @@ def area_weighted_mse(
 ) -> Float[Tensor, ""]:
     """Mean over batch, channels and area of the squared error in units of ``scale``.
 
-    With the standard deviation of the change over a timestep as scale, persistence has the loss 1 at
-    the first step.
+    With the standard deviation of the change over a timestep as scale, persistence has the loss 1
+    at the first step.
 
     Args:
         predictions: Forecast in physical units.

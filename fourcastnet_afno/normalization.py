@@ -31,5 +31,3 @@ class Normalizer(nn.Module):
     ) -> Float[Tensor, "*batch channel lat lon"]:
         """Inverse of ``normalize``."""
         return field * self.std + self.mean
-
-

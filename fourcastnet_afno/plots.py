@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,22 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()
     epochs = [record["epoch"] for record in history]
-    for key, label, style in (("train_loss", "training", "--"), ("validation_loss", "validation", "-")):
+    for key, label, style in (
+        ("train_loss", "training", "--"),
+        ("validation_loss", "validation", "-"),
+    ):
         axis.plot(epochs, [record[key] for record in history], style, marker=".", label=label)
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in pairwise(history):
         if after["stage"] != before["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", ls=":")
             steps = int(after["num_steps"])
-            axis.text(after["epoch"] - 0.4, 0.97, f"{steps} steps", transform=axis.get_xaxis_transform(), va="top")
+            axis.text(
+                after["epoch"] - 0.4,
+                0.97,
+                f"{steps} steps",
+                transform=axis.get_xaxis_transform(),
+                va="top",
+            )
     axis.set_yscale("log")
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss (1 = persistence over one step)")
@@ -78,7 +88,9 @@ def error_maps(truth: xr.DataArray, predictions: xr.DataArray) -> Figure:
             (("truth", truth), ("forecast", predictions), ("forecast minus truth", difference))
         ):
             limits = (-largest, largest) if column == 2 else (low, high)
-            mesh = _draw(axes[row, column], field[row], limits, "RdBu_r" if column == 2 else "viridis")
+            mesh = _draw(
+                axes[row, column], field[row], limits, "RdBu_r" if column == 2 else "viridis"
+            )
             axes[row, column].set_title(f"{name}, {hours} h", fontsize=9)
             if column > 0:
                 figure.colorbar(mesh, ax=axes[row, column], label=units)
@@ -103,7 +115,9 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
     wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
     for axis, index in zip(axes, lead_indices, strict=True):
         for name in ("truth", "model"):
-            axis.loglog(wavenumbers, spectrum.sel(source=name).values[index], color=COLORS[name], label=name)
+            axis.loglog(
+                wavenumbers, spectrum.sel(source=name).values[index], color=COLORS[name], label=name
+            )
         hours = int(scores["lead_time"].values[index] / np.timedelta64(1, "h"))
         axis.set_title(f"{hours} h", fontsize=10)
         axis.set_xlabel("zonal wavenumber")
@@ -127,17 +141,28 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits = float(truth.min()), float(truth.max())
-    meshes = [_draw(axis, field[0], limits, "viridis") for axis, field in zip(axes, (truth, predictions), strict=True)]
+    meshes = [
+        _draw(axis, field[0], limits, "viridis")
+        for axis, field in zip(axes, (truth, predictions), strict=True)
+    ]
     figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
     frames = []
     for index in chosen:
         hours = int(truth["lead_time"].values[index] / np.timedelta64(1, "h"))
-        for axis, mesh, field, name in zip(axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True):
+        for axis, mesh, field, name in zip(
+            axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True
+        ):
             mesh.set_array(field.values[index])
             axis.set_title(f"{name}, {hours // 24} d {hours % 24:02d} h", fontsize=10)
-        frames.append(Image.open(BytesIO(png(figure))).convert("P", palette=Image.Palette.ADAPTIVE, colors=128))
+        frames.append(
+            Image.open(BytesIO(png(figure))).convert(
+                "P", palette=Image.Palette.ADAPTIVE, colors=128
+            )
+        )
     with replacing(path) as temporary:
-        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=150, loop=0)
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=150, loop=0
+        )
 
 
 def png(figure: Figure) -> bytes:

@@ -13,15 +13,21 @@ from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
 from fourcastnet_afno import plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
-from fourcastnet_afno.evaluation.evaluate import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.evaluate import format_score, lead_hours, selected_leads
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1f2937;
-background:#fff}h1{line-height:1.2}img{max-width:100%;height:auto}table{border-collapse:collapse;
-font-variant-numeric:tabular-nums;font-size:.9rem}td,th{padding:.2rem .6rem;text-align:right;
-border-bottom:1px solid #e5e7eb}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}
-.best{font-weight:700;color:#0b62a4}.scroll{overflow-x:auto}pre{background:#f3f4f6;padding:1rem;
-overflow-x:auto;font-size:.8rem}.verdict{font-size:1.15rem}dt{font-weight:600}
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;
+  color: #1f2937; background: #fff }
+h1 { line-height: 1.2 }
+img { max-width: 100%; height: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
+td, th { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #e5e7eb }
+td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left }
+.best { font-weight: 700; color: #0b62a4 }
+.scroll { overflow-x: auto }
+pre { background: #f3f4f6; padding: 1rem; overflow-x: auto; font-size: .8rem }
+.verdict { font-size: 1.15rem }
+dt { font-weight: 600 }
 """
 
 
@@ -161,7 +167,7 @@ def _table(scores: xr.Dataset) -> str:
 
 
 def _cell(value: float, best: bool, metric: str) -> str:
-    text = f"{value:.4g}" if metric == "rmse" else f"{value:.3f}"
+    text = format_score(metric, value)
     return f'<td class="best">{text}</td>' if best else f"<td>{text}</td>"
 
 

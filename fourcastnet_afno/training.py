@@ -1,9 +1,9 @@
 """Training: stages of one-step and multi-step optimization, exact on resume.
 
-The loss of a stage with K steps is the mean over a K-step rollout, differentiated through all of it,
-of the area-weighted squared error in units of each channel's change over a timestep. The order of
-samples is a pure function of seed and epoch, and all random state is part of the checkpoint, so an
-interrupted run goes on exactly where it stopped.
+The loss of a stage with K steps is the mean over a K-step rollout, differentiated through all of
+it, of the area-weighted squared error in units of each channel's change over a timestep. The order
+of samples is a pure function of seed and epoch, and all random state is part of the checkpoint, so
+an interrupted run goes on exactly where it stopped.
 """
 
 import copy
@@ -26,6 +26,7 @@ from data_pipeline.atomic import replacing
 from data_pipeline.dataset import Loader, Sample, WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.progress import progress
+from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.checkpoint import (
     pack_optimizer,
     prefixed,
@@ -36,7 +37,6 @@ from fourcastnet_afno.checkpoint import (
 )
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import area_weighted_mse
-from fourcastnet_afno.autoregression import rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,8 +295,9 @@ class Trainer:
         done = sum(int(record["batches"]) for record in self.position.history)
         step = done + self.position.batch
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        averaged, current = list(self.averaged.parameters()), list(self.forecaster.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        pairs = zip(self.averaged.parameters(), self.forecaster.parameters(), strict=True)
+        for averaged, current in pairs:
+            averaged.lerp_(current, 1 - decay)
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> float:
@@ -363,7 +364,7 @@ def _to(sample: Sample, device: torch.device) -> Sample:
 
 @contextmanager
 def _stop_requested() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of raising in the middle of a step; a second one raises."""
+    """Collect SIGINT and SIGTERM instead of raising inside a step; a second one raises."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

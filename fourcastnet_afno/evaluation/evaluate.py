@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from rich.box import SIMPLE
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -22,10 +24,10 @@ from fourcastnet_afno.evaluation.metrics import field_statistics, metrics, zonal
 
 _CHUNK_BYTES = 32 * 2**20
 CONVENTIONS = {
-    "rmse": "square root of the area-weighted mean square error, averaged over initial times before "
-    "the root (WeatherBench 2)",
-    "acc": "area-weighted correlation of anomalies from the climatology at the valid time, averaged "
-    "over initial times (WeatherBench 2); 0 for the climatology itself",
+    "rmse": "square root of the area-weighted mean square error, averaged over initial times "
+    "before the root (WeatherBench 2)",
+    "acc": "area-weighted correlation of anomalies from the climatology at the valid time, "
+    "averaged over initial times (WeatherBench 2); 0 for the climatology itself",
     "bias": "area-weighted mean of forecast minus truth, averaged over initial times",
     "area_weights": "exact cell areas (difference of the sine of the latitude bounds), mean 1",
 }
@@ -54,14 +56,20 @@ def evaluate(
     inits, leads = first["init_time"].values, first["lead_time"].values
     _check_valid_times(inits, leads, truth)
     grid = LatLonGrid.from_dataset(truth)
-    channels = Channels.from_dataset(first, [str(name) for name in first.data_vars])
+    # A zarr store lists its variables alphabetically: the order is truth's.
+    names = [str(name) for name in truth.data_vars if name in first]
+    channels = Channels.from_dataset(first, names)
     states: dict[str, AggregationState] = {}
     size = 4 * len(leads) * len(channels) * int(np.prod(grid.shape))
     length = max(1, _CHUNK_BYTES // size)
     for start in track(range(0, len(inits), length), "Evaluating"):
         chunk = inits[start : start + length]
-        picked = {name: f.isel(init_time=slice(start, start + length)) for name, f in forecasts.items()}
-        for name, state in _chunk_states(picked, chunk, truth, coefficients, channels, grid).items():
+        picked = {
+            name: f.isel(init_time=slice(start, start + length)) for name, f in forecasts.items()
+        }
+        for name, state in _chunk_states(
+            picked, chunk, truth, coefficients, channels, grid
+        ).items():
             states[name] = states[name] + state if name in states else state
     return _scores(states, channels, grid, inits, leads)
 
@@ -194,24 +202,34 @@ def selected_leads(scores: xr.Dataset) -> list[int]:
     return [index for index, hour in enumerate(hours) if hour in wanted]
 
 
-def scores_table(scores: xr.Dataset) -> Table:
-    """RMSE and ACC at selected lead times, the best forecast of each in bold."""
+def format_score(metric: str, value: float) -> str:
+    """A score with three significant digits, as people read it."""
+    if metric == "acc":
+        return f"{value:.3f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def scores_table(scores: xr.Dataset) -> Group:
+    """RMSE and ACC at selected lead times, a table for each channel, the best in bold."""
+    tables = [_channel_table(scores.sel(channel=name)) for name in scores["channel"].values]
+    return Group(*tables)
+
+
+def _channel_table(scores: xr.Dataset) -> Table:
     indices, hours = selected_leads(scores), lead_hours(scores)
-    table = Table(title=f"Scores over {scores.attrs['num_init_times']} initial times")
-    for heading in ("channel", "score", "forecast"):
-        table.add_column(heading)
+    title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
+    table = Table("score", title=title, box=SIMPLE, padding=(0, 1))
+    table.add_column("forecast", no_wrap=True)
     for index in indices:
         table.add_column(f"{hours[index]} h", justify="right")
-    for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
-        for metric, label in (("rmse", f"RMSE [{units}]"), ("acc", "ACC")):
-            values = scores[metric].sel(channel=channel).values[:, indices]
-            best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
-            for row, name in enumerate(scores["forecast"].values):
-                head = (channel, label) if row == 0 else ("", "")
-                cells = [
-                    Text(f"{v:.4g}" if metric == "rmse" else f"{v:.3f}", "bold" if v == b else "")
-                    for v, b in zip(values[row], best, strict=True)
-                ]
-                table.add_row(*head, name, *cells)
+    for metric, label in (("rmse", f"RMSE [{scores['units'].item()}]"), ("acc", "ACC")):
+        values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
+        best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
+        for row, name in enumerate(scores["forecast"].values):
+            cells = [
+                Text(format_score(metric, v), "bold" if v == b else "")
+                for v, b in zip(values[row], best, strict=True)
+            ]
+            table.add_row(label if row == 0 else "", name, *cells)
         table.add_section()
     return table

@@ -9,7 +9,8 @@ With the area-weighted mean <.> over a field and the average E over initial time
 The ACC of the climatology itself, 0 / 0, is defined as 0.
 
 References:
-    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (RMSE, ACC, bias).
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (RMSE, ACC,
+    bias).
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 r"""Token mixing in the Fourier domain.
 
-The adaptive Fourier neural operator transforms the tokens ``x`` of a grid to wavenumbers, passes each
-wavenumber through the same two-layer perceptron with block-diagonal complex weights, shrinks small
-coefficients to zero, and transforms back:
+The adaptive Fourier neural operator transforms the tokens ``x`` of a grid to wavenumbers, passes
+each wavenumber through the same two-layer perceptron with block-diagonal complex weights, shrinks
+small coefficients to zero, and transforms back:
 
     z = DFT(x),    y = S(W2 . relu(W1 . z + b1) + b2),    out = x + IDFT(y),
 
@@ -28,8 +28,8 @@ def kept_modes(
 ) -> tuple[Int[Tensor, " kept_meridional"], int]:
     """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfft2``.
 
-    Meridional wavenumbers ``|k| <= fraction * H / 2`` and zonal ``0 <= k <= fraction * W / 2`` stay.
-    A fraction of 1 keeps every mode; the mean is always kept.
+    Meridional wavenumbers ``|k| <= fraction * H / 2`` and zonal ``0 <= k <= fraction * W / 2``
+    stay. A fraction of 1 keeps every mode; the mean is always kept.
 
     Args:
         shape: Height H and width W of the token grid.
