@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+
+Array = np.ndarray | dask.array.Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class Channels:
         leading = [dim for dim in stacked.dims if dim not in ("channel", "latitude", "longitude")]
         return stacked.transpose(*leading, "channel", "latitude", "longitude").rename(None)
 
-    def unstack(self, array: np.ndarray, coords: Mapping[str, Any]) -> xr.Dataset:
+    def unstack(self, array: Array, coords: Mapping[str, Any]) -> xr.Dataset:
         """Inverse of ``stack``.
 
         Args:
@@ -129,7 +132,7 @@ class Channels:
     def _names(self) -> list[str]:
         return [channel.name for channel in self.channels]
 
-    def _variable(self, name: str, array: np.ndarray, dims: tuple[str, ...]) -> xr.DataArray:
+    def _variable(self, name: str, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
         indices = [i for i, other in enumerate(self._names) if other == name]
         picked = [self.channels[i] for i in indices]
         attrs = {"units": picked[0].units}

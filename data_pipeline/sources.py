@@ -128,9 +128,9 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
 def _open(path: str) -> xr.Dataset:
     try:
         if "://" in path:
-            return xr.open_zarr(path, chunks={}, storage_options=_anonymous(path))
+            return _open_zarr(path, _anonymous(path))
         if Path(path).is_dir() and any((Path(path) / n).exists() for n in ("zarr.json", ".zgroup")):
-            return xr.open_zarr(path, chunks={}, consolidated=None)
+            return _open_zarr(path, None)
         return _open_files(path)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
@@ -138,6 +138,13 @@ def _open(path: str) -> xr.Dataset:
         raise InputError(
             f"cannot read {path}: {error}; expected NetCDF files or a zarr store"
         ) from error
+
+
+def _open_zarr(path: str, storage_options: dict[str, object] | None) -> xr.Dataset:
+    try:
+        return xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage_options)
+    except ValueError:  # without consolidated metadata, which is slower to open
+        return xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage_options)
 
 
 def _anonymous(url: str) -> dict[str, object]:

@@ -204,7 +204,11 @@ class SphericalHarmonicTransform:
         """Coefficients of a field on the grid."""
         return self._unflat(torch.bmm(self._projection, self._to_orders(field)), field)
 
-    def synthesize_wind(self, psi_chi: Spectrum, scalars: Spectrum) -> GridField:
+    def synthesize_wind(
+        self,
+        psi_chi: Float[Tensor, "order part degree 2 *batch"],
+        scalars: Float[Tensor, "order part degree scalar *batch"],
+    ) -> Float[Tensor, "lon lat scalar+2 *batch"]:
         """Wind times cos(phi) of a stream function psi and velocity potential chi, and scalars.
 
             V = v cos(phi) = d psi / d lambda + (1 - mu^2) d chi / d mu

@@ -140,12 +140,12 @@ class States:
         for target, index in zip(buffer, indices.tolist(), strict=True):
             np.copyto(target, self._shards[index // self._length][index % self._length])
 
-    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        """Values of a tuple of slices, one for each axis."""
+    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Values of a tuple of slices or integers, one for each axis."""
         indices = np.arange(self.shape[0])[key[0]]
-        buffer = np.empty((len(indices), *self.shape[1:]), np.float32)
-        self.read_into(buffer, indices)
-        return buffer[(slice(None), *key[1:])]
+        buffer = np.empty((indices.size, *self.shape[1:]), np.float32)
+        self.read_into(buffer, indices.reshape(-1))
+        return buffer.reshape(*indices.shape, *self.shape[1:])[(..., *key[1:])]
 
     def blocks(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
         """The states where ``chosen`` (time,) is true, in order, by blocks of one shard."""

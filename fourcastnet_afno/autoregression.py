@@ -209,7 +209,7 @@ def _create_store(
 ) -> None:
     shape = (len(coords["init_time"]), len(coords["lead_time"]), len(spec.channels))
     empty = dask.array.zeros((*shape, *spec.grid.shape), dtype="float32", chunks=-1)
-    template = spec.channels.unstack(empty, coords)  # type: ignore[arg-type]
+    template = spec.channels.unstack(empty, coords)
     template = template.assign_coords(valid_time=template.init_time + template.lead_time)
     template.attrs = {"Conventions": "CF-1.8", **attrs}
     time_units = {"units": "hours since 1970-01-01", "dtype": "int64"}

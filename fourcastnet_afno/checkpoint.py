@@ -113,7 +113,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
 def _parse_model(record: Mapping[str, Any]) -> ModelConfig:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--model", type=ModelConfig)
-    return parser.instantiate_classes(parser.parse_object({"model": dict(record)}))["model"]
+    return parser.instantiate(parser.parse_object({"model": dict(record)}))["model"]
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words = with_default_config(sys.argv[1:] if arguments is None else arguments)
         parser = build_parser()
-        options = parser.instantiate_classes(parser.parse_args(words))
+        options = parser.instantiate(parser.parse_args(words))
         verb = options["verb"]
         run_verb(verb, options[verb])
     except InputError as error:

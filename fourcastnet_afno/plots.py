@@ -40,7 +40,7 @@ def score_curves(scores: xr.Dataset) -> Figure:
     return figure
 
 
-def loss_curve(history: Sequence[Mapping[str, float]]) -> Figure:
+def loss_curve(history: Sequence[Mapping[str, float | int]]) -> Figure:
     """Training and validation loss by epoch; a line marks where a stage begins."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()

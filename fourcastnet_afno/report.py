@@ -35,7 +35,7 @@ def write_report(
     path: Path,
     *,
     scores: xr.Dataset,
-    history: Sequence[Mapping[str, float]],
+    history: Sequence[Mapping[str, float | int]],
     truth: xr.Dataset,
     predictions: xr.Dataset,
     config_text: str,
@@ -100,7 +100,7 @@ def _picture_channel(scores: xr.Dataset) -> str:
 def _draw_figures(
     folder: Path,
     scores: xr.Dataset,
-    history: Sequence[Mapping[str, float]],
+    history: Sequence[Mapping[str, float | int]],
     truth: xr.Dataset,
     predictions: xr.Dataset,
     channel: str,

@@ -38,6 +38,8 @@ from fourcastnet_afno.checkpoint import (
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import area_weighted_mse
 
+Record = Mapping[str, float | int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -124,7 +126,7 @@ class Position:
     batch: int = 0
     loss_sum: float = 0.0
     best: float = math.inf
-    history: tuple[Mapping[str, float], ...] = ()
+    history: tuple[Record, ...] = ()
 
 
 def select_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -186,7 +188,7 @@ class Trainer:
         self.position = Position()
         self.optimizer = self._new_optimizer()
 
-    def fit(self) -> list[Mapping[str, float]]:
+    def fit(self) -> list[Record]:
         """Train all stages that are left, from ``last.safetensors`` where there is one.
 
         Returns:
@@ -224,7 +226,8 @@ class Trainer:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        self.position = Position(**metadata["position"])
+        position = metadata["position"]
+        self.position = Position(**{**position, "history": tuple(position["history"])})
 
     def _run_stage(self, stage: Stage, stopped: list[int]) -> None:
         training, validation = self.windows(stage.num_steps)

@@ -1,0 +1,77 @@
+"""Small datasets and configurations for tests."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.prepare import DataConfig, Period
+from data_pipeline.sources import SourceConfig
+from fourcastnet_afno.autoregression import ForecastConfig
+from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.forecaster import ModelConfig
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.training import Stage, TrainingConfig
+
+GRID = LatLonGrid.equiangular(6, 12)
+
+
+def make_dataset(num_times: int = 120, grid: LatLonGrid = GRID, seed: int = 0) -> xr.Dataset:
+    """Daily waves that travel eastward by a cell a day, with a little noise."""
+    rng = np.random.default_rng(seed)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(num_times) * np.timedelta64(1, "D")
+    longitude = np.deg2rad(grid.coords["longitude"])
+    latitude = np.cos(np.deg2rad(grid.coords["latitude"]))
+    phase = longitude - np.arange(num_times)[:, None] * (longitude[1] - longitude[0])
+    wave = latitude[:, None] * np.sin(phase)[:, None, :]
+    noise = 0.01 * rng.standard_normal((2, num_times, *grid.shape))
+    dims = ("time", "latitude", "longitude")
+    dataset = xr.Dataset(
+        {
+            "mean_sea_level_pressure": (dims, (1e5 + 1000 * (wave + noise[0])).astype("f4")),
+            "2m_temperature": (dims, (280 + 10 * (wave + noise[1])).astype("f4")),
+            "height": (dims[1:], 100 * rng.random(grid.shape).astype("f4")),
+        },
+        coords={"time": times, **grid.coords},
+    )
+    dataset["mean_sea_level_pressure"].attrs["units"] = "Pa"
+    dataset["2m_temperature"].attrs["units"] = "K"
+    dataset["height"].attrs["units"] = "m"
+    return dataset
+
+
+def make_data_config(path: Path, **changes: object) -> DataConfig:
+    """A configuration for ``make_dataset`` written to ``path``."""
+    settings: dict = {
+        "source": SourceConfig(path=str(path)),
+        "prognostic": ["mean_sea_level_pressure", "2m_temperature"],
+        "static": ["height"],
+        "forcings": ["day_of_year_sin"],
+        "timestep_hours": 24,
+        "climatology_harmonics": 0,
+        "train": Period(start="2001-01-01", end="2001-03-01"),
+        "validation": Period(start="2001-03-02", end="2001-03-20"),
+        "test": Period(start="2001-03-21", end="2001-04-30"),
+    }
+    return DataConfig(**(settings | changes))
+
+
+def make_experiment(path: Path, **training: object) -> ExperimentConfig:
+    """A tiny experiment that trains in about a second."""
+    settings: dict = {
+        "stages": [Stage(epochs=2), Stage(epochs=1, num_steps=2)],
+        "batch_size": 8,
+        "ema_decay": 0.9,
+        "input_noise": 0.01,
+        "device": "cpu",
+    }
+    network = AFNONetConfig(
+        patch_size=(3, 3), embed_dim=16, depth=2, num_blocks=2, drop_rate=0.1, drop_path_rate=0.1
+    )
+    return ExperimentConfig(
+        data=make_data_config(path),
+        model=ModelConfig(num_history=2, network=network),
+        training=TrainingConfig(**(settings | training)),
+        forecast=ForecastConfig(num_steps=5, init_interval_hours=24, batch_size=7),
+    )

@@ -1,0 +1,46 @@
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CONDA_NAMES = {"torch": "pytorch", "netcdf4": "netcdf4", "matplotlib": "matplotlib-base"}
+# Conda has no extras: what jsonargparse[signatures] installs is listed there by itself.
+CONDA_ONLY = {"python", "pip", "docstring_parser", "typeshed_client"}
+
+
+def split(requirement: str) -> tuple[str, str]:
+    match = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\[.*\])?(.*)", requirement.strip())
+    assert match is not None
+    return match[1].lower(), match[2]
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def conda() -> list[str]:
+    text = (ROOT / "environment.yml").read_text().split("dependencies:")[1]
+    return re.findall(r"^  - ([^:\n]+)$", text, re.MULTILINE)
+
+
+def test_environment_and_project_need_the_same() -> None:
+    wanted = dict(split(line) for line in project()["dependencies"])
+    found = {k: v for k, v in map(split, conda()) if k not in CONDA_ONLY}
+    assert found == {CONDA_NAMES.get(name, name): bounds for name, bounds in wanted.items()}
+
+
+def test_the_unrelated_apex_is_never_installed() -> None:
+    groups = [project()["dependencies"], *project()["optional-dependencies"].values()]
+    names = {split(line)[0] for group in groups for line in group} | {split(c)[0] for c in conda()}
+    locks = "\n".join(path.read_text() for path in ROOT.glob("*.lock"))
+    assert "apex" not in names
+    assert not re.search(r"^apex\b", locks, re.MULTILINE)
+
+
+def test_the_lock_satisfies_every_dependency() -> None:
+    locked = {
+        split(line)[0]
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
+    assert {split(line)[0] for line in project()["dependencies"]} <= locked
