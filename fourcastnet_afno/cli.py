@@ -60,6 +60,15 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     return parser
 
 
+def parse(words: Sequence[str]) -> Namespace:
+    """Parse and validate; exits with 2 and names the setting where one is wrong."""
+    parser = build_parser()
+    try:
+        return parser.instantiate(parser.parse_args(words))
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def with_default_config(arguments: Sequence[str]) -> list[str]:
     """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
     given = list(arguments)
@@ -116,8 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words: list[str] = []
     try:
         words = with_default_config(sys.argv[1:] if arguments is None else arguments)
-        parser = build_parser()
-        options = parser.instantiate(parser.parse_args(words))
+        options = parse(words)
         verb = options["verb"]
         run_verb(verb, options[verb])
     except InputError as error:

@@ -158,7 +158,9 @@ def _table(scores: xr.Dataset) -> str:
             values = scores[metric].sel(channel=channel).values[:, indices]
             best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
             for name, row in zip(scores["forecast"].values, values, strict=True):
-                cells = "".join(_cell(v, v == b, metric) for v, b in zip(row, best, strict=True))
+                cells = "".join(
+                    _cell(float(v), bool(v == b), metric) for v, b in zip(row, best, strict=True)
+                )
                 names = (channel, label, name)
                 rows.append(
                     f"<tr>{''.join(f'<td>{html.escape(str(n))}</td>' for n in names)}{cells}</tr>"

@@ -92,7 +92,7 @@ def test_loss_is_the_squared_rmse_of_the_scores() -> None:
     loss = area_weighted_mse(
         predictions, targets, torch.from_numpy(weights).float(), torch.ones(3, 1, 1)
     )
-    zero = np.zeros((6, 12))
+    zero = np.zeros_like(targets.numpy())
     statistics = field_statistics(predictions.numpy(), targets.numpy(), zero, weights)
     assert loss.item() == pytest.approx(statistics["squared_error"].mean(), rel=1e-5)
 
