@@ -67,8 +67,8 @@ class Channels:
         if missing:
             raise InputError(
                 f"the data lacks the variables {missing}; it holds "
-                f"{sorted(map(str, dataset.data_vars))}; correct the names in data.variables or "
-                "map them with data.source.rename"
+                f"{sorted(map(str, dataset.data_vars))}; correct the names in "
+                "data.prognostic and data.static, or map them with data.source.rename"
             )
         expanded = [_expand(dataset[name], name, levels) for name in variables]
         return cls(tuple(channel for group in expanded for channel in group))

@@ -61,8 +61,9 @@ class StoreWriter:
         )
         self._hash = hashlib.blake2b(digest_size=16)
         self._hash.update(json.dumps(channels.to_json()).encode())
-        hours = times.astype("datetime64[s]").astype("int64")
-        self._small("time", hours, ("time",), units="seconds since 1970-01-01", calendar="standard")
+        seconds = times.astype("datetime64[s]").astype("int64")
+        since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
+        self._small("time", seconds, ("time",), **since)
         for name, units in (("latitude", "degrees_north"), ("longitude", "degrees_east")):
             self._small(name, grid.coords[name], (name,), units=units, standard_name=name)
 
