@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from data_pipeline.atomic import replacing
@@ -40,32 +41,28 @@ def score_curves(scores: xr.Dataset) -> Figure:
     return figure
 
 
-def loss_curve(history: Sequence[Mapping[str, float | int]]) -> Figure:
-    """Training and validation loss by epoch; a line marks where a stage begins."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axis = figure.subplots()
-    epochs = [record["epoch"] for record in history]
-    for key, label, style in (
-        ("train_loss", "training", "--"),
-        ("validation_loss", "validation", "-"),
-    ):
-        axis.plot(epochs, [record[key] for record in history], style, marker=".", label=label)
-    for before, after in pairwise(history):
-        if after["stage"] != before["stage"]:
-            axis.axvline(after["epoch"] - 0.5, color="gray", ls=":")
-            steps = int(after["num_steps"])
-            axis.text(
-                after["epoch"] - 0.4,
-                0.97,
-                f"{steps} steps",
-                transform=axis.get_xaxis_transform(),
-                va="top",
-            )
-    axis.set_yscale("log")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("loss (1 = persistence over one step)")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False)
+def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training loss along the epochs and validation loss after each; a panel for each stage."""
+    stages = sorted({record["stage"] for record in history})
+    figure = Figure(figsize=(4.6 * len(stages) + 0.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(stages), squeeze=False)[0]
+    for axis, stage in zip(axes, stages, strict=True):
+        records = [record for record in history if record["stage"] == stage]
+        losses = np.concatenate([record["train_losses"] for record in records])
+        first, last = records[0]["epoch"] - 1, records[-1]["epoch"]
+        ends = np.linspace(first, last, len(losses) + 1)[1:]
+        axis.plot(ends, losses, color="#d1622b", label="training")
+        epochs = [record["epoch"] for record in records]
+        validation = [record["validation_loss"] for record in records]
+        axis.plot(epochs, validation, color="#0b62a4", marker="o", label="validation")
+        steps = records[0]["num_steps"]
+        axis.set_title(f"stage {stage}: {steps} step{'s' if steps > 1 else ''}", fontsize=10)
+        axis.set_yscale("log")
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("loss (1 = persistence over one step)")
+    axes[0].legend(frameon=False)
     return figure
 
 
@@ -154,14 +151,21 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
         ):
             mesh.set_array(field.values[index])
             axis.set_title(f"{name}, {hours // 24} d {hours % 24:02d} h", fontsize=10)
-        frames.append(
-            Image.open(BytesIO(png(figure))).convert(
-                "P", palette=Image.Palette.ADAPTIVE, colors=128
-            )
-        )
+        frames.append(Image.open(BytesIO(png(figure))).convert("RGB"))
+    # One palette for all frames, from the first and the last: viewers mix up palettes by frame.
+    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
+    both.paste(frames[0])
+    both.paste(frames[-1], (0, frames[0].height))
+    palette = both.quantize(256)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with replacing(path) as temporary:
         frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=150, loop=0
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=150,
+            loop=0,
         )
 
 

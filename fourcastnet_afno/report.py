@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -35,7 +36,7 @@ def write_report(
     path: Path,
     *,
     scores: xr.Dataset,
-    history: Sequence[Mapping[str, float | int]],
+    history: Sequence[Mapping[str, Any]],
     truth: xr.Dataset,
     predictions: xr.Dataset,
     config_text: str,
@@ -100,7 +101,7 @@ def _picture_channel(scores: xr.Dataset) -> str:
 def _draw_figures(
     folder: Path,
     scores: xr.Dataset,
-    history: Sequence[Mapping[str, float | int]],
+    history: Sequence[Mapping[str, Any]],
     truth: xr.Dataset,
     predictions: xr.Dataset,
     channel: str,

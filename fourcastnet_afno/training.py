@@ -38,7 +38,8 @@ from fourcastnet_afno.checkpoint import (
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import area_weighted_mse
 
-Record = Mapping[str, float | int]
+Record = Mapping[str, Any]
+_LOSSES_PER_EPOCH = 50  # points of the loss curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class Position:
         stage: Index of the stage.
         epoch: Index of the epoch in the stage.
         batch: Index of the batch in the epoch.
-        loss_sum: Sum of the losses of this epoch's batches.
+        loss_sums: Sums of this epoch's losses over each fiftieth of its batches.
         best: Lowest validation loss of this stage.
         history: A record for each finished epoch.
     """
@@ -124,7 +125,7 @@ class Position:
     stage: int = 0
     epoch: int = 0
     batch: int = 0
-    loss_sum: float = 0.0
+    loss_sums: tuple[float, ...] = ()
     best: float = math.inf
     history: tuple[Record, ...] = ()
 
@@ -227,7 +228,8 @@ class Trainer:
         if "random.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"])
         position = metadata["position"]
-        self.position = Position(**{**position, "history": tuple(position["history"])})
+        lists = {key: tuple(position[key]) for key in ("loss_sums", "history")}
+        self.position = Position(**{**position, **lists})
 
     def _run_stage(self, stage: Stage, stopped: list[int]) -> None:
         training, validation = self.windows(stage.num_steps)
@@ -272,7 +274,9 @@ class Trainer:
         self.optimizer.step()
         self._update_average()
         self.position = replace(
-            position, batch=position.batch + 1, loss_sum=position.loss_sum + value
+            position,
+            batch=position.batch + 1,
+            loss_sums=_add_loss(position.loss_sums, value, position.batch, num_batches),
         )
         return value
 
@@ -319,7 +323,8 @@ class Trainer:
             "num_steps": stage.num_steps,
             "batches": num_batches,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": position.loss_sum / num_batches,
+            "train_loss": sum(position.loss_sums) / num_batches,
+            "train_losses": _mean_losses(position.loss_sums, num_batches),
             "validation_loss": validation_loss,
             "seconds": time.monotonic() - started,
         }
@@ -359,6 +364,24 @@ def write_json(path: Path, value: object) -> None:
     """Write JSON atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1))
+
+
+def _add_loss(
+    sums: tuple[float, ...], value: float, batch: int, num_batches: int
+) -> tuple[float, ...]:
+    """Add to the sum of the bin that ``batch`` falls in; bins fill from first to last."""
+    starts_bin = batch == 0 or _bin(batch, num_batches) > _bin(batch - 1, num_batches)
+    return (*sums, value) if starts_bin else (*sums[:-1], sums[-1] + value)
+
+
+def _mean_losses(sums: tuple[float, ...], num_batches: int) -> list[float]:
+    bins = [_bin(batch, num_batches) for batch in range(num_batches)]
+    counts = [bins.count(index) for index in sorted(set(bins))]
+    return [total / count for total, count in zip(sums, counts, strict=True)]
+
+
+def _bin(batch: int, num_batches: int) -> int:
+    return batch * _LOSSES_PER_EPOCH // num_batches
 
 
 def _to(sample: Sample, device: torch.device) -> Sample:
