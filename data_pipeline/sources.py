@@ -99,9 +99,8 @@ def open_source(config: SourceConfig) -> xr.Dataset:
     """Open a source lazily as a canonical dataset.
 
     Raises:
-        InputError: If the path does not exist or cannot be read, an axis is missing, times repeat
-        or
-            decrease, or a unit is not the expected one.
+        InputError: If the path does not exist or cannot be read, an axis is missing, times
+            repeat or decrease, or a unit is not the expected one.
     """
     return canonicalize(_open(config.path), config)
 

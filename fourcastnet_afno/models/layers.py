@@ -19,9 +19,8 @@ class Padding:
     """How a field is extended to a multiple of the patch; the forecast is cropped back.
 
     Args:
-        latitude: ``reflect`` mirrors rows at the edge, ``zero`` adds zeros; ``wrap`` joins north
-        and
-            south and is right only for a periodic plane.
+        latitude: ``reflect`` mirrors rows at the edge, ``zero`` adds zeros; ``wrap`` joins
+            north and south and is right only for a periodic plane.
         longitude: ``wrap`` for a global field; ``reflect`` or ``zero`` for a region.
         margin: Rows and columns added on each side before rounding up to the patch, so that a
             Fourier mixer does not join opposite edges of a region directly.

@@ -1,8 +1,16 @@
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from fourcastnet_afno.checkpoint import load_forecaster
 from fourcastnet_afno.cli import build_parser, main
+from fourcastnet_afno.training import Stage
+from tests.builders import GRID, make_dataset, make_experiment
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -62,3 +70,22 @@ def test_an_unwritable_output_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert main(["prepare", *words]) == 2
     assert "choose another folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    endless = make_experiment(tmp_path / "data.nc", stages=[Stage(epochs=100_000)])
+    (tmp_path / "endless.yaml").write_text(endless.to_yaml())
+    words = ["train", f"--config={tmp_path / 'endless.yaml'}", f"--output={tmp_path / 'run'}"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fourcastnet_afno", *words], stderr=subprocess.PIPE, text=True
+    )
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    while not last.exists() and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, message = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert f"Go on with: fourcastnet-afno {' '.join(words)}" in message
+    state = torch.zeros(1, 2, 2, *GRID.shape)
+    assert load_forecaster(last)(state, torch.zeros(1, 1, *GRID.shape)).isfinite().all()

@@ -179,3 +179,12 @@ def test_config_round_trip_through_yaml(data: Path, run: Path) -> None:
     )
     assert parsed.to_yaml() == (run / "config.yaml").read_text()
     assert replace(parsed).data.source is not None
+
+
+def test_the_python_of_the_readme_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    exec(code.replace("runs/quickstart", str(run)), names)
+    assert names["store"].channels.labels[0] in capsys.readouterr().out
+    assert names["scores"]["rmse"].sel(forecast="model").notnull().all()

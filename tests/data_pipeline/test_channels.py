@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
+
+GRID = LatLonGrid.equiangular(3, 4)
+LEVELS = st.lists(st.sampled_from([100, 250, 500, 850, 1000]), min_size=1, max_size=4, unique=True)
+
+
+def make_channels(levels: list[int], with_surface: bool) -> Channels:
+    upper = [
+        Channel(name=name, level=level, units=units)
+        for name, units in (("geopotential", "m2 s-2"), ("temperature", "K"))
+        for level in levels
+    ]
+    surface = [Channel(name="2m_temperature", units="K")] if with_surface else []
+    return Channels(tuple(upper + surface))
+
+
+@given(LEVELS, st.booleans(), st.integers(1, 3))
+def test_unstack_and_stack_are_inverse(levels: list[int], with_surface: bool, count: int) -> None:
+    channels = make_channels(levels, with_surface)
+    values = np.random.default_rng(0).standard_normal((count, len(channels), *GRID.shape))
+    times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(1, "D")
+    dataset = channels.unstack(values, {"time": times, **GRID.coords})
+    np.testing.assert_array_equal(channels.stack(dataset).values, values)
+    names = list(dict.fromkeys(channel.name for channel in channels))
+    assert Channels.from_dataset(dataset, names, levels) == channels
+    assert Channels.from_json(channels.to_json()) == channels
+
+
+def test_labels() -> None:
+    assert make_channels([500], True).labels == [
+        "geopotential_500",
+        "temperature_500",
+        "2m_temperature",
+    ]
+
+
+def test_missing_levels_and_repeated_channels_are_named() -> None:
+    dataset = make_channels([500, 850], False).unstack(np.zeros((4, 3, 4)), dict(GRID.coords))
+    with pytest.raises(InputError, match=r"geopotential lacks the levels \[300\]"):
+        Channels.from_dataset(dataset, ["geopotential"], [300, 500])
+    with pytest.raises(InputError, match=r"temperature.*more than once"):
+        Channels((Channel(name="temperature"), Channel(name="temperature")))
+    with pytest.raises(InputError, match=r"lacks the variables \['snow'\]"):
+        Channels.from_dataset(xr.Dataset(), ["snow"])
