@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from data_pipeline.atomic import replacing
+from data_pipeline.progress import track
 
 COLORS = {"model": "#0b62a4", "persistence": "#d1622b", "climatology": "#6b7280", "truth": "black"}
 _GIF_FRAMES = 40
@@ -144,7 +145,7 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
     ]
     figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
     frames = []
-    for index in chosen:
+    for index in track(chosen, "Drawing the animation"):
         hours = int(truth["lead_time"].values[index] / np.timedelta64(1, "h"))
         for axis, mesh, field, name in zip(
             axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True
