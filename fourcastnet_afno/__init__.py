@@ -15,6 +15,7 @@ _HOMES = {
     "evaluate": "fourcastnet_afno.evaluation.evaluate",
     "forcings_from": "fourcastnet_afno.autoregression",
     "load_forecaster": "fourcastnet_afno.checkpoint",
+    "load_fourcastnet_weights": "fourcastnet_afno.published",
     "rollout": "fourcastnet_afno.autoregression",
 }
 

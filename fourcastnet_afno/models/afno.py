@@ -9,11 +9,14 @@ References:
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
-from fourcastnet_afno.models.mixers import AFNO2D
+from fourcastnet_afno.models.mixers import AFNO2D, ModeSelection
+
+_NORM_EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,10 @@ class AFNONetConfig:
         drop_path_rate: Stochastic depth of the last block; earlier blocks less, linearly.
         double_skip: Whether the mixer has a residual connection around its normalization too.
         padding: How fields are extended to whole patches.
+        mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
+        position_grid: Rows and columns of a learned table that is added to the tokens and ties the
+            network to one grid; for published weights alone.
+        final_norm: Whether the last tokens are normalized; published weights are without.
     """
 
     patch_size: tuple[int, int] = (4, 4)
@@ -47,6 +54,9 @@ class AFNONetConfig:
     drop_path_rate: float = 0.0
     double_skip: bool = True
     padding: Padding = field(default_factory=Padding)
+    mode_selection: ModeSelection = "wavenumber"
+    position_grid: tuple[int, int] | None = None
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
         for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
@@ -77,15 +87,16 @@ class Block(nn.Module):
     def __init__(self, config: AFNONetConfig, drop_path_rate: float) -> None:
         super().__init__()
         self.double_skip = config.double_skip
-        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.mixer = AFNO2D(
             config.embed_dim,
             config.num_blocks,
             sparsity_threshold=config.sparsity_threshold,
             hard_thresholding_fraction=config.hard_thresholding_fraction,
             hidden_size_factor=config.hidden_size_factor,
+            mode_selection=config.mode_selection,
         )
-        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.mlp = Mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
@@ -114,9 +125,13 @@ class AFNONet(nn.Module):
         super().__init__()
         self.patch_size, self.padding = config.patch_size, config.padding
         self.patch_embed = PatchEmbed(in_channels, config.embed_dim, config.patch_size)
+        self.position = None
+        if config.position_grid is not None:
+            self.position = nn.Parameter(torch.zeros(*config.position_grid, config.embed_dim))
         rates = [config.drop_path_rate * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.Sequential(*[Block(config, rate) for rate in rates])
-        self.norm = nn.LayerNorm(config.embed_dim)
+        norm = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
+        self.norm = norm if config.final_norm else nn.Identity()
         self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)
         self.apply(_initialize)
 
@@ -127,8 +142,19 @@ class AFNONet(nn.Module):
         height, width = state.shape[-2:]
         (top, _), (left, _) = self.padding.widths((height, width), self.patch_size)
         tokens = self.patch_embed(self.padding.apply(state, self.patch_size))
+        if self.position is not None:
+            tokens = tokens + _matching(self.position, tokens)
         output = self.patch_recovery(self.norm(self.blocks(tokens)))
         return output[..., top : top + height, left : left + width]
+
+
+def _matching(position: Tensor, tokens: Tensor) -> Tensor:
+    if position.shape[:2] != tokens.shape[1:3]:
+        raise ValueError(
+            f"this network has a position table of {tuple(position.shape[:2])} patches, the field "
+            f"has {tuple(tokens.shape[1:3])}; give fields on the grid it was trained on"
+        )
+    return position
 
 
 def _initialize(module: nn.Module) -> None:

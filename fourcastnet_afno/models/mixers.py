@@ -15,12 +15,15 @@ References:
 """
 
 import math
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+ModeSelection = Literal["wavenumber", "fourcastnet"]
 
 
 def kept_modes(
@@ -46,6 +49,23 @@ def kept_modes(
     return rows, columns
 
 
+def fourcastnet_modes(
+    shape: tuple[int, int], fraction: float
+) -> tuple[Int[Tensor, " kept_meridional"], int]:
+    """The modes that FourCastNet v1 mixes: as ``kept_modes``, for its published weights alone.
+
+    With ``total = H // 2 + 1`` and ``kept = int(fraction * total)``, these are the rows
+    ``total - kept : total + kept`` and the columns ``: kept`` of the unshifted spectrum. At a
+    fraction of 1 they leave out the zonal wavenumbers above H / 2, and below 1 the lowest
+    meridional ones.
+    """
+    height, width = shape
+    total = height // 2 + 1
+    kept = int(total * fraction)
+    rows = torch.arange(total - kept, min(total + kept, height))
+    return rows, min(kept, width // 2 + 1)
+
+
 class AFNO2D(nn.Module):
     """Adaptive Fourier neural operator on a 2-D grid of tokens, with its own skip connection.
 
@@ -57,6 +77,8 @@ class AFNO2D(nn.Module):
         sparsity_threshold: Threshold of the soft shrinkage.
         hard_thresholding_fraction: Share of wavenumbers that are mixed, see ``kept_modes``.
         hidden_size_factor: Width of the hidden layer over the width of a block.
+        mode_selection: ``wavenumber`` for ``kept_modes``, ``fourcastnet`` for
+            ``fourcastnet_modes``.
 
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
@@ -73,12 +95,14 @@ class AFNO2D(nn.Module):
         sparsity_threshold: float = 0.01,
         hard_thresholding_fraction: float = 1.0,
         hidden_size_factor: int = 1,
+        mode_selection: ModeSelection = "wavenumber",
     ) -> None:
         super().__init__()
         _check_afno(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction)
         self.num_blocks = num_blocks
         self.sparsity_threshold = sparsity_threshold
         self.hard_thresholding_fraction = hard_thresholding_fraction
+        self.mode_selection = mode_selection
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
@@ -95,7 +119,8 @@ class AFNO2D(nn.Module):
 
     def _mix(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
         height, width = tokens.shape[1:3]
-        rows, columns = kept_modes((height, width), self.hard_thresholding_fraction)
+        select = kept_modes if self.mode_selection == "wavenumber" else fourcastnet_modes
+        rows, columns = select((height, width), self.hard_thresholding_fraction)
         spectrum = torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho")
         if len(rows) == height and columns == spectrum.shape[2]:
             mixed = self._mix_modes(spectrum)

@@ -1,0 +1,188 @@
+"""Weights that others have published, read into an ``AFNONet`` that computes what theirs did.
+
+FourCastNet v1 and PhysicsNeMo's AFNO name their tensors
+
+    patch_embed.proj, pos_embed, blocks.N.{norm1, filter.{w1, b1, w2, b2}, norm2, mlp.{fc1, fc2}},
+    norm, head,
+
+where ``norm`` takes no part in the forecast and ``head`` lists its outputs as (row in the patch,
+column in the patch, channel).
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
+"""
+
+import json
+import pickle
+import re
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from data_pipeline.errors import InputError
+from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+
+_NAMES = (
+    (r"filter\.([wb])([12])", lambda m: f"mixer.{'weight' if m[1] == 'w' else 'bias'}{m[2]}"),
+    (r"mlp\.fc1", "mlp.0"),
+    (r"mlp\.fc2", "mlp.3"),
+    (r"patch_embed\.proj\b", "patch_embed.projection"),
+    (r"^head\b", "patch_recovery.projection"),
+    (r"^pos_embed", "position"),
+)
+_UNUSED = re.compile(r"^norm\.|^device_buffer$")
+_PREFIX = re.compile(r"^(module\.|model\.)+")
+
+
+def load_fourcastnet_weights(
+    path: Path | str,
+    *,
+    shape: tuple[int, int] = (720, 1440),
+    sparsity_threshold: float = 0.01,
+    hard_thresholding_fraction: float = 1.0,
+) -> AFNONet:
+    """An ``AFNONet`` with the weights of a FourCastNet v1 or PhysicsNeMo AFNO checkpoint.
+
+    Sizes are read off the weights. Nothing in the file is executed.
+
+    Args:
+        path: A ``torch.save`` file with the state dict, alone or under ``model_state``; or a
+            ``.mdlus`` archive, whose own settings replace the following ones.
+        shape: Rows and columns of the fields it was trained on.
+        sparsity_threshold: Threshold of its soft shrinkage.
+        hard_thresholding_fraction: Its share of modes, see ``mixers.fourcastnet_modes``.
+
+    Returns:
+        The network in evaluation mode, for normalized fields (batch, channel, lat, lon).
+
+    Raises:
+        InputError: If the file is missing, holds anything but tensors and plain values, or is not
+            in this layout.
+    """
+    saved, settings = _read(Path(path))
+    tensors = _state_dict(saved, path)
+    config, in_channels, out_channels = _describe(
+        tensors, tuple(settings.get("inp_shape", shape)), path
+    )
+    threshold = settings.get("sparsity_threshold", sparsity_threshold)
+    fraction = settings.get("hard_thresholding_fraction", hard_thresholding_fraction)
+    config |= {"sparsity_threshold": threshold, "hard_thresholding_fraction": fraction}
+    network = AFNONetConfig(**config).build(in_channels=in_channels, out_channels=out_channels)
+    network = network.to(tensors["patch_embed.proj.weight"].dtype)
+    _fill(network, tensors, path)
+    return network.eval()
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"no file at {path.resolve()}; give the path of a published checkpoint")
+    try:
+        members = _archive(path)
+        if "model.pt" in members:
+            settings = json.loads(members.get("args.json", b"{}"))
+            arguments = settings.get("__args__", settings)
+            return _load(BytesIO(members["model.pt"])), arguments
+        return _load(path), {}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
+            "plain values alone; save the state dict by itself with torch.save"
+        ) from error
+
+
+def _archive(path: Path) -> dict[str, bytes]:
+    """Members ``model.pt`` and ``args.json`` of a ``.mdlus`` file, which is a zip or a tar."""
+    wanted = ("model.pt", "args.json")
+    # A tar is tried first: one that holds a zip, as torch saves, ends like a zip itself.
+    if tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            files = {Path(m.name).name: archive.extractfile(m) for m in archive if m.isfile()}
+            return {name: file.read() for name, file in files.items() if file and name in wanted}
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name in wanted}
+
+
+def _load(file: Path | BytesIO) -> Any:  # noqa: ANN401
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _state_dict(saved: Any, path: Path | str) -> dict[str, Tensor]:  # noqa: ANN401
+    if isinstance(saved, Mapping) and "model_state" in saved:
+        saved = saved["model_state"]
+    if not isinstance(saved, Mapping):
+        raise InputError(f"{path} holds {type(saved).__name__}, expected a state dict of tensors")
+    tensors = {
+        _PREFIX.sub("", str(name)): value
+        for name, value in saved.items()
+        if isinstance(value, Tensor)
+    }
+    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.w1", "head.weight")
+    missing = [name for name in needed if name not in tensors]
+    if missing:
+        raise InputError(
+            f"{path} lacks {missing}, it holds {sorted(tensors)[:5]} and more; expected the layout "
+            "of FourCastNet v1 or of PhysicsNeMo's AFNO"
+        )
+    return tensors
+
+
+def _describe(
+    tensors: Mapping[str, Tensor], shape: tuple[int, ...], path: Path | str
+) -> tuple[dict[str, Any], int, int]:
+    embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
+    grid = (shape[0] // patch[0], shape[1] // patch[1])
+    found = tensors["pos_embed"].shape[1]
+    if grid[0] * grid[1] != found:
+        raise InputError(
+            f"{path} was trained on {found} patches, fields of {shape[0]} x {shape[1]} have "
+            f"{grid[0]} x {grid[1]} of {patch[0]} x {patch[1]} points; set shape to its training "
+            "grid"
+        )
+    weight = tensors["blocks.0.filter.w1"]
+    config = {
+        "patch_size": tuple(patch),
+        "embed_dim": embed_dim,
+        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        "num_blocks": weight.shape[1],
+        "hidden_size_factor": weight.shape[3] // weight.shape[2],
+        "mlp_ratio": tensors["blocks.0.mlp.fc1.weight"].shape[0] / embed_dim,
+        "mode_selection": "fourcastnet",
+        "position_grid": grid,
+        "final_norm": False,
+    }
+    return config, in_channels, len(tensors["head.weight"]) // (patch[0] * patch[1])
+
+
+def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    state = dict(network.state_dict())
+    rows, columns = network.patch_size
+    own = {_rename(name): value for name, value in tensors.items() if not _UNUSED.match(name)}
+    own["patch_embed.projection.weight"] = own["patch_embed.projection.weight"].flatten(1)
+    own["position"] = own["position"].reshape(state["position"].shape)
+    for kind in ("weight", "bias"):
+        name = f"patch_recovery.projection.{kind}"
+        head = own.get(name, torch.zeros_like(state[name]))
+        own[name] = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
+    wrong = [
+        name
+        for name in sorted(state.keys() | own.keys())
+        if name not in state or name not in own or state[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise InputError(f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}")
+    network.load_state_dict(own)
+
+
+def _rename(name: str) -> str:
+    for pattern, ours in _NAMES:
+        name = re.sub(pattern, ours, name)
+    return name
