@@ -9,7 +9,7 @@ where s is the standard deviation of the change over one timestep, by channel; a
 is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -130,7 +130,7 @@ class Forecaster(nn.Module):
             static = torch.cat([static.float(), coordinates])
         self.register_buffer("static", static.float())
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
-        self.network = config.network.build(
+        self.network = _with_reference_grid(config.network, spec.grid.shape).build(
             in_channels=in_channels, out_channels=len(spec.channels)
         )
 
@@ -156,6 +156,12 @@ class Forecaster(nn.Module):
         """Computed forcings at ``times`` (datetime64), on the device of the weights."""
         fields = compute_forcings(self.spec.forcings, times, self.spec.grid)
         return torch.from_numpy(fields).to(self.diff_std.device)
+
+
+def _with_reference_grid(network: AFNONetConfig, shape: tuple[int, int]) -> AFNONetConfig:
+    if network.reference_grid is not None or network.mode_selection == "fourcastnet":
+        return network
+    return replace(network, reference_grid=network.token_grid(shape))
 
 
 def _check_padding(config: ModelConfig, grid: LatLonGrid) -> None:

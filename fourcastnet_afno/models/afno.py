@@ -36,6 +36,8 @@ class AFNONetConfig:
         drop_path_rate: Stochastic depth of the last block; earlier blocks less, linearly.
         double_skip: Whether the mixer has a residual connection around its normalization too.
         padding: How fields are extended to whole patches.
+        reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
+            see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
         position_grid: Rows and columns of a learned table that is added to the tokens and ties the
             network to one grid; for published weights alone.
@@ -54,6 +56,7 @@ class AFNONetConfig:
     drop_path_rate: float = 0.0
     double_skip: bool = True
     padding: Padding = field(default_factory=Padding)
+    reference_grid: tuple[int, int] | None = None
     mode_selection: ModeSelection = "wavenumber"
     position_grid: tuple[int, int] | None = None
     final_norm: bool = True
@@ -71,6 +74,15 @@ class AFNONetConfig:
         for name in ("drop_rate", "drop_path_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+
+    def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the tokens of fields of ``shape``, padding included."""
+        widths = self.padding.widths(shape, self.patch_size)
+        rows, columns = (
+            (size + before + after) // patch
+            for size, (before, after), patch in zip(shape, widths, self.patch_size, strict=True)
+        )
+        return rows, columns
 
     def build(self, *, in_channels: int, out_channels: int) -> "AFNONet":
         """A network with fresh weights."""
@@ -94,6 +106,7 @@ class Block(nn.Module):
             sparsity_threshold=config.sparsity_threshold,
             hard_thresholding_fraction=config.hard_thresholding_fraction,
             hidden_size_factor=config.hidden_size_factor,
+            reference_grid=config.reference_grid,
             mode_selection=config.mode_selection,
         )
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)

@@ -4,10 +4,17 @@ The adaptive Fourier neural operator transforms the tokens ``x`` of a grid to wa
 each wavenumber through the same two-layer perceptron with block-diagonal complex weights, shrinks
 small coefficients to zero, and transforms back:
 
-    z = DFT(x),    y = S(W2 . relu(W1 . z + b1) + b2),    out = x + IDFT(y),
+    z = DFT(x),    y = S(W2 . relu(W1 . z + b1) + b2),    out = x + IDFT(y - y(0)),
 
 with relu on real and imaginary parts and the soft threshold S(y) = sign(y) max(|y| - threshold, 0)
 likewise. Its cost is O(N log N) in the number of tokens N, its memory O(N).
+
+The paper has ``y`` where this has ``y - y(0)``, the response to ``z`` less that to zero. Equal
+biases at all wavenumbers are a spike at the first grid point, which grows with the grid; without
+their response, a field of few wavenumbers has an output of the same few wavenumbers.
+
+The coefficients are those of the orthonormal transform on a reference grid: the ones of the same
+field sampled finer or coarser are the same, so that biases and thresholds act alike on all grids.
 
 References:
     Adaptive Fourier Neural Operators: Efficient Token Mixers for Transformers, Guibas et al., 2022,
@@ -15,6 +22,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -27,31 +35,34 @@ ModeSelection = Literal["wavenumber", "fourcastnet"]
 
 
 def kept_modes(
-    shape: tuple[int, int], fraction: float
-) -> tuple[Int[Tensor, " kept_meridional"], int]:
-    """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfft2``.
+    shape: Sequence[int], fraction: float, reference: Sequence[int] | None = None
+) -> list[Int[Tensor, " kept"]]:
+    """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfftn``.
 
-    Meridional wavenumbers ``|k| <= fraction * H / 2`` and zonal ``0 <= k <= fraction * W / 2``
-    stay. A fraction of 1 keeps every mode; the mean is always kept.
+    On every axis the wavenumbers ``|k| <= fraction * n / 2`` stay, where n is the reference's
+    number of points. A fraction of 1 keeps every mode of the reference; the mean is always kept.
 
     Args:
-        shape: Height H and width W of the token grid.
+        shape: Points of the token grid by axis; the last axis has half a spectrum.
         fraction: Share of the wavenumbers to keep, in 0..1.
+        reference: Points by axis of the grid that the fraction is of; by default the same grid.
 
     Returns:
-        Row indices, and the number of leading columns.
+        Indices for each axis, increasing.
     """
-    height, width = shape
-    meridional = torch.fft.fftfreq(height, d=1 / height).abs()
-    # Rounding keeps 0.1 * 20 / 2 = 1.0000000000000002 from depending on the platform.
-    rows = torch.nonzero(meridional <= round(fraction * height / 2, 9)).flatten()
-    columns = math.floor(round(fraction * width / 2, 9)) + 1
-    return rows, columns
+    indices = []
+    for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True)):
+        # Rounding keeps 0.1 * 20 / 2 = 1.0000000000000002 from depending on the platform.
+        largest = math.floor(round(fraction * points / 2, 9))
+        wavenumbers = torch.arange(size)
+        half = axis == len(shape) - 1
+        wavenumbers = wavenumbers[: size // 2 + 1] if half else wavenumbers
+        folded = torch.minimum(wavenumbers, size - wavenumbers)
+        indices.append(torch.nonzero(folded <= largest).flatten())
+    return indices
 
 
-def fourcastnet_modes(
-    shape: tuple[int, int], fraction: float
-) -> tuple[Int[Tensor, " kept_meridional"], int]:
+def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[Int[Tensor, " kept"]]:
     """The modes that FourCastNet v1 mixes: as ``kept_modes``, for its published weights alone.
 
     With ``total = H // 2 + 1`` and ``kept = int(fraction * total)``, these are the rows
@@ -63,13 +74,14 @@ def fourcastnet_modes(
     total = height // 2 + 1
     kept = int(total * fraction)
     rows = torch.arange(total - kept, min(total + kept, height))
-    return rows, min(kept, width // 2 + 1)
+    return [rows, torch.arange(min(kept, width // 2 + 1))]
 
 
-class AFNO2D(nn.Module):
-    """Adaptive Fourier neural operator on a 2-D grid of tokens, with its own skip connection.
+class AFNO(nn.Module):
+    """Adaptive Fourier neural operator on a grid of tokens, with its own skip connection.
 
-    The weights do not depend on the size of the grid. Zero weights give the identity.
+    Tokens have any number of grid axes, two in most uses. The weights do not depend on the size of
+    the grid. Zero weights give the identity.
 
     Args:
         embed_dim: Channels of a token.
@@ -77,8 +89,11 @@ class AFNO2D(nn.Module):
         sparsity_threshold: Threshold of the soft shrinkage.
         hard_thresholding_fraction: Share of wavenumbers that are mixed, see ``kept_modes``.
         hidden_size_factor: Width of the hidden layer over the width of a block.
-        mode_selection: ``wavenumber`` for ``kept_modes``, ``fourcastnet`` for
-            ``fourcastnet_modes``.
+        reference_grid: Points by axis of the grid whose wavenumbers are mixed and whose orthonormal
+            transform scales the coefficients, whatever the grid of the tokens; by default the
+            tokens' own, which does not carry over to other grids.
+        mode_selection: ``wavenumber`` as above; ``fourcastnet`` computes what FourCastNet v1 does,
+            for its published weights: ``fourcastnet_modes`` and the response to zero not taken off.
 
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
@@ -95,6 +110,7 @@ class AFNO2D(nn.Module):
         sparsity_threshold: float = 0.01,
         hard_thresholding_fraction: float = 1.0,
         hidden_size_factor: int = 1,
+        reference_grid: Sequence[int] | None = None,
         mode_selection: ModeSelection = "wavenumber",
     ) -> None:
         super().__init__()
@@ -102,6 +118,7 @@ class AFNO2D(nn.Module):
         self.num_blocks = num_blocks
         self.sparsity_threshold = sparsity_threshold
         self.hard_thresholding_fraction = hard_thresholding_fraction
+        self.reference_grid = None if reference_grid is None else tuple(reference_grid)
         self.mode_selection = mode_selection
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
@@ -111,39 +128,69 @@ class AFNO2D(nn.Module):
         self.weight2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, hidden, block))
         self.bias2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, block))
 
-    def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
+    def forward(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
         """Mix the tokens; float32 or wider inside, whatever autocast says."""
         with torch.autocast(tokens.device.type, enabled=False):
             wide = tokens.float() if tokens.dtype in (torch.bfloat16, torch.float16) else tokens
             return (wide + self._mix(wide)).to(tokens.dtype)
 
-    def _mix(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
-        height, width = tokens.shape[1:3]
-        select = kept_modes if self.mode_selection == "wavenumber" else fourcastnet_modes
-        rows, columns = select((height, width), self.hard_thresholding_fraction)
-        spectrum = torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho")
-        if len(rows) == height and columns == spectrum.shape[2]:
-            mixed = self._mix_modes(spectrum)
-        else:
-            rows = rows.to(tokens.device)
-            mixed = torch.zeros_like(spectrum)
-            mixed[:, rows, :columns] = self._mix_modes(spectrum[:, rows, :columns])
-        return torch.fft.irfft2(mixed, s=(height, width), dim=(1, 2), norm="ortho")
+    def _mix(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
+        shape = tokens.shape[1:-1]
+        axes = tuple(range(1, 1 + len(shape)))
+        kept = [indices.to(tokens.device) for indices in self._kept_modes(shape)]
+        scale = math.sqrt(math.prod(self.reference_grid or shape))
+        spectrum = torch.fft.rfftn(tokens * scale, dim=axes, norm="forward")
+        mixed = _expand(self._mix_modes(_select(spectrum, kept)), kept, spectrum.shape)
+        return torch.fft.irfftn(mixed, s=shape, dim=axes, norm="forward") / scale
+
+    def _kept_modes(self, shape: Sequence[int]) -> list[Tensor]:
+        if self.mode_selection == "fourcastnet":
+            return fourcastnet_modes(shape, self.hard_thresholding_fraction)
+        return kept_modes(shape, self.hard_thresholding_fraction, self.reference_grid)
 
     def _mix_modes(
-        self, modes: Complex[Tensor, "batch kh kw embed"]
-    ) -> Complex[Tensor, "batch kh kw embed"]:
-        parts = rearrange(
-            torch.view_as_real(modes), "b h w (k i) c -> k (b h w) (i c)", k=self.num_blocks
-        )
-        hidden = F.relu(torch.baddbmm(_interleave(self.bias1), parts, _as_real(self.weight1)))
-        output = torch.baddbmm(_interleave(self.bias2), hidden, _as_real(self.weight2))
-        shrunk = F.softshrink(output, self.sparsity_threshold)
-        batch, height, width, _ = modes.shape
-        restored = rearrange(
-            shrunk, "k (b h w) (i c) -> b h w (k i) c", b=batch, h=height, w=width, c=2
-        )
-        return torch.view_as_complex(restored.contiguous())
+        self, modes: Complex[Tensor, "batch *kept embed"]
+    ) -> Complex[Tensor, "batch *kept embed"]:
+        flat = torch.view_as_real(modes).flatten(0, -3)
+        output = self._perceptron(rearrange(flat, "n (k c) i -> k n (i c)", k=self.num_blocks))
+        if self.mode_selection == "wavenumber":
+            zero = output.new_zeros(self.num_blocks, 1, 2 * self.weight1.shape[2])
+            output = output - self._perceptron(zero)
+        restored = rearrange(output, "k n (i c) -> n (k c) i", i=2).contiguous()
+        return torch.view_as_complex(restored).view(modes.shape)
+
+    def _perceptron(
+        self, parts: Float[Tensor, "block mode in_dim"]
+    ) -> Float[Tensor, "block mode in_dim"]:
+        """Two layers on real and imaginary parts side by side, and the soft threshold."""
+        hidden = F.relu(torch.baddbmm(_side_by_side(self.bias1), parts, _as_real(self.weight1)))
+        output = torch.baddbmm(_side_by_side(self.bias2), hidden, _as_real(self.weight2))
+        return F.softshrink(output, self.sparsity_threshold)
+
+
+AFNO2D = AFNO
+"""``AFNO``, under the name that it has in the literature for grids of two axes."""
+
+
+def _select(spectrum: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    """The kept modes of a spectrum (batch, *modes, embed), axis by axis."""
+    for axis, indices in enumerate(kept, start=1):
+        if len(indices) < spectrum.shape[axis]:
+            spectrum = spectrum.index_select(axis, indices)
+    return spectrum
+
+
+def _expand(modes: Tensor, kept: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Inverse of ``_select``, with zeros in the other modes."""
+    for axis, indices in enumerate(kept, start=1):
+        if len(indices) < shape[axis]:
+            full = (*modes.shape[:axis], shape[axis], *modes.shape[axis + 1 :])
+            modes = modes.new_zeros(full).index_copy(axis, indices, modes)
+    return modes
 
 
 def _check_afno(embed_dim: int, num_blocks: int, threshold: float, fraction: float) -> None:
@@ -161,13 +208,12 @@ def _check_afno(embed_dim: int, num_blocks: int, threshold: float, fraction: flo
 def _as_real(
     weight: Float[Tensor, "2 block in_dim out_dim"],
 ) -> Float[Tensor, "block in_dim*2 out_dim*2"]:
-    """The real matrix that acts on interleaved real and imaginary parts as the complex one does."""
+    """The real matrix that acts on real and imaginary parts side by side as the complex one."""
     real, imaginary = weight
-    from_real = torch.stack([real, imaginary], dim=-1)
-    from_imaginary = torch.stack([-imaginary, real], dim=-1)
-    matrix = torch.stack([from_real, from_imaginary], dim=2)
-    return rearrange(matrix, "k i a o c -> k (i a) (o c)")
+    from_real = torch.cat([real, imaginary], dim=2)
+    from_imaginary = torch.cat([-imaginary, real], dim=2)
+    return torch.cat([from_real, from_imaginary], dim=1)
 
 
-def _interleave(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:
-    return rearrange(bias, "c k o -> k 1 (o c)")
+def _side_by_side(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:
+    return rearrange(bias, "i k o -> k 1 (i o)")

@@ -25,7 +25,7 @@ def test_output_lies_on_the_grid_of_the_input(shape: tuple[int, int]) -> None:
 
 def test_every_parameter_is_used_and_trained() -> None:
     torch.manual_seed(0)
-    net = make_net(sparsity_threshold=0.0)
+    net = make_net(sparsity_threshold=0.01)
     net(torch.randn(2, 3, 8, 8)).square().mean().backward()
     unused = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []

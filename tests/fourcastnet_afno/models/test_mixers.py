@@ -1,5 +1,8 @@
 """Laws of the Fourier mixer."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,24 +15,29 @@ SIZES = st.integers(min_value=2, max_value=13)
 FRACTIONS = st.integers(min_value=0, max_value=100).map(lambda percent: percent / 100)
 
 
-def make_mixer(fraction: float = 1.0, **options: float | int) -> AFNO2D:
+def make_mixer(fraction: float = 1.0, **options: object) -> AFNO2D:
     torch.manual_seed(0)
-    mixer = AFNO2D(12, 3, hard_thresholding_fraction=fraction, **options).double()
+    mixer = AFNO2D(12, 3, hard_thresholding_fraction=fraction, **options).double()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.mul_(20)  # so that thresholds and rectifiers are all passed by some values
     return mixer
 
 
-def make_tokens(height: int, width: int, batch: int = 2) -> Tensor:
-    generator = torch.Generator().manual_seed(height * 100 + width)
-    return torch.randn(batch, height, width, 12, dtype=torch.float64, generator=generator)
+def make_tokens(*shape: int, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(100**i * n for i, n in enumerate(shape)))
+    return torch.randn(batch, *shape, 12, dtype=torch.float64, generator=generator)
 
 
-def is_kept(row: int, column: int, height: int, width: int, fraction: float) -> bool:
-    meridional = row if row <= height // 2 else row - height
+def is_kept(mode: tuple[int, ...], shape: tuple[int, ...], fraction: float) -> bool:
     percent = round(100 * fraction)
-    return 200 * abs(meridional) <= percent * height and 200 * column <= percent * width
+    wavenumbers = [min(index, size - index) for index, size in zip(mode, shape, strict=True)]
+    return all(200 * k <= percent * size for k, size in zip(wavenumbers, shape, strict=True))
+
+
+def every_mode(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    axes = [range(size) for size in (*shape[:-1], shape[-1] // 2 + 1)]
+    return list(itertools.product(*axes))
 
 
 def mix_mode(mixer: AFNO2D, mode: Tensor) -> Tensor:
@@ -51,43 +59,51 @@ def mix_mode(mixer: AFNO2D, mode: Tensor) -> Tensor:
 
 
 def mix_naively(mixer: AFNO2D, tokens: Tensor) -> Tensor:
-    height, width = tokens.shape[1:3]
-    spectrum = torch.fft.rfft2(tokens, dim=(1, 2), norm="ortho")
+    shape = tuple(tokens.shape[1:-1])
+    axes = tuple(range(1, tokens.ndim - 1))
+    spectrum = torch.fft.rfftn(tokens, dim=axes, norm="ortho")
     mixed = torch.zeros_like(spectrum)
+    at_zero = mix_mode(mixer, torch.zeros_like(spectrum[(0, *(0 for _ in shape))]))
     for sample in range(len(tokens)):
-        for row in range(height):
-            for column in range(width // 2 + 1):
-                if is_kept(row, column, height, width, mixer.hard_thresholding_fraction):
-                    mixed[sample, row, column] = mix_mode(mixer, spectrum[sample, row, column])
-    return tokens + torch.fft.irfft2(mixed, s=(height, width), dim=(1, 2), norm="ortho")
+        for mode in every_mode(shape):
+            if is_kept(mode, shape, mixer.hard_thresholding_fraction):
+                index = (sample, *mode)
+                mixed[index] = mix_mode(mixer, spectrum[index]) - at_zero
+    return tokens + torch.fft.irfftn(mixed, s=shape, dim=axes, norm="ortho")
 
 
 @given(height=SIZES, width=SIZES, fraction=FRACTIONS)
 @settings(max_examples=60)
 def test_kept_modes_are_the_lowest_wavenumbers(height: int, width: int, fraction: float) -> None:
-    rows, columns = kept_modes((height, width), fraction)
-    kept = {(row, column) for row in rows.tolist() for column in range(columns)}
-    every = [(row, column) for row in range(height) for column in range(width // 2 + 1)]
-    assert kept == {mode for mode in every if is_kept(*mode, height, width, fraction)}
+    shape = (height, width)
+    kept = set(itertools.product(*(axis.tolist() for axis in kept_modes(shape, fraction))))
+    assert kept == {mode for mode in every_mode(shape) if is_kept(mode, shape, fraction)}
 
 
 def test_fraction_one_keeps_all_and_zero_keeps_the_mean() -> None:
-    rows, columns = kept_modes((45, 90), 1.0)
-    assert (len(rows), columns) == (45, 46)
-    rows, columns = kept_modes((45, 90), 0.0)
-    assert (rows.tolist(), columns) == ([0], 1)
+    assert [len(axis) for axis in kept_modes((45, 90), 1.0)] == [45, 46]
+    assert [axis.tolist() for axis in kept_modes((45, 90), 0.0)] == [[0], [0]]
 
 
-@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7), (3, 8)])
+def test_a_reference_grid_names_absolute_wavenumbers() -> None:
+    rows, columns = kept_modes((64, 128), 0.5, reference=(8, 16))
+    assert rows.tolist() == [0, 1, 2, 62, 63]
+    assert columns.tolist() == [0, 1, 2, 3, 4]
+    assert [len(axis) for axis in kept_modes((4, 6), 1.0, reference=(8, 16))] == [4, 4]
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 7), (3, 8), (9,), (10,), (3, 4, 5), (2, 3, 6)])
 @pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("hidden_size_factor", [1, 2])
 def test_equals_a_loop_over_modes(
-    height: int, width: int, fraction: float, hidden_size_factor: int
+    shape: tuple[int, ...], fraction: float, hidden_size_factor: int
 ) -> None:
     mixer = make_mixer(fraction, sparsity_threshold=0.3, hidden_size_factor=hidden_size_factor)
-    tokens = make_tokens(height, width)
+    tokens = make_tokens(*shape)
     expected = mix_naively(mixer, tokens)
-    assert torch.linalg.norm(mixer(tokens) - expected) < 1e-12 * torch.linalg.norm(expected)
+    norm = torch.linalg.norm(expected)
+    assert torch.linalg.norm(mixer(tokens) - expected) < 1e-12 * norm
+    assert torch.linalg.norm(mixer.float()(tokens.float()) - expected) < 1e-5 * norm
 
 
 @given(height=SIZES, width=SIZES, fraction=FRACTIONS)
@@ -97,7 +113,7 @@ def test_only_kept_modes_change(height: int, width: int, fraction: float) -> Non
     change = make_mixer(fraction)(tokens) - tokens
     spectrum = torch.fft.rfft2(change, dim=(1, 2), norm="ortho").abs().amax((0, 3))
     rows, columns = kept_modes((height, width), fraction)
-    spectrum[rows, :columns] = 0
+    spectrum[rows[:, None], columns] = 0
     assert spectrum.max() < 1e-10
 
 
@@ -143,6 +159,65 @@ def test_bfloat16_autocast_stays_close_to_float32() -> None:
     assert rounded.dtype == torch.bfloat16
     error = torch.linalg.norm(rounded.float() - mixer(tokens)) / torch.linalg.norm(mixer(tokens))
     assert error < 1e-2
+
+
+TRAINED_ON = (32, 64)
+FINER = [(64, 128), (61, 120), (128, 256)]
+
+
+def sample_field(shape: tuple[int, int], largest: int = 12) -> Tensor:
+    """A field of wavenumbers up to ``largest`` with random coefficients, sampled on a grid."""
+    generator = torch.Generator().manual_seed(5)
+    half, full = largest + 1, 2 * largest + 1
+    coefficients = torch.randn(full, half, 12, dtype=torch.complex128, generator=generator)
+    return synthesize(coefficients, shape)[None]
+
+
+def synthesize(coefficients: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Sum the waves exp(i (k y + l x)), k from -largest to largest, l from 0 to largest."""
+    largest = coefficients.shape[1] - 1
+    y, x = (2 * math.pi * torch.arange(n, dtype=torch.float64) / n for n in shape)
+    rows = torch.exp(1j * torch.outer(y, torch.arange(-largest, largest + 1)))
+    columns = torch.exp(1j * torch.outer(x, torch.arange(largest + 1)))
+    return torch.einsum("yk,xl,klc->yxc", rows, columns, coefficients).real
+
+
+def interpolate(field: Tensor, shape: tuple[int, int], largest: int = 12) -> Tensor:
+    """Trigonometric interpolation, exact for wavenumbers up to ``largest``."""
+    spectrum = torch.fft.rfft2(field[0].double(), dim=(0, 1), norm="forward")
+    rows = torch.arange(-largest, largest + 1) % field.shape[1]
+    coefficients = spectrum[rows, : largest + 1] * 2
+    coefficients[:, 0] /= 2
+    return synthesize(coefficients, shape)[None]
+
+
+@torch.no_grad()
+def disagreement(mixer: AFNO2D, shape: tuple[int, int]) -> float:
+    """Relative difference of the mixer's change on a finer grid to that on the training grid."""
+    coarse, fine = sample_field(TRAINED_ON).float(), sample_field(shape).float()
+    expected = interpolate(mixer(coarse) - coarse, shape)
+    return float(torch.linalg.norm(mixer(fine) - fine - expected) / torch.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("shape", FINER)
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_the_same_field_sampled_finer_has_the_same_output(
+    shape: tuple[int, int], fraction: float
+) -> None:
+    mixer = make_mixer(fraction, reference_grid=TRAINED_ON).float()
+    assert disagreement(mixer, shape) < 1e-4
+
+
+@pytest.mark.parametrize("shape", FINER)
+def test_orthonormal_coefficients_with_bias_depend_on_the_grid(shape: tuple[int, int]) -> None:
+    assert disagreement(make_mixer(mode_selection="fourcastnet").float(), shape) > 1e-2
+
+
+def test_biases_are_no_spike() -> None:
+    zero = torch.zeros(1, 16, 32, 12, dtype=torch.float64)
+    assert make_mixer()(zero).abs().max() < 1e-12
+    spike = make_mixer(mode_selection="fourcastnet")(zero).abs().amax((0, 3))
+    assert spike[0, 0] > 5 * spike.median()
 
 
 @pytest.mark.parametrize(
