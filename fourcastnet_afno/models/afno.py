@@ -8,13 +8,20 @@ References:
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
-from fourcastnet_afno.models.mixers import AFNO2D, ModeSelection
+from fourcastnet_afno.models.mixers import (
+    AFNO2D,
+    FNO2D,
+    GlobalFilter2D,
+    ModeSelection,
+    SelfAttention,
+)
 
 _NORM_EPS = 1e-6
 
@@ -27,7 +34,10 @@ class AFNONetConfig:
         patch_size: Rows and columns of a patch.
         embed_dim: Channels of a token.
         depth: Number of blocks.
-        num_blocks: Diagonal blocks of the mixer's weights; divides ``embed_dim``.
+        mixer: What mixes the tokens: ``afno``, and for comparison ``fno``, ``global_filter`` and
+            ``attention``.
+        num_blocks: Diagonal blocks of AFNO's weights, or heads of the attention; divides
+            ``embed_dim``.
         mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
         sparsity_threshold: Soft threshold of the Fourier coefficients.
         hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
@@ -47,6 +57,7 @@ class AFNONetConfig:
     patch_size: tuple[int, int] = (4, 4)
     embed_dim: int = 128
     depth: int = 4
+    mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
     num_blocks: int = 8
     mlp_ratio: float = 4.0
     sparsity_threshold: float = 0.01
@@ -100,15 +111,7 @@ class Block(nn.Module):
         super().__init__()
         self.double_skip = config.double_skip
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
-        self.mixer = AFNO2D(
-            config.embed_dim,
-            config.num_blocks,
-            sparsity_threshold=config.sparsity_threshold,
-            hard_thresholding_fraction=config.hard_thresholding_fraction,
-            hidden_size_factor=config.hidden_size_factor,
-            reference_grid=config.reference_grid,
-            mode_selection=config.mode_selection,
-        )
+        self.mixer = _build_mixer(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.mlp = Mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
         self.drop_path = DropPath(drop_path_rate)
@@ -120,6 +123,28 @@ class Block(nn.Module):
             return tokens + self.drop_path(self.mlp(self.norm2(mixed)))
         tokens = tokens + self.drop_path(mixed)
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+
+def _build_mixer(config: AFNONetConfig) -> nn.Module:
+    if config.mixer == "attention":
+        return SelfAttention(config.embed_dim, config.num_blocks)
+    if config.mixer == "afno":
+        return AFNO2D(
+            config.embed_dim,
+            config.num_blocks,
+            sparsity_threshold=config.sparsity_threshold,
+            hard_thresholding_fraction=config.hard_thresholding_fraction,
+            hidden_size_factor=config.hidden_size_factor,
+            reference_grid=config.reference_grid,
+            mode_selection=config.mode_selection,
+        )
+    if config.reference_grid is None:
+        raise ValueError(
+            f"mixer={config.mixer} has weights for each wavenumber and needs reference_grid, the "
+            "rows and columns of tokens"
+        )
+    kind = FNO2D if config.mixer == "fno" else GlobalFilter2D
+    return kind(config.embed_dim, config.reference_grid, config.hard_thresholding_fraction)
 
 
 class AFNONet(nn.Module):

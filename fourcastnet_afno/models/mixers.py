@@ -22,59 +22,26 @@ References:
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.models.spectral import (
+    analyze,
+    fourcastnet_modes,
+    kept_modes,
+    largest_wavenumber,
+    signed_wavenumbers,
+    synthesize,
+)
+
 ModeSelection = Literal["wavenumber", "fourcastnet"]
-
-
-def kept_modes(
-    shape: Sequence[int], fraction: float, reference: Sequence[int] | None = None
-) -> list[Int[Tensor, " kept"]]:
-    """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfftn``.
-
-    On every axis the wavenumbers ``|k| <= fraction * n / 2`` stay, where n is the reference's
-    number of points. A fraction of 1 keeps every mode of the reference; the mean is always kept.
-
-    Args:
-        shape: Points of the token grid by axis; the last axis has half a spectrum.
-        fraction: Share of the wavenumbers to keep, in 0..1.
-        reference: Points by axis of the grid that the fraction is of; by default the same grid.
-
-    Returns:
-        Indices for each axis, increasing.
-    """
-    indices = []
-    for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True)):
-        # Rounding keeps 0.1 * 20 / 2 = 1.0000000000000002 from depending on the platform.
-        largest = math.floor(round(fraction * points / 2, 9))
-        wavenumbers = torch.arange(size)
-        half = axis == len(shape) - 1
-        wavenumbers = wavenumbers[: size // 2 + 1] if half else wavenumbers
-        folded = torch.minimum(wavenumbers, size - wavenumbers)
-        indices.append(torch.nonzero(folded <= largest).flatten())
-    return indices
-
-
-def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[Int[Tensor, " kept"]]:
-    """The modes that FourCastNet v1 mixes: as ``kept_modes``, for its published weights alone.
-
-    With ``total = H // 2 + 1`` and ``kept = int(fraction * total)``, these are the rows
-    ``total - kept : total + kept`` and the columns ``: kept`` of the unshifted spectrum. At a
-    fraction of 1 they leave out the zonal wavenumbers above H / 2, and below 1 the lowest
-    meridional ones.
-    """
-    height, width = shape
-    total = height // 2 + 1
-    kept = int(total * fraction)
-    rows = torch.arange(total - kept, min(total + kept, height))
-    return [rows, torch.arange(min(kept, width // 2 + 1))]
 
 
 class AFNO(nn.Module):
@@ -140,12 +107,9 @@ class AFNO(nn.Module):
         self, tokens: Float[Tensor, "batch *grid embed"]
     ) -> Float[Tensor, "batch *grid embed"]:
         shape = tokens.shape[1:-1]
-        axes = tuple(range(1, 1 + len(shape)))
         kept = [indices.to(tokens.device) for indices in self._kept_modes(shape)]
         scale = math.sqrt(math.prod(self.reference_grid or shape))
-        spectrum = torch.fft.rfftn(tokens * scale, dim=axes, norm="forward")
-        mixed = _expand(self._mix_modes(_select(spectrum, kept)), kept, spectrum.shape)
-        return torch.fft.irfftn(mixed, s=shape, dim=axes, norm="forward") / scale
+        return synthesize(self._mix_modes(analyze(tokens, kept, scale)), kept, scale, shape)
 
     def _kept_modes(self, shape: Sequence[int]) -> list[Tensor]:
         if self.mode_selection == "fourcastnet":
@@ -176,21 +140,138 @@ AFNO2D = AFNO
 """``AFNO``, under the name that it has in the literature for grids of two axes."""
 
 
-def _select(spectrum: Tensor, kept: Sequence[Tensor]) -> Tensor:
-    """The kept modes of a spectrum (batch, *modes, embed), axis by axis."""
-    for axis, indices in enumerate(kept, start=1):
-        if len(indices) < spectrum.shape[axis]:
-            spectrum = spectrum.index_select(axis, indices)
-    return spectrum
+class _Spectral(nn.Module, ABC):
+    """A linear map of each Fourier coefficient with weights of its own for each wavenumber."""
+
+    def __init__(
+        self, weight_shape: Sequence[int], reference_grid: Sequence[int], fraction: float
+    ) -> None:
+        super().__init__()
+        self.reference_grid, self.fraction = tuple(reference_grid), fraction
+        limits = [largest_wavenumber(n, fraction) for n in reference_grid]
+        self._limits = limits
+        sizes = [*(2 * limit + 1 for limit in limits[:-1]), limits[-1] + 1]
+        self.weight = nn.Parameter(0.02 * torch.randn(2, *sizes, *weight_shape))
+
+    def mix(self, tokens: Float[Tensor, "batch *grid embed"]) -> Float[Tensor, "batch *grid embed"]:
+        """Transform, multiply by the weights, transform back; float32 or wider inside."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            wide = tokens.float() if tokens.dtype in (torch.bfloat16, torch.float16) else tokens
+            shape = wide.shape[1:-1]
+            kept = kept_modes(shape, self.fraction, self.reference_grid)
+            weight = self._weights_at(kept, shape)
+            kept = [indices.to(tokens.device) for indices in kept]
+            modes = self._multiply(analyze(wide, kept, 1.0), weight)
+            return synthesize(modes, kept, 1.0, shape).to(tokens.dtype)
+
+    def _weights_at(self, kept: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        weight = torch.complex(self.weight[0], self.weight[1])
+        for axis, (indices, size) in enumerate(zip(kept, shape, strict=True)):
+            rows = signed_wavenumbers(indices, size)
+            if axis < len(shape) - 1:
+                rows = rows + self._limits[axis]
+            weight = weight.index_select(axis, rows.to(weight.device))
+        return weight
+
+    @abstractmethod
+    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
+        """The coefficients (batch, *kept, embed) after the weights (*kept, ...)."""
 
 
-def _expand(modes: Tensor, kept: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Inverse of ``_select``, with zeros in the other modes."""
-    for axis, indices in enumerate(kept, start=1):
-        if len(indices) < shape[axis]:
-            full = (*modes.shape[:axis], shape[axis], *modes.shape[axis + 1 :])
-            modes = modes.new_zeros(full).index_copy(axis, indices, modes)
-    return modes
+class FNO2D(_Spectral):
+    """Fourier neural operator layer: a dense matrix for each wavenumber, and a pointwise bypass.
+
+    Args:
+        embed_dim: Channels of a token.
+        reference_grid: Points by axis of the grid whose wavenumbers have weights.
+        hard_thresholding_fraction: Share of the wavenumbers, see ``kept_modes``.
+
+    References:
+        Fourier Neural Operator for Parametric Partial Differential Equations, Li et al., 2021,
+        https://arxiv.org/abs/2010.08895, equations 4 and 5.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        reference_grid: Sequence[int],
+        hard_thresholding_fraction: float = 1.0,
+    ) -> None:
+        super().__init__((embed_dim, embed_dim), reference_grid, hard_thresholding_fraction)
+        self.bypass = nn.Linear(embed_dim, embed_dim)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
+        """Mix the tokens."""
+        return self.bypass(tokens) + self.mix(tokens)
+
+    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
+        return torch.einsum("b...i,...io->b...o", modes, weight)
+
+
+class GlobalFilter2D(_Spectral):
+    """Global filter: a complex factor for each wavenumber and channel, a circular convolution.
+
+    Args:
+        embed_dim: Channels of a token.
+        reference_grid: Points by axis of the grid whose wavenumbers have weights.
+        hard_thresholding_fraction: Share of the wavenumbers, see ``kept_modes``.
+
+    References:
+        Global Filter Networks for Image Classification, Rao et al., 2021,
+        https://arxiv.org/abs/2107.00645, equation 5.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        reference_grid: Sequence[int],
+        hard_thresholding_fraction: float = 1.0,
+    ) -> None:
+        super().__init__((embed_dim,), reference_grid, hard_thresholding_fraction)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
+        """Mix the tokens."""
+        return self.mix(tokens)
+
+    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
+        return modes * weight
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all tokens of the grid.
+
+    Args:
+        embed_dim: Channels of a token.
+        num_heads: Number of heads; divides ``embed_dim``.
+
+    References:
+        An Image is Worth 16x16 Words, Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929,
+        appendix A.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"num_heads must divide embed_dim, got {num_heads} and {embed_dim}")
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)
+        self.projection = nn.Linear(embed_dim, embed_dim)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
+        """Mix the tokens."""
+        projected = self.query_key_value(tokens.flatten(1, -2))
+        query, key, value = rearrange(
+            projected, "b n (part head c) -> part b head n c", part=3, head=self.num_heads
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        merged = rearrange(attended, "b head n c -> b n (head c)")
+        return self.projection(merged).view(tokens.shape)
 
 
 def _check_afno(embed_dim: int, num_blocks: int, threshold: float, fraction: float) -> None:

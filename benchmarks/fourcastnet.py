@@ -1,0 +1,69 @@
+"""AFNO as FourCastNet v1 evaluates it: the baseline of ``scripts.benchmark_operator``.
+
+Written from the formulas: a full transform of channels-last tokens in float32, zero-filled buffers
+for the hidden layer and the output, and four real contractions for each complex product.
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fourcastnet_afno.models.mixers import AFNO
+
+
+class FourCastNetFilter(nn.Module):
+    """Computes what an ``AFNO`` with ``mode_selection="fourcastnet"`` computes, with its weights.
+
+    Args:
+        mixer: Where the weights come from; they are shared.
+    """
+
+    def __init__(self, mixer: AFNO) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
+        """Mix the tokens."""
+        mixer, (batch, height, width, embed) = self.mixer, tokens.shape
+        block = embed // mixer.num_blocks
+        spectrum = torch.fft.rfft2(tokens.float(), dim=(1, 2), norm="ortho")
+        spectrum = spectrum.reshape(batch, height, width // 2 + 1, mixer.num_blocks, block)
+        total = height // 2 + 1
+        kept = int(total * mixer.hard_thresholding_fraction)
+        chosen = (slice(None), slice(total - kept, total + kept), slice(kept))
+        hidden = _layer(spectrum.real, spectrum.imag, mixer.weight1, mixer.bias1, chosen, "relu")
+        output = _layer(*hidden, mixer.weight2, mixer.bias2, chosen, "none")
+        shrunk = F.softshrink(torch.stack(output, dim=-1), mixer.sparsity_threshold)
+        mixed = torch.view_as_complex(shrunk).reshape(batch, height, width // 2 + 1, embed)
+        field = torch.fft.irfft2(mixed, s=(height, width), dim=(1, 2), norm="ortho")
+        return field.to(tokens.dtype) + tokens
+
+
+def _layer(
+    real: Tensor,
+    imaginary: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    chosen: tuple[slice, ...],
+    activation: Literal["relu", "none"],
+) -> tuple[Tensor, Tensor]:
+    shape = (*real.shape[:-1], weight.shape[-1])
+    buffers = torch.zeros(shape, device=real.device), torch.zeros(shape, device=real.device)
+    r, i = real[chosen], imaginary[chosen]
+    sums = (
+        _contract(r, weight[0]) - _contract(i, weight[1]) + bias[0],
+        _contract(i, weight[0]) + _contract(r, weight[1]) + bias[1],
+    )
+    for buffer, values in zip(buffers, sums, strict=True):
+        buffer[chosen] = F.relu(values) if activation == "relu" else values
+    return buffers
+
+
+def _contract(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.einsum("...ki,kio->...ko", values, weight)
