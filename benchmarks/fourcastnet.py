@@ -35,7 +35,7 @@ class FourCastNetFilter(nn.Module):
         spectrum = torch.fft.rfft2(tokens.float(), dim=(1, 2), norm="ortho")
         spectrum = spectrum.reshape(batch, height, width // 2 + 1, mixer.num_blocks, block)
         total = height // 2 + 1
-        kept = int(total * mixer.hard_thresholding_fraction)
+        kept = int(total * mixer.spectrum.fraction)
         chosen = (slice(None), slice(total - kept, total + kept), slice(kept))
         hidden = _layer(spectrum.real, spectrum.imag, mixer.weight1, mixer.bias1, chosen, "relu")
         output = _layer(*hidden, mixer.weight2, mixer.bias2, chosen, "none")

@@ -57,7 +57,7 @@ def load_fourcastnet_weights(
             ``.mdlus`` archive, whose own settings replace the following ones.
         shape: Rows and columns of the fields it was trained on.
         sparsity_threshold: Threshold of its soft shrinkage.
-        hard_thresholding_fraction: Its share of modes, see ``mixers.fourcastnet_modes``.
+        hard_thresholding_fraction: Its share of modes, see ``models.spectral.fourcastnet_modes``.
 
     Returns:
         The network in evaluation mode, for normalized fields (batch, channel, lat, lon).

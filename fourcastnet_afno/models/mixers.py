@@ -21,27 +21,30 @@ References:
     https://arxiv.org/abs/2111.13587, section 4.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.models.mode_mixing import mix_modes
 from fourcastnet_afno.models.spectral import (
     analyze,
-    fourcastnet_modes,
     kept_modes,
     largest_wavenumber,
     signed_wavenumbers,
     synthesize,
 )
-
-ModeSelection = Literal["wavenumber", "fourcastnet"]
+from fourcastnet_afno.models.transforms import (
+    Boundary,
+    ModeSelection,
+    Pole,
+    Spectrum,
+    TransformKind,
+)
 
 
 class AFNO(nn.Module):
@@ -61,6 +64,12 @@ class AFNO(nn.Module):
             tokens' own, which does not carry over to other grids.
         mode_selection: ``wavenumber`` as above; ``fourcastnet`` computes what FourCastNet v1 does,
             for its published weights: ``fourcastnet_modes`` and the response to zero not taken off.
+        boundary: What lies beyond the edges of the grid, for all axes or by axis; see
+            ``transforms``.
+        pole: ``double_fourier_sphere`` if the last two axes are latitude, from pole to pole, and
+            longitude: fields go on smoothly across the poles.
+        vector_channels: How many of the last channels change sign across the pole.
+        transform: How modes are computed; the result is the same. ``auto`` takes the faster one.
 
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
@@ -79,14 +88,25 @@ class AFNO(nn.Module):
         hidden_size_factor: int = 1,
         reference_grid: Sequence[int] | None = None,
         mode_selection: ModeSelection = "wavenumber",
+        boundary: Boundary | Sequence[Boundary] = "periodic",
+        pole: Pole = "none",
+        vector_channels: int = 0,
+        transform: TransformKind = "auto",
     ) -> None:
         super().__init__()
-        _check_afno(embed_dim, num_blocks, sparsity_threshold, hard_thresholding_fraction)
+        _check_afno(embed_dim, num_blocks, sparsity_threshold)
         self.num_blocks = num_blocks
         self.sparsity_threshold = sparsity_threshold
-        self.hard_thresholding_fraction = hard_thresholding_fraction
-        self.reference_grid = None if reference_grid is None else tuple(reference_grid)
-        self.mode_selection = mode_selection
+        self.spectrum = Spectrum(
+            fraction=hard_thresholding_fraction,
+            reference_grid=None if reference_grid is None else tuple(reference_grid),
+            boundary=boundary if isinstance(boundary, str) else tuple(boundary),
+            pole=pole,
+            vector_channels=vector_channels,
+            mode_selection=mode_selection,
+            transform=transform,
+        )
+        self._spectrum = self.spectrum.to_json()
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
@@ -98,41 +118,35 @@ class AFNO(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch *grid embed"]
     ) -> Float[Tensor, "batch *grid embed"]:
-        """Mix the tokens; float32 or wider inside, whatever autocast says."""
+        """Mix the tokens.
+
+        Under autocast to bfloat16 the perceptron is in bfloat16, the transforms are in float32.
+
+        Raises:
+            ValueError: If the grid has other axes than ``reference_grid`` or ``boundary``.
+        """
+        dtype = _perceptron_dtype(tokens, self.weight1)
         with torch.autocast(tokens.device.type, enabled=False):
-            wide = tokens.float() if tokens.dtype in (torch.bfloat16, torch.float16) else tokens
-            return (wide + self._mix(wide)).to(tokens.dtype)
+            weight1, weight2 = _as_real(self.weight1), _as_real(self.weight2)
+            bias1, bias2 = _side_by_side(self.bias1), _side_by_side(self.bias2)
+            offset = self._response_to_zero(bias1, weight2, bias2)
+            return mix_modes(
+                tokens,
+                weight1.to(dtype),
+                bias1.to(dtype),
+                weight2.to(dtype),
+                bias2.to(dtype),
+                offset,
+                threshold=self.sparsity_threshold,
+                spectrum=self._spectrum,
+            )
 
-    def _mix(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
-        shape = tokens.shape[1:-1]
-        kept = [indices.to(tokens.device) for indices in self._kept_modes(shape)]
-        scale = math.sqrt(math.prod(self.reference_grid or shape))
-        return synthesize(self._mix_modes(analyze(tokens, kept, scale)), kept, scale, shape)
-
-    def _kept_modes(self, shape: Sequence[int]) -> list[Tensor]:
-        if self.mode_selection == "fourcastnet":
-            return fourcastnet_modes(shape, self.hard_thresholding_fraction)
-        return kept_modes(shape, self.hard_thresholding_fraction, self.reference_grid)
-
-    def _mix_modes(
-        self, modes: Complex[Tensor, "batch *kept embed"]
-    ) -> Complex[Tensor, "batch *kept embed"]:
-        flat = torch.view_as_real(modes).flatten(0, -3)
-        output = self._perceptron(rearrange(flat, "n (k c) i -> k n (i c)", k=self.num_blocks))
-        if self.mode_selection == "wavenumber":
-            zero = output.new_zeros(self.num_blocks, 1, 2 * self.weight1.shape[2])
-            output = output - self._perceptron(zero)
-        restored = rearrange(output, "k n (i c) -> n (k c) i", i=2).contiguous()
-        return torch.view_as_complex(restored).view(modes.shape)
-
-    def _perceptron(
-        self, parts: Float[Tensor, "block mode in_dim"]
-    ) -> Float[Tensor, "block mode in_dim"]:
-        """Two layers on real and imaginary parts side by side, and the soft threshold."""
-        hidden = F.relu(torch.baddbmm(_side_by_side(self.bias1), parts, _as_real(self.weight1)))
-        output = torch.baddbmm(_side_by_side(self.bias2), hidden, _as_real(self.weight2))
+    def _response_to_zero(
+        self, bias1: Tensor, weight2: Tensor, bias2: Tensor
+    ) -> Float[Tensor, "block 1 in_dim"]:
+        if self.spectrum.mode_selection == "fourcastnet":
+            return torch.zeros_like(bias2)
+        output = torch.baddbmm(bias2, F.relu(bias1), weight2)
         return F.softshrink(output, self.sparsity_threshold)
 
 
@@ -274,7 +288,7 @@ class SelfAttention(nn.Module):
         return self.projection(merged).view(tokens.shape)
 
 
-def _check_afno(embed_dim: int, num_blocks: int, threshold: float, fraction: float) -> None:
+def _check_afno(embed_dim: int, num_blocks: int, threshold: float) -> None:
     if num_blocks < 1 or embed_dim % num_blocks:
         raise ValueError(
             f"num_blocks must divide embed_dim, got num_blocks={num_blocks} and "
@@ -282,8 +296,6 @@ def _check_afno(embed_dim: int, num_blocks: int, threshold: float, fraction: flo
         )
     if threshold < 0:
         raise ValueError(f"sparsity_threshold must not be negative, got {threshold}")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"hard_thresholding_fraction must lie in 0..1, got {fraction}")
 
 
 def _as_real(
@@ -298,3 +310,11 @@ def _as_real(
 
 def _side_by_side(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:
     return rearrange(bias, "i k o -> k 1 (i o)")
+
+
+def _perceptron_dtype(tokens: Tensor, weight: Tensor) -> torch.dtype:
+    """Bfloat16 under its autocast; float32 for other short types; else that of the weights."""
+    device = tokens.device.type
+    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+        return torch.bfloat16
+    return torch.promote_types(weight.dtype, torch.float32)

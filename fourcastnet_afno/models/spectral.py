@@ -30,15 +30,18 @@ def kept_modes(
     Returns:
         Indices for each axis, increasing.
     """
-    indices = []
-    for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True)):
-        largest = largest_wavenumber(points, fraction)
-        wavenumbers = torch.arange(size)
-        half = axis == len(shape) - 1
-        wavenumbers = wavenumbers[: size // 2 + 1] if half else wavenumbers
-        folded = torch.minimum(wavenumbers, size - wavenumbers)
-        indices.append(torch.nonzero(folded <= largest).flatten())
-    return indices
+    last = len(shape) - 1
+    return [
+        axis_modes(size, fraction, points, half=axis == last)
+        for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True))
+    ]
+
+
+def axis_modes(size: int, fraction: float, reference: int, *, half: bool) -> Int[Tensor, " kept"]:
+    """``kept_modes`` of one axis, with half a spectrum or a whole one."""
+    wavenumbers = torch.arange(size // 2 + 1 if half else size)
+    folded = torch.minimum(wavenumbers, size - wavenumbers)
+    return torch.nonzero(folded <= largest_wavenumber(reference, fraction)).flatten()
 
 
 def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[Int[Tensor, " kept"]]:

@@ -1,0 +1,608 @@
+r"""Transforms between a grid of tokens and its kept Fourier modes, as real matrices or by FFT.
+
+On every axis the transform is a product with a matrix of ``kept`` rows and ``n`` columns: only the
+modes that are used are computed, for all channels at once, on a channels-last grid as it lies in
+memory. Up to a few hundred points an axis that is faster than a fast Fourier transform, which is
+here too, for longer axes.
+
+Axes differ by what lies beyond their edges:
+
+    periodic     exp(2 pi i k j / n)
+    zero_padded  exp(2 pi i k j / (2 n)), the field followed by as many zeros
+    reflected    cos(pi k (j + 1/2) / n), the field mirrored at its edges
+    pole         cos for even and sin for odd zonal wavenumbers: a field on the sphere goes on
+                 beyond the pole on the opposite meridian (glide reflection), and its zonal
+                 wavenumber m has the parity of m in colatitude. Components of vectors change sign
+                 there and have the other parity.
+
+The last of the exponential axes has half a spectrum, as fields are real.
+
+References:
+    The Double Fourier Sphere: Merilees, 1973, https://doi.org/10.1080/00046973.1973.9648342;
+    Orszag, 1974, https://doi.org/10.1175/1520-0493(1974)102<0056:FSOS>2.0.CO;2
+"""
+
+import itertools
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fourcastnet_afno.models.spectral import (
+    axis_modes,
+    fourcastnet_modes,
+    largest_wavenumber,
+    signed_wavenumbers,
+)
+
+Boundary = Literal["periodic", "reflected", "zero_padded"]
+Pole = Literal["none", "double_fourier_sphere"]
+ModeSelection = Literal["wavenumber", "fourcastnet"]
+TransformKind = Literal["auto", "matrix", "fft"]
+
+# An FFT takes about as long for each value of a grid as this many operations in a matrix product,
+# hardly depending on the grid: measured on CPUs with scripts/benchmark_transforms.py, a guess on
+# GPUs. A table and not a measurement at run time, so that a resumed run computes the same bits.
+_OPERATIONS_OF_FFT = {"cpu": 1000.0, "cuda": 2000.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """Which modes of a grid of tokens are mixed.
+
+    Args:
+        fraction: Share of the wavenumbers that are kept on each axis, see ``kept_modes``.
+        reference_grid: Points by axis of the grid that the fraction is of and whose orthonormal
+            transform scales the coefficients; None for the tokens' own grid.
+        boundary: What lies beyond the edges, for all axes or by axis.
+        pole: ``double_fourier_sphere`` if the last two axes are latitude, from pole to pole
+            with cell centers at half steps, and longitude.
+        vector_channels: How many of the last channels change sign across the pole.
+        mode_selection: ``wavenumber``, or ``fourcastnet`` for ``fourcastnet_modes``.
+        transform: ``matrix``, ``fft`` (periodic axes alone) or ``auto`` for the faster one.
+    """
+
+    fraction: float = 1.0
+    reference_grid: tuple[int, ...] | None = None
+    boundary: Boundary | tuple[Boundary, ...] = "periodic"
+    pole: Pole = "none"
+    vector_channels: int = 0
+    mode_selection: ModeSelection = "wavenumber"
+    transform: TransformKind = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"hard_thresholding_fraction must lie in 0..1, got {self.fraction}")
+        periodic = set(self.boundaries(1)) == {"periodic"} and self.pole == "none"
+        if self.mode_selection == "fourcastnet" and not periodic:
+            raise ValueError(
+                "mode_selection=fourcastnet is for published weights, which know periodic axes "
+                f"alone; got boundary={self.boundary}, pole={self.pole}"
+            )
+        if self.transform == "fft" and not periodic:
+            raise ValueError(
+                "transform=fft is for periodic axes without a pole, got "
+                f"boundary={self.boundary}, pole={self.pole}; use transform=auto"
+            )
+        if self.pole != "none" and self.boundaries(2)[-1:] != ("periodic",):
+            raise ValueError(f"pole={self.pole} needs periodic longitudes, got {self.boundary}")
+
+    def boundaries(self, num_axes: int) -> tuple[Boundary, ...]:
+        """What lies beyond the edges, by axis."""
+        return self.boundary if isinstance(self.boundary, tuple) else (self.boundary,) * num_axes
+
+    def to_json(self) -> str:
+        """Text that ``transform_for`` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Spectrum":
+        """Inverse of ``to_json``."""
+        values = json.loads(text)
+        for name in ("reference_grid", "boundary"):
+            if isinstance(values[name], list):
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+
+class Transform(ABC):
+    """A transform to kept modes and back, and the adjoints of both.
+
+    Fields have shape (batch, *grid, channel), modes (batch, *kept, 2, channel) with real and
+    imaginary part on the last but one axis. The order of the modes is the transform's own.
+
+    Args:
+        kept: Number of modes by axis, in the order of the modes' axes.
+    """
+
+    kept: tuple[int, ...]
+
+    @property
+    def num_modes(self) -> int:
+        """Number of modes of a field."""
+        return math.prod(self.kept)
+
+    @abstractmethod
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """Modes of the fields' ``channels``, or the adjoint of ``to_grid``."""
+
+    @abstractmethod
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """Write ``fields`` plus the fields of ``modes`` (or their adjoint) to ``out``'s channels.
+
+        Both have all channels, the modes those of ``channels``.
+        """
+
+
+class MatrixTransform(Transform):
+    """A transform by products with one matrix for each axis."""
+
+    def __init__(
+        self, half: "_HalfAxis | _RealAxis", axes: Sequence["_Axis"], half_axis: int
+    ) -> None:
+        # The half axis goes first on the way to the modes and last on the way back.
+        self._half, self._axes, self._half_axis = half, axes, half_axis
+        self.kept = (*(axis.kept for axis in axes), half.kept)
+
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """See ``Transform``."""
+        part = fields[..., channels].to(self._dtype)
+        modes = self._half.to_modes(self._half_last(part), adjoint)
+        for position, axis in reversed(list(enumerate(self._axes, start=1))):
+            result = axis.to_modes(_around(modes, position), channels, adjoint)
+            modes = result.view(*modes.shape[:position], axis.kept, *modes.shape[position + 1 :])
+        return modes
+
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """See ``Transform``."""
+        for position, axis in enumerate(self._axes, start=1):
+            result = axis.to_grid(_around(modes, position), channels, adjoint)
+            modes = result.view(*modes.shape[:position], -1, *modes.shape[position + 1 :])
+        skip, target = (self._half_last(x[..., channels]) for x in (fields, out))
+        self._half.add_to_grid(modes, skip, target, adjoint)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixTransform":
+        """Move the matrices."""
+        self._dtype = dtype
+        for axis in (self._half, *self._axes):
+            for pair in axis.pairs():
+                pair.analysis = pair.analysis.to(device, dtype).contiguous()
+                pair.synthesis = pair.synthesis.to(device, dtype).contiguous()
+        return self
+
+    def _half_last(self, fields: Tensor) -> Tensor:
+        return fields.movedim(self._half_axis + 1, -2)
+
+
+def _around(modes: Tensor, position: int) -> Tensor:
+    """Modes as (before, axis, after, 2, channel)."""
+    before, after = modes.shape[:position], modes.shape[position + 1 : -2]
+    size = modes.shape[position]
+    return modes.reshape(math.prod(before), size, math.prod(after), *modes.shape[-2:])
+
+
+class _Pair:
+    """The matrices of an axis: analysis (kept x points) and synthesis (points x kept)."""
+
+    def __init__(self, analysis: Tensor, synthesis: Tensor) -> None:
+        self.analysis, self.synthesis = analysis, synthesis
+
+    def to_modes(self, adjoint: bool) -> Tensor:
+        return self.synthesis.mT if adjoint else self.analysis
+
+    def to_grid(self, adjoint: bool) -> Tensor:
+        return self.analysis.mT if adjoint else self.synthesis
+
+
+class _HalfAxis:
+    """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary)."""
+
+    def __init__(self, wavenumbers: Tensor, points: int, period: int, scale: float) -> None:
+        angle = _angles(wavenumbers, points, period)
+        waves = torch.stack([angle.cos(), -angle.sin()], dim=1).flatten(0, 1)
+        single = (wavenumbers == 0) | (2 * wavenumbers == period)
+        weight = torch.where(single, 1.0, 2.0).double().repeat_interleave(2)
+        self.kept = len(wavenumbers)
+        self.pair = _Pair(waves * (scale / period), waves.mT * weight / scale)
+
+    def pairs(self) -> list[_Pair]:
+        return [self.pair]
+
+    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
+        """Fields (..., points, channel) to modes (..., kept, 2, channel)."""
+        *lead, points, channel = fields.shape
+        modes = _product(self.pair.to_modes(adjoint), fields.reshape(-1, points, channel))
+        return modes.view(*lead, self.kept, 2, channel)
+
+    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
+        change = _product(
+            self.pair.to_grid(adjoint), modes.reshape(-1, 2 * self.kept, modes.shape[-1])
+        )
+        torch.add(fields, change.view(fields.shape), out=out)
+
+
+class _RealAxis:
+    """Stands for the half axis where no axis is exponential: the imaginary part is zero."""
+
+    kept = 1
+
+    def pairs(self) -> list[_Pair]:
+        return []
+
+    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
+        real = fields.unsqueeze(-2).unsqueeze(-2)
+        return torch.cat([real, torch.zeros_like(real)], dim=-2)
+
+    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
+        out.copy_(fields + modes[..., 0, 0, :])
+
+
+class _Axis(ABC):
+    """An axis beside the half axis; modes have shape (before, axis, after, 2, channel)."""
+
+    kept: int
+    pair: _Pair
+
+    def pairs(self) -> list[_Pair]:
+        return [self.pair]
+
+    @abstractmethod
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """Points to wavenumbers."""
+
+    @abstractmethod
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """Wavenumbers to points."""
+
+
+class _WaveAxis(_Axis):
+    """Exponentials of both signs, first the wavenumbers >= 0 and then those below zero.
+
+    Cosines and sines serve both signs: half as many products as exponentials take.
+    """
+
+    def __init__(self, wavenumbers: Tensor, points: int, period: int, scale: float) -> None:
+        magnitudes = wavenumbers.abs().unique()
+        self._positive = _span(wavenumbers[wavenumbers >= 0], magnitudes)
+        self._negative = _span(-wavenumbers[wavenumbers < 0], magnitudes)
+        self._num_positive = int((wavenumbers >= 0).sum())
+        self._magnitudes, self.kept = len(magnitudes), len(wavenumbers)
+        self._spans = _split(self._positive, self._negative)
+        angle = _angles(magnitudes, points, period)
+        waves = torch.cat([angle.cos(), angle.sin()])
+        self.pair = _Pair(waves * (scale / period), waves.mT / scale)
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        products = _contract(self.pair.to_modes(adjoint), modes)
+        cosine, sine = products[:, : self._magnitudes], products[:, self._magnitudes :]
+        result = modes.new_empty(modes.shape[0], self.kept, *modes.shape[2:])
+        split = self._num_positive
+        _add_turned(cosine[:, self._positive], sine[:, self._positive], -1, result[:, :split])
+        _add_turned(cosine[:, self._negative], sine[:, self._negative], 1, result[:, split:])
+        return result
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        positive, negative = modes[:, : self._num_positive], modes[:, self._num_positive :]
+        parts = modes.new_empty(modes.shape[0], 2, self._magnitudes, *modes.shape[2:])
+        for rows in self._spans:
+            _split_parity(
+                _rows(positive, rows, self._positive),
+                _rows(negative, rows, self._negative),
+                parts[:, 0, rows],
+                parts[:, 1, rows],
+            )
+        return _contract(self.pair.to_grid(adjoint), parts.flatten(1, 2))
+
+
+class _CosineAxis(_Axis):
+    """A reflected axis: the orthonormal cosine transform (DCT-II)."""
+
+    def __init__(self, kept: int, points: int, scale: float) -> None:
+        self.kept = kept
+        self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        return _contract(self.pair.to_modes(adjoint), modes)
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        return _contract(self.pair.to_grid(adjoint), modes)
+
+
+class _PoleAxis(_Axis):
+    """Latitude: cosines for even and sines for odd zonal wavenumbers, for vectors inversely.
+
+    The axis after it is longitude with the even wavenumbers first.
+    """
+
+    def __init__(
+        self, kept: int, points: int, scale: float, num_even: int, first_vector: int
+    ) -> None:
+        self.kept, self._num_even, self._first_vector = kept, num_even, first_vector
+        self.cosine = _Pair(*_half_step_matrices("cos", kept, points, scale))
+        self.sine = _Pair(*_half_step_matrices("sin", kept, points, scale))
+
+    def pairs(self) -> list[_Pair]:
+        return [self.cosine, self.sine]
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        return self._apply(modes, channels, lambda pair: pair.to_modes(adjoint))
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
+
+    def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
+        scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
+        cosine, sine = matrix_of(self.cosine), matrix_of(self.sine)
+        parts = []
+        for part, (even, odd) in (
+            (modes[..., :scalars], (cosine, sine)),
+            (modes[..., scalars:], (sine, cosine)),
+        ):
+            by_parity = part.tensor_split([self._num_even], dim=2)
+            pairs = zip((even, odd), by_parity, strict=True)
+            parts.append(torch.cat([_contract(m, x) for m, x in pairs], dim=2))
+        return torch.cat(parts, dim=-1)
+
+
+class FFTTransform(Transform):
+    """A transform of periodic axes by fast Fourier transforms, with selection of the kept modes."""
+
+    def __init__(
+        self, kept: Sequence[Tensor], shape: Sequence[int], scale: float, device: torch.device
+    ) -> None:
+        self._indices = [indices.to(device) for indices in kept]
+        self._shape, self.kept = tuple(shape), tuple(len(indices) for indices in kept)
+        single = (kept[-1] == 0) | (2 * kept[-1] == shape[-1])
+        weight = torch.where(single, 1.0, 2.0).double()[:, None].to(device)
+        analysis, synthesis = scale / math.prod(shape), 1 / scale
+        self._to_modes = torch.full_like(weight, analysis), weight * synthesis
+        self._to_grid = torch.full_like(weight, synthesis), analysis / weight
+
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """See ``Transform``."""
+        axes = tuple(range(1, fields.ndim - 1))
+        spectrum = torch.fft.rfftn(_at_least_single(fields[..., channels]), dim=axes)
+        for axis, indices in enumerate(self._indices, start=1):
+            if len(indices) < spectrum.shape[axis]:
+                spectrum = spectrum.index_select(axis, indices)
+        factor = self._to_modes[adjoint].to(spectrum.real.dtype)
+        return torch.view_as_real(spectrum * factor).movedim(-1, -2)
+
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """See ``Transform``."""
+        real, imaginary = modes.unbind(-2)
+        spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint].to(modes.dtype)
+        half = (*self._shape[:-1], self._shape[-1] // 2 + 1)
+        for axis, (indices, size) in enumerate(zip(self._indices, half, strict=True), start=1):
+            if len(indices) < size:
+                full = list(spectrum.shape)
+                full[axis] = size
+                spectrum = spectrum.new_zeros(full).index_copy_(axis, indices, spectrum)
+        *others, last = range(1, modes.ndim - 2)
+        # One axis at a time: a transform of several to real fields takes symmetry for granted,
+        # and the modes of zonal wavenumber zero have none.
+        if others:
+            spectrum = torch.fft.ifftn(spectrum, dim=others, norm="forward")
+        change = torch.fft.irfft(spectrum, n=self._shape[-1], dim=last, norm="forward")
+        torch.add(fields[..., channels], change, out=out[..., channels])
+
+
+@lru_cache(maxsize=64)
+def transform_for(
+    spectrum: str, shape: tuple[int, ...], channels: int, dtype: torch.dtype, device: torch.device
+) -> Transform:
+    """The transform of a grid of ``shape`` to the modes of a ``Spectrum`` given as JSON.
+
+    Raises:
+        ValueError: If the grid does not suit the spectrum.
+    """
+    given = Spectrum.from_json(spectrum)
+    _check_grid(given, shape)
+    if given.transform == "fft" or (
+        given.transform == "auto" and _fft_is_faster(given, shape, device)
+    ):
+        return _fft_transform(given, shape, device)
+    return _matrix_transform(given, shape, channels).to(device, dtype)
+
+
+def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
+    num_axes = len(shape)
+    given = {"boundary": spectrum.boundary, "reference_grid": spectrum.reference_grid}
+    for name, value in given.items():
+        if isinstance(value, tuple) and len(value) != num_axes:
+            raise ValueError(
+                f"{name} has {len(value)} axes, the grid of tokens {tuple(shape)} has {num_axes}"
+            )
+    if spectrum.pole != "none" and num_axes < 2:
+        raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
+
+
+def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device: torch.device) -> bool:
+    if set(spectrum.boundaries(len(shape))) != {"periodic"} or spectrum.pole != "none":
+        return False
+    limit = _OPERATIONS_OF_FFT.get(device.type, _OPERATIONS_OF_FFT["cuda"])
+    return matrix_operations([len(k) for k in _periodic_modes(spectrum, shape)], shape) > limit
+
+
+def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
+    """Floating-point operations of a matrix transform of periodic axes, by value of the grid."""
+    operations, share = 4.0 * kept[-1], 2 * kept[-1] / shape[-1]
+    for rows, points in reversed(list(zip(kept[:-1], shape[:-1], strict=True))):
+        operations += 2 * rows * share  # cosines and sines of one sign serve both
+        share *= rows / points
+    return operations
+
+
+def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[Tensor]:
+    if spectrum.mode_selection == "fourcastnet":
+        return fourcastnet_modes(shape, spectrum.fraction)
+    reference = spectrum.reference_grid or shape
+    return [
+        axis_modes(size, spectrum.fraction, points, half=axis == len(shape) - 1)
+        for axis, (size, points) in enumerate(zip(shape, reference, strict=True))
+    ]
+
+
+def _fft_transform(
+    spectrum: Spectrum, shape: tuple[int, ...], device: torch.device
+) -> FFTTransform:
+    scale = math.sqrt(math.prod(spectrum.reference_grid or shape))
+    return FFTTransform(_periodic_modes(spectrum, shape), shape, scale, device)
+
+
+def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:
+    boundaries = spectrum.boundaries(len(shape))
+    exponential = [i for i, boundary in enumerate(boundaries) if boundary != "reflected"]
+    if spectrum.pole != "none":
+        exponential = [len(shape) - 1]
+    half_axis = exponential[-1] if exponential else len(shape) - 1
+    axes: list[_Axis] = []
+    for i, boundary in enumerate(boundaries):
+        if i == half_axis and exponential:
+            continue
+        if spectrum.pole != "none" and i == len(shape) - 2:
+            axes.append(_pole_axis(spectrum, shape, channels))
+        elif boundary == "reflected":
+            axes.append(_cosine_axis(spectrum, shape, i))
+        else:
+            axes.append(_wave_axis(spectrum, shape, i))
+    if not exponential:
+        return MatrixTransform(_RealAxis(), axes, half_axis)
+    return MatrixTransform(_half_axis(spectrum, shape, half_axis), axes, half_axis)
+
+
+def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _HalfAxis:
+    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
+    if spectrum.pole != "none":
+        wavenumbers = torch.cat([wavenumbers[0::2], wavenumbers[1::2]])
+    return _HalfAxis(wavenumbers, shape[axis], period, scale)
+
+
+def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _WaveAxis:
+    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=False)
+    return _WaveAxis(wavenumbers, shape[axis], period, scale)
+
+
+def _wavenumbers(
+    spectrum: Spectrum, shape: tuple[int, ...], axis: int, half: bool
+) -> tuple[Tensor, int, float]:
+    """Signed wavenumbers of an exponential axis, its period in points, and its scale."""
+    factor = 2 if spectrum.boundaries(len(shape))[axis] == "zero_padded" else 1
+    period = factor * shape[axis]
+    reference = factor * (spectrum.reference_grid or shape)[axis]
+    if spectrum.mode_selection == "fourcastnet":
+        indices = fourcastnet_modes(shape, spectrum.fraction)[axis]
+    else:
+        indices = axis_modes(period, spectrum.fraction, reference, half=half)
+    return signed_wavenumbers(indices, period), period, math.sqrt(reference)
+
+
+def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _CosineAxis:
+    points, reference = shape[axis], (spectrum.reference_grid or shape)[axis]
+    largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points - 1)
+    return _CosineAxis(largest + 1, points, math.sqrt(reference))
+
+
+def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> _PoleAxis:
+    points, reference = shape[-2], (spectrum.reference_grid or shape)[-2]
+    largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points)
+    zonal, _, _ = _wavenumbers(spectrum, shape, len(shape) - 1, half=True)
+    return _PoleAxis(
+        largest + 1,
+        points,
+        math.sqrt(reference),
+        num_even=len(zonal[0::2]),
+        first_vector=channels - spectrum.vector_channels,
+    )
+
+
+def _half_step_matrices(
+    kind: Literal["cos", "sin"], kept: int, points: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Analysis and synthesis of the orthonormal DCT-II or DST-II, wavenumbers 0..kept - 1.
+
+    Both have a wavenumber without a wave, whose row is zero: ``points`` and 0.
+    """
+    wavenumbers = torch.arange(kept)
+    angle = math.pi * torch.outer(wavenumbers.double(), torch.arange(points) + 0.5) / points
+    waves = angle.cos() if kind == "cos" else angle.sin()
+    alone, absent = (0, points) if kind == "cos" else (points, 0)
+    weight = torch.full((kept, 1), math.sqrt(2.0), dtype=torch.float64)
+    weight[wavenumbers == alone], weight[wavenumbers == absent] = 1.0, 0.0
+    return waves * weight * (scale / points), (waves * weight).mT / scale
+
+
+def _angles(wavenumbers: Tensor, points: int, period: int) -> Float[Tensor, "kept points"]:
+    turns = torch.outer(wavenumbers, torch.arange(points)) % period
+    return 2 * math.pi * turns.double() / period
+
+
+def _span(values: Tensor, magnitudes: Tensor) -> slice:
+    """Where consecutive ``values`` lie among consecutive ``magnitudes``."""
+    if not len(values):
+        return slice(0, 0)
+    first = int(values.min() - magnitudes[0])
+    return slice(first, first + len(values))
+
+
+def _split(first: slice, second: slice) -> list[slice]:
+    """The spans between the ends of two spans."""
+    ends = sorted({first.start, first.stop, second.start, second.stop})
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _rows(modes: Tensor, rows: slice, span: slice) -> Tensor | None:
+    """The rows of modes of a span, None if they lie outside."""
+    if rows.start < span.start or rows.stop > span.stop:
+        return None
+    return modes[:, rows.start - span.start : rows.stop - span.start]
+
+
+def _split_parity(
+    positive: Tensor | None, negative: Tensor | None, even: Tensor, odd: Tensor
+) -> None:
+    """Write positive + negative and i (positive - negative), of (..., 2, channel)."""
+    if positive is None or negative is None:
+        present, sign = (negative, -1) if positive is None else (positive, 1)
+        assert present is not None
+        even.copy_(present)
+        torch.mul(present[..., 1, :], -sign, out=odd[..., 0, :])
+        torch.mul(present[..., 0, :], sign, out=odd[..., 1, :])
+        return
+    torch.add(positive, negative, out=even)
+    torch.sub(negative[..., 1, :], positive[..., 1, :], out=odd[..., 0, :])
+    torch.sub(positive[..., 0, :], negative[..., 0, :], out=odd[..., 1, :])
+
+
+def _product(matrix: Tensor, columns: Tensor) -> Tensor:
+    """One matrix times each of a batch."""
+    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
+
+
+def _contract(matrix: Tensor, modes: Tensor) -> Tensor:
+    """Apply (row, axis) to (before, axis, after, 2, channel)."""
+    flat = modes.reshape(*modes.shape[:2], -1)
+    return _product(matrix, flat).view(len(modes), matrix.shape[0], *modes.shape[2:])
+
+
+def _add_turned(cosine: Tensor, sine: Tensor, sign: int, out: Tensor) -> None:
+    """Cosine part plus sign times i times sine part, of (..., 2, channel)."""
+    torch.add(cosine[..., 0, :], sine[..., 1, :], alpha=-sign, out=out[..., 0, :])
+    torch.add(cosine[..., 1, :], sine[..., 0, :], alpha=sign, out=out[..., 1, :])
+
+
+def _at_least_single(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
