@@ -13,6 +13,8 @@ PaddingMode = Literal["reflect", "wrap", "zero"]
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
 
+_CHUNK_ROWS = 1400
+
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
@@ -129,7 +131,10 @@ class PatchRecovery(nn.Module):
 
 
 class Mlp(nn.Sequential):
-    """Two-layer perceptron on every token, with GELU between the layers."""
+    """Two-layer perceptron on every token, with GELU between the layers.
+
+    Its backward pass keeps the input and the hidden layer before GELU, half of what autograd would.
+    """
 
     def __init__(self, embed_dim: int, hidden_dim: int, drop_rate: float) -> None:
         super().__init__(
@@ -139,6 +144,81 @@ class Mlp(nn.Sequential):
             nn.Linear(hidden_dim, embed_dim),
             nn.Dropout(drop_rate),
         )
+
+    def forward(self, input: Float[Tensor, "batch *grid embed"]) -> Tensor:
+        """The perceptron of each token."""
+        first, _, dropout, second, _ = self
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        assert isinstance(dropout, nn.Dropout)
+        # A compiler decides by itself what to keep, and fuses what is not behind a Function.
+        if torch.compiler.is_compiling() or (self.training and dropout.p > 0):
+            return super().forward(input)
+        device = input.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else first.weight.dtype
+        values = (input, first.weight, first.bias, second.weight, second.bias)
+        keep = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+        with torch.autocast(device, enabled=False):
+            return _Perceptron.apply(*(value.to(dtype) for value in values), keep)[0]
+
+
+class _Perceptron(torch.autograd.Function):
+    """W2 gelu(W1 x + b1) + b2, some tokens at a time, with GELU computed again on the way back."""
+
+    @staticmethod
+    def forward(
+        tokens: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        output, hidden = torch.empty_like(flat), flat.new_empty(0)
+        if keep:
+            hidden = flat.new_empty(len(flat), len(weight1))
+        for rows in _row_chunks(flat):
+            part = torch.addmm(bias1, flat[rows], weight1.T, out=hidden[rows] if keep else None)
+            torch.addmm(bias2, F.gelu(part), weight2.T, out=output[rows])
+        return output.view(tokens.shape), hidden
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
+        tokens, weight1, _, weight2, _, _ = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(tokens, weight1, weight2, output[1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        tokens, weight1, weight2, hidden = ctx.saved_tensors
+        gradient = gradients[0]
+        if gradient is None:
+            return (None,) * 6
+        flat, by_output = (x.reshape(-1, x.shape[-1]) for x in (tokens, gradient))
+        by_tokens = torch.empty_like(flat)
+        by_weight1, by_weight2 = torch.zeros_like(weight1), torch.zeros_like(weight2)
+        by_bias1 = weight1.new_zeros(len(weight1))
+        for rows in _row_chunks(flat):
+            by_weight2.addmm_(by_output[rows].T, F.gelu(hidden[rows]))
+            by_hidden = by_output[rows] @ weight2
+            by_hidden = torch.ops.aten.gelu_backward(by_hidden, hidden[rows])
+            by_weight1.addmm_(by_hidden.T, flat[rows])
+            by_bias1 += by_hidden.sum(0)
+            torch.mm(by_hidden, weight1, out=by_tokens[rows])
+        by_bias2 = by_output.sum(0)
+        return by_tokens.view(tokens.shape), by_weight1, by_bias1, by_weight2, by_bias2, None
+
+
+def _row_chunks(tokens: Tensor) -> list[slice]:
+    """Tokens that are worked on together: on a CPU, about as many as its cache holds."""
+    count = len(tokens)
+    chunks = -(-count // _CHUNK_ROWS) if tokens.device.type == "cpu" else 1
+    step = -(-count // max(chunks, 1))
+    return [slice(start, start + step) for start in range(0, count, max(step, 1))]
 
 
 class DropPath(nn.Module):

@@ -181,7 +181,7 @@ class _Spectral(nn.Module, ABC):
     def _weights_at(self, kept: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
         weight = torch.complex(self.weight[0], self.weight[1])
         for axis, (indices, size) in enumerate(zip(kept, shape, strict=True)):
-            rows = signed_wavenumbers(indices, size)
+            rows = torch.from_numpy(signed_wavenumbers(indices.numpy(), size))
             if axis < len(shape) - 1:
                 rows = rows + self._limits[axis]
             weight = weight.index_select(axis, rows.to(weight.device))

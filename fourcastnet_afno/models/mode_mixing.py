@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fourcastnet_afno.models.transforms import Transform, transform_for
+from fourcastnet_afno.models.transforms import Transform, plan_for, transform_for
 
 _CACHE_BYTES = 8 * 2**20
 
@@ -106,7 +106,9 @@ def _backward(
 @_forward.register_fake
 def _(tokens, weight1, bias1, weight2, bias2, offset, threshold, spectrum, keep):  # noqa: ANN001, ANN202
     outputs = [torch.empty_like(tokens)]
-    count = len(tokens) * _transform(tokens, weight1, spectrum).num_modes
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    count = len(tokens) * plan.num_modes
     for blocks, _ in _chunks(tokens, len(weight1)) if keep else []:
         together, inner, hidden = weight1[blocks].shape
         outputs += [weight1.new_empty(together, count, width) for width in (inner, hidden)]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
@@ -16,7 +17,7 @@ def largest_wavenumber(size: int, fraction: float) -> int:
 
 def kept_modes(
     shape: Sequence[int], fraction: float, reference: Sequence[int] | None = None
-) -> list[Int[Tensor, " kept"]]:
+) -> list[Tensor]:
     """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfftn``.
 
     On every axis the wavenumbers ``|k| <= fraction * n / 2`` stay, where n is the reference's
@@ -32,19 +33,21 @@ def kept_modes(
     """
     last = len(shape) - 1
     return [
-        axis_modes(size, fraction, points, half=axis == last)
+        torch.from_numpy(axis_modes(size, fraction, points, half=axis == last))
         for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True))
     ]
 
 
-def axis_modes(size: int, fraction: float, reference: int, *, half: bool) -> Int[Tensor, " kept"]:
+def axis_modes(
+    size: int, fraction: float, reference: int, *, half: bool
+) -> Int[np.ndarray, " kept"]:
     """``kept_modes`` of one axis, with half a spectrum or a whole one."""
-    wavenumbers = torch.arange(size // 2 + 1 if half else size)
-    folded = torch.minimum(wavenumbers, size - wavenumbers)
-    return torch.nonzero(folded <= largest_wavenumber(reference, fraction)).flatten()
+    wavenumbers = np.arange(size // 2 + 1 if half else size)
+    folded = np.minimum(wavenumbers, size - wavenumbers)
+    return np.flatnonzero(folded <= largest_wavenumber(reference, fraction))
 
 
-def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[Int[Tensor, " kept"]]:
+def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[np.ndarray]:
     """The modes that FourCastNet v1 mixes: as ``kept_modes``, for its published weights alone.
 
     With ``total = H // 2 + 1`` and ``kept = int(fraction * total)``, these are the rows
@@ -55,13 +58,13 @@ def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[Int[Tensor,
     height, width = shape
     total = height // 2 + 1
     kept = int(total * fraction)
-    rows = torch.arange(total - kept, min(total + kept, height))
-    return [rows, torch.arange(min(kept, width // 2 + 1))]
+    rows = np.arange(total - kept, min(total + kept, height))
+    return [rows, np.arange(min(kept, width // 2 + 1))]
 
 
-def signed_wavenumbers(indices: Tensor, size: int) -> Tensor:
+def signed_wavenumbers(indices: Int[np.ndarray, " kept"], size: int) -> Int[np.ndarray, " kept"]:
     """Wavenumbers of indices into an unshifted spectrum of ``size`` points, from -size/2 up."""
-    return torch.where(indices <= size // 2, indices, indices - size)
+    return np.where(indices <= size // 2, indices, indices - size)
 
 
 def analyze(

@@ -22,6 +22,7 @@ References:
     Orszag, 1974, https://doi.org/10.1175/1520-0493(1974)102<0056:FSOS>2.0.CO;2
 """
 
+import copy
 import itertools
 import json
 import math
@@ -31,8 +32,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fourcastnet_afno.models.spectral import (
@@ -46,6 +48,9 @@ Boundary = Literal["periodic", "reflected", "zero_padded"]
 Pole = Literal["none", "double_fourier_sphere"]
 ModeSelection = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
+
+_Wavenumbers = Int[np.ndarray, " kept"]
+_Matrix = Float[np.ndarray, "_ _"]
 
 # An FFT takes about as long for each value of a grid as this many operations in a matrix product,
 # hardly depending on the grid: measured on CPUs with scripts/benchmark_transforms.py, a guess on
@@ -118,7 +123,7 @@ class Transform(ABC):
     Fields have shape (batch, *grid, channel), modes (batch, *kept, 2, channel) with real and
     imaginary part on the last but one axis. The order of the modes is the transform's own.
 
-    Args:
+    Attributes:
         kept: Number of modes by axis, in the order of the modes' axes.
     """
 
@@ -130,8 +135,12 @@ class Transform(ABC):
         return math.prod(self.kept)
 
     @abstractmethod
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Transform":
+        """A copy that transforms, on a device; a plan alone holds no tensors."""
+
+    @abstractmethod
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
-        """Modes of the fields' ``channels``, or the adjoint of ``to_grid``."""
+        """Modes of the fields' ``channels``, or the adjoint of ``add_to_grid``'s modes."""
 
     @abstractmethod
     def add_to_grid(
@@ -145,6 +154,8 @@ class Transform(ABC):
 
 class MatrixTransform(Transform):
     """A transform by products with one matrix for each axis."""
+
+    _dtype: torch.dtype
 
     def __init__(
         self, half: "_HalfAxis | _RealAxis", axes: Sequence["_Axis"], half_axis: int
@@ -173,13 +184,13 @@ class MatrixTransform(Transform):
         self._half.add_to_grid(modes, skip, target, adjoint)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixTransform":
-        """Move the matrices."""
-        self._dtype = dtype
-        for axis in (self._half, *self._axes):
+        """See ``Transform``."""
+        result = copy.deepcopy(self)
+        result._dtype = dtype
+        for axis in (result._half, *result._axes):
             for pair in axis.pairs():
-                pair.analysis = pair.analysis.to(device, dtype).contiguous()
-                pair.synthesis = pair.synthesis.to(device, dtype).contiguous()
-        return self
+                pair.load(device, dtype)
+        return result
 
     def _half_last(self, fields: Tensor) -> Tensor:
         return fields.movedim(self._half_axis + 1, -2)
@@ -195,8 +206,17 @@ def _around(modes: Tensor, position: int) -> Tensor:
 class _Pair:
     """The matrices of an axis: analysis (kept x points) and synthesis (points x kept)."""
 
-    def __init__(self, analysis: Tensor, synthesis: Tensor) -> None:
-        self.analysis, self.synthesis = analysis, synthesis
+    analysis: Tensor
+    synthesis: Tensor
+
+    def __init__(self, analysis: _Matrix, synthesis: _Matrix) -> None:
+        self._arrays = analysis, synthesis
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.analysis, self.synthesis = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+            for array in self._arrays
+        )
 
     def to_modes(self, adjoint: bool) -> Tensor:
         return self.synthesis.mT if adjoint else self.analysis
@@ -208,13 +228,12 @@ class _Pair:
 class _HalfAxis:
     """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary)."""
 
-    def __init__(self, wavenumbers: Tensor, points: int, period: int, scale: float) -> None:
+    def __init__(self, wavenumbers: _Wavenumbers, points: int, period: int, scale: float) -> None:
         angle = _angles(wavenumbers, points, period)
-        waves = torch.stack([angle.cos(), -angle.sin()], dim=1).flatten(0, 1)
-        single = (wavenumbers == 0) | (2 * wavenumbers == period)
-        weight = torch.where(single, 1.0, 2.0).double().repeat_interleave(2)
+        waves = np.stack([np.cos(angle), -np.sin(angle)], axis=1).reshape(-1, points)
+        weight = np.repeat(_multiplicity(wavenumbers, period), 2)
         self.kept = len(wavenumbers)
-        self.pair = _Pair(waves * (scale / period), waves.mT * weight / scale)
+        self.pair = _Pair(waves * (scale / period), waves.T * weight / scale)
 
     def pairs(self) -> list[_Pair]:
         return [self.pair]
@@ -272,16 +291,16 @@ class _WaveAxis(_Axis):
     Cosines and sines serve both signs: half as many products as exponentials take.
     """
 
-    def __init__(self, wavenumbers: Tensor, points: int, period: int, scale: float) -> None:
-        magnitudes = wavenumbers.abs().unique()
+    def __init__(self, wavenumbers: _Wavenumbers, points: int, period: int, scale: float) -> None:
+        magnitudes = np.unique(np.abs(wavenumbers))
         self._positive = _span(wavenumbers[wavenumbers >= 0], magnitudes)
         self._negative = _span(-wavenumbers[wavenumbers < 0], magnitudes)
         self._num_positive = int((wavenumbers >= 0).sum())
         self._magnitudes, self.kept = len(magnitudes), len(wavenumbers)
         self._spans = _split(self._positive, self._negative)
         angle = _angles(magnitudes, points, period)
-        waves = torch.cat([angle.cos(), angle.sin()])
-        self.pair = _Pair(waves * (scale / period), waves.mT / scale)
+        waves = np.concatenate([np.cos(angle), np.sin(angle)])
+        self.pair = _Pair(waves * (scale / period), waves.T / scale)
 
     def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         products = _contract(self.pair.to_modes(adjoint), modes)
@@ -358,25 +377,33 @@ class _PoleAxis(_Axis):
 class FFTTransform(Transform):
     """A transform of periodic axes by fast Fourier transforms, with selection of the kept modes."""
 
-    def __init__(
-        self, kept: Sequence[Tensor], shape: Sequence[int], scale: float, device: torch.device
-    ) -> None:
-        self._indices = [indices.to(device) for indices in kept]
-        self._shape, self.kept = tuple(shape), tuple(len(indices) for indices in kept)
-        single = (kept[-1] == 0) | (2 * kept[-1] == shape[-1])
-        weight = torch.where(single, 1.0, 2.0).double()[:, None].to(device)
-        analysis, synthesis = scale / math.prod(shape), 1 / scale
-        self._to_modes = torch.full_like(weight, analysis), weight * synthesis
-        self._to_grid = torch.full_like(weight, synthesis), analysis / weight
+    _indices: list[Tensor]
+    _to_modes: tuple[Tensor, Tensor]
+    _to_grid: tuple[Tensor, Tensor]
+
+    def __init__(self, indices: Sequence[np.ndarray], shape: Sequence[int], scale: float) -> None:
+        self._arrays, self._shape, self._scale = indices, tuple(shape), scale
+        self.kept = tuple(len(axis) for axis in indices)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "FFTTransform":
+        """See ``Transform``."""
+        result = copy.copy(self)
+        result._indices = [torch.from_numpy(axis).to(device) for axis in self._arrays]
+        weight = _multiplicity(self._arrays[-1], self._shape[-1])
+        weight = torch.from_numpy(weight).to(device, dtype)[:, None]
+        analysis, synthesis = self._scale / math.prod(self._shape), 1 / self._scale
+        result._to_modes = torch.full_like(weight, analysis), weight * synthesis
+        result._to_grid = torch.full_like(weight, synthesis), analysis / weight
+        return result
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """See ``Transform``."""
         axes = tuple(range(1, fields.ndim - 1))
-        spectrum = torch.fft.rfftn(_at_least_single(fields[..., channels]), dim=axes)
+        factor = self._to_modes[adjoint]
+        spectrum = torch.fft.rfftn(fields[..., channels].to(factor.dtype), dim=axes)
         for axis, indices in enumerate(self._indices, start=1):
             if len(indices) < spectrum.shape[axis]:
                 spectrum = spectrum.index_select(axis, indices)
-        factor = self._to_modes[adjoint].to(spectrum.real.dtype)
         return torch.view_as_real(spectrum * factor).movedim(-1, -2)
 
     def add_to_grid(
@@ -384,7 +411,7 @@ class FFTTransform(Transform):
     ) -> None:
         """See ``Transform``."""
         real, imaginary = modes.unbind(-2)
-        spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint].to(modes.dtype)
+        spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint]
         half = (*self._shape[:-1], self._shape[-1] // 2 + 1)
         for axis, (indices, size) in enumerate(zip(self._indices, half, strict=True), start=1):
             if len(indices) < size:
@@ -409,13 +436,19 @@ def transform_for(
     Raises:
         ValueError: If the grid does not suit the spectrum.
     """
+    return plan_for(spectrum, shape, channels, device.type).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
+    """``transform_for`` without tensors, which knows the number of modes."""
     given = Spectrum.from_json(spectrum)
     _check_grid(given, shape)
-    if given.transform == "fft" or (
-        given.transform == "auto" and _fft_is_faster(given, shape, device)
-    ):
-        return _fft_transform(given, shape, device)
-    return _matrix_transform(given, shape, channels).to(device, dtype)
+    by_fft = given.transform == "fft"
+    if by_fft or (given.transform == "auto" and _fft_is_faster(given, shape, device_type)):
+        scale = math.sqrt(math.prod(given.reference_grid or shape))
+        return FFTTransform(_periodic_modes(given, shape), shape, scale)
+    return _matrix_transform(given, shape, channels)
 
 
 def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
@@ -430,10 +463,10 @@ def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
         raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
 
 
-def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device: torch.device) -> bool:
+def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device_type: str) -> bool:
     if set(spectrum.boundaries(len(shape))) != {"periodic"} or spectrum.pole != "none":
         return False
-    limit = _OPERATIONS_OF_FFT.get(device.type, _OPERATIONS_OF_FFT["cuda"])
+    limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
     return matrix_operations([len(k) for k in _periodic_modes(spectrum, shape)], shape) > limit
 
 
@@ -446,7 +479,7 @@ def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
     return operations
 
 
-def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[Tensor]:
+def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[np.ndarray]:
     if spectrum.mode_selection == "fourcastnet":
         return fourcastnet_modes(shape, spectrum.fraction)
     reference = spectrum.reference_grid or shape
@@ -454,13 +487,6 @@ def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[Tensor]:
         axis_modes(size, spectrum.fraction, points, half=axis == len(shape) - 1)
         for axis, (size, points) in enumerate(zip(shape, reference, strict=True))
     ]
-
-
-def _fft_transform(
-    spectrum: Spectrum, shape: tuple[int, ...], device: torch.device
-) -> FFTTransform:
-    scale = math.sqrt(math.prod(spectrum.reference_grid or shape))
-    return FFTTransform(_periodic_modes(spectrum, shape), shape, scale, device)
 
 
 def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:
@@ -487,7 +513,7 @@ def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int)
 def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _HalfAxis:
     wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
     if spectrum.pole != "none":
-        wavenumbers = torch.cat([wavenumbers[0::2], wavenumbers[1::2]])
+        wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
     return _HalfAxis(wavenumbers, shape[axis], period, scale)
 
 
@@ -498,7 +524,7 @@ def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _WaveAx
 
 def _wavenumbers(
     spectrum: Spectrum, shape: tuple[int, ...], axis: int, half: bool
-) -> tuple[Tensor, int, float]:
+) -> tuple[_Wavenumbers, int, float]:
     """Signed wavenumbers of an exponential axis, its period in points, and its scale."""
     factor = 2 if spectrum.boundaries(len(shape))[axis] == "zero_padded" else 1
     period = factor * shape[axis]
@@ -531,26 +557,30 @@ def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> _Po
 
 def _half_step_matrices(
     kind: Literal["cos", "sin"], kept: int, points: int, scale: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[_Matrix, _Matrix]:
     """Analysis and synthesis of the orthonormal DCT-II or DST-II, wavenumbers 0..kept - 1.
 
     Both have a wavenumber without a wave, whose row is zero: ``points`` and 0.
     """
-    wavenumbers = torch.arange(kept)
-    angle = math.pi * torch.outer(wavenumbers.double(), torch.arange(points) + 0.5) / points
-    waves = angle.cos() if kind == "cos" else angle.sin()
+    wavenumbers = np.arange(kept)
+    angle = np.pi * np.outer(wavenumbers, np.arange(points) + 0.5) / points
+    waves = np.cos(angle) if kind == "cos" else np.sin(angle)
     alone, absent = (0, points) if kind == "cos" else (points, 0)
-    weight = torch.full((kept, 1), math.sqrt(2.0), dtype=torch.float64)
+    weight = np.full((kept, 1), math.sqrt(2.0))
     weight[wavenumbers == alone], weight[wavenumbers == absent] = 1.0, 0.0
-    return waves * weight * (scale / points), (waves * weight).mT / scale
+    return waves * weight * (scale / points), (waves * weight).T / scale
 
 
-def _angles(wavenumbers: Tensor, points: int, period: int) -> Float[Tensor, "kept points"]:
-    turns = torch.outer(wavenumbers, torch.arange(points)) % period
-    return 2 * math.pi * turns.double() / period
+def _angles(wavenumbers: _Wavenumbers, points: int, period: int) -> _Matrix:
+    return 2 * np.pi * (np.outer(wavenumbers, np.arange(points)) % period) / period
 
 
-def _span(values: Tensor, magnitudes: Tensor) -> slice:
+def _multiplicity(wavenumbers: _Wavenumbers, period: int) -> Float[np.ndarray, " kept"]:
+    """How many wavenumbers of a real field each one of half a spectrum stands for."""
+    return np.where((wavenumbers == 0) | (2 * wavenumbers == period), 1.0, 2.0)
+
+
+def _span(values: _Wavenumbers, magnitudes: Int[np.ndarray, " all"]) -> slice:
     """Where consecutive ``values`` lie among consecutive ``magnitudes``."""
     if not len(values):
         return slice(0, 0)
@@ -602,7 +632,3 @@ def _add_turned(cosine: Tensor, sine: Tensor, sign: int, out: Tensor) -> None:
     """Cosine part plus sign times i times sine part, of (..., 2, channel)."""
     torch.add(cosine[..., 0, :], sine[..., 1, :], alpha=-sign, out=out[..., 0, :])
     torch.add(cosine[..., 1, :], sine[..., 0, :], alpha=sign, out=out[..., 1, :])
-
-
-def _at_least_single(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
