@@ -131,7 +131,8 @@ class LatLonGrid:
         if not same:
             raise InputError(
                 f"{expected_by} expects the grid {self}, the data has {other}; "
-                "regrid the data or use a checkpoint trained on this grid"
+                "regrid the data, use a checkpoint trained on this grid, or set "
+                "forecast.regrid=true to interpolate to the checkpoint's grid and back"
             )
 
     def __str__(self) -> str:

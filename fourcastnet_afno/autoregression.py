@@ -28,11 +28,14 @@ class ForecastConfig:
         num_steps: Timesteps of each forecast.
         init_interval_hours: Time between initial times, in hours.
         batch_size: Forecasts that run together.
+        regrid: Whether to start from states on another grid than the network's, see
+            ``Forecaster.on_grid``; otherwise they are refused.
     """
 
     num_steps: int = 40
     init_interval_hours: int = 24
     batch_size: int = 16
+    regrid: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "init_interval_hours", "batch_size"):

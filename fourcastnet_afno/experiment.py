@@ -27,6 +27,7 @@ from rich.console import Console
 from data_pipeline.atomic import replacing
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig, open_source
@@ -138,6 +139,8 @@ def forecast(
     device = select_device(config.training.device)
     forecaster = load_forecaster(path, str(device))
     dataset, times = _initial_data(config, output, forecaster, source)
+    if config.forecast.regrid:
+        forecaster = forecaster.on_grid(LatLonGrid.from_dataset(dataset))
     check_source(dataset, forecaster.spec, f"checkpoint {path}")
     init_times = select_init_times(times, forecaster, config.forecast, with_truth=source is None)
     attrs = {"checkpoint": str(path), "versions": json.dumps(versions())}

@@ -9,6 +9,7 @@ where s is the standard deviation of the change over one timestep, by channel; a
 is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
 """
 
+import copy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from data_pipeline.forcings import compute_forcings
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.normalization import Normalizer
+from fourcastnet_afno.regridding import Regridder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,8 @@ class Forecaster(nn.Module):
         static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
 
     Raises:
-        InputError: If the padding joins edges of the grid that are no neighbors.
+        InputError: If the padding joins edges of the grid that are no neighbors, or the network
+            knows poles and the grid does not end there.
     """
 
     diff_std: Tensor
@@ -122,6 +125,7 @@ class Forecaster(nn.Module):
     ) -> None:
         super().__init__()
         _check_padding(config, spec.grid)
+        _check_pole(config, spec.grid)
         self.config, self.spec = config, spec
         self.normalizer = Normalizer(mean, std)
         self.register_buffer("diff_std", diff_std.float()[:, None, None])
@@ -129,6 +133,9 @@ class Forecaster(nn.Module):
             coordinates = torch.from_numpy(spec.grid.unit_vectors()).float()
             static = torch.cat([static.float(), coordinates])
         self.register_buffer("static", static.float())
+        self.network_grid = spec.grid
+        self.to_network_grid: nn.Module = nn.Identity()
+        self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
         self.network = _with_reference_grid(config.network, spec.grid.shape).build(
             in_channels=in_channels, out_channels=len(spec.channels)
@@ -137,25 +144,45 @@ class Forecaster(nn.Module):
     def forward(
         self,
         state: Float[Tensor, "batch history channel lat lon"],
-        forcing: Float[Tensor, "batch forcing lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
     ) -> Float[Tensor, "batch channel lat lon"]:
         """The state one timestep after the newest one, in physical units.
 
         Args:
             state: The last ``num_history`` states, oldest first, in physical units.
-            forcing: Computed forcings at the time of the newest state.
+            forcing: Computed forcings at the time of the newest state, on the network's grid.
         """
-        history = self.normalizer.normalize(state).flatten(1, 2)
+        history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
         static = self.static.expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
-            return state[:, -1] + self.diff_std * output
-        return self.normalizer.denormalize(output)
+            return state[:, -1] + self.from_network_grid(self.diff_std * output)
+        return self.from_network_grid(self.normalizer.denormalize(output))
 
-    def forcing_at(self, times: np.ndarray) -> Float[Tensor, "batch forcing lat lon"]:
+    def forcing_at(
+        self, times: np.ndarray
+    ) -> Float[Tensor, "batch forcing network_lat network_lon"]:
         """Computed forcings at ``times`` (datetime64), on the device of the weights."""
-        fields = compute_forcings(self.spec.forcings, times, self.spec.grid)
+        fields = compute_forcings(self.spec.forcings, times, self.network_grid)
         return torch.from_numpy(fields).to(self.diff_std.device)
+
+    def on_grid(self, grid: LatLonGrid) -> "Forecaster":
+        """The same forecaster for states on another grid.
+
+        Its patches keep their physical extent: fields are interpolated to the grid of the network,
+        and what it predicts back, see ``regridding``. A residual forecaster leaves scales that the
+        network does not resolve as they are.
+
+        Raises:
+            InputError: If one grid does not cover the other.
+        """
+        result, channels = copy.deepcopy(self), self.spec.channels
+        result.spec = replace(self.spec, grid=grid)
+        if grid != self.network_grid:
+            device = self.diff_std.device
+            result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
+            result.from_network_grid = Regridder(self.network_grid, grid, channels).to(device)
+        return result
 
 
 def _with_reference_grid(network: AFNONetConfig, shape: tuple[int, int]) -> AFNONetConfig:
@@ -175,4 +202,23 @@ def _check_padding(config: ModelConfig, grid: LatLonGrid) -> None:
         raise InputError(
             f"model.network.padding.longitude=wrap needs longitudes that close a circle, the grid "
             f"is {grid}; use reflect or zero"
+        )
+
+
+def _check_pole(config: ModelConfig, grid: LatLonGrid) -> None:
+    network, rows = config.network, grid.shape[0]
+    if network.pole == "none":
+        return
+    from_pole_to_pole = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
+    if not grid.is_periodic or not np.allclose(
+        grid.latitude, from_pole_to_pole, atol=0.2 * 180 / rows
+    ):
+        raise InputError(
+            f"model.network.pole={network.pole} needs a global grid with rows half a cell away "
+            f"from the poles, the grid is {grid}; use pole=none"
+        )
+    if rows % network.patch_size[0]:
+        raise InputError(
+            f"model.network.pole={network.pole} needs whole patches from pole to pole, got {rows} "
+            f"rows and patches of {network.patch_size[0]}; change model.network.patch_size"
         )

@@ -13,15 +13,16 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
 from fourcastnet_afno.models.mixers import (
     AFNO2D,
     FNO2D,
     GlobalFilter2D,
-    ModeSelection,
     SelfAttention,
 )
+from fourcastnet_afno.models.transforms import Boundary, ModeSelection, Pole, TransformKind
 
 _NORM_EPS = 1e-6
 
@@ -49,6 +50,12 @@ class AFNONetConfig:
         reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
             see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
+        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude.
+        pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
+        vector_channels: How many channels of a token change sign across the pole.
+        transform: How AFNO's modes are computed; the result is the same.
+        checkpoint_activations: Whether blocks are computed again in the backward pass instead of
+            kept, for a third more time and a fraction of the memory.
         position_grid: Rows and columns of a learned table that is added to the tokens and ties the
             network to one grid; for published weights alone.
         final_norm: Whether the last tokens are normalized; published weights are without.
@@ -71,6 +78,11 @@ class AFNONetConfig:
     mode_selection: ModeSelection = "wavenumber"
     position_grid: tuple[int, int] | None = None
     final_norm: bool = True
+    boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
+    pole: Pole = "none"
+    vector_channels: int = 0
+    transform: TransformKind = "auto"
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
@@ -85,6 +97,17 @@ class AFNONetConfig:
         for name in ("drop_rate", "drop_path_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not 0 <= self.vector_channels <= self.embed_dim:
+            raise ValueError(
+                f"vector_channels must lie in 0..embed_dim={self.embed_dim}, got "
+                f"{self.vector_channels}"
+            )
+        plain = self.boundary == ("periodic", "periodic") and self.pole == "none"
+        if self.mixer != "afno" and not plain:
+            raise ValueError(
+                f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
+                f"pole={self.pole} and mixer={self.mixer}"
+            )
 
     def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of fields of ``shape``, padding included."""
@@ -137,6 +160,10 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
             hidden_size_factor=config.hidden_size_factor,
             reference_grid=config.reference_grid,
             mode_selection=config.mode_selection,
+            boundary=config.boundary,
+            pole=config.pole,
+            vector_channels=config.vector_channels,
+            transform=config.transform,
         )
     if config.reference_grid is None:
         raise ValueError(
@@ -161,7 +188,8 @@ class AFNONet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, config: AFNONetConfig) -> None:
         super().__init__()
-        self.patch_size, self.padding = config.patch_size, config.padding
+        self.patch_size, self.padding, self.pole = config.patch_size, config.padding, config.pole
+        self.checkpoint_activations = config.checkpoint_activations
         self.patch_embed = PatchEmbed(in_channels, config.embed_dim, config.patch_size)
         self.position = None
         if config.position_grid is not None:
@@ -176,13 +204,27 @@ class AFNONet(nn.Module):
     def forward(
         self, state: Float[Tensor, "batch in_channel lat lon"]
     ) -> Float[Tensor, "batch out_channel lat lon"]:
-        """The output field, cropped to the grid of the input."""
+        """The output field, cropped to the grid of the input.
+
+        Raises:
+            ValueError: If rows are no whole patches and the network knows poles.
+        """
         height, width = state.shape[-2:]
-        (top, _), (left, _) = self.padding.widths((height, width), self.patch_size)
+        (top, bottom), (left, _) = self.padding.widths((height, width), self.patch_size)
+        if self.pole != "none" and top + bottom:
+            raise ValueError(
+                f"pole={self.pole} needs whole patches from pole to pole, got {height} rows and "
+                f"patches of {self.patch_size[0]} with a margin of {self.padding.margin[0]}"
+            )
         tokens = self.patch_embed(self.padding.apply(state, self.patch_size))
         if self.position is not None:
             tokens = tokens + _matching(self.position, tokens)
-        output = self.patch_recovery(self.norm(self.blocks(tokens)))
+        for block in self.blocks:
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        output = self.patch_recovery(self.norm(tokens))
         return output[..., top : top + height, left : left + width]
 
 

@@ -1,5 +1,8 @@
 """The life of an AFNONet."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -73,3 +76,104 @@ def test_block_with_zero_branches() -> None:
 def test_wrong_options_are_named(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         make_net(**changes)
+
+
+def gradients(net: AFNONet, field: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    loss = net(field).square().mean()
+    return [loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_checkpointed_activations_give_the_same_gradients(rate: float) -> None:
+    options = {"drop_rate": rate, "drop_path_rate": rate}
+    kept, again = (make_net(checkpoint_activations=flag, **options) for flag in (False, True))
+    field = torch.randn(4, 3, 8, 8)
+    for ours, expected in zip(gradients(again, field), gradients(kept, field), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def kept_bytes(net: AFNONet, field: torch.Tensor) -> int:
+    sizes: dict[int, int] = {}
+    alive = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        alive.append(tensor)  # so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        net(field)
+    weights = sum(sizes.get(p.untyped_storage().data_ptr(), 0) for p in net.parameters())
+    return sum(sizes.values()) - weights
+
+
+def test_memory_is_linear_in_tokens_and_less_with_checkpoints() -> None:
+    net = make_net(depth=4)
+    small, large = (kept_bytes(net, torch.randn(1, 3, n, 2 * n)) for n in (32, 64))
+    assert large < 4.05 * small
+    field = torch.randn(1, 3, 32, 64)
+    assert kept_bytes(make_net(depth=4, checkpoint_activations=True), field) < 0.3 * small
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boundary": ("reflected", "periodic")},
+        {"boundary": ("zero_padded", "zero_padded")},
+        {"pole": "double_fourier_sphere", "vector_channels": 2},
+        {"transform": "fft"},
+    ],
+)
+def test_options_of_the_transform_reach_the_mixer(changes: dict[str, object]) -> None:
+    field = torch.randn(1, 3, 8, 16)
+    base, other = make_net(sparsity_threshold=0.0), make_net(sparsity_threshold=0.0, **changes)
+    differs = (other(field) - base(field)).abs().max()
+    assert differs > 1e-5 if "transform" not in changes else differs < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"mixer": "fno", "boundary": ("reflected", "periodic")}, "mixer=afno"),
+        ({"vector_channels": 9}, "vector_channels"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    changes: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        make_net(**changes)
+
+
+def test_poles_need_whole_patches() -> None:
+    with pytest.raises(ValueError, match="whole patches from pole to pole, got 7 rows"):
+        make_net(pole="double_fourier_sphere")(torch.randn(1, 3, 7, 16))
+
+
+COMPILED = """
+import torch, torch._dynamo
+from fourcastnet_afno.models.afno import AFNONetConfig
+for options in ({}, {"pole": "double_fourier_sphere"}, {"checkpoint_activations": True}):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net = AFNONetConfig(embed_dim=16, depth=2, num_blocks=4, **options)
+    net = net.build(in_channels=3, out_channels=2)
+    field = torch.randn(2, 3, 16, 32)
+    assert torch._dynamo.explain(net)(field).graph_break_count == 0, options
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    results = []
+    for call in (net, compiled):
+        loss = call(field).square().mean()
+        results.append([loss, *torch.autograd.grad(loss, list(net.parameters()))])
+    for ours, expected in zip(*results):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_compilation_sees_one_graph() -> None:
+    """In a process of its own, as the tests' type checks are no part of the network."""
+    result = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from fourcastnet_afno.models.layers import DropPath, Padding, PatchEmbed, PatchRecovery
+from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
 
 
 def test_recovery_inverts_embedding_with_identity_weights() -> None:
@@ -79,3 +80,45 @@ def test_drop_path_keeps_the_expectation_and_drops_whole_samples() -> None:
     assert torch.equal(output[:, 0], output[:, 1])
     assert output.mean() == pytest.approx(1, abs=0.02)
     assert torch.equal(layer.eval()(branch), branch)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 3001])
+def test_mlp_is_the_sequence_of_its_layers(count: int) -> None:
+    torch.manual_seed(0)
+    mlp = Mlp(6, 12, drop_rate=0.0).double()
+    results = []
+    for forward in (mlp, lambda tokens: nn.Sequential.forward(mlp, tokens)):
+        tokens = torch.linspace(-3, 3, 2 * count * 6, dtype=torch.float64).view(2, count, 6)
+        tokens.requires_grad_()
+        mlp.zero_grad()
+        output = forward(tokens)
+        (
+            output * torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view(output.shape)
+        ).sum().backward()
+        results.append([output, tokens.grad, *(p.grad for p in mlp.parameters())])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-9)
+
+
+def test_gradients_of_the_mlp_are_right() -> None:
+    mlp = Mlp(3, 5, drop_rate=0.0).double()
+    names, values = zip(*mlp.named_parameters(), strict=True)
+
+    def call(tokens: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(mlp, dict(zip(names, values, strict=True)), tokens)
+
+    tokens = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(call, (tokens, *values))
+
+
+def test_mlp_drops_and_follows_autocast() -> None:
+    tokens = torch.randn(2, 50, 8)
+    mlp = Mlp(8, 16, drop_rate=0.5)
+    assert not torch.equal(mlp(tokens), mlp(tokens))
+    mlp.eval()
+    expected = mlp(tokens)
+    assert torch.equal(mlp(tokens), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = mlp(tokens)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, rtol=0, atol=0.02)
