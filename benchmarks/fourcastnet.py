@@ -7,6 +7,7 @@ References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.models.afno import AFNONet, Block
 from fourcastnet_afno.models.mixers import AFNO
 
 
@@ -43,6 +45,26 @@ class FourCastNetFilter(nn.Module):
         mixed = torch.view_as_complex(shrunk).reshape(batch, height, width // 2 + 1, embed)
         field = torch.fft.irfft2(mixed, s=(height, width), dim=(1, 2), norm="ortho")
         return field.to(tokens.dtype) + tokens
+
+
+def as_fourcastnet(network: AFNONet) -> AFNONet:
+    """A copy of a network that evaluates mixers and perceptrons as FourCastNet v1 does."""
+    result = copy.deepcopy(network)
+    for block in result.blocks:
+        assert isinstance(block, Block)
+        assert isinstance(block.mixer, AFNO)
+        block.mixer = FourCastNetFilter(block.mixer)
+        block.mlp = nn.Sequential(*block.mlp)
+    return result
+
+
+def without_mixers(network: AFNONet) -> AFNONet:
+    """A copy of a network whose mixers do nothing: what a mixer of no cost would leave."""
+    result = copy.deepcopy(network)
+    for block in result.blocks:
+        assert isinstance(block, Block)
+        block.mixer = nn.Identity()
+    return result
 
 
 def _layer(

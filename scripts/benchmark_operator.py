@@ -1,16 +1,15 @@
-"""Time and memory of the mixers by number of tokens, and their share of the GEMM limit.
+"""Time and memory of the mixers and of training steps, and their share of the GEMM limit.
 
-    python -m scripts.benchmark_operator --output docs/images/operator.png
+    python -m scripts.benchmark_operator mixers --output docs/images/operator.png
+    python -m scripts.benchmark_operator steps
 
-Medians of interleaved repeats of forward and backward in one process. The limit of a mixer is the
-time of its matrix products (as torch counts them) at the rate of a large product of the same type
-measured between them; Fourier transforms and pointwise parts have no share in it. Memory is what
-autograd keeps for the backward pass.
+Medians of interleaved repeats in one process. The limit is the time of all matrix products at the
+rate of a large product of the same type measured between them; FFTs and pointwise parts have no
+share in it. Memory is what autograd keeps for the backward pass. The FourCastNet formulation
+(``benchmarks.fourcastnet``) mixes about half of the wavenumbers that AFNO does; "AFNO, same modes"
+computes what it computes. "no mixer" is what would be left of a step if mixers cost nothing.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +21,27 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.fourcastnet import FourCastNetFilter
+from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet, without_mixers
+from benchmarks.memory import kept_bytes
+from benchmarks.timing import describe, large_product, median_seconds, rate_of
+from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO, SelfAttention
+from fourcastnet_afno.models.transforms import MatrixTransform, matrix_operations, plan_for
 
 _ATTENTION_TOKENS = 20_000  # more would take minutes on a CPU
+_Records = dict[str, dict[int, dict[str, float]]]
 
 
-def benchmark(
+def mixers(
     embed_dim: int = 256,
     num_blocks: int = 8,
     rows: tuple[int, ...] = (23, 45, 90, 181),
     repeats: int = 5,
     device: str = "cpu",
+    attention: bool = True,
     output: Path | None = None,
 ) -> None:
-    """Measure grids of ``rows`` x ``2 rows`` tokens and print a table.
+    """Forward and backward of one mixer on ``rows`` x ``2 rows`` tokens, float32, batch 1.
 
     Args:
         embed_dim: Channels of a token.
@@ -44,26 +49,24 @@ def benchmark(
         rows: Rows of each token grid.
         repeats: Interleaved repeats; the median counts.
         device: Torch device.
+        attention: Whether to measure attention too.
         output: Where to draw a log-log plot.
     """
-    mixers = build_mixers(embed_dim, num_blocks, device)
-    results: dict[str, dict[int, dict[str, float]]] = {name: {} for name in mixers}
+    modules = build_mixers(embed_dim, num_blocks, device)
+    if not attention:
+        del modules["attention"]
+    results: _Records = {name: {} for name in modules}
     for height in rows:
         tokens = torch.randn(1, height, 2 * height, embed_dim, device=device, requires_grad=True)
         count = height * 2 * height
-        measured = {
-            name: mixer
-            for name, mixer in mixers.items()
+        chosen = {
+            name: module
+            for name, module in modules.items()
             if name != "attention" or count <= _ATTENTION_TOKENS
         }
-        for name, record in measure(measured, tokens, repeats).items():
+        for name, record in measure_mixers(chosen, tokens, repeats, device).items():
             results[name][count] = record
-    console = Console(soft_wrap=True)
-    console.print(describe(device))
-    console.print(results_table(results))
-    for name, records in results.items():
-        time_power, memory_power = (exponent(records, key) for key in ("seconds", "bytes"))
-        console.print(f"{name}: time ~ tokens^{time_power:.2f}, memory ~ tokens^{memory_power:.2f}")
+    report(results, device)
     if output is not None:
         draw(results).savefig(output, dpi=100)
 
@@ -71,107 +74,159 @@ def benchmark(
 def build_mixers(embed_dim: int, num_blocks: int, device: str) -> dict[str, nn.Module]:
     """Ours, the baseline and attention by name."""
     torch.manual_seed(0)
-    reference = AFNO(embed_dim, num_blocks, mode_selection="fourcastnet")
-    mixers = {
+    same = AFNO(embed_dim, num_blocks, mode_selection="fourcastnet")
+    modules = {
         "AFNO": AFNO(embed_dim, num_blocks),
-        "FourCastNet formulation": FourCastNetFilter(reference),
+        "AFNO, same modes": same,
+        "FourCastNet formulation": FourCastNetFilter(same),
         "attention": SelfAttention(embed_dim, num_blocks),
     }
-    return {name: mixer.to(device) for name, mixer in mixers.items()}
+    return {name: module.to(device) for name, module in modules.items()}
 
 
-def measure(
-    mixers: dict[str, nn.Module], tokens: Tensor, repeats: int
+def measure_mixers(
+    modules: dict[str, nn.Module], tokens: Tensor, repeats: int, device: str
 ) -> dict[str, dict[str, float]]:
     """Seconds of forward and backward, kept bytes, and share of the GEMM limit by mixer."""
     gradient = torch.randn_like(tokens)
-    square = torch.rand(2, 2048, 2048, device=tokens.device)
-
-    def step(mixer: nn.Module) -> None:
-        mixer(tokens).backward(gradient)
-
-    calls: dict[str, Callable[[], object]] = {
-        name: lambda mixer=mixer: step(mixer) for name, mixer in mixers.items()
+    calls = {
+        name: lambda m=module: m(tokens).backward(gradient) for name, module in modules.items()
     }
-    calls["gemm"] = lambda: square[0] @ square[1]
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            seconds = timed(call, tokens.device)
-            if repeat:  # the first round warms up
-                times[name].append(seconds)
-    rate = 2 * 2048**3 / statistics.median(times["gemm"])
+    times = median_seconds({**calls, "product": large_product(device)}, repeats, device)
     records = {}
-    for name, mixer in mixers.items():
-        seconds = statistics.median(times[name])
-        with FlopCounterMode(display=False) as counter:
-            step(mixer)
-        share = counter.get_total_flops() / rate / seconds
-        records[name] = {"seconds": seconds, "bytes": kept_bytes(mixer, tokens), "share": share}
+    for name, module in modules.items():
+        operations = counted(calls[name]) + mixer_operations(module, tokens)
+        records[name] = {
+            "seconds": times[name],
+            "bytes": kept_bytes(module, lambda m=module: m(tokens), tokens),
+            "share": operations / rate_of(times["product"], device) / times[name],
+        }
     return records
 
 
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a call, with the device idle before and after."""
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    synchronize()
-    started = time.perf_counter()
-    call()
-    synchronize()
-    return time.perf_counter() - started
+def counted(call) -> float:  # noqa: ANN001
+    """Operations of the matrix products that torch sees, which excludes those inside of AFNO."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
-def kept_bytes(mixer: nn.Module, tokens: Tensor) -> float:
-    """Bytes of the storages that autograd keeps, without parameters and the input."""
-    known = {p.untyped_storage().data_ptr() for p in [*mixer.parameters(), tokens]}
-    kept: dict[int, int] = {}
-    alive = []
+def mixer_operations(module: nn.Module, tokens: Tensor) -> float:
+    """Operations of forward and backward of the AFNO mixers in a module, each on ``tokens``."""
+    total = 0.0
+    for mixer in module.modules():
+        if isinstance(mixer, FourCastNetFilter):
+            return 0.0  # counted by torch; it holds an AFNO for its weights alone
+        if isinstance(mixer, AFNO):
+            total += _afno_operations(mixer, tokens)
+    return total
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)  # so that no address is used twice
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        mixer(tokens)
-    return float(sum(kept.values()))
+def _afno_operations(mixer: AFNO, tokens: Tensor) -> float:
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(mixer.spectrum.to_json(), shape, channels, tokens.device.type)
+    _, blocks, inner, hidden = mixer.weight1.shape
+    modes = len(tokens) * plan.num_modes
+    perceptron = 3 * 2 * (2 * modes * blocks * 2 * inner * 2 * hidden)
+    if not isinstance(plan, MatrixTransform):
+        return perceptron
+    return perceptron + 4 * matrix_operations(plan.kept, shape) * tokens.numel()
+
+
+def steps(repeats: int = 7, device: str = "cpu", bfloat16: bool = False) -> None:
+    """Forward, backward and AdamW of whole networks with 20 channels.
+
+    Args:
+        repeats: Interleaved repeats; the median counts.
+        device: Torch device.
+        bfloat16: Whether to train under autocast to bfloat16.
+    """
+    cases = {
+        "180 x 360, patch 4, embed 384, depth 4, batch 1": ((1, 20, 180, 360), 384, 4),
+        "64 x 128, patch 4, embed 256, depth 6, batch 8": ((8, 20, 64, 128), 256, 6),
+    }
+    console = Console(soft_wrap=True)
+    console.print(describe(device))
+    for title, (shape, embed_dim, depth) in cases.items():
+        config = {"patch_size": (4, 4), "embed_dim": embed_dim, "depth": depth}
+        records = measure_steps(config, shape, repeats, device, bfloat16)
+        console.print(title)
+        for name, record in records.items():
+            console.print(f"  {name}: {_cell(record)} of the limit")
+
+
+def measure_steps(
+    config: dict, shape: tuple[int, ...], repeats: int, device: str, bfloat16: bool
+) -> dict[str, dict[str, float]]:
+    """Seconds of training steps, kept bytes, and share of the GEMM limit by formulation."""
+    torch.manual_seed(0)
+    channels, patch = shape[1], config["patch_size"]
+    build = {"in_channels": channels, "out_channels": channels}
+    same = AFNONetConfig(**config, mode_selection="fourcastnet").build(**build).to(device)
+    networks = {
+        "AFNO": AFNONetConfig(**config).build(**build).to(device),
+        "AFNO, same modes": same,
+        "FourCastNet formulation": as_fourcastnet(same),
+        "no mixer": without_mixers(same),
+    }
+    state, target = torch.randn(2, *shape, device=device)
+    calls = {n: _training_step(net, state, target, bfloat16) for n, net in networks.items()}
+    product = large_product(device, torch.bfloat16 if bfloat16 else torch.float32)
+    times = median_seconds({**calls, "product": product}, repeats, device)
+    tokens = torch.empty(
+        shape[0], shape[2] // patch[0], shape[3] // patch[1], config["embed_dim"], device=device
+    )
+    records = {}
+    for name, network in networks.items():
+        operations = counted(calls[name]) + mixer_operations(network, tokens)
+        records[name] = {
+            "seconds": times[name],
+            "bytes": kept_bytes(network, lambda n=network: n(state), state),
+            "share": operations / rate_of(times["product"], device) / times[name],
+        }
+    return records
+
+
+def _training_step(network: AFNONet, state: Tensor, target: Tensor, bfloat16: bool):  # noqa: ANN202
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+
+    def step() -> None:
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
+            output = network(state)
+        (output.float() - target).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def report(results: _Records, device: str) -> None:
+    """Print a table and the fitted exponents."""
+    console = Console(soft_wrap=True, width=160)
+    console.print(describe(device))
+    table = Table("tokens", *results)
+    for count in next(iter(results.values())):
+        cells = [records.get(count) for records in results.values()]
+        table.add_row(str(count), *(_cell(record) if record else "" for record in cells))
+    console.print(table)
+    for name, records in results.items():
+        time_power, memory_power = (exponent(records, key) for key in ("seconds", "bytes"))
+        console.print(f"{name}: time ~ tokens^{time_power:.2f}, memory ~ tokens^{memory_power:.2f}")
 
 
 def exponent(records: dict[int, dict[str, float]], key: str) -> float:
     """Slope of a straight line through the logarithms."""
     counts = np.log(list(records))
     values = np.log([record[key] for record in records.values()])
-    return float(np.polyfit(counts, values, 1)[0])
+    return float(np.polyfit(counts, values, 1)[0]) if len(counts) > 1 else float("nan")
 
 
-def describe(device: str) -> str:
-    """Where this runs."""
-    name = f"{torch.get_num_threads()} threads"
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    return f"torch {torch.__version__}, {name}, float32, forward and backward, batch 1"
-
-
-def results_table(results: dict[str, dict[int, dict[str, float]]]) -> Table:
-    """A row for each number of tokens."""
-    heads = [f"{name} {what}" for name in results for what in ("ms", "MiB", "limit")]
-    table = Table("tokens", *heads)
-    for count in next(iter(results.values())):
-        cells = []
-        for records in results.values():
-            cells += _cells(records[count]) if count in records else ["", "", ""]
-        table.add_row(str(count), *cells)
-    return table
-
-
-def _cells(record: dict[str, float]) -> list[str]:
+def _cell(record: dict[str, float]) -> str:
     milliseconds, mebibytes = 1e3 * record["seconds"], record["bytes"] / 2**20
-    return [f"{milliseconds:.1f}", f"{mebibytes:.0f}", f"{100 * record['share']:.0f} %"]
+    return f"{milliseconds:.1f} ms, {mebibytes:.0f} MiB, {100 * record['share']:.0f} %"
 
 
-def draw(results: dict[str, dict[int, dict[str, float]]]) -> Figure:
+def draw(results: _Records) -> Figure:
     """Time and memory against tokens, log-log."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -190,4 +245,4 @@ def draw(results: dict[str, dict[int, dict[str, float]]]) -> Figure:
 
 
 if __name__ == "__main__":
-    auto_cli(benchmark)
+    auto_cli([mixers, steps])

@@ -1,20 +1,16 @@
 """Rate of the simulated planet and its share of the machine's matrix-multiplication rate.
 
-    python scripts/benchmark_simulation.py --num_trajectories 8
+    python -m scripts.benchmark_simulation --num_trajectories 8
 
 The limit is that of its floating-point operations, nearly all of them in matrix products
 (spherical-harmonic transforms), at the rate of large float32 products in the same process.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-
-import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.timing import describe, large_product, median_seconds, rate_of
 from data_pipeline.pde import zonal_jet
 from data_pipeline.simulation import Stirring, build_planet, jet_speed
 
@@ -43,32 +39,16 @@ def benchmark(
 
     with FlopCounterMode(display=False) as counter:
         simulate(1)
-    seconds = median_seconds(simulate, repeats) / 100
-    rate = gemm_rate(repeats)
+    times = median_seconds({"steps": simulate, "product": large_product()}, repeats)
+    seconds, rate = times["steps"] / 100, rate_of(times["product"])
     years = num_trajectories * model.timestep / _YEAR_SECONDS / seconds * 60
     share = counter.get_total_flops() / rate / seconds
     Console(soft_wrap=True).print(
-        f"{torch.get_num_threads()} threads, {num_latitudes} x {num_longitudes}, "
+        f"{describe()}: {num_latitudes} x {num_longitudes}, "
         f"{num_trajectories} trajectories, steps of {model.timestep:g} s: "
         f"{years:.1f} trajectory-years/min (years of 360 days), {1e3 * seconds:.2f} ms/step, "
         f"{100 * share:.0f} % of the time is the matrix products' at {rate / 1e9:.0f} GFLOP/s"
     )
-
-
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median time of a call, after one call that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
-
-
-def gemm_rate(repeats: int, size: int = 1024) -> float:
-    """Floating-point operations per second of a float32 product of square matrices."""
-    left, right = torch.rand(size, size), torch.rand(size, size)
-    return 2 * size**3 / median_seconds(lambda: left @ right, repeats)
 
 
 if __name__ == "__main__":

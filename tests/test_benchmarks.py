@@ -1,10 +1,15 @@
 """The baseline of the benchmarks computes the same, or the comparison means nothing."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks.fourcastnet import FourCastNetFilter
+from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
+from benchmarks.memory import kept_bytes
+from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
+from scripts.benchmark_operator import counted, mixer_operations, mixers
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (9, 18), (8, 8)])
@@ -22,3 +27,46 @@ def test_baseline_equals_the_mixer_in_value_and_gradient(
         gradients.append(torch.autograd.grad(loss, list(mixer.parameters())))
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def make_network(depth: int, selection: str) -> AFNONet:
+    torch.manual_seed(0)
+    config = AFNONetConfig(embed_dim=32, depth=depth, num_blocks=4, mode_selection=selection)  # type: ignore[arg-type]
+    return config.build(in_channels=2, out_channels=2)
+
+
+def test_the_baseline_network_computes_the_same() -> None:
+    network, field = make_network(2, "fourcastnet"), torch.randn(2, 2, 24, 48)
+    torch.testing.assert_close(as_fourcastnet(network)(field), network(field))
+
+
+@pytest.mark.parametrize("selection", ["wavenumber", "fourcastnet"])
+def test_a_block_keeps_less_than_two_thirds_of_the_baseline(selection: str) -> None:
+    field = torch.randn(1, 2, 96, 192)
+
+    def block_bytes(selection: str, baseline: bool) -> float:
+        networks = [make_network(depth, selection) for depth in (1, 3)]
+        networks = [as_fourcastnet(n) if baseline else n for n in networks]
+        one, three = (kept_bytes(n, lambda n=n: n(field)) for n in networks)
+        return (three - one) / 2
+
+    assert 1.5 * block_bytes(selection, False) < block_bytes("fourcastnet", True)
+
+
+def test_operations_of_the_mixer_by_hand() -> None:
+    mixer = AFNO(4, 2)
+    tokens = torch.randn(1, 6, 8, 4, requires_grad=True)
+    modes = 6 * 5
+    perceptron = 2 * 2 * modes * (2 * 2) * (2 * 2) * 2
+    zonal, meridional = 2 * 10 * 8 * 6 * 4, 2 * 6 * 6 * 10 * 4
+    assert mixer_operations(mixer, tokens) == 3 * perceptron + 4 * (zonal + meridional)
+    assert mixer_operations(FourCastNetFilter(mixer), tokens) == 0
+    assert counted(lambda: tokens[0, 0] @ torch.ones(4, 3)) == 2 * 8 * 4 * 3
+
+
+def test_the_scripts_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "plot.png"
+    mixers(embed_dim=16, num_blocks=4, rows=(4, 6), repeats=1, output=plot)
+    assert plot.stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "AFNO, same modes: time ~ tokens^" in printed

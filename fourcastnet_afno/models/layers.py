@@ -203,10 +203,10 @@ class _Perceptron(torch.autograd.Function):
         by_weight1, by_weight2 = torch.zeros_like(weight1), torch.zeros_like(weight2)
         by_bias1 = weight1.new_zeros(len(weight1))
         for rows in _row_chunks(flat):
-            by_weight2.addmm_(by_output[rows].T, F.gelu(hidden[rows]))
+            torch.addmm(by_weight2, by_output[rows].T, F.gelu(hidden[rows]), out=by_weight2)
             by_hidden = by_output[rows] @ weight2
             by_hidden = torch.ops.aten.gelu_backward(by_hidden, hidden[rows])
-            by_weight1.addmm_(by_hidden.T, flat[rows])
+            torch.addmm(by_weight1, by_hidden.T, flat[rows], out=by_weight1)
             by_bias1 += by_hidden.sum(0)
             torch.mm(by_hidden, weight1, out=by_tokens[rows])
         by_bias2 = by_output.sum(0)

@@ -1,0 +1,66 @@
+"""Timing for the scripts: medians of interleaved repeats, and the machine's matrix-product rate."""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_SIZE = 2048
+
+
+def median_seconds(
+    calls: dict[str, Callable[[], object]], repeats: int, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each call; the calls take turns, the first turn is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            times[name].append(_seconds(call, device))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def _seconds(call: Callable[[], object], device: str) -> float:
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize()
+    started = time.perf_counter()
+    call()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def large_product(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+    """A product of large square matrices, to be timed between other calls."""
+    size = _SIZE if device == "cpu" else 4 * _SIZE
+    left, right = (torch.rand(size, size, device=device, dtype=dtype) for _ in range(2))
+    return lambda: left @ right
+
+
+def rate_of(seconds: float, device: str = "cpu") -> float:
+    """Floating-point operations per second of a ``large_product``."""
+    size = _SIZE if device == "cpu" else 4 * _SIZE
+    return 2 * size**3 / seconds
+
+
+def describe(device: str = "cpu") -> str:
+    """Hardware, versions, date and commit."""
+    hardware = f"{torch.get_num_threads()} threads of {_processor()}"
+    if device == "cuda":
+        hardware = torch.cuda.get_device_name()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
+    ).stdout.strip()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{hardware}; {versions}; {time.strftime('%Y-%m-%d')}; commit {commit or 'unknown'}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
