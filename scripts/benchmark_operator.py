@@ -209,7 +209,7 @@ def report(results: _Records, device: str) -> None:
         cells = [records.get(count) for records in results.values()]
         table.add_row(str(count), *(_cell(record) if record else "" for record in cells))
     console.print(table)
-    for name, records in results.items():
+    for name, records in results.items() if len(table.rows) > 1 else []:
         time_power, memory_power = (exponent(records, key) for key in ("seconds", "bytes"))
         console.print(f"{name}: time ~ tokens^{time_power:.2f}, memory ~ tokens^{memory_power:.2f}")
 
@@ -218,7 +218,7 @@ def exponent(records: dict[int, dict[str, float]], key: str) -> float:
     """Slope of a straight line through the logarithms."""
     counts = np.log(list(records))
     values = np.log([record[key] for record in records.values()])
-    return float(np.polyfit(counts, values, 1)[0]) if len(counts) > 1 else float("nan")
+    return float(np.polyfit(counts, values, 1)[0])
 
 
 def _cell(record: dict[str, float]) -> str:

@@ -218,10 +218,10 @@ def scores_table(scores: xr.Dataset) -> Group:
 def _channel_table(scores: xr.Dataset) -> Table:
     indices, hours = selected_leads(scores), lead_hours(scores)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
-    table = Table("score", title=title, box=SIMPLE, padding=(0, 1))
+    table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("forecast", no_wrap=True)
     for index in indices:
-        table.add_column(f"{hours[index]} h", justify="right")
+        table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
     for metric, label in (("rmse", f"RMSE [{scores['units'].item()}]"), ("acc", "ACC")):
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
         best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)

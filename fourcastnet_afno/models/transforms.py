@@ -52,10 +52,10 @@ TransformKind = Literal["auto", "matrix", "fft"]
 _Wavenumbers = Int[np.ndarray, " kept"]
 _Matrix = Float[np.ndarray, "_ _"]
 
-# An FFT takes about as long for each value of a grid as this many operations in a matrix product,
-# hardly depending on the grid: measured on CPUs with scripts/benchmark_transforms.py, a guess on
-# GPUs. A table and not a measurement at run time, so that a resumed run computes the same bits.
-_OPERATIONS_OF_FFT = {"cpu": 1000.0, "cuda": 2000.0}
+# An FFT takes about as long for each value of a grid as matrices of this many operations, hardly
+# depending on the grid: measured on CPUs (scripts/benchmark_transforms.py, and copies around it), a
+# guess on GPUs. A table and not a measurement at run time, so that a resumed run has the same bits.
+_OPERATIONS_OF_FFT = {"cpu": 1200.0, "cuda": 2000.0}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from data_pipeline.dataset import Loader, Sample
 from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno import experiment, load_forecaster, rollout
 from fourcastnet_afno.autoregression import check_source, forcings_from
 from fourcastnet_afno.cli import main
@@ -155,6 +156,25 @@ def test_another_configuration_does_not_touch_a_run(run: Path) -> None:
     before = (run / "config.yaml").read_text()
     assert main(["train", f"--config={run.parent / 'other.yaml'}", f"--output={run}"]) == 2
     assert (run / "config.yaml").read_text() == before
+
+
+def test_forecasts_start_on_another_grid_if_asked(run: Path, tmp_path: Path) -> None:
+    make_dataset(12, grid=LatLonGrid.equiangular(8, 16)).to_netcdf(tmp_path / "other.nc")
+    arguments = [
+        "forecast",
+        f"--config={run / 'config.yaml'}",
+        f"--checkpoint={run / 'checkpoints' / 'best.safetensors'}",
+        f"--source.path={tmp_path / 'other.nc'}",
+        f"--output={tmp_path / 'out'}",
+    ]
+    assert main(arguments) == 2
+    assert not (tmp_path / "out" / "forecast.zarr").exists()
+    assert main([*arguments, "--forecast.regrid=true"]) == 0
+    written = xr.open_zarr(tmp_path / "out" / "forecast.zarr", consolidated=False)
+    assert (written.sizes["latitude"], written.sizes["longitude"]) == (8, 16)
+    pressure = written["mean_sea_level_pressure"]
+    assert abs(float(pressure.mean()) - 1e5) < 500
+    assert float(pressure.std()) > 100
 
 
 def test_another_grid_is_refused(run: Path) -> None:
