@@ -1,6 +1,7 @@
 """Time and memory of the mixers and of training steps, and their share of the GEMM limit.
 
     python -m scripts.benchmark_operator mixers --output docs/images/operator.png
+    python -m scripts.benchmark_operator networks --output docs/images/training_step.png
     python -m scripts.benchmark_operator steps
 
 Medians of interleaved repeats in one process. The limit is the time of all matrix products at the
@@ -133,8 +134,42 @@ def _afno_operations(mixer: AFNO, tokens: Tensor) -> float:
     return perceptron + 4 * matrix_operations(plan.kept, shape) * tokens.numel()
 
 
+def networks(
+    embed_dim: int = 256,
+    depth: int = 2,
+    rows: tuple[int, ...] = (23, 45, 90, 181),
+    repeats: int = 3,
+    device: str = "cpu",
+    bfloat16: bool = False,
+    output: Path | None = None,
+) -> None:
+    """Forward, backward and AdamW of networks of 20 channels on ``rows`` x ``2 rows`` patches.
+
+    Args:
+        embed_dim: Channels of a token.
+        depth: Blocks.
+        rows: Rows of each token grid; a patch has 4 x 4 cells.
+        repeats: Interleaved repeats; the median counts.
+        device: Torch device.
+        bfloat16: Whether to train under autocast to bfloat16.
+        output: Where to draw a log-log plot.
+    """
+    config = {"patch_size": (4, 4), "embed_dim": embed_dim, "depth": depth}
+    built = build_networks(config, 20, device)
+    results: _Records = {name: {} for name in built}
+    for height in rows:
+        count = height * 2 * height
+        chosen = {n: b for n, b in built.items() if n != "attention" or count <= _ATTENTION_TOKENS}
+        shape = (1, 20, 4 * height, 8 * height)
+        for name, record in measure_steps(chosen, shape, repeats, device, bfloat16).items():
+            results[name][count] = record
+    report(results, device)
+    if output is not None:
+        draw(results).savefig(output, dpi=100)
+
+
 def steps(repeats: int = 7, device: str = "cpu", bfloat16: bool = False) -> None:
-    """Forward, backward and AdamW of whole networks with 20 channels.
+    """Forward, backward and AdamW of two networks of common sizes, with 20 channels.
 
     Args:
         repeats: Interleaved repeats; the median counts.
@@ -149,35 +184,42 @@ def steps(repeats: int = 7, device: str = "cpu", bfloat16: bool = False) -> None
     console.print(describe(device))
     for title, (shape, embed_dim, depth) in cases.items():
         config = {"patch_size": (4, 4), "embed_dim": embed_dim, "depth": depth}
-        records = measure_steps(config, shape, repeats, device, bfloat16)
+        built = build_networks(config, shape[1], device)
+        del built["attention"]
+        built["no mixer"] = without_mixers(built["AFNO"])
         console.print(title)
-        for name, record in records.items():
+        for name, record in measure_steps(built, shape, repeats, device, bfloat16).items():
             console.print(f"  {name}: {_cell(record)} of the limit")
 
 
-def measure_steps(
-    config: dict, shape: tuple[int, ...], repeats: int, device: str, bfloat16: bool
-) -> dict[str, dict[str, float]]:
-    """Seconds of training steps, kept bytes, and share of the GEMM limit by formulation."""
+def build_networks(config: dict, channels: int, device: str) -> dict[str, AFNONet]:
+    """Networks with ours, the baseline and attention as mixers, by name."""
     torch.manual_seed(0)
-    channels, patch = shape[1], config["patch_size"]
-    build = {"in_channels": channels, "out_channels": channels}
-    same = AFNONetConfig(**config, mode_selection="fourcastnet").build(**build).to(device)
-    networks = {
-        "AFNO": AFNONetConfig(**config).build(**build).to(device),
-        "AFNO, same modes": same,
-        "FourCastNet formulation": as_fourcastnet(same),
-        "no mixer": without_mixers(same),
+    options = {
+        "AFNO": {},
+        "AFNO, same modes": {"mode_selection": "fourcastnet"},
+        "attention": {"mixer": "attention"},
     }
+    built = {
+        name: AFNONetConfig(**config, **option).build(in_channels=channels, out_channels=channels)
+        for name, option in options.items()
+    }
+    built["FourCastNet formulation"] = as_fourcastnet(built["AFNO, same modes"])
+    return {name: network.to(device) for name, network in built.items()}
+
+
+def measure_steps(
+    built: dict[str, AFNONet], shape: tuple[int, ...], repeats: int, device: str, bfloat16: bool
+) -> dict[str, dict[str, float]]:
+    """Seconds of training steps, kept bytes, and share of the GEMM limit by network."""
     state, target = torch.randn(2, *shape, device=device)
-    calls = {n: _training_step(net, state, target, bfloat16) for n, net in networks.items()}
+    calls = {name: _training_step(net, state, target, bfloat16) for name, net in built.items()}
     product = large_product(device, torch.bfloat16 if bfloat16 else torch.float32)
     times = median_seconds({**calls, "product": product}, repeats, device)
-    tokens = torch.empty(
-        shape[0], shape[2] // patch[0], shape[3] // patch[1], config["embed_dim"], device=device
-    )
     records = {}
-    for name, network in networks.items():
+    for name, network in built.items():
+        with torch.no_grad():
+            tokens = network.patch_embed(state)
         operations = counted(calls[name]) + mixer_operations(network, tokens)
         records[name] = {
             "seconds": times[name],
@@ -245,4 +287,4 @@ def draw(results: _Records) -> Figure:
 
 
 if __name__ == "__main__":
-    auto_cli([mixers, steps])
+    auto_cli([mixers, networks, steps])

@@ -9,7 +9,7 @@ from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
-from scripts.benchmark_operator import counted, mixer_operations, mixers
+from scripts.benchmark_operator import counted, mixer_operations, mixers, networks
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (9, 18), (8, 8)])
@@ -70,3 +70,5 @@ def test_the_scripts_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert plot.stat().st_size > 1000
     printed = capsys.readouterr().out
     assert "AFNO, same modes: time ~ tokens^" in printed
+    networks(embed_dim=16, depth=1, rows=(2, 3), repeats=1)
+    assert "FourCastNet formulation: time ~ tokens^" in capsys.readouterr().out

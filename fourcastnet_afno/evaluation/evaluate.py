@@ -1,6 +1,7 @@
 """Evaluation: forecasts against truth, by lead time and channel, chunk by chunk."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,12 @@ def scores_table(scores: xr.Dataset) -> Group:
     return Group(*tables)
 
 
+def _power_of_ten(values: np.ndarray) -> int:
+    """A common factor of small values, as those of vorticity in 1/s; 0 for others."""
+    largest = np.nanmax(np.abs(values), initial=0.0)
+    return math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
+
+
 def _channel_table(scores: xr.Dataset) -> Table:
     indices, hours = selected_leads(scores), lead_hours(scores)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
@@ -222,8 +229,11 @@ def _channel_table(scores: xr.Dataset) -> Table:
     table.add_column("forecast", no_wrap=True)
     for index in indices:
         table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
-    for metric, label in (("rmse", f"RMSE [{scores['units'].item()}]"), ("acc", "ACC")):
+    power = _power_of_ten(scores["rmse"].values[..., indices])
+    unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
+    for metric, label in (("rmse", f"RMSE [{unit}]"), ("acc", "ACC")):
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
+        values = values / 10.0**power if metric == "rmse" else values
         best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
         for row, name in enumerate(scores["forecast"].values):
             cells = [

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -5,12 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.aggregation import AggregationState
-from fourcastnet_afno.evaluation.evaluate import evaluate, scores_to_json, write_scores
+from fourcastnet_afno.evaluation.evaluate import (
+    evaluate,
+    scores_table,
+    scores_to_json,
+    write_scores,
+)
 from fourcastnet_afno.evaluation.metrics import field_statistics, metrics, zonal_energy_spectrum
 from tests.builders import make_dataset
 
@@ -142,6 +149,24 @@ def test_scores_for_machines(
     write_scores(scores, tmp_path / "scores.json", tmp_path / "scores.nc")
     with xr.open_dataset(tmp_path / "scores.nc") as again:
         np.testing.assert_array_equal(again["rmse"], scores["rmse"])
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-9])
+def test_the_table_fits_a_terminal(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray, factor: float
+) -> None:
+    forecasts = {"persistence": baselines.persistence(truth, inits, LEADS)}
+    scores = evaluate(forecasts, truth, coefficients).sel(channel=["mean_sea_level_pressure"])
+    console = Console(width=80, file=io.StringIO())
+    console.print(scores_table(scores.assign(rmse=factor * scores["rmse"])))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    power = -7 if factor < 1 else 0
+    row = next(line for line in text.splitlines() if "persistence" in line).split()
+    shown = [float(word) for word in row[row.index("persistence") + 1 :]]
+    assert ("1e-7" in text) == (factor < 1)
+    expected = scores["rmse"].sel(forecast="persistence").values.ravel() * factor / 10.0**power
+    np.testing.assert_allclose(shown, expected, rtol=5e-3)
 
 
 def test_scores_need_no_torch() -> None:
