@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.names import parse_label
 
 Array = np.ndarray | dask.array.Array
 
@@ -57,20 +58,27 @@ class Channels:
 
         Args:
             dataset: Canonical dataset.
-            variables: Names of variables.
+            variables: Names of variables, or labels of single channels as ``geopotential_500`` or
+                ``z500``, see ``names.parse_label``.
             levels: Levels in hPa of every variable that has levels; all where empty.
 
         Raises:
             InputError: If variables or levels are missing (all of them are named).
         """
-        missing = [name for name in variables if name not in dataset]
+        wanted = [(n, None) if n in dataset else parse_label(n) for n in variables]
+        missing = [
+            given for given, (name, _) in zip(variables, wanted, strict=True) if name not in dataset
+        ]
         if missing:
             raise InputError(
                 f"the data lacks the variables {missing}; it holds "
                 f"{sorted(map(str, dataset.data_vars))}; correct the names in "
                 "data.prognostic and data.static, or map them with data.source.rename"
             )
-        expanded = [_expand(dataset[name], name, levels) for name in variables]
+        expanded = [
+            _expand(dataset[name], name, levels if level is None else [level])
+            for name, level in wanted
+        ]
         return cls(tuple(channel for group in expanded for channel in group))
 
     @classmethod
@@ -156,7 +164,8 @@ def _expand(variable: xr.DataArray, name: str, levels: Sequence[int]) -> list[Ch
     missing = [level for level in levels if level not in found]
     if missing:
         raise InputError(
-            f"{name} lacks the levels {missing} hPa; it has {found}; correct data.levels"
+            f"{name} lacks the levels {missing} hPa; it has {found}; correct data.levels, or the "
+            "labels in data.prognostic"
         )
     return [Channel(name=name, level=level, units=units) for level in (levels or found)]
 

@@ -16,6 +16,7 @@ from data_pipeline.climatology import fit_climatology
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import check_forcings
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.opening import persistently
 from data_pipeline.progress import track
 from data_pipeline.simulation import SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig, open_source, require_units
@@ -68,7 +69,8 @@ class DataConfig:
     """Which data, which channels, and how it is split in time.
 
     Args:
-        prognostic: Variables that are predicted and fed back.
+        prognostic: Variables that are predicted and fed back: names, or labels as
+            geopotential_500 or z500.
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
@@ -162,15 +164,16 @@ def _write(config: DataConfig, path: Path) -> None:
     dataset = _read(config)
     channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
     static_channels = Channels.from_dataset(dataset, config.static, config.levels)
-    require_units(dataset, [*config.prognostic, *config.static])
-    _check_dims(dataset, config)
+    _check_dims(dataset, channels, static_channels)
+    require_units(dataset, list(dict.fromkeys(c.name for c in (*channels, *static_channels))))
     dataset = dataset.isel(time=select_times(dataset["time"].values, config))
     grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
     writer = StoreWriter(path, channels, grid, times)
     starts = range(0, len(times), writer.block_length)
     for start in track(starts, "Preparing") if len(starts) > 1 else starts:
         block = channels.stack(dataset.isel(time=slice(start, start + writer.block_length)))
-        values = block.transpose("time", "channel", *grid.dims).values.astype(np.float32)
+        block = block.transpose("time", "channel", *grid.dims)
+        values = _load(block, f"the data from {times[start]} on").astype(np.float32)
         _check_finite(values, channels.labels, times[start:])
         writer.write_block(start, values)
     writer.write_static(_static_fields(dataset, static_channels, grid))
@@ -186,6 +189,17 @@ def _write(config: DataConfig, path: Path) -> None:
     )
 
 
+def _load(block: xr.DataArray, what: str) -> np.ndarray:
+    try:
+        return persistently(lambda: block.values, what)
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
+        ) from error
+
+
 def _read(config: DataConfig) -> xr.Dataset:
     if config.source is not None:
         return open_source(config.source)
@@ -193,13 +207,13 @@ def _read(config: DataConfig) -> xr.Dataset:
     return simulate(config.simulation)
 
 
-def _check_dims(dataset: xr.Dataset, config: DataConfig) -> None:
+def _check_dims(dataset: xr.Dataset, channels: Channels, static_channels: Channels) -> None:
     allowed = {"time", "level", "latitude", "longitude"}
-    for role, names, timed in (
-        ("prognostic", config.prognostic, True),
-        ("static", config.static, False),
+    for role, group, timed in (
+        ("prognostic", channels, True),
+        ("static", static_channels, False),
     ):
-        for name in names:
+        for name in dict.fromkeys(channel.name for channel in group):
             dims = set(map(str, dataset[name].dims))
             if dims - allowed or not {"latitude", "longitude"} <= dims or timed != ("time" in dims):
                 needs = "time, latitude and longitude" if timed else "latitude and longitude alone"

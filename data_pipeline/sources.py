@@ -2,81 +2,23 @@
 
 Canonical means: variables under the names of WeatherBench 2 with CF units, dimensions (time,
 [level], latitude, longitude), latitude from north to south, longitude increasing eastward (0..360,
-or -180..180 for a region that contains the prime meridian), levels as integers in hPa, datetime64
-times. Everything stays lazy.
+or -180..180 for a region that contains the prime meridian), levels as increasing integers in hPa,
+datetime64 times. Everything stays lazy. Names and units are in ``names``.
 """
 
-import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.names import RENAME, STANDARD_NAMES, UNITS, normalize_units
+from data_pipeline.opening import open_all
 
-# The one rename table: common names of ECMWF, CDS, NCEP and CF, to WeatherBench 2's.
-RENAME = {
-    "valid_time": "time",
-    "lat": "latitude",
-    "lon": "longitude",
-    "pressure_level": "level",
-    "isobaricInhPa": "level",
-    "plev": "level",
-    "z": "geopotential",
-    "t": "temperature",
-    "u": "u_component_of_wind",
-    "v": "v_component_of_wind",
-    "q": "specific_humidity",
-    "r": "relative_humidity",
-    "vo": "relative_vorticity",
-    "w": "vertical_velocity",
-    "t2m": "2m_temperature",
-    "u10": "10m_u_component_of_wind",
-    "v10": "10m_v_component_of_wind",
-    "msl": "mean_sea_level_pressure",
-    "slp": "mean_sea_level_pressure",
-    "sp": "surface_pressure",
-    "tcwv": "total_column_water_vapour",
-    "tp": "total_precipitation",
-    "sst": "sea_surface_temperature",
-    "lsm": "land_sea_mask",
-}
-
-# Units that the names above stand for. Another unit is refused, not converted silently.
-UNITS = {
-    "geopotential": "m2 s-2",
-    "geopotential_at_surface": "m2 s-2",
-    "temperature": "K",
-    "u_component_of_wind": "m s-1",
-    "v_component_of_wind": "m s-1",
-    "specific_humidity": "kg kg-1",
-    "relative_humidity": "%",
-    "relative_vorticity": "s-1",
-    "vertical_velocity": "Pa s-1",
-    "2m_temperature": "K",
-    "10m_u_component_of_wind": "m s-1",
-    "10m_v_component_of_wind": "m s-1",
-    "mean_sea_level_pressure": "Pa",
-    "surface_pressure": "Pa",
-    "total_column_water_vapour": "kg m-2",
-    "total_precipitation": "m",
-    "sea_surface_temperature": "K",
-}
-
-_SPELLINGS = {
-    "Pascals": "Pa",
-    "pascal": "Pa",
-    "kelvin": "K",
-    "degK": "K",
-    "m/s": "m s-1",
-    "m2/s2": "m2 s-2",
-    "1/s": "s-1",
-    "kg/kg": "kg kg-1",
-    "(0 - 1)": "1",
-    "~": "1",
-}
+# Axes of length one that CDS, GRIB and CMIP add.
+_INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
+_INCIDENTAL += ("heightAboveGround", "realization", "ensemble", "band")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,116 +26,128 @@ class SourceConfig:
     """Where data is read from.
 
     Args:
-        path: A NetCDF file, a glob of them ("data/*.nc"), a folder of them, or a zarr store (a
-            folder or a URL as gs://, s3:// or https://).
+        path: A file (NetCDF, HDF5, GRIB), a glob ("data/*.nc"), a folder of files, a zarr store (a
+            folder or a URL as gs://, s3:// or https://), or a list of these, which are merged.
         rename: Further names in the files and what they are called here.
         units: Units of variables whose attribute is missing or mislabelled.
+        channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
+        channels_timestep_hours: Time between the fields of such files.
     """
 
-    path: str
+    path: str | list[str]
     rename: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    channels: list[str] = field(default_factory=list)
+    channels_timestep_hours: int = 6
+
+    @property
+    def paths(self) -> list[str]:
+        """All paths."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
 
 
 def open_source(config: SourceConfig) -> xr.Dataset:
     """Open a source lazily as a canonical dataset.
 
     Raises:
-        InputError: If the path does not exist or cannot be read, an axis is missing, times
-            repeat or decrease, or a unit is not the expected one.
+        InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
+            decrease, files differ in grid or units, or a unit is not the expected one.
     """
-    return canonicalize(_open(config.path), config)
+    parts = [
+        canonicalize(dataset, config)
+        for path in config.paths
+        for dataset in open_all(path, config.channels, config.channels_timestep_hours)
+    ]
+    return _with_checked_times(_join(parts), ", ".join(config.paths))
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header."""
-    table = RENAME | config.rename
-    present = {str(old): new for old, new in table.items() if old in dataset.variables}
-    dataset = dataset.rename({old: new for old, new in present.items() if old != new})
+    name = str(dataset.encoding.get("source", config.path))
+    dataset = _with_one_time(dataset)
+    dataset = _without_incidental_axes(_renamed(dataset, config.rename))
     for axis in ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
-                f"{config.path} lacks the 1-D coordinate {axis}; it has "
-                f"{list(dataset.coords)}; map its name with data.source.rename"
+                f"{name} lacks the 1-D coordinate {axis}; it has {list(dataset.coords)}; map its "
+                "name with data.source.rename"
             )
     if "time" in dataset.variables:
-        dataset = _with_checked_times(dataset, config.path)
-    dataset = _with_integer_levels(_with_sorted_axes(dataset), config.path)
-    dims = [name for name in ("time", "level", "latitude", "longitude") if name in dataset.dims]
+        dataset = _with_standard_times(dataset, name)
+    dataset = _with_integer_levels(_with_sorted_axes(dataset), name)
+    dims = [axis for axis in ("time", "level", "latitude", "longitude") if axis in dataset.dims]
     dataset = dataset.transpose(*dims, ...)
-    return _with_checked_units(dataset, config)
+    dataset.encoding["source"] = name
+    return _with_checked_units(dataset, config, name)
 
 
-def _open(path: str) -> xr.Dataset:
-    try:
-        if "://" in path:
-            return _open_zarr(path, _anonymous(path))
-        if Path(path).is_dir() and any((Path(path) / n).exists() for n in ("zarr.json", ".zgroup")):
-            return _open_zarr(path, None)
-        return _open_files(path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot read {path}: {error}; expected NetCDF files or a zarr store"
-        ) from error
+def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
+    """The valid time alone, where GRIB and CDS keep the start of a forecast beside it."""
+    if "valid_time" not in dataset.variables or "time" not in dataset.variables:
+        return dataset
+    if "valid_time" in dataset.dims:
+        return dataset.drop_vars("time")
+    if dataset["valid_time"].dims == ("time",):
+        dataset = dataset.assign_coords(time=dataset["valid_time"].values)
+    return dataset.drop_vars("valid_time")
 
 
-def _open_zarr(path: str, storage_options: dict[str, object] | None) -> xr.Dataset:
-    try:
-        return xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage_options)
-    except ValueError:  # without consolidated metadata, which is slower to open
-        return xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage_options)
+def _renamed(dataset: xr.Dataset, further: Mapping[str, str]) -> xr.Dataset:
+    table = RENAME | dict(further)
+    names = {str(old): table[str(old)] for old in dataset.variables if str(old) in table}
+    for old, variable in dataset.data_vars.items():
+        standard = STANDARD_NAMES.get(str(variable.attrs.get("standard_name", "")))
+        known = str(old) in names or str(old) in UNITS
+        if standard and not known:
+            names[str(old)] = standard[_has_levels(variable, names)]
+    if "z" in dataset and "z" not in further and not _has_levels(dataset["z"], names):
+        names["z"] = "geopotential_at_surface"
+    dims = {str(d): table[str(d)] for d in dataset.dims if str(d) in table and d not in names}
+    changed = {old: new for old, new in (names | dims).items() if old != new}
+    return dataset.rename(changed)
 
 
-def _anonymous(url: str) -> dict[str, object]:
-    """Public buckets are read without credentials."""
-    if url.startswith("gs://"):
-        return {"token": "anon"}
-    return {"anon": True} if url.startswith("s3://") else {}
+def _has_levels(variable: xr.DataArray, names: Mapping[str, str]) -> bool:
+    return any(names.get(str(d), RENAME.get(str(d), str(d))) == "level" for d in variable.dims)
 
 
-def _open_files(path: str) -> xr.Dataset:
-    pattern = f"{path}/*.nc" if Path(path).is_dir() else path
-    files = sorted(glob.glob(pattern))
-    if not files:
-        raise InputError(f"no file matches {pattern} (from {Path.cwd()}); correct data.source.path")
-    if len(files) == 1:
-        return xr.open_dataset(files[0], engine="netcdf4", chunks={})
-    return xr.open_mfdataset(
-        files,
-        engine="netcdf4",
-        combine="by_coords",
-        data_vars="minimal",
-        coords="minimal",  # type: ignore[arg-type]
-        compat="override",
-        join="outer",
-    )
+def _without_incidental_axes(dataset: xr.Dataset) -> xr.Dataset:
+    if dataset.sizes.get("expver", 1) == 2:  # ERA5 and, for the last months, preliminary ERA5T
+        first, second = (dataset.isel(expver=index, drop=True) for index in (0, 1))
+        dataset = first.combine_first(second)
+    dataset = dataset.squeeze([d for d in _INCIDENTAL if dataset.sizes.get(d) == 1], drop=True)
+    scalars = [str(name) for name, coord in dataset.coords.items() if name not in dataset.dims]
+    return dataset.drop_vars([name for name in scalars if name not in ("time", "level")])
 
 
-def _with_checked_times(dataset: xr.Dataset, path: str) -> xr.Dataset:
+def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
+    if dataset["time"].dtype == object:  # cftime: noleap leaves out leap days, which stay missing
+        dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
     times = dataset["time"].values
     if not np.issubdtype(times.dtype, np.datetime64):
         raise InputError(
-            f"{path} has times of type {times.dtype}, expected dates of the standard calendar; "
-            "give the time coordinate CF units as 'hours since 1900-01-01'"
+            f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
+            "CF units as 'hours since 1900-01-01'"
         )
-    times = times.astype("datetime64[ns]")
-    steps = np.diff(times)
-    for wrong, what in (
-        (steps == np.timedelta64(0), "repeats"),
-        (steps < np.timedelta64(0), "decreases"),
-    ):
+    return dataset.assign_coords(time=times.astype("datetime64[ns]"))
+
+
+def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
+    times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
+    repeats = np.ones(len(times), bool)
+    repeats[np.unique(times, return_index=True)[1]] = False
+    decreases = np.diff(times, prepend=times[:1]) < np.timedelta64(0)
+    for wrong, what in ((repeats, "repeats"), (decreases, "decreases")):
         if wrong.any():
-            where = int(np.argmax(wrong)) + 1
+            where = int(np.argmax(wrong))
             raise InputError(
-                f"time {what} in {path} at index {where} ({times[where]}), "
+                f"time {what} in {name} at index {where} ({times[where]}), "
                 f"{int(wrong.sum())} times in all; "
                 'remove duplicates and sort, as .drop_duplicates("time").sortby("time")'
             )
-    return dataset.assign_coords(time=times)
+    return dataset
 
 
 def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
@@ -213,31 +167,106 @@ def _contiguous(longitude: np.ndarray) -> np.ndarray:
     return longitude % 360 if spans else (longitude + 180) % 360 - 180
 
 
-def _with_integer_levels(dataset: xr.Dataset, path: str) -> xr.Dataset:
+def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if "level" not in dataset.dims:
         return dataset.drop_vars("level", errors="ignore")
     pascals = str(dataset["level"].attrs.get("units", "")) in ("Pa", "Pascals")
     levels = dataset["level"].values / (100 if pascals else 1)
     if not np.allclose(levels, np.round(levels)):
-        raise InputError(f"{path} has the levels {levels.tolist()} hPa, expected whole numbers")
-    return dataset.assign_coords(level=np.round(levels).astype(int))
+        raise InputError(f"{name} has the levels {levels.tolist()} hPa, expected whole numbers")
+    return dataset.assign_coords(level=np.round(levels).astype(int)).sortby("level")
 
 
-def _with_checked_units(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
+def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
     wrong = []
-    for name, variable in dataset.data_vars.items():
-        found = config.units.get(str(name), str(variable.attrs.get("units", "")))
+    for variable, array in dataset.data_vars.items():
+        found = config.units.get(str(variable), str(array.attrs.get("units", "")))
         units = normalize_units(found)
-        expected = UNITS.get(str(name), units)
+        expected = UNITS.get(str(variable), units)
         if units != expected and units:
-            wrong.append(f"{name} in {found!r}, expected {expected!r}")
-        variable.attrs["units"] = units
+            wrong.append(f"{variable} in {found!r}, expected {expected!r}")
+        array.attrs["units"] = units
     if wrong:
         raise InputError(
-            f"{config.path} has {'; '.join(wrong)}; convert the data, or, where only the label is "
-            "wrong, set data.source.units"
+            f"{name} has {'; '.join(wrong)}; convert the data, or, where only the label is wrong, "
+            "set data.source.units"
         )
     return dataset
+
+
+def _join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Files of the same variables along time, then the variables on their common times."""
+    if len(parts) == 1:
+        return parts[0]
+    _check_alike(parts)
+    groups: dict[tuple[object, ...], list[xr.Dataset]] = {}
+    for part in parts:
+        levels = tuple(part["level"].values) if "level" in part.dims else ()
+        groups.setdefault((*sorted(map(str, part.data_vars)), *levels), []).append(part)
+    merged = [_with_checked_times(_along_time(group), _files(group)) for group in groups.values()]
+    times = [set(group["time"].values) for group in merged if "time" in group.dims]
+    if times and not set.intersection(*times):
+        ranges = "; ".join(f"{sorted(map(str, g.data_vars))}: {_span(g)}" for g in merged)
+        raise InputError(f"the files have no time in common: {ranges}; give the same period of all")
+    common = np.array(sorted(set.intersection(*times))) if times else None
+    picked = [g.sel(time=common) if "time" in g.dims else g for g in merged]
+    try:
+        return xr.merge(picked, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts")
+    except xr.MergeError as error:
+        raise InputError(
+            f"{_files(parts)} contradict each other ({error}); leave out one of them"
+        ) from error
+
+
+def _files(parts: Sequence[xr.Dataset]) -> str:
+    names = list(dict.fromkeys(str(part.encoding["source"]) for part in parts))
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _along_time(group: list[xr.Dataset]) -> xr.Dataset:
+    if len(group) == 1 or "time" not in group[0].dims:
+        return group[0]
+    group = sorted(group, key=lambda part: part["time"].values[0])
+    return xr.concat(
+        group,
+        "time",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="override",
+        combine_attrs="override",
+    )
+
+
+def _check_alike(parts: Sequence[xr.Dataset]) -> None:
+    first, units = parts[0], {}
+    for part in parts:
+        name = part.encoding["source"]
+        for axis in ("latitude", "longitude"):
+            same = part.sizes[axis] == first.sizes[axis]
+            if not same or not np.allclose(part[axis], first[axis], atol=1e-3):
+                raise InputError(
+                    f"{name} has the {axis} {_values(part[axis])}, {first.encoding['source']} has "
+                    f"{_values(first[axis])}; regrid one of them, or leave it out"
+                )
+        for variable, array in part.data_vars.items():
+            other, where = units.setdefault(variable, (array.attrs["units"], name))
+            if array.attrs["units"] != other:
+                raise InputError(
+                    f"{variable} is in {array.attrs['units']!r} in {name} and in {other!r} in "
+                    f"{where}; convert one of them, or set data.source.units if a label is wrong"
+                )
+
+
+def _values(axis: xr.DataArray) -> str:
+    return f"{axis.values[0]:g}..{axis.values[-1]:g} ({axis.size})"
+
+
+def _span(dataset: xr.Dataset) -> str:
+    if "time" not in dataset.dims:
+        return "no time"
+    times = dataset["time"].values.astype("datetime64[s]")
+    return f"{times[0]} to {times[-1]}"
 
 
 def require_units(dataset: xr.Dataset, names: list[str]) -> None:
@@ -255,9 +284,3 @@ def require_units(dataset: xr.Dataset, names: list[str]) -> None:
             f"the variables {list(missing)} state no units; set data.source.units={{{wanted}}} if "
             "these are their units"
         )
-
-
-def normalize_units(units: str) -> str:
-    """One spelling of a unit: ``m**2 s**-2`` and ``m2/s2`` are ``m2 s-2``."""
-    plain = units.strip().replace("**", "").replace("^", "")
-    return _SPELLINGS.get(plain, plain)
