@@ -2,17 +2,29 @@
 
 day_of_year_sin, day_of_year_cos    phase of the year, 0 on January 1st at 00 UTC
 local_time_sin, local_time_cos      phase of the local solar day, 0 at midnight
+latitude_sin, latitude_cos          of the latitude
+longitude_sin, longitude_cos        of the longitude
+toa_insolation                      sunlight that arrives at the top of the atmosphere at that
+                                    moment, over the solar constant of 1361 W m-2
+
+Insolation is max(0, cos(zenith angle)) / r^2, with the place of the sun and its distance r in
+astronomical units from the low-precision formulas of the Astronomical Almanac (0.01 degrees from
+1950 to 2050).
+
+References:
+    The Astronomical Almanac, section C5; Michalsky, 1988,
+    https://doi.org/10.1016/0038-092X(88)90045-X
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 
-FORCINGS = ("day_of_year_sin", "day_of_year_cos", "local_time_sin", "local_time_cos")
 DAYS_PER_YEAR = 365.2425
+_EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")  # J2000
 
 
 def compute_forcings(names: Sequence[str], times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
@@ -32,9 +44,7 @@ def compute_forcings(names: Sequence[str], times: np.ndarray, grid: LatLonGrid) 
     check_forcings(names)
     fields = np.empty((len(times), len(names), *grid.shape), np.float32)
     for index, name in enumerate(names):
-        phase, function = name.rsplit("_", 1)
-        angle = 2 * np.pi * _PHASES[phase](times, grid)
-        fields[:, index] = np.sin(angle) if function == "sin" else np.cos(angle)
+        fields[:, index] = _FUNCTIONS[name](times, grid)
     return fields
 
 
@@ -62,7 +72,58 @@ def _local_day_phase(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
     return days[:, None, None] + grid.coords["longitude"] / 360
 
 
-_PHASES = {
-    "day_of_year": lambda times, grid: year_phase(times)[:, None, None],
-    "local_time": _local_day_phase,
+def toa_insolation(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+    """Sunlight at the top of the atmosphere over the solar constant, see the module's header.
+
+    Returns:
+        float64 of shape (time, latitude, longitude), from 0 to about 1.034.
+    """
+    declination, hour_angle, distance = (x[:, None, None] for x in sun(times))
+    latitude, longitude = (np.deg2rad(grid.coords[axis]) for axis in grid.dims)
+    latitude, longitude = latitude[None, :, None], longitude[None, None, :]
+    cosine = np.sin(latitude) * np.sin(declination)
+    cosine = cosine + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle + longitude)
+    return np.maximum(cosine, 0) / distance**2
+
+
+def sun(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the sun stands.
+
+    Args:
+        times: datetime64 (UTC), of shape (time,).
+
+    Returns:
+        Declination and hour angle at Greenwich in radians, distance in astronomical units, each
+        float64 of shape (time,).
+    """
+    days = (times - _EPOCH) / np.timedelta64(1, "D")
+    longitude = 280.460 + 0.9856474 * days
+    anomaly = np.deg2rad(357.528 + 0.9856003 * days)
+    ecliptic = np.deg2rad(longitude + 1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
+    obliquity = np.deg2rad(23.439 - 0.0000004 * days)
+    right_ascension = np.arctan2(np.cos(obliquity) * np.sin(ecliptic), np.cos(ecliptic))
+    declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))
+    sidereal = np.deg2rad(280.46062 + 360.98564737 * days)
+    distance = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
+    return declination, sidereal - right_ascension, distance
+
+
+_Field = Callable[[np.ndarray, LatLonGrid], np.ndarray]
+
+
+def _waves(name: str, phase: _Field) -> dict[str, _Field]:
+    return {
+        f"{name}_sin": lambda times, grid: np.sin(2 * np.pi * phase(times, grid)),
+        f"{name}_cos": lambda times, grid: np.cos(2 * np.pi * phase(times, grid)),
+    }
+
+
+_FUNCTIONS: dict[str, _Field] = {
+    **_waves("day_of_year", lambda times, grid: year_phase(times)[:, None, None]),
+    **_waves("local_time", _local_day_phase),
+    **_waves("latitude", lambda times, grid: grid.coords["latitude"][:, None] / 360),
+    **_waves("longitude", lambda times, grid: grid.coords["longitude"] / 360),
+    "toa_insolation": toa_insolation,
 }
+
+FORCINGS = tuple(_FUNCTIONS)

@@ -77,8 +77,8 @@ class DataConfig:
         source: Data to read; or else ``simulation``.
         simulation: The simulated planet; or else ``source``.
         static: Variables without time that the network sees.
-        forcings: Computed inputs, see data_pipeline.forcings: day_of_year_sin, day_of_year_cos,
-            local_time_sin, local_time_cos.
+        forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
+            day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
         timestep_hours: Time from a state to the next; finer data is thinned.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.

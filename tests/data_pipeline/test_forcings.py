@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import InputError
-from data_pipeline.forcings import FORCINGS, compute_forcings
+from data_pipeline.forcings import FORCINGS, compute_forcings, sun, toa_insolation
 from data_pipeline.grid import LatLonGrid
 
 GRID = LatLonGrid.equiangular(2, 8)
@@ -29,3 +29,62 @@ def test_six_hours_turn_the_local_time_by_a_quarter() -> None:
 def test_unknown_names_are_listed() -> None:
     with pytest.raises(InputError, match=r"unknown names \['tide'\]; known are day_of_year_sin"):
         compute_forcings(["tide"], np.array([], "datetime64[ns]"), GRID)
+
+
+def test_the_sun_stands_where_the_solar_position_algorithm_says() -> None:
+    """The worked example of Reda and Andreas, 2004 (NREL/TP-560-34302), table A4.1."""
+    time = np.array(["2003-10-17T19:30:30"], "datetime64[ns]")
+    declination, hour_angle, distance = sun(time)
+    assert np.rad2deg(declination[0]) == pytest.approx(-9.31434, abs=0.01)
+    local = np.rad2deg(hour_angle[0]) - 105.1786
+    assert (local + 180) % 360 - 180 == pytest.approx(11.105900, abs=0.01)
+    assert distance[0] == pytest.approx(0.9965422974, rel=1e-4)
+    place = LatLonGrid(latitude=(39.742476, 0.0), longitude=(-105.1786, 0.0))
+    zenith = np.deg2rad(90 - 39.872046)  # without refraction
+    expected = np.cos(zenith) / 0.9965422974**2
+    assert toa_insolation(time, place)[0, 0, 0] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("time", "distance"), [("2020-01-05T07:48", 0.983244), ("2020-07-04T11:35", 1.016694)]
+)
+def test_perihelion_and_aphelion(time: str, distance: float) -> None:
+    assert sun(np.array([time], "datetime64[ns]"))[2][0] == pytest.approx(distance, rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("time", "declination"),
+    [("2020-06-20T21:44", 23.436), ("2020-12-21T10:02", -23.436), ("2020-03-20T03:50", 0.0)],
+)
+def test_solstices_and_equinox(time: str, declination: float) -> None:
+    found = np.rad2deg(sun(np.array([time], "datetime64[ns]"))[0][0])
+    assert found == pytest.approx(declination, abs=0.01)
+
+
+@pytest.mark.parametrize("time", ["1979-02-03T04:00", "2020-06-20T21:44"])
+def test_the_globe_receives_a_quarter_of_the_solar_constant(time: str) -> None:
+    grid = LatLonGrid.equiangular(90, 180)
+    times = np.array([time], "datetime64[ns]")
+    mean = (toa_insolation(times, grid)[0] * grid.area_weights()).mean()
+    assert mean * sun(times)[2][0] ** 2 == pytest.approx(0.25, rel=1e-3)
+    if "06-20" in time:
+        assert toa_insolation(times, grid)[0, -1].max() == 0
+        assert toa_insolation(times, grid)[0, 0].min() > 0.3
+
+
+def test_daily_mean_at_the_equator_on_the_equinox() -> None:
+    times = np.datetime64("2020-03-20", "ns") + np.arange(288) * np.timedelta64(5, "m")
+    grid = LatLonGrid(latitude=(0.0, -1.0), longitude=(0.0, 90.0))
+    mean = toa_insolation(times, grid)[:, 0].mean(axis=0)
+    np.testing.assert_allclose(mean, 1 / np.pi / 0.99598**2, rtol=1e-3)
+
+
+def test_features_of_the_place() -> None:
+    grid = LatLonGrid.equiangular(6, 12)
+    names = ("latitude_sin", "latitude_cos", "longitude_sin", "longitude_cos")
+    times = np.array(["2001-01-01", "2001-01-02"], "datetime64[ns]")
+    sin_lat, cos_lat, sin_lon, cos_lon = compute_forcings(names, times, grid)[1]
+    x, y, z = grid.unit_vectors()
+    np.testing.assert_allclose(sin_lat, z, atol=1e-6)
+    np.testing.assert_allclose(cos_lat * cos_lon, x, atol=1e-6)
+    np.testing.assert_allclose(cos_lat * sin_lon, y, atol=1e-6)
