@@ -8,3 +8,7 @@ class InputError(ValueError):
     prints it alone, without a traceback, and exits with status 2; any other exception is a defect
     of this package and keeps its traceback.
     """
+
+
+class TransferError(InputError):
+    """Data that could not be fetched now but may be later; work already done is kept."""

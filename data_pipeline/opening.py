@@ -6,6 +6,7 @@ coordinates.
 """
 
 import glob
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, TransferError
 from data_pipeline.names import parse_label
 
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
@@ -50,13 +51,23 @@ def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr
     return datasets
 
 
+def stamps(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the files behind a local path; of a store, its metadata."""
+    if "://" in path:
+        return []
+    names = ("zarr.json", ".zmetadata", ".zgroup")
+    stores = [str(Path(path) / name) for name in names if (Path(path) / name).exists()]
+    files = stores or _matching(path)
+    return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+
+
 def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -> _T:
     """Call again after a failed or stalled transfer, after 1, 2, 4, ... seconds.
 
     A missing file or a refused permission is final at once.
 
     Raises:
-        InputError: If every attempt failed.
+        TransferError: If every attempt failed.
     """
     for attempt in range(attempts):
         try:
@@ -67,7 +78,7 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
             if not _may_pass(error):
                 raise
             if attempt == attempts - 1:
-                raise InputError(
+                raise TransferError(
                     f"cannot read {what} after {attempts} attempts: {error or type(error).__name__}"
                     "; check the network and the server, or copy the data to a local disk"
                 ) from error

@@ -1,5 +1,7 @@
 """Preparation: from a source or a simulation to a checked training store with its statistics."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -10,17 +12,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import fit_climatology
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import check_forcings
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.opening import persistently
+from data_pipeline.ledger import Ledger, resumable
+from data_pipeline.opening import persistently, stamps
 from data_pipeline.progress import track
 from data_pipeline.simulation import SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig, open_source, require_units
-from data_pipeline.statistics import compute_statistics
+from data_pipeline.statistics import Statistics, compute_statistics
 from data_pipeline.store import PreparedStore, StoreWriter
 
 _HOUR = np.timedelta64(1, "h")
@@ -133,19 +135,27 @@ class DataConfig:
 def prepare(config: DataConfig, path: Path) -> PreparedStore:
     """Write the training store, or open it where it is there already.
 
+    An interrupted call is gone on with by the next one; the result is the same, bit for bit.
+
     Args:
         config: What to prepare.
         path: Folder of the store.
 
     Raises:
-        InputError: If the data is not as configured (variables, units, times, NaN, splits), or if
-            ``path`` holds a store of another configuration.
+        InputError: If the data is not as configured (variables, units, times, NaN, splits), if
+            ``path`` holds a store of another configuration, or if the disk is too small.
     """
     if path.exists():
         return _open_same(config, path)
-    with replacing(path) as temporary:
-        _write(config, temporary)
+    with resumable(path, _identity(config)) as (folder, ledger):
+        _write(config, folder, ledger)
     return PreparedStore(path)
+
+
+def _identity(config: DataConfig) -> str:
+    """What a store depends on: settings, and the files behind them."""
+    files = [stamps(path) for path in config.source.paths] if config.source else []
+    return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 
 def _open_same(config: DataConfig, path: Path) -> PreparedStore:
@@ -160,33 +170,56 @@ def _open_same(config: DataConfig, path: Path) -> PreparedStore:
     return store
 
 
-def _write(config: DataConfig, path: Path) -> None:
-    dataset = _read(config)
+def _write(config: DataConfig, path: Path, ledger: Ledger) -> None:
+    with _read(config) as dataset:
+        _write_dataset(dataset, config, path, ledger)
+
+
+def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: Ledger) -> None:
     channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
     static_channels = Channels.from_dataset(dataset, config.static, config.levels)
     _check_dims(dataset, channels, static_channels)
     require_units(dataset, list(dict.fromkeys(c.name for c in (*channels, *static_channels))))
     dataset = dataset.isel(time=select_times(dataset["time"].values, config))
     grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
-    writer = StoreWriter(path, channels, grid, times)
-    starts = range(0, len(times), writer.block_length)
+    _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
+    writer = StoreWriter(path, channels, grid, times, ledger)
+    static = _static_fields(dataset, static_channels, grid)
+    _write_blocks(writer, dataset, channels, grid)
+    statistics, hours, coefficients = _moments(writer, config, grid)
+    attrs = {
+        "channels": channels.to_json(),
+        "static_channels": static_channels.to_json(),
+        "timestep_hours": config.timestep_hours,
+        "settings": config.store_settings(),
+        "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
+    }
+    writer.finish(static, statistics, hours, coefficients, attrs)
+
+
+def _write_blocks(
+    writer: StoreWriter, dataset: xr.Dataset, channels: Channels, grid: LatLonGrid
+) -> None:
+    starts = writer.missing
     for start in track(starts, "Preparing") if len(starts) > 1 else starts:
-        block = channels.stack(dataset.isel(time=slice(start, start + writer.block_length)))
-        block = block.transpose("time", "channel", *grid.dims)
-        values = _load(block, f"the data from {times[start]} on").astype(np.float32)
-        _check_finite(values, channels.labels, times[start:])
+        part = dataset.isel(time=slice(start, start + writer.block_length))
+        block = channels.stack(part).transpose("time", "channel", *grid.dims)
+        times = part["time"].values
+        values = _load(block, f"the data from {times[0]} on").astype(np.float32)
+        _check_finite(values, channels.labels, times)
         writer.write_block(start, values)
-    writer.write_static(_static_fields(dataset, static_channels, grid))
-    _write_moments(writer, config, grid)
-    writer.finish(
-        {
-            "channels": channels.to_json(),
-            "static_channels": static_channels.to_json(),
-            "timestep_hours": config.timestep_hours,
-            "settings": config.store_settings(),
-            "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
-        }
-    )
+
+
+def _check_disk(path: Path, needed: int) -> None:
+    """Refuse a disk that is too small, counting what an interrupted call has written."""
+    written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    free = shutil.disk_usage(path.parent).free
+    if needed - written > free:
+        raise InputError(
+            f"the store takes {needed / 2**30:.2f} GiB and {path.parent.resolve()} has "
+            f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
+            "variables, levels or years"
+        )
 
 
 def _load(block: xr.DataArray, what: str) -> np.ndarray:
@@ -283,7 +316,9 @@ def _static_fields(dataset: xr.Dataset, channels: Channels, grid: LatLonGrid) ->
     return values
 
 
-def _write_moments(writer: StoreWriter, config: DataConfig, grid: LatLonGrid) -> None:
+def _moments(
+    writer: StoreWriter, config: DataConfig, grid: LatLonGrid
+) -> tuple[Statistics, np.ndarray, np.ndarray]:
     training = config.train.contains(writer.times)
     states = writer.states()
 
@@ -295,8 +330,7 @@ def _write_moments(writer: StoreWriter, config: DataConfig, grid: LatLonGrid) ->
 
     timestep = np.timedelta64(config.timestep_hours, "h")
     statistics = compute_statistics(blocks(), grid.area_weights(), timestep)
-    hours, coefficients = fit_climatology(blocks(), config.climatology_harmonics)
-    writer.write_moments(statistics, hours, coefficients)
+    return statistics, *fit_climatology(blocks(), config.climatology_harmonics)
 
 
 def _is_date(value: np.datetime64) -> bool:

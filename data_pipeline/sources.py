@@ -47,18 +47,26 @@ class SourceConfig:
 
 
 def open_source(config: SourceConfig) -> xr.Dataset:
-    """Open a source lazily as a canonical dataset.
+    """Open a source lazily as a canonical dataset, to be closed by the caller.
 
     Raises:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
-    parts = [
-        canonicalize(dataset, config)
+    opened = [
+        dataset
         for path in config.paths
         for dataset in open_all(path, config.channels, config.channels_timestep_hours)
     ]
-    return _with_checked_times(_join(parts), ", ".join(config.paths))
+    result = _join([canonicalize(dataset, config) for dataset in opened])
+    result = _with_checked_times(result, ", ".join(config.paths))
+
+    def close() -> None:
+        for dataset in opened:
+            dataset.close()
+
+    result.set_close(close)
+    return result
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:

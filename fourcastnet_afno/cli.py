@@ -54,6 +54,10 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         help="run folder for data, checkpoints, forecasts, scores and the report",
     )
     parser.add_class_arguments(ExperimentConfig, as_group=False)
+    if name == "prepare":
+        parser.add_argument(
+            "--verify", action="store_true", help="compare the store's files with their checksums"
+        )
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
@@ -109,9 +113,8 @@ def run_verb(verb: str, options: Namespace) -> None:
         training=options.training,
         forecast=options.forecast,
     )
-    extra = (
-        {"checkpoint": options.checkpoint, "source": options.source} if verb == "forecast" else {}
-    )
+    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source")}
+    extra = {name: options[name] for name in further.get(verb, ())}
     getattr(experiment, verb)(config, options.output, **extra)
 
 

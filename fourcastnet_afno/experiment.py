@@ -71,10 +71,19 @@ class ExperimentConfig:
         return yaml.safe_dump(asdict(self), sort_keys=False)
 
 
-def prepare(config: ExperimentConfig, output: Path) -> PreparedStore:
-    """Read or simulate the data, check it, and write the training store with its statistics."""
+def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> PreparedStore:
+    """Read or simulate the data, check it, and write the training store with its statistics.
+
+    Args:
+        config: Its ``data`` part says what and where.
+        output: Run folder.
+        verify: Whether to compare every file of the store with its checksum.
+    """
     path = Path(config.data.store) if config.data.store else output / "data.zarr"
     store = prepare_store(config.data, path)
+    if verify:
+        store.verify()
+        console.print(f"{path} is as it was written (fingerprint {store.fingerprint})")
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_another_configuration_does_not_touch_a_run(run: Path) -> None:
     before = (run / "config.yaml").read_text()
     assert main(["train", f"--config={run.parent / 'other.yaml'}", f"--output={run}"]) == 2
     assert (run / "config.yaml").read_text() == before
+
+
+def test_prepare_verifies_the_store(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "data.zarr", tmp_path / "data.zarr")
+    arguments = ["prepare", f"--config={run / 'config.yaml'}", f"--output={tmp_path}", "--verify"]
+    assert main(arguments) == 0
+    shard = tmp_path / "data.zarr" / "fields" / "c/0/0/0/0"
+    values = bytearray(shard.read_bytes())
+    values[7] ^= 1
+    shard.write_bytes(values)
+    assert main(arguments) == 2
 
 
 def test_forecasts_start_on_another_grid_if_asked(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""What an interrupted preparation has finished, so that the next one goes on there."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_pipeline.errors import InputError, TransferError
+
+
+class Ledger:
+    """The blocks of a store that are safe on disk, each with the checksum of its values.
+
+    Args:
+        path: A text file with a line for each block; a last line that is cut off does not count.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.checksums: dict[int, str] = {}
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        for line in lines:
+            record = json.loads(line)
+            self.checksums[record["start"]] = record["checksum"]
+        # Without what a killed process left after the last whole line.
+        path.write_text("".join(line + "\n" for line in lines))
+
+    def record(self, start: int, checksum: str) -> None:
+        """Note that the block from index ``start`` is complete."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"start": start, "checksum": checksum}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.checksums[start] = checksum
+
+
+@contextmanager
+def resumable(path: Path, identity: str) -> Iterator[tuple[Path, Ledger]]:
+    """A work folder beside ``path`` that outlives a killed process.
+
+    Args:
+        path: Folder to make; it appears when the block succeeds.
+        identity: Whatever must be the same for work to be gone on with; other work is dropped.
+
+    Yields:
+        The folder to write, which may hold an earlier process's work, and its ledger.
+
+    Raises:
+        InputError: If the folder cannot be written to, or another process is writing it.
+    """
+    work = path.with_name(f".{path.name}.partial")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with _locked(work / "lock", path):
+            yield _opened(work, identity)
+            os.replace(work / "store", path)
+        shutil.rmtree(work)
+    except PermissionError as error:
+        raise InputError(
+            f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"cannot write {path.resolve()}: a part of this path is a file; choose another folder"
+        ) from error
+    except InputError as error:
+        if not isinstance(error, (TransferError, BusyError)):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+class BusyError(InputError):
+    """Another process is at work."""
+
+
+@contextmanager
+def _locked(lock: Path, path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends."""
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BusyError(
+                f"another process is preparing {path.resolve()}; wait for it, or give another "
+                "--output or data.store"
+            ) from error
+        yield
+
+
+def _opened(work: Path, identity: str) -> tuple[Path, Ledger]:
+    note = work / "identity.json"
+    if not note.exists() or note.read_text() != identity:
+        for name in ("store", "ledger.jsonl"):
+            target = work / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        note.write_text(identity)
+    return work / "store", Ledger(work / "ledger.jsonl")
