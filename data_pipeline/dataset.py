@@ -3,7 +3,10 @@
 The order of the windows is a pure function of seed and epoch, so a run can go on at any batch.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +74,22 @@ class WindowDataset:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def read(self, indices: np.ndarray) -> Sample:
-        """The windows at ``indices`` as one batch."""
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """Shape (history + step, channel, latitude, longitude) of a window."""
+        return (self._num_history + self._num_steps, *self._store.states.shape[1:])
+
+    def read(self, indices: np.ndarray, buffer: Tensor | None = None) -> Sample:
+        """The windows at ``indices`` as one batch.
+
+        Args:
+            indices: Of shape (batch,).
+            buffer: Where their states go, at least ``batch`` windows; new memory by default.
+        """
         length = self._num_history + self._num_steps
         rows = self.starts[indices][:, None] + np.arange(length)
-        fields = torch.empty(*rows.shape, *self._store.states.shape[1:])
+        fields = torch.empty(len(rows), *self.window_shape) if buffer is None else buffer
+        fields = fields[: len(rows)]
         self._store.states.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
         newest = self._store.times[rows[:, self._num_history - 1 : -1]]
         grid = self._store.grid
@@ -90,20 +104,34 @@ class WindowDataset:
 
 
 class Loader:
-    """Batches of windows, epoch by epoch.
+    """Batches of windows, epoch by epoch, read ahead by threads into memory that is used again.
+
+    New memory for every batch would cost more than reading: the system clears it page by page.
+    Threads suffice, as copies run without Python's lock; processes would copy twice.
 
     Args:
         dataset: Windows.
         batch_size: Windows in a batch; the last batch of an epoch may hold fewer.
         seed: With the epoch it decides the order.
         shuffle: Whether the order is random; otherwise it is that of time.
+        device: Where the batches are wanted.
+        read_ahead: Batches that are read while one is in use.
     """
 
     def __init__(
-        self, dataset: WindowDataset, batch_size: int, *, seed: int, shuffle: bool
+        self,
+        dataset: WindowDataset,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        device: torch.device | None = None,
+        read_ahead: int = 2,
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
         self.seed, self.shuffle = seed, shuffle
+        self._device, self._read_ahead = device or torch.device("cpu"), read_ahead
+        self._free: list[Tensor] = []
 
     @property
     def num_batches(self) -> int:
@@ -111,9 +139,50 @@ class Loader:
         return -(-len(self.dataset) // self.batch_size)
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Sample]:
-        """The batches of an epoch, from ``first_batch`` on."""
+        """The batches of an epoch, from ``first_batch`` on.
+
+        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
+        """
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        for start in range(first_batch * self.batch_size, len(order), self.batch_size):
-            yield self.dataset.read(order[start : start + self.batch_size])
+        starts = range(first_batch * self.batch_size, len(order), self.batch_size)
+        batches = iter([order[start : start + self.batch_size] for start in starts])
+        with ThreadPoolExecutor(max(1, self._read_ahead), "loader") as pool:
+            waiting = deque(
+                self._submit(pool, batch) for batch in islice(batches, self._read_ahead + 1)
+            )
+            try:
+                while waiting:
+                    buffer, future = waiting.popleft()
+                    sample, copied = self._moved(future.result())
+                    yield sample
+                    if copied is not None:
+                        copied.synchronize()
+                    self._free.append(buffer)
+                    waiting.extend(self._submit(pool, batch) for batch in islice(batches, 1))
+            finally:
+                for buffer, future in waiting:
+                    future.cancel()
+                    self._free.append(buffer)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, indices: np.ndarray
+    ) -> tuple[Tensor, Future[Sample]]:
+        buffer = self._free.pop() if self._free else self._new_buffer()
+        return buffer, pool.submit(self.dataset.read, indices, buffer)
+
+    def _new_buffer(self) -> Tensor:
+        shape = (min(self.batch_size, len(self.dataset)), *self.dataset.window_shape)
+        return torch.empty(shape, pin_memory=self._device.type == "cuda")
+
+    def _moved(self, sample: Sample) -> tuple[Sample, torch.cuda.Event | None]:
+        """The sample on the device, and the end of its copy."""
+        if self._device.type == "cpu":
+            return sample, None
+        moved = Sample(*(tensor.to(self._device, non_blocking=True) for tensor in sample))
+        if self._device.type != "cuda":
+            return moved, None
+        copied = torch.cuda.Event()
+        copied.record()
+        return moved, copied

@@ -232,10 +232,10 @@ class Trainer:
         self.position = Position(**{**position, **lists})
 
     def _run_stage(self, stage: Stage, stopped: list[int]) -> None:
-        training, validation = self.windows(stage.num_steps)
+        size, seed = self.config.batch_size, self.config.seed
         loaders = [
-            Loader(training, self.config.batch_size, seed=self.config.seed, shuffle=True),
-            Loader(validation, self.config.batch_size, seed=self.config.seed, shuffle=False),
+            Loader(windows, size, seed=seed, shuffle=shuffle, device=self.device)
+            for windows, shuffle in zip(self.windows(stage.num_steps), (True, False), strict=True)
         ]
         while self.position.epoch < stage.epochs:
             started = time.monotonic()
@@ -249,7 +249,7 @@ class Trainer:
         with progress(title, loader.num_batches) as advance:
             advance(position.batch)
             for sample in loader.epoch(len(position.history), first_batch=position.batch):
-                loss = self._train_batch(_to(sample, self.device), stage, loader.num_batches)
+                loss = self._train_batch(sample, stage, loader.num_batches)
                 advance(note=f"loss {loss:.4f}")
                 if stopped:
                     self._save("last")
@@ -310,7 +310,7 @@ class Trainer:
     def _validate(self, loader: Loader) -> float:
         total, count = 0.0, 0
         for sample in loader.epoch(0):
-            total += self._loss(self.averaged, _to(sample, self.device)).item() * len(sample.state)
+            total += self._loss(self.averaged, sample).item() * len(sample.state)
             count += len(sample.state)
         return total / count
 
@@ -382,10 +382,6 @@ def _mean_losses(sums: tuple[float, ...], num_batches: int) -> list[float]:
 
 def _bin(batch: int, num_batches: int) -> int:
     return batch * _LOSSES_PER_EPOCH // num_batches
-
-
-def _to(sample: Sample, device: torch.device) -> Sample:
-    return Sample(*(tensor.to(device, non_blocking=True) for tensor in sample))
 
 
 @contextmanager

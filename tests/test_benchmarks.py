@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
+from scripts import benchmark_loader
 from scripts.benchmark_operator import counted, mixer_operations, mixers, networks
 
 
@@ -62,6 +66,25 @@ def test_operations_of_the_mixer_by_hand() -> None:
     assert mixer_operations(mixer, tokens) == 3 * perceptron + 4 * (zonal + meridional)
     assert mixer_operations(FourCastNetFilter(mixer), tokens) == 0
     assert counted(lambda: tokens[0, 0] @ torch.ones(4, 3)) == 2 * 8 * 4 * 3
+
+
+def test_every_reader_of_the_loader_benchmark_reads_the_same_bytes(tmp_path: Path) -> None:
+    grid = LatLonGrid.equiangular(5, 8, poles=True)
+    states = np.random.default_rng(0).standard_normal((12, 3, *grid.shape), dtype=np.float32)
+    store = benchmark_loader.write_store(tmp_path / "ours.zarr", states, grid)
+    benchmark_loader.write_weatherbench2(tmp_path / "published.zarr", states, grid)
+    np.testing.assert_array_equal(store.states[(slice(None),) * 4], states)
+    store.verify()
+    published = xr.open_zarr(tmp_path / "published.zarr")
+    turned = np.stack([published[f"v{i}"].values.swapaxes(1, 2) for i in range(3)], axis=1)
+    np.testing.assert_array_equal(turned, states)
+
+
+def test_the_loader_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark_loader.benchmark(
+        num_channels=2, num_latitudes=5, num_longitudes=8, num_times=40, batch_size=2, repeats=1
+    )
+    assert "this loader" in capsys.readouterr().out
 
 
 def test_the_scripts_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,10 @@
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import zarr
 
@@ -127,6 +129,46 @@ def test_an_epoch_goes_on_where_it_stopped(store: PreparedStore) -> None:
         {time for batch in whole for time in batch}
     )
     assert whole != [sample.time.tolist() for sample in loader.epoch(6)]
+
+
+@pytest.mark.parametrize("read_ahead", [0, 1, 5])
+def test_batches_read_ahead_are_those_read_alone(store: PreparedStore, read_ahead: int) -> None:
+    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 2)
+    loader = Loader(windows, 7, seed=0, shuffle=True, read_ahead=read_ahead)
+    order = np.random.default_rng([0, 1]).permutation(len(windows))
+    memory = set()
+    for repeat in range(2):
+        for index, sample in enumerate(loader.epoch(1)):
+            alone = windows.read(order[7 * index : 7 * index + 7])
+            for ours, expected in zip(sample, alone, strict=True):
+                assert torch.equal(ours, expected)
+            memory.add(sample.state.untyped_storage().data_ptr())
+        assert index + 1 == loader.num_batches, repeat
+    assert len(memory) <= read_ahead + 1
+
+
+def test_an_epoch_that_is_left_early_frees_its_threads(store: PreparedStore) -> None:
+    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
+    loader = Loader(windows, 4, seed=0, shuffle=False)
+    before = threading.active_count()
+    epoch = loader.epoch(0)
+    first = next(epoch).state.clone()
+    epoch.close()
+    assert threading.active_count() == before
+    assert torch.equal(next(loader.epoch(0)).state, first)
+
+
+def test_what_fails_in_a_thread_reaches_the_caller(
+    store: PreparedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(store.states, "read_into", fail)
+    with pytest.raises(OSError, match="disk gone"):
+        next(Loader(windows, 4, seed=0, shuffle=False).epoch(0))
 
 
 def with_nan(data: xr.Dataset) -> xr.Dataset:
