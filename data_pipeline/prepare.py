@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import fit_climatology
 from data_pipeline.errors import InputError
+from data_pipeline.filling import Filling, FillRule
 from data_pipeline.forcings import check_forcings
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
@@ -84,6 +85,8 @@ class DataConfig:
         levels: Levels in hPa of every variable with levels; all where empty.
         timestep_hours: Time from a state to the next; finer data is thinned.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
+        fill: What stands for missing values, by variable: a number, or ``climatology``, which also
+            adds a static channel that says where; see ``filling``. Others are refused.
         climatology_harmonics: Harmonics of the day of year in the climatology.
         store: Folder of the training store, to share it between runs; by default in the run folder.
     """
@@ -99,6 +102,7 @@ class DataConfig:
     levels: list[int] = field(default_factory=list)
     timestep_hours: int = 6
     allow_gaps: bool = False
+    fill: dict[str, FillRule] = field(default_factory=dict)
     climatology_harmonics: int = 2
     store: str | None = None
 
@@ -185,28 +189,30 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
     _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
     writer = StoreWriter(path, channels, grid, times, ledger)
     static = _static_fields(dataset, static_channels, grid)
-    _write_blocks(writer, dataset, channels, grid)
+    filling = Filling.fit(dataset, channels, config.fill, config.train.contains(times))
+    _write_blocks(writer, dataset, channels, filling)
     statistics, hours, coefficients = _moments(writer, config, grid)
     attrs = {
         "channels": channels.to_json(),
-        "static_channels": static_channels.to_json(),
+        "static_channels": [*static_channels.to_json(), *filling.mask_channels.to_json()],
         "timestep_hours": config.timestep_hours,
         "settings": config.store_settings(),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
     }
-    writer.finish(static, statistics, hours, coefficients, attrs)
+    writer.finish(np.concatenate([static, filling.masks]), statistics, hours, coefficients, attrs)
 
 
 def _write_blocks(
-    writer: StoreWriter, dataset: xr.Dataset, channels: Channels, grid: LatLonGrid
+    writer: StoreWriter, dataset: xr.Dataset, channels: Channels, filling: Filling
 ) -> None:
     starts = writer.missing
     for start in track(starts, "Preparing") if len(starts) > 1 else starts:
         part = dataset.isel(time=slice(start, start + writer.block_length))
-        block = channels.stack(part).transpose("time", "channel", *grid.dims)
+        block = channels.stack(part).transpose("time", "channel", "latitude", "longitude")
         times = part["time"].values
         values = _load(block, f"the data from {times[0]} on").astype(np.float32)
-        _check_finite(values, channels.labels, times)
+        filling.apply(values, times)
+        _check_finite(values, channels, times)
         writer.write_block(start, values)
 
 
@@ -295,15 +301,17 @@ def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
         )
 
 
-def _check_finite(values: np.ndarray, labels: list[str], times: np.ndarray) -> None:
+def _check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
     finite = np.isfinite(values)
     if finite.all():
         return
-    time, channel = np.argwhere(~finite)[0][:2]
-    bad = [label for i, label in enumerate(labels) if not finite[:, i].all()]
+    time, first = np.argwhere(~finite)[0][:2]
+    bad = [c for c, good in zip(channels, finite.all(axis=(0, 2, 3)), strict=True) if not good]
+    rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
     raise InputError(
-        f"{', '.join(bad)} has {int((~finite).sum())} values that are not finite, the first in "
-        f"{labels[channel]} at {times[time]}; fill or leave out these values before preparing"
+        f"{', '.join(c.label for c in bad)} has {int((~finite).sum())} values that are not finite, "
+        f"the first in {channels.labels[first]} at {times[time]}; set data.fill={{{rules}}} (or a "
+        "number for each), or leave them out"
     )
 
 

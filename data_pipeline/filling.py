@@ -1,0 +1,102 @@
+"""Missing values: refused, or filled by a rule that the configuration gives for a variable.
+
+A number stands for itself. ``climatology`` is the mean of the calendar month over the training
+period at that grid point; points that are never there, as land in sea-surface temperature, get the
+area mean, and a static channel says how often each point is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
+
+FillRule = float | Literal["climatology"]
+_MONTHS = 12
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What stands for missing values, by index of the channel.
+
+    Args:
+        values: For each filled channel an array (month, latitude, longitude).
+        mask_channels: A static channel for each channel filled by its climatology.
+        masks: Share of the training times at which a point is missing (mask, latitude, longitude).
+    """
+
+    values: Mapping[int, np.ndarray]
+    mask_channels: Channels
+    masks: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: xr.Dataset,
+        channels: Channels,
+        rules: Mapping[str, FillRule],
+        training: np.ndarray,
+    ) -> "Filling":
+        """Rules turned into values.
+
+        Args:
+            dataset: Canonical dataset.
+            channels: The channels to fill.
+            rules: By variable.
+            training: Which times (time,) the climatology may see.
+
+        Raises:
+            InputError: If a rule is for a variable that no channel has.
+        """
+        grid = LatLonGrid.from_dataset(dataset)
+        names = [channel.name for channel in channels]
+        unknown = [name for name in rules if name not in names]
+        if unknown:
+            raise InputError(
+                f"data.fill has rules for {unknown}, the predicted variables are "
+                f"{list(dict.fromkeys(names))}; correct data.fill"
+            )
+        values: dict[int, np.ndarray] = {}
+        masked, masks = [], []
+        for index, channel in enumerate(channels):
+            rule = rules.get(channel.name)
+            if rule == "climatology":
+                series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
+                values[index], missing = _monthly(series, grid)
+                masked.append(Channel(name=f"{channel.label}_missing", units="1"))
+                masks.append(missing)
+            elif rule is not None:
+                values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
+        return cls(values, Channels(tuple(masked)), np.array(masks).reshape(-1, *grid.shape))
+
+    def apply(self, states: np.ndarray, times: np.ndarray) -> None:
+        """Fill NaN in states (time, channel, latitude, longitude) in place."""
+        month = times.astype("datetime64[M]").astype(int) % _MONTHS
+        for index, values in self.values.items():
+            channel = states[:, index]
+            np.copyto(channel, values[month], where=np.isnan(channel))
+
+
+def _monthly(series: xr.DataArray, grid: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the months (month, latitude, longitude), and the share that is missing."""
+    sums = series.fillna(0).groupby("time.month").sum("time")
+    counts = series.notnull().groupby("time.month").sum("time")
+    every_month = {"month": np.arange(1, _MONTHS + 1)}
+    sums, counts = (part.reindex(every_month).fillna(0).values for part in (sums, counts))
+    total = counts.sum(axis=0)
+    if not total.any():
+        raise InputError(
+            f"{series['channel'].item()} has no value in the training period; leave it out"
+        )
+    with np.errstate(invalid="ignore"):
+        means, annual = sums / counts, sums.sum(axis=0) / total
+    weights = grid.area_weights() * (total > 0)
+    area_mean = (weights * np.nan_to_num(annual)).sum() / weights.sum()
+    annual = np.where(total > 0, annual, area_mean)
+    filled = np.where(counts > 0, means, annual)
+    return filled.astype(np.float32), 1 - total / series.sizes["time"]
