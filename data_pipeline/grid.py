@@ -90,13 +90,17 @@ class LatLonGrid:
 
     def area_weights(self) -> np.ndarray:
         """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
-        bounds = np.clip(_bounds(np.array(self.latitude)), -90, 90)
-        heights = -np.diff(np.sin(np.deg2rad(bounds)))
-        widths = np.diff(self._longitude_bounds())
+        heights = -np.diff(np.sin(np.deg2rad(self.latitude_bounds())))
+        widths = np.diff(self.longitude_bounds())
         areas = heights[:, None] * widths[None, :]
         return areas / areas.mean()
 
-    def _longitude_bounds(self) -> np.ndarray:
+    def latitude_bounds(self) -> np.ndarray:
+        """Bounds of the rows in degrees, from north to south, of shape (latitude + 1,)."""
+        return np.clip(_bounds(np.array(self.latitude)), -90, 90)
+
+    def longitude_bounds(self) -> np.ndarray:
+        """Bounds of the columns in degrees, of shape (longitude + 1,)."""
         centers = np.array(self.longitude)
         if not self.is_periodic:
             return _bounds(centers)

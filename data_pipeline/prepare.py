@@ -14,6 +14,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import fit_climatology
+from data_pipeline.coarsening import Coarsening, GridConfig
 from data_pipeline.errors import InputError
 from data_pipeline.filling import Filling, FillRule
 from data_pipeline.forcings import check_forcings
@@ -83,6 +84,7 @@ class DataConfig:
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
             day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
+        grid: Coarser grid to take conservative means on; by default the data's own.
         timestep_hours: Time from a state to the next; finer data is thinned.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
         fill: What stands for missing values, by variable: a number, or ``climatology``, which also
@@ -100,6 +102,7 @@ class DataConfig:
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
+    grid: GridConfig | None = None
     timestep_hours: int = 6
     allow_gaps: bool = False
     fill: dict[str, FillRule] = field(default_factory=dict)
@@ -185,12 +188,15 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
     _check_dims(dataset, channels, static_channels)
     require_units(dataset, list(dict.fromkeys(c.name for c in (*channels, *static_channels))))
     dataset = dataset.isel(time=select_times(dataset["time"].values, config))
-    grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
+    source_grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
+    grid = config.grid.build() if config.grid else source_grid
+    coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
     _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
     writer = StoreWriter(path, channels, grid, times, ledger)
-    static = _static_fields(dataset, static_channels, grid)
     filling = Filling.fit(dataset, channels, config.fill, config.train.contains(times))
-    _write_blocks(writer, dataset, channels, filling)
+    static = _static_fields(dataset, static_channels, source_grid)
+    static = np.concatenate([static, filling.masks])
+    _write_blocks(writer, dataset, channels, filling, coarsening)
     statistics, hours, coefficients = _moments(writer, config, grid)
     attrs = {
         "channels": channels.to_json(),
@@ -199,11 +205,17 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
         "settings": config.store_settings(),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
     }
-    writer.finish(np.concatenate([static, filling.masks]), statistics, hours, coefficients, attrs)
+    writer.finish(
+        coarsening.apply(static) if coarsening else static, statistics, hours, coefficients, attrs
+    )
 
 
 def _write_blocks(
-    writer: StoreWriter, dataset: xr.Dataset, channels: Channels, filling: Filling
+    writer: StoreWriter,
+    dataset: xr.Dataset,
+    channels: Channels,
+    filling: Filling,
+    coarsening: Coarsening | None,
 ) -> None:
     starts = writer.missing
     for start in track(starts, "Preparing") if len(starts) > 1 else starts:
@@ -213,7 +225,7 @@ def _write_blocks(
         values = _load(block, f"the data from {times[0]} on").astype(np.float32)
         filling.apply(values, times)
         _check_finite(values, channels, times)
-        writer.write_block(start, values)
+        writer.write_block(start, coarsening.apply(values) if coarsening else values)
 
 
 def _check_disk(path: Path, needed: int) -> None:
@@ -306,7 +318,11 @@ def _check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> 
     if finite.all():
         return
     time, first = np.argwhere(~finite)[0][:2]
-    bad = [c for c, good in zip(channels, finite.all(axis=(0, 2, 3)), strict=True) if not good]
+    bad = [
+        c
+        for c, good in zip(channels, np.all(finite, axis=(0, 2, 3)).tolist(), strict=True)
+        if not good
+    ]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
     raise InputError(
         f"{', '.join(c.label for c in bad)} has {int((~finite).sum())} values that are not finite, "
