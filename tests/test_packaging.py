@@ -1,6 +1,10 @@
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 CONDA_NAMES = {"torch": "pytorch", "netcdf4": "netcdf4", "matplotlib": "matplotlib-base"}
@@ -44,3 +48,23 @@ def test_the_lock_satisfies_every_dependency() -> None:
         if "==" in line
     }
     assert {split(line)[0] for line in project()["dependencies"]} <= locked
+
+
+@pytest.mark.parametrize("arguments", [[], ["--output", "runs/mine"], ["--training.seed=1"]])
+def test_the_quickstart_script_hands_on_its_arguments(tmp_path: Path, arguments: list[str]) -> None:
+    """With an environment that is installed already and a program that prints its arguments."""
+    program = tmp_path / "bin" / "fourcastnet-afno"
+    program.parent.mkdir()
+    program.write_text('#!/usr/bin/env bash\necho "called: $*"\n')
+    program.chmod(0o755)
+    locks = sorted(ROOT.glob("requirements*.lock"))
+    stamp = "".join(path.read_text() for path in [*locks, ROOT / "pyproject.toml"])
+    (tmp_path / ".installed-run").write_text(stamp)
+    result = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "quickstart.sh"), *arguments],
+        env={**os.environ, "VENV": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == " ".join(["called: quickstart", *arguments])

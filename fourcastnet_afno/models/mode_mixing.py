@@ -6,6 +6,8 @@ the hidden layer and a mask of the outputs: about 2.25 times the tokens. ``torch
 node.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -106,8 +108,8 @@ def _backward(
 @_forward.register_fake
 def _(tokens, weight1, bias1, weight2, bias2, offset, threshold, spectrum, keep):  # noqa: ANN001, ANN202
     outputs = [torch.empty_like(tokens)]
-    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
-    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    *shape, channels = (int(size) for size in tokens.shape[1:])  # a compiler's symbols have no hash
+    plan = plan_for(spectrum, tuple(shape), channels, tokens.device.type)
     count = len(tokens) * plan.num_modes
     for blocks, _ in _chunks(tokens, len(weight1)) if keep else []:
         together, inner, hidden = weight1[blocks].shape
@@ -174,13 +176,14 @@ def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:
 def _by_block(modes: Tensor, weight: Tensor) -> Tensor:
     """Modes (batch, *kept, 2, channel) as (block, batch * mode, 2 in_dim)."""
     blocks, inner, _ = weight.shape
-    split = modes.reshape(-1, 2, blocks, inner // 2).movedim(2, 0)
-    return split.reshape(blocks, -1, inner).to(weight.dtype)
+    count = math.prod(modes.shape[:-2])
+    split = modes.reshape(count, 2, blocks, inner // 2).movedim(2, 0)
+    return split.reshape(blocks, count, inner).to(weight.dtype)
 
 
 def _by_axis(modes: Tensor, tokens: Tensor, transform: Transform) -> Tensor:
     """Inverse of ``_by_block``."""
-    blocks, _, inner = modes.shape
-    split = modes.view(blocks, -1, 2, inner // 2).movedim(0, 2)
+    blocks, count, inner = modes.shape
+    split = modes.view(blocks, count, 2, inner // 2).movedim(0, 2)
     by_axis = split.reshape(len(tokens), *transform.kept, 2, blocks * inner // 2)
     return by_axis.to(torch.promote_types(by_axis.dtype, torch.float32))

@@ -179,7 +179,8 @@ class MatrixTransform(Transform):
         """See ``Transform``."""
         for position, axis in enumerate(self._axes, start=1):
             result = axis.to_grid(_around(modes, position), channels, adjoint)
-            modes = result.view(*modes.shape[:position], -1, *modes.shape[position + 1 :])
+            points = result.shape[1]
+            modes = result.view(*modes.shape[:position], points, *modes.shape[position + 1 :])
         skip, target = (self._half_last(x[..., channels]) for x in (fields, out))
         self._half.add_to_grid(modes, skip, target, adjoint)
 
@@ -245,9 +246,9 @@ class _HalfAxis:
         return modes.view(*lead, self.kept, 2, channel)
 
     def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
-        change = _product(
-            self.pair.to_grid(adjoint), modes.reshape(-1, 2 * self.kept, modes.shape[-1])
-        )
+        count, channel = math.prod(fields.shape[:-2]), modes.shape[-1]
+        flat = modes.reshape(count, 2 * self.kept, channel)
+        change = _product(self.pair.to_grid(adjoint), flat)
         torch.add(fields, change.view(fields.shape), out=out)
 
 
@@ -624,7 +625,7 @@ def _product(matrix: Tensor, columns: Tensor) -> Tensor:
 
 def _contract(matrix: Tensor, modes: Tensor) -> Tensor:
     """Apply (row, axis) to (before, axis, after, 2, channel)."""
-    flat = modes.reshape(*modes.shape[:2], -1)
+    flat = modes.reshape(*modes.shape[:2], math.prod(modes.shape[2:]))
     return _product(matrix, flat).view(len(modes), matrix.shape[0], *modes.shape[2:])
 
 

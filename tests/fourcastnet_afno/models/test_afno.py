@@ -169,6 +169,9 @@ for options in ({}, {"pole": "double_fourier_sphere"}, {"checkpoint_activations"
         results.append([loss, *torch.autograd.grad(loss, list(net.parameters()))])
     for ours, expected in zip(*results):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    for shape in ((3, 3, 16, 32), (1, 3, 16, 32), (2, 3, 8, 24)):  # other batches, another grid
+        field = torch.randn(shape)
+        torch.testing.assert_close(compiled(field), net(field), rtol=1e-4, atol=1e-6)
 """
 
 

@@ -132,6 +132,26 @@ def test_a_threshold_above_every_coefficient_gives_the_identity() -> None:
     assert torch.equal(make_mixer(sparsity_threshold=1e9)(tokens), tokens)
 
 
+@pytest.mark.parametrize("transform", ["matrix", "fft"])
+def test_no_mode_at_all_gives_the_identity(transform: str) -> None:
+    mixer = make_mixer(0.0, mode_selection="fourcastnet", transform=transform)
+    tokens = make_tokens(6, 8).requires_grad_()
+    output = mixer(tokens)
+    assert torch.equal(output, tokens)
+    gradients = torch.autograd.grad(output.sum(), [tokens, *mixer.parameters()])
+    assert torch.equal(gradients[0], torch.ones_like(tokens))
+    assert not any(gradient.any() for gradient in gradients[1:])
+
+
+def test_inference_before_training_leaves_training_possible() -> None:
+    mixer, tokens = make_mixer(), make_tokens(6, 7)
+    with torch.inference_mode():
+        expected = mixer(tokens)
+    output = mixer(tokens.requires_grad_())
+    output.sum().backward()
+    assert torch.equal(output, expected)
+
+
 def test_blocks_of_channels_do_not_mix() -> None:
     mixer, tokens = make_mixer(), make_tokens(4, 5)
     disturbed = tokens.clone()
