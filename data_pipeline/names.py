@@ -186,7 +186,7 @@ def parse_label(label: str) -> tuple[str, int | None]:
     if label in _SINGLE_LEVEL:
         return _SINGLE_LEVEL[label], None
     canonical = re.fullmatch(r"(.+)_(\d+)", label)
-    if canonical and canonical[1] in _PRESSURE_LEVEL.values():
+    if canonical and canonical[1] in (*_PRESSURE_LEVEL.values(), "wind_speed"):
         return canonical[1], int(canonical[2])
     short = re.fullmatch(r"([a-z]+?)_?(\d+)", label)
     if short and short[1] in _PRESSURE_LEVEL:

@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import fit_climatology
 from data_pipeline.coarsening import Coarsening, GridConfig
+from data_pipeline.derived import with_derived
 from data_pipeline.errors import InputError
 from data_pipeline.filling import Filling, FillRule
 from data_pipeline.forcings import check_forcings
@@ -74,7 +75,7 @@ class DataConfig:
 
     Args:
         prognostic: Variables that are predicted and fed back: names, or labels as
-            geopotential_500 or z500.
+            geopotential_500 or z500; see ``derived`` for what is computed where it is missing.
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
@@ -178,7 +179,8 @@ def _open_same(config: DataConfig, path: Path) -> PreparedStore:
 
 
 def _write(config: DataConfig, path: Path, ledger: Ledger) -> None:
-    with _read(config) as dataset:
+    with _read(config) as opened:
+        dataset = with_derived(opened, [*config.prognostic, *config.static])
         _write_dataset(dataset, config, path, ledger)
 
 

@@ -1,0 +1,99 @@
+"""Variables that are computed from others where the data lacks them.
+
+wind_speed, 10m_wind_speed       length of the wind vector
+relative_humidity                vapor pressure over its saturation over water, ice, or both between
+                                 250.16 and 273.16 K
+total_precipitation_6hr          sum of six hourly accumulations, labelled by the end
+log_total_precipitation_6hr      log(1 + sum / 1e-5 m), as FourCastNet's precipitation model has it
+
+References:
+    IFS Documentation CY47R3, Part IV, section 7.4.2 (saturation), ECMWF, 2021,
+    https://doi.org/10.21957/eyrpir4vj
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B (precipitation).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.names import parse_label
+
+_HOUR = np.timedelta64(1, "h")
+_VAPOR_RATIO = 287.0597 / 461.5250  # gas constants of dry air and of water vapor
+_MELTING, _ICE = 273.16, 250.16
+_PRECIPITATION_SCALE = 1e-5  # m
+
+
+class _Recipe(NamedTuple):
+    inputs: tuple[str, ...]
+    units: str
+    compute: Callable[..., xr.DataArray]
+
+
+def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
+    """Add what can be computed of the variables that are missing, lazily.
+
+    Args:
+        dataset: Canonical dataset.
+        variables: Names or labels that are wanted; those that nobody knows stay missing.
+
+    Raises:
+        InputError: If times do not suit a sum over time.
+    """
+    names = dict.fromkeys(parse_label(label)[0] for label in variables)
+    for name in names:
+        recipe = _RECIPES.get(name)
+        if name in dataset or recipe is None or any(i not in dataset for i in recipe.inputs):
+            continue
+        values = recipe.compute(*(dataset[i] for i in recipe.inputs))
+        dataset = dataset.assign({name: values.assign_attrs(units=recipe.units)})
+    return dataset
+
+
+def saturation_pressure(temperature: xr.DataArray) -> xr.DataArray:
+    """Saturation vapor pressure in Pa at a temperature in K, over water and ice as in the IFS."""
+    above = temperature - _MELTING
+    water = 611.21 * np.exp(17.502 * above / (temperature - 32.19))
+    ice = 611.21 * np.exp(22.587 * above / (temperature + 0.7))
+    share = ((temperature - _ICE) / (_MELTING - _ICE)).clip(0, 1) ** 2
+    return share * water + (1 - share) * ice
+
+
+def _speed(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:
+    return (u**2 + v**2) ** 0.5
+
+
+def _relative_humidity(humidity: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
+    pressure = 100.0 * humidity["level"]
+    vapor = pressure * humidity / (_VAPOR_RATIO + (1 - _VAPOR_RATIO) * humidity)
+    dims = humidity.dims
+    return (100 * vapor / saturation_pressure(temperature)).transpose(*dims).astype(np.float32)
+
+
+def _six_hours(precipitation: xr.DataArray) -> xr.DataArray:
+    steps = np.diff(precipitation["time"].values)
+    if not (steps == _HOUR).all():
+        raise InputError(
+            "total_precipitation_6hr is a sum of hourly accumulations, the data has steps of "
+            f"{steps.min() / _HOUR:g} to {steps.max() / _HOUR:g} h; give hourly data without gaps"
+        )
+    return precipitation.rolling(time=6).sum()
+
+
+def _log_six_hours(precipitation: xr.DataArray) -> xr.DataArray:
+    scaled = _six_hours(precipitation).clip(min=0) / _PRECIPITATION_SCALE
+    return xr.apply_ufunc(np.log1p, scaled, dask="allowed")
+
+
+_RECIPES = {
+    "wind_speed": _Recipe(("u_component_of_wind", "v_component_of_wind"), "m s-1", _speed),
+    "10m_wind_speed": _Recipe(
+        ("10m_u_component_of_wind", "10m_v_component_of_wind"), "m s-1", _speed
+    ),
+    "relative_humidity": _Recipe(("specific_humidity", "temperature"), "%", _relative_humidity),
+    "total_precipitation_6hr": _Recipe(("total_precipitation",), "m", _six_hours),
+    "log_total_precipitation_6hr": _Recipe(("total_precipitation",), "1", _log_six_hours),
+}
