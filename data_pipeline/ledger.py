@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_pipeline.atomic import replacing
 from data_pipeline.errors import InputError, TransferError
 
 
@@ -21,12 +22,13 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.checksums: dict[int, str] = {}
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        *lines, rest = path.read_text().split("\n") if path.exists() else [""]
         for line in lines:
             record = json.loads(line)
             self.checksums[record["start"]] = record["checksum"]
-        # Without what a killed process left after the last whole line.
-        path.write_text("".join(line + "\n" for line in lines))
+        if rest:  # what a killed process left after the last whole line
+            with replacing(path) as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines))
 
     def record(self, start: int, checksum: str) -> None:
         """Note that the block from index ``start`` is complete."""
