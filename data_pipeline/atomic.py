@@ -24,12 +24,28 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
-        yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove(temporary)
+            yield temporary
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    finally:
+        # After a failed mkdir the parent may be a file, so that even looking would raise.
+        if path.parent.is_dir():
+            remove(temporary)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Say what is wrong with ``path`` where the block cannot write there.
+
+    Raises:
+        InputError: If a permission is missing or a part of the path is a file.
+    """
+    try:
+        yield
     except PermissionError as error:
         raise InputError(
             f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
@@ -38,13 +54,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(
             f"cannot write {path.resolve()}: a part of this path is a file; choose another folder"
         ) from error
-    finally:
-        # After a failed mkdir the parent may be a file, so that even looking would raise.
-        if path.parent.is_dir():
-            _remove(temporary)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if there is one."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

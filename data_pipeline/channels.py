@@ -136,6 +136,17 @@ class Channels:
             dataset["level"].attrs = {"units": "hPa", "long_name": "pressure level"}
         return dataset
 
+    def describe_not_finite(self, values: np.ndarray, times: np.ndarray) -> str:
+        """How many of (time, channel, latitude, longitude) are not finite, and the first; or ""."""
+        finite = np.isfinite(values)
+        if finite.all():
+            return ""
+        time, channel = np.argwhere(~finite)[0][:2]
+        return (
+            f"{int((~finite).sum())} values that are not finite, the first in "
+            f"{self.labels[channel]} at {times[time]}"
+        )
+
     @property
     def _names(self) -> list[str]:
         return [channel.name for channel in self.channels]

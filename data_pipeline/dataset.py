@@ -86,7 +86,7 @@ class WindowDataset:
             indices: Of shape (batch,).
             buffer: Where their states go, at least ``batch`` windows; new memory by default.
         """
-        length = self._num_history + self._num_steps
+        length = self.window_shape[0]
         rows = self.starts[indices][:, None] + np.arange(length)
         fields = torch.empty(len(rows), *self.window_shape) if buffer is None else buffer
         fields = fields[: len(rows)]

@@ -84,10 +84,10 @@ class Filling:
 
 def _monthly(series: xr.DataArray, grid: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the share that is missing."""
-    sums = series.fillna(0).groupby("time.month").sum("time")
-    counts = series.notnull().groupby("time.month").sum("time")
-    every_month = {"month": np.arange(1, _MONTHS + 1)}
-    sums, counts = (part.reindex(every_month).fillna(0).values for part in (sums, counts))
+    parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
+    monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))
+    monthly = monthly.fillna(0).compute()  # both in one pass over the source
+    sums, counts = monthly["sum"].values, monthly["count"].values
     total = counts.sum(axis=0)
     if not total.any():
         raise InputError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_pipeline.atomic import replacing
+from data_pipeline.atomic import remove, replacing, writing_to
 from data_pipeline.errors import InputError, TransferError
 
 
@@ -54,24 +54,17 @@ def resumable(path: Path, identity: str) -> Iterator[tuple[Path, Ledger]]:
         InputError: If the folder cannot be written to, or another process is writing it.
     """
     work = path.with_name(f".{path.name}.partial")
-    try:
+    with writing_to(path):
         work.mkdir(parents=True, exist_ok=True)
-        with _locked(work / "lock", path):
-            yield _opened(work, identity)
-            os.replace(work / "store", path)
+        try:
+            with _locked(work / "lock", path):
+                yield _opened(work, identity)
+                os.replace(work / "store", path)
+        except InputError as error:
+            if not isinstance(error, (TransferError, BusyError)):
+                shutil.rmtree(work, ignore_errors=True)
+            raise
         shutil.rmtree(work)
-    except PermissionError as error:
-        raise InputError(
-            f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
-        ) from error
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"cannot write {path.resolve()}: a part of this path is a file; choose another folder"
-        ) from error
-    except InputError as error:
-        if not isinstance(error, (TransferError, BusyError)):
-            shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 class BusyError(InputError):
@@ -96,7 +89,6 @@ def _opened(work: Path, identity: str) -> tuple[Path, Ledger]:
     note = work / "identity.json"
     if not note.exists() or note.read_text() != identity:
         for name in ("store", "ledger.jsonl"):
-            target = work / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+            remove(work / name)
         note.write_text(identity)
     return work / "store", Ledger(work / "ledger.jsonl")

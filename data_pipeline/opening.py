@@ -40,9 +40,7 @@ def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr
     """
     if "://" in path:
         return [_described(path, lambda: persistently(lambda: _open_zarr(path), path))]
-    if Path(path).is_dir() and any(
-        (Path(path) / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")
-    ):
+    if _store_metadata(path):
         return [_described(path, lambda: _open_zarr(path))]
     datasets = []
     for file in _matching(path):
@@ -55,10 +53,14 @@ def stamps(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of the files behind a local path; of a store, its metadata."""
     if "://" in path:
         return []
-    names = ("zarr.json", ".zmetadata", ".zgroup")
-    stores = [str(Path(path) / name) for name in names if (Path(path) / name).exists()]
-    files = stores or _matching(path)
+    files = _store_metadata(path) or _matching(path)
     return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+
+
+def _store_metadata(path: str) -> list[str]:
+    """Files that make a folder a zarr store."""
+    files = [Path(path) / name for name in ("zarr.json", ".zmetadata", ".zgroup")]
+    return [str(file) for file in files if file.exists()]
 
 
 def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -> _T:
@@ -203,9 +205,11 @@ def _from_fourcastnet(
     arrays: dict[str, list[xr.DataArray]] = {}
     for index, label in enumerate(channels):
         name, level = parse_label(label)
-        array = fields[:, index].rename(dict(zip(fields[:, index].dims, coords, strict=True)))
-        array = array.assign_coords(coords) if level is None else array.expand_dims(level=[level])
-        arrays.setdefault(name, []).append(array.assign_coords(coords))
+        array = fields[:, index]
+        array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
+        arrays.setdefault(name, []).append(
+            array if level is None else array.expand_dims(level=[level])
+        )
     merged = [
         (group[0] if "level" not in group[0].dims else xr.concat(group, "level")).rename(name)
         for name, group in arrays.items()

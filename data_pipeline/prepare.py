@@ -316,20 +316,15 @@ def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
 
 
 def _check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
-    finite = np.isfinite(values)
-    if finite.all():
+    wrong = channels.describe_not_finite(values, times)
+    if not wrong:
         return
-    time, first = np.argwhere(~finite)[0][:2]
-    bad = [
-        c
-        for c, good in zip(channels, np.all(finite, axis=(0, 2, 3)).tolist(), strict=True)
-        if not good
-    ]
+    complete = np.all(np.isfinite(values), axis=(0, 2, 3)).tolist()
+    bad = [channel for channel, good in zip(channels, complete, strict=True) if not good]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
     raise InputError(
-        f"{', '.join(c.label for c in bad)} has {int((~finite).sum())} values that are not finite, "
-        f"the first in {channels.labels[first]} at {times[time]}; set data.fill={{{rules}}} (or a "
-        "number for each), or leave them out"
+        f"{', '.join(c.label for c in bad)} has {wrong}; set data.fill={{{rules}}} (or a number "
+        "for each), or leave them out"
     )
 
 

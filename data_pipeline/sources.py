@@ -59,7 +59,6 @@ def open_source(config: SourceConfig) -> xr.Dataset:
         for dataset in open_all(path, config.channels, config.channels_timestep_hours)
     ]
     result = _join([canonicalize(dataset, config) for dataset in opened])
-    result = _with_checked_times(result, ", ".join(config.paths))
 
     def close() -> None:
         for dataset in opened:
@@ -205,7 +204,7 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
 def _join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """Files of the same variables along time, then the variables on their common times."""
     if len(parts) == 1:
-        return parts[0]
+        return _with_checked_times(parts[0], _files(parts))
     _check_alike(parts)
     groups: dict[tuple[object, ...], list[xr.Dataset]] = {}
     for part in parts:

@@ -135,7 +135,7 @@ class StoreWriter:
 
     def states(self) -> "States":
         """What has been written, mapped."""
-        return States(self.path / "fields", self._fields.shape, self.block_length)
+        return States(self.path, self._fields.shape, self.block_length)
 
 
 class _Small(NamedTuple):
@@ -174,7 +174,7 @@ class States:
     """Fields of a store, mapped into memory: indexing copies, nothing is cached.
 
     Args:
-        path: Folder of the zarr array.
+        path: Folder of the store.
         shape: (time, channel, latitude, longitude).
         shard_length: Time steps in a shard file.
     """
@@ -185,7 +185,7 @@ class States:
     def __init__(self, path: Path, shape: tuple[int, ...], shard_length: int) -> None:
         self.shape, self.shard_length = shape, shard_length
         count = -(-shape[0] // shard_length)
-        self._shards = [self._map(path / f"c/{index}/0/0/0") for index in range(count)]
+        self._shards = [self._map(shard_path(path, index)) for index in range(count)]
 
     def _map(self, path: Path) -> np.ndarray:
         """A view of a shard file: its chunks lie in order, before the index."""
@@ -270,7 +270,7 @@ class PreparedStore:
         array = self._group["fields"]
         assert isinstance(array, zarr.Array)
         assert array.shards is not None
-        return States(self.path / "fields", array.shape, array.shards[0])
+        return States(self.path, array.shape, array.shards[0])
 
     def verify(self) -> None:
         """Compare every shard file with its checksum.

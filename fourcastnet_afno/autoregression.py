@@ -187,7 +187,12 @@ def _forecast_batch(
     offsets = np.arange(1 - forecaster.config.num_history, 1) * forecaster.spec.timestep
     times = init_times[:, None] + offsets[None, :]
     history = forecaster.spec.channels.stack(dataset.sel(time=times.ravel())).values
-    _check_finite(history, forecaster.spec, times.ravel())
+    wrong = forecaster.spec.channels.describe_not_finite(history, times.ravel())
+    if wrong:
+        raise InputError(
+            f"the initial states have {wrong}; fill them as in training, or start from the run's "
+            "own prepared data"
+        )
     state = torch.from_numpy(history.reshape(*times.shape, *history.shape[1:]))
     state = state.to(forecaster.diff_std.device)
     output = np.empty((len(init_times), num_steps, *history.shape[1:]), np.float32)
@@ -197,17 +202,6 @@ def _forecast_batch(
             output[:, step] = following.cpu().numpy()
             advance(len(init_times))
     return output
-
-
-def _check_finite(history: np.ndarray, spec: FieldSpec, times: np.ndarray) -> None:
-    finite = np.isfinite(history)
-    if not finite.all():
-        time, channel = np.argwhere(~finite)[0][:2]
-        raise InputError(
-            f"the initial state at {times[time]} has {int((~finite).sum())} values that are not "
-            f"finite, the first in {spec.channels.labels[channel]}; fill them as in training, or "
-            "start from the run's own prepared data"
-        )
 
 
 def _coordinates(spec: FieldSpec, init_times: np.ndarray, num_steps: int) -> dict[str, np.ndarray]:
