@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 
-_SIZE = 2048
-
 
 def median_seconds(
     calls: dict[str, Callable[[], object]], repeats: int, device: str = "cpu"
@@ -34,15 +32,18 @@ def _seconds(call: Callable[[], object], device: str) -> float:
 
 def large_product(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Callable[[], object]:
     """A product of large square matrices, to be timed between other calls."""
-    size = _SIZE if device == "cpu" else 4 * _SIZE
+    size = _size(device)
     left, right = (torch.rand(size, size, device=device, dtype=dtype) for _ in range(2))
     return lambda: left @ right
 
 
+def _size(device: str) -> int:
+    return 2048 if device == "cpu" else 8192
+
+
 def rate_of(seconds: float, device: str = "cpu") -> float:
     """Floating-point operations per second of a ``large_product``."""
-    size = _SIZE if device == "cpu" else 4 * _SIZE
-    return 2 * size**3 / seconds
+    return 2 * _size(device) ** 3 / seconds
 
 
 def describe(device: str = "cpu") -> str:

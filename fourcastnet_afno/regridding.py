@@ -68,12 +68,14 @@ def _zonal(source: LatLonGrid, target: LatLonGrid, turn: float) -> _Matrix:
     given, wanted = source.coords["longitude"], target.coords["longitude"]
     if not source.is_periodic:
         return _linear("longitude", given, wanted)
-    largest = (len(given) - 1) // 2
+    points, largest = len(given), (len(given) - 1) // 2
     if target.is_periodic:
         largest = min(largest, (len(wanted) - 1) // 2)
-    offsets = np.deg2rad(wanted[:, None] + turn - given[None, :])
-    waves = np.cos(np.arange(1, largest + 1)[:, None, None] * offsets).sum(axis=0)
-    return (1 + 2 * waves) / len(given)
+    wavenumbers = np.arange(1, largest + 1)
+    given, wanted = (np.outer(np.deg2rad(x), wavenumbers) for x in (given, wanted + turn))
+    # The sum over k of cos(k (wanted - given)), without an array for each k.
+    waves = np.cos(wanted) @ np.cos(given).T + np.sin(wanted) @ np.sin(given).T
+    return (1 + 2 * waves) / points
 
 
 def _meridional(source: LatLonGrid, target: LatLonGrid) -> tuple[_Matrix, _Matrix]:

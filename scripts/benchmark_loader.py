@@ -76,7 +76,7 @@ def benchmark(
 def build_readers(
     folder: Path, num_channels: int, grid: LatLonGrid, num_times: int, batch_size: int
 ) -> dict[str, Callable[[], object]]:
-    """Functions that read one random batch each, by name."""
+    """Functions that read ``_BATCHES`` random batches each, by name."""
     states = np.random.default_rng(0).standard_normal(
         (num_times, num_channels, *grid.shape), dtype=np.float32
     )
@@ -100,7 +100,7 @@ def build_readers(
                 np.copyto(target, mapped[start : start + 2])
 
     def load() -> None:
-        assert len(list(map(len, islice(loader.epoch(0), _BATCHES)))) == _BATCHES
+        assert sum(1 for _ in islice(loader.epoch(0), _BATCHES)) == _BATCHES
 
     def stacked(read: Callable[[int], np.ndarray]) -> Callable[[], object]:
         def call() -> None:

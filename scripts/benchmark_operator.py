@@ -11,7 +11,9 @@ share in it. Memory is what autograd keeps for the backward pass. The FourCastNe
 computes what it computes. "no mixer" is what would be left of a step if mixers cost nothing.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from fourcastnet_afno.models.transforms import MatrixTransform, matrix_operation
 
 _ATTENTION_TOKENS = 20_000  # more would take minutes on a CPU
 _Records = dict[str, dict[int, dict[str, float]]]
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def mixers(
@@ -56,16 +59,31 @@ def mixers(
     modules = build_mixers(embed_dim, num_blocks, device)
     if not attention:
         del modules["attention"]
+
+    def measure(chosen: dict[str, nn.Module], height: int) -> dict[str, dict[str, float]]:
+        tokens = torch.randn(1, height, 2 * height, embed_dim, device=device, requires_grad=True)
+        return measure_mixers(chosen, tokens, repeats, device)
+
+    by_tokens(modules, rows, measure, device, output)
+
+
+def by_tokens(
+    modules: Mapping[str, _Module],
+    rows: Sequence[int],
+    measure: Callable[[dict[str, _Module], int], dict[str, dict[str, float]]],
+    device: str,
+    output: Path | None,
+) -> None:
+    """Measure modules on grids of ``rows`` x ``2 rows`` tokens, report, and draw to ``output``."""
     results: _Records = {name: {} for name in modules}
     for height in rows:
-        tokens = torch.randn(1, height, 2 * height, embed_dim, device=device, requires_grad=True)
         count = height * 2 * height
         chosen = {
             name: module
             for name, module in modules.items()
             if name != "attention" or count <= _ATTENTION_TOKENS
         }
-        for name, record in measure_mixers(chosen, tokens, repeats, device).items():
+        for name, record in measure(chosen, height).items():
             results[name][count] = record
     report(results, device)
     if output is not None:
@@ -93,13 +111,26 @@ def measure_mixers(
     calls = {
         name: lambda m=module: m(tokens).backward(gradient) for name, module in modules.items()
     }
-    times = median_seconds({**calls, "product": large_product(device)}, repeats, device)
+    return measure_calls(modules, calls, tokens, tokens, large_product(device), repeats)
+
+
+def measure_calls(
+    modules: Mapping[str, nn.Module],
+    calls: dict[str, Callable[[], object]],
+    inputs: Tensor,
+    tokens: Tensor,
+    product: Callable[[], object],
+    repeats: int,
+) -> dict[str, dict[str, float]]:
+    """Seconds of the modules' calls, bytes kept for ``inputs``, and share of the GEMM limit."""
+    device = tokens.device.type
+    times = median_seconds({**calls, "product": product}, repeats, device)
     records = {}
     for name, module in modules.items():
         operations = counted(calls[name]) + mixer_operations(module, tokens)
         records[name] = {
             "seconds": times[name],
-            "bytes": kept_bytes(module, lambda m=module: m(tokens), tokens),
+            "bytes": kept_bytes(module, lambda m=module: m(inputs), inputs),
             "share": operations / rate_of(times["product"], device) / times[name],
         }
     return records
@@ -156,16 +187,12 @@ def networks(
     """
     config = {"patch_size": (4, 4), "embed_dim": embed_dim, "depth": depth}
     built = build_networks(config, 20, device)
-    results: _Records = {name: {} for name in built}
-    for height in rows:
-        count = height * 2 * height
-        chosen = {n: b for n, b in built.items() if n != "attention" or count <= _ATTENTION_TOKENS}
+
+    def measure(chosen: dict[str, AFNONet], height: int) -> dict[str, dict[str, float]]:
         shape = (1, 20, 4 * height, 8 * height)
-        for name, record in measure_steps(chosen, shape, repeats, device, bfloat16).items():
-            results[name][count] = record
-    report(results, device)
-    if output is not None:
-        draw(results).savefig(output, dpi=100)
+        return measure_steps(chosen, shape, repeats, device, bfloat16)
+
+    by_tokens(built, rows, measure, device, output)
 
 
 def steps(repeats: int = 7, device: str = "cpu", bfloat16: bool = False) -> None:
@@ -215,18 +242,9 @@ def measure_steps(
     state, target = torch.randn(2, *shape, device=device)
     calls = {name: _training_step(net, state, target, bfloat16) for name, net in built.items()}
     product = large_product(device, torch.bfloat16 if bfloat16 else torch.float32)
-    times = median_seconds({**calls, "product": product}, repeats, device)
-    records = {}
-    for name, network in built.items():
-        with torch.no_grad():
-            tokens = network.patch_embed(state)
-        operations = counted(calls[name]) + mixer_operations(network, tokens)
-        records[name] = {
-            "seconds": times[name],
-            "bytes": kept_bytes(network, lambda n=network: n(state), state),
-            "share": operations / rate_of(times["product"], device) / times[name],
-        }
-    return records
+    with torch.no_grad():
+        tokens = next(iter(built.values())).patch_embed(state)
+    return measure_calls(built, calls, state, tokens, product, repeats)
 
 
 def _training_step(network: AFNONet, state: Tensor, target: Tensor, bfloat16: bool):  # noqa: ANN202

@@ -1,10 +1,9 @@
-# Sourced by the other scripts: makes .venv in the project's root from the lock file, once.
-# Usage: . scripts/environment.sh [dev]
+# Sourced by the other scripts, which then call `use_environment [dev]`: makes .venv in the project's
+# root from the lock file, once, and puts it first in PATH.
 # Set PYTHON to choose an interpreter, VENV to choose another folder.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 venv=${VENV:-$root/.venv}
-lock=requirements${1:+-$1}.lock
 
 find_python() {
     local name
@@ -18,14 +17,16 @@ find_python() {
     return 2
 }
 
-# The stamp is written last, so that an interrupted installation starts over.
-stamp=$venv/.installed-${1:-run}
-if ! cmp -s <(cat requirements*.lock pyproject.toml) "$stamp"; then
-    python=$(find_python) || exit 2
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    echo "Installing into $venv from $lock (a few minutes the first time)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-    cat requirements*.lock pyproject.toml > "$stamp"
-fi
-export PATH="$venv/bin:$PATH"
+use_environment() {
+    local lock=requirements${1:+-$1}.lock stamp=$venv/.installed-${1:-run} python
+    if ! cmp -s <(cat requirements*.lock pyproject.toml) "$stamp"; then
+        python=$(find_python) || exit 2
+        [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+        echo "Installing into $venv from $lock (a few minutes the first time)"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+        # The stamp is written last, so that an interrupted installation starts over.
+        cat requirements*.lock pyproject.toml > "$stamp"
+    fi
+    export PATH="$venv/bin:$PATH"
+}

@@ -2,6 +2,6 @@
 # Installs into .venv and runs the quickstart: simulate, train, roll out, score, report.
 # Arguments go to `fourcastnet-afno quickstart`, as --output runs/mine or --training.seed 1.
 set -euo pipefail
-# The empty argument is for environment.sh, which would see this script's own arguments otherwise.
-. "$(dirname "${BASH_SOURCE[0]}")/environment.sh" ""
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+use_environment
 exec fourcastnet-afno quickstart "$@"

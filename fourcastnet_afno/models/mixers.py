@@ -24,6 +24,7 @@ References:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -174,14 +175,14 @@ class _Spectral(nn.Module, ABC):
             shape = wide.shape[1:-1]
             kept = kept_modes(shape, self.fraction, self.reference_grid)
             weight = self._weights_at(kept, shape)
-            kept = [indices.to(tokens.device) for indices in kept]
-            modes = self._multiply(analyze(wide, kept, 1.0), weight)
-            return synthesize(modes, kept, 1.0, shape).to(tokens.dtype)
+            kept = [torch.from_numpy(indices).to(tokens.device) for indices in kept]
+            modes = self._multiply(analyze(wide, kept), weight)
+            return synthesize(modes, kept, shape).to(tokens.dtype)
 
-    def _weights_at(self, kept: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    def _weights_at(self, kept: Sequence[np.ndarray], shape: Sequence[int]) -> Tensor:
         weight = torch.complex(self.weight[0], self.weight[1])
         for axis, (indices, size) in enumerate(zip(kept, shape, strict=True)):
-            rows = torch.from_numpy(signed_wavenumbers(indices.numpy(), size))
+            rows = torch.from_numpy(signed_wavenumbers(indices, size))
             if axis < len(shape) - 1:
                 rows = rows + self._limits[axis]
             weight = weight.index_select(axis, rows.to(weight.device))

@@ -145,20 +145,17 @@ def _new_gradients(
     weight1: Tensor, weight2: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     bias1, bias2 = (w.new_empty(len(w), 1, w.shape[2]) for w in (weight1, weight2))
-    offset = bias2.to(torch.promote_types(bias2.dtype, torch.float32))
-    return (
-        torch.empty_like(weight1),
-        bias1,
-        torch.empty_like(weight2),
-        bias2,
-        torch.empty_like(offset),
-    )
+    offset = torch.empty_like(bias2, dtype=_wide(bias2.dtype))
+    return torch.empty_like(weight1), bias1, torch.empty_like(weight2), bias2, offset
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _transform(tokens: Tensor, weight: Tensor, spectrum: str) -> Transform:
     shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    return transform_for(spectrum, shape, channels, dtype, weight.device)
+    return transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
 
 
 def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:
@@ -186,4 +183,4 @@ def _by_axis(modes: Tensor, tokens: Tensor, transform: Transform) -> Tensor:
     blocks, count, inner = modes.shape
     split = modes.view(blocks, count, 2, inner // 2).movedim(0, 2)
     by_axis = split.reshape(len(tokens), *transform.kept, 2, blocks * inner // 2)
-    return by_axis.to(torch.promote_types(by_axis.dtype, torch.float32))
+    return by_axis.to(_wide(by_axis.dtype))

@@ -17,7 +17,7 @@ def largest_wavenumber(size: int, fraction: float) -> int:
 
 def kept_modes(
     shape: Sequence[int], fraction: float, reference: Sequence[int] | None = None
-) -> list[Tensor]:
+) -> list[np.ndarray]:
     """Wavenumbers that hard thresholding keeps, as indices into an unshifted ``rfftn``.
 
     On every axis the wavenumbers ``|k| <= fraction * n / 2`` stay, where n is the reference's
@@ -33,7 +33,7 @@ def kept_modes(
     """
     last = len(shape) - 1
     return [
-        torch.from_numpy(axis_modes(size, fraction, points, half=axis == last))
+        axis_modes(size, fraction, points, half=axis == last)
         for axis, (size, points) in enumerate(zip(shape, reference or shape, strict=True))
     ]
 
@@ -68,24 +68,23 @@ def signed_wavenumbers(indices: Int[np.ndarray, " kept"], size: int) -> Int[np.n
 
 
 def analyze(
-    tokens: Float[Tensor, "batch *grid embed"], kept: Sequence[Tensor], scale: float
+    tokens: Float[Tensor, "batch *grid embed"], kept: Sequence[Tensor]
 ) -> Complex[Tensor, "batch *kept embed"]:
-    """The kept Fourier coefficients, ``scale`` times the mean of tokens times wave."""
+    """The kept Fourier coefficients: the mean of tokens times wave."""
     axes = tuple(range(1, tokens.ndim - 1))
-    return select_modes(torch.fft.rfftn(tokens * scale, dim=axes, norm="forward"), kept)
+    return select_modes(torch.fft.rfftn(tokens, dim=axes, norm="forward"), kept)
 
 
 def synthesize(
     modes: Complex[Tensor, "batch *kept embed"],
     kept: Sequence[Tensor],
-    scale: float,
     shape: Sequence[int],
 ) -> Float[Tensor, "batch *grid embed"]:
     """Inverse of ``analyze`` for a grid of ``shape``, with zeros in the modes that are not kept."""
     axes = tuple(range(1, modes.ndim - 1))
     spectrum = (modes.shape[0], *shape[:-1], shape[-1] // 2 + 1, modes.shape[-1])
     full = expand_modes(modes, kept, spectrum)
-    return torch.fft.irfftn(full, s=tuple(shape), dim=axes, norm="forward") / scale
+    return torch.fft.irfftn(full, s=tuple(shape), dim=axes, norm="forward")
 
 
 def select_modes(spectrum: Tensor, kept: Sequence[Tensor]) -> Tensor:
@@ -101,5 +100,5 @@ def expand_modes(modes: Tensor, kept: Sequence[Tensor], shape: Sequence[int]) ->
     for axis, indices in enumerate(kept, start=1):
         if len(indices) < shape[axis]:
             full = (*modes.shape[:axis], shape[axis], *modes.shape[axis + 1 :])
-            modes = modes.new_zeros(full).index_copy(axis, indices, modes)
+            modes = modes.new_zeros(full).index_copy_(axis, indices, modes)
     return modes

@@ -39,8 +39,11 @@ from torch import Tensor
 
 from fourcastnet_afno.models.spectral import (
     axis_modes,
+    expand_modes,
     fourcastnet_modes,
+    kept_modes,
     largest_wavenumber,
+    select_modes,
     signed_wavenumbers,
 )
 
@@ -85,19 +88,23 @@ class Spectrum:
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"hard_thresholding_fraction must lie in 0..1, got {self.fraction}")
-        periodic = set(self.boundaries(1)) == {"periodic"} and self.pole == "none"
-        if self.mode_selection == "fourcastnet" and not periodic:
+        if self.mode_selection == "fourcastnet" and not self.is_periodic:
             raise ValueError(
                 "mode_selection=fourcastnet is for published weights, which know periodic axes "
                 f"alone; got boundary={self.boundary}, pole={self.pole}"
             )
-        if self.transform == "fft" and not periodic:
+        if self.transform == "fft" and not self.is_periodic:
             raise ValueError(
                 "transform=fft is for periodic axes without a pole, got "
                 f"boundary={self.boundary}, pole={self.pole}; use transform=auto"
             )
         if self.pole != "none" and self.boundaries(2)[-1:] != ("periodic",):
             raise ValueError(f"pole={self.pole} needs periodic longitudes, got {self.boundary}")
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether every axis is periodic, without a pole."""
+        return set(self.boundaries(1)) == {"periodic"} and self.pole == "none"
 
     def boundaries(self, num_axes: int) -> tuple[Boundary, ...]:
         """What lies beyond the edges, by axis."""
@@ -402,9 +409,7 @@ class FFTTransform(Transform):
         axes = tuple(range(1, fields.ndim - 1))
         factor = self._to_modes[adjoint]
         spectrum = torch.fft.rfftn(fields[..., channels].to(factor.dtype), dim=axes)
-        for axis, indices in enumerate(self._indices, start=1):
-            if len(indices) < spectrum.shape[axis]:
-                spectrum = spectrum.index_select(axis, indices)
+        spectrum = select_modes(spectrum, self._indices)
         return torch.view_as_real(spectrum * factor).movedim(-1, -2)
 
     def add_to_grid(
@@ -413,12 +418,8 @@ class FFTTransform(Transform):
         """See ``Transform``."""
         real, imaginary = modes.unbind(-2)
         spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint]
-        half = (*self._shape[:-1], self._shape[-1] // 2 + 1)
-        for axis, (indices, size) in enumerate(zip(self._indices, half, strict=True), start=1):
-            if len(indices) < size:
-                full = list(spectrum.shape)
-                full[axis] = size
-                spectrum = spectrum.new_zeros(full).index_copy_(axis, indices, spectrum)
+        half = (len(modes), *self._shape[:-1], self._shape[-1] // 2 + 1, modes.shape[-1])
+        spectrum = expand_modes(spectrum, self._indices, half)
         *others, last = range(1, modes.ndim - 2)
         # One axis at a time: a transform of several to real fields takes symmetry for granted,
         # and the modes of zonal wavenumber zero have none.
@@ -465,7 +466,7 @@ def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
 
 
 def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device_type: str) -> bool:
-    if set(spectrum.boundaries(len(shape))) != {"periodic"} or spectrum.pole != "none":
+    if not spectrum.is_periodic:
         return False
     limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
     return matrix_operations([len(k) for k in _periodic_modes(spectrum, shape)], shape) > limit
@@ -483,11 +484,7 @@ def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
 def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[np.ndarray]:
     if spectrum.mode_selection == "fourcastnet":
         return fourcastnet_modes(shape, spectrum.fraction)
-    reference = spectrum.reference_grid or shape
-    return [
-        axis_modes(size, spectrum.fraction, points, half=axis == len(shape) - 1)
-        for axis, (size, points) in enumerate(zip(shape, reference, strict=True))
-    ]
+    return kept_modes(shape, spectrum.fraction, spectrum.reference_grid)
 
 
 def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks.memory import kept_bytes
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig, Block
 from fourcastnet_afno.models.layers import Padding
 
@@ -93,27 +94,16 @@ def test_checkpointed_activations_give_the_same_gradients(rate: float) -> None:
         assert torch.equal(ours, expected)
 
 
-def kept_bytes(net: AFNONet, field: torch.Tensor) -> int:
-    sizes: dict[int, int] = {}
-    alive = []
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        alive.append(tensor)  # so that no address is used twice
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        net(field)
-    weights = sum(sizes.get(p.untyped_storage().data_ptr(), 0) for p in net.parameters())
-    return sum(sizes.values()) - weights
+def kept_by(net: AFNONet, field: torch.Tensor) -> float:
+    return kept_bytes(net, lambda: net(field))
 
 
 def test_memory_is_linear_in_tokens_and_less_with_checkpoints() -> None:
     net = make_net(depth=4)
-    small, large = (kept_bytes(net, torch.randn(1, 3, n, 2 * n)) for n in (32, 64))
+    small, large = (kept_by(net, torch.randn(1, 3, n, 2 * n)) for n in (32, 64))
     assert large < 4.05 * small
     field = torch.randn(1, 3, 32, 64)
-    assert kept_bytes(make_net(depth=4, checkpoint_activations=True), field) < 0.3 * small
+    assert kept_by(make_net(depth=4, checkpoint_activations=True), field) < 0.3 * small
 
 
 @pytest.mark.parametrize(
