@@ -28,12 +28,16 @@ class Sample(NamedTuple):
         forcing: Forcings at the newest input of each step (batch, step, forcing, latitude,
             longitude).
         time: Time of the newest state in ``state``, in nanoseconds since 1970, (batch,).
+        weight: Of each window in the mean over a global batch, (batch,): the mean of weight times
+            loss over the rows of all ranks is the mean loss of the batch's windows. 1 on one rank;
+            rows that only fill a rank's share up have 0.
     """
 
     state: Tensor
     target: Tensor
     forcing: Tensor
     time: Tensor
+    weight: Tensor
 
 
 class WindowDataset:
@@ -100,22 +104,51 @@ class WindowDataset:
             target=fields[:, self._num_history :],
             forcing=torch.from_numpy(forcing),
             time=torch.from_numpy(newest[:, 0].astype("int64")),
+            weight=torch.ones(len(rows)),
         )
+
+
+class Share(NamedTuple):
+    """What one rank reads of a global batch.
+
+    Args:
+        indices: Windows (row,); all ranks have as many.
+        weights: See ``Sample.weight``.
+    """
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def share_of(batch: np.ndarray, rank: int, world_size: int) -> Share:
+    """A rank's contiguous part of a global batch; what is missing repeats windows with weight 0."""
+    num_rows = -(-len(batch) // world_size)
+    padded = num_rows * world_size
+    indices = np.resize(batch, padded)
+    weights = np.where(np.arange(padded) < len(batch), padded / len(batch), 0.0)
+    mine = slice(rank * num_rows, (rank + 1) * num_rows)
+    return Share(indices[mine], weights[mine].astype(np.float32))
 
 
 class Loader:
     """Batches of windows, epoch by epoch, read ahead by threads into memory that is used again.
+
+    The order of the windows is a permutation by seed and epoch, cut into global batches; every rank
+    reads its share of each, so that neither the ranks nor the threads change what a batch holds.
 
     New memory for every batch would cost more than reading: the system clears it page by page.
     Threads suffice, as copies run without Python's lock; processes would copy twice.
 
     Args:
         dataset: Windows.
-        batch_size: Windows in a batch; the last batch of an epoch may hold fewer.
+        batch_size: Windows in a global batch, over all ranks; the last batch of an epoch may hold
+            fewer.
         seed: With the epoch it decides the order.
         shuffle: Whether the order is random; otherwise it is that of time.
         device: Where the batches are wanted.
         read_ahead: Batches that are read while one is in use.
+        rank: Of this process.
+        world_size: Number of processes that share each batch.
     """
 
     def __init__(
@@ -127,9 +160,12 @@ class Loader:
         shuffle: bool,
         device: torch.device | None = None,
         read_ahead: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.dataset, self.batch_size = dataset, batch_size
         self.seed, self.shuffle = seed, shuffle
+        self.rank, self.world_size = rank, world_size
         self._device, self._read_ahead = device or torch.device("cpu"), read_ahead
         self._free: list[Tensor] = []
 
@@ -138,19 +174,24 @@ class Loader:
         """Batches in an epoch."""
         return -(-len(self.dataset) // self.batch_size)
 
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Sample]:
-        """The batches of an epoch, from ``first_batch`` on.
-
-        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
-        """
+    def shares(self, epoch: int, first_sample: int = 0) -> Iterator[Share]:
+        """What this rank reads in an epoch, batch by batch, after ``first_sample`` windows."""
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        starts = range(first_batch * self.batch_size, len(order), self.batch_size)
-        batches = iter([order[start : start + self.batch_size] for start in starts])
+        for start in range(first_sample, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield share_of(batch, self.rank, self.world_size)
+
+    def epoch(self, epoch: int, first_sample: int = 0) -> Iterator[Sample]:
+        """The batches of an epoch, without the first ``first_sample`` windows of its order.
+
+        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
+        """
+        shares = self.shares(epoch, first_sample)
         with ThreadPoolExecutor(max(1, self._read_ahead), "loader") as pool:
             waiting = deque(
-                self._submit(pool, batch) for batch in islice(batches, self._read_ahead + 1)
+                self._submit(pool, share) for share in islice(shares, self._read_ahead + 1)
             )
             try:
                 while waiting:
@@ -160,20 +201,23 @@ class Loader:
                     if copied is not None:
                         copied.synchronize()
                     self._free.append(buffer)
-                    waiting.extend(self._submit(pool, batch) for batch in islice(batches, 1))
+                    waiting.extend(self._submit(pool, share) for share in islice(shares, 1))
             finally:
                 for buffer, future in waiting:
                     future.cancel()
                     self._free.append(buffer)
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, indices: np.ndarray
-    ) -> tuple[Tensor, Future[Sample]]:
+    def _submit(self, pool: ThreadPoolExecutor, share: Share) -> tuple[Tensor, Future[Sample]]:
         buffer = self._free.pop() if self._free else self._new_buffer()
-        return buffer, pool.submit(self.dataset.read, indices, buffer)
+        return buffer, pool.submit(self._read, share, buffer)
+
+    def _read(self, share: Share, buffer: Tensor) -> Sample:
+        sample = self.dataset.read(share.indices, buffer)
+        return sample._replace(weight=torch.from_numpy(share.weights))
 
     def _new_buffer(self) -> Tensor:
-        shape = (min(self.batch_size, len(self.dataset)), *self.dataset.window_shape)
+        rows = -(-min(self.batch_size, len(self.dataset)) // self.world_size)
+        shape = (rows, *self.dataset.window_shape)
         return torch.empty(shape, pin_memory=self._device.type == "cuda")
 
     def _moved(self, sample: Sample) -> tuple[Sample, torch.cuda.Event | None]:

@@ -248,7 +248,9 @@ class Trainer:
         title = f"Stage {position.stage + 1} epoch {position.epoch + 1}/{stage.epochs}"
         with progress(title, loader.num_batches) as advance:
             advance(position.batch)
-            for sample in loader.epoch(len(position.history), first_batch=position.batch):
+            for sample in loader.epoch(
+                len(position.history), first_sample=position.batch * loader.batch_size
+            ):
                 loss = self._train_batch(sample, stage, loader.num_batches)
                 advance(note=f"loss {loss:.4f}")
                 if stopped:

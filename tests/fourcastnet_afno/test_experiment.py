@@ -105,8 +105,8 @@ class Interruption:
     def __init__(self, batches: int) -> None:
         self.left = batches
 
-    def epoch(self, loader: Loader, epoch: int, first_batch: int = 0) -> Iterator[Sample]:
-        for sample in original_epoch(loader, epoch, first_batch):
+    def epoch(self, loader: Loader, epoch: int, first_sample: int = 0) -> Iterator[Sample]:
+        for sample in original_epoch(loader, epoch, first_sample):
             if loader.shuffle:
                 self.left -= 1
                 if self.left == 0:
