@@ -12,16 +12,27 @@ from rich.console import Console
 from data_pipeline.errors import InputError
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
+from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.checkpoint import read_checkpoint
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
     "prepare": "Read or simulate the data, check it, and write the training store.",
     "train": "Train a forecaster; go on where an interrupted run in the same folder stopped.",
-    "forecast": "Roll the trained forecaster out from the initial times of the test period.",
+    "forecast": "Roll the trained forecaster out from the initial times of the test period, or "
+    "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
+    "--output F.zarr",
     "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
+}
+# Short words of `forecast`, for settings that have long names.
+_SHORT = {
+    "--init-times": "--forecast.init_times",
+    "--steps": "--forecast.num_steps",
+    "--members": "--forecast.ensemble.num_members",
+    "--source": "--source.path",
 }
 _USER_ERROR, _INTERRUPTED = 2, 130
 
@@ -61,6 +72,12 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
+        parser.add_argument(
+            "--existing",
+            type=Existing | None,
+            help="what to do with a forecast that is there: one in a run folder is replaced, a "
+            "file refused, by default",
+        )
     return parser
 
 
@@ -79,9 +96,12 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     named = any(word.split("=")[0] == "--config" for word in given)
     if not given or given[0] not in _VERBS or named or "--help" in given or "-h" in given:
         return given
-    own = _output_folder(given) / "config.yaml"
+    own = _option(given, "--output", "runs/quickstart") / "config.yaml"
     if own.exists():
         return [given[0], f"--config={own}", *given[1:]]
+    checkpoint = _option(given, "--checkpoint", "")
+    if given[0] == "forecast" and checkpoint.is_file():
+        return [given[0], f"--config={_experiment_of(checkpoint)}", *given[1:]]
     if given[0] == "quickstart":
         embedded = files("fourcastnet_afno").joinpath("quickstart.yaml")
         return [given[0], f"--config={embedded}", *given[1:]]
@@ -91,16 +111,32 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     )
 
 
-def _output_folder(arguments: Sequence[str]) -> Path:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
+def _experiment_of(checkpoint: Path) -> str:
+    """The experiment that a checkpoint was trained in, as text that ``--config`` takes."""
+    _, metadata = read_checkpoint(checkpoint, "none")
+    if "config" not in metadata:
+        raise InputError(f"{checkpoint} does not hold its experiment; give --config FILE")
+    return metadata["config"]
+
+
+def with_long_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `forecast` with the names of the settings for its short words."""
+    given = list(arguments)
+    if given[:1] != ["forecast"]:
+        return given
+    split = [word.partition("=") for word in given]
+    return [_SHORT.get(name, name) + equals + value for name, equals, value in split]
+
+
+def _option(arguments: Sequence[str], name: str, default: str) -> Path:
+    """The last value of an option, before the arguments are parsed."""
     words = [
         (word, following)
         for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
-        if word.split("=")[0] == "--output"
+        if word.split("=")[0] == name
     ]
     if not words:
-        return parser.get_default("output")
+        return Path(default)
     word, following = words[-1]
     return Path(word.split("=", 1)[1] if "=" in word else following)
 
@@ -113,7 +149,7 @@ def run_verb(verb: str, options: Namespace) -> None:
         training=options.training,
         forecast=options.forecast,
     )
-    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source")}
+    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source", "existing")}
     extra = {name: options[name] for name in further.get(verb, ())}
     getattr(experiment, verb)(config, options.output, **extra)
 
@@ -127,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
     try:
-        words = with_default_config(sys.argv[1:] if arguments is None else arguments)
+        given = with_long_names(sys.argv[1:] if arguments is None else arguments)
+        words = with_default_config(given)
         options = parse(words)
         verb = options["verb"]
         run_verb(verb, options[verb])

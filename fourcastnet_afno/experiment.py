@@ -27,22 +27,21 @@ from rich.console import Console
 from data_pipeline.atomic import replacing
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig
 from data_pipeline.prepare import prepare as prepare_store
-from data_pipeline.sources import SourceConfig, open_source
+from data_pipeline.sources import SourceConfig
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
-    check_source,
     open_forecast,
     select_init_times,
-    write_forecast,
 )
+from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
+from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.training import Trainer, TrainingConfig, select_device
@@ -135,37 +134,41 @@ def forecast(
     output: Path,
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
-) -> xr.Dataset:
+    existing: Existing | None = None,
+) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 
     Args:
         config: Its ``forecast`` part says how many steps from which times.
-        output: Run folder.
+        output: Run folder, or a file that ends in .zarr or .nc.
         checkpoint: Forecaster to use instead of the run's best.
         source: Data to start from instead of the run's test period.
+        existing: What to do with a forecast that is there; by default one in a run folder is
+            replaced and a file is refused.
     """
-    path = checkpoint or output / "checkpoints" / "best.safetensors"
-    device = select_device(config.training.device)
-    forecaster = load_forecaster(path, str(device))
-    dataset, times = _initial_data(config, output, forecaster, source)
-    if config.forecast.regrid:
-        forecaster = forecaster.on_grid(LatLonGrid.from_dataset(dataset))
-    check_source(dataset, forecaster.spec, f"checkpoint {path}")
-    init_times = select_init_times(times, forecaster, config.forecast, with_truth=source is None)
-    attrs = {"checkpoint": str(path), "versions": json.dumps(versions())}
-    return write_forecast(
-        forecaster, dataset, init_times, config.forecast, output / "forecast.zarr", attrs
-    )
-
-
-def _initial_data(
-    config: ExperimentConfig, output: Path, forecaster: Forecaster, source: SourceConfig | None
-) -> tuple[xr.Dataset, np.ndarray]:
-    if source is not None:
-        dataset = open_source(source)
-        return dataset, dataset["time"].values
+    device = str(select_device(config.training.device))
+    if output.suffix in (".zarr", ".nc"):
+        return forecast_from(
+            config.forecast, checkpoint, source, output, device, existing or "refuse"
+        )
+    path, existing = output / "forecast.zarr", existing or "overwrite"
+    checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
+    if source is not None or config.forecast.init_times:
+        source = source or SourceConfig(path=str(prepare(config, output).path))
+        return forecast_from(config.forecast, checkpoint, source, path, device, existing)
     dataset = prepare(config, output).dataset()
-    return dataset, dataset["time"].values[config.data.test.contains(dataset["time"].values)]
+    times = dataset["time"].values
+    forecaster = load_forecaster(checkpoint, device)
+    init_times = select_init_times(
+        times[config.data.test.contains(times)],
+        forecaster.spec,
+        forecaster.num_history,
+        interval_hours=config.forecast.init_interval_hours,
+        num_following=config.forecast.num_steps,
+    )
+    return forecast_from(
+        config.forecast, checkpoint, dataset, path, device, existing, init_times=init_times
+    )
 
 
 def evaluate(

@@ -11,7 +11,7 @@ is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
 
 import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -94,6 +94,20 @@ class FieldSpec:
         )
 
 
+class Scales(NamedTuple):
+    """Usual size of values by channel, each of shape (channel, 1, 1), in the channels' units.
+
+    Args:
+        mean: Mean.
+        std: Standard deviation; infinite where unknown.
+        diff_std: Standard deviation of the change over a timestep.
+    """
+
+    mean: Tensor
+    std: Tensor
+    diff_std: Tensor
+
+
 class Forecaster(nn.Module):
     """Steps physical states forward by one timestep.
 
@@ -158,6 +172,16 @@ class Forecaster(nn.Module):
         if self.config.prediction == "residual":
             return state[:, -1] + self.from_network_grid(self.diff_std * output)
         return self.from_network_grid(self.normalizer.denormalize(output))
+
+    @property
+    def num_history(self) -> int:
+        """Number of states that go in."""
+        return self.config.num_history
+
+    @property
+    def scales(self) -> Scales:
+        """Moments of the training period."""
+        return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std)
 
     def forcing_at(
         self, times: np.ndarray
