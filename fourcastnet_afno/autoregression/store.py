@@ -53,6 +53,8 @@ _COORDINATES = {
     "longitude": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
 }
 
+_BLOCKED = ("time", "realization", "prediction_timedelta")
+
 Block = Float[np.ndarray, "init member lead channel lat lon"]
 
 
@@ -181,6 +183,7 @@ class ForecastStore:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self._path, self._layout = path, layout
+        self._arrays: dict[str, zarr.Array] = {}
 
     def create(self, attrs: Mapping[str, Any], *, quantiles: Sequence[float] | None) -> None:
         """Write coordinates, metadata and attributes, without values.
@@ -286,9 +289,11 @@ class ForecastStore:
             self._array(f"diagnostics/{name}")[tuple(ranges)] = values
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._root[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        if name not in self._arrays:
+            array = self._root[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     @cached_property
     def _has_members(self) -> bool:
@@ -414,17 +419,26 @@ def to_netcdf(store: Path, path: Path, compression: str) -> None:
     """Copy a zarr forecast store to one NetCDF-4 file, chunk by chunk, with its groups."""
     groups = ["", *(name for name, _ in sorted(zarr.open_group(store, mode="r").groups()))]
     for group in groups:
-        dataset = xr.open_zarr(store, group=group or None, consolidated=False, chunks={})
+        dataset = xr.open_zarr(store, group=group or None, consolidated=False, chunks=None)
         encoding: dict[str, dict[str, Any]] = {}
         for name, variable in dataset.data_vars.items():
-            sizes = tuple(sizes[0] for sizes in variable.chunks or ())
             options = {"zlib": True, "complevel": 1} if compression != "none" else {}
-            encoding[str(name)] = {"chunksizes": sizes, **options}
+            encoding[str(name)] = {"chunksizes": variable.encoding["chunks"], **options}
             variable.encoding = {}
-        dataset.to_netcdf(
+        dataset.chunk(_blocks(dataset, encoding)).to_netcdf(
             path,
             mode="a" if group else "w",
             group=group or None,
             engine="netcdf4",
             encoding=encoding,
         )
+
+
+def _blocks(dataset: xr.Dataset, encoding: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Sizes of the blocks that are copied at once: chunks, and more lead times where they fit."""
+    name, variable = max(dataset.data_vars.items(), key=lambda item: item[1].ndim)
+    chunks = encoding[str(name)]["chunksizes"]
+    sizes = {str(dim): size for dim, size in zip(variable.dims, chunks, strict=True)}
+    sizes |= {dim: dataset.sizes[dim] for dim in sizes if dim not in _BLOCKED}
+    leads = max(1, _CHUNK_BYTES // (4 * int(np.prod(list(sizes.values())))))
+    return sizes | {"prediction_timedelta": leads * sizes["prediction_timedelta"]}
