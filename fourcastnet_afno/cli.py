@@ -15,6 +15,7 @@ from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import read_checkpoint
 from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.export import ExportFormat, export_checkpoint
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
@@ -24,6 +25,8 @@ _VERBS = {
     "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
     "--output F.zarr",
     "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
+    "export": "Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
+    "runs without this package.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
 }
@@ -52,6 +55,8 @@ def build_parser() -> ArgumentParser:
 
 def _verb_parser(name: str, text: str) -> ArgumentParser:
     parser = ArgumentParser(description=text)
+    if name == "export":
+        return _with_export_arguments(parser)
     parser.add_argument(
         "--config",
         action=ActionConfigFile,
@@ -81,6 +86,19 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     return parser
 
 
+def _with_export_arguments(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--checkpoint", type=Path, required=True, help="forecaster to export")
+    parser.add_argument("--output", type=Path, required=True, help="file to write: .onnx or .pt2")
+    parser.add_argument(
+        "--format",
+        type=ExportFormat,
+        default="onnx",
+        help="aot_inductor is compiled for the processor of this machine",
+    )
+    parser.add_argument("--batch_size", type=int, default=1, help="states in a batch, fixed")
+    return parser
+
+
 def parse(words: Sequence[str]) -> Namespace:
     """Parse and validate; exits with 2 and names the setting where one is wrong."""
     parser = build_parser()
@@ -94,7 +112,14 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
     given = list(arguments)
     named = any(word.split("=")[0] == "--config" for word in given)
-    if not given or given[0] not in _VERBS or named or "--help" in given or "-h" in given:
+    if (
+        not given
+        or given[0] not in _VERBS
+        or given[0] == "export"
+        or named
+        or "--help" in given
+        or "-h" in given
+    ):
         return given
     own = _option(given, "--output", "runs/quickstart") / "config.yaml"
     if own.exists():
@@ -143,6 +168,16 @@ def _option(arguments: Sequence[str], name: str, default: str) -> Path:
 
 def run_verb(verb: str, options: Namespace) -> None:
     """Call the function of a verb with its parsed options."""
+    if verb == "export":
+        record = export_checkpoint(
+            options.checkpoint, options.output, kind=options.format, batch_size=options.batch_size
+        )
+        difference = record["largest_difference"]
+        Console(soft_wrap=True).print(
+            f"{options.output}: differs from the checkpoint by at most {difference:.1e} standard "
+            f"deviations; {options.output}.json says what its axes mean"
+        )
+        return
     config = ExperimentConfig(
         data=options.data,
         model=options.model,
