@@ -86,6 +86,7 @@ def rollouts(
     bfloat16: bool = False,
     members: bool = False,
     statistics: bool = False,
+    memory: bool = True,
 ) -> None:
     """Forecasts of 6-hour steps, from this package and from a plain loop.
 
@@ -104,6 +105,7 @@ def rollouts(
         bfloat16: Whether networks run under autocast to bfloat16.
         members: Whether forecasts are members of an ensemble from one initial time.
         statistics: Whether this package writes mean and spread instead of members.
+        memory: Whether to measure peak memory too, in further processes.
     """
     case = Case(
         rows=rows,
@@ -123,7 +125,7 @@ def rollouts(
     with tempfile.TemporaryDirectory() as folder:
         runs = build_runs(case, Path(folder))
         seconds = median_seconds({name: run.call for name, run in runs.items()}, repeats, device)
-    memory = {name: peak_memory(case, name) for name in runs}
+    peaks = {name: peak_memory(case, name) if memory else 0 for name in runs}
     table = Table(title=f"{num_forecasts} forecasts of {num_steps} steps, {rows} x {columns}")
     for column in ("", "steps/s", "member-days/min", "in the network", "waiting", "peak memory"):
         table.add_column(column, justify="left" if not column else "right")
@@ -135,7 +137,7 @@ def rollouts(
             f"{steps / 4 / seconds[name] * 60:.0f}",
             f"{run.clock.in_network / run.clock.total:.0%}",
             f"{run.clock.waiting / run.clock.total:.1%}",
-            f"{memory[name] / _GIB:.2f} GiB",
+            f"{peaks[name] / _GIB:.2f} GiB" if memory else "",
         )
     console.print(table)
     ratio = seconds["plain loop"] / seconds["this package"]
@@ -172,7 +174,7 @@ def large(num_channels: int = 26, embed_dim: int = 768, depth: int = 12) -> None
         loaded = time.perf_counter()
         data = build_data(case)
         before = time.perf_counter()
-        write(case, forecaster, data, Path(folder) / "forecast.zarr")
+        write(case, forecaster, data, Path(folder))
         finished = time.perf_counter()
     parameters = sum(p.numel() for p in forecaster.parameters())
     console.print(
@@ -228,7 +230,7 @@ def build_runs(case: Case, folder: Path) -> dict[str, Run]:
     theirs.network = as_fourcastnet(theirs.network)
     same = build_forecaster(case)
     loops = {"plain loop": theirs, "plain loop, our network": same}
-    runs = {"this package": _run(case, ours, lambda: write(case, ours, data, folder / "ours.zarr"))}
+    runs = {"this package": _run(case, ours, lambda: write(case, ours, data, folder))}
     for name, forecaster in loops.items():
         runs[name] = _run(
             case, forecaster, lambda f=forecaster: plain_loop(case, f, data, folder / "plain.npy")
@@ -248,7 +250,7 @@ def _run(case: Case, forecaster: Forecaster, call: Callable[[], float]) -> Run:
     return Run(timed, clock)
 
 
-def write(case: Case, forecaster: Forecaster, data: xr.Dataset, path: Path) -> float:
+def write(case: Case, forecaster: Forecaster, data: xr.Dataset, folder: Path) -> float:
     """The forecasts by this package; the seconds in which it waited for the writer."""
     ensemble = EnsembleConfig()
     if case.members:
@@ -257,6 +259,7 @@ def write(case: Case, forecaster: Forecaster, data: xr.Dataset, path: Path) -> f
             perturbation="gaussian",
             output="statistics" if case.statistics else "members",
         )
+    path = Path(tempfile.mkdtemp(dir=folder)) / "forecast.zarr"  # to delete one would take time
     config = ForecastConfig(
         num_steps=case.num_steps,
         batch_size=case.batch_size,

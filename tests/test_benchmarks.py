@@ -117,14 +117,21 @@ def test_the_plain_loop_computes_what_is_written(tmp_path: Path) -> None:
         run.call()
         assert 0 < run.clock.in_network < run.clock.total
     plain = np.load(tmp_path / "plain.npy")
-    written = xr.open_zarr(tmp_path / "ours.zarr", consolidated=False, decode_timedelta=True)
+    (path,) = tmp_path.glob("*/forecast.zarr")
+    written = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
     ours = np.stack([written[f"v{i}"].values for i in range(3)], axis=2)
     np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark_rollout.rollouts(
-        rows=8, columns=16, num_channels=2, embed_dim=16, depth=1, num_steps=3, repeats=1
+        rows=8,
+        columns=16,
+        num_channels=2,
+        embed_dim=16,
+        depth=1,
+        num_steps=3,
+        repeats=1,
+        memory=False,
     )
     assert "times as fast as the plain loop" in capsys.readouterr().out

@@ -21,7 +21,6 @@ from fourcastnet_afno.autoregression.perturbations import (
     step_seed,
 )
 from tests.fourcastnet_afno.autoregression.builders import (
-    CHANNELS,
     GRID,
     Growing,
     make_config,
@@ -281,6 +280,3 @@ def test_what_cannot_drop_is_refused(tmp_path: Path) -> None:
 def test_ensembles_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EnsembleConfig(**settings)
-
-
-assert len(CHANNELS) == 3

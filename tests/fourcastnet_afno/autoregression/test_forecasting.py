@@ -22,7 +22,6 @@ from fourcastnet_afno.autoregression import forecasting, open_forecast, write_fo
 from fourcastnet_afno.autoregression.store import ForecastStore, bit_rounded, open_diagnostics
 from fourcastnet_afno.autoregression.work import Work, rank_of_process
 from tests.fourcastnet_afno.autoregression.builders import (
-    CHANNELS,
     Growing,
     contents,
     make_config,
@@ -203,7 +202,7 @@ def start(path: Path, options: dict) -> multiprocessing.process.BaseProcess:
 
 
 LONG = {
-    "num_steps": 60,
+    "num_steps": 40,
     "batch_size": 12,
     "chunks": "lead_time",
     "num_members": 3,
@@ -221,10 +220,10 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     def parts() -> int:
         return sum(p.read_bytes().count(b"\n") for p in work.glob("ledger-*"))
 
-    for _ in range(5):
+    for _ in range(4):
         before = parts()
         process = start(path, LONG)
-        while parts() < before + generator.choice([1, 7, 25]) and process.is_alive():
+        while parts() < before + generator.choice([1, 7, 15]) and process.is_alive():
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.05))
         process.kill()
@@ -303,13 +302,13 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
 def test_processes_at_the_same_time_write_the_bytes_of_one(tmp_path: Path) -> None:
     write(tmp_path / "one.zarr", **LONG)
     processes = [
-        start(tmp_path / "three.zarr", {**LONG, "environment": environment})
-        for environment in ({"RANK": str(rank), "WORLD_SIZE": "3"} for rank in range(3))
+        start(tmp_path / "two.zarr", {**LONG, "environment": environment})
+        for environment in ({"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2))
     ]
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "three.zarr")
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "two.zarr")
 
 
 def test_work_of_four_processes_is_finished_by_one(tmp_path: Path) -> None:
@@ -510,6 +509,3 @@ def peak_of(path: Path, num_steps: int, queue: multiprocessing.Queue) -> None:
         Growing(grid, factor=0.9), data, data["time"].values, config, path, {}, environment=ALONE
     )
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
-assert len(CHANNELS) == 3
