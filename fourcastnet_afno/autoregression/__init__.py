@@ -8,6 +8,8 @@ from fourcastnet_afno.autoregression.initial import (
     parse_init_times,
     select_init_times,
 )
+from fourcastnet_afno.autoregression.layout import StoreConfig
+from fourcastnet_afno.autoregression.reading import open_diagnostics, open_forecast
 from fourcastnet_afno.autoregression.rollout import Stepper, forcings_from, rollout
 from fourcastnet_afno.autoregression.stability import StabilityConfig
 from fourcastnet_afno.autoregression.steppers import (
@@ -16,7 +18,6 @@ from fourcastnet_afno.autoregression.steppers import (
     Persistence,
     ShallowWaterSolver,
 )
-from fourcastnet_afno.autoregression.store import StoreConfig, open_forecast
 
 __all__ = [
     "Climatology",
@@ -31,6 +32,7 @@ __all__ = [
     "check_init_times",
     "check_source",
     "forcings_from",
+    "open_diagnostics",
     "open_forecast",
     "parse_init_times",
     "rollout",

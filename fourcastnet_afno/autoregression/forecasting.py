@@ -25,17 +25,13 @@ from data_pipeline.progress import progress
 from fourcastnet_afno.autoregression.ensemble import EnsembleConfig, Perturber, check_stochastic
 from fourcastnet_afno.autoregression.initial import InitialStates
 from fourcastnet_afno.autoregression.integration import StepOptions, integrations_of
+from fourcastnet_afno.autoregression.layout import Layout, StoreConfig
 from fourcastnet_afno.autoregression.output import UnitOutput, diagnostics_template
+from fourcastnet_afno.autoregression.reading import open_forecast, to_netcdf
 from fourcastnet_afno.autoregression.rollout import Stepper
 from fourcastnet_afno.autoregression.stability import StabilityConfig
 from fourcastnet_afno.autoregression.steppers import DiagnosticModel
-from fourcastnet_afno.autoregression.store import (
-    ForecastStore,
-    Layout,
-    StoreConfig,
-    open_forecast,
-    to_netcdf,
-)
+from fourcastnet_afno.autoregression.store import ForecastStore
 from fourcastnet_afno.autoregression.work import Existing, Work, rank_of_process
 from fourcastnet_afno.autoregression.writer import BackgroundWriter
 

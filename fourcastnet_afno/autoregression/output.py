@@ -12,8 +12,9 @@ from torch import Tensor
 from data_pipeline.store import checksum
 from fourcastnet_afno.autoregression.ensemble import ensemble_statistics
 from fourcastnet_afno.autoregression.integration import StepResult
+from fourcastnet_afno.autoregression.layout import Layout
 from fourcastnet_afno.autoregression.stability import wind_pairs
-from fourcastnet_afno.autoregression.store import ForecastStore, Layout
+from fourcastnet_afno.autoregression.store import ForecastStore
 from fourcastnet_afno.autoregression.work import Work
 from fourcastnet_afno.forecaster import FieldSpec
 

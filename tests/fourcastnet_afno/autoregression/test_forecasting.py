@@ -19,7 +19,9 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.autoregression import forecasting, open_forecast, write_forecast
-from fourcastnet_afno.autoregression.store import ForecastStore, bit_rounded, open_diagnostics
+from fourcastnet_afno.autoregression.layout import bit_rounded
+from fourcastnet_afno.autoregression.reading import open_diagnostics
+from fourcastnet_afno.autoregression.store import ForecastStore
 from fourcastnet_afno.autoregression.work import Work, rank_of_process
 from tests.fourcastnet_afno.autoregression.builders import (
     Growing,

@@ -28,8 +28,8 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
     write_forecast,
 )
+from fourcastnet_afno.autoregression.reading import open_diagnostics
 from fourcastnet_afno.autoregression.stability import Fixer, Monitor, zonal_spectrum
-from fourcastnet_afno.autoregression.store import open_diagnostics
 from fourcastnet_afno.autoregression.writer import BackgroundWriter
 from tests.fourcastnet_afno.autoregression.builders import (
     CHANNELS,
