@@ -223,11 +223,15 @@ class _Run:
         )
 
     def is_complete(self, path: Path, attrs: Mapping[str, str], existing: Existing) -> bool:
-        """Whether these very forecasts are there and are to be gone on with."""
-        if existing != "resume" or not path.exists():
+        """Whether these very forecasts are there: to be gone on with, or from other processes."""
+        alone = self._process[1] == 1
+        if not path.exists() or (alone and existing != "resume"):
             return False
-        fingerprint = self.work(path, attrs).fingerprint
-        return open_forecast(path).attrs.get("fingerprint") == fingerprint
+        try:
+            with open_forecast(path) as found:
+                return found.attrs.get("fingerprint") == self.work(path, attrs).fingerprint
+        except InputError:
+            return False
 
     def check_disk(self, path: Path) -> None:
         """Refuse a disk that is too small for a store without compression.

@@ -322,6 +322,18 @@ def test_work_of_four_processes_is_finished_by_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "f.zarr") == contents(tmp_path / "one.zarr")
 
 
+@pytest.mark.parametrize("existing", ["refuse", "overwrite"])
+def test_a_process_that_comes_too_late_finds_the_output(tmp_path: Path, existing: str) -> None:
+    """Two processes for one unit of work: nothing is left for the second."""
+    ranks = [{"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
+    options = {"batch_size": 7, "existing": existing}
+    assert write(tmp_path / "f.zarr", environment=ranks[0], **options) is not None
+    before = contents(tmp_path / "f.zarr")
+    assert write(tmp_path / "f.zarr", environment=ranks[1], **options) is not None
+    assert contents(tmp_path / "f.zarr") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["f.zarr"]
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
