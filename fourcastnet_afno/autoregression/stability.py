@@ -108,15 +108,17 @@ class Monitor:
         return {name: np.repeat(x * np.nan, count, axis=0) for name, x in statistics.items()}
 
     def _means(self, state: Tensor) -> dict[str, Tensor]:
-        weighted = self._weights * state
-        result = {"mean": weighted.mean(dim=(2, 3), dtype=torch.float64).float()}
+        result = {"mean": self._mean_of(state)}
         if self.winds:
             u, v = (state[:, [pair[part] for pair in self.winds]] for part in (0, 1))
-            energy = self._weights * (u.square() + v.square()) / 2
-            result["kinetic_energy"] = energy.mean(dim=(2, 3))
+            result["kinetic_energy"] = self._mean_of(u.square() + v.square()) / 2
         if self._spec.grid.is_periodic:
             result["spectrum"] = zonal_spectrum(state, self._weights[:, 0])
         return result
+
+    def _mean_of(self, fields: Tensor) -> Tensor:
+        """Global means, as one product of a matrix with a vector."""
+        return fields.flatten(2) @ (self._weights.flatten() / self._weights.numel())
 
     def _locate(self, state: Tensor, index: Tensor) -> BlowUp:
         distance = (state - self._mean[:, None, None]).abs() / self._std[:, None, None]
@@ -144,11 +146,12 @@ def zonal_spectrum(
     count = fields.shape[-1]
     coefficients = torch.fft.rfft(fields, dim=-1, norm="forward")
     power = torch.view_as_real(coefficients).square().sum(-1)
+    power = row_weights / len(row_weights) @ power
     multiplicity = torch.full((power.shape[-1],), 2.0, device=power.device)
     multiplicity[0] = 1
     if count % 2 == 0:
         multiplicity[-1] = 1
-    return (row_weights[:, None] * power).mean(dim=-2) * multiplicity
+    return power * multiplicity
 
 
 def wind_pairs(channels: Channels) -> dict[tuple[int, int], str]:
