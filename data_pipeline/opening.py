@@ -122,7 +122,7 @@ def _described(name: str, call: Callable[[], _T]) -> _T:
 
 
 def _open_zarr(path: str) -> xr.Dataset:
-    options = _storage_options(path)
+    options = storage_options(path)
     try:
         dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=options)
     except ValueError:  # without consolidated metadata, which is slower to open
@@ -131,7 +131,7 @@ def _open_zarr(path: str) -> xr.Dataset:
     return dataset
 
 
-def _storage_options(path: str) -> dict[str, Any] | None:
+def storage_options(path: str) -> dict[str, Any] | None:
     """Public buckets are read without credentials; no transfer may stall for ever."""
     if "://" not in path:
         return None

@@ -26,12 +26,13 @@ from rich.table import Table
 
 from benchmarks.timing import describe, median_seconds
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.dataset import Loader, WindowDataset
+from data_pipeline.dataset import WindowDataset
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.ledger import Ledger
+from data_pipeline.loader import Loader
+from data_pipeline.packing import Packing, StorageConfig
 from data_pipeline.prepare import Period
 from data_pipeline.statistics import Statistics
-from data_pipeline.store import PreparedStore, StoreWriter
+from data_pipeline.store import Layout, PreparedStore
 
 _BATCHES = 8  # in a turn
 _START = np.datetime64("2001-01-01", "ns")
@@ -130,22 +131,30 @@ def random_starts(num_times: int, batch_size: int) -> Iterator[list[int]]:
         yield generator.integers(0, num_times - 1, batch_size).tolist()
 
 
-def write_store(path: Path, states: np.ndarray, grid: LatLonGrid) -> PreparedStore:
+def write_store(
+    path: Path, states: np.ndarray, grid: LatLonGrid, storage: StorageConfig | None = None
+) -> PreparedStore:
     """A prepared store of ``states`` every 6 hours."""
+    storage = storage or StorageConfig()
     channels = Channels(tuple(Channel(name=f"v{i}", units="1") for i in range(states.shape[1])))
     times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
-    writer = StoreWriter(path, channels, grid, times, Ledger(path.with_suffix(".jsonl")))
-    for start in writer.missing:
-        writer.write_block(start, states[start : start + writer.block_length])
+    packing = Packing.fit(storage.dtype, states[:4])
+    shard_length = max(1, 64 * 2**20 // states[0].nbytes)
+    layout = Layout(path, channels, grid, times, packing, storage, shard_length)
+    layout.create()
+    checksums = []
+    for start in range(0, len(states), shard_length):
+        block = packing.pack(states[start : start + shard_length], channels.labels)
+        checksums += [int(each, 16) for each in layout.write(start, block)]
     ones = np.ones(len(channels))
-    attrs = {"channels": channels.to_json(), "static_channels": [], "timestep_hours": 6}
-    writer.finish(
-        np.zeros((0, *grid.shape)),
-        Statistics(ones, ones, ones),
-        np.zeros(1, int),
-        np.zeros((1, 1, *states.shape[1:])),
-        attrs,
-    )
+    contents = {
+        **dict.fromkeys(Statistics._fields, ones),
+        "rounding": ones,
+        "checksum": np.array(checksums, np.uint64),
+        "static": np.zeros((0, *grid.shape), np.float32),
+        "hour": np.zeros(1, int),
+    }
+    layout.finish(contents, {"static_channels": [], "timestep_hours": 6})
     return PreparedStore(path)
 
 
