@@ -23,7 +23,7 @@ from data_pipeline.statistics import Moments, Statistics, merged
 from data_pipeline.store import Layout
 
 Record = Mapping[str, Any]
-_CLIMATOLOGY_BYTES = 64 * 2**20
+SERIES_BYTES = 2 * 2**20  # of states that are fitted at a time
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def fit_channels(recipe: Recipe, channels: slice, num_harmonics: int) -> np.ndar
 
 def _training_blocks(recipe: Recipe, states: States) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     done, times = 0, recipe.layout.times[recipe.training]
-    length = max(1, _CLIMATOLOGY_BYTES // (8 * int(np.prod(states.shape[1:]))))
+    length = max(1, SERIES_BYTES // (8 * int(np.prod(states.shape[1:]))))
     for block in states.blocks(recipe.training, length):
         yield times[done : done + len(block)], block
         done += len(block)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from dask.base import compute
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 
 from data_pipeline.errors import InputError
 from data_pipeline.opening import persistently
@@ -40,9 +40,9 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         if self.scheduler_address and self.jobqueue:
-            raise ValueError("give either a scheduler address or a jobqueue, and not both")
+            raise InputError("give either a scheduler address or a jobqueue, and not both")
         if self.num_jobs < 1 or not self.memory_gib > 0:
-            raise ValueError(
+            raise InputError(
                 "num_jobs must be at least 1 and memory_gib above 0, got "
                 f"{self.num_jobs} and {self.memory_gib}"
             )
@@ -129,7 +129,7 @@ class _Threads:
         self._config = config
 
     def share(self, value: Any) -> Any:  # noqa: ANN401
-        return value
+        return delayed(value, traverse=False)
 
     def run(self, tasks: Iterator[tuple[int, Delayed]], bytes_each: int) -> Iterator[Any]:
         memory = self._config.memory_gib * 2**30
@@ -182,7 +182,7 @@ class _Cluster:
             keys.update(futures)
             return list(futures)
 
-        queue = completed(submit(2 * threads))
+        queue = completed(submit(2 * threads), loop=self._client.loop)
         for future in queue:
             yield keys.pop(future), future.result()
             for following in submit(1):

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import Delayed, delayed
 
-from data_pipeline.blocks import Recipe, fit_channels, process_block, summarize
+from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import hours_of_day
 from data_pipeline.coarsening import Coarsening, GridConfig
@@ -380,11 +380,12 @@ class _Work:
         layout.create_climatology(hours, 1 + 2 * num_harmonics)
         each = 3 * 8 * len(hours) * (1 + 2 * num_harmonics) * int(np.prod(layout.grid.shape))
         size = max(1, min(count // 4, _CLIMATOLOGY_BYTES // each))
+        state_bytes = 8 * size * int(np.prod(layout.grid.shape))
         groups = [slice(first, min(first + size, count)) for first in range(0, count, size)]
         tasks = (
             (group.start, delayed(fit_channels)(shared, group, num_harmonics)) for group in groups
         )
-        finished = workers.run(tasks, size * each)
+        finished = workers.run(tasks, size * each + 3 * max(SERIES_BYTES, state_bytes))
         for _ in track(finished, "Climatology", len(groups)) if len(groups) > 8 else finished:
             pass
         return hours

@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from data_pipeline.errors import InputError
+from data_pipeline.opening import persistently
 from data_pipeline.packing import Packing
 
 _MAPPED_FILES = 8192  # the system allows 65530 maps a process
@@ -137,7 +138,8 @@ class ZarrReader:
         def read(run: tuple[int, int]) -> None:
             start, stop = run
             first = int(indices[start])
-            values = self._array[first : first + stop - start]
+            wanted = slice(first, first + stop - start)
+            values = persistently(lambda: self._array[wanted], str(self._array.store))
             self._region.copy(np.asarray(values), buffer[start:stop])
 
         runs = _runs(indices, self._array.shape[0])

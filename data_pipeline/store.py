@@ -85,7 +85,6 @@ class Layout:
             dtype=self.packing.stored,
             compressors=compressor if self.storage.compression == "zstd" else None,
             dimension_names=("time", "channel", *_SPACE),
-            config={"write_empty_chunks": True},
             overwrite=True,
         )
 
@@ -97,6 +96,8 @@ class Layout:
         """
         fields = zarr.open_group(self.path, mode="r+")["fields"]
         assert isinstance(fields, zarr.Array)
+        # The store does not keep this setting; without chunks of zeros it could not be mapped.
+        fields = fields.with_config({"write_empty_chunks": True})
         fields[start : start + len(stored)] = stored
         checksums = []
         for first in range(0, len(stored), self.shard_length):
