@@ -8,7 +8,8 @@ coordinates.
 import glob
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,15 +23,22 @@ _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".
 _STALL_SECONDS = 60
 _ATTEMPTS = 5
 _T = TypeVar("_T")
+_Lazy = TypeVar("_Lazy", xr.DataArray, xr.Dataset)
 
 
-def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr.Dataset]:
+def open_all(
+    path: str,
+    channels: Sequence[str],
+    timestep_hours: int,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[xr.Dataset]:
     """Every file of ``path``, or the one zarr store.
 
     Args:
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
         channels: Labels of the channels of HDF5 files without coordinates, in order.
         timestep_hours: Time between their fields.
+        storage_options: Options of fsspec for a URL, which replace our own.
 
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
@@ -39,11 +47,12 @@ def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        return [_described(path, lambda: persistently(lambda: _open_zarr(path), path))]
-    if _store_metadata(path):
-        return [_described(path, lambda: _open_zarr(path))]
+        options = storage_options_of(path) | dict(storage_options or {})
+        return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
+    if _described(path, lambda: _store_metadata(path)):
+        return [_described(path, lambda: _open_zarr(path, {}))]
     datasets = []
-    for file in _matching(path):
+    for file in _described(path, lambda: _matching(path)):
         opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
         datasets += opened if isinstance(opened, list) else [opened]
     return datasets
@@ -70,6 +79,7 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
 
     Raises:
         TransferError: If every attempt failed.
+        PermissionError: If a server refuses the permission.
     """
     for attempt in range(attempts):
         try:
@@ -77,6 +87,8 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
         except (FileNotFoundError, PermissionError, InputError):
             raise
         except Exception as error:
+            if getattr(error, "status", None) in (401, 403):
+                raise PermissionError(str(error)) from error
             if not _may_pass(error):
                 raise
             if attempt == attempts - 1:
@@ -86,6 +98,23 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
                 ) from error
             time.sleep(_delay(attempt))
     raise AssertionError("unreachable")
+
+
+def load(lazy: _Lazy, what: str) -> _Lazy:
+    """Read lazy values into memory, asking again where a network fails.
+
+    Raises:
+        TransferError: If every attempt failed.
+        InputError: If the data is damaged.
+    """
+    try:
+        return persistently(lambda: lazy.compute(), what)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
+        ) from error
 
 
 def _delay(attempt: int) -> float:
@@ -105,7 +134,8 @@ def _described(name: str, call: Callable[[], _T]) -> _T:
         raise
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no zarr store at {name} ({error}); correct data.source.path"
+            f"there is no zarr store at {name} ({error}); correct data.source.path, or download "
+            "the file if it is the URL of one"
         ) from error
     except PermissionError as error:
         raise InputError(f"no permission to read {name}; change it, or copy the data") from error
@@ -116,34 +146,43 @@ def _described(name: str, call: Callable[[], _T]) -> _T:
         ) from error
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
-            f"cannot read {name}: {error}; it may be truncated or of another format; expected "
-            "NetCDF, HDF5 or GRIB files or a zarr store"
+            f"cannot read {name}: {error}; it may be truncated, of another format, or still being "
+            "written; expected NetCDF, HDF5 or GRIB files or a zarr store"
         ) from error
 
 
-def _open_zarr(path: str) -> xr.Dataset:
-    options = _storage_options(path)
+def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
+    storage = dict(options) or None
     try:
-        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=options)
+        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage)
     except ValueError:  # without consolidated metadata, which is slower to open
-        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=options)
+        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage)
+    if not dataset.variables:
+        raise InputError(
+            f"{path} holds no arrays, or its server does not list them; consolidate its metadata "
+            "with zarr.consolidate_metadata, or copy it to a local disk"
+        )
     dataset.encoding["source"] = path
     return dataset
 
 
-def _storage_options(path: str) -> dict[str, Any] | None:
-    """Public buckets are read without credentials; no transfer may stall for ever."""
-    if "://" not in path:
-        return None
-    if path.startswith("gs://"):
-        return {"token": "anon"}
-    if path.startswith("s3://"):
-        return {"anon": True}
+def storage_options_of(path: str) -> dict[str, Any]:
+    """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
+    protocol = path.split("://")[0]
+    if protocol in ("gs", "gcs"):
+        return {"token": "anon", "requests_timeout": _timeout()}
+    if protocol == "s3":
+        return {"anon": True}  # s3fs has time limits of its own
+    if protocol in ("http", "https"):
+        return {"client_kwargs": {"timeout": _timeout()}}
+    return {}
+
+
+def _timeout() -> Any:  # noqa: ANN401
+    """Limits for connecting and for silence, not for the length of a transfer."""
     import aiohttp
 
-    seconds = _STALL_SECONDS
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-    return {"client_kwargs": {"timeout": timeout}}
+    return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
 
 
 def _matching(path: str) -> list[str]:
@@ -153,6 +192,8 @@ def _matching(path: str) -> list[str]:
     else:
         files, expected = glob.glob(path), path
     if not files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(Path(path).parent)  # glob says nothing of folders that it may not read
         raise InputError(
             f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
         )
@@ -189,6 +230,13 @@ def _from_fourcastnet(
         raise InputError(
             f"{file} holds {num_channels} channels without names and data.source.channels gives "
             f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]"
+        )
+    names = [parse_label(label) for label in channels]
+    repeated = [label for label in channels if names.count(parse_label(label)) > 1]
+    if repeated:
+        raise InputError(
+            f"data.source.channels names {repeated} more than once; give each channel of {file} "
+            "its own label"
         )
     if not Path(file).stem.isdigit():
         raise InputError(

@@ -15,16 +15,18 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import fit_climatology
 from data_pipeline.coarsening import Coarsening, GridConfig
-from data_pipeline.derived import with_derived
 from data_pipeline.errors import InputError
-from data_pipeline.filling import Filling, FillRule
+from data_pipeline.filling import Filling, FillRule, check_rules
 from data_pipeline.forcings import check_forcings
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
-from data_pipeline.opening import persistently, stamps
+from data_pipeline.names import parse_label
+from data_pipeline.opening import load, stamps
 from data_pipeline.progress import track
+from data_pipeline.resampling import AccumulateRule, on_timestep, resample
 from data_pipeline.simulation import SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig, open_source, require_units
+from data_pipeline.statics import StaticFields
 from data_pipeline.statistics import Statistics, compute_statistics
 from data_pipeline.store import PreparedStore, StoreWriter
 
@@ -81,12 +83,15 @@ class DataConfig:
         test: Test period, after that.
         source: Data to read; or else ``simulation``.
         simulation: The simulated planet; or else ``source``.
-        static: Variables without time that the network sees.
+        static: Variables without time that the network sees, as orography, land_sea_mask or
+            soil_type; classes become a mask each, see ``statics``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
             day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
         grid: Coarser grid to take conservative means on; by default the data's own.
-        timestep_hours: Time from a state to the next; finer data is thinned.
+        timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
+        accumulate: How accumulations, as hourly precipitation, become those of a timestep, by
+            variable: ``sum``, ``mean``, or ``last``, the value at the state; see ``resampling``.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
         fill: What stands for missing values, by variable: a number, or ``climatology``, which also
             adds a static channel that says where; see ``filling``. Others are refused.
@@ -105,6 +110,7 @@ class DataConfig:
     levels: list[int] = field(default_factory=list)
     grid: GridConfig | None = None
     timestep_hours: int = 6
+    accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
     allow_gaps: bool = False
     fill: dict[str, FillRule] = field(default_factory=dict)
     climatology_harmonics: int = 2
@@ -180,15 +186,23 @@ def _open_same(config: DataConfig, path: Path) -> PreparedStore:
 
 def _write(config: DataConfig, path: Path, ledger: Ledger) -> None:
     with _read(config) as opened:
-        dataset = with_derived(opened, [*config.prognostic, *config.static])
+        dataset = resample(
+            opened,
+            [*config.prognostic, *config.static],
+            config.accumulate,
+            config.timestep_hours,
+            config.contains,
+            config.allow_gaps,
+        )
         _write_dataset(dataset, config, path, ledger)
 
 
 def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: Ledger) -> None:
     channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
-    static_channels = Channels.from_dataset(dataset, config.static, config.levels)
-    _check_dims(dataset, channels, static_channels)
-    require_units(dataset, list(dict.fromkeys(c.name for c in (*channels, *static_channels))))
+    _check_dims(dataset, channels)
+    require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
+    check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
+    statics = StaticFields.read(dataset, config.static, config.levels, config.fill)
     dataset = dataset.isel(time=select_times(dataset["time"].values, config))
     source_grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
     grid = config.grid.build() if config.grid else source_grid
@@ -196,13 +210,12 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
     _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
     writer = StoreWriter(path, channels, grid, times, ledger)
     filling = Filling.fit(dataset, channels, config.fill, config.train.contains(times))
-    static = _static_fields(dataset, static_channels, source_grid)
-    static = np.concatenate([static, filling.masks])
+    static = np.concatenate([statics.fields, filling.masks])
     _write_blocks(writer, dataset, channels, filling, coarsening)
     statistics, hours, coefficients = _moments(writer, config, grid)
     attrs = {
         "channels": channels.to_json(),
-        "static_channels": [*static_channels.to_json(), *filling.mask_channels.to_json()],
+        "static_channels": [*statics.channels.to_json(), *filling.mask_channels.to_json()],
         "timestep_hours": config.timestep_hours,
         "settings": config.store_settings(),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
@@ -243,37 +256,26 @@ def _check_disk(path: Path, needed: int) -> None:
 
 
 def _load(block: xr.DataArray, what: str) -> np.ndarray:
-    try:
-        return persistently(lambda: block.values, what)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
-        ) from error
+    return load(block, what).values
 
 
 def _read(config: DataConfig) -> xr.Dataset:
     if config.source is not None:
-        return open_source(config.source)
+        return open_source(config.source, [parse_label(name)[0] for name in config.static])
     assert config.simulation is not None
     return simulate(config.simulation)
 
 
-def _check_dims(dataset: xr.Dataset, channels: Channels, static_channels: Channels) -> None:
+def _check_dims(dataset: xr.Dataset, channels: Channels) -> None:
     allowed = {"time", "level", "latitude", "longitude"}
-    for role, group, timed in (
-        ("prognostic", channels, True),
-        ("static", static_channels, False),
-    ):
-        for name in dict.fromkeys(channel.name for channel in group):
-            dims = set(map(str, dataset[name].dims))
-            if dims - allowed or not {"latitude", "longitude"} <= dims or timed != ("time" in dims):
-                needs = "time, latitude and longitude" if timed else "latitude and longitude alone"
-                raise InputError(
-                    f"the {role} variable {name} has dimensions {sorted(dims)}, expected {needs}"
-                    " (and level); select one entry of the others, or give it another role"
-                )
+    for name in dict.fromkeys(channel.name for channel in channels):
+        dims = set(map(str, dataset[name].dims))
+        if dims - allowed or not {"time", "latitude", "longitude"} <= dims:
+            raise InputError(
+                f"the prognostic variable {name} has dimensions {sorted(dims)}, expected time, "
+                "latitude and longitude (and level); select one entry of the others, or give it "
+                "another role"
+            )
 
 
 def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -283,8 +285,7 @@ def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
         InputError: If the times are coarser than the timestep, irregular, have gaps that are not
             allowed, or a period is empty.
     """
-    hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
-    indices = np.flatnonzero((hours % config.timestep_hours == 0) & config.contains(times))
+    indices = np.flatnonzero(on_timestep(times, config.timestep_hours) & config.contains(times))
     kept = times[indices]
     for name in ("train", "validation", "test"):
         period: Period = getattr(config, name)
@@ -326,15 +327,6 @@ def _check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> 
         f"{', '.join(c.label for c in bad)} has {wrong}; set data.fill={{{rules}}} (or a number "
         "for each), or leave them out"
     )
-
-
-def _static_fields(dataset: xr.Dataset, channels: Channels, grid: LatLonGrid) -> np.ndarray:
-    if not len(channels):
-        return np.zeros((0, *grid.shape), np.float32)
-    values = channels.stack(dataset).transpose("channel", *grid.dims).values
-    if not np.isfinite(values).all():
-        raise InputError(f"the static variables {channels.labels} have NaN; fill them first")
-    return values
 
 
 def _moments(
