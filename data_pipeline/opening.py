@@ -13,15 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import netCDF4
 import numpy as np
+import scipy.io
 import xarray as xr
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.names import parse_label
+from data_pipeline.names import UNITS, parse_label
 
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
 _STALL_SECONDS = 60
 _ATTEMPTS = 5
+_PIECE_BYTES = 16 * 2**20
 _T = TypeVar("_T")
 _Lazy = TypeVar("_Lazy", xr.DataArray, xr.Dataset)
 
@@ -205,17 +208,70 @@ def _open_file(
 ) -> xr.Dataset | list[xr.Dataset]:
     suffix = Path(file).suffix.lower()
     if suffix in _GRIB:
-        import cfgrib
-
-        datasets = cfgrib.open_datasets(file, backend_kwargs={"indexpath": ""}, chunks={})
-        for dataset in datasets:
-            dataset.encoding["source"] = file
-        return datasets
-    dataset = xr.open_dataset(file, engine="netcdf4", chunks={})
-    dataset.encoding["source"] = file
+        return [_chunked(dataset, dataset, file) for dataset in _open_grib(file)]
+    _check_length(file)
+    dataset = xr.open_dataset(file, engine="netcdf4")
     if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
-        return _from_fourcastnet(dataset["fields"], file, channels, timestep_hours)
+        named = _from_fourcastnet(dataset["fields"], file, channels, timestep_hours)
+        return _chunked(named, dataset, file)
+    return _chunked(dataset, dataset, file)
+
+
+def _open_grib(file: str) -> list[xr.Dataset]:
+    import cfgrib
+
+    try:
+        # By default a damaged message is passed over with a word on the console.
+        return cfgrib.open_datasets(file, backend_kwargs={"indexpath": "", "errors": "raise"})
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "gribapi":
+            raise
+        raise OSError(str(error)) from error
+
+
+def _check_length(file: str) -> None:
+    """Refuse a NetCDF 3 file that has been cut off: the library would read zeros past its end."""
+    with open(file, "rb") as stream:
+        if stream.read(4) not in (b"CDF\x01", b"CDF\x02"):
+            return
+        stream.seek(0)
+        try:
+            with scipy.io.netcdf_file(stream, mmap=True, maskandscale=False) as header:
+                header.variables.clear()
+        except (ValueError, TypeError) as error:
+            if not _has_one_record_variable_and_all_bytes(file):
+                raise OSError("it ends before its data do") from error
+
+
+def _has_one_record_variable_and_all_bytes(file: str) -> bool:
+    """Scipy takes one packed variable without neighbors along an unlimited axis for padded."""
+    with netCDF4.Dataset(file) as dataset:
+        variables = list(dataset.variables.values())
+        unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]
+        records = [v for v in variables if set(unlimited) & set(v.dimensions)]
+        needed = sum(v.size * v.dtype.itemsize for v in variables)
+        packed = len(records) == 1 and records[0].dtype.itemsize < 4
+        return packed and os.path.getsize(file) >= needed
+
+
+def _chunked(dataset: xr.Dataset, opened: xr.Dataset, file: str) -> xr.Dataset:
+    """Lazy in pieces that fit in memory, closed with ``opened``."""
+    pieces = {name: _in_pieces(array) for name, array in dataset.data_vars.items()}
+    dataset = dataset.assign(pieces)
+    dataset.set_close(opened.close)
+    dataset.encoding["source"] = file
     return dataset
+
+
+def _in_pieces(array: xr.DataArray) -> xr.DataArray:
+    """In the chunks of the file, or where it has none in runs along the first axis."""
+    if array.chunks is not None or not array.ndim:
+        return array
+    chunks = array.encoding.get("chunksizes")
+    if not chunks or len(chunks) != array.ndim:
+        step_bytes = array.nbytes // max(1, array.shape[0])
+        chunks = (max(1, _PIECE_BYTES // max(1, step_bytes)), *array.shape[1:])
+    return array.chunk(dict(zip(array.dims, chunks, strict=True)))
 
 
 def _from_fourcastnet(
@@ -223,7 +279,8 @@ def _from_fourcastnet(
 ) -> xr.Dataset:
     """Name the axes of a yearly file, as ``2018.h5``; rows start at the north pole.
 
-    A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes.
+    A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
+    those of ERA5, of which FourCastNet's files hold the values.
     """
     count, num_channels, rows, columns = fields.shape
     if len(channels) != num_channels:
@@ -253,8 +310,9 @@ def _from_fourcastnet(
     arrays: dict[str, list[xr.DataArray]] = {}
     for index, label in enumerate(channels):
         name, level = parse_label(label)
-        array = fields[:, index]
+        array = _in_pieces(fields[:, index])  # one channel alone is read
         array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
+        array.attrs["units"] = UNITS.get(name, "")
         arrays.setdefault(name, []).append(
             array if level is None else array.expand_dims(level=[level])
         )
@@ -262,6 +320,4 @@ def _from_fourcastnet(
         (group[0] if "level" not in group[0].dims else xr.concat(group, "level")).rename(name)
         for name, group in arrays.items()
     ]
-    dataset = xr.merge(merged, join="outer")
-    dataset.encoding["source"] = file
-    return dataset
+    return xr.merge(merged, join="outer")

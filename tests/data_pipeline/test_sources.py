@@ -1,9 +1,6 @@
 """Every layout that people have is read as the same canonical dataset, or refused by name."""
 
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import eccodes
@@ -12,7 +9,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline import opening
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
@@ -327,83 +323,8 @@ def test_unknown_units_that_differ_are_refused(era5: xr.Dataset, tmp_path: Path)
         read(tmp_path)
 
 
-def test_damaged_and_missing_files_are_named(era5: xr.Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "data.nc"
-    era5.to_netcdf(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"cannot read .*data.nc: .* it may be truncated"):
-        read(path)
-    with pytest.raises(InputError, match=r"no file matches .*nothing.nc"):
-        read(tmp_path / "nothing.nc")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no file matches .*empty"):
-        read(tmp_path / "empty")
-
-
 def test_periods_without_common_times_are_named(tmp_path: Path) -> None:
     make_era5(4, "2001-01-01")[["2m_temperature"]].to_netcdf(tmp_path / "a.nc")
     make_era5(4, "2002-01-01")[["temperature"]].to_netcdf(tmp_path / "b.nc")
     with pytest.raises(InputError, match=r"no time in common: .*2001-01-01.*2002-01-01"):
         read(tmp_path)
-
-
-class Faulty(SimpleHTTPRequestHandler):
-    """Serves a folder, after as many failures of each kind as it was told."""
-
-    failures: int = 0
-    stalls: int = 0
-    release = threading.Event()
-
-    def do_GET(self) -> None:
-        kind = type(self)
-        if kind.failures > 0:
-            kind.failures -= 1
-            self.send_error(503)
-        elif kind.stalls > 0:
-            kind.stalls -= 1
-            kind.release.wait(20)
-        else:
-            super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(
-    era5: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, type[Faulty]]]:
-    weatherbench2(era5).chunk(time=1).to_zarr(
-        tmp_path / "era5.zarr", zarr_format=2, consolidated=True
-    )
-    monkeypatch.setattr(opening, "_STALL_SECONDS", 0.3)
-    monkeypatch.setattr(opening, "_delay", lambda attempt: 0.01)
-    handler = type("Handler", (Faulty,), {"release": threading.Event()})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path)))
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", handler
-    handler.release.set()
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-@pytest.mark.parametrize("fault", ["failures", "stalls"])
-def test_a_server_that_recovers_is_asked_again(
-    server: tuple[str, type[Faulty]], era5: xr.Dataset, fault: str
-) -> None:
-    url, handler = server
-    setattr(handler, fault, 2)
-    dataset = open_source(SourceConfig(path=f"{url}/era5.zarr"))
-    setattr(handler, fault, 2)
-    assert_same(opening.persistently(dataset.compute, url), era5)
-
-
-def test_a_server_that_does_not_recover_is_named(server: tuple[str, type[Faulty]]) -> None:
-    url, handler = server
-    with pytest.raises(InputError, match=r"no zarr store at http://.*/nothing.zarr"):
-        read(f"{url}/nothing.zarr")
-    handler.failures = 1000
-    with pytest.raises(InputError, match=r"cannot read http://.* after 5 attempts: 503"):
-        read(f"{url}/era5.zarr")
