@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline import opening
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import parse_label
+from data_pipeline.prepare import prepare
 from data_pipeline.sources import SourceConfig, open_source
+from tests.builders import make_data_config, make_dataset
 
 GRID = LatLonGrid.equiangular(7, 12, poles=True)
 LEVELS = [500, 850]
@@ -324,3 +327,89 @@ def test_periods_without_common_times_are_named(tmp_path: Path) -> None:
     make_era5(4, "2002-01-01")[["temperature"]].to_netcdf(tmp_path / "b.nc")
     with pytest.raises(InputError, match=r"no time in common: .*2001-01-01.*2002-01-01"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "longitude",
+    [
+        np.arange(0, 360, 30),
+        np.arange(0, 361, 30),
+        np.arange(-180, 180, 30),
+        np.arange(-180, 181, 30),
+        np.roll(np.arange(0, 360, 30), 5),
+    ],
+    ids=["0..330", "0..360", "-180..150", "-180..180", "150..120"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_longitudes_of_any_convention(
+    era5: xr.Dataset, tmp_path: Path, longitude: np.ndarray, dtype: type
+) -> None:
+    surface = era5[["2m_temperature"]]
+    turned = surface.sel(longitude=longitude % 360).assign_coords(longitude=longitude.astype(dtype))
+    turned.isel(latitude=slice(None, None, -1)).to_netcdf(tmp_path / "data.nc")
+    assert_same(read(tmp_path / "data.nc"), surface)
+
+
+@pytest.mark.parametrize(
+    ("levels", "units"),
+    [
+        ([500, 850], "millibars"),
+        ([850.0, 500.0], "hPa"),
+        ([50000.0, 85000.0], "Pa"),
+        ([85000, 50000], ""),
+    ],
+)
+def test_levels_of_any_convention(
+    era5: xr.Dataset, tmp_path: Path, levels: list[float], units: str
+) -> None:
+    profile = era5[["temperature"]]
+    hectopascals = [int(level if level < 2000 else level / 100) for level in levels]
+    turned = profile.sel(level=hectopascals).assign_coords(level=("level", levels))
+    turned["level"].attrs["units"] = units
+    turned.to_netcdf(tmp_path / "data.nc")
+    assert_same(read(tmp_path / "data.nc"), profile)
+
+
+def test_float64_becomes_the_same_store(tmp_path: Path) -> None:
+    double = make_dataset().astype(float)
+    for name, array in make_dataset().data_vars.items():
+        double[name].attrs = array.attrs
+    double.to_netcdf(tmp_path / "double.nc")
+    config = make_data_config(tmp_path / "double.nc")
+    found = prepare(config, tmp_path / "data.zarr").dataset()
+    assert found["2m_temperature"].dtype == np.float32
+    np.testing.assert_array_equal(found["2m_temperature"], make_dataset()["2m_temperature"])
+
+
+def test_times_that_arco_has_not_filled_are_left_out(era5: xr.Dataset, tmp_path: Path) -> None:
+    """Its axis goes on to 2050; what is not there reads as NaN."""
+    filled = era5.where(era5["time"] < np.datetime64("2001-01-02"))
+    era5["2m_temperature"].values[:] = filled["2m_temperature"]
+    era5.attrs = {"valid_time_start": "2001-01-01", "valid_time_stop": "2001-01-01"}
+    era5.to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
+    found = read(tmp_path / "arco.zarr")
+    assert [str(time)[:13] for time in found["time"].values[[0, -1]]] == [
+        "2001-01-01T00",
+        "2001-01-01T18",
+    ]
+    assert found["2m_temperature"].notnull().all()
+
+
+@pytest.mark.parametrize("kind", ["h5", "nc", "grib"])
+def test_long_files_are_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A year of FourCastNet's file is one array of 127 GB without chunks."""
+    monkeypatch.setattr(opening, "_PIECE_BYTES", 4 * 7 * 12 * 3)
+    dataset = make_era5(24)[["2m_temperature"]]
+    if kind == "h5":
+        with h5py.File(tmp_path / "2018.h5", "w") as file:
+            file["fields"] = np.zeros((24, 2, 7, 12), np.float32)
+    elif kind == "nc":
+        dataset.to_netcdf(tmp_path / "data.nc", format="NETCDF3_CLASSIC")
+    else:
+        write_grib(dataset["2m_temperature"], "2t", tmp_path / "data.grib")
+    opened = open_source(SourceConfig(path=str(tmp_path), channels=["t2m", "u10"]))
+    assert opened["2m_temperature"].chunks is not None
+    assert opened["2m_temperature"].chunks[0] == (3,) * 8
+    opened.close()
