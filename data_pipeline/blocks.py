@@ -178,6 +178,7 @@ def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> N
     bad = [channel for channel, good in zip(channels, complete, strict=True) if not good]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
     raise InputError(
-        f"{', '.join(c.label for c in bad)} has {wrong}; set data.fill={{{rules}}} (or a number "
-        "for each), or leave them out"
+        f"{', '.join(c.label for c in bad)} has {wrong}; complete the data if it is still being "
+        f"written or lacks chunks, set data.fill={{{rules}}} (or a number for each), or leave them "
+        "out"
     )
