@@ -220,9 +220,11 @@ def _open_file(
 def _open_grib(file: str) -> list[xr.Dataset]:
     import cfgrib
 
+    # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
+    # is passed over with a word on the console.
+    options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
     try:
-        # By default a damaged message is passed over with a word on the console.
-        return cfgrib.open_datasets(file, backend_kwargs={"indexpath": "", "errors": "raise"})
+        return cfgrib.open_datasets(file, backend_kwargs=options)
     except Exception as error:
         if type(error).__module__.split(".")[0] != "gribapi":
             raise

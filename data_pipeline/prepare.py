@@ -26,7 +26,7 @@ from data_pipeline.progress import track
 from data_pipeline.resampling import AccumulateRule, on_timestep, resample
 from data_pipeline.simulation import SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig, open_source, require_units
-from data_pipeline.statics import StaticFields
+from data_pipeline.static_fields import StaticFields
 from data_pipeline.statistics import Statistics, compute_statistics
 from data_pipeline.store import PreparedStore, StoreWriter
 
@@ -84,7 +84,7 @@ class DataConfig:
         source: Data to read; or else ``simulation``.
         simulation: The simulated planet; or else ``source``.
         static: Variables without time that the network sees, as orography, land_sea_mask or
-            soil_type; classes become a mask each, see ``statics``.
+            soil_type; classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
             day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
@@ -202,7 +202,7 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
     _check_dims(dataset, channels)
     require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
     check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
-    statics = StaticFields.read(dataset, config.static, config.levels, config.fill)
+    fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
     dataset = dataset.isel(time=select_times(dataset["time"].values, config))
     source_grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
     grid = config.grid.build() if config.grid else source_grid
@@ -210,12 +210,12 @@ def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: 
     _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
     writer = StoreWriter(path, channels, grid, times, ledger)
     filling = Filling.fit(dataset, channels, config.fill, config.train.contains(times))
-    static = np.concatenate([statics.fields, filling.masks])
+    static = np.concatenate([fixed.fields, filling.masks])
     _write_blocks(writer, dataset, channels, filling, coarsening)
     statistics, hours, coefficients = _moments(writer, config, grid)
     attrs = {
         "channels": channels.to_json(),
-        "static_channels": [*statics.channels.to_json(), *filling.mask_channels.to_json()],
+        "static_channels": [*fixed.channels.to_json(), *filling.mask_channels.to_json()],
         "timestep_hours": config.timestep_hours,
         "settings": config.store_settings(),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
