@@ -122,6 +122,8 @@ def readable(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except PermissionError as error:
+        raise TransferError(f"no permission to read {what} ({error}); change it") from error
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
