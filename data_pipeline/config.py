@@ -97,7 +97,7 @@ class DataConfig:
         source: Data to read; or else ``simulation``.
         simulation: The simulated planet; or else ``source``.
         static: Variables without time that the network sees, as orography, land_sea_mask or
-            soil_type; classes become a mask each, see ``statics``.
+            soil_type; classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
             day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.

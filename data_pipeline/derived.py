@@ -48,7 +48,7 @@ def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
         recipe = _RECIPES.get(name)
         if recipe is None or any(i not in dataset for i in recipe.inputs):
             continue
-        if name in dataset and (_states_units(dataset, name, *recipe.inputs)):
+        if name in dataset and _states_units(dataset, name, *recipe.inputs):
             continue
         values = recipe.compute(*(dataset[i] for i in recipe.inputs))
         dataset = dataset.assign({name: values.assign_attrs(units=recipe.units)})

@@ -1,9 +1,9 @@
 """Missing values: refused, or filled by a rule that the configuration gives for a variable.
 
-Rules for predicted variables are applied here, those for static ones in ``statics``. A number
-stands for itself. ``climatology`` is the mean of the calendar month over the training
-period at that grid point; points that are never there, as land in sea-surface temperature, get the
-area mean, and a static channel says how often each point is missing.
+Rules for predicted variables are applied here, those for static ones in ``static_fields``. A number
+stands for itself. ``climatology`` is the mean of the calendar month over the training period at
+that grid point; points that are never there, as land in sea-surface temperature, get the area mean,
+and a static channel says how often each point is missing.
 """
 
 from collections.abc import Mapping, Sequence

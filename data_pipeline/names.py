@@ -110,7 +110,10 @@ _SINGLE_LEVEL = {
     "zs": "geopotential_at_surface",
 }
 
-RENAME = COORDINATES | _PRESSURE_LEVEL | _SINGLE_LEVEL
+# CDS's winds at 100 m; as the label of a channel, u100 is at 100 hPa.
+_FILES = {"u100": "100m_u_component_of_wind", "v100": "100m_v_component_of_wind"}
+
+RENAME = COORDINATES | _PRESSURE_LEVEL | _SINGLE_LEVEL | _FILES
 
 # Codes of classes, of which sums and means mean nothing.
 CATEGORICAL = ("soil_type", "type_of_high_vegetation", "type_of_low_vegetation")

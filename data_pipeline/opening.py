@@ -8,8 +8,8 @@ coordinates.
 import glob
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ def open_all(
     path: str,
     channels: Sequence[str],
     timestep_hours: int,
-    storage_options: Mapping[str, Any] | None = None,
+    further_options: Mapping[str, Any] | None = None,
 ) -> list[xr.Dataset]:
     """Every file of ``path``, or the one zarr store.
 
@@ -41,7 +41,7 @@ def open_all(
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
         channels: Labels of the channels of HDF5 files without coordinates, in order.
         timestep_hours: Time between their fields.
-        storage_options: Options of fsspec for a URL, which replace our own.
+        further_options: Of fsspec for a URL; they replace ``storage_options``.
 
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
@@ -50,7 +50,7 @@ def open_all(
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        options = storage_options_of(path) | dict(storage_options or {})
+        options = storage_options(path) | dict(further_options or {})
         return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
     if _described(path, lambda: _store_metadata(path)):
         return [_described(path, lambda: _open_zarr(path, {}))]
@@ -107,15 +107,27 @@ def load(lazy: _Lazy, what: str) -> _Lazy:
     """Read lazy values into memory, asking again where a network fails.
 
     Raises:
-        TransferError: If every attempt failed.
-        InputError: If the data is damaged.
+        TransferError: If every attempt failed, or the data is damaged.
+    """
+    with readable(what):
+        return persistently(lambda: lazy.compute(), what)
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Say that data may be damaged where reading it fails.
+
+    Raises:
+        TransferError: Instead of the errors of the readers.
     """
     try:
-        return persistently(lambda: lazy.compute(), what)
-    except InputError:
-        raise
+        yield
+    except PermissionError as error:
+        raise TransferError(f"no permission to read {what} ({error}); change it") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
+        if isinstance(error, InputError):
+            raise
+        raise TransferError(
             f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
         ) from error
 
@@ -169,7 +181,7 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     return dataset
 
 
-def storage_options_of(path: str) -> dict[str, Any]:
+def storage_options(path: str) -> dict[str, Any]:
     """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
     protocol = path.split("://")[0]
     if protocol in ("gs", "gcs"):
@@ -220,9 +232,11 @@ def _open_file(
 def _open_grib(file: str) -> list[xr.Dataset]:
     import cfgrib
 
+    # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
+    # is passed over with a word on the console.
+    options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
     try:
-        # By default a damaged message is passed over with a word on the console.
-        return cfgrib.open_datasets(file, backend_kwargs={"indexpath": "", "errors": "raise"})
+        return cfgrib.open_datasets(file, backend_kwargs=options)
     except Exception as error:
         if type(error).__module__.split(".")[0] != "gribapi":
             raise

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed, delayed
+from dask.delayed import delayed
 
 from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
@@ -20,7 +20,7 @@ from data_pipeline.climatology import hours_of_day
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
-from data_pipeline.execution import ExecutionConfig, Executor, executor
+from data_pipeline.execution import ExecutionConfig, Executor, Task, executor
 from data_pipeline.filling import Filling, check_rules
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
@@ -32,7 +32,7 @@ from data_pipeline.progress import track
 from data_pipeline.resampling import on_timestep, resample
 from data_pipeline.simulation import simulate
 from data_pipeline.sources import open_source, require_units
-from data_pipeline.statics import StaticFields
+from data_pipeline.static_fields import StaticFields
 from data_pipeline.store import Layout, PreparedStore
 
 __all__ = ["DataConfig", "Period", "SubsetConfig", "open_store", "plan_preparation", "prepare"]
@@ -225,16 +225,16 @@ class _Work:
             if start not in ledger.records
         ]
 
-        def tasks() -> Iterator[tuple[int, Delayed]]:
+        def tasks() -> Iterator[Task]:
             for start in starts:
-                values = self._stacked(slice(start, start + length)).data
-                yield start, delayed(process_block)(shared, values, start)
+                block = self._stacked(slice(start, start + length))
+                what = f"the data from {block['time'].values[0]} on"
+                yield Task(start, what, delayed(process_block)(shared, block.data, start))
 
         finished = workers.run(tasks(), self.plan.block_bytes)
         counted = track(finished, "Preparing", len(starts)) if len(starts) > 1 else finished
-        with _readable("the data"):
-            for start, record in counted:
-                ledger.record(start, record)
+        for start, record in counted:
+            ledger.record(start, record)
 
     def _fit_climatology(self, workers: Executor) -> np.ndarray:
         layout, num_harmonics = self.recipe.layout, self.config.climatology_harmonics
@@ -246,7 +246,12 @@ class _Work:
         state_bytes = 8 * size * int(np.prod(layout.grid.shape))
         groups = [slice(first, min(first + size, count)) for first in range(0, count, size)]
         tasks = (
-            (group.start, delayed(fit_channels)(shared, group, num_harmonics)) for group in groups
+            Task(
+                group.start,
+                f"the store's channels from {group.start} on",
+                delayed(fit_channels)(shared, group, num_harmonics),
+            )
+            for group in groups
         )
         finished = workers.run(tasks, size * each + 3 * max(SERIES_BYTES, state_bytes))
         for _ in track(finished, "Climatology", len(groups)) if len(groups) > 8 else finished:
@@ -308,19 +313,6 @@ def _check_disk(path: Path, needed: int) -> None:
             f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
             "variables, levels or years"
         )
-
-
-@contextmanager
-def _readable(what: str) -> Iterator[None]:
-    """Say that data may be damaged where reading it fails."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
-        ) from error
 
 
 def _read(config: DataConfig) -> xr.Dataset:

@@ -71,6 +71,11 @@ def test_a_refused_permission_is_final(server: Server, published: xr.Dataset) ->
     with pytest.raises(InputError, match=r"no permission to read http://.*/era5.zarr"):
         open_source(SourceConfig(path=f"{url}/era5.zarr"))
     assert handler.requests < 5
+    handler.failures = 0
+    dataset = open_source(SourceConfig(path=f"{url}/era5.zarr"))
+    handler.failures = 1000
+    with pytest.raises(InputError, match=r"no permission to read the data"):
+        opening.load(dataset, "the data")
 
 
 def test_metadata_need_not_be_consolidated_where_the_server_lists(

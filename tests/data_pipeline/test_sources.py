@@ -257,6 +257,34 @@ def test_grib(era5: xr.Dataset, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name]["time"], era5["time"])
 
 
+@pytest.mark.parametrize("edition", [1, 2])
+def test_grib_accumulations_have_one_time(tmp_path: Path, edition: int) -> None:
+    """ERA5's precipitation: forecasts from 06 and 18 UTC, each of twelve single hours."""
+    values = np.random.default_rng(0).random((24, 84))
+    steps = [(start, step) for start in (6, 18) for step in range(1, 13)]
+    with (tmp_path / "tp.grib").open("wb") as file:
+        for (start, step), field in zip(steps, values, strict=True):
+            message = eccodes.codes_grib_new_from_samples(f"regular_ll_sfc_grib{edition}")
+            keys = {"Ni": 12, "Nj": 7, "longitudeOfLastGridPointInDegrees": 330}
+            keys |= {"latitudeOfFirstGridPointInDegrees": 90}
+            keys |= {"latitudeOfLastGridPointInDegrees": -90}
+            keys |= {f"{axis}DirectionIncrementInDegrees": 30 for axis in "ij"}
+            keys |= {"dataDate": 20010101, "dataTime": 100 * start}
+            keys |= {"productDefinitionTemplateNumber": 8} if edition == 2 else {}
+            keys |= {"shortName": "tp", "stepType": "accum", "stepRange": f"{step - 1}-{step}"}
+            keys |= {"bitsPerValue": 24}
+            for key, value in keys.items():
+                eccodes.codes_set(message, key, value)
+            eccodes.codes_set_values(message, field)
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    found = read(tmp_path / "tp.grib", units={"total_precipitation": "m"})["total_precipitation"]
+    assert found.dims == ("time", "latitude", "longitude")
+    expected = np.datetime64("2001-01-01T07", "ns") + np.arange(24) * np.timedelta64(1, "h")
+    np.testing.assert_array_equal(found["time"], expected)
+    np.testing.assert_allclose(found.values.reshape(24, -1), values, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("label", "expected"),
     [

@@ -201,3 +201,16 @@ def test_fourcastnet_channels_are_the_published_ones(name: str) -> None:
     expected = [parse_label(label) for part in until for label in SETS[part].split()]
     labels = yaml.safe_load((CONFIGS / "channels" / f"{name}.yaml").read_text())
     assert [parse_label(label) for label in labels["data"]["prognostic"]] == expected
+
+
+def test_settings_of_the_data_are_typed_on_the_command_line() -> None:
+    given = [f"--config={RECIPE}", "--data.accumulate={total_precipitation: sum, tisr: mean}"]
+    given += ["--data.fill={sea_surface_temperature: climatology, soil_type: 0}"]
+    given += ["--data.source.storage_options={anon: false, endpoint_url: https://example.org}"]
+    parser = build_parser()
+    data = parser.instantiate(parser.parse_args(["prepare", *given])).prepare.data
+    assert data.accumulate == {"total_precipitation": "sum", "tisr": "mean"}
+    assert data.fill == {"sea_surface_temperature": "climatology", "soil_type": 0.0}
+    assert data.source.storage_options == {"anon": False, "endpoint_url": "https://example.org"}
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", *given, "--output=x", "--data.accumulate={tp: maximum}"])

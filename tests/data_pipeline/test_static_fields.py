@@ -13,7 +13,7 @@ from data_pipeline.filling import FillRule
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import prepare
 from data_pipeline.sources import SourceConfig, open_source
-from data_pipeline.statics import StaticFields
+from data_pipeline.static_fields import StaticFields
 from data_pipeline.store import PreparedStore
 from tests.builders import make_data_config, make_dataset
 from tests.layouts import publish
@@ -39,9 +39,9 @@ def invariants() -> xr.Dataset:
 def read(
     dataset: xr.Dataset, *names: str, rules: dict[str, FillRule] | None = None
 ) -> dict[str, np.ndarray]:
-    statics = StaticFields.read(dataset, names, [], rules or {})
-    assert statics.fields.dtype == np.float32
-    return dict(zip(statics.channels.labels, statics.fields, strict=True))
+    static = StaticFields.read(dataset, names, [], rules or {})
+    assert static.fields.dtype == np.float32
+    return dict(zip(static.channels.labels, static.fields, strict=True))
 
 
 def test_classes_become_masks_that_share_the_globe() -> None:
@@ -127,7 +127,7 @@ def test_other_invariants_with_one_time_are_named_in_the_configuration(tmp_path:
 
 
 @pytest.mark.parametrize("preset", ["weatherbench2_1440x721", "arco_era5"])
-def test_statics_of_published_stores(tmp_path: Path, preset: str) -> None:
+def test_static_fields_of_published_stores(tmp_path: Path, preset: str) -> None:
     names = ["2m_temperature", "geopotential_at_surface", "land_sea_mask", "soil_type"]
     source = publish(tmp_path / "store.zarr", preset, names, hours=6, stride=30)
     found = read(open_source(SourceConfig(path=str(tmp_path / "store.zarr"))), "lsm", "soil_type")
@@ -202,7 +202,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("dataset", "name", "rules", "message"), BAD)
-def test_bad_statics_are_refused(
+def test_bad_static_fields_are_refused(
     dataset: xr.Dataset, name: str, rules: dict[str, FillRule], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
