@@ -21,6 +21,7 @@ from data_pipeline.names import parse_label
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
 _STALL_SECONDS = 60
 _ATTEMPTS = 5
+_PART_BYTES = 16 * 2**20
 _T = TypeVar("_T")
 
 
@@ -170,11 +171,33 @@ def _open_file(
         for dataset in datasets:
             dataset.encoding["source"] = file
         return datasets
-    dataset = xr.open_dataset(file, engine="netcdf4", chunks={})
+    dataset = _in_parts(xr.open_dataset(file, engine="netcdf4"), file)
     dataset.encoding["source"] = file
     if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
         return _from_fourcastnet(dataset["fields"], file, channels, timestep_hours)
     return dataset
+
+
+def _in_parts(dataset: xr.Dataset, file: str) -> xr.Dataset:
+    """Dask arrays of the file's own chunks, or, where a variable has none, of parts of it.
+
+    A variable of NetCDF 3 is one piece of gigabytes, which xarray would make a single chunk.
+    """
+    changed = os.stat(file).st_mtime_ns
+    parts = dataset.assign({
+        name: variable.chunk(_chunks(variable), token=(file, changed, name))
+        for name, variable in dataset.data_vars.items()
+    })  # fmt: skip
+    parts.set_close(dataset.close)
+    return parts
+
+
+def _chunks(variable: xr.DataArray) -> dict[Any, Any]:
+    own = variable.encoding.get("preferred_chunks")
+    if own or not variable.ndim:
+        return dict(own or {})
+    entry = variable.nbytes // max(1, variable.shape[0])
+    return {variable.dims[0]: max(1, _PART_BYTES // max(1, entry))}
 
 
 def _from_fourcastnet(

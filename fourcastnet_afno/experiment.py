@@ -79,7 +79,7 @@ def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> Pre
         output: Run folder.
         verify: Whether to compare every file of the store with its checksum.
     """
-    path = Path(config.data.store) if config.data.store else output / "data.zarr"
+    path = store_path(config, output)
     store = prepare_store(config.data, path)
     if verify:
         store.verify()
@@ -87,6 +87,11 @@ def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> Pre
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store
+
+
+def store_path(config: ExperimentConfig, output: Path) -> Path:
+    """Folder of the training store."""
+    return Path(config.data.store) if config.data.store else output / "data.zarr"
 
 
 def train(config: ExperimentConfig, output: Path) -> Forecaster:

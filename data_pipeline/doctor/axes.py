@@ -1,0 +1,321 @@
+"""Checks of the axes: the grid and how the source lays it out, the times, and the periods."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.special import roots_legendre
+
+from data_pipeline.climatology import fit_climatology, hours_of_day
+from data_pipeline.doctor.findings import Finding, Severity, found, refused
+from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.names import RENAME
+from data_pipeline.prepare import DataConfig, Period, select_times
+
+_HOUR = np.timedelta64(1, "h")
+_PERIODS = ("train", "validation", "test")
+
+
+def check_grid(grid: LatLonGrid) -> tuple[dict[str, Any], list[Finding]]:
+    """Spacing, kind, poles and coverage."""
+    latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
+    rows, columns = (_even_step(axis) for axis in (latitude, longitude))
+    gaussian = rows is None and _is_gaussian(latitude)
+    bounds = grid.latitude_bounds()
+    whole = grid.is_periodic and bounds[0] >= 90 - 1e-6 and bounds[-1] <= -90 + 1e-6
+    facts = {
+        "num_latitudes": len(latitude),
+        "num_longitudes": len(longitude),
+        "latitude": [float(latitude[0]), float(latitude[-1])],
+        "longitude": [float(longitude[0]), float(longitude[-1])],
+        "latitude_spacing": rows,
+        "longitude_spacing": columns,
+        "kind": "gaussian" if gaussian else "irregular" if None in (rows, columns) else "regular",
+        "poles": bool(np.isclose(abs(latitude), 90).any()),
+        "coverage": "global" if whole else "band" if grid.is_periodic else "regional",
+    }
+    return facts, _grid_findings(grid, regular_rows=gaussian or rows is not None)
+
+
+def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
+    findings = []
+    for axis, values in grid.coords.items():
+        steps = np.abs(np.diff(values))
+        if _even_step(values) is None and not (axis == "latitude" and regular_rows):
+            index = int(np.argmax(np.abs(steps - np.median(steps))))
+            findings.append(found(
+                "grid-irregular", "warning",
+                f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees",
+                f"{axis} {values[index]:g} to {values[index + 1]:g}",
+                "Look for a missing row or column; otherwise set data.grid to take conservative "
+                "means on a regular grid.",
+            ))  # fmt: skip
+    longitude, step = grid.coords["longitude"], np.median(np.diff(grid.coords["longitude"]))
+    left = 360 - (longitude[-1] - longitude[0] + step)
+    if 0.5 * step < left < 2.5 * step:
+        findings.append(found(
+            "grid-open", "warning",
+            f"{len(longitude)} columns cover all but {left:g} degrees around the globe",
+            f"longitude {longitude[-1]:g} to {longitude[0] + 360:g}",
+            "Give the missing columns, or set model.network.padding.longitude to reflect.",
+        ))  # fmt: skip
+    ends = np.isclose(np.abs(grid.coords["latitude"][[0, -1]]), 90)
+    covered = np.abs(grid.latitude_bounds()[[0, -1]])
+    if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.latitude[:2])[0])).all():
+        pole = "north" if ends[0] else "south"
+        findings.append(found(
+            "grid-poles", "info", f"only the {pole} pole has a row", "latitude",
+            "Intended where rows were cut to divide into patches, as FourCastNet's 720 of 721.",
+        ))  # fmt: skip
+    return findings
+
+
+def _even_step(values: np.ndarray) -> float | None:
+    steps = np.abs(np.diff(values))
+    step = float(np.median(steps))
+    # Coordinates are often kept as float32, rounded to a few digits.
+    return step if np.allclose(steps, step, rtol=0, atol=0.02 * step) else None
+
+
+def _is_gaussian(latitude: np.ndarray) -> bool:
+    nodes = np.rad2deg(np.arcsin(roots_legendre(len(latitude))[0]))[::-1]
+    return bool(np.allclose(latitude, nodes, atol=0.01))
+
+
+def check_layout(
+    raw: xr.Dataset, rename: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """How the source itself lays out its axes, before it is made canonical."""
+    latitude, longitude = (_raw_axis(raw, rename, a) for a in ("latitude", "longitude"))
+    facts: dict[str, Any] = {"latitude_order": None, "longitude_range": None, "calendar": None}
+    notes = []
+    if latitude is not None and len(latitude) > 1:
+        southward = bool(latitude[0] > latitude[-1])
+        facts["latitude_order"] = "north to south" if southward else "south to north"
+        notes += [] if southward else ["rows run from south to north"]
+    if longitude is not None and len(longitude) > 1:
+        facts["longitude_range"] = [float(longitude.min()), float(longitude.max())]
+        repeated = bool(np.isclose(abs(longitude[-1] - longitude[0]), 360))
+        facts["duplicated_meridian"] = repeated
+        notes += ["the first meridian is repeated at the end"] if repeated else []
+    facts["calendar"] = _calendar(raw, rename)
+    return facts, [
+        found("grid-layout", "info", note, str(raw.encoding.get("source", "data.source")), "None.")
+        for note in notes
+    ]
+
+
+def _raw_axis(raw: xr.Dataset, rename: Mapping[str, str], axis: str) -> np.ndarray | None:
+    table = {**RENAME, **rename}
+    names = [n for n in raw.variables if table.get(str(n), n) == axis and raw[n].ndim == 1]
+    return np.asarray(raw[names[0]].values, float) if names else None
+
+
+def _calendar(raw: xr.Dataset, rename: Mapping[str, str]) -> str | None:
+    table = {**RENAME, **rename}
+    names = [n for n in raw.dims if table.get(str(n), n) == "time" and n in raw.variables]
+    if not names:
+        return None
+    values = raw[names[0]].values
+    cftime_calendar = getattr(values.flat[0], "calendar", None) if values.size else None
+    return str(cftime_calendar or raw[names[0]].encoding.get("calendar", "standard"))
+
+
+def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
+    """Facts about the times of the source, and about those within each period."""
+    if not len(times):
+        return {"num_times": 0}
+    facts: dict[str, Any] = {
+        "first": _text(times[0]),
+        "last": _text(times[-1]),
+        "num_times": len(times),
+        "step_hours": usual_step(times),
+        "hours_of_day": sorted(set(hours_of_day(times).tolist())),
+        "periods": {},
+    }
+    kept = times[(times - times[0]) / _HOUR % config.timestep_hours == 0]
+    for name in _PERIODS:
+        inside = kept[getattr(config, name).contains(kept)]
+        gaps = _gaps(inside, config.timestep_hours)
+        facts["periods"][name] = {
+            "num_states": len(inside),
+            "num_gaps": len(gaps),
+            "longest_gap_hours": max((float((b - a) / _HOUR) for a, b in gaps), default=0.0),
+        }
+    return facts
+
+
+def usual_step(times: np.ndarray) -> float | None:
+    """The most frequent step in hours."""
+    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
+    return float(steps[np.argmax(counts)]) if len(steps) else None
+
+
+def _text(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]"))
+
+
+def _gaps(times: np.ndarray, timestep_hours: float) -> list[tuple[np.datetime64, np.datetime64]]:
+    wide = np.flatnonzero(np.diff(times) / _HOUR > timestep_hours)
+    return [(times[index], times[index + 1]) for index in wide]
+
+
+def check_times(times: np.ndarray, config: DataConfig) -> list[Finding]:
+    """Irregular steps, gaps, leap days, hours of day, and what ``prepare`` would refuse."""
+    findings = _check_regular(times, config) or _check_gaps(times, config)
+    if any(finding.severity == "error" for finding in findings):
+        return findings
+    try:
+        kept = times[select_times(times, config)]
+    except InputError as error:
+        return [*findings, refused("prepare", error, "time")]
+    return [*findings, *_check_hours(kept, config), *_check_climatology(kept, config)]
+
+
+def _severity(config: DataConfig) -> Severity:
+    return "info" if config.allow_gaps else "error"
+
+
+def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
+    step = usual_step(times)
+    if step is None or step <= 0:
+        return []
+    phases = (times - times[0]) / _HOUR % step
+    values, counts = np.unique(phases, return_counts=True)
+    off = times[phases != values[np.argmax(counts)]]
+    if not len(off):
+        return []
+    inside = off[config.contains(off)]
+    first = (inside if len(inside) else off)[0]
+    severity = "error" if len(inside) and not config.allow_gaps else "warning"
+    return [found(
+        "time-irregular", severity,
+        f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h", _text(first),
+        "Correct the times, or take the data at regular times; with data.allow_gaps=true these "
+        "states are left out.",
+    )]  # fmt: skip
+
+
+def _check_gaps(times: np.ndarray, config: DataConfig) -> list[Finding]:
+    kept = times[(times - times[:1]) / _HOUR % config.timestep_hours == 0]
+    findings = []
+    for name in _PERIODS:
+        inside = kept[getattr(config, name).contains(kept)]
+        gaps = _gaps(inside, config.timestep_hours)
+        if gaps and len(gaps) < len(inside) - 1:  # otherwise the timestep is wrong
+            findings.append(_gap_finding(f"data.{name}", gaps, config))
+    return findings
+
+
+def _gap_finding(
+    where: str, gaps: Sequence[tuple[np.datetime64, np.datetime64]], config: DataConfig
+) -> Finding:
+    step = np.timedelta64(config.timestep_hours, "h")
+    missing = [np.arange(first + step, end, step) for first, end in gaps]
+    first, end = gaps[0]
+    span = f"the first between {_text(first)} and {_text(end)}"
+    place = f"{where}, {_text(first)}"
+    if all(_is_leap_day(times).all() for times in missing):
+        return found(
+            "time-leap-day", _severity(config),
+            f"{len(gaps)} leap days are missing, {span}", place,
+            "Set data.allow_gaps=true: windows that cross them are left out; or fill them in.",
+        )  # fmt: skip
+    return found(
+        "time-gap", _severity(config),
+        f"{sum(map(len, missing))} states are missing in {len(gaps)} gaps, {span}", place,
+        "Give complete data, or set data.allow_gaps=true to leave out windows that cross a gap.",
+    )  # fmt: skip
+
+
+def _is_leap_day(times: np.ndarray) -> np.ndarray:
+    months = times.astype("datetime64[M]")
+    day = (times.astype("datetime64[D]") - months).astype(int) + 1
+    return (months.astype(int) % 12 == 1) & (day == 29)
+
+
+def _check_hours(times: np.ndarray, config: DataConfig) -> list[Finding]:
+    known = set(hours_of_day(times[config.train.contains(times)]).tolist())
+    findings = []
+    for name in _PERIODS[1:]:
+        others = set(hours_of_day(times[getattr(config, name).contains(times)]).tolist())
+        if others - known:
+            findings.append(found(
+                "time-hours", "error",
+                f"the hours of day {sorted(others - known)} occur here, not in training, which has "
+                f"{sorted(known)}", f"data.{name}",
+                "Choose periods with the same hours of day, or a larger data.timestep_hours.",
+            ))  # fmt: skip
+    return findings
+
+
+def _check_climatology(times: np.ndarray, config: DataConfig) -> list[Finding]:
+    training = times[config.train.contains(times)]
+    try:
+        fit_climatology([(training, np.zeros((len(training), 1)))], config.climatology_harmonics)
+    except InputError as error:
+        return [refused("climatology", error, "data.train")]
+    return []
+
+
+def check_periods(
+    times: np.ndarray, config: DataConfig, window: int, forecast: int, interval_hours: int
+) -> list[Finding]:
+    """Whether periods hold windows and forecasts, and how independent they are.
+
+    Args:
+        times: Of the states in the periods, one every timestep but for gaps.
+        config: The periods.
+        window: States in the longest training window, history included.
+        forecast: States in a forecast, history included.
+        interval_hours: Time between initial times.
+    """
+    findings = []
+    needs = {"train": (window, "training.stages.num_steps"),
+             "validation": (window, "training.stages.num_steps"),
+             "test": (forecast, "forecast.num_steps")}  # fmt: skip
+    for name, (length, setting) in needs.items():
+        inside = times[getattr(config, name).contains(times)]
+        if not _holds_run(inside, length, config.timestep_hours):
+            findings.append(found(
+                "split-windows", "error",
+                f"it holds no {length} consecutive states every {config.timestep_hours} h",
+                f"data.{name}", f"Lengthen it, or lower {setting}.",
+            ))  # fmt: skip
+    findings += _check_borders(config, max(window, forecast))
+    overlap = (forecast - 1) * config.timestep_hours / interval_hours
+    if overlap > 1:
+        findings.append(found(
+            "forecast-overlap", "info",
+            f"up to {int(np.ceil(overlap))} forecasts verify at the same time", "data.test",
+            "Take it into account where differences are small, or raise "
+            "forecast.init_interval_hours.",
+        ))  # fmt: skip
+    return findings
+
+
+def _holds_run(times: np.ndarray, length: int, timestep_hours: int) -> bool:
+    if len(times) < length:
+        return False
+    spans = (times[length - 1 :] - times[: len(times) - length + 1]) / _HOUR
+    return bool((spans == (length - 1) * timestep_hours).any())
+
+
+def _check_borders(config: DataConfig, length: int) -> list[Finding]:
+    findings, needed = [], length * config.timestep_hours
+    for before, after in pairwise(_PERIODS):
+        earlier: Period = getattr(config, before)
+        later: Period = getattr(config, after)
+        hours = float((later.bounds[0] - earlier.bounds[1]) / _HOUR)
+        if hours < needed:
+            findings.append(found(
+                "split-adjacent", "info",
+                f"{hours:.0f} h lie between data.{before} and data.{after}, less than a forecast "
+                f"or window of {needed} h", f"data.{after}, {later.start}",
+                f"Leave out {needed / 24:.0f} days between the periods for fully independent "
+                "scores.",
+            ))  # fmt: skip
+    return findings
