@@ -185,7 +185,7 @@ def _in_parts(dataset: xr.Dataset, file: str) -> xr.Dataset:
     """
     changed = os.stat(file).st_mtime_ns
     parts = dataset.assign({
-        name: variable.chunk(_chunks(variable), token=(file, changed, name))
+        name: variable.chunk(_chunks(variable), token=f"{file} {changed} {name}")
         for name, variable in dataset.data_vars.items()
     })  # fmt: skip
     parts.set_close(dataset.close)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from data_pipeline.channels import Channel, Channels
@@ -63,10 +63,10 @@ def diagnose(
     config: ExperimentConfig, output: Path, *, measure: bool = True, sample_mib: int = 256
 ) -> Report:
     """Everything the doctor finds; see ``doctor``."""
-    history, stages = config.model.num_history, config.training.stages
     horizons = Horizons(
-        window=history + max(stage.num_steps for stage in stages),
-        forecast=history + config.forecast.num_steps,
+        history=config.model.num_history,
+        training_steps=max(stage.num_steps for stage in config.training.stages),
+        forecast_steps=config.forecast.num_steps,
         interval_hours=config.forecast.init_interval_hours,
     )
     path = store_path(config, output)
@@ -160,7 +160,12 @@ def _rendered(finding: Finding) -> Text:
 
 
 def _variables(variables: dict[str, Any]) -> Table:
-    table = Table("variable", "units", title="Sample of the source", title_justify="left")
+    table = Table(
+        Column("variable", overflow="fold"),
+        "units",
+        title="Sample of the source",
+        title_justify="left",
+    )
     names = ("min", "mean", "max", "std")
     for name in (*names, "NaN"):
         table.add_column(name, justify="right")
@@ -186,7 +191,7 @@ def _summary(facts: dict[str, Any]) -> list[str]:
         hours = " ".join(map(str, time["hours_of_day"]))
         lines.append(
             f"Times    {time['num_times']} from {time['first']} to {time['last']}, every "
-            f"{time['step_hours']} h, hours of day {hours}"
+            f"{time['step_hours']:g} h, hours of day {hours}"
         )
         lines += [
             f"         {name}: {period['num_states']} states, {period['num_gaps']} gaps"

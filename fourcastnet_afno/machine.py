@@ -4,12 +4,14 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+import torch.cuda.nccl
+from torch import distributed
 
 from data_pipeline.dataset import Loader, WindowDataset
 from data_pipeline.doctor import Finding, found
@@ -78,7 +80,6 @@ def _gpu(index: int) -> dict[str, Any]:
 
 def _nccl() -> str | None:
     """Version of NCCL, where torch has it."""
-    distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_nccl_available()):
         return None
     return ".".join(map(str, torch.cuda.nccl.version()))
@@ -140,7 +141,7 @@ def loader_rate(dataset: WindowDataset, config: TrainingConfig) -> float | None:
     size = min(config.batch_size, len(dataset))
     loader = Loader(dataset, size, seed=config.seed, shuffle=True, device=device)
 
-    def batches() -> Iterator[int]:
+    def batches() -> Generator[int]:
         epoch = 0
         while True:
             for sample in loader.epoch(epoch):

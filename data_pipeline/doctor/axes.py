@@ -1,6 +1,7 @@
 """Checks of the axes: the grid and how the source lays it out, the times, and the periods."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,17 +14,18 @@ from data_pipeline.doctor.findings import Finding, Severity, found, refused
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import RENAME
-from data_pipeline.prepare import DataConfig, Period, select_times
+from data_pipeline.prepare import DataConfig, select_times
 
 _HOUR = np.timedelta64(1, "h")
 _PERIODS = ("train", "validation", "test")
+_LEFT_OUT = "Nothing, where this is known: data.allow_gaps leaves out windows that cross it."
 
 
 def check_grid(grid: LatLonGrid) -> tuple[dict[str, Any], list[Finding]]:
     """Spacing, kind, poles and coverage."""
     latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
-    rows, columns = (_even_step(axis) for axis in (latitude, longitude))
-    gaussian = rows is None and _is_gaussian(latitude)
+    gaussian = _is_gaussian(latitude)
+    rows, columns = None if gaussian else _even_step(latitude), _even_step(longitude)
     bounds = grid.latitude_bounds()
     whole = grid.is_periodic and bounds[0] >= 90 - 1e-6 and bounds[-1] <= -90 + 1e-6
     facts = {
@@ -44,7 +46,7 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
     findings = []
     for axis, values in grid.coords.items():
         steps = np.abs(np.diff(values))
-        if _even_step(values) is None and not (axis == "latitude" and regular_rows):
+        if not (regular_rows if axis == "latitude" else _even_step(values)):
             index = int(np.argmax(np.abs(steps - np.median(steps))))
             findings.append(found(
                 "grid-irregular", "warning",
@@ -81,8 +83,14 @@ def _even_step(values: np.ndarray) -> float | None:
 
 
 def _is_gaussian(latitude: np.ndarray) -> bool:
+    """Whether the sines are the roots of a Legendre polynomial, to a twentieth of a row.
+
+    Large Gaussian grids have nearly even steps; it is the distance to the poles that differs.
+    """
+    if abs(latitude[0] + latitude[-1]) > 0.01 or latitude[0] > 90 - 1e-3:
+        return False
     nodes = np.rad2deg(np.arcsin(roots_legendre(len(latitude))[0]))[::-1]
-    return bool(np.allclose(latitude, nodes, atol=0.01))
+    return bool(np.allclose(latitude, nodes, rtol=0, atol=0.05 * 180 / len(latitude)))
 
 
 def check_layout(
@@ -103,7 +111,9 @@ def check_layout(
         notes += ["the first meridian is repeated at the end"] if repeated else []
     facts["calendar"] = _calendar(raw, rename)
     return facts, [
-        found("grid-layout", "info", note, str(raw.encoding.get("source", "data.source")), "None.")
+        found(
+            "grid-layout", "info", note, str(raw.encoding.get("source", "data.source")), "Nothing."
+        )
         for note in notes
     ]
 
@@ -158,7 +168,7 @@ def _text(time: np.datetime64) -> str:
     return str(time.astype("datetime64[m]"))
 
 
-def _gaps(times: np.ndarray, timestep_hours: float) -> list[tuple[np.datetime64, np.datetime64]]:
+def _gaps(times: np.ndarray, timestep_hours: int) -> list[tuple[np.datetime64, np.datetime64]]:
     wide = np.flatnonzero(np.diff(times) / _HOUR > timestep_hours)
     return [(times[index], times[index + 1]) for index in wide]
 
@@ -222,11 +232,13 @@ def _gap_finding(
         return found(
             "time-leap-day", _severity(config),
             f"{len(gaps)} leap days are missing, {span}", place,
+            _LEFT_OUT if config.allow_gaps else
             "Set data.allow_gaps=true: windows that cross them are left out; or fill them in.",
         )  # fmt: skip
     return found(
         "time-gap", _severity(config),
         f"{sum(map(len, missing))} states are missing in {len(gaps)} gaps, {span}", place,
+        _LEFT_OUT if config.allow_gaps else
         "Give complete data, or set data.allow_gaps=true to leave out windows that cross a gap.",
     )  # fmt: skip
 
@@ -261,32 +273,49 @@ def _check_climatology(times: np.ndarray, config: DataConfig) -> list[Finding]:
     return []
 
 
-def check_periods(
-    times: np.ndarray, config: DataConfig, window: int, forecast: int, interval_hours: int
-) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True)
+class Horizons:
+    """What training and forecasts ask of the periods.
+
+    Args:
+        history: States that go in.
+        training_steps: Steps of the longest rollout that is trained.
+        forecast_steps: Steps of a forecast.
+        interval_hours: Time between the initial times of forecasts.
+    """
+
+    history: int = 1
+    training_steps: int = 1
+    forecast_steps: int = 1
+    interval_hours: int = 24
+
+
+def check_periods(times: np.ndarray, config: DataConfig, asked: Horizons) -> list[Finding]:
     """Whether periods hold windows and forecasts, and how independent they are.
 
     Args:
         times: Of the states in the periods, one every timestep but for gaps.
         config: The periods.
-        window: States in the longest training window, history included.
-        forecast: States in a forecast, history included.
-        interval_hours: Time between initial times.
+        asked: Lengths of windows and forecasts.
     """
     findings = []
-    needs = {"train": (window, "training.stages.num_steps"),
-             "validation": (window, "training.stages.num_steps"),
-             "test": (forecast, "forecast.num_steps")}  # fmt: skip
-    for name, (length, setting) in needs.items():
+    lengths = {
+        "train": (asked.training_steps, "training.stages.num_steps"),
+        "validation": (asked.training_steps, "training.stages.num_steps"),
+        "test": (asked.forecast_steps, "forecast.num_steps"),
+    }
+    for name, (steps, setting) in lengths.items():
         inside = times[getattr(config, name).contains(times)]
+        length = asked.history + steps
         if not _holds_run(inside, length, config.timestep_hours):
             findings.append(found(
                 "split-windows", "error",
                 f"it holds no {length} consecutive states every {config.timestep_hours} h",
                 f"data.{name}", f"Lengthen it, or lower {setting}.",
             ))  # fmt: skip
-    findings += _check_borders(config, max(window, forecast))
-    overlap = (forecast - 1) * config.timestep_hours / interval_hours
+    longest = max(asked.training_steps, asked.forecast_steps)
+    findings += _check_borders(times, config, (asked.history + longest) * config.timestep_hours)
+    overlap = asked.forecast_steps * config.timestep_hours / asked.interval_hours
     if overlap > 1:
         findings.append(found(
             "forecast-overlap", "info",
@@ -304,18 +333,19 @@ def _holds_run(times: np.ndarray, length: int, timestep_hours: int) -> bool:
     return bool((spans == (length - 1) * timestep_hours).any())
 
 
-def _check_borders(config: DataConfig, length: int) -> list[Finding]:
-    findings, needed = [], length * config.timestep_hours
+def _check_borders(times: np.ndarray, config: DataConfig, needed: int) -> list[Finding]:
+    findings = []
     for before, after in pairwise(_PERIODS):
-        earlier: Period = getattr(config, before)
-        later: Period = getattr(config, after)
-        hours = float((later.bounds[0] - earlier.bounds[1]) / _HOUR)
+        last, first = (
+            times[getattr(config, name).contains(times)][end]
+            for name, end in ((before, -1), (after, 0))
+        )
+        hours = (first - last) / _HOUR
         if hours < needed:
             findings.append(found(
                 "split-adjacent", "info",
-                f"{hours:.0f} h lie between data.{before} and data.{after}, less than a forecast "
-                f"or window of {needed} h", f"data.{after}, {later.start}",
-                f"Leave out {needed / 24:.0f} days between the periods for fully independent "
-                "scores.",
+                f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
+                f"forecast or training window takes {needed} h", f"data.{after}, {_text(first)}",
+                f"Leave out {needed / 24:.0f} days between the periods for independent scores.",
             ))  # fmt: skip
     return findings

@@ -11,6 +11,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.derived import with_derived
 from data_pipeline.doctor.axes import (
+    Horizons,
     check_grid,
     check_layout,
     check_periods,
@@ -42,21 +43,6 @@ from data_pipeline.sources import require_units
 from data_pipeline.store import PreparedStore
 
 _MIB = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Horizons:
-    """What training and forecasts ask of the periods.
-
-    Args:
-        window: States in the longest training window, history included.
-        forecast: States in a forecast, history included.
-        interval_hours: Time between the initial times of forecasts.
-    """
-
-    window: int = 2
-    forecast: int = 2
-    interval_hours: int = 24
 
 
 @dataclass(frozen=True)
@@ -163,9 +149,7 @@ class _Examination:
             return
         findings = check_times(times, config)
         if not any(finding.severity == "error" for finding in findings):
-            findings += check_periods(
-                self._kept(), config, asked.window, asked.forecast, asked.interval_hours
-            )
+            findings += check_periods(self._kept(), config, asked)
         self.findings += findings
 
     def _with_derived(self, dataset: xr.Dataset) -> xr.Dataset:
@@ -273,14 +257,12 @@ def _refused_roles(
 ) -> list[Finding]:
     names = dict.fromkeys(c.name for c in given if c.label not in plain.labels)
     axes = "time, latitude and longitude" if role == "prognostic" else "latitude and longitude"
-    return [
-        found(
-            "prepare",
-            "error",
-            f"{name} has the dimensions {sorted(map(str, dataset[name].dims))}, expected {axes} "
-            "(and level)",
+    findings = []
+    for name in names:
+        dims = sorted(map(str, dataset[name].dims))
+        findings.append(found(
+            "prepare", "error", f"{name} has the dimensions {dims}, expected {axes} (and level)",
             f"data.{role}, {name}",
             "Select one entry of the other dimensions, or give the variable another role.",
-        )  # fmt: skip
-        for name in names
-    ]
+        ))  # fmt: skip
+    return findings

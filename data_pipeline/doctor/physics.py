@@ -7,6 +7,7 @@
   parameter f changes its sign at the equator. Mirrored fields have the opposite sign.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,7 +31,9 @@ def check_north_is_up(sample: Sample, static: Sample | None, grid: LatLonGrid) -
     values = {label: array for label, array in values.items() if label not in sample.damaged}
     checks: tuple[Check, ...] = (_poleward, _seasons, _land, _sunlight, _geostrophy)
     for check in checks:
-        label = check(values, sample.times, grid)
+        with warnings.catch_warnings():  # rows without any value have no mean
+            warnings.simplefilter("ignore", RuntimeWarning)
+            label = check(values, sample.times, grid)
         if label is not None:
             return [found(
                 "upside-down", "error", f"{_MEANING[check.__name__]}", f"{label}, latitude",

@@ -278,16 +278,21 @@ def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
     except (OSError, ValueError, RuntimeError) as error:
         if "time" not in variable.dims or isinstance(error, TransferError):
             return xr.full_like(variable, np.nan, dtype=float), [_unreadable(variable, "", error)]
-    parts, findings = [], []
+    parts, damaged, problem = [], [], Exception()
     for index in range(variable.sizes["time"]):
         one = variable.isel(time=[index])
         try:
             parts.append(one.load())
         except (OSError, ValueError, RuntimeError) as error:
-            findings.append(_unreadable(variable, f" at {one['time'].values[0]}", error))
+            damaged.append(one["time"].values[0].astype("datetime64[m]"))
+            problem = error
             parts.append(xr.full_like(one, np.nan, dtype=float).load())
-    joined: xr.DataArray = xr.concat(parts, "time")
-    return joined, findings
+    when = f": {len(damaged)} of {len(parts)} sampled times, the first {min(damaged, default='')}"
+    return _concatenated(parts), [_unreadable(variable, when, problem)]
+
+
+def _concatenated(parts: list[xr.DataArray]) -> xr.DataArray:
+    return xr.concat(parts, "time")  # pyright: ignore[reportReturnType]
 
 
 def _unreadable(variable: xr.DataArray, when: str, error: Exception) -> Finding:

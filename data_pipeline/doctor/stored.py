@@ -52,23 +52,24 @@ def check_store(
         config: Its training period.
     """
     stale, wrong = [], []
+    rows = np.flatnonzero(np.isin(store.times, sample.times))
+    stored = store.states[(rows, slice(None), slice(None), slice(None))]
+    same = np.isin(sample.times, store.times)
+    coarse = config.grid.build() if config.grid else grid
     for index, channel in enumerate(store.channels):
         values = sample.values.get(channel.label)
         if values is None or not np.isfinite(values).all():  # filled values are the store's own
             continue
         std = float(store.statistics.std[index])
-        same = np.flatnonzero(np.isin(sample.times, store.times))
-        if len(same):
-            difference = _difference(store, index, values[same], sample.times[same], grid)
-            if difference is not None and not difference <= _STALE * std:
+        ours = _on_grid(values[same], grid, store.grid)
+        if ours is not None and len(rows):
+            difference = float(np.sqrt(np.mean((stored[:, index].astype(float) - ours) ** 2)))
+            if not difference <= _STALE * std:
                 stale.append((channel.label, difference / std if std > 0 else np.inf))
                 continue
         fresh = values[config.train.contains(sample.times)]
-        if config.grid is not None:
-            fresh, weights = Coarsening(grid, config.grid.build()).apply(fresh), config.grid.build()
-        else:
-            weights = grid
-        text = _compare(store, index, fresh, weights.area_weights())
+        fresh = fresh if coarse == grid else Coarsening(grid, coarse).apply(fresh)
+        text = _compare(store, index, fresh, coarse.area_weights())
         if text:
             wrong.append((channel.label, text))
     findings = []
@@ -87,19 +88,6 @@ def check_store(
             "Delete the store and prepare it again.",
         ))  # fmt: skip
     return findings
-
-
-def _difference(
-    store: PreparedStore, index: int, values: np.ndarray, times: np.ndarray, grid: LatLonGrid
-) -> float | None:
-    """Root mean square difference of the states, or ``None`` where the grids do not compare."""
-    channel = type(store.channels)((list(store.channels)[index],))
-    stored = channel.stack(store.dataset().sel(time=times))
-    stored = stored.transpose("time", "channel", "latitude", "longitude").values[:, 0]
-    ours = _on_grid(values, grid, store.grid)
-    if ours is None:
-        return None
-    return float(np.sqrt(np.mean((stored.astype(np.float64) - ours) ** 2)))
 
 
 def _on_grid(values: np.ndarray, grid: LatLonGrid, target: LatLonGrid) -> np.ndarray | None:

@@ -1,6 +1,6 @@
 """Checks of the values: missing, constant, implausible, in another unit, accumulated."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,11 @@ def check_values(
     findings: list[Finding] = []
     for name in dict.fromkeys(channel.name for channel in channels):
         group = [c for c in channels if c.name == name and c.label in sample.values]
-        checks: tuple[Callable[..., list[Finding]], ...] = (_check_range, _check_blank)
-        for check in checks:
-            findings += check(sample, group, grid)
-        findings += _check_constant(sample, group, static)
+        constant = [c for c in group if _is_constant(sample.values[c.label], static)]
+        varying = [c for c in group if c not in constant]
+        findings += _constant_finding(sample, constant, static)
+        findings += _check_blank(sample, varying)
+        findings += _check_range(sample, varying, grid)
         findings += _check_missing(sample, group, grid, config, static)
     unused = sorted(set(config.fill) - {channel.name for channel in channels})
     if unused and not static:
@@ -115,47 +116,52 @@ def _check_missing(
     return [found("nan", "error", what, where, remedy)]
 
 
-def _check_constant(sample: Sample, group: Sequence[Channel], static: bool) -> list[Finding]:
-    constant = []
-    for channel in group:
-        values = sample.values[channel.label]
-        known = values[np.isfinite(values)]
-        still = len(values) > 2 and bool((values == values[0]).all())
-        if known.size and (known.min() == known.max() or (still and not static)):
-            constant.append((channel, known))
+def _is_constant(values: np.ndarray, static: bool) -> bool:
+    """Whether all values are one, or, of a prognostic field, those of each point."""
+    known = values[np.isfinite(values)]
+    still = not static and len(values) > 2 and bool((values == values[0]).all())
+    return bool(known.size and known.min() == known.max()) or still
+
+
+def _constant_finding(sample: Sample, constant: Sequence[Channel], static: bool) -> list[Finding]:
     if not constant:
         return []
-    known = constant[0][1]
-    same = known.min() == known.max()
-    what = f"all sampled values are {known[0]:g}" if same else "the field is the same at all times"
+    values = sample.values[constant[0].label]
+    same = np.nanmin(values) == np.nanmax(values)
     return [found(
-        "constant", "warning" if static else "error", what,
-        _labels([channel for channel, _ in constant]),
+        "constant", "warning" if static else "error",
+        f"all sampled values are {np.nanmin(values):g}" if same
+        else "the field is the same at all sampled times",
+        _labels(constant),
         "Leave the variable or level out, make a field without time data.static, or correct "
         "the data.",
     )]  # fmt: skip
 
 
-def _check_blank(sample: Sample, group: Sequence[Channel], grid: LatLonGrid) -> list[Finding]:
-    """Single times at which a field is flat, while it is not at most others."""
-    findings = []
+def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
+    """Which fields have a single value; no rain, cloud or ice anywhere is weather."""
+    flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
+    expected = plausible_range(channel.name, channel.level, channel.units)
+    if expected is not None and expected.low > -1 and expected.contains(np.zeros(1))[0]:
+        flat &= values[:, 0, 0] != 0
+    return flat
+
+
+def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
+    """Single times at which a field is flat, while it is not at others."""
     for channel in group:
         values = sample.values[channel.label]
-        flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
-        expected = plausible_range(channel.name, channel.level, channel.units)
-        dry = expected is not None and expected.contains(np.zeros(1))[0] and expected.low > -1
-        flat &= ~((values[:, 0, 0] == 0) & bool(dry))  # no rain or ice anywhere is weather
-        if flat.any() and flat.mean() < 0.5:
+        flat = _flat(values, channel)
+        if flat.any():
             time = int(np.argmax(flat))
-            findings.append(found(
+            return [found(
                 "blank", "warning",
                 f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
                 f"{values[time, 0, 0]:g}",
                 f"{channel.label}: {sample.times[time].astype('datetime64[m]')}",
                 "Replace these fields by NaN and set data.fill, or leave those times out.",
-            ))  # fmt: skip
-            break
-    return findings
+            )]  # fmt: skip
+    return []
 
 
 def _check_range(sample: Sample, group: Sequence[Channel], grid: LatLonGrid) -> list[Finding]:
@@ -164,6 +170,7 @@ def _check_range(sample: Sample, group: Sequence[Channel], grid: LatLonGrid) -> 
     for channel in group:
         values = sample.values[channel.label]
         expected = plausible_range(channel.name, channel.level, channel.units)
+        values = np.where(_flat(values, channel)[:, None, None], np.nan, values)
         known = values[np.isfinite(values)]
         if expected is None or not known.size:
             continue
