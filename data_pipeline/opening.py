@@ -21,7 +21,7 @@ from data_pipeline.names import parse_label
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
 _STALL_SECONDS = 60
 _ATTEMPTS = 5
-_PART_BYTES = 16 * 2**20
+_PIECE_BYTES = 16 * 2**20
 _T = TypeVar("_T")
 
 
@@ -197,7 +197,7 @@ def _chunks(variable: xr.DataArray) -> dict[Any, Any]:
     if own or not variable.ndim:
         return dict(own or {})
     entry = variable.nbytes // max(1, variable.shape[0])
-    return {variable.dims[0]: max(1, _PART_BYTES // max(1, entry))}
+    return {variable.dims[0]: max(1, _PIECE_BYTES // max(1, entry))}
 
 
 def _from_fourcastnet(

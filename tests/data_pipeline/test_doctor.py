@@ -461,7 +461,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return values
 
     monkeypatch.setattr("xarray.backends.netCDF4_.operator.getitem", counted, raising=True)
-    monkeypatch.setattr("data_pipeline.opening._PART_BYTES", 2**16)
+    monkeypatch.setattr("data_pipeline.opening._PIECE_BYTES", 2**16)
     allowed = 2**20
     for name in ("whole", "chunked"):
         count["bytes"] = 0
