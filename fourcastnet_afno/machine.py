@@ -13,7 +13,8 @@ import torch
 import torch.cuda.nccl
 from torch import distributed
 
-from data_pipeline.dataset import Loader, WindowDataset
+from data_pipeline import Loader
+from data_pipeline.dataset import WindowDataset
 from data_pipeline.doctor import Finding, found
 from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
