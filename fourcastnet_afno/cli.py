@@ -74,7 +74,7 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
             "--measure", type=bool, default=True, help="whether to time the loader and the model"
         )
         parser.add_argument(
-            "--sample_mib", type=PositiveInt, default=256, help="MiB of the source to read at most"
+            "--sample_mib", type=PositiveInt, default=1024, help="MiB of the source to read at most"
         )
     return parser
 

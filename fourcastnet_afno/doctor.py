@@ -13,7 +13,7 @@ from rich.text import Text
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.dataset import WindowDataset
-from data_pipeline.doctor import Examined, Finding, Horizons, Report, examine, found
+from data_pipeline.doctor import Examined, Finding, Horizons, Report, examine, refused
 from data_pipeline.errors import InputError
 from fourcastnet_afno.checkpoint import versions
 from fourcastnet_afno.experiment import ExperimentConfig, store_path
@@ -38,7 +38,7 @@ def doctor(
     *,
     as_json: bool = False,
     measure: bool = True,
-    sample_mib: int = 256,
+    sample_mib: int = 1024,
 ) -> Report:
     """Examine an experiment and print what was found.
 
@@ -60,7 +60,7 @@ def doctor(
 
 
 def diagnose(
-    config: ExperimentConfig, output: Path, *, measure: bool = True, sample_mib: int = 256
+    config: ExperimentConfig, output: Path, *, measure: bool = True, sample_mib: int = 1024
 ) -> Report:
     """Everything the doctor finds; see ``doctor``."""
     horizons = Horizons(
@@ -92,8 +92,7 @@ def _throughput(
     try:
         forecaster = _untrained(config, examined)
     except InputError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        return facts, [found("model", "error", what, "model", remedy)]
+        return facts, [refused("model", error, "model")]
     longest = max(stage.num_steps for stage in config.training.stages)
     cells = examined.grid.shape[0] * examined.grid.shape[1] * len(examined.channels)
     window = 4 * cells * (config.model.num_history + longest)

@@ -4,8 +4,8 @@
 reports facts and ``Finding``s: what, where, why it matters, and the remedy.
 """
 
-from data_pipeline.doctor.axes import Horizons
 from data_pipeline.doctor.examination import Examined, examine
-from data_pipeline.doctor.findings import CHECKS, Finding, Report, found
+from data_pipeline.doctor.findings import CHECKS, Finding, Report, found, refused
+from data_pipeline.doctor.times import Horizons
 
-__all__ = ["CHECKS", "Examined", "Finding", "Horizons", "Report", "examine", "found"]
+__all__ = ["CHECKS", "Examined", "Finding", "Horizons", "Report", "examine", "found", "refused"]

@@ -1,6 +1,6 @@
 """The examination of an experiment's data: what is there, and what would go wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,9 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channels
+from data_pipeline.coarsening import Coarsening
 from data_pipeline.derived import with_derived
-from data_pipeline.doctor.axes import (
-    Horizons,
-    check_grid,
-    check_layout,
-    check_periods,
-    check_times,
-    describe_times,
-    usual_step,
-)
+from data_pipeline.doctor.axes import check_grid, check_layout
 from data_pipeline.doctor.findings import Finding, Report, found, refused
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.reading import (
@@ -35,7 +28,20 @@ from data_pipeline.doctor.stored import (
     describe_store,
     open_prepared,
 )
-from data_pipeline.doctor.values import check_accumulations, check_values, describe_values
+from data_pipeline.doctor.times import (
+    Horizons,
+    check_periods,
+    check_times,
+    describe_times,
+    usual_step,
+)
+from data_pipeline.doctor.values import (
+    accumulated,
+    check_accumulations,
+    check_values,
+    describe_values,
+    run_length,
+)
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig
@@ -65,7 +71,7 @@ class Examined:
 
 
 def examine(
-    config: DataConfig, path: Path, horizons: Horizons, *, sample_bytes: int = 256 * _MIB
+    config: DataConfig, path: Path, horizons: Horizons, *, sample_bytes: int = 1024 * _MIB
 ) -> Examined:
     """Examine the source, and the store where it was prepared; data that is refused is no failure.
 
@@ -101,28 +107,40 @@ class _Examination:
         self.findings: list[Finding] = list(opened.findings)
 
     def run(self) -> Examined:
-        self._check_times()
-        if self.opened.raw:
-            assert self.config.source is not None
-            facts, findings = check_layout(self.opened.raw[0], self.config.source.rename)
-            self._add("layout", facts, findings)
         store, findings = open_prepared(self.config, self.path)
         self._add("store", describe_store(store) if store else None, findings)
-        if self.opened.dataset is None:
-            return Examined(self._report(), store=store)
+        if store is not None:  # training reads the store alone
+            self.findings = [replace(finding, severity="warning") for finding in self.findings]
+        self._check_times()
+        self._check_layout()
+        known = self._check_source(store) if self.opened.dataset is not None else None
+        report = Report().extended(self.facts, self.findings)
+        if store is not None:
+            return Examined(report, store.channels, len(store.static_channels), store.grid, store)
+        return Examined(report, *known) if known else Examined(report)
+
+    def _check_source(self, store: PreparedStore | None) -> tuple[Channels, int, LatLonGrid] | None:
+        """Check grid and values; channels, number of static channels, and grid of a store."""
+        assert self.opened.dataset is not None
         dataset = self._with_derived(self.opened.dataset)
         channels, static = self._channels(dataset)
         grid = self._check_grid(dataset)
         if channels is None or grid is None:
-            return Examined(self._report(), store=store)
+            return None
         sample = self._check_values(dataset, channels, static, grid)
-        if store is not None:
+        if store is not None and self._can_coarsen(grid):
             self._check_store(store, sample, grid)
         target = self._target_grid(grid)
         needed = 4 * len(self._kept()) * len(channels) * target.shape[0] * target.shape[1]
         self._add("disk", *check_disk(self.path, needed, prepared=store is not None))
         masks = sum(self.config.fill.get(c.name) == "climatology" for c in channels)
-        return Examined(self._report(), channels, len(static) + masks, target, store)
+        return channels, len(static) + masks, target
+
+    def _check_layout(self) -> None:
+        if self.opened.raw:
+            assert self.config.source is not None
+            facts, findings = check_layout(self.opened.raw[0], self.config.source.rename)
+            self._add("layout", facts, findings)
 
     def _check_store(self, store: PreparedStore, sample: Sample, grid: LatLonGrid) -> None:
         if self.config.source is None:  # a short simulation has no states of the long one
@@ -130,9 +148,6 @@ class _Examination:
             sample, _ = read_sample(store.dataset(), store.channels, indices, self.budget)
             grid = store.grid
         self.findings += check_store(store, sample, grid, self.config)
-
-    def _report(self) -> Report:
-        return Report().extended(self.facts, self.findings)
 
     def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
         self.facts[section] = facts
@@ -182,7 +197,21 @@ class _Examination:
             self._add("grid", None, [refused("prepare", error, "latitude, longitude")])
             return None
         self._add("grid", *check_grid(grid))
+        if not self._can_coarsen(grid):
+            self.findings.append(found(
+                "prepare", "error", f"data.grid needs global data, the data's grid is {grid}",
+                "data.grid", "Leave data.grid out.",
+            ))  # fmt: skip
         return grid
+
+    def _can_coarsen(self, grid: LatLonGrid) -> bool:
+        if self.config.grid is None:
+            return True
+        try:
+            Coarsening(grid, self.config.grid.build())
+        except InputError:
+            return False
+        return True
 
     def _target_grid(self, grid: LatLonGrid) -> LatLonGrid:
         simulation = self.config.simulation
@@ -194,20 +223,21 @@ class _Examination:
         self, dataset: xr.Dataset, channels: Channels, static: Channels, grid: LatLonGrid
     ) -> Sample:
         times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
-        # A part is kept for the accumulations, which need consecutive times.
-        indices, budget = spread(self.config, times), self.budget // 2
-        sample, findings = read_sample(dataset, channels, indices, budget)
-        fixed, others = read_sample(dataset, static, indices[:1], self.budget // 4)
-        self.findings += [*findings, *others]
+        step, indices = usual_step(times), spread(self.config, times)
+        summed = accumulated(dataset, channels) if step and self.config.source else Channels(())
+        fixed, problems = read_sample(dataset, static, indices[:1], self.budget // 4)
+        # Running totals show in consecutive times alone, for which a part is kept.
+        left = self.budget - fixed.num_bytes - (self.budget // 4 if len(summed) else 0)
+        sample, others = read_sample(dataset, channels, indices, left)
+        self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
         self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
-        step = usual_step(times)
-        if step and self.config.source is not None:
-            first = int(indices[0]) if len(indices) else 0
+        if step and len(summed):
+            run = np.arange(indices[0], min(indices[0] + run_length(step), len(times)))
             findings, read = check_accumulations(
-                dataset, channels, step, self.config, first, self.budget // 4
+                dataset, summed, step, run, self.config.timestep_hours, self.budget // 4
             )
             self.findings += findings
             num_bytes += read

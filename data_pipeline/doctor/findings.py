@@ -129,5 +129,5 @@ def refused(check: str, error: InputError, where: str) -> Finding:
     """The finding that stands for a refusal, whose message ends with the remedy."""
     what, _, remedy = str(error).rpartition("; ")
     if not what:
-        what, remedy = remedy, "Correct the data or the configuration."
-    return found(check, "error", what, where, remedy)
+        what, remedy = remedy, "correct the data or the configuration"
+    return found(check, "error", what, where, f"{remedy[:1].upper()}{remedy[1:]}.")

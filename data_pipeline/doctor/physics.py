@@ -22,37 +22,27 @@ _TEMPERATURES = ("2m_temperature", "skin_temperature", "temperature_1000", "temp
 _TEMPERATURES += ("temperature_700",)
 _CORRELATION = 0.3
 
-Check = Callable[[Mapping[str, np.ndarray], np.ndarray, LatLonGrid], str | None]
+Values = Mapping[str, np.ndarray]
 
 
 def check_north_is_up(sample: Sample, static: Sample | None, grid: LatLonGrid) -> list[Finding]:
     """An error where the fields contradict the latitudes, by the first check that tells."""
     values = {**(dict(static.values) if static else {}), **sample.values}
     values = {label: array for label, array in values.items() if label not in sample.damaged}
-    checks: tuple[Check, ...] = (_poleward, _seasons, _land, _sunlight, _geostrophy)
-    for check in checks:
+    for check, meaning in _CHECKS.items():
         with warnings.catch_warnings():  # rows without any value have no mean
             warnings.simplefilter("ignore", RuntimeWarning)
             label = check(values, sample.times, grid)
         if label is not None:
             return [found(
-                "upside-down", "error", f"{_MEANING[check.__name__]}", f"{label}, latitude",
+                "upside-down", "error", meaning, f"{label}, latitude",
                 "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); or "
                 "the fields, where these are wrong.",
             )]  # fmt: skip
     return []
 
 
-_MEANING = {
-    "_poleward": "it is warmer toward the pole than toward the equator",
-    "_seasons": "the hemispheres have each other's seasons",
-    "_land": "there is land at the north pole and sea at the south pole",
-    "_sunlight": "sunlight fits the latitudes better upside down",
-    "_geostrophy": "the wind blows around highs and lows the wrong way for its hemisphere",
-}
-
-
-def _poleward(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _poleward(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     """In each hemisphere compare the third next to the equator with the third next to the pole."""
     latitude = grid.coords["latitude"]
     for label in (label for label in _TEMPERATURES if label in values):
@@ -68,7 +58,7 @@ def _poleward(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonG
     return None
 
 
-def _seasons(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _seasons(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     """The hemisphere that the sun stands over warms: the difference follows the declination."""
     latitude = grid.coords["latitude"]
     north, south = ((latitude * sign > 25) & (latitude * sign < 75) for sign in (1, -1))
@@ -87,7 +77,7 @@ def _seasons(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGr
     return None
 
 
-def _land(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _land(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     latitude = grid.coords["latitude"]
     if latitude[0] < 85 or latitude[-1] > -85:
         return None
@@ -102,7 +92,7 @@ def _land(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid)
     return None
 
 
-def _sunlight(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _sunlight(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     label = "toa_incident_solar_radiation"
     if label not in values or len(values[label]) != len(times):
         return None
@@ -114,9 +104,7 @@ def _sunlight(values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonG
     return label if mirrored > direct + 0.02 else None
 
 
-def _geostrophy(
-    values: Mapping[str, np.ndarray], times: np.ndarray, grid: LatLonGrid
-) -> str | None:
+def _geostrophy(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     latitude = grid.coords["latitude"]
     rows = (np.abs(latitude) > 25) & (np.abs(latitude) < 70)
     step = grid.longitude[1] - grid.longitude[0]
@@ -133,7 +121,7 @@ def _geostrophy(
     return None
 
 
-def _height_and_wind(values: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+def _height_and_wind(values: Values) -> list[tuple[str, str]]:
     """Pairs of a label of height or pressure, and of the meridional wind at that level."""
     winds = [label for label in values if label.startswith("v_component_of_wind")]
     pairs = [(label.replace("v_component_of_wind", "geopotential"), label) for label in winds]
@@ -146,3 +134,12 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     if both.sum() < 10 or first[both].std() == 0 or second[both].std() == 0:
         return 0.0
     return float(np.corrcoef(first[both], second[both])[0, 1])
+
+
+_CHECKS: dict[Callable[[Values, np.ndarray, LatLonGrid], str | None], str] = {
+    _poleward: "it is warmer toward the pole than toward the equator",
+    _seasons: "the hemispheres have each other's seasons",
+    _land: "there is land at the north pole and sea at the south pole",
+    _sunlight: "sunlight fits the latitudes better upside down",
+    _geostrophy: "the wind blows around highs and lows the wrong way for its hemisphere",
+}

@@ -68,7 +68,10 @@ def open_examined(config: DataConfig) -> Opened:
         dataset = open_source(config.source)
     except InputError as error:
         return _opened_leniently(config.source, error)
-    raw = [part for path in config.source.paths for part in open_all_of(path, config.source)]
+    try:
+        raw = [part for path in config.source.paths for part in open_all_of(path, config.source)]
+    except TransferError:  # a network that failed now and not just before
+        raw = []
     return Opened(dataset, _times(dataset), tuple(raw))
 
 
@@ -213,8 +216,10 @@ def read_sample(
     values: dict[str, np.ndarray] = {}
     damaged: set[str] = set()
     one = {name: chunk_bytes(dataset[name], indices[:1]) for name in names}
-    names = [name for name in names if one[name] * len(names) <= budget]
-    findings += [_too_large(name, size, budget) for name, size in one.items() if name not in names]
+    cheapest = sorted(names, key=lambda name: one[name])
+    fitting = int(np.searchsorted(np.cumsum([one[name] for name in cheapest]), budget, "right"))
+    names = cheapest[:fitting]
+    findings += [_too_large(name, one[name], budget) for name in cheapest[fitting:]]
     while len(indices) > 1 and sum(chunk_bytes(dataset[n], indices) for n in names) > budget:
         indices = indices[::2] if len(indices) > 2 else indices[:1]
     for name in names:
@@ -244,8 +249,8 @@ def chunk_bytes(variable: xr.DataArray, indices: np.ndarray) -> int:
 
 def _too_large(name: str, size: int, budget: int) -> Finding:
     return found(
-        "sample", "warning", f"a single time of {name} lies in chunks of {size / _MIB:.0f} MiB, "
-        f"the sample is bounded to {budget / _MIB:.0f} MiB for all variables", name,
+        "sample", "warning", f"a single time of {name} lies in chunks of {size / _MIB:.3g} MiB, "
+        f"the sample is bounded to {budget / _MIB:.3g} MiB for all variables", name,
         "Give a larger --sample_mib, or a source with smaller chunks.",
     )  # fmt: skip
 

@@ -220,47 +220,55 @@ def _outlier_finding(
     )  # fmt: skip
 
 
+def accumulated(dataset: xr.Dataset, channels: Channels) -> Channels:
+    """The channels that are sums over time."""
+    return Channels(
+        tuple(c for c in channels if is_accumulated(c.name, c.units, _attrs(dataset[c.name])))
+    )
+
+
+def run_length(step_hours: float) -> int:
+    """Consecutive times that show two resets of daily totals, where steps are short enough."""
+    return max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
+
+
 def check_accumulations(
     dataset: xr.Dataset,
     channels: Channels,
     step_hours: float,
-    config: DataConfig,
-    first: int,
+    run: np.ndarray,
+    timestep_hours: int,
     budget: int,
 ) -> tuple[list[Finding], int]:
     """Find running totals, and sums over a period that is not the timestep.
 
     Args:
         dataset: Canonical, lazy.
-        channels: The prognostic channels.
+        channels: Those that are sums over time.
         step_hours: Usual step of the source.
-        config: Its timestep counts.
-        first: Index of the first time to look at.
+        run: Indices of consecutive times to look at.
+        timestep_hours: Time from a state to the next.
         budget: Bytes of chunks to read at most.
 
     Returns:
         Findings, and the bytes that were read.
     """
-    summed = [c for c in channels if is_accumulated(c.name, c.units, _attrs(dataset[c.name]))]
-    count = min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1)
-    indices = np.arange(first, min(first + max(count, 8), dataset.sizes["time"]))
     findings, num_bytes = [], 0
-    for channel in summed:
+    for channel in channels:
         # A run is of use as a whole: a part of the budget for each.
-        sample, _ = read_sample(dataset, Channels((channel,)), indices, budget // len(summed))
+        sample, _ = read_sample(dataset, Channels((channel,)), run, budget // len(channels))
         num_bytes += sample.num_bytes
-        hours = _steps_to_reset(sample.values.get(channel.label), sample.times, step_hours)
-        if hours is not None:
-            findings.append(found(
-                "accumulated", "error",
-                "the field grows from step to step" + (
-                    f" and starts again about every {hours:g} h" if hours else ""),
-                f"{channel.label}: from {sample.times[0].astype('datetime64[m]')}",
-                "Take differences of consecutive times (and the first value after each reset) "
-                "before you give it.",
-            ))  # fmt: skip
-        else:
-            findings += _check_period(channel, step_hours, config.timestep_hours)
+        hours = _hours_to_reset(sample.values.get(channel.label), sample.times, step_hours)
+        if hours is None:
+            findings += _check_period(channel, step_hours, timestep_hours)
+            continue
+        again = f" and starts again about every {hours:g} h" if hours else ""
+        findings.append(found(
+            "accumulated", "error", f"the field grows from step to step{again}",
+            f"{channel.label}: from {sample.times[0].astype('datetime64[m]')}",
+            "Take differences of consecutive times (and the first value after each reset) before "
+            "you give it.",
+        ))  # fmt: skip
     return findings, num_bytes
 
 
@@ -268,7 +276,7 @@ def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
     return {str(key): value for key, value in variable.attrs.items()}
 
 
-def _steps_to_reset(
+def _hours_to_reset(
     values: np.ndarray | None, times: np.ndarray, step_hours: float
 ) -> float | None:
     """Hours between resets of a running total, 0 where none was seen; ``None`` for other fields.

@@ -240,6 +240,9 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, lis
         configured(climatology_harmonics=3, train=Period(start="2003-01-01", end="2003-01-20")),
         Horizons(), "climatology", ["data.train", "climatology_harmonics"]),
     "levels": (configured(levels=[500, 700]), Horizons(), "prepare", ["700", "data.levels"]),
+    "grid": (
+        configured(grid=GridConfig(num_latitudes=6, num_longitudes=12)), Horizons(), "prepare",
+        ["global data", "data.grid"]),
     "timestep": (configured(timestep_hours=6), Horizons(), "prepare", ["6 h", "timestep"]),
 }  # fmt: skip
 
@@ -247,7 +250,8 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, lis
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_configuration_that_does_not_suit_the_data(name: str, tmp_path: Path) -> None:
     build, horizons, check, named = CONFIGURATIONS[name]
-    EARTH.to_netcdf(tmp_path / "data.nc")
+    data = EARTH.sel(latitude=slice(90, 0)) if name == "grid" else EARTH
+    data.to_netcdf(tmp_path / "data.nc")
     found = examine(build(tmp_path / "data.nc"), tmp_path / "data.zarr", horizons)
     errors = [finding for finding in found.report.findings if finding.severity == "error"]
     assert {finding.check for finding in errors} == {check}
@@ -541,6 +545,19 @@ def test_statistics_that_are_not_of_this_data(
     finding = only(examine(make_earth_config(prepared / "data.nc"), store, Horizons()))
     assert (finding.check, finding.severity) == ("store-statistics", "error")
     assert finding.where.startswith("2m_temperature,")
+
+
+def test_a_store_needs_its_source_no_more(prepared: Path, tmp_path: Path) -> None:
+    store = copied(prepared, tmp_path)
+    (prepared / "data.nc").rename(tmp_path / "elsewhere.nc")
+    try:
+        found = examine(make_earth_config(prepared / "data.nc"), store, Horizons())
+    finally:
+        (tmp_path / "elsewhere.nc").rename(prepared / "data.nc")
+    finding = only(found)
+    assert (finding.check, finding.severity) == ("source", "warning")
+    assert found.channels is not None
+    assert len(found.channels) == 10
 
 
 def test_a_store_of_another_configuration(prepared: Path) -> None:
