@@ -13,8 +13,12 @@ import zarr
 
 from data_pipeline.coarsening import GridConfig
 from data_pipeline.doctor import CHECKS, Examined, Finding, Horizons, examine
+from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.plausibility import GRAVITY, RANGES, standard_height
+from data_pipeline.doctor.reading import Sample
+from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig, Period, prepare
+from data_pipeline.simulation import VARIABLES, SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig
 from tests.data_pipeline.earth import EARTH_GRID, make_earth, make_earth_config
 
@@ -330,6 +334,32 @@ def test_sums_over_less_than_the_timestep_are_found(tmp_path: Path) -> None:
     assert (finding.check, finding.where) == ("accumulation-period", "total_precipitation")
     assert "sums of 1 h are taken every 6 h" in finding.what
     assert "total_precipitation_6hr" in finding.remedy
+
+
+@pytest.mark.parametrize(("timestep_hours", "checks"), [(6, []), (24, ["accumulation-period"])])
+def test_sums_of_six_hours_suit_a_timestep_of_six_hours(
+    timestep_hours: int, checks: list[str], tmp_path: Path
+) -> None:
+    data = make_earth(40, 1)[["2m_temperature", "total_precipitation"]]
+    settings = RUN | {
+        "prognostic": ["2m_temperature", "total_precipitation_6hr"],
+        "train": Period(start="2003-01-02", end="2003-01-20"),  # the first sums are incomplete
+    }
+    config = make_earth_config(
+        tmp_path / "data.nc", timestep_hours=timestep_hours, static=[], **settings
+    )
+    assert [f.check for f in serious(examined(data, tmp_path, config))] == checks
+
+
+def test_a_simulated_planet_has_its_wind_the_right_way(tmp_path: Path) -> None:
+    planet = simulate(SimulationConfig(num_trajectories=1, days=2, spinup_days=15))
+    grid = LatLonGrid.from_dataset(planet)
+    fields = {str(name): planet[name].values for name in VARIABLES}
+    sample = Sample(planet["time"].values, fields, 0)
+    assert check_north_is_up(sample, None, grid) == []
+    turned = {name: values[:, ::-1] for name, values in fields.items()}
+    (finding,) = check_north_is_up(Sample(sample.times, turned, 0), None, grid)
+    assert "wind" in finding.what
 
 
 def test_a_daily_cycle_is_no_running_total(tmp_path: Path) -> None:
