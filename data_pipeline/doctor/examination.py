@@ -18,6 +18,7 @@ from data_pipeline.doctor.reading import (
     Opened,
     Sample,
     choose_times,
+    mark_derived,
     open_examined,
     read_sample,
     spread,
@@ -169,7 +170,9 @@ class _Examination:
 
     def _with_derived(self, dataset: xr.Dataset) -> xr.Dataset:
         try:
-            return with_derived(dataset, [*self.config.prognostic, *self.config.static])
+            derived = with_derived(dataset, [*self.config.prognostic, *self.config.static])
+            mark_derived(derived, dataset)
+            return derived
         except InputError as error:
             self.findings.append(refused("prepare", error, "data.prognostic"))
             return dataset
@@ -274,12 +277,10 @@ def _available(dataset: xr.Dataset, wanted: list[str], levels: list[int]) -> Cha
 
 
 def _plain(dataset: xr.Dataset, channels: Channels, *, timed: bool) -> Channels:
-    """Those whose axes suit: without axes that nobody knows, and with time where it is needed."""
-    known = {"time", "level", "latitude", "longitude"}
+    """Those whose axes suit: the grid's, a level at most, and time where it is needed."""
+    needed = {"latitude", "longitude"} | ({"time"} if timed else set())
     dims = {c.name: set(map(str, dataset[c.name].dims)) for c in channels}
-    return Channels(
-        tuple(c for c in channels if dims[c.name] <= known and timed == ("time" in dims[c.name]))
-    )
+    return Channels(tuple(c for c in channels if dims[c.name] - {"level"} == needed))
 
 
 def _refused_roles(

@@ -30,7 +30,7 @@ class Opened:
     Args:
         dataset: Canonical and lazy, or ``None`` where nothing can be read.
         times: Of its states, increasing, without repeats.
-        raw: The files or the store as they are; only the first is looked at closely.
+        raw: Files or stores as they are, the first at least.
         complete: Whether ``dataset`` and ``times`` are all of the source.
         findings: What is refused.
     """
@@ -69,14 +69,14 @@ def open_examined(config: DataConfig) -> Opened:
     except InputError as error:
         return _opened_leniently(config.source, error)
     try:
-        raw = [part for path in config.source.paths for part in open_all_of(path, config.source)]
-    except TransferError:  # a network that failed now and not just before
+        raw = _open_raw(_files(config.source.paths[0])[0], config.source)
+    except InputError:  # a network that fails now and did not just before
         raw = []
     return Opened(dataset, _times(dataset), tuple(raw))
 
 
-def open_all_of(path: str, source: SourceConfig) -> list[xr.Dataset]:
-    """The files of one path as they are."""
+def _open_raw(path: str, source: SourceConfig) -> list[xr.Dataset]:
+    """One file or store as it is."""
     return open_all(path, source.channels, source.channels_timestep_hours)
 
 
@@ -109,7 +109,7 @@ def _opened_leniently(source: SourceConfig, error: InputError) -> Opened:
     files = [file for path in source.paths for file in _files(path)]
     for file in files:
         try:
-            opened = open_all_of(file, source)
+            opened = _open_raw(file, source)
             raw += opened
             parts += [_sorted(canonicalize(dataset, lenient)) for dataset in opened]
         except (InputError, ValueError, KeyError, OSError) as problem:
@@ -232,13 +232,24 @@ def read_sample(
     return Sample(_times(dataset)[indices], values, total, frozenset(damaged)), findings
 
 
+def mark_derived(dataset: xr.Dataset, source: xr.Dataset) -> None:
+    """Note which variables of a dataset are not in its source."""
+    for name in set(dataset.data_vars) - set(source.data_vars):
+        dataset[name].encoding["derived"] = True
+
+
 def chunk_bytes(variable: xr.DataArray, indices: np.ndarray) -> int:
-    """Bytes of the chunks that hold a variable at some times, all its levels, uncompressed."""
+    """Bytes of the chunks that hold a variable at some times, all its levels, uncompressed.
+
+    Those that are computed, see ``mark_derived``, count with what they may be computed from: two
+    variables, or the six hours before.
+    """
     sizes = [size for dim, size in variable.sizes.items() if dim != "time"]
     plane = variable.dtype.itemsize * int(np.prod(sizes))
     if "time" not in variable.dims:
         return plane
-    if str(variable.name).endswith("_6hr"):  # may be a sum over the hours before
+    if variable.encoding.get("derived"):
+        plane *= 2
         indices = np.unique(np.maximum(indices[:, None] - np.arange(6), 0))
     if not variable.chunksizes:
         return plane * len(indices)
@@ -283,7 +294,7 @@ def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
     except (OSError, ValueError, RuntimeError) as error:
         if "time" not in variable.dims or isinstance(error, TransferError):
             return xr.full_like(variable, np.nan, dtype=float), [_unreadable(variable, "", error)]
-    parts, damaged, problem = [], [], Exception()
+    parts, damaged, problem = [], [], None
     for index in range(variable.sizes["time"]):
         one = variable.isel(time=[index])
         try:
@@ -292,7 +303,9 @@ def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
             damaged.append(one["time"].values[0].astype("datetime64[m]"))
             problem = error
             parts.append(xr.full_like(one, np.nan, dtype=float).load())
-    when = f": {len(damaged)} of {len(parts)} sampled times, the first {min(damaged, default='')}"
+    if problem is None:  # it can be read after all
+        return _concatenated(parts), []
+    when = f": {len(damaged)} of {len(parts)} sampled times, the first {min(damaged)}"
     return _concatenated(parts), [_unreadable(variable, when, problem)]
 
 

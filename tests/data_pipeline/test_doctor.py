@@ -198,6 +198,13 @@ FAULTS = {
     "level": Fault(
         lambda d: d.assign_coords(latitude=d["latitude"] * 1.2), "prepare", "error",
         ["-90..90", "latitude"]),
+    "series": Fault(
+        lambda d: d.assign({"2m_temperature": d["2m_temperature"].mean(
+            ["latitude", "longitude"], keep_attrs=True)}), "prepare", "error",
+        ["2m_temperature has the dimensions ['time']", "data.prognostic, 2m_temperature"]),
+    "member": Fault(
+        lambda d: d.assign({"2m_temperature": d["2m_temperature"].expand_dims(member=2)}),
+        "prepare", "error", ["'member'", "Select one entry"]),
     "role": Fault(
         lambda d: d.assign(land_sea_mask=d["land_sea_mask"].expand_dims(time=d["time"].values)),
         "prepare", "error", ["land_sea_mask has the dimensions", "data.static"]),
@@ -508,6 +515,20 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert 0 < sample["bytes"] <= allowed < many["geopotential"].nbytes
         assert 0 < count["bytes"] <= sample["bytes"] + axes
         assert sample["num_times"] > 1
+
+
+def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path) -> None:
+    data = make_earth(40, 1)[["total_precipitation"]]
+    data.to_netcdf(
+        tmp_path / "data.nc", encoding={"total_precipitation": {"chunksizes": (1, 19, 36)}}
+    )
+    settings = RUN | {"prognostic": ["total_precipitation_6hr"]}
+    config = make_earth_config(tmp_path / "data.nc", timestep_hours=6, static=[], **settings)
+    allowed = 2**20
+    sample = examine(config, tmp_path / "s", Horizons(), sample_bytes=allowed).report.facts[
+        "sample"
+    ]
+    assert sample["num_times"] * 6 * 4 * 19 * 36 < sample["bytes"] <= allowed
 
 
 def test_chunks_beyond_the_bound_are_not_read(tmp_path: Path) -> None:
