@@ -49,6 +49,7 @@ CHECKS = {
     "upside-down": "Rows that belong to the other hemisphere make area weights, seasons, the "
     "Coriolis force and forcings wrong; scores look fine until other data is used.",
     "store-settings": "All verbs refuse a store that was prepared from another configuration.",
+    "store-damaged": "Training and evaluation read the store.",
     "store-stale": "The store no longer holds what the source holds: scores and forecasts from the "
     "source would be of other data than training.",
     "store-statistics": "Normalization and loss use the store's statistics.",

@@ -20,13 +20,27 @@ _FEWEST = 8
 
 
 def open_prepared(config: DataConfig, path: Path) -> tuple[PreparedStore | None, list[Finding]]:
-    """The store at ``path`` where there is one, and whether it is that of the configuration."""
+    """The store at ``path`` where there is one that can be read, of this configuration."""
     if not path.exists():
         return None, []
     try:
-        return prepare(config, path), []
+        store = prepare(config, path)
     except InputError as error:
         return None, [refused("store-settings", error, str(path))]
+    except (OSError, KeyError, ValueError) as error:
+        return None, [_damaged(path, error)]
+    try:
+        store.states[(0, slice(None), slice(None), slice(None))]
+        store.states[(-1, slice(None), slice(None), slice(None))]
+    except (OSError, KeyError, ValueError) as error:  # an InputError, too
+        return None, [_damaged(path, error)]
+    return store, []
+
+
+def _damaged(path: Path, error: Exception) -> Finding:
+    what = f"the store cannot be read: {type(error).__name__}: {error}"
+    remedy = "Delete the store and prepare it again."
+    return found("store-damaged", "error", what, str(path), remedy)
 
 
 def describe_store(store: PreparedStore) -> dict[str, Any]:

@@ -520,7 +520,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path) -> None:
     data = make_earth(40, 1)[["total_precipitation"]]
     data.to_netcdf(
-        tmp_path / "data.nc", encoding={"total_precipitation": {"chunksizes": (1, 19, 36)}}
+        tmp_path / "data.nc", encoding={"total_precipitation": {"chunksizes": (6, 19, 36)}}
     )
     settings = RUN | {"prognostic": ["total_precipitation_6hr"]}
     config = make_earth_config(tmp_path / "data.nc", timestep_hours=6, static=[], **settings)
@@ -609,6 +609,15 @@ def test_a_store_needs_its_source_no_more(prepared: Path, tmp_path: Path) -> Non
     assert (finding.check, finding.severity) == ("source", "warning")
     assert found.channels is not None
     assert len(found.channels) == 10
+
+
+@pytest.mark.parametrize("part", ["fields/c/0/0/0/0", "fields/zarr.json", "time/zarr.json"])
+def test_a_store_that_lacks_a_file(part: str, prepared: Path, tmp_path: Path) -> None:
+    store = copied(prepared, tmp_path)
+    (store / part).unlink()
+    finding = only(examine(make_earth_config(prepared / "data.nc"), store, Horizons()))
+    assert (finding.check, finding.severity) == ("store-damaged", "error")
+    assert finding.where == str(store)
 
 
 def test_a_store_of_another_configuration(prepared: Path) -> None:
