@@ -5,9 +5,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,180 +17,31 @@ from dask.delayed import Delayed, delayed
 from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import hours_of_day
-from data_pipeline.coarsening import Coarsening, GridConfig
-from data_pipeline.cropping import CropConfig
+from data_pipeline.coarsening import Coarsening
+from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig, Executor, executor
-from data_pipeline.filling import Filling, FillRule, check_rules
-from data_pipeline.forcings import check_forcings
+from data_pipeline.filling import Filling, check_rules
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
 from data_pipeline.names import parse_label
 from data_pipeline.opening import load, readable, stamps
-from data_pipeline.packing import Packing, StorageConfig
+from data_pipeline.packing import Packing
 from data_pipeline.plan import Lengths, Plan, choose_lengths, make_plan, source_steps
 from data_pipeline.progress import track
-from data_pipeline.resampling import AccumulateRule, on_timestep, resample
-from data_pipeline.simulation import SimulationConfig, simulate
-from data_pipeline.sources import SourceConfig, open_source, require_units
+from data_pipeline.resampling import on_timestep, resample
+from data_pipeline.simulation import simulate
+from data_pipeline.sources import open_source, require_units
 from data_pipeline.static_fields import StaticFields
 from data_pipeline.store import Layout, PreparedStore
+
+__all__ = ["DataConfig", "Period", "SubsetConfig", "open_store", "plan_preparation", "prepare"]
 
 _HOUR = np.timedelta64(1, "h")
 _SAMPLED_STATES = 16
 _MOST_UNDER_WAY = 256
 _PROBED_BYTES = 256 * 2**20
 _CLIMATOLOGY_BYTES = 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Period:
-    """A span of time with both ends.
-
-    Args:
-        start: ISO date or time, as 2001-01-01.
-        end: Likewise; a date includes that whole day.
-    """
-
-    start: str
-    end: str
-
-    def __post_init__(self) -> None:
-        try:
-            ordered = self.bounds[0] <= self.bounds[1]
-        except ValueError as error:
-            raise ValueError(
-                f"a period needs ISO dates as 2001-01-31, got {self.start!r} to {self.end!r}"
-            ) from error
-        if not ordered:
-            raise ValueError(f"a period must not end before it starts, got {self}")
-
-    def __str__(self) -> str:
-        return f"{self.start} to {self.end}"
-
-    @property
-    def bounds(self) -> tuple[np.datetime64, np.datetime64]:
-        """First and last time."""
-        end = np.datetime64(self.end)
-        last = end + np.timedelta64(1, "D") - np.timedelta64(1, "s") if _is_date(end) else end
-        return np.datetime64(self.start).astype("datetime64[s]"), last.astype("datetime64[s]")
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` (datetime64) lies in the period."""
-        first, last = self.bounds
-        return (times >= first) & (times <= last)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubsetConfig:
-    """Some of the windows of a period.
-
-    Args:
-        months: Months of the newest input state, as [12, 1, 2] for a season; all where empty.
-        years: Years of that state; all where empty.
-        stride: Every how many states a window starts.
-    """
-
-    months: list[int] = field(default_factory=list)
-    years: list[int] = field(default_factory=list)
-    stride: int = 1
-
-    def __post_init__(self) -> None:
-        wrong = [month for month in self.months if not 1 <= month <= 12]
-        if wrong or self.stride < 1:
-            raise ValueError(
-                "data.subset needs months of 1 to 12 and a stride of at least 1, got "
-                f"{self.months} and {self.stride}"
-            )
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` (datetime64) is in the months and years."""
-        months = times.astype("datetime64[M]").astype(int) % 12 + 1
-        years = times.astype("datetime64[Y]").astype(int) + 1970
-        in_months = np.isin(months, self.months) if self.months else np.ones(len(times), bool)
-        return in_months & (np.isin(years, self.years) if self.years else True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data, which channels, and how it is split in time.
-
-    Args:
-        prognostic: Variables that are predicted and fed back: names, or labels as
-            geopotential_500 or z500; see ``derived`` for what is computed where it is missing.
-        train: Training period; statistics and climatology see this period alone.
-        validation: Validation period, after it.
-        test: Test period, after that.
-        source: Data to read; or else ``simulation``.
-        simulation: The simulated planet; or else ``source``.
-        static: Variables without time that the network sees, as orography, land_sea_mask or
-            soil_type; classes become a mask each, see ``static_fields``.
-        forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
-            day_of_year, local_time, latitude, longitude.
-        levels: Levels in hPa of every variable with levels; all where empty.
-        grid: Coarser grid to take conservative means on; by default the data's own.
-        timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
-        accumulate: How accumulations, as hourly precipitation, become those of a timestep, by
-            variable: ``sum``, ``mean``, or ``last``, the value at the state; see ``resampling``.
-        allow_gaps: Whether times may be missing; no window ever crosses a gap.
-        fill: What stands for missing values, by variable: a number, or ``climatology``, which also
-            adds a static channel that says where; see ``filling``. Others are refused.
-        climatology_harmonics: Harmonics of the day of year in the climatology.
-        storage: How the training store is written.
-        crop: Part of the store's grid to train and forecast on; by default all of it.
-        subset: Which windows of the training period are trained on; by default all.
-        store: Folder of the training store, to share it between runs; by default in the run folder.
-            A URL names a store that is there already.
-    """
-
-    prognostic: list[str]
-    train: Period
-    validation: Period
-    test: Period
-    source: SourceConfig | None = None
-    simulation: SimulationConfig | None = None
-    static: list[str] = field(default_factory=list)
-    forcings: list[str] = field(default_factory=list)
-    levels: list[int] = field(default_factory=list)
-    grid: GridConfig | None = None
-    timestep_hours: int = 6
-    accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
-    allow_gaps: bool = False
-    fill: dict[str, FillRule] = field(default_factory=dict)
-    climatology_harmonics: int = 2
-    storage: StorageConfig = field(default_factory=StorageConfig)
-    crop: CropConfig | None = None
-    subset: SubsetConfig = field(default_factory=SubsetConfig)
-    store: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.source is None) == (self.simulation is None):
-            raise ValueError("data needs either data.source or data.simulation, and not both")
-        if not self.prognostic:
-            raise ValueError("data.prognostic must name at least one variable")
-        if self.timestep_hours < 1 or self.climatology_harmonics < 0:
-            raise ValueError(
-                "data.timestep_hours must be at least 1 and data.climatology_harmonics at least 0, "
-                f"got {self.timestep_hours} and {self.climatology_harmonics}"
-            )
-        check_forcings(self.forcings)
-        names = ("train", "validation", "test")
-        for before, after in pairwise(names):
-            if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
-                raise ValueError(
-                    f"data.{before} must end before data.{after} starts, got "
-                    f"{getattr(self, before)} and {getattr(self, after)}"
-                )
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` lies in any of the three periods."""
-        inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
-        return np.any(inside, axis=0)
-
-    def store_settings(self) -> dict[str, Any]:
-        """The part of the configuration that a store depends on."""
-        free = ("store", "forcings", "crop", "subset")
-        return {key: value for key, value in asdict(self).items() if key not in free}
 
 
 def prepare(
@@ -309,8 +159,7 @@ class _Work:
         channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
         _check_dims(dataset, channels)
         require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
-        names = [parse_label(name)[0] for name in (*config.prognostic, *config.static)]
-        check_rules(config.fill, names)
+        check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
         fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
         indices = select_times(dataset["time"].values, config)
         source_grid = LatLonGrid.from_dataset(dataset)
@@ -360,7 +209,7 @@ class _Work:
         training = np.flatnonzero(self.recipe.training)
         chosen = training[np.linspace(0, len(training) - 1, _SAMPLED_STATES).astype(int)]
         chosen = np.unique(chosen)
-        values = _load(self._stacked(chosen), "a sample of the training period")
+        values = load(self._stacked(chosen), "a sample of the training period").values
         sample = self.recipe.checked(values, layout.times[chosen])
         packing = Packing.fit(self.config.storage.dtype, sample)
         return replace(self.recipe, layout=replace(layout, packing=packing))
@@ -397,7 +246,7 @@ class _Work:
         """Read what was under way again, which says where the data cannot be read."""
         for start in starts[:_MOST_UNDER_WAY]:
             block = self._stacked(slice(start, start + self.block_length))
-            _load(block, f"the data from {block['time'].values[0]} on")
+            load(block, f"the data from {block['time'].values[0]} on")
 
     def _fit_climatology(self, workers: Executor) -> np.ndarray:
         layout, num_harmonics = self.recipe.layout, self.config.climatology_harmonics
@@ -456,7 +305,7 @@ def _seconds(dataset: xr.Dataset, channels: Channels, indices: np.ndarray, plan:
     """Time of reading everything at the rate of one state."""
     block = channels.stack(dataset.isel(time=indices[:1]))
     started = time.monotonic()
-    _load(block, "the first state")
+    load(block, "the first state")
     once = make_plan(dataset, channels, indices[:1], Lengths(1, 1), (0, 0))
     return plan.bytes_read / once.bytes_read * (time.monotonic() - started)
 
@@ -471,10 +320,6 @@ def _check_disk(path: Path, needed: int) -> None:
             f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
             "variables, levels or years"
         )
-
-
-def _load(block: xr.DataArray, what: str) -> np.ndarray:
-    return load(block, what).values
 
 
 def _read(config: DataConfig) -> xr.Dataset:
@@ -532,7 +377,3 @@ def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
             f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
             "data, or set data.allow_gaps=true to leave out the windows that cross a gap"
         )
-
-
-def _is_date(value: np.datetime64) -> bool:
-    return np.datetime_data(value.dtype)[0] in ("Y", "M", "D")
