@@ -6,13 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
 from data_pipeline.errors import InputError
-from data_pipeline.opening import persistently
+from data_pipeline.opening import persistently, readable
 
 _RETRIES = 3
 _CONNECT_SECONDS = 30
@@ -48,6 +48,20 @@ class ExecutionConfig:
             )
 
 
+class Task(NamedTuple):
+    """A piece of work.
+
+    Args:
+        key: Comes back with the result.
+        what: What it reads, for messages.
+        work: What to compute.
+    """
+
+    key: int
+    what: str
+    work: Delayed
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs tasks, a bounded number at a time."""
@@ -56,8 +70,8 @@ class Executor(Protocol):
         """What to give to tasks in place of a large value that all of them need."""
         ...
 
-    def run(self, tasks: Iterator[tuple[int, Delayed]], bytes_each: int) -> Iterator[Any]:
-        """Run (key, task) pairs and give (key, result) pairs as they finish.
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
+        """Run tasks and give (key, result) pairs as they finish.
 
         Args:
             tasks: Built one by one, as they are started.
@@ -131,7 +145,7 @@ class _Threads:
     def share(self, value: Any) -> Any:  # noqa: ANN401
         return delayed(value, traverse=False)
 
-    def run(self, tasks: Iterator[tuple[int, Delayed]], bytes_each: int) -> Iterator[Any]:
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
         memory = self._config.memory_gib * 2**30
         if bytes_each > memory:
             raise InputError(
@@ -141,21 +155,22 @@ class _Threads:
         workers = max(1, min(os.cpu_count() or 1, int(memory // bytes_each)))
         pool = ThreadPoolExecutor(workers, "prepare")
         try:
-            waiting = {pool.submit(_compute, key, task) for key, task in islice(tasks, workers)}
+            waiting = {pool.submit(_compute, task) for task in islice(tasks, workers)}
             while waiting:
                 done: Future[tuple[int, Any]] = next(as_completed(waiting))
                 waiting.remove(done)
                 yield done.result()
-                waiting |= {pool.submit(_compute, key, task) for key, task in islice(tasks, 1)}
+                waiting |= {pool.submit(_compute, task) for task in islice(tasks, 1)}
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _compute(key: int, task: Delayed) -> tuple[int, Any]:
+def _compute(task: Task) -> tuple[int, Any]:
     def once() -> Any:  # noqa: ANN401
-        return compute(task, scheduler="synchronous")[0]
+        return compute(task.work, scheduler="synchronous")[0]
 
-    return key, persistently(once, "the source")
+    with readable(task.what):
+        return task.key, persistently(once, task.what)
 
 
 class _Cluster:
@@ -168,22 +183,25 @@ class _Cluster:
         self._client.wait_for_workers(1)
         return self._client.scatter(value, broadcast=True)
 
-    def run(self, tasks: Iterator[tuple[int, Delayed]], bytes_each: int) -> Iterator[Any]:
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
         from distributed import as_completed as completed
 
         threads = sum(self._client.nthreads().values())
-        keys: dict[Any, int] = {}
+        under_way: dict[Any, Task] = {}
 
         def submit(count: int) -> list[Any]:
             futures = {
-                self._client.compute(task, retries=_RETRIES): key
-                for key, task in islice(tasks, count)
+                self._client.compute(task.work, retries=_RETRIES): task
+                for task in islice(tasks, count)
             }
-            keys.update(futures)
+            under_way.update(futures)
             return list(futures)
 
         queue = completed(submit(2 * threads), loop=self._client.loop)
         for future in queue:
-            yield keys.pop(future), future.result()
+            task = under_way.pop(future)
+            with readable(task.what):
+                result = future.result()
+            yield task.key, result
             for following in submit(1):
                 queue.add(following)

@@ -41,7 +41,7 @@ def open_all(
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
         channels: Labels of the channels of HDF5 files without coordinates, in order.
         timestep_hours: Time between their fields.
-        further_options: Of fsspec for a URL; they replace ``storage_options_of``.
+        further_options: Of fsspec for a URL; they replace ``storage_options``.
 
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
@@ -50,7 +50,7 @@ def open_all(
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        options = storage_options_of(path) | dict(further_options or {})
+        options = storage_options(path) | dict(further_options or {})
         return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
     if _described(path, lambda: _store_metadata(path)):
         return [_described(path, lambda: _open_zarr(path, {}))]
@@ -107,8 +107,7 @@ def load(lazy: _Lazy, what: str) -> _Lazy:
     """Read lazy values into memory, asking again where a network fails.
 
     Raises:
-        TransferError: If every attempt failed.
-        InputError: If the data is damaged.
+        TransferError: If every attempt failed, or the data is damaged.
     """
     with readable(what):
         return persistently(lambda: lazy.compute(), what)
@@ -119,16 +118,16 @@ def readable(what: str) -> Iterator[None]:
     """Say that data may be damaged where reading it fails.
 
     Raises:
-        InputError: Instead of the errors of the readers.
+        TransferError: Instead of the errors of the readers.
     """
     try:
         yield
     except PermissionError as error:
-        raise InputError(f"no permission to read {what} ({error}); change it") from error
+        raise TransferError(f"no permission to read {what} ({error}); change it") from error
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
+        raise TransferError(
             f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
         ) from error
 
@@ -182,7 +181,7 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     return dataset
 
 
-def storage_options_of(path: str) -> dict[str, Any]:
+def storage_options(path: str) -> dict[str, Any]:
     """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
     protocol = path.split("://")[0]
     if protocol in ("gs", "gcs"):

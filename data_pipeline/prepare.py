@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.delayed import Delayed, delayed
+from dask.delayed import delayed
 
 from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
@@ -20,12 +20,12 @@ from data_pipeline.climatology import hours_of_day
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
-from data_pipeline.execution import ExecutionConfig, Executor, executor
+from data_pipeline.execution import ExecutionConfig, Executor, Task, executor
 from data_pipeline.filling import Filling, check_rules
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
 from data_pipeline.names import parse_label
-from data_pipeline.opening import load, readable, stamps
+from data_pipeline.opening import load, stamps
 from data_pipeline.packing import Packing
 from data_pipeline.plan import Lengths, Plan, choose_lengths, make_plan, source_steps
 from data_pipeline.progress import track
@@ -39,7 +39,6 @@ __all__ = ["DataConfig", "Period", "SubsetConfig", "open_store", "plan_preparati
 
 _HOUR = np.timedelta64(1, "h")
 _SAMPLED_STATES = 16
-_MOST_UNDER_WAY = 256
 _PROBED_BYTES = 256 * 2**20
 _CLIMATOLOGY_BYTES = 2**30
 
@@ -226,27 +225,16 @@ class _Work:
             if start not in ledger.records
         ]
 
-        def tasks() -> Iterator[tuple[int, Delayed]]:
+        def tasks() -> Iterator[Task]:
             for start in starts:
-                values = self._stacked(slice(start, start + length)).data
-                yield start, delayed(process_block)(shared, values, start)
+                block = self._stacked(slice(start, start + length))
+                what = f"the data from {block['time'].values[0]} on"
+                yield Task(start, what, delayed(process_block)(shared, block.data, start))
 
         finished = workers.run(tasks(), self.plan.block_bytes)
         counted = track(finished, "Preparing", len(starts)) if len(starts) > 1 else finished
-        with readable("the data"):
-            try:
-                for start, record in counted:
-                    ledger.record(start, record)
-            except (OSError, ValueError, RuntimeError) as error:
-                if not isinstance(error, InputError):
-                    self._name_damage([start for start in starts if start not in ledger.records])
-                raise
-
-    def _name_damage(self, starts: list[int]) -> None:
-        """Read what was under way again, which says where the data cannot be read."""
-        for start in starts[:_MOST_UNDER_WAY]:
-            block = self._stacked(slice(start, start + self.block_length))
-            load(block, f"the data from {block['time'].values[0]} on")
+        for start, record in counted:
+            ledger.record(start, record)
 
     def _fit_climatology(self, workers: Executor) -> np.ndarray:
         layout, num_harmonics = self.recipe.layout, self.config.climatology_harmonics
@@ -258,7 +246,12 @@ class _Work:
         state_bytes = 8 * size * int(np.prod(layout.grid.shape))
         groups = [slice(first, min(first + size, count)) for first in range(0, count, size)]
         tasks = (
-            (group.start, delayed(fit_channels)(shared, group, num_harmonics)) for group in groups
+            Task(
+                group.start,
+                f"the store's channels from {group.start} on",
+                delayed(fit_channels)(shared, group, num_harmonics),
+            )
+            for group in groups
         )
         finished = workers.run(tasks, size * each + 3 * max(SERIES_BYTES, state_bytes))
         for _ in track(finished, "Climatology", len(groups)) if len(groups) > 8 else finished:

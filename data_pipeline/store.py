@@ -35,7 +35,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.opening import storage_options_of
+from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
 from data_pipeline.progress import track
 from data_pipeline.states import MappedReader, Reader, Region, States, ZarrReader, shard_path
@@ -218,7 +218,7 @@ def _open_group(path: Path | str) -> zarr.Group:
         return zarr.open_group(path, mode="r")
     from zarr.experimental.cache_store import CacheStore
 
-    remote = FsspecStore.from_url(path, storage_options=storage_options_of(path), read_only=True)
+    remote = FsspecStore.from_url(path, storage_options=storage_options(path), read_only=True)
     cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
     return zarr.open_group(cached, mode="r")
 
