@@ -3,17 +3,22 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import read_checkpoint
+from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.export import ExportFormat, export_checkpoint
 from fourcastnet_afno.training import TrainingInterruptedError
@@ -29,6 +34,8 @@ _VERBS = {
     "runs without this package.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
+    "doctor": "Examine data, store, machine and speed before a run; `doctor FILE` is short for "
+    "`doctor --config FILE`. Exits with 1 where something would stop or spoil the run.",
 }
 # Short words of `forecast`, for settings that have long names.
 _SHORT = {
@@ -37,7 +44,7 @@ _SHORT = {
     "--members": "--forecast.ensemble.num_members",
     "--source": "--source.path",
 }
-_USER_ERROR, _INTERRUPTED = 2, 130
+_FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
 
 def build_parser() -> ArgumentParser:
@@ -74,6 +81,15 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         parser.add_argument(
             "--verify", action="store_true", help="compare the store's files with their checksums"
         )
+        parser.add_argument(
+            "--plan", action="store_true", help="say what would be read and written, and stop"
+        )
+        parser.add_class_arguments(ExecutionConfig, "execution")
+        parser.add_argument(
+            "--scheduler-address",
+            type=str | None,
+            help="of a dask cluster to run on, as execution.scheduler_address",
+        )
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
@@ -82,6 +98,16 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
             type=Existing | None,
             help="what to do with a forecast that is there: one in a run folder is replaced, a "
             "file refused, by default",
+        )
+    if name == "doctor":
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON document, and nothing else"
+        )
+        parser.add_argument(
+            "--measure", type=bool, default=True, help="whether to time the loader and the model"
+        )
+        parser.add_argument(
+            "--sample_mib", type=PositiveInt, default=1024, help="MiB of the source to read at most"
         )
     return parser
 
@@ -110,7 +136,7 @@ def parse(words: Sequence[str]) -> Namespace:
 
 def with_default_config(arguments: Sequence[str]) -> list[str]:
     """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
-    given = list(arguments)
+    given = _with_config_named(arguments)
     named = any(word.split("=")[0] == "--config" for word in given)
     if (
         not given
@@ -134,6 +160,18 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
         f"`{given[0]}` needs --config FILE (an experiment, see configs/), or --output with a run "
         f"folder that holds a config.yaml; {own.resolve()} does not exist"
     )
+
+
+def _with_config_named(arguments: Sequence[str]) -> list[str]:
+    """``doctor FILE`` as ``doctor --config=FILE``."""
+    given = list(arguments)
+    if given[:1] != ["doctor"]:
+        return given
+    for index, (before, word) in enumerate(pairwise(given), start=1):
+        takes_value = before.startswith("--") and "=" not in before and before != "--json"
+        if not word.startswith("-") and not takes_value:
+            given[index] = f"--config={word}"
+    return given
 
 
 def _experiment_of(checkpoint: Path) -> str:
@@ -166,8 +204,8 @@ def _option(arguments: Sequence[str], name: str, default: str) -> Path:
     return Path(word.split("=", 1)[1] if "=" in word else following)
 
 
-def run_verb(verb: str, options: Namespace) -> None:
-    """Call the function of a verb with its parsed options."""
+def run_verb(verb: str, options: Namespace) -> int:
+    """Call the function of a verb with its parsed options, and give the exit code."""
     if verb == "export":
         record = export_checkpoint(
             options.checkpoint, options.output, kind=options.format, batch_size=options.batch_size
@@ -177,23 +215,36 @@ def run_verb(verb: str, options: Namespace) -> None:
             f"{options.output}: differs from the checkpoint by at most {difference:.1e} standard "
             f"deviations; {options.output}.json says what its axes mean"
         )
-        return
+        return os.EX_OK
     config = ExperimentConfig(
         data=options.data,
         model=options.model,
         training=options.training,
         forecast=options.forecast,
     )
-    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source", "existing")}
+    if verb == "doctor":
+        asked = {"measure": options.measure, "sample_mib": options.sample_mib}
+        report = doctor(config, options.output, as_json=options.json, **asked)
+        return _FOUND_ERRORS if report.num_errors else os.EX_OK
+    further = {
+        "prepare": ("verify", "plan", "execution"),
+        "forecast": ("checkpoint", "source", "existing"),
+    }
     extra = {name: options[name] for name in further.get(verb, ())}
+    if options.get("scheduler_address"):
+        extra["execution"] = replace(
+            extra["execution"], scheduler_address=options.scheduler_address
+        )
     getattr(experiment, verb)(config, options.output, **extra)
+    return os.EX_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for a mistake in the input, or 130 for an interrupted run.
+        0, or 1 for errors that the doctor found, 2 for a mistake in the input, 130 for an
+        interrupted run.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
@@ -202,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = with_default_config(given)
         options = parse(words)
         verb = options["verb"]
-        run_verb(verb, options[verb])
+        return run_verb(verb, options[verb])
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False)
         return _USER_ERROR
@@ -213,7 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")
         return _INTERRUPTED
-    return os.EX_OK
 
 
 if __name__ == "__main__":

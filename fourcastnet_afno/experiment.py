@@ -27,7 +27,8 @@ from rich.console import Console
 from data_pipeline.atomic import replacing
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
-from data_pipeline.prepare import DataConfig
+from data_pipeline.execution import ExecutionConfig
+from data_pipeline.prepare import DataConfig, open_store, plan_preparation
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig
 from data_pipeline.store import PreparedStore
@@ -70,29 +71,56 @@ class ExperimentConfig:
         return yaml.safe_dump(asdict(self), sort_keys=False)
 
 
-def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> PreparedStore:
+def prepare(
+    config: ExperimentConfig,
+    output: Path,
+    verify: bool = False,
+    plan: bool = False,
+    execution: ExecutionConfig | None = None,
+) -> PreparedStore | None:
     """Read or simulate the data, check it, and write the training store with its statistics.
 
     Args:
         config: Its ``data`` part says what and where.
         output: Run folder.
         verify: Whether to compare every file of the store with its checksum.
+        plan: Whether to say what would be done, and stop.
+        execution: Where the work is done.
     """
-    path = Path(config.data.store) if config.data.store else output / "data.zarr"
-    store = prepare_store(config.data, path)
+    location = config.data.store or str(output / "data.zarr")
+    if plan and "://" not in location:
+        console.print(plan_preparation(config.data, Path(location)).describe())
+        return None
+    store = _open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        console.print(f"{path} is as it was written (fingerprint {store.fingerprint})")
+        console.print(f"{location} is as it was written (fingerprint {store.fingerprint})")
+    return store
+
+
+def _open_or_prepare(
+    config: ExperimentConfig, output: Path, execution: ExecutionConfig | None = None
+) -> PreparedStore:
+    location = config.data.store or str(output / "data.zarr")
+    if "://" in location:
+        store = open_store(location, config.data)
+    else:
+        store = prepare_store(config.data, Path(location), execution, console.print)
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store
+
+
+def store_path(config: ExperimentConfig, output: Path) -> Path:
+    """Folder of the training store."""
+    return Path(config.data.store) if config.data.store else output / "data.zarr"
 
 
 def train(config: ExperimentConfig, output: Path) -> Forecaster:
     """Train a forecaster, or go on with an interrupted run in ``output``."""
     folder = output / "checkpoints"
     _check_resumable(config, folder / "last.safetensors")
-    store = prepare(config, output)
+    store = _open_or_prepare(config, output)
     folder.mkdir(exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
@@ -103,8 +131,11 @@ def train(config: ExperimentConfig, output: Path) -> Forecaster:
 
     def windows(num_steps: int) -> tuple[WindowDataset, WindowDataset]:
         training, validation = (
-            WindowDataset(store, period, history, num_steps, config.data.forcings)
-            for period in (config.data.train, config.data.validation)
+            WindowDataset(store, period, history, num_steps, config.data.forcings, subset)
+            for period, subset in (
+                (config.data.train, config.data.subset),
+                (config.data.validation, None),
+            )
         )
         return training, validation
 
@@ -122,8 +153,10 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         grid=store.grid,
         timestep_hours=config.data.timestep_hours,
     )
+    statistics = store.statistics
     mean, std, diff_std = (
-        torch.from_numpy(np.asarray(values, np.float32)) for values in store.statistics
+        torch.from_numpy(np.asarray(values, np.float32))
+        for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
     static = torch.from_numpy(store.normalized_static())
     return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)
@@ -153,19 +186,18 @@ def forecast(
         )
     path, existing = output / "forecast.zarr", existing or "overwrite"
     checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
-    if source is not None or config.forecast.init_times:
-        source = source or SourceConfig(path=str(prepare(config, output).path))
+    if source is not None:
         return forecast_from(config.forecast, checkpoint, source, path, device, existing)
-    dataset = prepare(config, output).dataset()
-    times = dataset["time"].values
-    forecaster = load_forecaster(checkpoint, device)
-    init_times = select_init_times(
-        times[config.data.test.contains(times)],
-        forecaster.spec,
-        forecaster.num_history,
-        interval_hours=config.forecast.init_interval_hours,
-        num_following=config.forecast.num_steps,
-    )
+    dataset, init_times = _open_or_prepare(config, output).dataset(), None
+    if config.forecast.init_times is None:
+        times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
+        init_times = select_init_times(
+            times[config.data.test.contains(times)],
+            forecaster.spec,
+            forecaster.num_history,
+            interval_hours=config.forecast.init_interval_hours,
+            num_following=config.forecast.num_steps,
+        )
     return forecast_from(
         config.forecast, checkpoint, dataset, path, device, existing, init_times=init_times
     )
@@ -175,7 +207,7 @@ def evaluate(
     config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
 ) -> xr.Dataset:
     """Score the run's forecasts beside persistence and climatology, and write the report."""
-    store = prepare(config, output)
+    store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
     truth, coefficients = store.dataset(), store.climatology()
     inits, leads = predictions["init_time"].values, predictions["lead_time"].values

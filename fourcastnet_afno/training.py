@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from data_pipeline.atomic import replacing
-from data_pipeline.dataset import Loader, Sample, WindowDataset
+from data_pipeline.dataset import Sample, WindowDataset
 from data_pipeline.errors import InputError
+from data_pipeline.loader import Loader
 from data_pipeline.progress import progress
 from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.checkpoint import (

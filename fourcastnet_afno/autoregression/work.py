@@ -149,7 +149,7 @@ class Work:
 
     def _read_ledgers(self) -> dict[int, str]:
         self._own = Ledger(self.folder / f"ledger-{self._rank}.jsonl")
-        checksums = dict(self._own.checksums)
+        checksums = {start: record["checksum"] for start, record in self._own.records.items()}
         for path in self.folder.glob("ledger-*.jsonl"):
             checksums |= _finished_lines(path)
         return checksums
@@ -171,7 +171,7 @@ class Work:
 
     def record(self, unit: int, part: int, checksum: str) -> None:
         """Note that a part is safe in the store."""
-        self._own.record(unit * self._num_parts + part, checksum)
+        self._own.record(unit * self._num_parts + part, {"checksum": checksum})
         self._ledgers[unit * self._num_parts + part] = checksum
 
     def save_restart(self, unit: int, tensors: Mapping[str, Tensor], note: Any) -> None:  # noqa: ANN401
