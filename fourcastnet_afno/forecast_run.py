@@ -79,6 +79,7 @@ def forecast_from(
         "title": f"Forecasts of {checkpoint.name}",
         "source": "fourcastnet_afno",
         "checkpoint": str(checkpoint),
+        "initial_data": str(dataset.encoding.get("source", "")) or _place(source),
         "checkpoint_digest": " ".join(map(_digest, files)),
         "versions": json.dumps(versions()),
         **({"regridded": regridded} if regridded else {}),
@@ -165,6 +166,10 @@ def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaste
         forecaster.num_history,
         interval_hours=config.init_interval_hours,
     )
+
+
+def _place(source: SourceConfig | xr.Dataset | None) -> str:
+    return ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
 
 
 def _digest(path: Path) -> str:

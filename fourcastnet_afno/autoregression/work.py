@@ -121,7 +121,8 @@ class Work:
 
         Raises:
             InputError: If there is one and it is to be refused, the folder cannot be written to,
-                the disk is full, or another process does the same work.
+                the disk is full, or another process does the same work. If a single process
+                meets a mistake in the input before its first part, nothing is left behind.
         """
         self._check_existing(existing)
         with writing_to(self.path), telling_of_full_disks(self.path):
@@ -129,7 +130,12 @@ class Work:
             with _locked(self.folder / f"lock-{self._rank}", self.path):
                 with _exclusive(self.folder / "lock"):
                     self._prepare(create, existing)
-                yield self
+                try:
+                    yield self
+                except InputError:
+                    if self._world_size == 1 and not self._read_ledgers():
+                        shutil.rmtree(self.folder)
+                    raise
 
     def _check_existing(self, existing: Existing) -> None:
         interrupted = existing == "resume" and (self.folder / "identity.json").exists()
