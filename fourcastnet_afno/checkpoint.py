@@ -6,6 +6,7 @@ the model, the channels with units, the grid and the versions. No pickle is read
 """
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -15,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -39,6 +39,9 @@ def save_checkpoint(
             ``tensors`` holds such names.
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
+
+    Raises:
+        InputError: If it cannot be written, as on a full disk; an older file is left whole.
     """
     tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
     record = {
@@ -48,8 +51,25 @@ def save_checkpoint(
         **metadata,
     }
     header = {"format": _FORMAT, "metadata": json.dumps(record)}
-    with replacing(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
+    try:
+        with replacing(path) as temporary:
+            packed = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(packed, temporary, header)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write {path.resolve()}: {error}; {_what_is_left(path)}free space on the disk "
+            "and run the same command again"
+        ) from error
+
+
+def _what_is_left(path: Path) -> str:
+    if not path.exists():
+        return ""
+    _, metadata = read_checkpoint(path, "none")
+    step = metadata.get("position", {}).get("step")
+    return f"the one before it{'' if step is None else f', of step {step},'} is whole; "
 
 
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -125,26 +145,6 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with ``prefix.``, without it."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{index}.{key}": value
-        for index, entries in state.items()
-        for key, value in entries.items()
-    }
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of ``pack_optimizer``, for names without the prefix ``optimizer.``."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 @cache

@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for a mistake in the input, or 130 for an interrupted run.
+        0, or 2 for a mistake in the input, or 130 for a run interrupted by Ctrl-C, or 75 for one
+        that the system has stopped and that should be started again.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingInterruptedError as stop:
         command = " ".join(["fourcastnet-afno", *words])
         errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
-        return _INTERRUPTED
+        return stop.exit_code
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")
         return _INTERRUPTED

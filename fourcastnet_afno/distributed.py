@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -101,6 +101,20 @@ class Process:
     def broadcast(self, value: Any) -> Any:  # noqa: ANN401
         """The value of the main process; anything that JSON can hold."""
         return self.gather(value if self.is_main else None)[0]
+
+    def share(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of the main process, which alone has read them; empty in the others."""
+        if self.world_size == 1:
+            return dict(tensors)
+        kinds = {k: [list(v.shape), str(v.dtype)] for k, v in tensors.items()}
+        shared = {}
+        for name, (shape, dtype) in self.broadcast(kinds).items():
+            kind = getattr(torch, dtype.removeprefix("torch."))
+            value = tensors[name] if self.is_main else torch.empty(shape, dtype=kind)
+            moved = value.to(self.device)
+            dist.broadcast(moved, src=0)
+            shared[name] = moved.cpu()
+        return shared
 
     def main_first(self, name: str, function: Callable[[], Value]) -> Value:
         """Call ``function`` in the main process, however long it takes, then in the others.
@@ -227,7 +241,7 @@ class _Watch:
             return
         faulthandler.dump_traceback_later(30, exit=True)
         if known["rank"] != self.rank:
-            self._leave(known)
+            self._leave(known, silently=known["words"] == words)
 
     def _part(self) -> None:
         """Count this process as informed; the host of the store waits until all are."""
@@ -248,10 +262,11 @@ class _Watch:
                 if not self._done.is_set():
                     self._leave({"rank": 0, "words": "its store does not answer", "code": 1})
 
-    def _leave(self, note: Mapping[str, Any]) -> None:
+    def _leave(self, note: Mapping[str, Any], silently: bool = False) -> None:
         sys.stdout.flush()
         words = f"rank {self.rank} stops, because rank {note['rank']} failed: {note['words']}"
-        sys.stderr.write(words + "\n")
+        if not silently:  # An error that all ranks have raised is told by one of them.
+            sys.stderr.write(words + "\n")
         sys.stderr.flush()
         os._exit(note["code"])
 
@@ -325,10 +340,14 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-@torch.no_grad()
-def fill(target: Tensor, value: Tensor) -> None:
-    """Inverse of ``full``: copy a whole tensor to one that may hold a part."""
+def is_part(tensor: Tensor) -> bool:
+    """Whether each process holds a part of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
+def placed_as(target: Tensor, value: Tensor) -> Tensor:
+    """Inverse of ``full``: a whole tensor, or the part of it that ``target`` would hold."""
+    value = value.to(target.device)
     if isinstance(target, DTensor):
-        mesh, placements = target.device_mesh, target.placements
-        value = distribute_tensor(value.to(target.device), mesh, placements)
-    cast(Tensor, target).copy_(value)
+        return distribute_tensor(value, target.device_mesh, target.placements)
+    return value

@@ -15,9 +15,9 @@ from fourcastnet_afno.distributed import (
     AgreedStop,
     Process,
     accumulating,
-    fill,
     full,
     launched,
+    placed_as,
     wrap,
 )
 from fourcastnet_afno.placement import Placement, first_host
@@ -98,16 +98,18 @@ def exchange(process: Process) -> list:
         process.gather({"rank": process.rank, "text": "é" * process.rank}),
         process.broadcast(process.rank + 7),
         process.gather(order),
+        process.share({"a": torch.arange(3), "b": torch.ones(())} if process.is_main else {}),
     ]
 
 
 def test_processes_exchange_values() -> None:
     for found in on_ranks(3, exchange):
-        total, mean, everything, first, order = found
+        total, mean, everything, first, order, shared = found
         assert total == 6
         assert mean == [1, 1]
         assert everything == [{"rank": r, "text": "é" * r} for r in range(3)]
         assert first == 7
+        assert {name: value.tolist() for name, value in shared.items()} == {"a": [0, 1, 2], "b": 1}
         assert order[0] <= min(order[1:])
 
 
@@ -178,7 +180,8 @@ def shard_and_fill(process: Process) -> bool:
     wrap(module, process, "fsdp", shards=[module.layers])
     (weight, *_) = module.parameters()
     value = torch.arange(15.0).reshape(5, 3)
-    fill(weight, value)
+    with torch.no_grad():
+        weight.copy_(placed_as(weight, value))
     return torch.equal(full(weight.detach()), value)
 
 
