@@ -43,7 +43,9 @@ def save_checkpoint(
     Raises:
         InputError: If it cannot be written, as on a full disk; an older file is left whole.
     """
-    tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
+    # Not asked for where it is given: asking moves sharded weights, which another thread may use.
+    if not under("forecaster", tensors):
+        tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
     record = {
         "model": asdict(forecaster.config),
         "fields": forecaster.spec.to_json(),
@@ -65,9 +67,11 @@ def save_checkpoint(
 
 
 def _what_is_left(path: Path) -> str:
-    if not path.exists():
+    """Words about what a run can go on from, after ``path`` could not be written."""
+    left = [p for p in (path.with_name("last.safetensors"), path) if p.exists()]
+    if not left:
         return ""
-    _, metadata = read_checkpoint(path, "none")
+    _, metadata = read_checkpoint(left[0], "none")
     step = metadata.get("position", {}).get("step")
     return f"the one before it{'' if step is None else f', of step {step},'} is whole; "
 

@@ -74,7 +74,8 @@ def _times(sample: Sample, rows: Iterable[int]) -> str:
     return _listed([f"row {row} ({np.datetime_as_string(times[row])})" for row in rows])
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Iterable[object]) -> str:
+    names = [str(name) for name in names]
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -33,6 +34,12 @@ from fourcastnet_afno.placement import DeviceName, Placement, select_device
 
 Parallel = Literal["ddp", "fsdp"]
 Value = TypeVar("Value")
+# The name since PyTorch 2.13, and before.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 _POLL_SECONDS = 0.25
 _FAREWELL_SECONDS = 3.0  # that the host of the store waits for others to read what has failed
 _USER_ERROR = 2
@@ -298,13 +305,14 @@ def wrap(
             # Weights that stayed gathered after a pass could be neither averaged nor saved.
             fully_shard(shard, mesh=mesh, reshard_after_forward=True)
         return module
+    buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
     wrapped = DistributedDataParallel(
         module,
         device_ids=[process.device] if process.device.type == "cuda" else None,
         process_group=process.group,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
         static_graph=static_graph,
+        **buffers,
     )
     if compress_gradients:
         wrapped.register_comm_hook(process, _mean_in_bfloat16)

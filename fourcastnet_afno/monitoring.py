@@ -1,7 +1,8 @@
 """Everything that a run says: the live view, the log, and what is worth a line of its own."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,19 @@ class Monitor:
         self._flops: float | None = None
         self._notes = ""
 
-    def timed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Iterate over samples and measure how long they are waited for."""
+    @contextmanager
+    def timed(self, samples: Iterator[Sample]) -> Iterator[Iterator[Sample]]:
+        """The samples of an epoch, which are measured as they are waited for.
+
+        What reads them ahead ends with the block.
+        """
         self._meter.restart()
-        return self._meter.timed(samples)
+        try:
+            yield self._meter.timed(samples)
+        finally:
+            close = getattr(samples, "close", None)
+            if close is not None:
+                close()
 
     def count_flops(self, loss: RolloutLoss, sample: Sample) -> None:
         """Count the operations of a stage's step, where a utilization can be shown."""

@@ -233,8 +233,7 @@ class Trainer:
         epoch, total = before + self.position.epoch, len(training.dataset)
         # The run may have been stopped between a step and its validation.
         self._validate_if_due(training, validation)
-        with closing(training.epoch(epoch, first_sample=self.position.sample)) as samples:
-            timed = self._monitor.timed(samples)
+        with self._monitor.timed(training.epoch(epoch, self.position.sample)) as timed:
             while self.position.sample < total and not self._is_exhausted:
                 self._take_step(stage, timed, total)
                 self._save_if_due()

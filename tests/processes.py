@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
-from fourcastnet_afno.distributed import Process, launched
+from fourcastnet_afno.distributed import launched
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.processes", "fourcastnet_afno.experiment"])
+_context.set_forkserver_preload(
+    ["tests.processes", "tests.builders", "fourcastnet_afno.cli", "torch._dynamo"]
+)
 
 
 def start(function: Callable[..., Any], *arguments: object) -> multiprocessing.process.BaseProcess:
@@ -37,6 +39,7 @@ def _rank(
     environment: dict[str, str],
     answer: Connection,
     errors: Path | None,
+    joined: bool,
 ) -> None:
     os.environ |= environment
     torch.set_num_threads(1)
@@ -44,8 +47,13 @@ def _rank(
         if errors is not None:
             sys.stderr = stack.enter_context(errors.open("w"))
         try:
-            with launched("cpu") as process:
-                answer.send(function(process, *arguments))
+            if joined:
+                with launched("cpu") as process:
+                    answer.send(function(process, *arguments))
+            else:
+                answer.send(function(*arguments))
+        except SystemExit as stop:
+            os._exit(stop.code if isinstance(stop.code, int) else 1)
         except BaseException:
             sys.stderr.write(traceback.format_exc())
             sys.stderr.flush()
@@ -57,6 +65,7 @@ def start_ranks(
     function: Callable[..., Any],
     *arguments: object,
     errors: Path | None = None,
+    joined: bool = True,
 ) -> tuple[list[multiprocessing.process.BaseProcess], list[Connection]]:
     """``function(process, *arguments)`` on ranks of gloo; what it returns comes by the pipes.
 
@@ -65,6 +74,8 @@ def start_ranks(
         function: Of a module, so that it can be found by name.
         arguments: Handed to it.
         errors: Folder for what the ranks say, a file for each.
+        joined: Whether they are joined already; otherwise ``function`` has no first argument and
+            finds its place in the environment.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,7 +88,7 @@ def start_ranks(
         receive, send = _context.Pipe(duplex=False)
         said = errors / f"rank{rank}.txt" if errors else None
         process = _context.Process(
-            target=_rank, args=(function, arguments, environment, send, said)
+            target=_rank, args=(function, arguments, environment, send, said, joined)
         )
         process.start()
         send.close()
@@ -86,9 +97,11 @@ def start_ranks(
     return processes, answers
 
 
-def on_ranks(world_size: int, function: Callable[[Process], Any], *arguments: object) -> list[Any]:
-    """What ``function(process, *arguments)`` returns on each rank."""
-    processes, answers = start_ranks(world_size, function, *arguments)
+def on_ranks(
+    world_size: int, function: Callable[..., Any], *arguments: object, joined: bool = True
+) -> list[Any]:
+    """What ``function`` returns on each rank, see ``start_ranks``."""
+    processes, answers = start_ranks(world_size, function, *arguments, joined=joined)
     results = [answer.recv() for answer in answers]
     for process in processes:
         process.join(60)
