@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright:
 from rich.console import Console
 
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
 from fourcastnet_afno.experiment import ExperimentConfig
@@ -57,6 +59,15 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     if name == "prepare":
         parser.add_argument(
             "--verify", action="store_true", help="compare the store's files with their checksums"
+        )
+        parser.add_argument(
+            "--plan", action="store_true", help="say what would be read and written, and stop"
+        )
+        parser.add_class_arguments(ExecutionConfig, "execution")
+        parser.add_argument(
+            "--scheduler-address",
+            type=str | None,
+            help="of a dask cluster to run on, as execution.scheduler_address",
         )
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
@@ -113,8 +124,12 @@ def run_verb(verb: str, options: Namespace) -> None:
         training=options.training,
         forecast=options.forecast,
     )
-    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source")}
+    further = {"prepare": ("verify", "plan", "execution"), "forecast": ("checkpoint", "source")}
     extra = {name: options[name] for name in further.get(verb, ())}
+    if options.get("scheduler_address"):
+        extra["execution"] = replace(
+            extra["execution"], scheduler_address=options.scheduler_address
+        )
     getattr(experiment, verb)(config, options.output, **extra)
 
 

@@ -28,8 +28,9 @@ from data_pipeline.atomic import replacing
 from data_pipeline.climatology import climatology_at
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig
+from data_pipeline.prepare import DataConfig, open_store, plan_preparation
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
@@ -77,19 +78,41 @@ class ExperimentConfig:
         return yaml.safe_dump(asdict(self), sort_keys=False)
 
 
-def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> PreparedStore:
+def prepare(
+    config: ExperimentConfig,
+    output: Path,
+    verify: bool = False,
+    plan: bool = False,
+    execution: ExecutionConfig | None = None,
+) -> PreparedStore | None:
     """Read or simulate the data, check it, and write the training store with its statistics.
 
     Args:
         config: Its ``data`` part says what and where.
         output: Run folder.
         verify: Whether to compare every file of the store with its checksum.
+        plan: Whether to say what would be done, and stop.
+        execution: Where the work is done.
     """
-    path = Path(config.data.store) if config.data.store else output / "data.zarr"
-    store = prepare_store(config.data, path)
+    location = config.data.store or str(output / "data.zarr")
+    if plan and "://" not in location:
+        console.print(plan_preparation(config.data, Path(location)).describe())
+        return None
+    store = _open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        console.print(f"{path} is as it was written (fingerprint {store.fingerprint})")
+        console.print(f"{location} is as it was written (fingerprint {store.fingerprint})")
+    return store
+
+
+def _open_or_prepare(
+    config: ExperimentConfig, output: Path, execution: ExecutionConfig | None = None
+) -> PreparedStore:
+    location = config.data.store or str(output / "data.zarr")
+    if "://" in location:
+        store = open_store(location, config.data)
+    else:
+        store = prepare_store(config.data, Path(location), execution, console.print)
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store
@@ -109,12 +132,7 @@ def train(
     """
     settings, folder = config.training, output / "checkpoints"
     with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
-        if process.is_main:
-            _check_resumable(config, folder / "last.safetensors")
-            prepare(config, output)
-            folder.mkdir(exist_ok=True)
-        path = Path(config.data.store) if config.data.store else output / "data.zarr"
-        store = process.main_first("prepared", lambda: PreparedStore(path))
+        store = process.main_first("prepared", partial(_prepared_once, config, output, process))
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)
@@ -136,13 +154,27 @@ def train(
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 
 
+def _prepared_once(config: ExperimentConfig, output: Path, process: Process) -> PreparedStore:
+    """The data, which the main process alone prepares."""
+    if not process.is_main:
+        return open_store(config.data.store or str(output / "data.zarr"), config.data)
+    folder = output / "checkpoints"
+    _check_resumable(config, folder / "last.safetensors")
+    store = _open_or_prepare(config, output)
+    folder.mkdir(exist_ok=True)
+    return store
+
+
 def _windows(
     config: ExperimentConfig, store: PreparedStore, num_steps: int
 ) -> tuple[WindowDataset, WindowDataset]:
     history, forcings = config.model.num_history, config.data.forcings
     training, validation = (
-        WindowDataset(store, period, history, num_steps, forcings)
-        for period in (config.data.train, config.data.validation)
+        WindowDataset(store, period, history, num_steps, forcings, subset)
+        for period, subset in (
+            (config.data.train, config.data.subset),
+            (config.data.validation, None),
+        )
     )
     return training, validation
 
@@ -184,8 +216,10 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         grid=store.grid,
         timestep_hours=config.data.timestep_hours,
     )
+    statistics = store.statistics
     mean, std, diff_std = (
-        torch.from_numpy(np.asarray(values, np.float32)) for values in store.statistics
+        torch.from_numpy(np.asarray(values, np.float32))
+        for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
     static = torch.from_numpy(store.normalized_static())
     return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)
@@ -225,7 +259,7 @@ def _initial_data(
     if source is not None:
         dataset = open_source(source)
         return dataset, dataset["time"].values
-    dataset = prepare(config, output).dataset()
+    dataset = _open_or_prepare(config, output).dataset()
     return dataset, dataset["time"].values[config.data.test.contains(dataset["time"].values)]
 
 
@@ -233,7 +267,7 @@ def evaluate(
     config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
 ) -> xr.Dataset:
     """Score the run's forecasts beside persistence and climatology, and write the report."""
-    store = prepare(config, output)
+    store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
     truth, coefficients = store.dataset(), store.climatology()
     inits, leads = predictions["init_time"].values, predictions["lead_time"].values

@@ -18,8 +18,9 @@ import torch
 from rich.console import Console
 
 from data_pipeline.atomic import replacing
-from data_pipeline.dataset import Loader, Sample, WindowDataset
+from data_pipeline.dataset import Sample, WindowDataset
 from data_pipeline.errors import InputError
+from data_pipeline.loader import Loader
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.diagnosis import describe_gradient, describe_loss
 from fourcastnet_afno.distributed import Process, wrap

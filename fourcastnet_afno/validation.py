@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_pipeline.dataset import Loader, Sample, WindowDataset
+from data_pipeline.dataset import Sample, WindowDataset
+from data_pipeline.loader import Loader
 from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.distributed import Process
 from fourcastnet_afno.forecaster import Forecaster

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.climatology import climatology_at
-from data_pipeline.dataset import Loader, WindowDataset, share_of
+from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.loader import Loader, share_of
 from data_pipeline.prepare import DataConfig, Period, prepare
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore

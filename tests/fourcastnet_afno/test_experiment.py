@@ -11,9 +11,10 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file
 
-from data_pipeline.dataset import Loader, Sample
+from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.loader import Loader
 from fourcastnet_afno import experiment, load_forecaster, rollout
 from fourcastnet_afno.autoregression import check_source, forcings_from
 from fourcastnet_afno.cli import main

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline.dataset import Loader, Sample
+from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
+from data_pipeline.loader import Loader
 from fourcastnet_afno import experiment
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.checkpoint import read_checkpoint
