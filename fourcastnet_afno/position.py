@@ -7,10 +7,11 @@ processes in the same order.
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data_pipeline.errors import InputError
+from fourcastnet_afno.schedules import Plateau, ScheduleConfig
 
 Record = Mapping[str, Any]
 LOSSES_PER_EPOCH = 50  # points of the loss curve
@@ -31,6 +32,7 @@ class Position:
         validated: Step of the last validation.
         best: Lowest validation loss of this stage.
         num_worse: Validations of this stage since then.
+        plateau: What the schedule of the learning rate keeps of them.
         num_skipped: Steps of the run that were skipped.
         num_skipped_in_a_row: Up to now.
         loss_sums: Sums of this epoch's losses over each fiftieth of its windows.
@@ -48,6 +50,7 @@ class Position:
     validated: int = 0
     best: float = math.inf
     num_worse: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
     num_skipped: int = 0
     num_skipped_in_a_row: int = 0
     loss_sums: tuple[float, ...] = ()
@@ -68,7 +71,8 @@ class Position:
                 "this run was interrupted under another version, which kept other facts about its "
                 "progress; go on with that version, or give another --output to start over"
             )
-        return cls(**{**record, **{name: tuple(record[name]) for name in _LISTS}})
+        lists = {name: tuple(record[name]) for name in _LISTS}
+        return cls(**{**record, **lists, "plateau": Plateau.from_json(record["plateau"])})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -111,14 +115,17 @@ class Position:
         known = self.recent_losses
         return len(known) >= 10 and loss > factor * statistics.median(known)
 
-    def after_validation(self, loss: float) -> "Position":
-        """The position after a validation."""
+    def after_validation(self, loss: float, schedule: ScheduleConfig) -> "Position":
+        """The position after a validation, which a plateau of the learning rate heeds."""
         better = loss < self.best
         return replace(
             self,
             validated=self.step,
             best=loss if better else self.best,
             num_worse=0 if better else self.num_worse + 1,
+            plateau=schedule.build(learning_rate=1.0, num_steps=1).after_validation(
+                self.plateau, loss
+            ),
         )
 
     def after_epoch(self, record: Record) -> "Position":

@@ -26,6 +26,7 @@ from fourcastnet_afno.diagnosis import describe_gradient, describe_loss
 from fourcastnet_afno.distributed import Process, wrap
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.monitoring import Monitor
+from fourcastnet_afno.optimization import freeze, pack_steps, unpack_steps
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.position import Position, Record
 from fourcastnet_afno.run_checkpoints import RunCheckpoints, load_weights, restore, snapshot
@@ -36,6 +37,7 @@ from fourcastnet_afno.updating import (
     Outcome,
     RolloutLoss,
     Updater,
+    build_loss,
     matrix_precision,
     seed_of,
     with_noise,
@@ -44,26 +46,10 @@ from fourcastnet_afno.validation import RolloutValidation
 
 __all__ = [
     "OPERATIONAL_SETTINGS", "Stage", "Trainer", "TrainingConfig", "TrainingInterruptedError",
-    "learning_rate", "write_json",
+    "write_json",
 ]  # fmt: skip
 
 _MOST_SKIPPED_IN_A_ROW = 50
-
-
-def learning_rate(stage: Stage, warmup_fraction: float, step: int, num_steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero.
-
-    Args:
-        stage: Sets the peak.
-        warmup_fraction: Share of ``num_steps`` that warms up.
-        step: Steps done in this stage.
-        num_steps: Steps of this stage.
-    """
-    warmup = max(1, round(warmup_fraction * num_steps))
-    if step < warmup:
-        return stage.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, num_steps - warmup)
-    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Trainer:
@@ -111,8 +97,8 @@ class Trainer:
         config, forecaster = self.config, self.forecaster
         if config.compile != "off":
             forecaster.network.compile(mode=config.compile)
-        weights = torch.from_numpy(forecaster.spec.grid.area_weights())
-        loss = RolloutLoss(forecaster, weights, config.precision).to(self.process.device)
+        freeze(forecaster, config.optimizer.frozen)  # Before it is wrapped for several processes.
+        loss = RolloutLoss(forecaster, build_loss(config.loss, forecaster), config.precision)
         module = wrap(
             loss,
             self.process,
@@ -132,13 +118,7 @@ class Trainer:
         )
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        decayed = [p for p in self.forecaster.parameters() if p.ndim > 1]
-        free = [p for p in self.forecaster.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        return self.config.optimizer.build(self.forecaster)
 
     def fit(self) -> list[Record]:
         """Train all stages that are left, from ``last.safetensors`` where there is one.
@@ -187,13 +167,17 @@ class Trainer:
         tensors, metadata = found
         self.position = Position.from_json(metadata["position"])
         restore(tensors, self.forecaster, self._updater.average, self.optimizer)
+        unpack_steps(self.optimizer, metadata["optimizer_steps"])
         self._updater.scaler.load_state_dict(metadata["scaler"])
 
     def _save(self, names: tuple[str, ...]) -> None:
         self.checkpoints.wait()
         tensors = snapshot(self.forecaster, self._updater.average, self.optimizer, self.process)
-        scaler = self._updater.scaler.state_dict()
-        record = {"position": self.position.to_json(), "scaler": scaler}
+        record = {
+            "position": self.position.to_json(),
+            "scaler": self._updater.scaler.state_dict(),
+            "optimizer_steps": pack_steps(self.optimizer),
+        }
         self.checkpoints.save(names, tensors, record)
         self._saved_at = time.monotonic()
 
@@ -285,7 +269,8 @@ class Trainer:
 
     def _learning_rate(self, stage: Stage, step: int, total: int) -> float:
         steps = stage.epochs * -(-total // self.config.batch_size)
-        return learning_rate(stage, self.config.warmup_fraction, step, steps)
+        schedule = self.config.schedule.build(learning_rate=stage.learning_rate, num_steps=steps)
+        return schedule(step, self.position.plateau)
 
     def _add_gradients(self, samples: Iterator[Sample], windows: int) -> float:
         """The loss of the next batch, part by part, whose gradients are added up."""
@@ -388,7 +373,7 @@ class Trainer:
                 f"the validation loss is {loss} at {self._place()}; lower "
                 "training.stages.learning_rate, or check the validation data"
             )
-        self.position = self.position.after_validation(loss)
+        self.position = self.position.after_validation(loss, self.config.schedule)
         self._monitor.validation(self.position, loss, scores, self.forecaster.spec)
         return loss
 

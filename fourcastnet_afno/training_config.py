@@ -4,7 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fourcastnet_afno.distributed import Parallel
+from fourcastnet_afno.losses import LossConfig
+from fourcastnet_afno.optimization import OptimizerConfig
 from fourcastnet_afno.placement import DeviceName
+from fourcastnet_afno.schedules import ScheduleConfig
 from fourcastnet_afno.training_log import LoggerName
 from fourcastnet_afno.updating import Precision
 from fourcastnet_afno.validation import ValidationConfig
@@ -19,7 +22,7 @@ OPERATIONAL_SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the training with its own schedule: linear warm-up, then a cosine to zero.
+    """A part of the training with a schedule of its own, see ``TrainingConfig.schedule``.
 
     Args:
         epochs: Passes over the training windows.
@@ -47,8 +50,9 @@ class TrainingConfig:
         stages: One after the other, each starting from the best weights of the one before.
         batch_size: Windows in a batch, over all processes; each batch is an optimizer step.
         accumulate: Parts that a batch is cut into, one after the other, to save memory.
-        weight_decay: Of AdamW.
-        warmup_fraction: Share of a stage's steps with a rising learning rate.
+        loss: What is minimized, also in the validation that decides which weights are the best.
+        optimizer: Which optimizer, with which weight decay and rates by layer.
+        schedule: How the learning rate changes over each stage.
         gradient_clip: Largest norm of the gradient; 0 is off.
         ema_decay: Decay of the moving average of the weights that is validated and kept; 0 is off.
         input_noise: Standard deviation of Gaussian noise on the first input, in units of each
@@ -79,8 +83,9 @@ class TrainingConfig:
     stages: list[Stage] = field(default_factory=lambda: [Stage()])
     batch_size: int = 32
     accumulate: int = 1
-    weight_decay: float = 0.01
-    warmup_fraction: float = 0.05
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     gradient_clip: float = 1.0
     ema_decay: float = 0.0
     input_noise: float = 0.0
@@ -110,10 +115,9 @@ class TrainingConfig:
                 "training.batch_size must be at least 1 and a multiple of training.accumulate, got "
                 f"{self.batch_size} and {self.accumulate}"
             )
-        if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup_fraction <= 1:
+        if not 0 <= self.ema_decay < 1:
             raise ValueError(
-                "training.ema_decay must lie in 0..1 (1 excluded) and training.warmup_fraction in "
-                f"0..1, got {self.ema_decay} and {self.warmup_fraction}"
+                f"training.ema_decay must lie in 0..1 (1 excluded), got {self.ema_decay}"
             )
         self._check_combinations()
         self._check_counts()

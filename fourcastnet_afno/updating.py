@@ -22,39 +22,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
+from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.distributed import Process, accumulating, full
 from fourcastnet_afno.forecaster import Forecaster
+from fourcastnet_afno.losses import Loss, LossConfig
+from fourcastnet_afno.optimization import set_learning_rate
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class RolloutLoss(nn.Module):
-    """Mean over the steps of a rollout, the channels and the area of the squared error.
-
-    Errors are in units of each channel's change over a timestep, so that persistence has the loss 1
-    at the first step.
+    """Mean over the steps of a rollout of the loss of each window.
 
     Args:
         forecaster: Rolled out and differentiated through all steps.
-        area_weights: Cell areas with mean 1.
+        loss: Of a state, see ``losses``.
         precision: Of the network under autocast.
     """
 
-    area_weights: Tensor
-
     def __init__(
-        self,
-        forecaster: Forecaster,
-        area_weights: Float[Tensor, "lat lon"],
-        precision: Precision = "float32",
+        self, forecaster: Forecaster, loss: Loss, precision: Precision = "float32"
     ) -> None:
         super().__init__()
-        self.forecaster = forecaster
+        self.forecaster, self.loss = forecaster, loss
         self.precision: Precision = precision
-        self.register_buffer("area_weights", area_weights.float(), persistent=False)
 
     def forward(
         self,
@@ -63,7 +57,8 @@ class RolloutLoss(nn.Module):
         target: Float[Tensor, "batch step channel lat lon"],
     ) -> Float[Tensor, " batch"]:
         """Loss of each window."""
-        return self.by_channel(state, forcing, target).mean(dim=(1, 2))
+        steps = zip(self._rollout(state, forcing), target.unbind(1), strict=True)
+        return torch.stack([self.loss(*pair) for pair in steps], dim=1).mean(dim=1)
 
     def by_channel(
         self,
@@ -71,14 +66,36 @@ class RolloutLoss(nn.Module):
         forcing: Float[Tensor, "batch step forcing lat lon"],
         target: Float[Tensor, "batch step channel lat lon"],
     ) -> Float[Tensor, "batch step channel"]:
-        """Loss of each window, step and channel."""
-        losses = []
+        """Loss of each window, step and channel, to look at."""
+        steps = zip(self._rollout(state, forcing), target.unbind(1), strict=True)
+        return torch.stack([self.loss.by_channel(*pair) for pair in steps], dim=1)
+
+    def _rollout(self, state: Tensor, forcing: Tensor) -> list[Tensor]:
         with autocast(state.device, self.precision):
-            steps = rollout(self.forecaster, state, forcing.unbind(1), target.shape[1])
-            for predictions, targets in zip(steps, target.unbind(1), strict=True):
-                error = (predictions - targets) / self.forecaster.diff_std
-                losses.append((self.area_weights * error.square()).mean(dim=(-2, -1)))
-        return torch.stack(losses, dim=1)
+            steps = rollout(self.forecaster, state, forcing.unbind(1), forcing.shape[1])
+            return list(steps)
+
+
+def build_loss(config: LossConfig, forecaster: Forecaster) -> Loss:
+    """The loss for a forecaster's channels and grid, on its device.
+
+    Raises:
+        InputError: If the configuration does not suit the channels or the grid.
+    """
+    spec, normalizer = forecaster.spec, forecaster.normalizer
+    try:
+        return config.build(
+            area_weights=torch.from_numpy(spec.grid.area_weights()),
+            mean=normalizer.mean.flatten(),
+            std=normalizer.std.flatten(),
+            diff_std=forecaster.diff_std.flatten(),
+            labels=spec.channels.labels,
+            levels=[channel.level for channel in spec.channels],
+            latitude=spec.grid.latitude,
+            is_periodic=spec.grid.is_periodic,
+        )
+    except ValueError as error:
+        raise InputError(f"training.{error}") from error
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
@@ -199,8 +216,7 @@ class Updater:
             learning_rate: Peak of all groups.
             num_updates: Updates done before, of the run.
         """
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(optimizer, learning_rate)
         self.scaler.unscale_(optimizer)
         norm = self._clipped_norm()
         finite = math.isfinite(norm)
