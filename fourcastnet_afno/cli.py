@@ -15,6 +15,7 @@ from data_pipeline.execution import ExecutionConfig
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
 from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.placement import Placement
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
@@ -25,6 +26,7 @@ _VERBS = {
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
 }
+_RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
 _USER_ERROR, _INTERRUPTED = 2, 130
 
 
@@ -38,6 +40,9 @@ def build_parser() -> ArgumentParser:
     verbs = parser.add_subcommands(metavar="VERB", dest="verb")
     for name, text in _VERBS.items():
         verbs.add_subcommand(name, _verb_parser(name, text), help=text)
+    runs = ArgumentParser(description=_RUNS)
+    runs.add_argument("folder", type=Path, help="holds run folders, at any depth")
+    verbs.add_subcommand("runs", runs, help=_RUNS)
     return parser
 
 
@@ -117,7 +122,20 @@ def _output_folder(arguments: Sequence[str]) -> Path:
 
 
 def run_verb(verb: str, options: Namespace) -> None:
-    """Call the function of a verb with its parsed options."""
+    """Call the function of a verb with its parsed options.
+
+    Raises:
+        InputError: If several processes were started for a verb that takes one.
+    """
+    num_processes = Placement.from_environment(os.environ).world_size
+    if verb != "train" and num_processes > 1:
+        raise InputError(
+            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
+            "for `train`"
+        )
+    if verb == "runs":
+        experiment.compare_runs(options.folder)
+        return
     config = ExperimentConfig(
         data=options.data,
         model=options.model,

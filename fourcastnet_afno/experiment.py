@@ -34,6 +34,7 @@ from data_pipeline.prepare import DataConfig, open_store, plan_preparation
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
+from fourcastnet_afno import plots
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
     check_source,
@@ -50,6 +51,7 @@ from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
+from fourcastnet_afno.runs import find_runs, runs_table
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -327,6 +329,18 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
         verb(config, output)
         seconds[verb.__name__] = time.monotonic() - started
     return evaluate(config, output, seconds)
+
+
+def compare_runs(folder: Path) -> None:
+    """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
+    runs = find_runs(folder)
+    console.print(runs_table(runs))
+    losses = {run.name: run.losses for run in runs if run.losses}
+    if losses:
+        path = folder / "runs.png"
+        with replacing(path) as temporary:
+            temporary.write_bytes(plots.png(plots.run_losses(losses)))
+        console.print(f"Validation losses: {path.resolve()}")
 
 
 def _check_resumable(config: ExperimentConfig, last: Path) -> None:
