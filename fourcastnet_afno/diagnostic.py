@@ -97,7 +97,8 @@ class DiagnosticHead(nn.Module):
         self.config, self.channels, count = config, channels, len(channels)
         self.is_periodic = forecaster.spec.grid.is_periodic
         prognostic = forecaster.normalizer
-        self.input_normalizer = Normalizer(prognostic.mean.flatten(), prognostic.std.flatten())
+        moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
+        self.input_normalizer = Normalizer(*moments)
         self.normalizer = Normalizer(mean, std)
         for name, patterns in (
             ("is_logarithmic", config.logarithmic),
