@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,7 @@ from data_pipeline.atomic import replacing
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 
+Config = TypeVar("Config")
 _FORMAT = "1"
 
 
@@ -119,7 +120,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     """
     weights, metadata = read_checkpoint(Path(path), "forecaster")
     spec = FieldSpec.from_json(metadata["fields"])
-    config = _parse_model(metadata["model"])
+    config = parse_config(ModelConfig, metadata["model"])
     num_coordinates = 3 if config.coordinates else 0
     num_static = len(weights["static"]) - num_coordinates
     forecaster = Forecaster(
@@ -134,10 +135,11 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     return forecaster.to(device).eval()
 
 
-def _parse_model(record: Mapping[str, Any]) -> ModelConfig:
+def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
+    """A configuration dataclass from the plain values that a checkpoint keeps of it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=ModelConfig)
-    return parser.instantiate(parser.parse_object({"model": dict(record)}))["model"]
+    parser.add_argument("--config", type=kind)
+    return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

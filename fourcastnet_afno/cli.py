@@ -170,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USER_ERROR
     except TrainingInterruptedError as stop:
         command = " ".join(["fourcastnet-afno", *words])
-        errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
+        if Placement.from_environment(os.environ).rank == 0:
+            errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
         return stop.exit_code
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")

@@ -55,6 +55,7 @@ from fourcastnet_afno.runs import find_runs, runs_table
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
+from fourcastnet_afno.warm_start import start_from
 
 console = Console()
 
@@ -138,6 +139,10 @@ def train(
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)
+        if settings.start_from is not None:
+            match = start_from(forecaster, Path(settings.start_from))
+            if process.is_main:
+                console.print(f"From {settings.start_from}: {match}")
         _describe_training(forecaster, process)
         if process.is_main:
             named = [connect(name, output, asdict(config)) for name in settings.loggers]

@@ -28,7 +28,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fourcastnet_afno.spectral_loss import PowerSpectrum, SpectralBasis, adjusted_mse
 
@@ -245,30 +244,38 @@ class Loss(nn.Module):
                 f"{tuple(predictions.shape)}; use kind=crps"
             )
         with torch.autocast(targets.device.type, enabled=False):
-            return self._by_channel(self._normalized(predictions), self._normalized(targets))
+            if self.config.kind == "relative_l2":
+                pair = self._normalized(predictions), self._normalized(targets)
+                return _relative_norm(*pair, self.weights, dims=(-2, -1))
+            if self.spectrum is not None:
+                return self._adjusted_mse(self._normalized(predictions), self._normalized(targets))
+            if predictions.ndim > targets.ndim:
+                targets = targets[:, None]
+            error = (_precise(predictions) - _precise(targets)) / self.scale
+            return (self.weights * self._pointwise(error)).mean(dim=(-2, -1))
 
     def _normalized(self, fields: Tensor) -> Tensor:
-        fields = fields if fields.dtype == torch.float64 else fields.float()
-        return (fields - self.mean) / self.scale
+        return (_precise(fields) - self.mean) / self.scale
 
-    def _by_channel(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        if self.config.kind == "relative_l2":
-            return _relative_norm(predictions, targets, self.weights, dims=(-2, -1))
-        if self.spectrum is not None:
-            if self.error_weights is not None:
-                predictions = targets + self.error_weights * (predictions - targets)
-            return adjusted_mse(predictions, targets, self.spectrum)
-        return (self.weights * self._pointwise(predictions, targets)).mean(dim=(-2, -1))
+    def _adjusted_mse(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        assert self.spectrum is not None
+        if self.error_weights is not None:
+            predictions = targets + self.error_weights * (predictions - targets)
+        return adjusted_mse(predictions, targets, self.spectrum)
 
-    def _pointwise(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        if self.config.kind == "crps":
-            members = predictions if predictions.ndim > targets.ndim else predictions[:, None]
-            return almost_fair_crps(members, targets, self.config.crps_alpha)
+    def _pointwise(self, error: Tensor) -> Tensor:
+        if self.config.kind == "mse":
+            return error.square()
         if self.config.kind == "huber":
-            delta = self.config.huber_delta
-            return F.huber_loss(predictions, targets, reduction="none", delta=delta)
-        error = predictions - targets
-        return error.abs() if self.config.kind == "l1" else error.square()
+            delta, size = self.config.huber_delta, error.abs()
+            return torch.where(size < delta, error.square() / 2, delta * (size - delta / 2))
+        if error.ndim == 5:
+            return _crps_of_errors(error, self.config.crps_alpha)
+        return error.abs()
+
+
+def _precise(fields: Tensor) -> Tensor:
+    return fields if fields.dtype == torch.float64 else fields.float()
 
 
 def _relative_norm(
@@ -303,7 +310,10 @@ def almost_fair_crps(
     References:
         Lang et al., 2024, https://arxiv.org/abs/2412.15832, equation 4.
     """
-    errors = predictions - targets[:, None]
+    return _crps_of_errors(predictions - targets[:, None], alpha)
+
+
+def _crps_of_errors(errors: Tensor, alpha: float) -> Tensor:
     members = errors.shape[1]
     skill = errors.abs().mean(dim=1)
     if members == 1:

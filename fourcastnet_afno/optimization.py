@@ -65,6 +65,12 @@ class OptimizerConfig:
                 f"(0 excluded), got {self.weight_decay} and {self.layer_decay}"
             )
 
+        if self.name in ("lamb", "apex_lamb") and self.weight_decay == 0:
+            raise ValueError(
+                f"optimizer.name={self.name} adapts the updates of weights with decay alone, as "
+                "apex does, got optimizer.weight_decay 0; set it above 0, or use adamw"
+            )
+
     def build(self, module: nn.Module) -> torch.optim.Optimizer:
         """An optimizer of the weights that are not frozen, with learning rate 0.
 

@@ -9,7 +9,7 @@ stopped, also on another number of processes (then up to the order in which numb
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,20 @@ import torch
 from rich.console import Console
 
 from data_pipeline.atomic import replacing
-from data_pipeline.dataset import Sample, WindowDataset
+from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
 from data_pipeline.loader import Loader
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.diagnosis import describe_gradient, describe_loss
 from fourcastnet_afno.distributed import Process, wrap
+from fourcastnet_afno.finetuning import build_loss
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.monitoring import Monitor
 from fourcastnet_afno.optimization import freeze, pack_steps, unpack_steps
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.position import Position, Record
 from fourcastnet_afno.run_checkpoints import RunCheckpoints, load_weights, restore, snapshot
+from fourcastnet_afno.stage_plan import StagePlan, WindowsOf
 from fourcastnet_afno.stopping import StopRequests, TrainingInterruptedError, stop_requests
 from fourcastnet_afno.training_config import OPERATIONAL_SETTINGS, Stage, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction
@@ -37,7 +39,6 @@ from fourcastnet_afno.updating import (
     Outcome,
     RolloutLoss,
     Updater,
-    build_loss,
     matrix_precision,
     seed_of,
     with_noise,
@@ -70,7 +71,7 @@ class Trainer:
     def __init__(
         self,
         forecaster: Forecaster,
-        windows: Callable[[int], tuple[WindowDataset, WindowDataset]],
+        windows: WindowsOf,
         config: TrainingConfig,
         *,
         folder: Path,
@@ -98,7 +99,9 @@ class Trainer:
         if config.compile != "off":
             forecaster.network.compile(mode=config.compile)
         freeze(forecaster, config.optimizer.frozen)  # Before it is wrapped for several processes.
-        loss = RolloutLoss(forecaster, build_loss(config.loss, forecaster), config.precision)
+        loss = RolloutLoss(
+            forecaster, build_loss(config.loss, forecaster), config.rollout, config.precision
+        )
         module = wrap(
             loss,
             self.process,
@@ -141,8 +144,8 @@ class Trainer:
             self._stopped = stack.enter_context(stop_requests())
             self._monitor = stack.enter_context(closing(self._new_monitor()))
             try:
-                while self.position.stage < len(self.config.stages):
-                    self._run_stage(self.config.stages[self.position.stage])
+                while (stage := self.position.stage) < len(self.config.stages):
+                    self._run_stage(StagePlan(stage, self.windows, self.config, self.process))
                 self.checkpoints.wait()
             except TrainingInterruptedError:
                 self._save(("last",))
@@ -181,31 +184,13 @@ class Trainer:
         self.checkpoints.save(names, tensors, record)
         self._saved_at = time.monotonic()
 
-    def _run_stage(self, stage: Stage) -> None:
-        config, process = self.config, self.process
-        training, validation = (
-            Loader(
-                windows,
-                size,
-                seed=config.seed,
-                shuffle=shuffle,
-                device=process.device,
-                rank=process.rank,
-                world_size=process.world_size,
-            )
-            for windows, size, shuffle in zip(
-                self.windows(stage.num_steps),
-                (config.batch_size // config.accumulate, config.batch_size),
-                (True, False),
-                strict=True,
-            )
-        )
+    def _run_stage(self, plan: StagePlan) -> None:
         self._monitor.new_stage()
-        while self.position.epoch < stage.epochs and not self._is_exhausted:
+        while self.position.epoch < plan.stage.epochs and not self._is_exhausted:
             started = time.monotonic()
-            self._run_epoch(stage, training, validation)
+            self._run_epoch(plan)
             if not self._is_exhausted:
-                self._finish_epoch(stage, training, validation, started)
+                self._finish_epoch(plan, started)
         self._finish_stage()
 
     @property
@@ -213,22 +198,23 @@ class Trainer:
         """Whether the stage ends early."""
         return 0 < self.config.early_stopping <= self.position.num_worse
 
-    def _run_epoch(self, stage: Stage, training: Loader, validation: Loader) -> None:
-        before = sum(s.epochs for s in self.config.stages[: self.position.stage])
-        epoch, total = before + self.position.epoch, len(training.dataset)
+    def _run_epoch(self, plan: StagePlan) -> None:
+        epoch, total = self.position.epoch, plan.num_windows(self.position.epoch)
+        samples = plan.training(epoch).epoch(plan.epoch_of_run(epoch), self.position.sample)
         # The run may have been stopped between a step and its validation.
-        self._validate_if_due(training, validation)
-        with self._monitor.timed(training.epoch(epoch, self.position.sample)) as timed:
+        self._validate_if_due(plan)
+        with self._monitor.timed(samples) as timed:
             while self.position.sample < total and not self._is_exhausted:
-                self._take_step(stage, timed, total)
+                self._take_step(plan, timed)
                 self._save_if_due()
-                self._validate_if_due(training, validation)
+                self._validate_if_due(plan)
 
-    def _validate_if_due(self, training: Loader, validation: Loader) -> None:
+    def _validate_if_due(self, plan: StagePlan) -> None:
         position = self.position
-        at_end = position.sample == len(training.dataset)  # It has a validation of its own.
+        # The end of an epoch has a validation of its own.
+        at_end = position.sample == plan.num_windows(position.epoch)
         if self._step_is_due and position.validated < position.step and not at_end:
-            loss = self._validate(validation)
+            loss = self._validate(plan.validation)
             if loss < position.best:
                 self._save(("best", "last"))
 
@@ -237,11 +223,12 @@ class Trainer:
         every, step = self.config.validation.every_steps, self.position.stage_step
         return every > 0 and step > 0 and step % every == 0
 
-    def _take_step(self, stage: Stage, samples: Iterator[Sample], total: int) -> None:
+    def _take_step(self, plan: StagePlan, samples: Iterator[Sample]) -> None:
         position, config = self.position, self.config
+        total = plan.num_windows(position.epoch)
         windows = min(config.batch_size, total - position.sample)
         loss = self._add_gradients(samples, windows)
-        rate = self._learning_rate(stage, position.stage_step, total)
+        rate = plan.learning_rate(position.stage_step, position.plateau)
         outcome = Outcome(gradient_norm=math.nan, skipped=True)
         if math.isfinite(loss):
             updates = position.step - position.num_skipped
@@ -254,7 +241,6 @@ class Trainer:
         self.position = position.after_step(
             loss, windows=windows, total=total, skipped=outcome.skipped
         )
-        left = sum(s.epochs for s in config.stages[position.stage + 1 :])
         self._monitor.step(
             self.position,
             loss=loss,
@@ -262,15 +248,10 @@ class Trainer:
             outcome=outcome,
             spike=spike,
             windows=windows,
-            title=f"Stage {position.stage + 1} epoch {position.epoch + 1}/{stage.epochs}",
+            title=f"Stage {plan.index + 1} epoch {position.epoch + 1}/{plan.stage.epochs}",
             total=total,
-            left=(left + stage.epochs - position.epoch) * total - self.position.sample,
+            left=plan.windows_left(position.epoch, self.position.sample),
         )
-
-    def _learning_rate(self, stage: Stage, step: int, total: int) -> float:
-        steps = stage.epochs * -(-total // self.config.batch_size)
-        schedule = self.config.schedule.build(learning_rate=stage.learning_rate, num_steps=steps)
-        return schedule(step, self.position.plateau)
 
     def _add_gradients(self, samples: Iterator[Sample], windows: int) -> float:
         """The loss of the next batch, part by part, whose gradients are added up."""
@@ -379,30 +360,29 @@ class Trainer:
 
     def _validation_loss(self, loader: Loader) -> float:
         total, count, done = 0.0, len(loader.dataset), 0
-        for sample in loader.epoch(0):
+        for part, sample in enumerate(loader.epoch(0)):
             rows = min(loader.batch_size, count - done)
+            self._updater.seed(-1, part)  # Members of an ensemble differ by noise.
             losses = self._updater.loss(sample.state, sample.forcing, sample.target)
             total += (sample.weight * losses).mean().item() * rows
             done += rows
             self._pause()
         return self.process.reduce_mean(torch.tensor(total, dtype=torch.float64)).item() / count
 
-    def _finish_epoch(
-        self, stage: Stage, training: Loader, validation: Loader, started: float
-    ) -> None:
-        position, total = self.position, len(training.dataset)
-        last = position.epoch + 1 == stage.epochs
+    def _finish_epoch(self, plan: StagePlan, started: float) -> None:
+        position = self.position
+        last = position.epoch + 1 == plan.stage.epochs
         due = (position.epoch + 1) % self.config.validation.every_epochs == 0
         loss, best = None, False
         if last or due or self._step_is_due:
-            loss = self._validate(validation)
+            loss = self._validate(plan.validation)
             best = loss < position.best
         record = {
             "epoch": len(position.history) + 1,
             "stage": position.stage + 1,
-            "num_steps": stage.num_steps,
-            "batches": -(-total // self.config.batch_size),
-            "learning_rate": self._learning_rate(stage, position.stage_step - 1, total),
+            "num_steps": plan.stage.num_steps_in(position.epoch),
+            "batches": plan.num_batches(position.epoch),
+            "learning_rate": plan.learning_rate(position.stage_step - 1, position.plateau),
             "train_loss": position.mean_loss,
             "train_losses": position.mean_losses,
             "validation_loss": loss,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fourcastnet_afno.distributed import Parallel
+from fourcastnet_afno.finetuning import RolloutConfig, curriculum_steps
 from fourcastnet_afno.losses import LossConfig
 from fourcastnet_afno.optimization import OptimizerConfig
 from fourcastnet_afno.placement import DeviceName
@@ -26,12 +27,14 @@ class Stage:
 
     Args:
         epochs: Passes over the training windows.
-        num_steps: Steps of the rollout that is trained.
+        num_steps: Steps of the rollout that is trained; in a curriculum, of its last epochs.
+        first_num_steps: Steps in the first epochs of a curriculum; 0 is ``num_steps`` throughout.
         learning_rate: Peak learning rate.
     """
 
     epochs: int = 10
     num_steps: int = 1
+    first_num_steps: int = 0
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -40,6 +43,15 @@ class Stage:
                 f"training.stages: epochs and num_steps must be at least 1 and learning_rate above "
                 f"0, got {self}"
             )
+        if not 0 <= self.first_num_steps <= self.num_steps:
+            raise ValueError(
+                f"training.stages: first_num_steps must be at most num_steps, got {self}"
+            )
+
+    def num_steps_in(self, epoch: int) -> int:
+        """Steps of the rollout that is trained in an epoch of the stage."""
+        first = self.first_num_steps or self.num_steps
+        return curriculum_steps(epoch, self.epochs, first, self.num_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +62,8 @@ class TrainingConfig:
         stages: One after the other, each starting from the best weights of the one before.
         batch_size: Windows in a batch, over all processes; each batch is an optimizer step.
         accumulate: Parts that a batch is cut into, one after the other, to save memory.
+        start_from: Checkpoint whose weights a new run starts from, as far as they match.
+        rollout: How the gradient goes through a rollout, weights of its steps, and ensembles.
         loss: What is minimized, also in the validation that decides which weights are the best.
         optimizer: Which optimizer, with which weight decay and rates by layer.
         schedule: How the learning rate changes over each stage.
@@ -83,6 +97,8 @@ class TrainingConfig:
     stages: list[Stage] = field(default_factory=lambda: [Stage()])
     batch_size: int = 32
     accumulate: int = 1
+    start_from: str | None = None
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

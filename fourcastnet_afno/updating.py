@@ -22,12 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
-from data_pipeline.errors import InputError
-from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.distributed import Process, accumulating, full
+from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
-from fourcastnet_afno.losses import Loss, LossConfig
+from fourcastnet_afno.losses import Loss
 from fourcastnet_afno.optimization import set_learning_rate
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
@@ -35,19 +34,25 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class RolloutLoss(nn.Module):
-    """Mean over the steps of a rollout of the loss of each window.
+    """Loss of each window over a rollout, see ``finetuning``.
 
     Args:
-        forecaster: Rolled out and differentiated through all steps.
+        forecaster: Rolled out.
         loss: Of a state, see ``losses``.
+        rollout: Gradient, weights of the steps, and members.
         precision: Of the network under autocast.
     """
 
     def __init__(
-        self, forecaster: Forecaster, loss: Loss, precision: Precision = "float32"
+        self,
+        forecaster: Forecaster,
+        loss: Loss,
+        rollout: RolloutConfig | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.forecaster, self.loss = forecaster, loss
+        self.rollout = rollout or RolloutConfig()
         self.precision: Precision = precision
 
     def forward(
@@ -57,8 +62,9 @@ class RolloutLoss(nn.Module):
         target: Float[Tensor, "batch step channel lat lon"],
     ) -> Float[Tensor, " batch"]:
         """Loss of each window."""
-        steps = zip(self._rollout(state, forcing), target.unbind(1), strict=True)
-        return torch.stack([self.loss(*pair) for pair in steps], dim=1).mean(dim=1)
+        fields = (state, forcing, target, self.rollout)
+        with autocast(state.device, self.precision):
+            return rollout_loss(self.forecaster, self.loss, *fields)
 
     def by_channel(
         self,
@@ -67,35 +73,9 @@ class RolloutLoss(nn.Module):
         target: Float[Tensor, "batch step channel lat lon"],
     ) -> Float[Tensor, "batch step channel"]:
         """Loss of each window, step and channel, to look at."""
-        steps = zip(self._rollout(state, forcing), target.unbind(1), strict=True)
-        return torch.stack([self.loss.by_channel(*pair) for pair in steps], dim=1)
-
-    def _rollout(self, state: Tensor, forcing: Tensor) -> list[Tensor]:
+        fields = (state, forcing, target, self.rollout)
         with autocast(state.device, self.precision):
-            steps = rollout(self.forecaster, state, forcing.unbind(1), forcing.shape[1])
-            return list(steps)
-
-
-def build_loss(config: LossConfig, forecaster: Forecaster) -> Loss:
-    """The loss for a forecaster's channels and grid, on its device.
-
-    Raises:
-        InputError: If the configuration does not suit the channels or the grid.
-    """
-    spec, normalizer = forecaster.spec, forecaster.normalizer
-    try:
-        return config.build(
-            area_weights=torch.from_numpy(spec.grid.area_weights()),
-            mean=normalizer.mean.flatten(),
-            std=normalizer.std.flatten(),
-            diff_std=forecaster.diff_std.flatten(),
-            labels=spec.channels.labels,
-            levels=[channel.level for channel in spec.channels],
-            latitude=spec.grid.latitude,
-            is_periodic=spec.grid.is_periodic,
-        )
-    except ValueError as error:
-        raise InputError(f"training.{error}") from error
+            return rollout_loss_by_channel(self.forecaster, self.loss, *fields)
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:

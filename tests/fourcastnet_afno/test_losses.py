@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.spherical_harmonics import SphericalHarmonicTransform
 from fourcastnet_afno.evaluation.metrics import field_statistics
 from fourcastnet_afno.losses import (
     Loss,
@@ -280,6 +281,27 @@ def test_harmonics_have_their_own_degree(degree: int, order: int, field: Callabl
         coefficients = spectrum.coefficients(harmonic)
         power = spectrum.power(coefficients, coefficients)[0, 0]
         assert power[wavenumber] > (1 - 1e-9) * power.sum()
+
+
+def test_power_by_degree_is_that_of_the_spectral_transform() -> None:
+    """On Gaussian rows, whose weights integrate products of resolved harmonics exactly."""
+    transform = SphericalHarmonicTransform.gaussian(16, 32, truncation=12)
+    assert transform.quadrature_weights is not None
+    coefficients = torch.zeros(13, 2, 13, 1, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    for order in range(13):
+        for degree in range(order, 13):
+            coefficients[order, :, degree, 0] = torch.randn(2, generator=generator).double()
+    coefficients[0, 1] = 0
+    field = transform.synthesize(coefficients)[..., 0].T
+    weights = torch.from_numpy(16 * transform.quadrature_weights)
+    spectrum = PowerSpectrum(transform.latitude.tolist(), 32, weights, "spherical_harmonics")
+    found = spectrum.coefficients(field[None, None])
+    by_order = coefficients[..., 0].square().sum(dim=1)
+    expected = by_order[0] + 2 * by_order[1:].sum(dim=0)
+    power = spectrum.power(found, found)[0, 0]
+    torch.testing.assert_close(power[:13], expected)
+    torch.testing.assert_close(power[13:], torch.zeros_like(power[13:]), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("basis", ["spherical_harmonics", "zonal"])

@@ -23,12 +23,13 @@ from fourcastnet_afno.distributed import Process
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.experiment import ExperimentConfig, _rollout_validation
+from fourcastnet_afno.finetuning import build_loss
 from fourcastnet_afno.live_view import Glance, LiveView, Meter, flops_per_window, sparkline
 from fourcastnet_afno.losses import LossConfig
 from fourcastnet_afno.runs import differing_settings, find_runs
 from fourcastnet_afno.training import Stage
 from fourcastnet_afno.training_log import TrainingLog, connect
-from fourcastnet_afno.updating import RolloutLoss, build_loss
+from fourcastnet_afno.updating import RolloutLoss
 from fourcastnet_afno.validation import FORECASTS, ValidationConfig
 from tests.builders import make_dataset, make_experiment
 from tests.processes import on_ranks

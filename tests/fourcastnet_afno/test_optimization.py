@@ -221,6 +221,7 @@ def test_wrong_patterns_are_named() -> None:
         ({"eps": 0.0}, "eps above 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"layer_decay": 0.0}, "layer_decay lie in"),
+        ({"name": "lamb", "weight_decay": 0.0}, "adapts the updates of weights with decay alone"),
     ],
 )
 def test_wrong_settings_are_named(options: dict, message: str) -> None:

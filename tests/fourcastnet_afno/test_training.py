@@ -257,6 +257,23 @@ def test_validation_by_steps_and_epochs(data: Path, tmp_path: Path) -> None:
     assert all(row["persistence"] and row["climatology"] for row in rows if row["channel"])
 
 
+def test_a_curriculum_grows_from_a_checkpoint(data: Path, alone: Path, tmp_path: Path) -> None:
+    best = alone / "checkpoints" / "best.safetensors"
+    stages = [Stage(epochs=3, first_num_steps=1, num_steps=3, learning_rate=1e-5)]
+    config = make_config(data, stages=stages, start_from=str(best))
+    train(config, tmp_path)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [record["num_steps"] for record in history] == [1, 2, 3]
+    # A step more needs a state more: 58, 57 and 56 windows.
+    samples = columns(tmp_path, "samples")[:, 0].tolist()
+    assert samples == [16, 32, 48, 58, 16, 32, 48, 57, 16, 32, 48, 56]
+    rates = columns(tmp_path, "learning_rate")[:, 0]
+    assert rates[0] == 1e-5
+    assert rates[-1] == pytest.approx(0.5e-5 * (1 + math.cos(math.pi * 10 / 11)))
+    first, fresh = (columns(run, "loss")[0, 0] for run in (tmp_path, alone))
+    assert first < 0.9 * fresh
+
+
 def test_a_spike_is_reported(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -315,6 +332,7 @@ def test_moving_average_by_hand() -> None:
         ({"keep_last": 0}, "training.keep_last must be at least 1"),
         ({"checkpoint_every_minutes": math.nan}, "training.checkpoint_every_minutes"),
         ({"spike_factor": 1.0}, "training.spike_factor"),
+        ({"ema_decay": 1.0}, "training.ema_decay"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict, named: str) -> None:
