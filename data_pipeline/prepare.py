@@ -159,7 +159,7 @@ class _Work:
         _check_dims(dataset, channels)
         require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
         check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
-        statics = StaticFields.read(dataset, config.static, config.levels, config.fill)
+        fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
         indices = select_times(dataset["time"].values, config)
         source_grid = LatLonGrid.from_dataset(dataset)
         grid = config.grid.build() if config.grid else source_grid
@@ -169,7 +169,7 @@ class _Work:
         times = dataset["time"].values
         training = config.train.contains(times)
         filling = Filling.fit(dataset, channels, config.fill, training)
-        static = np.concatenate([statics.fields, filling.masks])
+        static = np.concatenate([fixed.fields, filling.masks])
         unpacked = Packing.fit("float32", np.zeros((1, len(channels), 1, 1)))
         layout = Layout(path, channels, grid, times, unpacked, config.storage, lengths.shard)
         timestep = np.timedelta64(config.timestep_hours, "h")
@@ -179,7 +179,7 @@ class _Work:
             recipe=Recipe(layout, filling, coarsening, training, timestep),
             plan=plan,
             block_length=lengths.block,
-            static_channels=Channels((*statics.channels, *filling.mask_channels)),
+            static_channels=Channels((*fixed.channels, *filling.mask_channels)),
             static=coarsening.apply(static) if coarsening else static,
         )
 

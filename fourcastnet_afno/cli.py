@@ -5,15 +5,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
+from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.placement import Placement
 from fourcastnet_afno.training import TrainingInterruptedError
@@ -25,9 +28,11 @@ _VERBS = {
     "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
+    "doctor": "Examine data, store, machine and speed before a run; `doctor FILE` is short for "
+    "`doctor --config FILE`. Exits with 1 where something would stop or spoil the run.",
 }
 _RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
-_USER_ERROR, _INTERRUPTED = 2, 130
+_FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
 
 def build_parser() -> ArgumentParser:
@@ -77,6 +82,16 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
+    if name == "doctor":
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON document, and nothing else"
+        )
+        parser.add_argument(
+            "--measure", type=bool, default=True, help="whether to time the loader and the model"
+        )
+        parser.add_argument(
+            "--sample_mib", type=PositiveInt, default=1024, help="MiB of the source to read at most"
+        )
     return parser
 
 
@@ -91,7 +106,7 @@ def parse(words: Sequence[str]) -> Namespace:
 
 def with_default_config(arguments: Sequence[str]) -> list[str]:
     """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
-    given = list(arguments)
+    given = _with_config_named(arguments)
     named = any(word.split("=")[0] == "--config" for word in given)
     if not given or given[0] not in _VERBS or named or "--help" in given or "-h" in given:
         return given
@@ -105,6 +120,18 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
         f"`{given[0]}` needs --config FILE (an experiment, see configs/), or --output with a run "
         f"folder that holds a config.yaml; {own.resolve()} does not exist"
     )
+
+
+def _with_config_named(arguments: Sequence[str]) -> list[str]:
+    """``doctor FILE`` as ``doctor --config=FILE``."""
+    given = list(arguments)
+    if given[:1] != ["doctor"]:
+        return given
+    for index, (before, word) in enumerate(pairwise(given), start=1):
+        takes_value = before.startswith("--") and "=" not in before and before != "--json"
+        if not word.startswith("-") and not takes_value:
+            given[index] = f"--config={word}"
+    return given
 
 
 def _output_folder(arguments: Sequence[str]) -> Path:
@@ -121,8 +148,8 @@ def _output_folder(arguments: Sequence[str]) -> Path:
     return Path(word.split("=", 1)[1] if "=" in word else following)
 
 
-def run_verb(verb: str, options: Namespace) -> None:
-    """Call the function of a verb with its parsed options.
+def run_verb(verb: str, options: Namespace) -> int:
+    """Call the function of a verb with its parsed options, and give the exit code.
 
     Raises:
         InputError: If several processes were started for a verb that takes one.
@@ -135,13 +162,17 @@ def run_verb(verb: str, options: Namespace) -> None:
         )
     if verb == "runs":
         experiment.compare_runs(options.folder)
-        return
+        return os.EX_OK
     config = ExperimentConfig(
         data=options.data,
         model=options.model,
         training=options.training,
         forecast=options.forecast,
     )
+    if verb == "doctor":
+        asked = {"measure": options.measure, "sample_mib": options.sample_mib}
+        report = doctor(config, options.output, as_json=options.json, **asked)
+        return _FOUND_ERRORS if report.num_errors else os.EX_OK
     further = {"prepare": ("verify", "plan", "execution"), "forecast": ("checkpoint", "source")}
     extra = {name: options[name] for name in further.get(verb, ())}
     if options.get("scheduler_address"):
@@ -149,14 +180,20 @@ def run_verb(verb: str, options: Namespace) -> None:
             extra["execution"], scheduler_address=options.scheduler_address
         )
     getattr(experiment, verb)(config, options.output, **extra)
+    return os.EX_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
+    <<<<<<< HEAD
         0, or 2 for a mistake in the input, or 130 for a run interrupted by Ctrl-C, or 75 for one
         that the system has stopped and that should be started again.
+    =======
+        0, or 1 for errors that the doctor found, 2 for a mistake in the input, 130 for an
+        interrupted run.
+    >>>>>>> main
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
@@ -164,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = with_default_config(sys.argv[1:] if arguments is None else arguments)
         options = parse(words)
         verb = options["verb"]
-        run_verb(verb, options[verb])
+        return run_verb(verb, options[verb])
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False)
         return _USER_ERROR
@@ -176,7 +213,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")
         return _INTERRUPTED
-    return os.EX_OK
 
 
 if __name__ == "__main__":

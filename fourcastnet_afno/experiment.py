@@ -121,6 +121,11 @@ def _open_or_prepare(
     return store
 
 
+def store_path(config: ExperimentConfig, output: Path) -> Path:
+    """Folder of the training store."""
+    return Path(config.data.store) if config.data.store else output / "data.zarr"
+
+
 def train(
     config: ExperimentConfig, output: Path, functions: Sequence[LogFunction] = ()
 ) -> Forecaster:

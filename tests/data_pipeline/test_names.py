@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.config import DataConfig
 from data_pipeline.names import RENAME, STANDARD_NAMES, UNITS, normalize_units, parse_label
-from data_pipeline.prepare import DataConfig
 from data_pipeline.sources import SourceConfig
 
 DOCS = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
