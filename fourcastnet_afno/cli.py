@@ -187,13 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-    <<<<<<< HEAD
-        0, or 2 for a mistake in the input, or 130 for a run interrupted by Ctrl-C, or 75 for one
-        that the system has stopped and that should be started again.
-    =======
-        0, or 1 for errors that the doctor found, 2 for a mistake in the input, 130 for an
-        interrupted run.
-    >>>>>>> main
+            0; 1 for errors that the doctor found; 2 for a mistake in the input; 130 for a run that
+        Ctrl-C has interrupted, and 75 for one that the system has stopped and that should be
+        started again.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []

@@ -13,7 +13,7 @@ References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 (two steps, full).
     Brandstetter, Worrall and Welling, 2022, Message Passing Neural PDE Solvers,
     https://arxiv.org/abs/2202.03376, section 3.1 (pushforward).
-    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4.2 (curriculum).
+    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (curriculum).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -16,7 +16,7 @@ weighted exactly. The mean over channels is weighted by ``channel_weights`` and 
 
 References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 (relative L2).
-    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4.1 (weights by
+    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (weights by
     pressure, inverse one-step variance).
     Lang et al., 2024, AIFS-CRPS, https://arxiv.org/abs/2412.15832, equation 4 (almost fair CRPS).
 """
@@ -153,8 +153,6 @@ class LossConfig:
         weights = torch.tensor([self.channel_weights.get(label, 1.0) for label in labels])
         if self.level_weights == "pressure":
             weights = weights * pressure_weights(levels)
-        if not weights.sum() > 0:
-            raise ValueError("loss.channel_weights must leave a channel with weight, got only 0")
         return weights
 
 
@@ -181,6 +179,9 @@ class Loss(nn.Module):
         field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
             the errors by them.
         spectrum: Of the grid, for ``amse``.
+
+    Raises:
+        ValueError: If no channel has weight.
     """
 
     weights: Tensor
@@ -209,6 +210,11 @@ class Loss(nn.Module):
             sums = weights.mean(dim=(-2, -1), keepdim=True)
             weights = weights / torch.where(sums > 0, sums, 1)
             channel_weights = torch.where(sums[:, 0, 0] > 0, channel_weights, 0)
+        if not channel_weights.sum() > 0:
+            raise ValueError(
+                "loss.channel_weights must leave a channel with weight and points that are not "
+                "filled, got none"
+            )
         buffers = {
             "weights": weights,
             "mean": mean[:, None, None],
@@ -225,6 +231,7 @@ class Loss(nn.Module):
         targets: Float[Tensor, "batch channel lat lon"],
     ) -> Float[Tensor, " batch"]:
         """Weighted mean over channels; for ``crps`` the predictions may be an ensemble."""
+        self._check(predictions, targets)
         if self.config.kind == "relative_l2" and self.config.relative_to == "sample":
             with torch.autocast(targets.device.type, enabled=False):
                 weights = self.weights * self.channel_weights[:, None, None]
@@ -238,11 +245,7 @@ class Loss(nn.Module):
         targets: Float[Tensor, "batch channel lat lon"],
     ) -> Float[Tensor, "batch channel"]:
         """Loss of each channel by itself."""
-        if predictions.ndim > targets.ndim and self.config.kind != "crps":
-            raise ValueError(
-                f"loss.kind={self.config.kind} takes one forecast, got an ensemble of shape "
-                f"{tuple(predictions.shape)}; use kind=crps"
-            )
+        self._check(predictions, targets)
         with torch.autocast(targets.device.type, enabled=False):
             if self.config.kind == "relative_l2":
                 pair = self._normalized(predictions), self._normalized(targets)
@@ -253,6 +256,13 @@ class Loss(nn.Module):
                 targets = targets[:, None]
             error = (_precise(predictions) - _precise(targets)) / self.scale
             return (self.weights * self._pointwise(error)).mean(dim=(-2, -1))
+
+    def _check(self, predictions: Tensor, targets: Tensor) -> None:
+        if predictions.ndim > targets.ndim and self.config.kind != "crps":
+            raise ValueError(
+                f"loss.kind={self.config.kind} takes one forecast, got an ensemble of shape "
+                f"{tuple(predictions.shape)}; use kind=crps"
+            )
 
     def _normalized(self, fields: Tensor) -> Tensor:
         return (_precise(fields) - self.mean) / self.scale

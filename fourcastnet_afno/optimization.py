@@ -9,7 +9,7 @@ References:
     https://arxiv.org/abs/1711.05101 (AdamW).
     You et al., 2020, Large Batch Optimization for Deep Learning, https://arxiv.org/abs/1904.00962,
     algorithm 2 (LAMB).
-    Clark et al., 2020, ELECTRA, https://arxiv.org/abs/2003.10555, appendix A (layer-wise decay).
+    Clark et al., 2020, ELECTRA, https://arxiv.org/abs/2003.10555 (layer-wise decay).
 """
 
 # torch documents its operations on lists of tensors (torch._foreach_*) under these names.

@@ -96,8 +96,9 @@ def test_the_logarithm_is_the_one_of_the_data() -> None:
             **GRID.coords,
         },
     )
-    dataset = xr.Dataset({"total_precipitation": rain})
+    rain[:-1] = 0  # The last hour has all of the sum over six.
     names = ["total_precipitation_6hr", "log_total_precipitation_6hr"]
+    dataset = xr.Dataset({"total_precipitation": rain, names[0]: rain})
     derived = with_derived(dataset, names).isel(time=[-1])
     amount, logarithm = (torch.from_numpy(derived[name].values) for name in names)
     fields = torch.stack([amount, logarithm, amount], dim=1)

@@ -1,11 +1,14 @@
 import itertools
+from dataclasses import asdict
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
+from fourcastnet_afno.checkpoint import parse_config
 from fourcastnet_afno.finetuning import (
     RolloutConfig,
     build_loss,
@@ -17,6 +20,8 @@ from fourcastnet_afno.finetuning import (
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.optimization import OptimizerConfig
+from fourcastnet_afno.schedules import ScheduleConfig
 from tests.builders import make_forecaster, make_states
 
 MODES = ("full", "checkpointed", "pushforward")
@@ -168,3 +173,17 @@ def test_the_loss_knows_the_forecaster() -> None:
     loss = build_loss(LossConfig(), forecaster, masked)
     first = forecaster.diff_std * torch.tensor([2.0, 7.0])[:, None, None]
     torch.testing.assert_close(loss(state, state + first), torch.full((2,), 4.0), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(kind="amse", channel_weights={"2m_temperature": 0.1}),
+        RolloutConfig(gradient="checkpointed", discount=0.9),
+        OptimizerConfig(name="lamb", betas=(0.8, 0.9), frozen=["network.blocks.0.*"]),
+        ScheduleConfig(kind="wsd", decay_fraction=0.3),
+    ],
+)
+def test_settings_survive_yaml(config: object) -> None:
+    record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
+    assert parse_config(type(config), record) == config

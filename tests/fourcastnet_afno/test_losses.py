@@ -358,5 +358,8 @@ def test_what_a_loss_cannot_take_is_named() -> None:
     region = LatLonGrid(latitude=(50.0, 40.0), longitude=(0.0, 10.0))
     with pytest.raises(ValueError, match="longitudes that close a circle"):
         make_loss("amse", grid=region)
-    with pytest.raises(ValueError, match="takes one forecast, got an ensemble"):
-        make_loss("mse")(make_fields(2, 4), make_fields(2))
+    for kind in ("mse", "relative_l2"):
+        with pytest.raises(ValueError, match="takes one forecast, got an ensemble"):
+            make_loss(kind)(make_fields(2, 2), make_fields(2))
+    with pytest.raises(ValueError, match="points that are not filled"):
+        make_loss(field_weights=torch.zeros(3, *GRID.shape))
