@@ -21,6 +21,7 @@ from fourcastnet_afno.checkpoint import read_checkpoint
 from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.export import ExportFormat, export_checkpoint
+from fourcastnet_afno.placement import Placement
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
@@ -44,6 +45,8 @@ _SHORT = {
     "--members": "--forecast.ensemble.num_members",
     "--source": "--source.path",
 }
+_PARALLEL_VERBS = ("train", "forecast")
+_RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
 _FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
 
@@ -57,6 +60,9 @@ def build_parser() -> ArgumentParser:
     verbs = parser.add_subcommands(metavar="VERB", dest="verb")
     for name, text in _VERBS.items():
         verbs.add_subcommand(name, _verb_parser(name, text), help=text)
+    runs = ArgumentParser(description=_RUNS)
+    runs.add_argument("folder", type=Path, help="holds run folders, at any depth")
+    verbs.add_subcommand("runs", runs, help=_RUNS)
     return parser
 
 
@@ -204,17 +210,34 @@ def _option(arguments: Sequence[str], name: str, default: str) -> Path:
     return Path(word.split("=", 1)[1] if "=" in word else following)
 
 
+def _export(options: Namespace) -> None:
+    record = export_checkpoint(
+        options.checkpoint, options.output, kind=options.format, batch_size=options.batch_size
+    )
+    Console(soft_wrap=True).print(
+        f"{options.output}: differs from the checkpoint by at most "
+        f"{record['largest_difference']:.1e} standard deviations; {options.output}.json says what "
+        "its axes mean"
+    )
+
+
 def run_verb(verb: str, options: Namespace) -> int:
-    """Call the function of a verb with its parsed options, and give the exit code."""
+    """Call the function of a verb with its parsed options, and give the exit code.
+
+    Raises:
+        InputError: If several processes were started for a verb that takes one.
+    """
+    num_processes = Placement.from_environment(os.environ).world_size
+    if verb not in _PARALLEL_VERBS and num_processes > 1:
+        raise InputError(
+            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
+            f"for {' and '.join(_PARALLEL_VERBS)}"
+        )
+    if verb == "runs":
+        experiment.compare_runs(options.folder)
+        return os.EX_OK
     if verb == "export":
-        record = export_checkpoint(
-            options.checkpoint, options.output, kind=options.format, batch_size=options.batch_size
-        )
-        difference = record["largest_difference"]
-        Console(soft_wrap=True).print(
-            f"{options.output}: differs from the checkpoint by at most {difference:.1e} standard "
-            f"deviations; {options.output}.json says what its axes mean"
-        )
+        _export(options)
         return os.EX_OK
     config = ExperimentConfig(
         data=options.data,
@@ -243,8 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 1 for errors that the doctor found, 2 for a mistake in the input, 130 for an
-        interrupted run.
+            0; 1 for errors that the doctor found; 2 for a mistake in the input; 130 for a run that
+        Ctrl-C has interrupted, and 75 for one that the system has stopped and that should be
+        started again.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
@@ -259,8 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USER_ERROR
     except TrainingInterruptedError as stop:
         command = " ".join(["fourcastnet-afno", *words])
-        errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
-        return _INTERRUPTED
+        if Placement.from_environment(os.environ).rank == 0:
+            errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
+        return stop.exit_code
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")
         return _INTERRUPTED

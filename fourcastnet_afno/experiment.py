@@ -4,17 +4,17 @@ RUN/config.yaml          the resolved configuration
 RUN/data.zarr            the prepared data, unless ``data.store`` names a shared place
 RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to go on from)
 RUN/history.json         losses by epoch
+RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
 RUN/scores.json, .nc     scores of the model and the baselines
 RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
 
 import json
-import resource
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import yaml
 from rich.console import Console
 
 from data_pipeline.atomic import replacing
+from data_pipeline.climatology import climatology_at
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig
@@ -32,6 +33,7 @@ from data_pipeline.prepare import DataConfig, open_store, plan_preparation
 from data_pipeline.prepare import prepare as prepare_store
 from data_pipeline.sources import SourceConfig
 from data_pipeline.store import PreparedStore
+from fourcastnet_afno import plots
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
     open_forecast,
@@ -39,13 +41,20 @@ from fourcastnet_afno.autoregression import (
 )
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
+from fourcastnet_afno.distributed import Process, launched
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
 from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.live_view import peak_memory_gib
+from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
-from fourcastnet_afno.training import Trainer, TrainingConfig, select_device
+from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
+from fourcastnet_afno.training_log import LogFunction, connect
+from fourcastnet_afno.validation import RolloutValidation
+from fourcastnet_afno.warm_start import start_from
 
 console = Console()
 
@@ -116,32 +125,97 @@ def store_path(config: ExperimentConfig, output: Path) -> Path:
     return Path(config.data.store) if config.data.store else output / "data.zarr"
 
 
-def train(config: ExperimentConfig, output: Path) -> Forecaster:
-    """Train a forecaster, or go on with an interrupted run in ``output``."""
+def train(
+    config: ExperimentConfig, output: Path, functions: Sequence[LogFunction] = ()
+) -> Forecaster:
+    """Train a forecaster, or go on with an interrupted run in ``output``.
+
+    On several processes, started by ``torchrun`` or ``srun``, all must call.
+
+    Args:
+        config: Its ``training`` part says how.
+        output: Run folder.
+        functions: Called with the step and the values of each row of the log.
+    """
+    settings, folder = config.training, output / "checkpoints"
+    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+        store = process.main_first("prepared", partial(_prepared_once, config, output, process))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            forecaster = build_forecaster(config, store)
+        if settings.start_from is not None:
+            match = start_from(forecaster, Path(settings.start_from))
+            if process.is_main:
+                console.print(f"From {settings.start_from}: {match}")
+        _describe_training(forecaster, process)
+        if process.is_main:
+            named = [connect(name, output, asdict(config)) for name in settings.loggers]
+            functions = [*functions, *named]
+        Trainer(
+            forecaster,
+            partial(_windows, config, store),
+            settings,
+            folder=folder,
+            metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
+            process=process,
+            validation=_rollout_validation(config, store, process),
+            functions=functions,
+            console=console,
+        ).fit()
+        return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
+
+
+def _prepared_once(config: ExperimentConfig, output: Path, process: Process) -> PreparedStore:
+    """The data, which the main process alone prepares."""
+    if not process.is_main:
+        return open_store(config.data.store or str(output / "data.zarr"), config.data)
     folder = output / "checkpoints"
     _check_resumable(config, folder / "last.safetensors")
     store = _open_or_prepare(config, output)
     folder.mkdir(exist_ok=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)
-        forecaster = build_forecaster(config, store)
-    parameters = sum(p.numel() for p in forecaster.parameters())
-    console.print(f"Training {parameters:,} parameters on {select_device(config.training.device)}")
-    history = config.model.num_history
+    return store
 
-    def windows(num_steps: int) -> tuple[WindowDataset, WindowDataset]:
-        training, validation = (
-            WindowDataset(store, period, history, num_steps, config.data.forcings, subset)
-            for period, subset in (
-                (config.data.train, config.data.subset),
-                (config.data.validation, None),
-            )
+
+def _windows(
+    config: ExperimentConfig, store: PreparedStore, num_steps: int
+) -> tuple[WindowDataset, WindowDataset]:
+    history, forcings = config.model.num_history, config.data.forcings
+    training, validation = (
+        WindowDataset(store, period, history, num_steps, forcings, subset)
+        for period, subset in (
+            (config.data.train, config.data.subset),
+            (config.data.validation, None),
         )
-        return training, validation
+    )
+    return training, validation
 
-    metadata = {"config": config.to_yaml(), "fingerprint": store.fingerprint}
-    Trainer(forecaster, windows, config.training, folder=folder, metadata=metadata).fit()
-    return load_forecaster(folder / "best.safetensors")
+
+def _describe_training(forecaster: Forecaster, process: Process) -> None:
+    if process.is_main:
+        parameters = sum(p.numel() for p in forecaster.parameters())
+        places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        console.print(f"Training {parameters:,} parameters on {places}{process.device}")
+
+
+def _rollout_validation(
+    config: ExperimentConfig, store: PreparedStore, process: Process
+) -> RolloutValidation | None:
+    settings = config.training.validation
+    if settings.num_steps == 0:
+        return None
+    coefficients = store.climatology()
+
+    def climatology(times: np.ndarray) -> np.ndarray:
+        return store.channels.stack(climatology_at(coefficients, times)).values
+
+    return RolloutValidation(
+        _windows(config, store, settings.num_steps)[1],
+        climatology,
+        settings,
+        area_weights=torch.from_numpy(store.grid.area_weights()),
+        process=process,
+        precision=config.training.precision,
+    )
 
 
 def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:
@@ -269,6 +343,18 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
     return evaluate(config, output, seconds)
 
 
+def compare_runs(folder: Path) -> None:
+    """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
+    runs = find_runs(folder)
+    console.print(runs_table(runs))
+    losses = {run.name: run.losses for run in runs if run.losses}
+    if losses:
+        path = folder / "runs.png"
+        with replacing(path) as temporary:
+            temporary.write_bytes(plots.png(plots.run_losses(losses)))
+        console.print(f"Validation losses: {path.resolve()}")
+
+
 def _check_resumable(config: ExperimentConfig, last: Path) -> None:
     """Refuse to go on with a run whose data, model or training was configured otherwise."""
     if not last.exists():
@@ -279,6 +365,7 @@ def _check_resumable(config: ExperimentConfig, last: Path) -> None:
         key
         for part in ("data", "model", "training")
         for key in differing_keys(before[part], now[part], part)
+        if key.removeprefix("training.").split(".")[0] not in OPERATIONAL_SETTINGS
     ]
     if keys:
         raise InputError(
@@ -296,9 +383,3 @@ def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: AN
         for name in sorted(before.keys() | now.keys())
         for key in differing_keys(before.get(name), now.get(name), f"{prefix}.{name}")
     ]
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2 ** (30 if sys.platform == "darwin" else 20)

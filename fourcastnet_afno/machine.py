@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.cuda.nccl
-from torch import distributed
 
 from data_pipeline import Loader
 from data_pipeline.dataset import WindowDataset
@@ -81,9 +80,7 @@ def _gpu(index: int) -> dict[str, Any]:
 
 def _nccl() -> str | None:
     """Version of NCCL, where torch has it."""
-    if not (distributed.is_available() and distributed.is_nccl_available()):
-        return None
-    return ".".join(map(str, torch.cuda.nccl.version()))
+    return ".".join(map(str, torch.cuda.nccl.version())) if torch.cuda.is_available() else None
 
 
 def check_device(config: TrainingConfig) -> list[Finding]:

@@ -45,7 +45,7 @@ def test_a_run_leaves_everything(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "checkpoints", "config.yaml", "data.zarr", "figures", "forecast.zarr", "history.json",
-        "report.html", "scores.json", "scores.nc",
+        "logs", "report.html", "scores.json", "scores.nc",
     }  # fmt: skip
 
 
