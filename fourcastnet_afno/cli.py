@@ -31,6 +31,7 @@ _VERBS = {
     "doctor": "Examine data, store, machine and speed before a run; `doctor FILE` is short for "
     "`doctor --config FILE`. Exits with 1 where something would stop or spoil the run.",
 }
+_IN_SEVERAL_PROCESSES = ("train", "forecast")
 _RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
 _FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
@@ -154,12 +155,13 @@ def run_verb(verb: str, options: Namespace) -> int:
     Raises:
         InputError: If several processes were started for a verb that takes one.
     """
-    num_processes = Placement.from_environment(os.environ).world_size
-    if verb != "train" and num_processes > 1:
-        raise InputError(
-            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
-            "for `train`"
-        )
+    if verb not in _IN_SEVERAL_PROCESSES:
+        num_processes = Placement.from_environment(os.environ).world_size
+        if num_processes > 1:
+            raise InputError(
+                f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun "
+                "are for `train` and `forecast`"
+            )
     if verb == "runs":
         experiment.compare_runs(options.folder)
         return os.EX_OK
