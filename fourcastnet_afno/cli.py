@@ -221,18 +221,23 @@ def _export(options: Namespace) -> None:
     )
 
 
+def _refuse_several_processes(verb: str) -> None:
+    num_processes = Placement.from_environment(os.environ).world_size
+    if num_processes > 1:
+        raise InputError(
+            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
+            f"for {' and '.join(_PARALLEL_VERBS)}"
+        )
+
+
 def run_verb(verb: str, options: Namespace) -> int:
     """Call the function of a verb with its parsed options, and give the exit code.
 
     Raises:
         InputError: If several processes were started for a verb that takes one.
     """
-    num_processes = Placement.from_environment(os.environ).world_size
-    if verb not in _PARALLEL_VERBS and num_processes > 1:
-        raise InputError(
-            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
-            f"for {' and '.join(_PARALLEL_VERBS)}"
-        )
+    if verb not in _PARALLEL_VERBS:
+        _refuse_several_processes(verb)
     if verb == "runs":
         experiment.compare_runs(options.folder)
         return os.EX_OK

@@ -22,6 +22,7 @@ from inspect import signature
 from typing import Any, Literal, TypeVar
 
 import torch
+import torch.cuda.nccl
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -341,6 +342,13 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
         if isinstance(part, FSDPModule):
             part.set_requires_gradient_sync(last, recurse=False)
     yield
+
+
+def nccl_version() -> str | None:
+    """Version of NCCL, where torch has it."""
+    if not (dist.is_available() and dist.is_nccl_available()):
+        return None
+    return ".".join(map(str, torch.cuda.nccl.version()))
 
 
 def full(tensor: Tensor) -> Tensor:

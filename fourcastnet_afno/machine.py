@@ -10,16 +10,17 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.cuda.nccl
 
 from data_pipeline import Loader
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.doctor import Finding, found
 from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
+from fourcastnet_afno.distributed import nccl_version
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import area_weighted_mse
-from fourcastnet_afno.training import TrainingConfig, select_device
+from fourcastnet_afno.placement import select_device
+from fourcastnet_afno.training import TrainingConfig
 
 _SECONDS = 3.0  # of each measurement
 _SLOWEST_CPU = 2e10  # multiplications and additions in a second, of a small machine
@@ -39,7 +40,7 @@ def describe_machine() -> dict[str, Any]:
         "open_files_allowed": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "torch_cuda": torch.version.cuda,
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
-        "nccl": _nccl(),
+        "nccl": nccl_version(),
     }
 
 
@@ -76,11 +77,6 @@ def _gpu(index: int) -> dict[str, Any]:
         "free_bytes": free,
         "compute_capability": f"{properties.major}.{properties.minor}",
     }
-
-
-def _nccl() -> str | None:
-    """Version of NCCL, where torch has it."""
-    return ".".join(map(str, torch.cuda.nccl.version())) if torch.cuda.is_available() else None
 
 
 def check_device(config: TrainingConfig) -> list[Finding]:
