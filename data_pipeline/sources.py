@@ -71,7 +71,7 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
             path, config.channels, config.channels_timestep_hours, config.storage_options
         )
     ]
-    result = _join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
+    result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:
         for dataset in opened:
@@ -230,8 +230,17 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
     return dataset
 
 
-def _join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
-    """Files of the same variables along time, then the variables on their common times."""
+def join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
+    """Join canonical files of the same variables along time, then these on their common times.
+
+    Args:
+        parts: Canonical datasets, each with the name of its file in ``encoding["source"]``.
+        invariant: Variables whose single time in a file stands for all times.
+
+    Raises:
+        InputError: If they differ in grid or units, contradict each other, share no time, or times
+            repeat or decrease.
+    """
     if len(parts) == 1:
         return _with_checked_times(parts[0], _files(parts))
     _check_alike(parts)
