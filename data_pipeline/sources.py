@@ -64,13 +64,7 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
-    opened = [
-        dataset
-        for path in config.paths
-        for dataset in open_all(
-            path, config.channels, config.channels_timestep_hours, config.storage_options
-        )
-    ]
+    opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:
@@ -79,6 +73,11 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
 
     result.set_close(close)
     return result
+
+
+def open_raw(path: str, config: SourceConfig) -> list[xr.Dataset]:
+    """The files, or the store, of one of the paths, as they are."""
+    return open_all(path, config.channels, config.channels_timestep_hours, config.storage_options)
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:

@@ -91,8 +91,6 @@ def examine(
     try:
         return _Examination(config, opened, location, horizons, sample_bytes).run()
     finally:
-        if opened.dataset is not None:
-            opened.dataset.close()
         for part in opened.raw:
             part.close()
 

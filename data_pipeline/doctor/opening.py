@@ -11,10 +11,10 @@ from data_pipeline.doctor.findings import Finding, refused
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.names import INVARIANT, UNITS, parse_label
-from data_pipeline.opening import open_all, stamps
+from data_pipeline.opening import stamps
 from data_pipeline.prepare import DataConfig
 from data_pipeline.simulation import SimulationConfig, simulate
-from data_pipeline.sources import SourceConfig, canonicalize, join, open_source
+from data_pipeline.sources import SourceConfig, canonicalize, join, open_raw
 
 _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32
 
@@ -26,7 +26,7 @@ class Opened:
     Args:
         dataset: Canonical and lazy, or ``None`` where nothing can be read.
         times: Of its states, increasing, without repeats.
-        raw: Files or stores as they are, the first at least.
+        raw: Files or stores as they are, to be closed.
         complete: Whether ``dataset`` and ``times`` are all of the source.
         findings: What is refused.
     """
@@ -43,20 +43,16 @@ def open_examined(config: DataConfig) -> Opened:
     if config.source is None:
         assert config.simulation is not None
         return _simulated(config.simulation)
+    source, raw = config.source, []
     try:
-        dataset = open_source(config.source, _static_names(config))
+        raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
+        parts = [canonicalize(dataset, source) for dataset in raw]
+        dataset = join(parts, (*INVARIANT, *_static_names(config)))
+        return Opened(dataset, times_of(dataset), tuple(raw))
     except InputError as error:
-        return _opened_leniently(config, config.source, error)
-    try:
-        raw = _open_raw(_files(config.source.paths[0])[0], config.source)
-    except InputError:  # a network that fails now and did not just before
-        raw = []
-    return Opened(dataset, times_of(dataset), tuple(raw))
-
-
-def _open_raw(path: str, source: SourceConfig) -> list[xr.Dataset]:
-    """One file or store as it is."""
-    return open_all(path, source.channels, source.channels_timestep_hours, source.storage_options)
+        for opened in raw:
+            opened.close()
+        return _opened_leniently(config, source, error)
 
 
 def _simulated(config: SimulationConfig) -> Opened:
@@ -84,7 +80,7 @@ def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputErro
     files = [file for path in source.paths for file in _files(path)]
     for file in files:
         try:
-            opened = _open_raw(file, source)
+            opened = open_raw(file, source)
             raw += opened
             parts += [_sorted(canonicalize(dataset, lenient)) for dataset in opened]
         except (InputError, ValueError, KeyError, OSError) as problem:

@@ -1,7 +1,6 @@
 """Clean data has no finding above info; each planted fault is found, named and placed, alone."""
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,30 +9,28 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
 
+from data_pipeline import opening
 from data_pipeline.coarsening import GridConfig
-from data_pipeline.doctor import CHECKS, Examined, Finding, Horizons, examine
+from data_pipeline.doctor import CHECKS, Examined, Finding, Horizons
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.plausibility import GRAVITY, RANGES, standard_height
 from data_pipeline.doctor.sampling import Sample
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig, Period, prepare
+from data_pipeline.prepare import DataConfig, Period, SubsetConfig
 from data_pipeline.simulation import VARIABLES, SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig
-from tests.data_pipeline.earth import EARTH_GRID, make_earth, make_earth_config
+from tests.data_pipeline.earth import (
+    EARTH,
+    EARTH_GRID,
+    examine_at,
+    make_earth,
+    make_earth_config,
+    only,
+    serious,
+)
 
-EARTH = make_earth()
 Change = Callable[[xr.Dataset], xr.Dataset]
-
-
-def examine_at(
-    config: DataConfig,
-    location: Path | str,
-    horizons: Horizons = Horizons(),  # noqa: B008
-    sample_mib: float = 64,
-) -> Examined:
-    return examine(config, str(location), horizons, sample_bytes=int(sample_mib * 2**20))
 
 
 def examined(data: xr.Dataset, folder: Path, config: DataConfig | None = None) -> Examined:
@@ -42,21 +39,12 @@ def examined(data: xr.Dataset, folder: Path, config: DataConfig | None = None) -
     return examine_at(config, folder / "data.zarr")
 
 
-def serious(examined: Examined) -> list[Finding]:
-    return [finding for finding in examined.report.findings if finding.severity != "info"]
-
-
-def only(examined: Examined) -> Finding:
-    (finding,) = serious(examined)
-    return finding
-
-
 def texts(finding: Finding) -> str:
     return f"{finding.what} | {finding.where} | {finding.remedy}"
 
 
-def test_clean_data_has_no_findings(tmp_path: Path) -> None:
-    found = examined(EARTH.copy(), tmp_path)
+def test_clean_data_has_no_findings(earth_file: Path, tmp_path: Path) -> None:
+    found = examine_at(make_earth_config(earth_file), tmp_path / "data.zarr")
     assert serious(found) == []
     facts = found.report.facts
     assert facts["time"]["periods"]["train"]["num_states"] == 547
@@ -309,10 +297,7 @@ FAULTS = {
     ),
     "role": Fault(
         lambda d: d.assign(
-            land_sea_mask=d["2m_temperature"]
-            .clip(0, 1)
-            .copy(data=d["specific_humidity"].isel(level=0).values)
-            .assign_attrs(units="1")
+            land_sea_mask=(d["2m_temperature"] > 280).astype("f4").assign_attrs(units="1")
         ),
         "prepare",
         "error",
@@ -369,6 +354,12 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, lis
         "climatology",
         ["data.train", "climatology_harmonics"],
     ),
+    "subset": (
+        configured(subset=SubsetConfig(months=[6], years=[2004])),
+        Horizons(training_steps=70),
+        "split-windows",
+        ["71 consecutive", "in data.subset", "data.train"],
+    ),
     "levels": (configured(levels=[500, 700]), Horizons(), "prepare", ["700", "data.levels"]),
     "grid": (
         configured(grid=GridConfig(num_latitudes=6, num_longitudes=12)),
@@ -381,11 +372,15 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, lis
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_configuration_that_does_not_suit_the_data(name: str, tmp_path: Path) -> None:
+def test_a_configuration_that_does_not_suit_the_data(
+    name: str, earth_file: Path, tmp_path: Path
+) -> None:
     build, horizons, check, named = CONFIGURATIONS[name]
-    data = EARTH.sel(latitude=slice(90, 0)) if name == "grid" else EARTH
-    data.to_netcdf(tmp_path / "data.nc")
-    found = examine_at(build(tmp_path / "data.nc"), tmp_path / "data.zarr", horizons)
+    path = earth_file
+    if name == "grid":
+        path = tmp_path / "data.nc"
+        EARTH.sel(latitude=slice(90, 0)).to_netcdf(path)
+    found = examine_at(build(path), tmp_path / "data.zarr", horizons)
     errors = [finding for finding in found.report.findings if finding.severity == "error"]
     assert {finding.check for finding in errors} == {check}
     assert all(text in texts(errors[0]) for text in named)
@@ -413,11 +408,8 @@ def test_hours_of_day_that_training_lacks(tmp_path: Path) -> None:
     assert [finding.where for finding in findings] == ["data.validation", "data.test"]
 
 
-def test_borders_and_overlaps_are_worth_knowing(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(
-        tmp_path / "data.nc", validation=Period(start="2004-07-01", end="2004-09-20")
-    )
+def test_borders_and_overlaps_are_worth_knowing(earth_file: Path, tmp_path: Path) -> None:
+    config = make_earth_config(earth_file, validation=Period(start="2004-07-01", end="2004-09-20"))
     horizons = Horizons(forecast_steps=5, interval_hours=48)
     found = examine_at(config, tmp_path / "data.zarr", horizons).report.findings
     checks = {finding.check: finding for finding in found}
@@ -625,6 +617,45 @@ def test_both_label_and_values_in_another_unit(tmp_path: Path) -> None:
     assert checks == ["source", "units"]
 
 
+def test_static_fields_are_read_as_prepare_does(tmp_path: Path) -> None:
+    """With a time axis, classes, and missing values that are filled."""
+    rng = np.random.default_rng(0)
+    soil = EARTH["land_sea_mask"].copy(data=rng.integers(1, 4, EARTH_GRID.shape).astype("f4"))
+    mask = at({"latitude": 4, "longitude": 9}, np.nan)(EARTH["land_sea_mask"])
+    height = EARTH["geopotential_at_surface"].expand_dims(time=EARTH["time"])
+    data = EARTH.assign(soil_type=soil, land_sea_mask=mask, geopotential_at_surface=height)
+    config = make_earth_config(
+        tmp_path / "data.nc",
+        prognostic=["2m_temperature"],
+        static=["soil_type", "land_sea_mask", "geopotential_at_surface"],
+        fill={"land_sea_mask": "climatology"},
+    )
+    found = examined(data, tmp_path, config)
+    assert serious(found) == []
+    assert found.num_static == 3 + 2 + 1
+    assert {"soil_type_1", "land_sea_mask_missing"} <= set(found.report.facts["variables"])
+
+
+def test_options_of_the_source_reach_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["2m_temperature", "mean_sea_level_pressure"]
+    EARTH[names].chunk(time=100).to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=True)
+    given, original = [], opening._open_zarr
+
+    def seen(path: str, options: Mapping[str, Any]) -> xr.Dataset:
+        given.append(options["auto_mkdir"])
+        return original(path, options)
+
+    monkeypatch.setattr(opening, "_open_zarr", seen)
+    source = SourceConfig(
+        path=f"file://{tmp_path}/data.zarr", storage_options={"auto_mkdir": False}
+    )
+    config = make_earth_config("", source=source, prognostic=names, static=[])
+    assert serious(examine_at(config, tmp_path / "store")) == []
+    assert given == [False]
+
+
 def test_damaged_chunks_are_named(tmp_path: Path) -> None:
     names = ["2m_temperature", "mean_sea_level_pressure"]
     EARTH[names].chunk(time=10).to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=True)
@@ -684,116 +715,12 @@ def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path
     assert sample["num_times"] * 6 * 4 * 19 * 36 < sample["bytes"] <= allowed
 
 
-def test_chunks_beyond_the_bound_are_not_read(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(tmp_path / "data.nc")
+def test_chunks_beyond_the_bound_are_not_read(earth_file: Path, tmp_path: Path) -> None:
+    config = make_earth_config(earth_file)
     found = examine_at(config, tmp_path / "data.zarr", Horizons(), sample_mib=0.01)
     assert {finding.check for finding in serious(found)} == {"sample"}
     assert found.report.facts["sample"]["bytes"] == 0
     assert all("--sample_mib" in finding.remedy for finding in serious(found))
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    EARTH.to_netcdf(folder / "data.nc")
-    prepare(make_earth_config(folder / "data.nc"), folder / "data.zarr")
-    return folder
-
-
-def copied(prepared: Path, tmp_path: Path) -> Path:
-    shutil.copytree(prepared / "data.zarr", tmp_path / "data.zarr")
-    return tmp_path / "data.zarr"
-
-
-def test_a_store_and_its_source_agree(prepared: Path) -> None:
-    found = examine_at(make_earth_config(prepared / "data.nc"), prepared / "data.zarr")
-    assert serious(found) == []
-    assert found.store is not None
-    assert found.report.facts["store"]["num_times"] == 547 + 73 + 92
-
-
-def test_a_store_of_coarser_means_agrees_with_its_source(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(
-        tmp_path / "data.nc", grid=GridConfig(num_latitudes=6, num_longitudes=12)
-    )
-    prepare(config, tmp_path / "data.zarr")
-    assert serious(examine_at(config, tmp_path / "data.zarr")) == []
-
-
-def test_a_source_that_changed_after_preparation(prepared: Path, tmp_path: Path) -> None:
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    replaced("2m_temperature", lambda a: a + 5)(EARTH).to_netcdf(prepared / "changed.nc")
-    (prepared / "data.nc").rename(tmp_path / "original.nc")
-    try:
-        (prepared / "changed.nc").rename(prepared / "data.nc")
-        config = make_earth_config(prepared / "data.nc")
-        finding = only(examine_at(config, prepared / "data.zarr"))
-    finally:
-        (tmp_path / "original.nc").rename(prepared / "data.nc")
-    assert (finding.check, finding.severity) == ("store-stale", "error")
-    assert finding.where.startswith("2m_temperature (")
-
-
-@pytest.mark.parametrize(("name", "factor"), [("mean", 1.1), ("std", 1.5)])
-def test_statistics_that_are_not_of_this_data(
-    name: str, factor: float, prepared: Path, tmp_path: Path
-) -> None:
-    store = copied(prepared, tmp_path)
-    array = zarr.open_group(store, mode="a")[name]
-    assert isinstance(array, zarr.Array)
-    changed = np.asarray(array[...])
-    changed[6] *= factor  # 2m_temperature, after two levels of three variables
-    array[...] = changed
-    finding = only(examine_at(make_earth_config(prepared / "data.nc"), store))
-    assert (finding.check, finding.severity) == ("store-statistics", "error")
-    assert finding.where.startswith("2m_temperature,")
-
-
-def test_a_store_needs_its_source_no_more(prepared: Path, tmp_path: Path) -> None:
-    store = copied(prepared, tmp_path)
-    (prepared / "data.nc").rename(tmp_path / "elsewhere.nc")
-    try:
-        found = examine_at(make_earth_config(prepared / "data.nc"), store)
-    finally:
-        (tmp_path / "elsewhere.nc").rename(prepared / "data.nc")
-    finding = only(found)
-    assert (finding.check, finding.severity) == ("source", "warning")
-    assert found.channels is not None
-    assert len(found.channels) == 10
-
-
-@pytest.mark.parametrize("part", ["fields/c/0/0/0/0", "fields/zarr.json", "time/zarr.json"])
-def test_a_store_that_lacks_a_file(part: str, prepared: Path, tmp_path: Path) -> None:
-    store = copied(prepared, tmp_path)
-    (store / part).unlink()
-    finding = only(examine_at(make_earth_config(prepared / "data.nc"), store))
-    assert (finding.check, finding.severity) == ("store-damaged", "error")
-    assert finding.where == str(store)
-
-
-def test_a_store_of_another_configuration(prepared: Path) -> None:
-    config = make_earth_config(prepared / "data.nc", climatology_harmonics=2)
-    finding = only(examine_at(config, prepared / "data.zarr"))
-    assert finding.check == "store-settings"
-    assert "data.climatology_harmonics" in finding.what
-
-
-def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    needed = 4 * (547 + 73 + 92) * 10 * 19 * 36
-    usage = shutil.disk_usage(tmp_path)
-
-    def with_free(free: int) -> Examined:
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
-        return examine_at(make_earth_config(tmp_path / "data.nc"), tmp_path / "s/t")
-
-    assert serious(with_free(2 * needed)) == []
-    assert only(with_free(needed + 1)).severity == "warning"
-    finding = only(with_free(needed - 1))
-    assert (finding.check, finding.severity) == ("disk", "error")
-    assert "data.store" in finding.remedy
 
 
 @pytest.mark.parametrize(
