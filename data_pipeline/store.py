@@ -213,14 +213,13 @@ def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packi
     return States(reader, packing.of(region.channels))
 
 
-def _check_complete(path: Path | str, group: zarr.Group) -> None:
+def _check_complete(path: Path, group: zarr.Group) -> None:
     """Refuse a folder without some of the arrays that its consolidated metadata lists."""
-    names = sorted(group.array_keys())
-    lost = [n for n in names if isinstance(path, Path) and not (path / n / "zarr.json").exists()]
-    if lost or "fields" not in names:
+    names = sorted({"fields", *group.array_keys()})
+    lost = [name for name in names if not (path / name / "zarr.json").exists()]
+    if lost:
         raise InputError(
-            f"the store {path} lacks zarr.json of {', '.join(lost or ['fields'])}; delete it and "
-            "prepare it again"
+            f"the store {path} lacks zarr.json of {', '.join(lost)}; delete it and prepare it again"
         )
 
 
@@ -261,7 +260,8 @@ class PreparedStore:
                 f"{path} is no store of this version: its format is {self.attrs.get('format')!r}, "
                 f"expected {FORMAT}; give another folder, or delete this one to prepare it again"
             )
-        _check_complete(path, self._group)
+        if isinstance(path, Path):
+            _check_complete(path, self._group)
         self.channels = Channels.from_json(self.attrs["channels"])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]

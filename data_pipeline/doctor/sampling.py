@@ -170,8 +170,7 @@ def read_static(
     Returns:
         Channels, their values as a sample with one time, and what is refused.
     """
-    channels: list[Channel] = []
-    values: dict[str, np.ndarray] = {}
+    channels, values = Channels(()), dict[str, np.ndarray]()
     findings, num_bytes = [], 0
     every = np.unique(np.linspace(0, len(times_of(states.source)) - 1, _SAMPLES).astype(int))
     native, every = replace(states, dataset=states.source, steps={}), every[every >= 0]
@@ -186,13 +185,13 @@ def read_static(
         dataset = native.source.isel(time=indices) if timed else native.source
         try:
             fixed = StaticFields.read(dataset, [label], config.levels, config.fill)
+            channels = Channels((*channels, *fixed.channels))
         except InputError as error:
             findings.append(refused("prepare", error, f"data.static, {label}"))
             continue
-        channels += fixed.channels
         values |= dict(zip(fixed.channels.labels, fixed.fields[:, None], strict=True))
         num_bytes += sum(native.chunk_bytes(name, indices) for name in fitting)
-    return Channels(tuple(channels)), Sample(times_of(xr.Dataset()), values, num_bytes), findings
+    return channels, Sample(times_of(xr.Dataset()), values, num_bytes), findings
 
 
 def _fitting(

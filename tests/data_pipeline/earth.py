@@ -1,5 +1,6 @@
 """A small synthetic Earth whose fields keep the laws that the doctor knows."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ PROGNOSTIC = [
 ]
 
 
+@cache
 def make_earth(days: int = 731, step_hours: int = 24, start: str = "2003-01-01") -> xr.Dataset:
-    """Two years of days by default, the second a leap year."""
+    """Two years of days by default, the second a leap year; not to be changed in place."""
     rng = np.random.default_rng(0)
     steps = np.arange(days * 24 // step_hours) * np.timedelta64(step_hours, "h")
     times = np.datetime64(start, "ns") + steps
