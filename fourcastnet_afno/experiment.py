@@ -96,7 +96,7 @@ def prepare(
         plan: Whether to say what would be done, and stop.
         execution: Where the work is done.
     """
-    location = config.data.store or str(output / "data.zarr")
+    location = store_location(config, output)
     if plan and "://" not in location:
         console.print(plan_preparation(config.data, Path(location)).describe())
         return None
@@ -110,7 +110,7 @@ def prepare(
 def _open_or_prepare(
     config: ExperimentConfig, output: Path, execution: ExecutionConfig | None = None
 ) -> PreparedStore:
-    location = config.data.store or str(output / "data.zarr")
+    location = store_location(config, output)
     if "://" in location:
         store = open_store(location, config.data)
     else:
@@ -120,9 +120,9 @@ def _open_or_prepare(
     return store
 
 
-def store_path(config: ExperimentConfig, output: Path) -> Path:
-    """Folder of the training store."""
-    return Path(config.data.store) if config.data.store else output / "data.zarr"
+def store_location(config: ExperimentConfig, output: Path) -> str:
+    """Folder or URL of the training store."""
+    return config.data.store or str(output / "data.zarr")
 
 
 def train(
