@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
+from fourcastnet_afno.evaluation.conventions import CONVENTIONS
 from fourcastnet_afno.evaluation.metrics import Metric, correlation_time, mean_over_inits
 from fourcastnet_afno.evaluation.plan import Plan, Result
 from fourcastnet_afno.evaluation.significance import (
@@ -195,7 +196,7 @@ class _Table:
         for name in self._names:
             squares = self._result.series[name, "squared_error"]
             both = squares[:, :, u] + squares[:, :, v]
-            after = self._metrics["rmse"].statistics == ("squared_error",)
+            after = CONVENTIONS[self._config.convention].root == "after"
             means = mean_over_inits(both if after else np.sqrt(both), weights)[0]
             found.append(np.sqrt(means) if after else means)
         return np.stack(found)

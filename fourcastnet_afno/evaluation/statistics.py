@@ -1,8 +1,9 @@
 """Statistics of fields: weighted means over regions, from which the metrics are made.
 
 For the error e = f - o of a forecast f against truth o, and truth's anomaly b = o - c from the
-climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o>; truth alone
-gives <b>, <b^2>, <o> and <o^2>. The rest follows without loss, as the forecast's anomaly a = e + b:
+climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o'>; truth alone
+gives <b>, <b^2>, <o'>, <o'^2> and <o^2>, where o' is o less its plain mean over the grid, as the
+variance of a temperature would drown in the square of its mean. The rest follows without loss, as the forecast's anomaly a = e + b:
 
     <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
 
@@ -68,12 +69,14 @@ class TruthBlock:
     Args:
         fields: float64 of shape (time, latitude, longitude).
         anomalies: Fields minus the climatology, likewise.
-        means: ``anomaly``, ``squared_anomaly``, ``truth``, ``squared_truth`` and
-            ``squared_climatology``, of shape (time, region); ``plain_anomaly`` without weights.
+        centered: Fields minus their plain means over the grid, likewise.
+        means: ``anomaly``, ``squared_anomaly``, ``truth`` and ``squared_deviation`` of the centered
+            fields, ``squared_truth`` and ``squared_climatology``, of shape (time, region); ``plain_anomaly`` without weights.
     """
 
     fields: np.ndarray
     anomalies: np.ndarray
+    centered: np.ndarray
     means: dict[str, np.ndarray]
 
     @classmethod
@@ -87,16 +90,26 @@ class TruthBlock:
         """Compute the statistics of truth; ``plain`` averages without weights, where needed."""
         anomalies = fields - climatology
         present = None if np.isfinite(anomalies).all() else np.isfinite(anomalies)
+        centered = fields - _plain_means(fields, present)
         means = {
             "anomaly": masked_mean(averager, anomalies, present),
             "squared_anomaly": masked_mean(averager, anomalies**2, present),
-            "truth": masked_mean(averager, fields, present),
+            "truth": masked_mean(averager, centered, present),
+            "squared_deviation": masked_mean(averager, centered**2, present),
             "squared_truth": masked_mean(averager, fields**2, present),
             "squared_climatology": masked_mean(averager, climatology**2, present),
         }
         if plain is not None:
             means["plain_anomaly"] = masked_mean(plain, anomalies, present)
-        return cls(fields, anomalies, means)
+        return cls(fields, anomalies, centered, means)
+
+
+def _plain_means(fields: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """Means over the grid without weights, (time, 1, 1), over the cells that are present."""
+    if present is None:
+        return fields.mean(axis=(1, 2), keepdims=True)
+    counts = present.sum(axis=(1, 2), keepdims=True)
+    return np.where(present, fields, 0.0).sum(axis=(1, 2), keepdims=True) / np.maximum(counts, 1)
 
 
 def masked_mean(averager: Averager, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:
@@ -132,7 +145,11 @@ class ErrorStatistics:
         self._absolute = np.empty((num_fields, *shape))
 
     def __call__(
-        self, forecast: np.ndarray, truth: np.ndarray, anomalies: np.ndarray
+        self,
+        forecast: np.ndarray,
+        truth: np.ndarray,
+        anomalies: np.ndarray,
+        centered: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Means by name, of shape (field, region), and ``missing``, the number of missing cells.
 
@@ -140,13 +157,14 @@ class ErrorStatistics:
             forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
             truth: At the valid times, float64, likewise.
             anomalies: Truth minus climatology, likewise.
+            centered: Truth minus its plain mean, likewise.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
         np.subtract(forecast, truth, out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
-            return self._masked(forecast, truth, anomalies)
+            return self._masked(forecast, truth, anomalies, centered)
         result = {
             "error": average.mean(error),
             "squared_error": squared,
@@ -154,7 +172,7 @@ class ErrorStatistics:
             "missing": np.zeros_like(squared),
         }
         if "error_truth" in self._needed:
-            result["error_truth"] = average.mean_product(error, truth)
+            result["error_truth"] = average.mean_product(error, centered)
         if "absolute_error" in self._needed:
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
@@ -162,7 +180,11 @@ class ErrorStatistics:
         return result
 
     def _masked(
-        self, forecast: np.ndarray, truth: np.ndarray, anomalies: np.ndarray
+        self,
+        forecast: np.ndarray,
+        truth: np.ndarray,
+        anomalies: np.ndarray,
+        centered: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """With truth's own means over the same cells, which differ where forecasts lack some."""
         error = forecast - truth
@@ -171,11 +193,12 @@ class ErrorStatistics:
             "error": error,
             "squared_error": error**2,
             "error_anomaly": error * anomalies,
-            "error_truth": error * truth,
+            "error_truth": error * centered,
             "absolute_error": np.abs(error),
             "anomaly": anomalies,
             "squared_anomaly": anomalies**2,
-            "truth": truth,
+            "truth": centered,
+            "squared_deviation": centered**2,
             "squared_truth": truth**2,
         }
         result = {n: masked_mean(self._averager, v, present) for n, v in values.items()}
@@ -222,7 +245,7 @@ def _anomaly_correlation(means: _Means) -> np.ndarray:
 
 
 def _truth_variance(means: _Means) -> np.ndarray:
-    return np.maximum(means["squared_truth"] - means["truth"] ** 2, 0)
+    return np.maximum(means["squared_deviation"] - means["truth"] ** 2, 0)
 
 
 def _correlation(means: _Means) -> np.ndarray:

@@ -93,7 +93,7 @@ class _ChannelTask:
 
     def _add_spectrum(self, name: str, leads: slice, spectra: np.ndarray) -> None:
         """Add spectra (field, zonal_wavenumber), all to one lead time or one to each."""
-        complete = np.isfinite(spectra).all(axis=-1)
+        complete = np.asarray(np.isfinite(spectra).all(axis=-1))
         sums = self._sums(name, "spectrum", spectra.shape[-1:])
         counts = self._sums(name, "spectrum_count", ())
         values = np.where(complete[:, None], spectra, 0.0)
@@ -158,10 +158,10 @@ class _ChannelTask:
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
         index = _as_slice(rows)
-        truth, anomalies = self._truth.fields[index], self._truth.anomalies[index]
+        truth, block = self._truth.fields[index], self._truth
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, truth, anomalies)
+        found = self._errors(forecast, truth, block.anomalies[index], block.centered[index])
         if found["missing"].any():
             self._refuse_infinite(name, members)
         total = len(next(iter(means.values())))
