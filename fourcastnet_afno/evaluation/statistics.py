@@ -3,7 +3,8 @@
 For the error e = f - o of a forecast f against truth o, and truth's anomaly b = o - c from the
 climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o'>; truth alone
 gives <b>, <b^2>, <o'>, <o'^2> and <o^2>, where o' is o less its plain mean over the grid, as the
-variance of a temperature would drown in the square of its mean. The rest follows without loss, as the forecast's anomaly a = e + b:
+variance of a temperature would drown in the square of its mean. The rest follows without loss, as
+the forecast's anomaly a = e + b:
 
     <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
 
@@ -71,7 +72,8 @@ class TruthBlock:
         anomalies: Fields minus the climatology, likewise.
         centered: Fields minus their plain means over the grid, likewise.
         means: ``anomaly``, ``squared_anomaly``, ``truth`` and ``squared_deviation`` of the centered
-            fields, ``squared_truth`` and ``squared_climatology``, of shape (time, region); ``plain_anomaly`` without weights.
+            fields, ``squared_truth`` and ``squared_climatology``, of shape (time, region);
+            ``plain_anomaly`` without weights.
     """
 
     fields: np.ndarray
