@@ -43,6 +43,7 @@ from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.distributed import Process, launched
 from fourcastnet_afno.evaluation.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.tables import scores_table, write_scores
 from fourcastnet_afno.forecast_run import forecast_from
@@ -68,12 +69,14 @@ class ExperimentConfig:
         model: What the forecaster sees and predicts, and its network.
         training: How it is trained.
         forecast: Which forecasts of the test period are made.
+        evaluation: How they are scored.
     """
 
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def to_yaml(self) -> str:
         """The configuration as text that every verb accepts as ``--config``."""
@@ -292,7 +295,11 @@ def evaluate(
         (training["time"].values[0], training["time"].values[-1]),
     )
     scores = evaluate_forecasts(
-        {"model": str(output / "forecast.zarr")}, truth, climatology, training=training
+        {"model": str(output / "forecast.zarr")},
+        truth,
+        climatology,
+        config.evaluation,
+        training=training,
     )
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))

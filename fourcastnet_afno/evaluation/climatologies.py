@@ -21,7 +21,6 @@ from data_pipeline.progress import track
 from data_pipeline.sources import SourceConfig, canonicalize, open_source
 from data_pipeline.store import PreparedStore
 
-_HARMONICS = 2
 _FIT_BYTES = 64 * 2**20
 _WEEKS = 53
 Fields = Callable[[Channel, np.ndarray], np.ndarray]
@@ -120,7 +119,14 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
             part = slice(start, start + length)
             yield times[part], fields.isel(time=part).values
 
-    hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    try:
+        hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    except InputError as error:
+        raise InputError(
+            f"the climatology's times {times[0]} to {times[-1]} do not cover the year well enough "
+            f"to fit {num_harmonics} harmonics of the day of the year; give more years, or set "
+            "evaluation.climatology_harmonics lower (0 fits a constant)"
+        ) from error
     axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
     space = {axis: series[axis].values for axis in ("latitude", "longitude")}
     text = (
@@ -131,13 +137,16 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
     return from_coefficients(dataset, text, (times[0], times[-1]))
 
 
-def open_climatology(source: SourceConfig, channels: Channels) -> Climatology:
+def open_climatology(
+    source: SourceConfig, channels: Channels, num_harmonics: int = 2
+) -> Climatology:
     """Open a climatology, or fit one.
 
     Args:
         source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
             series of the training years.
         channels: What a fit must cover.
+        num_harmonics: Harmonics of the day of the year of a fit.
     """
     path = Path(source.paths[0])
     if is_prepared(path):
@@ -145,7 +154,7 @@ def open_climatology(source: SourceConfig, channels: Channels) -> Climatology:
     table = _open_table(source)
     if table is not None:
         return from_table(table, f"table {path.name} by day of year and hour of day")
-    return from_series(open_source(source), channels, _HARMONICS)
+    return from_series(open_source(source), channels, num_harmonics)
 
 
 def is_prepared(path: Path) -> bool:

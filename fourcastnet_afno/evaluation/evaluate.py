@@ -32,7 +32,7 @@ from fourcastnet_afno.evaluation.fields import (
     ValidTimeFields,
     chunk_lengths,
 )
-from fourcastnet_afno.evaluation.metrics import Metric, metrics_of
+from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
@@ -239,7 +239,7 @@ def _needed(names: list[str], metrics: Mapping[str, Metric]) -> set[str]:
         raise InputError(
             f"evaluation.metrics has the unknown names {unknown}; known are {', '.join(metrics)}"
         )
-    return {statistic for name in names for statistic in metrics[name].statistics}
+    return {statistic for name in [*names, *ALWAYS] for statistic in metrics[name].statistics}
 
 
 def _land_fraction(truth: xr.Dataset, coarsening: Coarsening | None) -> np.ndarray | None:

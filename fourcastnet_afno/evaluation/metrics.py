@@ -18,6 +18,8 @@ import numpy as np
 from fourcastnet_afno.evaluation.conventions import Convention
 
 Means = Mapping[str, np.ndarray]
+# What tables and curves show, whatever else is chosen.
+ALWAYS = ("rmse", "acc")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.conventions import CONVENTIONS
-from fourcastnet_afno.evaluation.metrics import Metric, correlation_time, mean_over_inits
+from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, correlation_time, mean_over_inits
 from fourcastnet_afno.evaluation.plan import Plan, Result
 from fourcastnet_afno.evaluation.significance import (
     block_length,
@@ -39,7 +39,7 @@ def assemble(
     wanted = {
         name: metric
         for name, metric in metrics.items()
-        if not (config.metrics and metric.kind == "all" and name not in config.metrics)
+        if not (config.metrics and metric.kind == "all" and name not in (*config.metrics, *ALWAYS))
     }
     table = _Table(result, plan, config, wanted)
     data = table.scores()
