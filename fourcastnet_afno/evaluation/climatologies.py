@@ -8,7 +8,6 @@ series of fields; see ``data_pipeline.climatology`` for the fit.
 from ast import literal_eval
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -203,8 +202,8 @@ def weekly(base: Climatology) -> Fields:
         WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4 (weekly
         climatology).
     """
+    known: dict[Channel, np.ndarray] = {}  # not lru_cache, which no cluster can serialize
 
-    @lru_cache(maxsize=256)
     def table(channel: Channel) -> np.ndarray:
         days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
         hours = [np.timedelta64(hour, "h") for hour in _known_hours(base)]
@@ -214,7 +213,9 @@ def weekly(base: Climatology) -> Fields:
 
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
         day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
-        return table(channel)[np.minimum(day // 7, _WEEKS - 2)]
+        if channel not in known:
+            known[channel] = table(channel)
+        return known[channel][np.minimum(day // 7, _WEEKS - 2)]
 
     return at
 
@@ -228,10 +229,12 @@ def _known_hours(climatology: Climatology) -> list[int]:
 
 def constant(field: Callable[[Channel], np.ndarray]) -> Fields:
     """A climatology without annual cycle."""
-    known = lru_cache(maxsize=256)(field)
+    known: dict[Channel, np.ndarray] = {}
 
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
-        mean = known(channel)
+        if channel not in known:
+            known[channel] = field(channel)
+        mean = known[channel]
         return np.broadcast_to(mean, (len(times), *mean.shape))
 
     return at
