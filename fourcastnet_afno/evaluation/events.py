@@ -18,6 +18,8 @@ References:
     Rodwell et al., 2010, https://doi.org/10.1002/qj.656 (SEEPS).
 """
 
+from itertools import product
+
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
@@ -133,12 +135,16 @@ def relative_quantile_error(
     Returns:
         float64 of shape (field, region).
     """
-    result = np.empty((len(forecast), len(regions)))
-    for index, region in enumerate(regions > 0):
-        ours = np.nanquantile(forecast[:, region], _HIGH_QUANTILES, axis=1)
-        theirs = np.nanquantile(truth[:, region], _HIGH_QUANTILES, axis=1)
+    result = np.full((len(forecast), len(regions)), np.nan)
+    present = np.isfinite(forecast) & np.isfinite(truth)
+    for field, (index, region) in product(range(len(forecast)), enumerate(regions > 0)):
+        chosen = region & present[field]
+        if not chosen.any():
+            continue
+        ours = np.quantile(forecast[field][chosen], _HIGH_QUANTILES)
+        theirs = np.quantile(truth[field][chosen], _HIGH_QUANTILES)
         with np.errstate(divide="ignore", invalid="ignore"):
-            result[:, index] = ((ours - theirs) / theirs).mean(axis=0)
+            result[field, index] = ((ours - theirs) / theirs).mean()
     return result
 
 

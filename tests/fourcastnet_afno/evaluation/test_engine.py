@@ -244,3 +244,30 @@ def test_seeps_of_precipitation() -> None:
     np.testing.assert_array_equal(scores["seeps"].sel(forecast="perfect"), 0)
     # A third of the wet half is heavy: p 0 + 2/3 (1 - p) 1/2 /(1 - p) + 1/3 (1 - p) 2 / (1 - p)
     np.testing.assert_allclose(scores["seeps"].sel(forecast="dry"), 1, atol=0.06)
+
+
+def test_what_is_missing_changes_no_score_of_the_rest() -> None:
+    """Scores with times without truth and masked columns are those of the rest alone."""
+    config = EvaluationConfig(
+        num_resamples=0, maps=False, spectra=False, quantiles=[0.8], neighborhoods=[1],
+        extremes=True, baselines=["persistence", "climatology"],
+    )  # fmt: skip
+    short = TRUTH.isel(time=slice(26))
+    given = (COEFFICIENTS, config)
+    found = evaluate({"m": FORECAST}, short, *given, training=TRUTH)
+    complete = FORECAST["init_time"].values + LEADS[2] <= short["time"].values[-1]
+    assert not complete.all()
+    rest = evaluate({"m": FORECAST.isel(init_time=complete)}, short, *given, training=TRUTH)
+    names = {str(n) for n, a in rest.data_vars.items() if {"forecast", "lead_time"} <= set(a.dims)}
+    for name in names - {"num_init_times"}:
+        ours, theirs = (s[name].isel(lead_time=-1) for s in (found, rest))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12, err_msg=name)
+    west = xr.where(FORECAST["longitude"] < 180, FORECAST, np.nan, keep_attrs=True)
+    west = west.transpose("init_time", "lead_time", "realization", ...)
+    masked = evaluate({"m": west}, TRUTH, *given, training=TRUTH).sel(forecast="m")
+    half = {"longitude": slice(6)}
+    truth, forecast = TRUTH.isel(half), FORECAST.isel(half)
+    alone = evaluate({"m": forecast}, truth, make_coefficients(truth), config, training=truth)
+    alone = alone.sel(forecast="m")
+    for name in names - {"missing_values", "num_init_times"}:
+        np.testing.assert_allclose(masked[name], alone[name], rtol=1e-9, err_msg=name)
