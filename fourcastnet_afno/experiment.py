@@ -6,7 +6,7 @@ RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to
 RUN/history.json         losses by epoch
 RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
-RUN/scores.json, .nc     scores of the model and the baselines
+RUN/scores.json,nc,csv   scores of the model and the baselines
 RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
 
@@ -42,9 +42,10 @@ from fourcastnet_afno.autoregression import (
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.distributed import Process, launched
-from fourcastnet_afno.evaluation import baselines
+from fourcastnet_afno.evaluation.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
-from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
+from fourcastnet_afno.evaluation.tables import scores_table, write_scores
 from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.live_view import peak_memory_gib
@@ -68,12 +69,14 @@ class ExperimentConfig:
         model: What the forecaster sees and predicts, and its network.
         training: How it is trained.
         forecast: Which forecasts of the test period are made.
+        evaluation: How they are scored.
     """
 
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def to_yaml(self) -> str:
         """The configuration as text that every verb accepts as ``--config``."""
@@ -280,18 +283,24 @@ def forecast(
 def evaluate(
     config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
 ) -> xr.Dataset:
-    """Score the run's forecasts beside persistence and climatology, and write the report."""
+    """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
-    truth, coefficients = store.dataset(), store.climatology()
-    inits, leads = predictions["init_time"].values, predictions["lead_time"].values
-    forecasts = {
-        "model": predictions,
-        "persistence": baselines.persistence(truth, inits, leads),
-        "climatology": baselines.climatology(coefficients, inits, leads),
-    }
-    scores = evaluate_forecasts(forecasts, truth, coefficients)
-    scores.attrs["climatology"] = _describe_climatology(config.data)
+    truth, train = store.dataset(), config.data.train
+    times = truth["time"].values
+    training = truth.sel(time=times[train.contains(times)])
+    climatology = from_coefficients(
+        store.climatology(),
+        _describe_climatology(config.data),
+        (training["time"].values[0], training["time"].values[-1]),
+    )
+    scores = evaluate_forecasts(
+        {"model": str(output / "forecast.zarr")},
+        truth,
+        climatology,
+        config.evaluation,
+        training=training,
+    )
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
     report = _report(config, output, store, scores, predictions, seconds or {})

@@ -16,11 +16,12 @@ from data_pipeline.atomic import replacing
 from data_pipeline.progress import track
 
 COLORS = {"model": "#0b62a4", "persistence": "#d1622b", "climatology": "#6b7280", "truth": "black"}
+BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 _GIF_FRAMES = 40
 
 
 def score_curves(scores: xr.Dataset) -> Figure:
-    """RMSE and ACC by lead time, a column for each channel."""
+    """RMSE and ACC by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
     figure = Figure(figsize=(3.6 * len(channels) + 0.8, 5.6), layout="constrained")
     axes = figure.subplots(2, len(channels), squeeze=False, sharex=True)
@@ -31,7 +32,11 @@ def score_curves(scores: xr.Dataset) -> Figure:
             axis: Axes = axes[row, column]
             for name in scores["forecast"].values:
                 values = scores[metric].sel(forecast=name, channel=channel).values
-                axis.plot(days, values, color=COLORS.get(name), label=name, lw=2)
+                (line,) = axis.plot(days, values, color=COLORS.get(name), label=name, lw=2)
+                if f"{metric}_interval" in scores:
+                    bounds = scores[f"{metric}_interval"].sel(forecast=name, channel=channel)
+                    lower, upper = bounds.transpose("bound", "lead_time").values
+                    axis.fill_between(days, lower, upper, color=line.get_color(), alpha=0.2, lw=0)
             axis.grid(alpha=0.3)
         axes[0, column].set_title(channel, fontsize=10)
         axes[0, column].set_ylabel(f"RMSE [{units}]")
@@ -107,16 +112,16 @@ def _draw(axis: Axes, field: xr.DataArray, limits: tuple[float, float], cmap: st
 
 
 def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
-    """Zonal energy spectra of model and truth, a panel for each lead time."""
+    """Zonal energy spectra of forecasts and truth, a panel for each lead time."""
     figure = Figure(figsize=(3.2 * len(lead_indices) + 0.6, 3.4), layout="constrained")
     axes = figure.subplots(1, len(lead_indices), squeeze=False, sharey=True)[0]
     spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
+    shown = [name for name in scores["source"].values.tolist() if name not in BASELINES]
     wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
     for axis, index in zip(axes, lead_indices, strict=True):
-        for name in ("truth", "model"):
-            axis.loglog(
-                wavenumbers, spectrum.sel(source=name).values[index], color=COLORS[name], label=name
-            )
+        for name in shown:
+            energies = spectrum.sel(source=name).values[index]
+            axis.loglog(wavenumbers, energies, color=COLORS.get(name), label=name)
         hours = int(scores["lead_time"].values[index] / np.timedelta64(1, "h"))
         axis.set_title(f"{hours} h", fontsize=10)
         axis.set_xlabel("zonal wavenumber")

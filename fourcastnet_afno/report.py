@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 
 from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno import plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
-from fourcastnet_afno.evaluation.evaluate import format_score, lead_hours, selected_leads
+from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.tables import format_score
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;
@@ -46,7 +48,7 @@ def write_report(
 
     Args:
         path: HTML file to write; the figures go to the folder ``figures`` beside it.
-        scores: See ``evaluation.evaluate``.
+        scores: See ``evaluation.evaluate``; the first region is shown.
         history: Losses by epoch; may be empty.
         truth: Canonical dataset with the valid times.
         predictions: The model's forecasts.
@@ -56,6 +58,7 @@ def write_report(
     Returns:
         ``path``.
     """
+    scores = scores.isel(region=0) if "region" in scores.dims else scores
     channel = _picture_channel(scores)
     figures = _draw_figures(path.parent / "figures", scores, history, truth, predictions, channel)
     parts = [
@@ -78,19 +81,28 @@ def write_report(
 
 
 def verdicts(scores: xr.Dataset) -> list[str]:
-    """For each channel, up to which lead time the model's RMSE is below each baseline's."""
+    """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
+    names = scores["forecast"].values.tolist()
+    baselines = [name for name in ("persistence", "climatology") if name in names]
     sentences = []
-    hours = lead_hours(scores)
     for channel in scores["channel"].values:
         rmse = scores["rmse"].sel(channel=channel)
-        claims = []
-        for baseline in ("persistence", "climatology"):
-            better = (rmse.sel(forecast="model") < rmse.sel(forecast=baseline)).values
-            count = len(better) if better.all() else int(np.argmin(better))
-            until = f"up to {hours[count - 1] / 24:g} days" if count else "at no lead time"
-            claims.append(f"{baseline} {until}")
-        sentences.append(f"{channel}: the model beats {' and '.join(claims)}.")
+        for name in names:
+            if name in plots.BASELINES or not baselines:
+                continue
+            claims = [f"{b} {_until(rmse.sel(forecast=[name, b]))}" for b in baselines]
+            who = "the model" if name == "model" else name
+            sentences.append(f"{channel}: {who} beats {' and '.join(claims)}.")
     return sentences
+
+
+def _until(rmse: xr.DataArray) -> str:
+    """Up to which lead time the first of two forecasts has the lower RMSE."""
+    ours, theirs = rmse.transpose("forecast", "lead_time").values
+    better = ours < theirs
+    count = len(better) if better.all() else int(np.argmin(better))
+    hours = lead_hours(rmse.to_dataset(name="rmse"))
+    return f"up to {hours[count - 1] / 24:g} days" if count else "at no lead time"
 
 
 def _picture_channel(scores: xr.Dataset) -> str:
@@ -109,14 +121,13 @@ def _draw_figures(
     folder.mkdir(exist_ok=True)
     indices = selected_leads(scores)
     shown = [indices[0], *[i for i in indices if lead_hours(scores)[i] in (72, 120)]]
-    actual, forecast = _one_forecast(truth, predictions, channel)
+    pair = _one_forecast(truth, predictions, channel)
     drawn: dict[str, tuple[str, Figure]] = {
         "RMSE and ACC by lead time": ("scores.png", plots.score_curves(scores)),
-        f"Forecast minus truth: {channel}": (
-            "maps.png",
-            plots.error_maps(actual.isel(lead_time=shown), forecast.isel(lead_time=shown)),
-        ),
     }
+    if pair is not None:
+        some = [field.isel(lead_time=shown) for field in pair]
+        drawn[f"Forecast minus truth: {channel}"] = ("maps.png", plots.error_maps(*some))
     if history:
         drawn["Loss"] = ("loss.png", plots.loss_curve(history))
     if "spectrum" in scores:
@@ -127,16 +138,29 @@ def _draw_figures(
         with replacing(folder / name) as temporary:
             temporary.write_bytes(plots.png(figure))
         files[title] = folder / name
-    plots.rollout_animation(actual, forecast, folder / "rollout.gif")
+    if pair is None:
+        return files
+    plots.rollout_animation(*pair, folder / "rollout.gif")
     return {**files, f"A rollout: {channel}": folder / "rollout.gif"}
 
 
 def _one_forecast(
     truth: xr.Dataset, predictions: xr.Dataset, channel: str
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Truth and the first forecast of a channel, (lead_time, latitude, longitude)."""
-    first = predictions.isel(init_time=[0])
-    names = [str(name) for name in predictions.data_vars]
+) -> tuple[xr.DataArray, xr.DataArray] | None:
+    """Truth and a forecast (its first member) of a channel, (lead_time, latitude, longitude).
+
+    Returns:
+        The first forecast that truth covers; ``None`` where there is none, or on another grid.
+    """
+    inits, leads = predictions["init_time"].values, predictions["lead_time"].values
+    covered = np.isin(inits[:, None] + leads, truth["time"].values).all(axis=1)
+    same_grid = LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(predictions))
+    if not covered.any() or not same_grid:
+        return None
+    first = predictions.isel(init_time=[int(np.argmax(covered))])
+    first = first.isel(realization=0) if "realization" in first.dims else first
+    names = [str(name) for name in predictions.data_vars if name in truth]
+    first = first[names]
     channels = Channels.from_dataset(predictions, names)
     index = channels.labels.index(channel)
     actual = at_valid_times(

@@ -1,0 +1,161 @@
+"""Forecasts as people store them, read as one canonical dataset.
+
+Canonical means the dimensions (init_time, lead_time, [realization], [level], latitude, longitude),
+names, units and axes as in ``data_pipeline.sources``. Understood are WeatherBench 2's layout
+(``time``, ``prediction_timedelta``, latitude and longitude in either order), this project's
+(``init_time``, ``lead_time``), and members along ``realization``, ``number``, ``ensemble``,
+``member`` or ``sample``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.opening import open_all
+from data_pipeline.sources import SourceConfig, canonicalize
+
+_LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
+_MEMBERS = ("realization", "number", "ensemble", "member", "sample")
+_AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the array of a variable lies, so that its chunks can be mapped into memory.
+
+    Args:
+        path: Local zarr store.
+        name: Name of the array.
+        axes: Axis of the array for each canonical axis of the variable.
+        flip: Whether its latitudes go from south to north.
+    """
+
+    path: str
+    name: str
+    axes: tuple[int, ...]
+    flip: bool
+
+
+def open_forecast(path: str) -> xr.Dataset:
+    """Open a forecast lazily as a canonical dataset.
+
+    Args:
+        path: A zarr store (folder or URL) or a NetCDF file.
+
+    Raises:
+        InputError: If nothing is there, or it has no lead times, or its units are unknown.
+    """
+    return open_with_layouts(path)[0]
+
+
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """A forecast as by ``open_forecast``, and the layouts of its variables on this machine."""
+    local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
+    given = _open_zarr(path) if local else open_all(path, (), 6)[0]
+    forecast = canonical_forecast(given, path)
+    return forecast, _layouts(forecast, given, path) if local else {}
+
+
+def _open_zarr(path: str) -> xr.Dataset:
+    # Without dask, whose tasks cost more than reading small fields.
+    opened = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=True)
+    opened.encoding["source"] = path
+    return opened
+
+
+def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:
+    """Rename, reorder and check; see the module's header."""
+    given = dataset
+    lead = _find(dataset, _LEADS, "lead times", path)
+    init = "init_time" if "init_time" in dataset.dims else "time"
+    if init not in dataset.dims:
+        raise InputError(
+            f"{path} has the dimensions {list(dataset.dims)}, expected initial times as init_time "
+            "or time; rename them, or add the axis with .expand_dims"
+        )
+    dataset = dataset.drop_vars(["valid_time"], errors="ignore")
+    names = {lead: "lead_time", init: "init_time"}
+    members = [name for name in _MEMBERS if name in dataset.dims]
+    names |= {members[0]: "realization"} if members else {}
+    dataset = dataset.rename({old: new for old, new in names.items() if old != new})
+    dataset = dataset.assign_coords(lead_time=_as_timedelta(dataset["lead_time"], path))
+    dataset = canonicalize(dataset, SourceConfig(path=path))
+    dataset = dataset.assign_coords(init_time=dataset["init_time"].values.astype("datetime64[ns]"))
+    axes = [axis for axis in _AXES if axis in dataset.dims]
+    kept = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
+    result = dataset[kept].transpose(*axes, missing_dims="ignore")
+    result.encoding["source"] = path
+    result.set_close(given.close)
+    return result
+
+
+def _find(dataset: xr.Dataset, names: tuple[str, ...], what: str, path: str) -> str:
+    found = [name for name in names if name in dataset.dims]
+    if not found:
+        raise InputError(
+            f"{path} has the dimensions {list(dataset.dims)}, expected {what} as one of "
+            f"{', '.join(names)}; rename the axis"
+        )
+    return found[0]
+
+
+def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
+    """Lead times as timedelta64; integers are in the units of their attribute, else hours."""
+    values = leads.values
+    if not np.issubdtype(values.dtype, np.timedelta64):
+        units = str(leads.attrs.get("units", "hours"))
+        letters = {"hour": "h", "day": "D", "minute": "m", "second": "s", "nanosecond": "ns"}
+        unit = letters.get(units.rstrip("s"))
+        if unit is None:
+            raise InputError(
+                f"{path} has lead times in {units!r}, expected one of {', '.join(letters)}; "
+                "correct the attribute units"
+            )
+        nanoseconds = np.timedelta64(1, unit) / np.timedelta64(1, "ns")
+        values = np.round(values * nanoseconds).astype("timedelta64[ns]")
+    return values.astype("timedelta64[ns]")
+
+
+def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layout]:
+    """How the arrays of a store are turned into canonical variables, where axes are but moved."""
+    if not _only_flipped(result, given):
+        return {}
+    flip = bool(_latitude(given)[0] < _latitude(given)[-1])
+    layouts = {}
+    for name, variable in result.data_vars.items():
+        if name in given:
+            stored = [str(dim) for dim in given[name].dims]
+            axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
+            layouts[str(name)] = Layout(path, str(name), axes, flip)
+    return layouts
+
+
+def _stored_name(dim: str, stored: list[str]) -> str:
+    candidates = {
+        "init_time": ("init_time", "time"),
+        "lead_time": _LEADS,
+        "realization": _MEMBERS,
+        "latitude": ("latitude", "lat"),
+        "longitude": ("longitude", "lon"),
+    }
+    return next(name for name in candidates.get(dim, (dim,)) if name in stored)
+
+
+def _latitude(dataset: xr.Dataset) -> np.ndarray:
+    return dataset["latitude" if "latitude" in dataset.coords else "lat"].values
+
+
+def _only_flipped(result: xr.Dataset, given: xr.Dataset) -> bool:
+    """Whether the axes on disk are the canonical ones, up to the order of latitudes."""
+    latitude = next((name for name in ("latitude", "lat") if name in given.coords), None)
+    longitude = next((name for name in ("longitude", "lon") if name in given.coords), None)
+    if latitude is None or longitude is None:
+        return False
+    same = np.array_equal(given[longitude], result["longitude"])
+    if "level" in result.dims:
+        same &= "level" in given.dims and np.array_equal(given["level"], result["level"])
+    rows = np.sort(given[latitude].values)[::-1]
+    return same and np.array_equal(rows, result["latitude"])
