@@ -78,7 +78,7 @@ class Plan:
             f"{self.bytes_written / _GIB:.2f} GiB, {self.block_bytes / _GIB:.2f} GiB of memory a "
             "block"
         ]
-        if self.seconds is not None:
+        if self.seconds is not None and self.seconds > 60:
             hours, minutes = divmod(round(self.seconds / 60), 60)
             lines.append(f"about {hours} h {minutes} min at the rate of the first state")
         return "\n".join([*lines, *(f"note: {text}" for text in self.chunks)])
