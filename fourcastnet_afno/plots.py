@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,23 @@ from PIL import Image
 from data_pipeline.atomic import replacing
 from data_pipeline.progress import track
 
-COLORS = {"model": "#0b62a4", "persistence": "#d1622b", "climatology": "#6b7280", "truth": "black"}
+COLORS = {
+    "model": "#0b62a4",
+    "persistence": "#d1622b",
+    "climatology": "#6b7280",
+    "weekly_climatology": "#a3a9b3",
+    "linear": "#2f8f5b",
+    "truth": "black",
+}
+# Of further forecasts, unlike all of the above.
+_FURTHER = ("#8e44ad", "#c0a000", "#00a0a0", "#c2185b")
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 _GIF_FRAMES = 40
+
+
+def _colors(names: Sequence[str]) -> dict[str, str]:
+    further = cycle(_FURTHER)
+    return {name: COLORS.get(name) or next(further) for name in names}
 
 
 def score_curves(scores: xr.Dataset) -> Figure:
@@ -25,6 +40,7 @@ def score_curves(scores: xr.Dataset) -> Figure:
     channels = scores["channel"].values
     figure = Figure(figsize=(3.6 * len(channels) + 0.8, 5.6), layout="constrained")
     axes = figure.subplots(2, len(channels), squeeze=False, sharex=True)
+    colors = _colors(scores["forecast"].values.tolist())
     days = scores["lead_time"].values / np.timedelta64(1, "D")
     for column, channel in enumerate(channels):
         units = scores["units"].values[column]
@@ -32,11 +48,11 @@ def score_curves(scores: xr.Dataset) -> Figure:
             axis: Axes = axes[row, column]
             for name in scores["forecast"].values:
                 values = scores[metric].sel(forecast=name, channel=channel).values
-                (line,) = axis.plot(days, values, color=COLORS.get(name), label=name, lw=2)
+                axis.plot(days, values, color=colors[name], label=name, lw=2)
                 if f"{metric}_interval" in scores:
                     bounds = scores[f"{metric}_interval"].sel(forecast=name, channel=channel)
                     lower, upper = bounds.transpose("bound", "lead_time").values
-                    axis.fill_between(days, lower, upper, color=line.get_color(), alpha=0.2, lw=0)
+                    axis.fill_between(days, lower, upper, color=colors[name], alpha=0.2, lw=0)
             axis.grid(alpha=0.3)
         axes[0, column].set_title(channel, fontsize=10)
         axes[0, column].set_ylabel(f"RMSE [{units}]")
@@ -117,11 +133,12 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
     axes = figure.subplots(1, len(lead_indices), squeeze=False, sharey=True)[0]
     spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
     shown = [name for name in scores["source"].values.tolist() if name not in BASELINES]
+    colors = _colors(shown)
     wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
     for axis, index in zip(axes, lead_indices, strict=True):
         for name in shown:
             energies = spectrum.sel(source=name).values[index]
-            axis.loglog(wavenumbers, energies, color=COLORS.get(name), label=name)
+            axis.loglog(wavenumbers, energies, color=colors[name], label=name)
         hours = int(scores["lead_time"].values[index] / np.timedelta64(1, "h"))
         axis.set_title(f"{hours} h", fontsize=10)
         axis.set_xlabel("zonal wavenumber")
