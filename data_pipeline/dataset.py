@@ -101,8 +101,10 @@ class WindowDataset:
 
     def new_buffer(self, num_windows: int) -> Tensor:
         """Memory for the stored values of some windows."""
-        empty = np.empty(0, self.store.packing.stored)
-        return torch.empty(num_windows, *self.window_shape, dtype=torch.from_numpy(empty).dtype)
+        # By numpy, which asks the system for large pages.
+        return torch.from_numpy(
+            np.empty((num_windows, *self.window_shape), self.store.packing.stored)
+        )
 
     def read_stored(self, indices: np.ndarray, buffer: Tensor) -> Windows:
         """The windows at ``indices`` (batch,) as they are stored, in the memory of ``buffer``."""
