@@ -119,6 +119,12 @@ class LatLonGrid:
         x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
         return np.stack([x, y, np.broadcast_to(np.sin(latitude), x.shape)])
 
+    def is_same(self, other: "LatLonGrid") -> bool:
+        """Whether shape and coordinates agree to a thousandth of a degree."""
+        return self.shape == other.shape and all(
+            np.allclose(self.coords[axis], other.coords[axis], atol=1e-3) for axis in self.dims
+        )
+
     def require_same(self, other: "LatLonGrid", expected_by: str) -> None:
         """Refuse another grid than this one.
 
@@ -129,10 +135,7 @@ class LatLonGrid:
         Raises:
             InputError: If shape or coordinates differ by more than a thousandth of a degree.
         """
-        same = self.shape == other.shape and all(
-            np.allclose(self.coords[axis], other.coords[axis], atol=1e-3) for axis in self.dims
-        )
-        if not same:
+        if not self.is_same(other):
             raise InputError(
                 f"{expected_by} expects the grid {self}, the data has {other}; "
                 "regrid the data, use a checkpoint trained on this grid, or set "

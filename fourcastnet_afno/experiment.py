@@ -42,7 +42,7 @@ from fourcastnet_afno.autoregression import (
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
-from fourcastnet_afno.evaluation.evaluate import scores_table, write_scores
+from fourcastnet_afno.evaluation.tables import scores_table, write_scores
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.training import Trainer, TrainingConfig, select_device

@@ -14,7 +14,8 @@ from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
 from fourcastnet_afno import plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
-from fourcastnet_afno.evaluation.evaluate import format_score, lead_hours, selected_leads
+from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.tables import format_score
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;

@@ -1,245 +1,288 @@
-"""Evaluation: forecasts against truth, by lead time and channel, chunk by chunk."""
+"""Evaluation: forecasts and baselines against truth, by lead time and channel."""
 
+import hashlib
 import json
-import math
 from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.box import SIMPLE
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
-from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
-from data_pipeline.climatology import climatology_at
+from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
-from data_pipeline.progress import track
-from fourcastnet_afno.evaluation.aggregation import AggregationState
-from fourcastnet_afno.evaluation.baselines import at_valid_times
-from fourcastnet_afno.evaluation.metrics import field_statistics, metrics, zonal_energy_spectrum
+from fourcastnet_afno.evaluation.alignment import Alignment, align
+from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
+from fourcastnet_afno.evaluation.climatologies import (
+    Climatology,
+    Fields,
+    constant,
+    from_coefficients,
+    weekly,
+)
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.conventions import CONVENTIONS, Convention
+from fourcastnet_afno.evaluation.engine import run
+from fourcastnet_afno.evaluation.fields import (
+    FieldSource,
+    PersistenceFields,
+    TruthFields,
+    ValidTimeFields,
+    chunk_lengths,
+)
+from fourcastnet_afno.evaluation.metrics import Metric, metrics_of
+from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
+from fourcastnet_afno.evaluation.regions import region_weights
+from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
+from fourcastnet_afno.evaluation.statistics import Averager
+from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
 
-_CHUNK_BYTES = 32 * 2**20
-CONVENTIONS = {
-    "rmse": "square root of the area-weighted mean square error, averaged over initial times "
-    "before the root (WeatherBench 2)",
-    "acc": "area-weighted correlation of anomalies from the climatology at the valid time, "
-    "averaged over initial times (WeatherBench 2); 0 for the climatology itself",
-    "bias": "area-weighted mean of forecast minus truth, averaged over initial times",
-    "area_weights": "exact cell areas (difference of the sine of the latitude bounds), mean 1",
-}
+_MAX_MAP_CHANNELS = 4
+_MAX_MAP_BYTES = 128 * 2**20
 
 
 def evaluate(
-    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, coefficients: xr.Dataset
+    forecasts: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+    climatology: xr.Dataset | Climatology,
+    config: EvaluationConfig | None = None,
+    *,
+    training: xr.Dataset | None = None,
+    state: Path | None = None,
+    executor: Executor | None = None,
+    block_bytes: int | None = None,
 ) -> xr.Dataset:
-    """Score forecasts of the same initial and lead times.
+    """Score forecasts, and baselines beside them.
 
     Args:
-        forecasts: By name; each has the dimensions init_time, lead_time, [level], latitude,
-            longitude, and a subset of truth's variables.
-        truth: Canonical dataset with every valid time.
-        coefficients: Climatology of the training period, see ``data_pipeline.climatology``.
+        forecasts: By name; each has initial times, lead times, [members], [level], latitude and
+            longitude in WeatherBench 2's layout or this project's, see ``forecasts``.
+        truth: Canonical dataset, see ``data_pipeline.sources``.
+        climatology: Coefficients as those of ``PreparedStore.climatology``, or what
+            ``climatologies.open_climatology`` gives.
+        config: What is scored, and by which conventions.
+        training: Canonical dataset of the training years, for the baseline ``linear`` and the
+            thresholds of events.
+        state: File that keeps what is done, so that an interrupted evaluation goes on.
+        executor: Where the work is done, see ``engine.run``.
+        block_bytes: Bytes of a forecast that a task reads; results do not depend on it.
 
     Returns:
-        ``rmse``, ``acc`` and ``bias`` (forecast, lead_time, channel) in the channel's units, and on
-        grids that close a circle ``spectrum`` (source, lead_time, channel, zonal_wavenumber), where
-        the source is a forecast or ``truth``. Attributes state the conventions.
+        Every metric of ``metrics`` that applies, (forecast, lead_time, channel, [quantile],
+        [neighborhood], [region]), with ``..._interval`` (bound, ...) where the sample allows;
+        ``spectrum`` (source, lead_time, channel, zonal_wavenumber) on grids that close a circle,
+        where the source is a forecast or ``truth``; ``num_init_times`` and ``missing_values``;
+        maps of the errors. A single region is no dimension. Attributes state the conventions, what
+        was left out, and warnings.
 
     Raises:
-        InputError: If truth lacks valid times or a forecast has values that are not finite.
+        InputError: If forecasts and truth do not fit together, see ``alignment``, a forecast is
+            infinite, or a region is empty.
     """
-    first = next(iter(forecasts.values()))
-    inits, leads = first["init_time"].values, first["lead_time"].values
-    _check_valid_times(inits, leads, truth)
-    grid = LatLonGrid.from_dataset(truth)
-    # A zarr store lists its variables alphabetically: the order is truth's.
-    names = [str(name) for name in truth.data_vars if name in first]
-    channels = Channels.from_dataset(first, names)
-    states: dict[str, AggregationState] = {}
-    size = 4 * len(leads) * len(channels) * int(np.prod(grid.shape))
-    length = max(1, _CHUNK_BYTES // size)
-    for start in track(range(0, len(inits), length), "Evaluating"):
-        chunk = inits[start : start + length]
-        picked = {
-            name: f.isel(init_time=slice(start, start + length)) for name, f in forecasts.items()
-        }
-        for name, state in _chunk_states(
-            picked, chunk, truth, coefficients, channels, grid
-        ).items():
-            states[name] = states[name] + state if name in states else state
-    return _scores(states, channels, grid, inits, leads)
+    config = config or EvaluationConfig()
+    convention = CONVENTIONS[config.convention]
+    given = climatology if isinstance(climatology, Climatology) else from_coefficients(climatology)
+    alignment = align(forecasts, truth, config)
+    given = _through(given, alignment.coarsening)
+    notes = [*alignment.notes, *_overlap_note(given, alignment)]
+    series = None if training is None else TruthFields(training, alignment.coarsening)
+    fields = _climatology_of(convention, given, alignment)
+    sources = _sources(config, alignment, given, training, notes)
+    metrics = metrics_of(convention)
+    plan = _plan(config, convention, alignment, sources, fields, given, series, truth, metrics)
+    chunks = [chunk_lengths(dataset) for dataset in forecasts.values()]
+    tasks = split(plan, (max(c[0] for c in chunks), max(c[1] for c in chunks)), block_bytes)
+    key = _key(config, plan, tasks, forecasts, truth)
+    result = run(
+        plan, tasks, num_threads=config.num_threads, executor=executor, state=state, key=key
+    )
+    attrs = convention.describe() | {
+        "climatology": given.description,
+        "notes": "\n".join(notes),
+        "settings": json.dumps(asdict(config)),
+    }
+    return assemble(result, plan, config, metrics, attrs)
 
 
-def _check_valid_times(inits: np.ndarray, leads: np.ndarray, truth: xr.Dataset) -> None:
-    valid = np.unique(inits[:, None] + leads[None, :])
-    missing = valid[~np.isin(valid, truth["time"].values)]
-    if len(missing):
-        raise InputError(
-            f"the truth lacks {len(missing)} of {len(valid)} valid times, the first {missing[0]}; "
-            "give truth up to the end of the last forecast, or fewer initial times"
+def _through(climatology: Climatology, coarsening: Coarsening | None) -> Climatology:
+    """A climatology on the grid onto which truth is averaged."""
+    if coarsening is None:
+        return climatology
+    return replace(
+        climatology,
+        at=lambda channel, times: coarsening.apply(climatology.at(channel, times)).astype(float),
+        mean=lambda channel: coarsening.apply(climatology.mean(channel)).astype(float),
+    )
+
+
+def _overlap_note(climatology: Climatology, alignment: Alignment) -> list[str]:
+    if climatology.period is None:
+        return []
+    valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
+    first, last = climatology.period
+    inside = int(((valid >= first) & (valid <= last)).sum())
+    if not inside:
+        return []
+    return [
+        f"warning: the climatology is of {first.astype('datetime64[D]')} to "
+        f"{last.astype('datetime64[D]')}, which includes {inside} of the {len(valid)} valid times "
+        "that are scored: scores against it flatter the climatology; give one of other years"
+    ]
+
+
+def _climatology_of(
+    convention: Convention, climatology: Climatology, alignment: Alignment
+) -> Fields:
+    """The climatology that a convention takes anomalies from."""
+    if convention.climatology == "day_of_year":
+        return climatology.at
+    if convention.climatology == "training_mean":
+        return constant(climatology.mean)
+    valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
+    times = valid[np.isin(valid, alignment.truth.times)]
+    return constant(lambda channel: alignment.truth.mean(channel, times))
+
+
+def _sources(
+    config: EvaluationConfig,
+    alignment: Alignment,
+    climatology: Climatology,
+    training: xr.Dataset | None,
+    notes: list[str],
+) -> dict[str, FieldSource]:
+    """The forecasts and, where they have no forecast of the same name, the baselines."""
+    leads, truth = alignment.lead_times, alignment.truth
+    sources: dict[str, FieldSource] = dict(alignment.forecasts)
+    wanted = [name for name in config.baselines if name not in sources]
+    if "persistence" in wanted:
+        sources["persistence"] = PersistenceFields(truth, leads)
+    if "climatology" in wanted:
+        sources["climatology"] = ValidTimeFields(climatology.at, leads)
+    if "weekly_climatology" in wanted:
+        sources["weekly_climatology"] = ValidTimeFields(weekly(climatology), leads)
+    if "linear" in wanted:
+        linear = _linear(config, alignment, climatology, training, notes)
+        sources |= {} if linear is None else {"linear": linear}
+    return sources
+
+
+def _linear(
+    config: EvaluationConfig,
+    alignment: Alignment,
+    climatology: Climatology,
+    training: xr.Dataset | None,
+    notes: list[str],
+) -> LinearFields | None:
+    if training is None:
+        notes.append("no baseline linear: there are no training years to fit it to")
+        return None
+    series = TruthFields(training, alignment.coarsening)
+    channels, leads = alignment.channels, alignment.lead_times
+    try:
+        model = fit_linear(
+            series, channels, alignment.grid, climatology.at, leads, config.linear_components
         )
+    except InputError as error:
+        notes.append(f"no baseline linear: {error}")
+        return None
+    return LinearFields(model, channels, alignment.truth, climatology.at, leads)
 
 
-def _chunk_states(
-    forecasts: Mapping[str, xr.Dataset],
-    inits: np.ndarray,
+def _plan(
+    config: EvaluationConfig,
+    convention: Convention,
+    alignment: Alignment,
+    sources: Mapping[str, FieldSource],
+    fields: Fields,
+    climatology: Climatology,
+    series: TruthFields | None,
     truth: xr.Dataset,
-    coefficients: xr.Dataset,
-    channels: Channels,
-    grid: LatLonGrid,
-) -> dict[str, AggregationState]:
-    leads = next(iter(forecasts.values()))["lead_time"].values
-    weights = grid.area_weights()
-
-    def values(dataset: xr.Dataset) -> np.ndarray:
-        return channels.stack(dataset).values.astype(np.float64)
-
-    targets = values(at_valid_times(lambda times: truth.sel(time=times), inits, leads))
-    climatology = values(
-        at_valid_times(lambda times: climatology_at(coefficients, times), inits, leads)
-    )
-    states = {}
-    if grid.is_periodic:
-        states["truth"] = AggregationState.of({"spectrum": zonal_energy_spectrum(targets, weights)})
-    for name, forecast in forecasts.items():
-        predictions = values(forecast)
-        _check_finite(predictions, name, channels, inits, leads)
-        statistics = field_statistics(predictions, targets, climatology, weights)
-        if grid.is_periodic:
-            statistics["spectrum"] = zonal_energy_spectrum(predictions, weights)
-        states[name] = AggregationState.of(statistics)
-    return states
-
-
-def _check_finite(
-    values: np.ndarray, name: str, channels: Channels, inits: np.ndarray, leads: np.ndarray
-) -> None:
-    finite = np.isfinite(values).all(axis=(-2, -1))
-    if finite.all():
-        return
-    init, lead, channel = np.argwhere(~finite)[0]
-    hours = leads[lead] / np.timedelta64(1, "h")
-    raise InputError(
-        f"the forecast {name} is not finite in {channels.labels[channel]}, first at init_time "
-        f"{inits[init]} and lead_time {hours:g} h; the rollout blew up: train with more rollout "
-        "steps, or score fewer lead times"
+    metrics: Mapping[str, Metric],
+) -> Plan:
+    grid, channels = alignment.grid, alignment.channels
+    land = _land_fraction(truth, alignment.coarsening)
+    weights = region_weights(config.regions, grid, convention.grid_weights(grid), land)
+    flat = region_weights(config.regions, grid, np.ones(grid.shape), land)
+    needed = {s for m in metrics.values() if m.kind == "all" for s in m.statistics}
+    needed &= needed if not config.metrics else _needed(config.metrics, metrics)
+    leads = selected_leads_of(alignment.lead_times)
+    cells = grid.shape[0] * grid.shape[1]
+    largest = _MAX_MAP_BYTES // (24 * cells * len(leads) * len(sources))
+    labels = channels.labels[: min(_MAX_MAP_CHANNELS, largest)]
+    return Plan(
+        channels=channels,
+        grid=grid,
+        init_times=alignment.init_times,
+        lead_times=alignment.lead_times,
+        sources=sources,
+        truth=alignment.truth,
+        climatology=fields,
+        averager=Averager(weights),
+        plain=Averager(flat) if convention.acc == "pooled" else None,
+        needed=frozenset(needed | {"squared_error", "missing"}),
+        spectra=grid.is_periodic and config.spectra,
+        ensembles=any(source.num_members > 1 for source in sources.values()),
+        events=_events(config, channels, climatology, series),
+        map_leads=leads,
+        map_channels=labels if config.maps else (),
     )
 
 
-def _scores(
-    states: Mapping[str, AggregationState],
+def _needed(names: list[str], metrics: Mapping[str, Metric]) -> set[str]:
+    unknown = [name for name in names if name not in metrics]
+    if unknown:
+        raise InputError(
+            f"evaluation.metrics has the unknown names {unknown}; known are {', '.join(metrics)}"
+        )
+    return {statistic for name in names for statistic in metrics[name].statistics}
+
+
+def _land_fraction(truth: xr.Dataset, coarsening: Coarsening | None) -> np.ndarray | None:
+    if "land_sea_mask" not in truth:
+        return None
+    mask = truth["land_sea_mask"]
+    mask = mask.isel(time=0) if "time" in mask.dims else mask
+    values = mask.transpose("latitude", "longitude").values.astype(np.float64)
+    return values if coarsening is None else coarsening.apply(values).astype(np.float64)
+
+
+def _events(
+    config: EvaluationConfig,
     channels: Channels,
-    grid: LatLonGrid,
-    inits: np.ndarray,
-    leads: np.ndarray,
-) -> xr.Dataset:
-    names = [name for name in states if name != "truth"]
-    means = {name: state.means() for name, state in states.items()}
-    results = {name: metrics(means[name]) for name in names}
-    dims = ("forecast", "lead_time", "channel")
-    data: dict[str, Any] = {
-        metric: (dims, np.stack([results[name][metric] for name in names]))
-        for metric in ("rmse", "acc", "bias")
-    }
-    coords: dict[str, Any] = {
-        "forecast": names,
-        "lead_time": leads,
-        "channel": channels.labels,
-        "units": ("channel", [channel.units for channel in channels]),
-    }
-    if grid.is_periodic:
-        coords["source"] = list(states)
-        spectra = np.stack([means[name]["spectrum"] for name in states])
-        data["spectrum"] = (("source", "lead_time", "channel", "zonal_wavenumber"), spectra)
-    attrs = {
-        **CONVENTIONS,
-        "num_init_times": len(inits),
-        "first_init_time": str(inits[0]),
-        "last_init_time": str(inits[-1]),
-    }
-    return xr.Dataset(data, coords=coords, attrs=attrs)
+    climatology: Climatology,
+    series: TruthFields | None,
+) -> EventPlan:
+    if config.quantiles and series is None:
+        raise InputError(
+            "evaluation.quantiles need the training years, for the quantiles of each cell; give "
+            "them, or leave evaluation.quantiles empty"
+        )
+    found = {c.label: seeps_thresholds(c, climatology, series) for c in channels}
+    thresholds = {}
+    if config.quantiles and series is not None:
+        thresholds = quantile_thresholds(series, channels, config.quantiles)
+    return EventPlan(
+        thresholds=thresholds,
+        neighborhoods=config.neighborhoods,
+        extremes=config.extremes,
+        seeps={label: value for label, value in found.items() if value is not None},
+    )
 
 
-def lead_hours(scores: xr.Dataset) -> np.ndarray:
-    """Lead times in whole hours."""
-    return (scores["lead_time"].values / np.timedelta64(1, "h")).round().astype(int)
-
-
-def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
-    """Plain values: forecasts -> forecast -> metric -> channel -> lead hours -> value."""
-    hours = [str(hour) for hour in lead_hours(scores)]
-    channels = scores["channel"].values.tolist()
-
-    def by_channel(metric: str, name: str) -> dict[str, dict[str, float]]:
-        values = scores[metric].sel(forecast=name).transpose("channel", "lead_time").values
-        rows = [dict(zip(hours, row, strict=True)) for row in values.tolist()]
-        return dict(zip(channels, rows, strict=True))
-
-    forecasts = {
-        name: {metric: by_channel(metric, name) for metric in ("rmse", "acc", "bias")}
-        for name in scores["forecast"].values.tolist()
-    }
-    units = dict(zip(channels, scores["units"].values.tolist(), strict=True))
-    return {"forecasts": forecasts, "conventions": dict(scores.attrs), "units": units}
-
-
-def write_scores(scores: xr.Dataset, json_path: Path, netcdf_path: Path) -> None:
-    """Write the scores as JSON and as NetCDF."""
-    with replacing(json_path) as temporary:
-        temporary.write_text(json.dumps(scores_to_json(scores), indent=1))
-    with replacing(netcdf_path) as temporary:
-        scores.to_netcdf(temporary, engine="netcdf4")
-
-
-def selected_leads(scores: xr.Dataset) -> list[int]:
-    """Indices of the first lead time and of 1, 2, 3, 5, 7 and 10 days where they exist."""
-    hours = lead_hours(scores).tolist()
-    wanted = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
-    return [index for index, hour in enumerate(hours) if hour in wanted]
-
-
-def format_score(metric: str, value: float) -> str:
-    """A score with three significant digits, as people read it."""
-    if metric == "acc":
-        return f"{value:.3f}"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def scores_table(scores: xr.Dataset) -> Group:
-    """RMSE and ACC at selected lead times, a table for each channel, the best in bold."""
-    tables = [_channel_table(scores.sel(channel=name)) for name in scores["channel"].values]
-    return Group(*tables)
-
-
-def _power_of_ten(values: np.ndarray) -> int:
-    """A common factor of small values, as those of vorticity in 1/s; 0 for others."""
-    largest = np.nanmax(np.abs(values), initial=0.0)
-    return math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
-
-
-def _channel_table(scores: xr.Dataset) -> Table:
-    indices, hours = selected_leads(scores), lead_hours(scores)
-    title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
-    table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("forecast", no_wrap=True)
-    for index in indices:
-        table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
-    power = _power_of_ten(scores["rmse"].values[..., indices])
-    unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
-    for metric, label in (("rmse", f"RMSE [{unit}]"), ("acc", "ACC")):
-        values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
-        values = values / 10.0**power if metric == "rmse" else values
-        best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
-        for row, name in enumerate(scores["forecast"].values):
-            cells = [
-                Text(format_score(metric, v), "bold" if v == b else "")
-                for v, b in zip(values[row], best, strict=True)
-            ]
-            table.add_row(label if row == 0 else "", name, *cells)
-        table.add_section()
-    return table
+def _key(
+    config: EvaluationConfig,
+    plan: Plan,
+    tasks: list,
+    forecasts: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+) -> str:
+    """What results depend on, so that a state of another evaluation is not taken up."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(asdict(config)).encode())
+    digest.update(repr((tasks, plan.channels.to_json(), str(plan.grid))).encode())
+    digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
+    for dataset in (*forecasts.values(), truth):
+        digest.update(repr((dataset.encoding.get("source"), dataset.attrs)).encode())
+    return digest.hexdigest()

@@ -1,76 +1,413 @@
-"""Statistics and metrics of a forecast f, truth o and climatology c on a sphere.
+"""Metrics: how averages of statistics over initial times become scores.
 
-With the area-weighted mean <.> over a field and the average E over initial times,
-
-    RMSE = sqrt(E <(f - o)^2>)                                  (the root comes last)
-    ACC  = E [ <(f - c)(o - c)> / sqrt(<(f - c)^2> <(o - c)^2>) ]
-    bias = E <f - o>
-
-The ACC of the climatology itself, 0 / 0, is defined as 0.
+For a forecast f, truth o and climatology c at the valid time, the weighted mean <.> over the cells
+of a region and the mean E over initial times. Weights and the choices that differ between
+benchmarks are those of the ``Convention``. Each function takes the averages E of the statistics in
+``Metric.statistics`` and documents formula, units, convention and source.
 
 References:
-    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (RMSE, ACC,
-    bias).
+    WB2: WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.
 """
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from fourcastnet_afno.evaluation.conventions import Convention
 
-def field_statistics(
-    predictions: np.ndarray, targets: np.ndarray, climatology: np.ndarray, area_weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Statistics of each field, whose averages over initial times give the metrics.
-
-    Args:
-        predictions: Forecasts of shape (..., latitude, longitude).
-        targets: Truth at the valid times, likewise.
-        climatology: Climatology at the valid times, likewise.
-        area_weights: Cell areas with mean 1, of shape (latitude, longitude).
-
-    Returns:
-        ``squared_error``, ``error`` and ``anomaly_correlation``, float64 without the last two axes.
-    """
-    weights = area_weights / area_weights.size
-
-    def mean(field: np.ndarray) -> np.ndarray:
-        return np.einsum("...yx,yx->...", field, weights)
-
-    error = predictions - targets
-    ours, theirs = predictions - climatology, targets - climatology
-    norms = np.sqrt(mean(ours**2) * mean(theirs**2))
-    # A forecast equal to the climatology up to float32 rounding has no anomaly to correlate.
-    rounding = 1e-12 * np.sqrt(mean(climatology**2) * mean(theirs**2))
-    has_anomaly = norms > rounding
-    correlation = np.where(has_anomaly, mean(ours * theirs) / np.where(has_anomaly, norms, 1), 0)
-    return {
-        "squared_error": mean(error**2),
-        "error": mean(error),
-        "anomaly_correlation": correlation,
-    }
+Means = Mapping[str, np.ndarray]
 
 
-def metrics(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Metrics from statistics that are averaged over initial times."""
-    return {
-        "rmse": np.sqrt(means["squared_error"]),
-        "acc": means["anomaly_correlation"],
-        "bias": means["error"],
-    }
-
-
-def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.ndarray:
-    """Mean square of each zonal wavenumber, averaged over latitudes by area.
-
-    The sum over wavenumbers is the area-weighted mean square of the field (Parseval).
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score.
 
     Args:
-        fields: Values on a periodic grid, of shape (..., latitude, longitude).
-        area_weights: Cell areas with mean 1, of shape (latitude, longitude).
+        name: Name in the results.
+        statistics: What it is made of, see ``statistics.DERIVED`` and ``ensembles``.
+        combine: Score from the averages over initial times.
+        best: Where the score is best: at low values, at high ones, at zero or at one.
+        units: Whether it has the channel's units, their square, or none.
+        label: What people call it.
+        kind: Of which forecasts: all, ensembles, or events above thresholds.
+    """
+
+    name: str
+    statistics: tuple[str, ...]
+    combine: Callable[[Means], np.ndarray]
+    best: Literal["low", "high", "zero", "one"] = "low"
+    units: Literal["same", "squared", "none"] = "same"
+    label: str = ""
+    kind: Literal["all", "ensemble", "event", "extreme", "seeps"] = "all"
+
+    def loss(self, values: np.ndarray) -> np.ndarray:
+        """Distance from the best value, the same for every metric: lower is better."""
+        match self.best:
+            case "low":
+                return values
+            case "high":
+                return -values
+            case "zero":
+                return np.abs(values)
+            case "one":
+                return np.abs(np.log(np.maximum(values, 1e-300)))
+
+
+def rmse(means: Means) -> np.ndarray:
+    """Root mean square error, sqrt(E <(f - o)^2>): the root comes last (WB2)."""
+    return np.sqrt(means["squared_error"])
+
+
+def mean_root_square_error(means: Means) -> np.ndarray:
+    """Mean of roots, E sqrt(<(f - o)^2>).
+
+    References:
+        WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, equation 1; FourCastNet,
+        Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B.
+    """
+    return means["root_squared_error"]
+
+
+def mse(means: Means) -> np.ndarray:
+    """Mean square error, E <(f - o)^2>, in squared units (WB2)."""
+    return means["squared_error"]
+
+
+def mae(means: Means) -> np.ndarray:
+    """Mean absolute error, E <|f - o|> (WB2)."""
+    return means["absolute_error"]
+
+
+def bias(means: Means) -> np.ndarray:
+    """Mean error, E <f - o> (WB2)."""
+    return means["error"]
+
+
+def acc(means: Means) -> np.ndarray:
+    """Anomaly correlation of each field, averaged: E [<a b> / sqrt(<a^2> <b^2>)] (WB2).
+
+    a = f - c and b = o - c are not centered. 0 / 0, as for the climatology itself, is 0.
+    """
+    return means["anomaly_correlation"]
+
+
+def pooled_acc(means: Means) -> np.ndarray:
+    """Correlation of anomalies over all fields at once, E <a' b'> / sqrt(E <a'^2> E <b'^2>).
+
+    a' = a - [a], where [.] is the mean over cells and initial times without weights.
+
+    References:
+        WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, and its ``score.py``.
+    """
+    a, b = means["forecast_anomaly"], means["truth_anomaly"]
+    center_a, center_b = means["plain_forecast_anomaly"], means["plain_truth_anomaly"]
+    product = means["anomaly_product"] - center_a * b - center_b * a + center_a * center_b
+    square_a = means["squared_forecast_anomaly"] - 2 * center_a * a + center_a**2
+    square_b = means["squared_truth_anomaly"] - 2 * center_b * b + center_b**2
+    norm = np.sqrt(square_a * square_b)
+    return np.divide(product, norm, out=np.zeros_like(product), where=norm > 0)
+
+
+def activity(means: Means) -> np.ndarray:
+    """Standard deviation of the forecast's anomalies in space, sqrt(E [<a^2> - <a>^2]).
+
+    References:
+        Ben Bouallegue et al., 2024, https://doi.org/10.1175/BAMS-D-23-0162.1 (forecast activity).
+    """
+    return np.sqrt(means["forecast_activity"])
+
+
+def standard_deviation_ratio(means: Means) -> np.ndarray:
+    """Activity of the forecast over that of truth; below 1 where a forecast is too smooth."""
+    return _ratio(np.sqrt(means["forecast_activity"]), np.sqrt(means["truth_activity"]))
+
+
+def correlation(means: Means) -> np.ndarray:
+    """Pearson correlation of forecast and truth in space, averaged over initial times.
+
+    Its fall below 0.8 is the correlation time of PDE benchmarks, see ``correlation_time``.
+    """
+    return means["correlation"]
+
+
+def relative_l2(means: Means) -> np.ndarray:
+    """Relative L2 error of each field, averaged: E sqrt(<(f - o)^2> / <o^2>).
+
+    References:
+        PDEBench, Takamoto et al., 2022, https://arxiv.org/abs/2210.07182 (there called nRMSE).
+    """
+    return means["relative_error"]
+
+
+def nrmse(means: Means) -> np.ndarray:
+    """RMSE over the root mean square of truth, sqrt(E <(f - o)^2> / E <o^2>)."""
+    return _ratio(np.sqrt(means["squared_error"]), np.sqrt(means["squared_truth"]))
+
+
+def vrmse(means: Means) -> np.ndarray:
+    """Error over truth's standard deviation in space, E sqrt(<(f - o)^2> / <(o - <o>)^2>).
+
+    1 is the score of the mean of truth.
+
+    References:
+        The Well, Ohana et al., 2024, https://arxiv.org/abs/2412.00568, appendix E.
+    """
+    return means["variance_scaled_error"]
+
+
+def spread(means: Means) -> np.ndarray:
+    """Ensemble spread, sqrt(E <var(x)>) with the unbiased variance over members (WB2)."""
+    return np.sqrt(means["ensemble_variance"])
+
+
+def spread_skill_ratio(means: Means) -> np.ndarray:
+    """Spread over the RMSE of the ensemble mean (WB2); sqrt(M / (M + 1)) for a reliable ensemble."""
+    return _ratio(np.sqrt(means["ensemble_variance"]), np.sqrt(means["squared_error"]))
+
+
+def debiased_rmse(means: Means) -> np.ndarray:
+    """RMSE of the ensemble mean without the error of a finite ensemble (WB2).
+
+    sqrt(E <(mean(x) - o)^2 - var(x) / M>), which does not depend on M in expectation.
+    """
+    return np.sqrt(np.maximum(means["debiased_squared_error"], 0))
+
+
+def debiased_spread_skill_ratio(means: Means) -> np.ndarray:
+    """sqrt((M + 1) / M) spread / RMSE, 1 for a reliable ensemble of any size.
+
+    sqrt((E<var(x)> / E<(mean(x) - o)^2 - var(x) / M>)) has the same expectation and needs no M.
+
+    References:
+        Fortin et al., 2014, https://doi.org/10.1175/JHM-D-14-0008.1
+    """
+    return _ratio(np.sqrt(means["ensemble_variance"]), debiased_rmse(means))
+
+
+def fraction_skill(means: Means) -> np.ndarray:
+    """Fraction skill score, 1 - E <(P - O)^2> / E (<P^2> + <O^2>), see ``events``."""
+    return 1 - _ratio(means["fraction_error"], means["fraction_reference"])
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    missing = np.full_like(np.asarray(numerator, float), np.nan)
+    return np.divide(numerator, denominator, out=missing, where=denominator > 0)
+
+
+def _mean_of(name: str) -> Callable[[Means], np.ndarray]:
+    return lambda means: means[name]
+
+
+def metrics_of(convention: Convention) -> dict[str, Metric]:
+    """All metrics by name, as a convention defines them."""
+    after = convention.root == "after"
+    pooled = ("anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly")
+    pooled += ("forecast_anomaly", "truth_anomaly")
+    pooled += ("plain_forecast_anomaly", "plain_truth_anomaly")
+    activities = ("forecast_activity", "truth_activity")
+    listed = [
+        Metric(
+            name="rmse",
+            statistics=("squared_error",) if after else ("root_squared_error",),
+            combine=rmse if after else mean_root_square_error,
+            label="RMSE",
+        ),
+        Metric(
+            name="acc",
+            statistics=("anomaly_correlation",) if convention.acc == "by_field" else pooled,
+            combine=acc if convention.acc == "by_field" else pooled_acc,
+            best="high",
+            units="none",
+            label="ACC",
+        ),
+        Metric(name="bias", statistics=("error",), combine=bias, best="zero", label="bias"),
+        Metric(name="mae", statistics=("absolute_error",), combine=mae, label="MAE"),
+        Metric(
+            name="mse", statistics=("squared_error",), combine=mse, units="squared", label="MSE"
+        ),
+        Metric(
+            name="activity",
+            statistics=activities,
+            combine=activity,
+            best="high",
+            label="activity",
+        ),
+        Metric(
+            name="standard_deviation_ratio",
+            statistics=activities,
+            combine=standard_deviation_ratio,
+            best="one",
+            units="none",
+            label="standard deviation over truth's",
+        ),
+        Metric(
+            name="correlation",
+            statistics=("correlation",),
+            combine=correlation,
+            best="high",
+            units="none",
+            label="correlation",
+        ),
+        Metric(
+            name="relative_l2",
+            statistics=("relative_error",),
+            combine=relative_l2,
+            units="none",
+            label="relative L2",
+        ),
+        Metric(
+            name="nrmse",
+            statistics=("squared_error", "squared_truth"),
+            combine=nrmse,
+            units="none",
+            label="nRMSE",
+        ),
+        Metric(
+            name="vrmse",
+            statistics=("variance_scaled_error",),
+            combine=vrmse,
+            units="none",
+            label="VRMSE",
+        ),
+        *_ensemble_metrics(),
+        *_event_metrics(),
+    ]
+    return {metric.name: metric for metric in listed}
+
+
+def _ensemble_metrics() -> list[Metric]:
+    scores = {
+        "crps": "CRPS",
+        "crps_biased": "CRPS (biased)",
+        "crps_almost_fair": "CRPS (almost fair)",
+        "energy_score": "energy score",
+    }
+    plain = [
+        Metric(name=n, statistics=(n,), combine=_mean_of(n), label=label, kind="ensemble")
+        for n, label in scores.items()
+    ]
+    return [
+        *plain,
+        Metric(
+            name="spread",
+            statistics=("ensemble_variance",),
+            combine=spread,
+            best="high",
+            label="spread",
+            kind="ensemble",
+        ),
+        Metric(
+            name="spread_skill_ratio",
+            statistics=("ensemble_variance", "squared_error"),
+            combine=spread_skill_ratio,
+            best="one",
+            units="none",
+            label="spread over RMSE",
+            kind="ensemble",
+        ),
+        Metric(
+            name="debiased_rmse",
+            statistics=("debiased_squared_error",),
+            combine=debiased_rmse,
+            label="RMSE of the ensemble mean, debiased",
+            kind="ensemble",
+        ),
+        Metric(
+            name="debiased_spread_skill_ratio",
+            statistics=("ensemble_variance", "debiased_squared_error"),
+            combine=debiased_spread_skill_ratio,
+            best="one",
+            units="none",
+            label="spread over RMSE, debiased",
+            kind="ensemble",
+        ),
+    ]
+
+
+def _event_metrics() -> list[Metric]:
+    return [
+        Metric(
+            name="brier_score",
+            statistics=("brier",),
+            combine=_mean_of("brier"),
+            units="none",
+            label="Brier score",
+            kind="event",
+        ),
+        Metric(
+            name="fraction_skill_score",
+            statistics=("fraction_error", "fraction_reference"),
+            combine=fraction_skill,
+            best="high",
+            units="none",
+            label="fraction skill score",
+            kind="event",
+        ),
+        Metric(
+            name="relative_quantile_error",
+            statistics=("quantile_error",),
+            combine=_mean_of("quantile_error"),
+            best="zero",
+            units="none",
+            label="relative error of high quantiles",
+            kind="extreme",
+        ),
+        Metric(
+            name="seeps",
+            statistics=("seeps",),
+            combine=_mean_of("seeps"),
+            units="none",
+            label="SEEPS",
+            kind="seeps",
+        ),
+    ]
+
+
+def correlation_time(
+    values: np.ndarray, lead_hours: np.ndarray, threshold: float = 0.8
+) -> np.ndarray:
+    """Lead time at which a correlation falls below a threshold, in hours.
+
+    Linear between lead times; NaN where it never does; 0 where the first value is already below.
+
+    Args:
+        values: Correlations of shape (lead_time, ...).
+        lead_hours: Of shape (lead_time,).
+        threshold: 0.8, as in Kochkov et al., 2021, https://doi.org/10.1073/pnas.2101784118, is
+            usual.
+    """
+    below = values < threshold
+    first = below.argmax(axis=0)
+    before = np.maximum(first - 1, 0)
+    low = np.take_along_axis(values, first[None], 0)[0]
+    high = np.take_along_axis(values, before[None], 0)[0]
+    fall = np.where(high > low, high - low, 1.0)
+    share = (high - threshold) / fall
+    crossing = lead_hours[before] + share * (lead_hours[first] - lead_hours[before])
+    crossing = np.where(first == 0, 0.0, crossing)
+    return np.where(below.any(axis=0), crossing, np.nan)
+
+
+def mean_over_inits(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means over initial times that leave missing values out.
+
+    Args:
+        series: Of shape (init_time, ...), NaN where missing.
+        weights: Of shape (set, init_time), as counts of resamples or members of a season.
 
     Returns:
-        float64 of shape (..., zonal_wavenumber), in the squared units of the field.
+        float64 of shape (set, ...); NaN where a set has nothing.
     """
-    length = fields.shape[-1]
-    power = np.abs(np.fft.rfft(fields, axis=-1)) ** 2 / length**2
-    power[..., 1 : (length + 1) // 2] *= 2
-    return np.einsum("...yk,y->...k", power, area_weights[:, 0] / len(area_weights))
+    flat = series.reshape(len(series), -1)
+    present = np.isfinite(flat)
+    if present.all():
+        sums, counts = weights @ flat, weights.sum(axis=1)[:, None]
+        counts = np.broadcast_to(counts, sums.shape)
+    else:
+        infinite = np.where(np.isinf(flat), np.inf, 0.0).sum(axis=0)
+        sums = weights @ np.where(present, flat, 0.0) + infinite
+        counts = weights @ (present | np.isinf(flat)).astype(np.float64)
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means.reshape(len(weights), *series.shape[1:])

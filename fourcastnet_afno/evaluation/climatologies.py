@@ -1,0 +1,230 @@
+"""Climatologies: the mean state at a time, from a prepared store, a table, or a series.
+
+A climatology gives float64 fields of a channel at any times. It comes from the harmonics that a
+prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is fitted here to a
+series of fields; see ``data_pipeline.climatology`` for the fit.
+"""
+
+from ast import literal_eval
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.climatology import climatology_at, fit_climatology, hours_of_day
+from data_pipeline.errors import InputError
+from data_pipeline.progress import track
+from data_pipeline.sources import SourceConfig, canonicalize, open_source
+from data_pipeline.store import PreparedStore
+
+_HARMONICS = 2
+_FIT_BYTES = 64 * 2**20
+_WEEKS = 53
+Fields = Callable[[Channel, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The climatological state.
+
+    Args:
+        at: Fields (time, latitude, longitude) of a channel at times (datetime64), float64.
+        mean: Field (latitude, longitude) of a channel, the mean over the year.
+        description: One sentence.
+        period: First and last time of the data behind it, where known.
+        dataset: What it was read from, for thresholds of precipitation and the like.
+    """
+
+    at: Fields
+    mean: Callable[[Channel], np.ndarray]
+    description: str
+    period: tuple[np.datetime64, np.datetime64] | None = None
+    dataset: xr.Dataset | None = None
+
+
+def from_coefficients(
+    coefficients: xr.Dataset,
+    description: str = "given coefficients",
+    period: tuple[np.datetime64, np.datetime64] | None = None,
+) -> Climatology:
+    """A climatology of harmonics of the day of the year for each hour of day.
+
+    Args:
+        coefficients: See ``data_pipeline.climatology``.
+        description: One sentence.
+        period: First and last time of the data behind it.
+    """
+
+    def picked(channel: Channel) -> xr.Dataset:
+        dataset = coefficients[[channel.name]]
+        return dataset if channel.level is None else dataset.sel(level=[channel.level])
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        fields = climatology_at(picked(channel), times)[channel.name].values
+        return fields.reshape(len(times), *fields.shape[-2:]).astype(np.float64)
+
+    def mean(channel: Channel) -> np.ndarray:
+        values = picked(channel)[channel.name].isel(harmonic=0).mean("hour", dtype="float64").values
+        return values.reshape(values.shape[-2:])
+
+    return Climatology(at, mean, description, period, coefficients)
+
+
+def from_table(table: xr.Dataset, description: str = "given table") -> Climatology:
+    """A climatology by ``dayofyear`` (1 to 366) and, where it has this axis, ``hour``."""
+
+    def picked(channel: Channel) -> xr.DataArray:
+        names = [name for name in (channel.name, f"{channel.name}_mean") if name in table]
+        if not names:
+            raise InputError(
+                f"the climatology lacks {channel.name}; it holds {sorted(map(str, table))}; give "
+                "one of all channels, or choose channels with evaluation.channels"
+            )
+        array = table[names[0]]
+        return array if channel.level is None else array.sel(level=channel.level)
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int) + 1
+        index: dict[str, xr.DataArray] = {"dayofyear": xr.DataArray(day, dims="time")}
+        if "hour" in table.dims:
+            hours = hours_of_day(times)
+            missing = sorted(set(hours.tolist()) - set(table["hour"].values.tolist()))
+            if missing:
+                raise InputError(
+                    f"the climatology has the hours of day {table['hour'].values.tolist()}, asked "
+                    f"for are {missing}; give one with these hours"
+                )
+            index["hour"] = xr.DataArray(hours, dims="time")
+        found = picked(channel).sel(index).transpose("time", "latitude", "longitude")
+        return found.compute(scheduler="synchronous").values.astype(np.float64)
+
+    def mean(channel: Channel) -> np.ndarray:
+        axes = [axis for axis in ("hour", "dayofyear") if axis in table.dims]
+        return picked(channel).mean(axes, dtype="float64").compute().values
+
+    return Climatology(at, mean, description, None, table)
+
+
+def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> Climatology:
+    """Fit a climatology to fields (time, [level], latitude, longitude) in one pass."""
+    times = series["time"].values
+    fields = channels.stack(series)
+    length = max(1, _FIT_BYTES // (4 * int(np.prod(fields.shape[1:]))))
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in track(range(0, len(times), length), "Fitting the climatology"):
+            part = slice(start, start + length)
+            yield times[part], fields.isel(time=part).values
+
+    hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
+    space = {axis: series[axis].values for axis in ("latitude", "longitude")}
+    text = (
+        f"mean and {num_harmonics} harmonics of the day of year for each hour of day, fitted to "
+        f"{times[0].astype('datetime64[D]')} to {times[-1].astype('datetime64[D]')}"
+    )
+    dataset = channels.unstack(coefficients, {**axes, **space})
+    return from_coefficients(dataset, text, (times[0], times[-1]))
+
+
+def open_climatology(source: SourceConfig, channels: Channels) -> Climatology:
+    """Open a climatology, or fit one.
+
+    Args:
+        source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
+            series of the training years.
+        channels: What a fit must cover.
+    """
+    path = Path(source.paths[0])
+    if is_prepared(path):
+        return from_store(PreparedStore(path))
+    table = _open_table(source)
+    if table is not None:
+        return from_table(table, f"table {path.name} by day of year and hour of day")
+    return from_series(open_source(source), channels, _HARMONICS)
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a folder is a training store of this project."""
+    if not (path / "zarr.json").exists():
+        return False
+    with xr.open_zarr(path, consolidated=False) as dataset:
+        return "fingerprint" in dataset.attrs and "format" in dataset.attrs
+
+
+def from_store(store: PreparedStore) -> Climatology:
+    """The climatology of a prepared store's training period."""
+    train = literal_eval(store.attrs.get("settings", "{}")).get("train", {})
+    period = None
+    text = "harmonics of the day of year for each hour of day, of the store's training period"
+    if "start" in train:
+        last = np.datetime64(train["end"], "D").astype("datetime64[ns]") + np.timedelta64(1, "D")
+        period = (np.datetime64(train["start"], "ns"), last - np.timedelta64(1, "ns"))
+        text += f" {train['start']} to {train['end']}"
+    return from_coefficients(store.climatology(), text, period)
+
+
+def _open_table(source: SourceConfig) -> xr.Dataset | None:
+    """A table by day of the year, with canonical axes; ``None`` for anything else."""
+    path = source.paths[0]
+    local = Path(path)
+    if local.suffix not in (".nc", ".zarr") and not local.is_dir() and "://" not in path:
+        return None
+    opened = xr.open_dataset(path) if local.suffix == ".nc" else xr.open_zarr(path)
+    if "dayofyear" not in opened.dims:
+        opened.close()
+        return None
+    return canonicalize(opened, source)
+
+
+def weekly(base: Climatology) -> Fields:
+    """Means of a climatology over each week of the year, all hours of day together.
+
+    Args:
+        base: Climatology by day of the year.
+
+    Returns:
+        Fields as a function of channel and times. Week k holds the days 7 k to 7 k + 6 of the year.
+
+    References:
+        WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4 (weekly
+        climatology).
+    """
+
+    @lru_cache(maxsize=256)
+    def table(channel: Channel) -> np.ndarray:
+        days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
+        total = sum(
+            base.at(channel, days + np.timedelta64(hour, "h")) for hour in _known_hours(base)
+        )
+        daily = total / len(_known_hours(base))
+        week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
+        return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
+        return table(channel)[np.minimum(day // 7, _WEEKS - 2)]
+
+    return at
+
+
+def _known_hours(climatology: Climatology) -> list[int]:
+    dataset = climatology.dataset
+    if dataset is None or "hour" not in dataset.dims:
+        return [0]
+    return dataset["hour"].values.tolist()
+
+
+def constant(field: Callable[[Channel], np.ndarray]) -> Fields:
+    """A climatology without annual cycle."""
+    known = lru_cache(maxsize=256)(field)
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        mean = known(channel)
+        return np.broadcast_to(mean, (len(times), *mean.shape))
+
+    return at

@@ -1,0 +1,85 @@
+"""What is scored, and by which conventions."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fourcastnet_afno.evaluation.regions import REGIONS
+
+ConventionName = Literal["weatherbench2", "weatherbench1", "fourcastnet"]
+BaselineName = Literal["persistence", "climatology", "weekly_climatology", "linear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which scores are computed, where and how.
+
+    Args:
+        convention: Whose definitions of RMSE, ACC, climatology and weights are used, see
+            ``evaluation.conventions``.
+        channels: Variables, or labels of channels as ``geopotential_500`` or ``z500``; empty for
+            all that the forecasts hold.
+        metrics: Names of the metrics that every forecast has, see ``evaluation.metrics``; empty for
+            all.
+        spectra: Whether zonal energy spectra are computed.
+        maps: Whether maps of the errors are kept, of at most four channels.
+        regions: Some of ``evaluation.regions.REGIONS``, each also with ``_land`` or ``_sea`` where
+            the truth holds ``land_sea_mask``.
+        by_season: Whether scores are also given for December to February, March to May and so on.
+        by_init_hour: Whether scores are also given for each hour of day of the initial times.
+        quantiles: Levels of the climatological quantiles whose exceedance is scored (Brier score,
+            fraction skill, reliability); none by default.
+        neighborhoods: Widths in grid cells of the squares of the fraction skill score.
+        extremes: Whether the relative error of the highest quantiles of each field is computed.
+        reference: The forecast that the others are compared with; the first baseline by default.
+        confidence: Probability that an interval holds the score.
+        num_resamples: Resamples of the bootstrap; 0 leaves intervals out.
+        seed: Of the bootstrap.
+        baselines: Which baselines stand beside the forecasts.
+        linear_components: Principal components of the baseline ``linear``.
+        regrid: What is averaged, conservatively, onto the other's grid where forecast and truth
+            differ: ``forecast`` or ``truth``; ``refuse`` is an error.
+        num_threads: Threads that read and sum.
+    """
+
+    convention: ConventionName = "weatherbench2"
+    channels: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    spectra: bool = True
+    maps: bool = True
+    regions: list[str] = field(default_factory=lambda: ["global"])
+    by_season: bool = False
+    by_init_hour: bool = False
+    quantiles: list[float] = field(default_factory=list)
+    neighborhoods: list[int] = field(default_factory=lambda: [3, 9])
+    extremes: bool = False
+    reference: str | None = None
+    confidence: float = 0.95
+    num_resamples: int = 500
+    seed: int = 0
+    baselines: list[BaselineName] = field(
+        default_factory=lambda: ["persistence", "climatology", "linear"]
+    )
+    linear_components: int = 100
+    regrid: Literal["refuse", "forecast", "truth"] = "refuse"
+    num_threads: int = 2
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.regions if name.rsplit("_", 1)[0] not in REGIONS]
+        if unknown or not self.regions:
+            raise ValueError(
+                f"evaluation.regions has the unknown names {unknown}; known are "
+                f"{', '.join(REGIONS)}, each also with _land or _sea"
+            )
+        if any(not 0 < level < 1 for level in self.quantiles):
+            raise ValueError(f"evaluation.quantiles must be between 0 and 1, got {self.quantiles}")
+        if any(width < 1 or width % 2 == 0 for width in self.neighborhoods):
+            raise ValueError(
+                f"evaluation.neighborhoods must be odd numbers of cells, got {self.neighborhoods}"
+            )
+        if not 0 < self.confidence < 1:
+            raise ValueError(
+                f"evaluation.confidence must be between 0 and 1, got {self.confidence}"
+            )
+        for name in ("num_threads", "linear_components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")

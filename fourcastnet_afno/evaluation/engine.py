@@ -1,0 +1,121 @@
+"""The engine: statistics of all forecasts, in one pass, in bounded memory.
+
+The work is cut into tasks of one variable, some initial times and some lead times. A task reads
+truth and climatology once, every forecast once, and gives statistics of each field, which are put
+where they belong, and sums over initial times of spectra, histograms and maps, which are added in
+the order of the tasks. So the results do not depend on the cut beyond rounding in float64, and a
+pass that was interrupted goes on bit for bit.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from data_pipeline.atomic import replacing
+from data_pipeline.progress import track
+from fourcastnet_afno.evaluation.plan import Plan, Result, Task
+from fourcastnet_afno.evaluation.tasks import run_task
+
+_SAVE_SECONDS = 30.0
+
+
+def run(
+    plan: Plan,
+    tasks: Sequence[Task],
+    *,
+    num_threads: int = 2,
+    executor: Executor | None = None,
+    state: Path | None = None,
+    key: str = "",
+) -> Result:
+    """Do all tasks.
+
+    Args:
+        plan: The work.
+        tasks: See ``split``.
+        num_threads: Threads of this process, where no executor is given.
+        executor: Where tasks run: processes, or many machines by ``Client.get_executor()`` of
+            dask.distributed.
+        state: File that holds what is done so far, to go on from after an interruption.
+        key: What the state belongs to; another key starts anew.
+    """
+    total, done = _load(state, key)
+    saved = monotonic()
+    own = None if executor else ThreadPoolExecutor(num_threads)
+    try:
+        pool = executor or own
+        assert pool is not None
+        results = _ordered(pool, plan, tasks[done:], 2 * num_threads)
+        for task, result in track(
+            zip(tasks[done:], results, strict=True), "Evaluating", len(tasks) - done
+        ):
+            _merge(total, plan, task, result)
+            done += 1
+            if state is not None and monotonic() - saved > _SAVE_SECONDS:
+                _save(total, done, state, key)
+                saved = monotonic()
+    except BaseException:
+        if state is not None:
+            _save(total, done, state, key)
+        raise
+    finally:
+        if own is not None:
+            own.shutdown(cancel_futures=True)
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return total
+
+
+def _ordered(
+    pool: Executor, plan: Plan, tasks: Sequence[Task], ahead: int
+) -> Iterator[dict[int, Result]]:
+    """Results in order, with a bounded number of tasks under way."""
+    waiting: deque[Future] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(run_task, plan, task))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _merge(total: Result, plan: Plan, task: Task, results: Mapping[int, Result]) -> None:
+    shape = (len(plan.init_times), len(plan.lead_times), len(plan.channels))
+    for channel, result in results.items():
+        for name, values in result.series.items():
+            if name not in total.series:
+                total.series[name] = np.full((*shape, *values.shape[2:]), np.nan)
+            total.series[name][task.inits, task.leads, channel] = values
+        for name, values in result.sums.items():
+            if name not in total.sums:
+                total.sums[name] = np.zeros((*shape[1:], *values.shape[1:]))
+            total.sums[name][task.leads, channel] += values
+
+
+def _save(total: Result, done: int, state: Path, key: str) -> None:
+    arrays = {f"series/{'/'.join(name)}": values for name, values in total.series.items()}
+    arrays |= {f"sums/{'/'.join(name)}": values for name, values in total.sums.items()}
+    header = np.frombuffer(json.dumps({"key": key, "done": done}).encode(), np.uint8)
+    with replacing(state) as temporary, temporary.open("wb") as file:
+        np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
+
+
+def _load(state: Path | None, key: str) -> tuple[Result, int]:
+    if state is None or not state.exists():
+        return Result(), 0
+    with np.load(state, allow_pickle=False) as stored:
+        header = json.loads(stored["header"].tobytes())
+        if header["key"] != key:
+            return Result(), 0
+        result = Result()
+        for full in stored.files:
+            kind, _, name = full.partition("/")
+            if kind in ("series", "sums"):
+                forecast, _, statistic = name.rpartition("/")
+                getattr(result, kind)[forecast, statistic] = stored[full]
+    return result, header["done"]
