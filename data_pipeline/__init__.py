@@ -12,7 +12,7 @@ _HOMES = {
     "DataConfig": "data_pipeline.prepare",
     "InputError": "data_pipeline.errors",
     "LatLonGrid": "data_pipeline.grid",
-    "Loader": "data_pipeline.dataset",
+    "Loader": "data_pipeline.loader",
     "Period": "data_pipeline.prepare",
     "PreparedStore": "data_pipeline.store",
     "Sample": "data_pipeline.dataset",

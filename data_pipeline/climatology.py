@@ -46,11 +46,12 @@ def fit_climatology(
     """Least-squares fit in one pass, by the sums of the normal equations.
 
     Args:
-        blocks: Pairs of times (datetime64) and values of shape (time, ...).
+        blocks: Pairs of times (datetime64) and values of shape (time, channel, ...).
         num_harmonics: N; 0 fits a mean for each hour of day.
 
     Returns:
-        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, ...), float64.
+        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, channel,
+        ...), float64.
     """
     matrices: dict[int, np.ndarray] = {}
     sums: dict[int, np.ndarray] = {}
@@ -60,10 +61,16 @@ def fit_climatology(
             basis = harmonics(times[of_day == hour], num_harmonics)
             chosen = values[of_day == hour].astype(np.float64)
             matrices[hour] = matrices.get(hour, 0) + basis.T @ basis
-            sums[hour] = sums.get(hour, 0) + np.tensordot(basis, chosen, axes=(0, 0))
+            sums[hour] = sums.get(hour, 0) + _projected(basis, chosen)
     hours = sorted(matrices)
     solved = [_solve(matrices[hour], sums[hour]) for hour in hours]
     return np.array(hours), np.stack(solved)
+
+
+def _projected(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums over time (coefficient, channel, ...), by channel, so that others change no bit."""
+    channels = [np.tensordot(basis, v, axes=(0, 0)) for v in values.swapaxes(0, 1)]
+    return np.stack(channels, axis=1)
 
 
 def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -73,8 +80,7 @@ def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
             f"{len(matrix) // 2} harmonics of the day of the year; set data.climatology_harmonics "
             "lower (0 fits a constant) or lengthen data.train"
         )
-    flat = np.linalg.solve(matrix, sums.reshape(len(matrix), -1))
-    return flat.reshape(sums.shape)
+    return np.tensordot(np.linalg.inv(matrix), sums, axes=(1, 0))
 
 
 def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:

@@ -1,12 +1,6 @@
-"""Training windows: consecutive states of a prepared store as tensors.
+"""Training windows: consecutive states of a prepared store as tensors."""
 
-The order of the windows is a pure function of seed and epoch, so a run can go on at any batch.
-"""
-
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +9,8 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import compute_forcings
-from data_pipeline.prepare import Period
+from data_pipeline.packing import Packing
+from data_pipeline.prepare import Period, SubsetConfig
 from data_pipeline.store import PreparedStore
 
 
@@ -28,10 +23,28 @@ class Sample(NamedTuple):
         forcing: Forcings at the newest input of each step (batch, step, forcing, latitude,
             longitude).
         time: Time of the newest state in ``state``, in nanoseconds since 1970, (batch,).
+        weight: Of each window in the mean over a global batch, (batch,): the mean of weight times
+            loss over the rows of all ranks is the mean loss of the batch's windows. 1 on one rank;
+            rows that only fill a rank's share up have 0.
     """
 
     state: Tensor
     target: Tensor
+    forcing: Tensor
+    time: Tensor
+    weight: Tensor
+
+
+class Windows(NamedTuple):
+    """Windows as they are read: stored values on the host.
+
+    Args:
+        fields: Stored values (batch, history + step, channel, latitude, longitude).
+        forcing: See ``Sample``.
+        time: See ``Sample``.
+    """
+
+    fields: Tensor
     forcing: Tensor
     time: Tensor
 
@@ -45,6 +58,7 @@ class WindowDataset:
         num_history: States that go in.
         num_steps: States that follow.
         forcings: Names of computed forcings.
+        subset: Which of the windows; all by default.
 
     Raises:
         InputError: If the period holds no window.
@@ -57,18 +71,24 @@ class WindowDataset:
         num_history: int,
         num_steps: int,
         forcings: Sequence[str] = (),
+        subset: SubsetConfig | None = None,
     ) -> None:
-        self._store, self._forcings = store, tuple(forcings)
+        self.store, self._forcings = store, tuple(forcings)
         self._num_history, self._num_steps = num_history, num_steps
         length = num_history + num_steps
         # A window is complete where the state ``length - 1`` later is that many timesteps away.
         times = np.where(period.contains(store.times), store.times, np.datetime64("NaT"))
         spans = times[length - 1 :] - times[: len(times) - length + 1]
         self.starts = np.flatnonzero(spans == (length - 1) * store.timestep)
+        if subset is not None:
+            newest = store.times[self.starts + num_history - 1]
+            self.starts = self.starts[subset.contains(newest)][:: subset.stride]
         if not len(self.starts):
             raise InputError(
                 f"the period {period} holds no {length} consecutive states (num_history "
-                f"{num_history} + num_steps {num_steps}); lengthen it, or shorten the windows"
+                f"{num_history} + num_steps {num_steps}"
+                + (f", data.subset {subset}" if subset else "")
+                + "); lengthen it, or shorten the windows"
             )
 
     def __len__(self) -> int:
@@ -77,112 +97,66 @@ class WindowDataset:
     @property
     def window_shape(self) -> tuple[int, ...]:
         """Shape (history + step, channel, latitude, longitude) of a window."""
-        return (self._num_history + self._num_steps, *self._store.states.shape[1:])
+        return (self._num_history + self._num_steps, *self.store.states.shape[1:])
 
-    def read(self, indices: np.ndarray, buffer: Tensor | None = None) -> Sample:
-        """The windows at ``indices`` as one batch.
+    def new_buffer(self, num_windows: int) -> Tensor:
+        """Memory for the stored values of some windows."""
+        empty = np.empty(0, self.store.packing.stored)
+        return torch.empty(num_windows, *self.window_shape, dtype=torch.from_numpy(empty).dtype)
 
-        Args:
-            indices: Of shape (batch,).
-            buffer: Where their states go, at least ``batch`` windows; new memory by default.
-        """
-        length = self.window_shape[0]
-        rows = self.starts[indices][:, None] + np.arange(length)
-        fields = torch.empty(len(rows), *self.window_shape) if buffer is None else buffer
-        fields = fields[: len(rows)]
-        self._store.states.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
-        newest = self._store.times[rows[:, self._num_history - 1 : -1]]
-        grid = self._store.grid
+    def read_stored(self, indices: np.ndarray, buffer: Tensor) -> Windows:
+        """The windows at ``indices`` (batch,) as they are stored, in the memory of ``buffer``."""
+        rows = self.starts[indices][:, None] + np.arange(self.window_shape[0])
+        fields = buffer[: len(rows)]
+        self.store.states.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
+        newest = self.store.times[rows[:, self._num_history - 1 : -1]]
+        grid = self.store.grid
         forcing = compute_forcings(self._forcings, newest.ravel(), grid)
         forcing = forcing.reshape(*newest.shape, len(self._forcings), *grid.shape)
+        time = torch.from_numpy(newest[:, 0].astype("int64"))
+        return Windows(fields, torch.from_numpy(forcing), time)
+
+    def sample(self, windows: Windows, fields: Tensor, weight: Tensor) -> Sample:
+        """A batch of ``windows`` whose values are ``fields``."""
         return Sample(
             state=fields[:, : self._num_history],
             target=fields[:, self._num_history :],
-            forcing=torch.from_numpy(forcing),
-            time=torch.from_numpy(newest[:, 0].astype("int64")),
+            forcing=windows.forcing,
+            time=windows.time,
+            weight=weight,
         )
 
+    def read(self, indices: np.ndarray) -> Sample:
+        """The windows at ``indices`` (batch,) as one batch, in new memory."""
+        windows = self.read_stored(indices, self.new_buffer(len(indices)))
+        fields = Unpacking(self.store.packing)(windows.fields)
+        return self.sample(windows, fields, torch.ones(len(indices)))
 
-class Loader:
-    """Batches of windows, epoch by epoch, read ahead by threads into memory that is used again.
 
-    New memory for every batch would cost more than reading: the system clears it page by page.
-    Threads suffice, as copies run without Python's lock; processes would copy twice.
+class Unpacking:
+    """Stored values to float32 in physical units, on the device they are on.
 
     Args:
-        dataset: Windows.
-        batch_size: Windows in a batch; the last batch of an epoch may hold fewer.
-        seed: With the epoch it decides the order.
-        shuffle: Whether the order is random; otherwise it is that of time.
-        device: Where the batches are wanted.
-        read_ahead: Batches that are read while one is in use.
+        packing: What stored values stand for.
     """
 
-    def __init__(
-        self,
-        dataset: WindowDataset,
-        batch_size: int,
-        *,
-        seed: int,
-        shuffle: bool,
-        device: torch.device | None = None,
-        read_ahead: int = 2,
-    ) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.seed, self.shuffle = seed, shuffle
-        self._device, self._read_ahead = device or torch.device("cpu"), read_ahead
-        self._free: list[Tensor] = []
+    def __init__(self, packing: Packing) -> None:
+        self._dtype = packing.dtype
+        self._offset, self._scale = (
+            torch.from_numpy(x.astype(np.float32))[:, None, None]
+            for x in (packing.offset, packing.scale)
+        )
+        self._memory: dict[torch.device, Tensor] = {}
 
-    @property
-    def num_batches(self) -> int:
-        """Batches in an epoch."""
-        return -(-len(self.dataset) // self.batch_size)
-
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Sample]:
-        """The batches of an epoch, from ``first_batch`` on.
-
-        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
-        """
-        order = np.arange(len(self.dataset))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        starts = range(first_batch * self.batch_size, len(order), self.batch_size)
-        batches = iter([order[start : start + self.batch_size] for start in starts])
-        with ThreadPoolExecutor(max(1, self._read_ahead), "loader") as pool:
-            waiting = deque(
-                self._submit(pool, batch) for batch in islice(batches, self._read_ahead + 1)
-            )
-            try:
-                while waiting:
-                    buffer, future = waiting.popleft()
-                    sample, copied = self._moved(future.result())
-                    yield sample
-                    if copied is not None:
-                        copied.synchronize()
-                    self._free.append(buffer)
-                    waiting.extend(self._submit(pool, batch) for batch in islice(batches, 1))
-            finally:
-                for buffer, future in waiting:
-                    future.cancel()
-                    self._free.append(buffer)
-
-    def _submit(
-        self, pool: ThreadPoolExecutor, indices: np.ndarray
-    ) -> tuple[Tensor, Future[Sample]]:
-        buffer = self._free.pop() if self._free else self._new_buffer()
-        return buffer, pool.submit(self.dataset.read, indices, buffer)
-
-    def _new_buffer(self) -> Tensor:
-        shape = (min(self.batch_size, len(self.dataset)), *self.dataset.window_shape)
-        return torch.empty(shape, pin_memory=self._device.type == "cuda")
-
-    def _moved(self, sample: Sample) -> tuple[Sample, torch.cuda.Event | None]:
-        """The sample on the device, and the end of its copy."""
-        if self._device.type == "cpu":
-            return sample, None
-        moved = Sample(*(tensor.to(self._device, non_blocking=True) for tensor in sample))
-        if self._device.type != "cuda":
-            return moved, None
-        copied = torch.cuda.Event()
-        copied.record()
-        return moved, copied
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Values (..., channel, latitude, longitude); the next call overwrites them."""
+        if self._dtype == "float32":
+            return stored
+        if self._dtype == "bfloat16":
+            stored = stored.view(torch.bfloat16)
+        device = stored.device
+        memory = self._memory.get(device)
+        if memory is None or memory.shape[1:] != stored.shape[1:] or len(memory) < len(stored):
+            memory = self._memory[device] = torch.empty(stored.shape, device=device)
+        values = memory[: len(stored)].copy_(stored)  # faster than a product of mixed types
+        return values.mul_(self._scale.to(device)).add_(self._offset.to(device))

@@ -3,8 +3,12 @@
 wind_speed, 10m_wind_speed       length of the wind vector
 relative_humidity                vapor pressure over its saturation over water, ice, or both between
                                  250.16 and 273.16 K
-total_precipitation_6hr          sum of six hourly accumulations, labelled by the end
 log_total_precipitation_6hr      log(1 + sum / 1e-5 m), as FourCastNet's precipitation model has it
+surface_altitude                 geopotential at the surface over 9.80665 m s-2, and the other way
+
+A variable of the data that states no units is computed as well where it can be: those that
+WeatherBench 2 has added to ERA5 have none, and its relative humidity is a share, by another
+formula than ERA5's percent. Sums over time, as total_precipitation_6hr, are in ``resampling``.
 
 References:
     IFS Documentation CY47R3, Part IV, section 7.4.2 (saturation), ECMWF, 2021,
@@ -18,10 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from data_pipeline.errors import InputError
 from data_pipeline.names import parse_label
 
-_HOUR = np.timedelta64(1, "h")
+_GRAVITY = 9.80665  # m s-2
 _VAPOR_RATIO = 287.0597 / 461.5250  # gas constants of dry air and of water vapor
 _MELTING, _ICE = 273.16, 250.16
 _PRECIPITATION_SCALE = 1e-5  # m
@@ -34,23 +37,28 @@ class _Recipe(NamedTuple):
 
 
 def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
-    """Add what can be computed of the variables that are missing, lazily.
+    """Add what can be computed of the variables that are missing or state no units, lazily.
 
     Args:
         dataset: Canonical dataset.
         variables: Names or labels that are wanted; those that nobody knows stay missing.
-
-    Raises:
-        InputError: If times do not suit a sum over time.
     """
     names = dict.fromkeys(parse_label(label)[0] for label in variables)
     for name in names:
         recipe = _RECIPES.get(name)
-        if name in dataset or recipe is None or any(i not in dataset for i in recipe.inputs):
+        if recipe is None or any(i not in dataset for i in recipe.inputs):
+            continue
+        if name in dataset and _states_units(dataset, name, *recipe.inputs):
             continue
         values = recipe.compute(*(dataset[i] for i in recipe.inputs))
         dataset = dataset.assign({name: values.assign_attrs(units=recipe.units)})
     return dataset
+
+
+def _states_units(dataset: xr.Dataset, name: str, *inputs: str) -> bool:
+    """Whether a variable states its units, or its inputs say no more than it does."""
+    units = [bool(dataset[n].attrs.get("units")) for n in (name, *inputs)]
+    return units[0] or not all(units[1:])
 
 
 def saturation_pressure(temperature: xr.DataArray) -> xr.DataArray:
@@ -73,18 +81,8 @@ def _relative_humidity(humidity: xr.DataArray, temperature: xr.DataArray) -> xr.
     return (100 * vapor / saturation_pressure(temperature)).transpose(*dims).astype(np.float32)
 
 
-def _six_hours(precipitation: xr.DataArray) -> xr.DataArray:
-    steps = np.diff(precipitation["time"].values)
-    if not (steps == _HOUR).all():
-        raise InputError(
-            "total_precipitation_6hr is a sum of hourly accumulations, the data has steps of "
-            f"{steps.min() / _HOUR:g} to {steps.max() / _HOUR:g} h; give hourly data without gaps"
-        )
-    return precipitation.rolling(time=6).sum()
-
-
-def _log_six_hours(precipitation: xr.DataArray) -> xr.DataArray:
-    scaled = _six_hours(precipitation).clip(min=0) / _PRECIPITATION_SCALE
+def _log_precipitation(precipitation: xr.DataArray) -> xr.DataArray:
+    scaled = precipitation.clip(min=0) / _PRECIPITATION_SCALE
     return xr.apply_ufunc(np.log1p, scaled, dask="allowed")
 
 
@@ -94,6 +92,7 @@ _RECIPES = {
         ("10m_u_component_of_wind", "10m_v_component_of_wind"), "m s-1", _speed
     ),
     "relative_humidity": _Recipe(("specific_humidity", "temperature"), "%", _relative_humidity),
-    "total_precipitation_6hr": _Recipe(("total_precipitation",), "m", _six_hours),
-    "log_total_precipitation_6hr": _Recipe(("total_precipitation",), "1", _log_six_hours),
+    "log_total_precipitation_6hr": _Recipe(("total_precipitation_6hr",), "1", _log_precipitation),
+    "surface_altitude": _Recipe(("geopotential_at_surface",), "m", lambda z: z / _GRAVITY),
+    "geopotential_at_surface": _Recipe(("surface_altitude",), "m2 s-2", lambda h: h * _GRAVITY),
 }

@@ -11,4 +11,4 @@ class InputError(ValueError):
 
 
 class TransferError(InputError):
-    """Data that could not be fetched now but may be later; work already done is kept."""
+    """Data that cannot be read or written now but may be later; work already done is kept."""

@@ -1,11 +1,12 @@
 """Missing values: refused, or filled by a rule that the configuration gives for a variable.
 
-A number stands for itself. ``climatology`` is the mean of the calendar month over the training
-period at that grid point; points that are never there, as land in sea-surface temperature, get the
-area mean, and a static channel says how often each point is missing.
+Rules for predicted variables are applied here, those for static ones in ``static_fields``. A number
+stands for itself. ``climatology`` is the mean of the calendar month over the training period at
+that grid point; points that are never there, as land in sea-surface temperature, get the area mean,
+and a static channel says how often each point is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.opening import load
 
 FillRule = float | Literal["climatology"]
 _MONTHS = 12
@@ -47,20 +49,13 @@ class Filling:
         Args:
             dataset: Canonical dataset.
             channels: The channels to fill.
-            rules: By variable.
+            rules: By variable; others than those of the channels are left alone.
             training: Which times (time,) the climatology may see.
 
         Raises:
-            InputError: If a rule is for a variable that no channel has.
+            InputError: If a variable has no value at all in the training period.
         """
         grid = LatLonGrid.from_dataset(dataset)
-        names = [channel.name for channel in channels]
-        unknown = [name for name in rules if name not in names]
-        if unknown:
-            raise InputError(
-                f"data.fill has rules for {unknown}, the predicted variables are "
-                f"{list(dict.fromkeys(names))}; correct data.fill"
-            )
         values: dict[int, np.ndarray] = {}
         masked, masks = [], []
         for index, channel in enumerate(channels):
@@ -82,11 +77,25 @@ class Filling:
             np.copyto(channel, values[month], where=np.isnan(channel))
 
 
+def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
+    """Refuse rules for variables that the configuration does not name.
+
+    Raises:
+        InputError: If there are any.
+    """
+    unknown = [name for name in rules if name not in names]
+    if unknown:
+        raise InputError(
+            f"data.fill has rules for {unknown}, the variables of data.prognostic and data.static "
+            f"are {list(dict.fromkeys(names))}; correct data.fill"
+        )
+
+
 def _monthly(series: xr.DataArray, grid: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the share that is missing."""
     parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))
-    monthly = monthly.fillna(0).compute()  # both in one pass over the source
+    monthly = load(monthly.fillna(0), "the values that data.fill needs")  # both in one pass
     sums, counts = monthly["sum"].values, monthly["count"].values
     total = counts.sum(axis=0)
     if not total.any():

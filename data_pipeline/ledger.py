@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.atomic import remove, replacing, writing_to
 from data_pipeline.errors import InputError, TransferError
 
 
 class Ledger:
-    """The blocks of a store that are safe on disk, each with the checksum of its values.
+    """The blocks of a store that are safe on disk, each with a record of what is known of it.
 
     Args:
         path: A text file with a line for each block; a last line that is cut off does not count.
@@ -21,22 +22,22 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.checksums: dict[int, str] = {}
+        self.records: dict[int, dict[str, Any]] = {}
         *lines, rest = path.read_text().split("\n") if path.exists() else [""]
         for line in lines:
             record = json.loads(line)
-            self.checksums[record["start"]] = record["checksum"]
+            self.records[record.pop("start")] = record
         if rest:  # what a killed process left after the last whole line
             with replacing(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines))
 
-    def record(self, start: int, checksum: str) -> None:
+    def record(self, start: int, record: dict[str, Any]) -> None:
         """Note that the block from index ``start`` is complete."""
         with self._path.open("a") as file:
-            file.write(json.dumps({"start": start, "checksum": checksum}) + "\n")
+            file.write(json.dumps({"start": start, **record}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.checksums[start] = checksum
+        self.records[start] = record
 
 
 @contextmanager

@@ -77,19 +77,83 @@ _SINGLE_LEVEL = {
     "tcwv": "total_column_water_vapour",
     "tcw": "total_column_water",
     "tp": "total_precipitation",
+    "lsp": "large_scale_precipitation",
+    "cp": "convective_precipitation",
+    "sf": "snowfall",
     "tcc": "total_cloud_cover",
     "skt": "skin_temperature",
     "sst": "sea_surface_temperature",
     "siconc": "sea_ice_cover",
     "ci": "sea_ice_cover",
     "tisr": "toa_incident_solar_radiation",
+    "ssr": "surface_net_solar_radiation",
+    "str": "surface_net_thermal_radiation",
+    "ssrd": "surface_solar_radiation_downwards",
+    "strd": "surface_thermal_radiation_downwards",
+    "tsr": "top_net_solar_radiation",
+    "ttr": "top_net_thermal_radiation",
+    "sshf": "surface_sensible_heat_flux",
+    "slhf": "surface_latent_heat_flux",
     "lsm": "land_sea_mask",
     "slt": "soil_type",
+    "tvh": "type_of_high_vegetation",
+    "tvl": "type_of_low_vegetation",
+    "cvh": "high_vegetation_cover",
+    "cvl": "low_vegetation_cover",
+    "sdor": "standard_deviation_of_orography",
+    "sdfor": "standard_deviation_of_filtered_subgrid_orography",
+    "slor": "slope_of_sub_gridscale_orography",
+    "isor": "anisotropy_of_sub_gridscale_orography",
+    "anor": "angle_of_sub_gridscale_orography",
     "orog": "surface_altitude",
+    "orography": "surface_altitude",
     "zs": "geopotential_at_surface",
 }
 
-RENAME = COORDINATES | _PRESSURE_LEVEL | _SINGLE_LEVEL
+# CDS's winds at 100 m; as the label of a channel, u100 is at 100 hPa.
+_FILES = {"u100": "100m_u_component_of_wind", "v100": "100m_v_component_of_wind"}
+
+RENAME = COORDINATES | _PRESSURE_LEVEL | _SINGLE_LEVEL | _FILES
+
+# Codes of classes, of which sums and means mean nothing.
+CATEGORICAL = ("soil_type", "type_of_high_vegetation", "type_of_low_vegetation")
+
+# Invariants of ERA5, which CDS hands out with a time axis of length one.
+INVARIANT = (
+    *CATEGORICAL,
+    "geopotential_at_surface",
+    "surface_altitude",
+    "land_sea_mask",
+    "high_vegetation_cover",
+    "low_vegetation_cover",
+    "lake_cover",
+    "lake_depth",
+    "standard_deviation_of_orography",
+    "standard_deviation_of_filtered_subgrid_orography",
+    "slope_of_sub_gridscale_orography",
+    "anisotropy_of_sub_gridscale_orography",
+    "angle_of_sub_gridscale_orography",
+)
+
+# Accumulated since the time before, in ERA5 over the hour that ends at the label: m, and J m-2.
+_WATER = (
+    "total_precipitation",
+    "large_scale_precipitation",
+    "convective_precipitation",
+    "snowfall",
+)
+_ENERGY = (
+    "toa_incident_solar_radiation",
+    "surface_net_solar_radiation",
+    "surface_net_thermal_radiation",
+    "surface_solar_radiation_downwards",
+    "surface_thermal_radiation_downwards",
+    "top_net_solar_radiation",
+    "top_net_thermal_radiation",
+    "surface_sensible_heat_flux",
+    "surface_latent_heat_flux",
+)
+ACCUMULATED = _WATER + _ENERGY
 
 # CF standard names, for variables that go by none of the names above: (without levels, with).
 STANDARD_NAMES = {
@@ -145,10 +209,10 @@ UNITS = {
     "surface_pressure": "Pa",
     "total_column_water_vapour": "kg m-2",
     "total_column_water": "kg m-2",
-    "total_precipitation": "m",
     "total_precipitation_6hr": "m",
     "sea_surface_temperature": "K",
-    "toa_incident_solar_radiation": "J m-2",
+    **dict.fromkeys(_WATER, "m"),
+    **dict.fromkeys(_ENERGY, "J m-2"),
 }
 
 _SPELLINGS = {
@@ -167,6 +231,7 @@ _SPELLINGS = {
     "(0 - 1)": "1",
     "dimensionless": "1",
     "~": "1",
+    "m of water equivalent": "m",
 }
 
 

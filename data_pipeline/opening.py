@@ -8,29 +8,40 @@ coordinates.
 import glob
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import netCDF4
 import numpy as np
+import scipy.io
 import xarray as xr
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.names import parse_label
+from data_pipeline.names import UNITS, parse_label
 
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
 _STALL_SECONDS = 60
 _ATTEMPTS = 5
+_PIECE_BYTES = 16 * 2**20
 _T = TypeVar("_T")
+_Lazy = TypeVar("_Lazy", xr.DataArray, xr.Dataset)
 
 
-def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr.Dataset]:
+def open_all(
+    path: str,
+    channels: Sequence[str],
+    timestep_hours: int,
+    further_options: Mapping[str, Any] | None = None,
+) -> list[xr.Dataset]:
     """Every file of ``path``, or the one zarr store.
 
     Args:
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
         channels: Labels of the channels of HDF5 files without coordinates, in order.
         timestep_hours: Time between their fields.
+        further_options: Of fsspec for a URL; they replace ``storage_options``.
 
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
@@ -39,11 +50,12 @@ def open_all(path: str, channels: Sequence[str], timestep_hours: int) -> list[xr
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        return [_described(path, lambda: persistently(lambda: _open_zarr(path), path))]
-    if _store_metadata(path):
-        return [_described(path, lambda: _open_zarr(path))]
+        options = storage_options(path) | dict(further_options or {})
+        return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
+    if _described(path, lambda: _store_metadata(path)):
+        return [_described(path, lambda: _open_zarr(path, {}))]
     datasets = []
-    for file in _matching(path):
+    for file in _described(path, lambda: _matching(path)):
         opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
         datasets += opened if isinstance(opened, list) else [opened]
     return datasets
@@ -70,6 +82,7 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
 
     Raises:
         TransferError: If every attempt failed.
+        PermissionError: If a server refuses the permission.
     """
     for attempt in range(attempts):
         try:
@@ -77,6 +90,8 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
         except (FileNotFoundError, PermissionError, InputError):
             raise
         except Exception as error:
+            if getattr(error, "status", None) in (401, 403):
+                raise PermissionError(str(error)) from error
             if not _may_pass(error):
                 raise
             if attempt == attempts - 1:
@@ -86,6 +101,35 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
                 ) from error
             time.sleep(_delay(attempt))
     raise AssertionError("unreachable")
+
+
+def load(lazy: _Lazy, what: str) -> _Lazy:
+    """Read lazy values into memory, asking again where a network fails.
+
+    Raises:
+        TransferError: If every attempt failed, or the data is damaged.
+    """
+    with readable(what):
+        return persistently(lambda: lazy.compute(), what)
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Say that data may be damaged where reading it fails.
+
+    Raises:
+        TransferError: Instead of the errors of the readers.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise TransferError(f"no permission to read {what} ({error}); change it") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise TransferError(
+            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
+        ) from error
 
 
 def _delay(attempt: int) -> float:
@@ -105,7 +149,8 @@ def _described(name: str, call: Callable[[], _T]) -> _T:
         raise
     except FileNotFoundError as error:
         raise InputError(
-            f"there is no zarr store at {name} ({error}); correct data.source.path"
+            f"there is no zarr store at {name} ({error}); correct data.source.path, or download "
+            "the file if it is the URL of one"
         ) from error
     except PermissionError as error:
         raise InputError(f"no permission to read {name}; change it, or copy the data") from error
@@ -116,34 +161,43 @@ def _described(name: str, call: Callable[[], _T]) -> _T:
         ) from error
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
-            f"cannot read {name}: {error}; it may be truncated or of another format; expected "
-            "NetCDF, HDF5 or GRIB files or a zarr store"
+            f"cannot read {name}: {error}; it may be truncated, of another format, or still being "
+            "written; expected NetCDF, HDF5 or GRIB files or a zarr store"
         ) from error
 
 
-def _open_zarr(path: str) -> xr.Dataset:
-    options = _storage_options(path)
+def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
+    storage = dict(options) or None
     try:
-        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=options)
+        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage)
     except ValueError:  # without consolidated metadata, which is slower to open
-        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=options)
+        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage)
+    if not dataset.variables:
+        raise InputError(
+            f"{path} holds no arrays, or its server does not list them; consolidate its metadata "
+            "with zarr.consolidate_metadata, or copy it to a local disk"
+        )
     dataset.encoding["source"] = path
     return dataset
 
 
-def _storage_options(path: str) -> dict[str, Any] | None:
-    """Public buckets are read without credentials; no transfer may stall for ever."""
-    if "://" not in path:
-        return None
-    if path.startswith("gs://"):
-        return {"token": "anon"}
-    if path.startswith("s3://"):
-        return {"anon": True}
+def storage_options(path: str) -> dict[str, Any]:
+    """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
+    protocol = path.split("://")[0]
+    if protocol in ("gs", "gcs"):
+        return {"token": "anon", "requests_timeout": _timeout()}
+    if protocol == "s3":
+        return {"anon": True}  # s3fs has time limits of its own
+    if protocol in ("http", "https"):
+        return {"client_kwargs": {"timeout": _timeout()}}
+    return {}
+
+
+def _timeout() -> Any:  # noqa: ANN401
+    """Limits for connecting and for silence, not for the length of a transfer."""
     import aiohttp
 
-    seconds = _STALL_SECONDS
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-    return {"client_kwargs": {"timeout": timeout}}
+    return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
 
 
 def _matching(path: str) -> list[str]:
@@ -153,6 +207,8 @@ def _matching(path: str) -> list[str]:
     else:
         files, expected = glob.glob(path), path
     if not files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(Path(path).parent)  # glob says nothing of folders that it may not read
         raise InputError(
             f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
         )
@@ -164,17 +220,72 @@ def _open_file(
 ) -> xr.Dataset | list[xr.Dataset]:
     suffix = Path(file).suffix.lower()
     if suffix in _GRIB:
-        import cfgrib
-
-        datasets = cfgrib.open_datasets(file, backend_kwargs={"indexpath": ""}, chunks={})
-        for dataset in datasets:
-            dataset.encoding["source"] = file
-        return datasets
-    dataset = xr.open_dataset(file, engine="netcdf4", chunks={})
-    dataset.encoding["source"] = file
+        return [_chunked(dataset, dataset, file) for dataset in _open_grib(file)]
+    _check_length(file)
+    dataset = xr.open_dataset(file, engine="netcdf4")
     if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
-        return _from_fourcastnet(dataset["fields"], file, channels, timestep_hours)
+        named = _from_fourcastnet(dataset["fields"], file, channels, timestep_hours)
+        return _chunked(named, dataset, file)
+    return _chunked(dataset, dataset, file)
+
+
+def _open_grib(file: str) -> list[xr.Dataset]:
+    import cfgrib
+
+    # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
+    # is passed over with a word on the console.
+    options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
+    try:
+        return cfgrib.open_datasets(file, backend_kwargs=options)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "gribapi":
+            raise
+        raise OSError(str(error)) from error
+
+
+def _check_length(file: str) -> None:
+    """Refuse a NetCDF 3 file that has been cut off: the library would read zeros past its end."""
+    with open(file, "rb") as stream:
+        if stream.read(4) not in (b"CDF\x01", b"CDF\x02"):
+            return
+        stream.seek(0)
+        try:
+            with scipy.io.netcdf_file(stream, mmap=True, maskandscale=False) as header:
+                header.variables.clear()
+        except (ValueError, TypeError) as error:
+            if not _has_one_record_variable_and_all_bytes(file):
+                raise OSError("it ends before its data do") from error
+
+
+def _has_one_record_variable_and_all_bytes(file: str) -> bool:
+    """Scipy takes one packed variable without neighbors along an unlimited axis for padded."""
+    with netCDF4.Dataset(file) as dataset:
+        variables = list(dataset.variables.values())
+        unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]
+        records = [v for v in variables if set(unlimited) & set(v.dimensions)]
+        needed = sum(v.size * v.dtype.itemsize for v in variables)
+        packed = len(records) == 1 and records[0].dtype.itemsize < 4
+        return packed and os.path.getsize(file) >= needed
+
+
+def _chunked(dataset: xr.Dataset, opened: xr.Dataset, file: str) -> xr.Dataset:
+    """Lazy in pieces that fit in memory, closed with ``opened``."""
+    pieces = {name: _in_pieces(array) for name, array in dataset.data_vars.items()}
+    dataset = dataset.assign(pieces)
+    dataset.set_close(opened.close)
+    dataset.encoding["source"] = file
     return dataset
+
+
+def _in_pieces(array: xr.DataArray) -> xr.DataArray:
+    """In the chunks of the file, or where it has none in runs along the first axis."""
+    if array.chunks is not None or not array.ndim:
+        return array
+    chunks = array.encoding.get("chunksizes")
+    if not chunks or len(chunks) != array.ndim:
+        step_bytes = array.nbytes // max(1, array.shape[0])
+        chunks = (max(1, _PIECE_BYTES // max(1, step_bytes)), *array.shape[1:])
+    return array.chunk(dict(zip(array.dims, chunks, strict=True)))
 
 
 def _from_fourcastnet(
@@ -182,13 +293,21 @@ def _from_fourcastnet(
 ) -> xr.Dataset:
     """Name the axes of a yearly file, as ``2018.h5``; rows start at the north pole.
 
-    A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes.
+    A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
+    those of ERA5, of which FourCastNet's files hold the values.
     """
     count, num_channels, rows, columns = fields.shape
     if len(channels) != num_channels:
         raise InputError(
             f"{file} holds {num_channels} channels without names and data.source.channels gives "
             f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]"
+        )
+    names = [parse_label(label) for label in channels]
+    repeated = [label for label in channels if names.count(parse_label(label)) > 1]
+    if repeated:
+        raise InputError(
+            f"data.source.channels names {repeated} more than once; give each channel of {file} "
+            "its own label"
         )
     if not Path(file).stem.isdigit():
         raise InputError(
@@ -205,8 +324,9 @@ def _from_fourcastnet(
     arrays: dict[str, list[xr.DataArray]] = {}
     for index, label in enumerate(channels):
         name, level = parse_label(label)
-        array = fields[:, index]
+        array = _in_pieces(fields[:, index])  # one channel alone is read
         array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
+        array.attrs["units"] = UNITS.get(name, "")
         arrays.setdefault(name, []).append(
             array if level is None else array.expand_dims(level=[level])
         )
@@ -214,6 +334,4 @@ def _from_fourcastnet(
         (group[0] if "level" not in group[0].dims else xr.concat(group, "level")).rename(name)
         for name, group in arrays.items()
     ]
-    dataset = xr.merge(merged, join="outer")
-    dataset.encoding["source"] = file
-    return dataset
+    return xr.merge(merged, join="outer")

@@ -2,145 +2,53 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.delayed import delayed
 
+from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
-from data_pipeline.climatology import fit_climatology
-from data_pipeline.coarsening import Coarsening, GridConfig
-from data_pipeline.derived import with_derived
+from data_pipeline.climatology import hours_of_day
+from data_pipeline.coarsening import Coarsening
+from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
-from data_pipeline.filling import Filling, FillRule
-from data_pipeline.forcings import check_forcings
+from data_pipeline.execution import ExecutionConfig, Executor, Task, executor
+from data_pipeline.filling import Filling, check_rules
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.ledger import Ledger, resumable
-from data_pipeline.opening import persistently, stamps
+from data_pipeline.names import parse_label
+from data_pipeline.opening import load, stamps
+from data_pipeline.packing import Packing
+from data_pipeline.plan import Lengths, Plan, choose_lengths, make_plan, source_steps
 from data_pipeline.progress import track
-from data_pipeline.simulation import SimulationConfig, simulate
-from data_pipeline.sources import SourceConfig, open_source, require_units
-from data_pipeline.statistics import Statistics, compute_statistics
-from data_pipeline.store import PreparedStore, StoreWriter
+from data_pipeline.resampling import on_timestep, resample
+from data_pipeline.simulation import simulate
+from data_pipeline.sources import open_source, require_units
+from data_pipeline.static_fields import StaticFields
+from data_pipeline.store import Layout, PreparedStore
+
+__all__ = ["DataConfig", "Period", "SubsetConfig", "open_store", "plan_preparation", "prepare"]
 
 _HOUR = np.timedelta64(1, "h")
+_SAMPLED_STATES = 16
+_PROBED_BYTES = 256 * 2**20
+_CLIMATOLOGY_BYTES = 2**30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Period:
-    """A span of time with both ends.
-
-    Args:
-        start: ISO date or time, as 2001-01-01.
-        end: Likewise; a date includes that whole day.
-    """
-
-    start: str
-    end: str
-
-    def __post_init__(self) -> None:
-        try:
-            ordered = self.bounds[0] <= self.bounds[1]
-        except ValueError as error:
-            raise ValueError(
-                f"a period needs ISO dates as 2001-01-31, got {self.start!r} to {self.end!r}"
-            ) from error
-        if not ordered:
-            raise ValueError(f"a period must not end before it starts, got {self}")
-
-    def __str__(self) -> str:
-        return f"{self.start} to {self.end}"
-
-    @property
-    def bounds(self) -> tuple[np.datetime64, np.datetime64]:
-        """First and last time."""
-        end = np.datetime64(self.end)
-        last = end + np.timedelta64(1, "D") - np.timedelta64(1, "s") if _is_date(end) else end
-        return np.datetime64(self.start).astype("datetime64[s]"), last.astype("datetime64[s]")
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` (datetime64) lies in the period."""
-        first, last = self.bounds
-        return (times >= first) & (times <= last)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data, which channels, and how it is split in time.
-
-    Args:
-        prognostic: Variables that are predicted and fed back: names, or labels as
-            geopotential_500 or z500; see ``derived`` for what is computed where it is missing.
-        train: Training period; statistics and climatology see this period alone.
-        validation: Validation period, after it.
-        test: Test period, after that.
-        source: Data to read; or else ``simulation``.
-        simulation: The simulated planet; or else ``source``.
-        static: Variables without time that the network sees.
-        forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
-            day_of_year, local_time, latitude, longitude.
-        levels: Levels in hPa of every variable with levels; all where empty.
-        grid: Coarser grid to take conservative means on; by default the data's own.
-        timestep_hours: Time from a state to the next; finer data is thinned.
-        allow_gaps: Whether times may be missing; no window ever crosses a gap.
-        fill: What stands for missing values, by variable: a number, or ``climatology``, which also
-            adds a static channel that says where; see ``filling``. Others are refused.
-        climatology_harmonics: Harmonics of the day of year in the climatology.
-        store: Folder of the training store, to share it between runs; by default in the run folder.
-    """
-
-    prognostic: list[str]
-    train: Period
-    validation: Period
-    test: Period
-    source: SourceConfig | None = None
-    simulation: SimulationConfig | None = None
-    static: list[str] = field(default_factory=list)
-    forcings: list[str] = field(default_factory=list)
-    levels: list[int] = field(default_factory=list)
-    grid: GridConfig | None = None
-    timestep_hours: int = 6
-    allow_gaps: bool = False
-    fill: dict[str, FillRule] = field(default_factory=dict)
-    climatology_harmonics: int = 2
-    store: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.source is None) == (self.simulation is None):
-            raise ValueError("data needs either data.source or data.simulation, and not both")
-        if not self.prognostic:
-            raise ValueError("data.prognostic must name at least one variable")
-        if self.timestep_hours < 1 or self.climatology_harmonics < 0:
-            raise ValueError(
-                "data.timestep_hours must be at least 1 and data.climatology_harmonics at least 0, "
-                f"got {self.timestep_hours} and {self.climatology_harmonics}"
-            )
-        check_forcings(self.forcings)
-        names = ("train", "validation", "test")
-        for before, after in pairwise(names):
-            if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
-                raise ValueError(
-                    f"data.{before} must end before data.{after} starts, got "
-                    f"{getattr(self, before)} and {getattr(self, after)}"
-                )
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` lies in any of the three periods."""
-        inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
-        return np.any(inside, axis=0)
-
-    def store_settings(self) -> dict[str, Any]:
-        """The part of the configuration that a store depends on."""
-        free = ("store", "forcings")
-        return {key: value for key, value in asdict(self).items() if key not in free}
-
-
-def prepare(config: DataConfig, path: Path) -> PreparedStore:
+def prepare(
+    config: DataConfig,
+    path: Path,
+    execution: ExecutionConfig | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> PreparedStore:
     """Write the training store, or open it where it is there already.
 
     An interrupted call is gone on with by the next one; the result is the same, bit for bit.
@@ -148,6 +56,8 @@ def prepare(config: DataConfig, path: Path) -> PreparedStore:
     Args:
         config: What to prepare.
         path: Folder of the store.
+        execution: Where the work is done; by default on threads of this machine.
+        report: Is told the plan, and afterwards the error of storing.
 
     Raises:
         InputError: If the data is not as configured (variables, units, times, NaN, splits), if
@@ -155,9 +65,34 @@ def prepare(config: DataConfig, path: Path) -> PreparedStore:
     """
     if path.exists():
         return _open_same(config, path)
-    with resumable(path, _identity(config)) as (folder, ledger):
-        _write(config, folder, ledger)
-    return PreparedStore(path)
+    with resumable(path, _identity(config)) as (folder, ledger), _opened(config) as dataset:
+        work = _Work.of(dataset, config, folder)
+        report(work.plan.describe())
+        _check_disk(folder, work.plan.bytes_written)
+        with executor(execution or ExecutionConfig()) as workers:
+            work.write(workers, ledger)
+    store = PreparedStore(path, config.crop)
+    report(_describe_rounding(store))
+    return store
+
+
+def plan_preparation(config: DataConfig, path: Path) -> Plan:
+    """What ``prepare`` would read and write.
+
+    Raises:
+        InputError: As ``prepare`` does for data that is not as configured.
+    """
+    with _opened(config) as dataset:
+        return _Work.of(dataset, config, path).plan
+
+
+def open_store(location: str, config: DataConfig) -> PreparedStore:
+    """The store at a URL, prepared from the same configuration.
+
+    Raises:
+        InputError: If it was prepared from another one.
+    """
+    return _checked_same(config, PreparedStore(location, config.crop))
 
 
 def _identity(config: DataConfig) -> str:
@@ -167,67 +102,205 @@ def _identity(config: DataConfig) -> str:
 
 
 def _open_same(config: DataConfig, path: Path) -> PreparedStore:
-    store = PreparedStore(path)
+    return _checked_same(config, PreparedStore(path, config.crop))
+
+
+def _checked_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
     before, now = store.attrs["settings"], config.store_settings()
     keys = [f"data.{key}" for key in sorted(now) if before.get(key) != now[key]]
     if keys:
         raise InputError(
-            f"{path.resolve()} was prepared with other values of {', '.join(keys)}; give another "
+            f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
             "--output or data.store, or delete that folder to prepare it again"
         )
     return store
 
 
-def _write(config: DataConfig, path: Path, ledger: Ledger) -> None:
-    with _read(config) as opened:
-        dataset = with_derived(opened, [*config.prognostic, *config.static])
-        _write_dataset(dataset, config, path, ledger)
-
-
-def _write_dataset(dataset: xr.Dataset, config: DataConfig, path: Path, ledger: Ledger) -> None:
-    channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
-    static_channels = Channels.from_dataset(dataset, config.static, config.levels)
-    _check_dims(dataset, channels, static_channels)
-    require_units(dataset, list(dict.fromkeys(c.name for c in (*channels, *static_channels))))
-    dataset = dataset.isel(time=select_times(dataset["time"].values, config))
-    source_grid, times = LatLonGrid.from_dataset(dataset), dataset["time"].values
-    grid = config.grid.build() if config.grid else source_grid
-    coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
-    _check_disk(path, 4 * len(times) * len(channels) * grid.shape[0] * grid.shape[1])
-    writer = StoreWriter(path, channels, grid, times, ledger)
-    filling = Filling.fit(dataset, channels, config.fill, config.train.contains(times))
-    static = _static_fields(dataset, static_channels, source_grid)
-    static = np.concatenate([static, filling.masks])
-    _write_blocks(writer, dataset, channels, filling, coarsening)
-    statistics, hours, coefficients = _moments(writer, config, grid)
-    attrs = {
-        "channels": channels.to_json(),
-        "static_channels": [*static_channels.to_json(), *filling.mask_channels.to_json()],
-        "timestep_hours": config.timestep_hours,
-        "settings": config.store_settings(),
-        "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
-    }
-    writer.finish(
-        coarsening.apply(static) if coarsening else static, statistics, hours, coefficients, attrs
+def _describe_rounding(store: PreparedStore) -> str:
+    if store.packing.dtype == "float32":
+        return "stored as float32: no rounding"
+    share = store.rounding / np.where(store.statistics.diff_std > 0, store.statistics.diff_std, 1)
+    worst = int(np.argmax(share))
+    return (
+        f"stored as {store.packing.dtype}: the error is {np.median(share):.1e} of a channel's "
+        f"change over a timestep (median), at most {share[worst]:.1e} "
+        f"({store.channels.labels[worst]}); the store's array `rounding` has all"
     )
 
 
-def _write_blocks(
-    writer: StoreWriter,
+@contextmanager
+def _opened(config: DataConfig) -> Iterator[xr.Dataset]:
+    with _read(config) as opened:
+        yield resample(
+            opened,
+            [*config.prognostic, *config.static],
+            config.accumulate,
+            config.timestep_hours,
+            config.contains,
+            config.allow_gaps,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A preparation that has been checked and can start."""
+
+    config: DataConfig
+    dataset: xr.Dataset
+    recipe: Recipe
+    plan: Plan
+    block_length: int
+    static_channels: Channels
+    static: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: xr.Dataset, config: DataConfig, path: Path) -> "_Work":
+        channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
+        _check_dims(dataset, channels)
+        require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
+        check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
+        fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
+        indices = select_times(dataset["time"].values, config)
+        source_grid = LatLonGrid.from_dataset(dataset)
+        grid = config.grid.build() if config.grid else source_grid
+        coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
+        plan, lengths = _plan(dataset, channels, indices, config, source_grid, grid)
+        dataset = dataset.isel(time=indices)
+        times = dataset["time"].values
+        training = config.train.contains(times)
+        filling = Filling.fit(dataset, channels, config.fill, training)
+        static = np.concatenate([fixed.fields, filling.masks])
+        unpacked = Packing.fit("float32", np.zeros((1, len(channels), 1, 1)))
+        layout = Layout(path, channels, grid, times, unpacked, config.storage, lengths.shard)
+        timestep = np.timedelta64(config.timestep_hours, "h")
+        return cls(
+            config=config,
+            dataset=dataset,
+            recipe=Recipe(layout, filling, coarsening, training, timestep),
+            plan=plan,
+            block_length=lengths.block,
+            static_channels=Channels((*fixed.channels, *filling.mask_channels)),
+            static=coarsening.apply(static) if coarsening else static,
+        )
+
+    def write(self, workers: Executor, ledger: Ledger) -> None:
+        """Write the blocks that are left, and what is known once all are there."""
+        work = replace(self, recipe=self._packed())
+        if not ledger.records:
+            work.recipe.layout.create()
+        work._write_blocks(workers, ledger)
+        statistics, rounding, checksums = summarize(work.recipe, ledger.records)
+        hours = work._fit_climatology(workers)
+        contents = {
+            **statistics._asdict(),
+            "rounding": rounding,
+            "checksum": checksums,
+            "static": self.static.astype(np.float32),
+            "hour": hours,
+        }
+        work.recipe.layout.finish(contents, self._attrs())
+
+    def _packed(self) -> Recipe:
+        """The recipe with offsets and scales, from states spread over the training period."""
+        layout = self.recipe.layout
+        if self.config.storage.dtype == "float32":
+            return self.recipe
+        training = np.flatnonzero(self.recipe.training)
+        chosen = training[np.linspace(0, len(training) - 1, _SAMPLED_STATES).astype(int)]
+        chosen = np.unique(chosen)
+        values = load(self._stacked(chosen), "a sample of the training period").values
+        sample = self.recipe.checked(values, layout.times[chosen])
+        packing = Packing.fit(self.config.storage.dtype, sample)
+        return replace(self.recipe, layout=replace(layout, packing=packing))
+
+    def _stacked(self, index: np.ndarray | slice) -> xr.DataArray:
+        stacked = self.recipe.layout.channels.stack(self.dataset.isel(time=index))
+        return stacked.transpose("time", "channel", "latitude", "longitude")
+
+    def _write_blocks(self, workers: Executor, ledger: Ledger) -> None:
+        shared, length = workers.share(self.recipe), self.block_length
+        starts = [
+            start
+            for start in range(0, len(self.recipe.layout.times), length)
+            if start not in ledger.records
+        ]
+
+        def tasks() -> Iterator[Task]:
+            for start in starts:
+                block = self._stacked(slice(start, start + length))
+                what = f"the data from {block['time'].values[0]} on"
+                yield Task(start, what, delayed(process_block)(shared, block.data, start))
+
+        finished = workers.run(tasks(), self.plan.block_bytes)
+        counted = track(finished, "Preparing", len(starts)) if len(starts) > 1 else finished
+        for start, record in counted:
+            ledger.record(start, record)
+
+    def _fit_climatology(self, workers: Executor) -> np.ndarray:
+        layout, num_harmonics = self.recipe.layout, self.config.climatology_harmonics
+        shared, count = workers.share(self.recipe), len(layout.channels)
+        hours = np.unique(hours_of_day(layout.times[self.recipe.training]))
+        layout.create_climatology(hours, 1 + 2 * num_harmonics)
+        each = 3 * 8 * len(hours) * (1 + 2 * num_harmonics) * int(np.prod(layout.grid.shape))
+        size = max(1, min(count // 4, _CLIMATOLOGY_BYTES // each))
+        state_bytes = 8 * size * int(np.prod(layout.grid.shape))
+        groups = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+        tasks = (
+            Task(
+                group.start,
+                f"the store's channels from {group.start} on",
+                delayed(fit_channels)(shared, group, num_harmonics),
+            )
+            for group in groups
+        )
+        finished = workers.run(tasks, size * each + 3 * max(SERIES_BYTES, state_bytes))
+        for _ in track(finished, "Climatology", len(groups)) if len(groups) > 8 else finished:
+            pass
+        return hours
+
+    def _attrs(self) -> dict[str, Any]:
+        config, channels = self.config, self.recipe.layout.channels
+        return {
+            "static_channels": self.static_channels.to_json(),
+            "roles": {
+                "prognostic": channels.labels,
+                "static": self.static_channels.labels,
+                "forcing": list(config.forcings),
+            },
+            "timestep_hours": config.timestep_hours,
+            "settings": config.store_settings(),
+            "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
+        }
+
+
+def _plan(
     dataset: xr.Dataset,
     channels: Channels,
-    filling: Filling,
-    coarsening: Coarsening | None,
-) -> None:
-    starts = writer.missing
-    for start in track(starts, "Preparing") if len(starts) > 1 else starts:
-        part = dataset.isel(time=slice(start, start + writer.block_length))
-        block = channels.stack(part).transpose("time", "channel", "latitude", "longitude")
-        times = part["time"].values
-        values = _load(block, f"the data from {times[0]} on").astype(np.float32)
-        filling.apply(values, times)
-        _check_finite(values, channels, times)
-        writer.write_block(start, coarsening.apply(values) if coarsening else values)
+    indices: np.ndarray,
+    config: DataConfig,
+    source_grid: LatLonGrid,
+    grid: LatLonGrid,
+) -> tuple[Plan, Lengths]:
+    stored = np.dtype("f4" if config.storage.dtype == "float32" else "f2").itemsize
+    step_bytes = stored * len(channels) * grid.shape[0] * grid.shape[1]
+    source_bytes = 4 * len(channels) * source_grid.shape[0] * source_grid.shape[1]
+    shard_bytes = int(config.storage.shard_mib * 2**20)
+    stride = int(np.median(np.diff(indices)))
+    chunk = source_steps(dataset, channels, stride)
+    lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
+    plan = make_plan(dataset, channels, indices, lengths, (source_bytes, step_bytes))
+    if plan.bytes_read > _PROBED_BYTES:
+        plan = replace(plan, seconds=_seconds(dataset, channels, indices, plan))
+    return plan, lengths
+
+
+def _seconds(dataset: xr.Dataset, channels: Channels, indices: np.ndarray, plan: Plan) -> float:
+    """Time of reading everything at the rate of one state."""
+    block = channels.stack(dataset.isel(time=indices[:1]))
+    started = time.monotonic()
+    load(block, "the first state")
+    once = make_plan(dataset, channels, indices[:1], Lengths(1, 1), (0, 0))
+    return plan.bytes_read / once.bytes_read * (time.monotonic() - started)
 
 
 def _check_disk(path: Path, needed: int) -> None:
@@ -242,38 +315,23 @@ def _check_disk(path: Path, needed: int) -> None:
         )
 
 
-def _load(block: xr.DataArray, what: str) -> np.ndarray:
-    try:
-        return persistently(lambda: block.values, what)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
-        ) from error
-
-
 def _read(config: DataConfig) -> xr.Dataset:
     if config.source is not None:
-        return open_source(config.source)
+        return open_source(config.source, [parse_label(name)[0] for name in config.static])
     assert config.simulation is not None
     return simulate(config.simulation)
 
 
-def _check_dims(dataset: xr.Dataset, channels: Channels, static_channels: Channels) -> None:
+def _check_dims(dataset: xr.Dataset, channels: Channels) -> None:
     allowed = {"time", "level", "latitude", "longitude"}
-    for role, group, timed in (
-        ("prognostic", channels, True),
-        ("static", static_channels, False),
-    ):
-        for name in dict.fromkeys(channel.name for channel in group):
-            dims = set(map(str, dataset[name].dims))
-            if dims - allowed or not {"latitude", "longitude"} <= dims or timed != ("time" in dims):
-                needs = "time, latitude and longitude" if timed else "latitude and longitude alone"
-                raise InputError(
-                    f"the {role} variable {name} has dimensions {sorted(dims)}, expected {needs}"
-                    " (and level); select one entry of the others, or give it another role"
-                )
+    for name in dict.fromkeys(channel.name for channel in channels):
+        dims = set(map(str, dataset[name].dims))
+        if dims - allowed or not {"time", "latitude", "longitude"} <= dims:
+            raise InputError(
+                f"the prognostic variable {name} has dimensions {sorted(dims)}, expected time, "
+                "latitude and longitude (and level); select one entry of the others, or give it "
+                "another role"
+            )
 
 
 def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -283,8 +341,7 @@ def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
         InputError: If the times are coarser than the timestep, irregular, have gaps that are not
             allowed, or a period is empty.
     """
-    hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
-    indices = np.flatnonzero((hours % config.timestep_hours == 0) & config.contains(times))
+    indices = np.flatnonzero(on_timestep(times, config.timestep_hours) & config.contains(times))
     kept = times[indices]
     for name in ("train", "validation", "test"):
         period: Period = getattr(config, name)
@@ -313,46 +370,3 @@ def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
             f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
             "data, or set data.allow_gaps=true to leave out the windows that cross a gap"
         )
-
-
-def _check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
-    wrong = channels.describe_not_finite(values, times)
-    if not wrong:
-        return
-    complete = np.all(np.isfinite(values), axis=(0, 2, 3)).tolist()
-    bad = [channel for channel, good in zip(channels, complete, strict=True) if not good]
-    rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
-    raise InputError(
-        f"{', '.join(c.label for c in bad)} has {wrong}; set data.fill={{{rules}}} (or a number "
-        "for each), or leave them out"
-    )
-
-
-def _static_fields(dataset: xr.Dataset, channels: Channels, grid: LatLonGrid) -> np.ndarray:
-    if not len(channels):
-        return np.zeros((0, *grid.shape), np.float32)
-    values = channels.stack(dataset).transpose("channel", *grid.dims).values
-    if not np.isfinite(values).all():
-        raise InputError(f"the static variables {channels.labels} have NaN; fill them first")
-    return values
-
-
-def _moments(
-    writer: StoreWriter, config: DataConfig, grid: LatLonGrid
-) -> tuple[Statistics, np.ndarray, np.ndarray]:
-    training = config.train.contains(writer.times)
-    states = writer.states()
-
-    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        done, times = 0, writer.times[training]
-        for block in states.blocks(training):
-            yield times[done : done + len(block)], block
-            done += len(block)
-
-    timestep = np.timedelta64(config.timestep_hours, "h")
-    statistics = compute_statistics(blocks(), grid.area_weights(), timestep)
-    return statistics, *fit_climatology(blocks(), config.climatology_harmonics)
-
-
-def _is_date(value: np.datetime64) -> bool:
-    return np.datetime_data(value.dtype)[0] in ("Y", "M", "D")

@@ -8,17 +8,19 @@ datetime64 times. Everything stays lazy. Names and units are in ``names``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.names import RENAME, STANDARD_NAMES, UNITS, normalize_units
+from data_pipeline.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
 from data_pipeline.opening import open_all
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
 _INCIDENTAL += ("heightAboveGround", "realization", "ensemble", "band")
+_LARGEST_PRESSURE = 2000  # hPa; unnamed levels beyond it are in Pa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,9 @@ class SourceConfig:
         units: Units of variables whose attribute is missing or mislabelled.
         channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
         channels_timestep_hours: Time between the fields of such files.
+        storage_options: Further options of fsspec for URLs, as {endpoint_url: ...} for a store that
+            speaks S3, or {token: null} for your own login at Google. It is written into the run
+            folder: leave secrets in the environment.
     """
 
     path: str | list[str]
@@ -39,6 +44,7 @@ class SourceConfig:
     units: dict[str, str] = field(default_factory=dict)
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: int = 6
+    storage_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[str]:
@@ -46,8 +52,13 @@ class SourceConfig:
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
 
-def open_source(config: SourceConfig) -> xr.Dataset:
+def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
     """Open a source lazily as a canonical dataset, to be closed by the caller.
+
+    Args:
+        config: What to open.
+        static: Variables that do not change, beside the invariants of ERA5. With a single time in
+            files of their own they are taken for all times.
 
     Raises:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
@@ -56,9 +67,11 @@ def open_source(config: SourceConfig) -> xr.Dataset:
     opened = [
         dataset
         for path in config.paths
-        for dataset in open_all(path, config.channels, config.channels_timestep_hours)
+        for dataset in open_all(
+            path, config.channels, config.channels_timestep_hours, config.storage_options
+        )
     ]
-    result = _join([canonicalize(dataset, config) for dataset in opened])
+    result = _join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:
         for dataset in opened:
@@ -138,7 +151,21 @@ def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
             f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
             "CF units as 'hours since 1900-01-01'"
         )
-    return dataset.assign_coords(time=times.astype("datetime64[ns]"))
+    dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
+    return _within_validity(dataset)
+
+
+def _within_validity(dataset: xr.Dataset) -> xr.Dataset:
+    """The times that ARCO-ERA5 says it has filled: its axis goes on to 2050."""
+    ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
+    try:
+        first, last = (np.datetime64(end) for end in ends)
+    except ValueError:
+        return dataset
+    if np.isnat(first) or np.isnat(last):
+        return dataset
+    times = dataset["time"].values
+    return dataset.isel(time=(times >= first) & (times < last + 1))  # a date includes its day
 
 
 def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
@@ -177,8 +204,10 @@ def _contiguous(longitude: np.ndarray) -> np.ndarray:
 def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if "level" not in dataset.dims:
         return dataset.drop_vars("level", errors="ignore")
-    pascals = str(dataset["level"].attrs.get("units", "")) in ("Pa", "Pascals")
-    levels = dataset["level"].values / (100 if pascals else 1)
+    units = normalize_units(str(dataset["level"].attrs.get("units", "")))
+    levels = dataset["level"].values
+    if units == "Pa" or (not units and levels.max() > _LARGEST_PRESSURE):
+        levels = levels / 100
     if not np.allclose(levels, np.round(levels)):
         raise InputError(f"{name} has the levels {levels.tolist()} hPa, expected whole numbers")
     return dataset.assign_coords(level=np.round(levels).astype(int)).sortby("level")
@@ -201,7 +230,7 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
     return dataset
 
 
-def _join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+def _join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
     """Files of the same variables along time, then the variables on their common times."""
     if len(parts) == 1:
         return _with_checked_times(parts[0], _files(parts))
@@ -211,10 +240,14 @@ def _join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         levels = tuple(part["level"].values) if "level" in part.dims else ()
         groups.setdefault((*sorted(map(str, part.data_vars)), *levels), []).append(part)
     merged = [_with_checked_times(_along_time(group), _files(group)) for group in groups.values()]
+    merged = [piece for group in merged for piece in _split_invariant(group, invariant)]
     times = [set(group["time"].values) for group in merged if "time" in group.dims]
     if times and not set.intersection(*times):
-        ranges = "; ".join(f"{sorted(map(str, g.data_vars))}: {_span(g)}" for g in merged)
-        raise InputError(f"the files have no time in common: {ranges}; give the same period of all")
+        ranges = "; ".join(_describe(group) for group in merged if "time" in group.dims)
+        raise InputError(
+            f"the files have no time in common: {ranges}; give the same variables, levels and "
+            "period of all, and name in data.static what does not change"
+        )
     common = np.array(sorted(set.intersection(*times))) if times else None
     picked = [g.sel(time=common) if "time" in g.dims else g for g in merged]
     try:
@@ -223,6 +256,20 @@ def _join(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         raise InputError(
             f"{_files(parts)} contradict each other ({error}); leave out one of them"
         ) from error
+
+
+def _split_invariant(group: xr.Dataset, invariant: Sequence[str]) -> list[xr.Dataset]:
+    """What does not change without its single time, and the rest."""
+    names = [name for name in group.data_vars if name in invariant]
+    if group.sizes.get("time") != 1 or not names:
+        return [group]
+    rest = group.drop_vars(names)
+    return [group[names].isel(time=0, drop=True), *([rest] if rest.data_vars else [])]
+
+
+def _describe(group: xr.Dataset) -> str:
+    levels = f" at {group['level'].values.tolist()} hPa" if "level" in group.dims else ""
+    return f"{sorted(map(str, group.data_vars))}{levels}: {_span(group)}"
 
 
 def _files(parts: Sequence[xr.Dataset]) -> str:
@@ -270,8 +317,6 @@ def _values(axis: xr.DataArray) -> str:
 
 
 def _span(dataset: xr.Dataset) -> str:
-    if "time" not in dataset.dims:
-        return "no time"
     times = dataset["time"].values.astype("datetime64[s]")
     return f"{times[0]} to {times[-1]}"
 

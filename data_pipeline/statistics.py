@@ -1,72 +1,110 @@
-"""Statistics for normalization: one area-weighted pass over the training period."""
+"""Statistics for normalization: area-weighted moments of parts of a series, merged exactly.
 
-from collections.abc import Iterable
+The moments of two parts A and B combine as (Chan, Golub and LeVeque, 1979)
+
+    n = n_A + n_B,    mean = mean_A + d n_B / n,    M2 = M2_A + M2_B + d^2 n_A n_B / n,
+
+with d = mean_B - mean_A and M2 the sum of squared deviations from the mean. No squares of large
+numbers are subtracted, and parts may be computed anywhere, in any order.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Statistics(NamedTuple):
-    """Area-weighted moments by channel, each float64 of shape (channel,), in the channel's units.
+    """Area-weighted statistics of the training period by channel, each of shape (channel,).
 
     ``std`` and ``diff_std`` are about the mean over time and space; ``diff_std`` is that of the
-    change over one timestep.
+    change over one timestep. All are in the channel's units, but ``num_missing``, the number of
+    values that the source lacked.
     """
 
     mean: np.ndarray
     std: np.ndarray
     diff_std: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+    num_missing: np.ndarray
 
 
-class _Moments:
-    """Sums of values about a shift near their mean, where squares do not cancel."""
-
-    def __init__(self, area_weights: np.ndarray) -> None:
-        self._weights = area_weights / area_weights.size
-        self._shift: np.ndarray | float = 0.0
-        self._count, self._sum, self._squares = 0, 0.0, 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        if len(values) == 0:
-            return
-        if self._count == 0:
-            self._shift = self._mean(values[:1].astype(np.float64))
-        centered = values - np.asarray(self._shift)[..., None, None]
-        self._count += len(values)
-        self._sum = self._sum + len(values) * self._mean(centered)
-        self._squares = self._squares + len(values) * self._mean(centered**2)
-
-    def _mean(self, values: np.ndarray) -> np.ndarray:
-        return np.einsum("tcyx,yx->c", values, self._weights) / len(values)
-
-    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
-        offset = np.asarray(self._sum) / self._count
-        variance = np.asarray(self._squares) / self._count - offset**2
-        return self._shift + offset, np.sqrt(np.maximum(variance, 0))
-
-
-def compute_statistics(
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
-    area_weights: np.ndarray,
-    timestep: np.timedelta64,
-) -> Statistics:
-    """Statistics of a series given block by block.
+class Moments(NamedTuple):
+    """Moments of a part of a series; see the module's header.
 
     Args:
-        blocks: Pairs of increasing times (datetime64) and values (time, channel, latitude,
-            longitude), in order.
-        area_weights: Cell areas with mean 1, of shape (latitude, longitude).
-        timestep: Only pairs of states this far apart count for ``diff_std``.
+        num_states: Number of states.
+        mean: Area-weighted mean by channel (channel,).
+        squares: M2, the sum over states of the area-weighted mean squared deviation (channel,).
+        minimum: Smallest value (channel,).
+        maximum: Largest value (channel,).
     """
-    states, changes = _Moments(area_weights), _Moments(area_weights)
-    last_time, last_state = None, None
-    for times, block in blocks:
-        values = block.astype(np.float64)
-        states.add(values)
-        if last_time is not None and last_state is not None:
-            times = np.concatenate([last_time, times])
-            values = np.concatenate([last_state, values])
-        changes.add((values[1:] - values[:-1])[np.diff(times) == timestep])
-        last_time, last_state = times[-1:], values[-1:]
-    mean, std = states.mean_and_std()
-    return Statistics(mean, std, changes.mean_and_std()[1])
+
+    num_states: int
+    mean: np.ndarray
+    squares: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+    @classmethod
+    def empty(cls, num_channels: int) -> "Moments":
+        """Of no states."""
+        zero, inf = np.zeros(num_channels), np.full(num_channels, np.inf)
+        return cls(0, zero, zero, inf, -inf)
+
+    @classmethod
+    def of(cls, states: np.ndarray, area_weights: np.ndarray) -> "Moments":
+        """Of states (time, channel, latitude, longitude), with weights of mean 1."""
+        result = cls.empty(states.shape[1])
+        for state in states:
+            result = result.merge(_of_one(state.astype(np.float64), area_weights))
+        return result
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Of both parts."""
+        count = self.num_states + other.num_states
+        if count == 0:
+            return self
+        difference = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + difference * (other.num_states / count),
+            self.squares
+            + other.squares
+            + difference**2 * (self.num_states * other.num_states / count),
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+        )
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation (channel,)."""
+        return np.sqrt(self.squares / max(1, self.num_states))
+
+    def to_json(self) -> list[object]:
+        """Plain values; numbers keep every bit."""
+        return [self.num_states, *(values.tolist() for values in self[1:])]
+
+    @classmethod
+    def from_json(cls, record: Sequence[object]) -> "Moments":
+        """Inverse of ``to_json``."""
+        count, *arrays = record
+        assert isinstance(count, int)
+        return cls(count, *(np.array(values, np.float64) for values in arrays))
+
+
+def merged(parts: Sequence[Moments]) -> Moments:
+    """Of all parts, pairwise, so that rounding grows with the logarithm of their number."""
+    parts = list(parts)
+    while len(parts) > 1:
+        pairs = [a.merge(b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[len(pairs) * 2 :]
+    return parts[0]
+
+
+def _of_one(state: np.ndarray, area_weights: np.ndarray) -> Moments:
+    weights = area_weights / area_weights.size
+    mean = np.einsum("cyx,yx->c", state, weights)
+    squares = np.einsum("cyx,yx->c", (state - mean[:, None, None]) ** 2, weights)
+    return Moments(1, mean, squares, state.min(axis=(1, 2)), state.max(axis=(1, 2)))

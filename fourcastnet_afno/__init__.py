@@ -10,13 +10,17 @@ _HOMES = {
     "AFNO2D": "fourcastnet_afno.models.mixers",
     "AFNONet": "fourcastnet_afno.models.afno",
     "AFNONetConfig": "fourcastnet_afno.models.afno",
+    "ForecastConfig": "fourcastnet_afno.autoregression",
     "Forecaster": "fourcastnet_afno.forecaster",
     "ModelConfig": "fourcastnet_afno.forecaster",
     "evaluate": "fourcastnet_afno.evaluation.evaluate",
+    "export_checkpoint": "fourcastnet_afno.export",
     "forcings_from": "fourcastnet_afno.autoregression",
     "load_forecaster": "fourcastnet_afno.checkpoint",
     "load_fourcastnet_weights": "fourcastnet_afno.published",
+    "open_forecast": "fourcastnet_afno.autoregression",
     "rollout": "fourcastnet_afno.autoregression",
+    "write_forecast": "fourcastnet_afno.autoregression",
 }
 
 __all__ = sorted(_HOMES)

@@ -6,6 +6,7 @@ the model, the channels with units, the grid and the versions. No pickle is read
 """
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,9 +14,8 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,6 +25,7 @@ from data_pipeline.atomic import replacing
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 
+Config = TypeVar("Config")
 _FORMAT = "1"
 
 
@@ -39,8 +40,13 @@ def save_checkpoint(
             ``tensors`` holds such names.
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
+
+    Raises:
+        InputError: If it cannot be written, as on a full disk; an older file is left whole.
     """
-    tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
+    # Not asked for where it is given: asking moves sharded weights, which another thread may use.
+    if not under("forecaster", tensors):
+        tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
     record = {
         "model": asdict(forecaster.config),
         "fields": forecaster.spec.to_json(),
@@ -48,8 +54,27 @@ def save_checkpoint(
         **metadata,
     }
     header = {"format": _FORMAT, "metadata": json.dumps(record)}
-    with replacing(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
+    try:
+        with replacing(path) as temporary:
+            packed = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(packed, temporary, header)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write {path.resolve()}: {error}; {_what_is_left(path)}free space on the disk "
+            "and run the same command again"
+        ) from error
+
+
+def _what_is_left(path: Path) -> str:
+    """Words about what a run can go on from, after ``path`` could not be written."""
+    left = [p for p in (path.with_name("last.safetensors"), path) if p.exists()]
+    if not left:
+        return ""
+    _, metadata = read_checkpoint(left[0], "none")
+    step = metadata.get("position", {}).get("step")
+    return f"the one before it{'' if step is None else f', of step {step},'} is whole; "
 
 
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -95,7 +120,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     """
     weights, metadata = read_checkpoint(Path(path), "forecaster")
     spec = FieldSpec.from_json(metadata["fields"])
-    config = _parse_model(metadata["model"])
+    config = parse_config(ModelConfig, metadata["model"])
     num_coordinates = 3 if config.coordinates else 0
     num_static = len(weights["static"]) - num_coordinates
     forecaster = Forecaster(
@@ -110,10 +135,11 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     return forecaster.to(device).eval()
 
 
-def _parse_model(record: Mapping[str, Any]) -> ModelConfig:
+def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
+    """A configuration dataclass from the plain values that a checkpoint keeps of it."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model", type=ModelConfig)
-    return parser.instantiate(parser.parse_object({"model": dict(record)}))["model"]
+    parser.add_argument("--config", type=kind)
+    return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,26 +151,6 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with ``prefix.``, without it."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{index}.{key}": value
-        for index, entries in state.items()
-        for key, value in entries.items()
-    }
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of ``pack_optimizer``, for names without the prefix ``optimizer.``."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".")
-        state.setdefault(int(index), {})[key] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 @cache

@@ -3,27 +3,51 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
+from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.checkpoint import read_checkpoint
+from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.export import ExportFormat, export_checkpoint
+from fourcastnet_afno.placement import Placement
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
     "prepare": "Read or simulate the data, check it, and write the training store.",
     "train": "Train a forecaster; go on where an interrupted run in the same folder stopped.",
-    "forecast": "Roll the trained forecaster out from the initial times of the test period.",
+    "forecast": "Roll the trained forecaster out from the initial times of the test period, or "
+    "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
+    "--output F.zarr",
     "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
+    "export": "Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
+    "runs without this package.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
     "planet, in minutes.",
+    "doctor": "Examine data, store, machine and speed before a run; `doctor FILE` is short for "
+    "`doctor --config FILE`. Exits with 1 where something would stop or spoil the run.",
 }
-_USER_ERROR, _INTERRUPTED = 2, 130
+# Short words of `forecast`, for settings that have long names.
+_SHORT = {
+    "--init-times": "--forecast.init_times",
+    "--steps": "--forecast.num_steps",
+    "--members": "--forecast.ensemble.num_members",
+    "--source": "--source.path",
+}
+_PARALLEL_VERBS = ("train", "forecast")
+_RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
+_FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
 
 def build_parser() -> ArgumentParser:
@@ -36,11 +60,16 @@ def build_parser() -> ArgumentParser:
     verbs = parser.add_subcommands(metavar="VERB", dest="verb")
     for name, text in _VERBS.items():
         verbs.add_subcommand(name, _verb_parser(name, text), help=text)
+    runs = ArgumentParser(description=_RUNS)
+    runs.add_argument("folder", type=Path, help="holds run folders, at any depth")
+    verbs.add_subcommand("runs", runs, help=_RUNS)
     return parser
 
 
 def _verb_parser(name: str, text: str) -> ArgumentParser:
     parser = ArgumentParser(description=text)
+    if name == "export":
+        return _with_export_arguments(parser)
     parser.add_argument(
         "--config",
         action=ActionConfigFile,
@@ -58,9 +87,47 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         parser.add_argument(
             "--verify", action="store_true", help="compare the store's files with their checksums"
         )
+        parser.add_argument(
+            "--plan", action="store_true", help="say what would be read and written, and stop"
+        )
+        parser.add_class_arguments(ExecutionConfig, "execution")
+        parser.add_argument(
+            "--scheduler-address",
+            type=str | None,
+            help="of a dask cluster to run on, as execution.scheduler_address",
+        )
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
+        parser.add_argument(
+            "--existing",
+            type=Existing | None,
+            help="what to do with a forecast that is there: one in a run folder is replaced, a "
+            "file refused, by default",
+        )
+    if name == "doctor":
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON document, and nothing else"
+        )
+        parser.add_argument(
+            "--measure", type=bool, default=True, help="whether to time the loader and the model"
+        )
+        parser.add_argument(
+            "--sample_mib", type=PositiveInt, default=1024, help="MiB of the source to read at most"
+        )
+    return parser
+
+
+def _with_export_arguments(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("--checkpoint", type=Path, required=True, help="forecaster to export")
+    parser.add_argument("--output", type=Path, required=True, help="file to write: .onnx or .pt2")
+    parser.add_argument(
+        "--format",
+        type=ExportFormat,
+        default="onnx",
+        help="aot_inductor is compiled for the processor of this machine",
+    )
+    parser.add_argument("--batch_size", type=int, default=1, help="states in a batch, fixed")
     return parser
 
 
@@ -75,13 +142,23 @@ def parse(words: Sequence[str]) -> Namespace:
 
 def with_default_config(arguments: Sequence[str]) -> list[str]:
     """Add ``--config`` where the user gave none: the run's own, or the embedded quickstart's."""
-    given = list(arguments)
+    given = _with_config_named(arguments)
     named = any(word.split("=")[0] == "--config" for word in given)
-    if not given or given[0] not in _VERBS or named or "--help" in given or "-h" in given:
+    if (
+        not given
+        or given[0] not in _VERBS
+        or given[0] == "export"
+        or named
+        or "--help" in given
+        or "-h" in given
+    ):
         return given
-    own = _output_folder(given) / "config.yaml"
+    own = _option(given, "--output", "runs/quickstart") / "config.yaml"
     if own.exists():
         return [given[0], f"--config={own}", *given[1:]]
+    checkpoint = _option(given, "--checkpoint", "")
+    if given[0] == "forecast" and checkpoint.is_file():
+        return [given[0], f"--config={_experiment_of(checkpoint)}", *given[1:]]
     if given[0] == "quickstart":
         embedded = files("fourcastnet_afno").joinpath("quickstart.yaml")
         return [given[0], f"--config={embedded}", *given[1:]]
@@ -91,57 +168,133 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     )
 
 
-def _output_folder(arguments: Sequence[str]) -> Path:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
+def _with_config_named(arguments: Sequence[str]) -> list[str]:
+    """``doctor FILE`` as ``doctor --config=FILE``."""
+    given = list(arguments)
+    if given[:1] != ["doctor"]:
+        return given
+    for index, (before, word) in enumerate(pairwise(given), start=1):
+        takes_value = before.startswith("--") and "=" not in before and before != "--json"
+        if not word.startswith("-") and not takes_value:
+            given[index] = f"--config={word}"
+    return given
+
+
+def _experiment_of(checkpoint: Path) -> str:
+    """The experiment that a checkpoint was trained in, as text that ``--config`` takes."""
+    _, metadata = read_checkpoint(checkpoint, "none")
+    if "config" not in metadata:
+        raise InputError(f"{checkpoint} does not hold its experiment; give --config FILE")
+    return metadata["config"]
+
+
+def with_long_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `forecast` with the names of the settings for its short words."""
+    given = list(arguments)
+    if given[:1] != ["forecast"]:
+        return given
+    split = [word.partition("=") for word in given]
+    return [_SHORT.get(name, name) + equals + value for name, equals, value in split]
+
+
+def _option(arguments: Sequence[str], name: str, default: str) -> Path:
+    """The last value of an option, before the arguments are parsed."""
     words = [
         (word, following)
         for word, following in zip(arguments, [*arguments[1:], ""], strict=True)
-        if word.split("=")[0] == "--output"
+        if word.split("=")[0] == name
     ]
     if not words:
-        return parser.get_default("output")
+        return Path(default)
     word, following = words[-1]
     return Path(word.split("=", 1)[1] if "=" in word else following)
 
 
-def run_verb(verb: str, options: Namespace) -> None:
-    """Call the function of a verb with its parsed options."""
+def _export(options: Namespace) -> None:
+    record = export_checkpoint(
+        options.checkpoint, options.output, kind=options.format, batch_size=options.batch_size
+    )
+    Console(soft_wrap=True).print(
+        f"{options.output}: differs from the checkpoint by at most "
+        f"{record['largest_difference']:.1e} standard deviations; {options.output}.json says what "
+        "its axes mean"
+    )
+
+
+def _refuse_several_processes(verb: str) -> None:
+    num_processes = Placement.from_environment(os.environ).world_size
+    if num_processes > 1:
+        raise InputError(
+            f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
+            f"for {' and '.join(_PARALLEL_VERBS)}"
+        )
+
+
+def run_verb(verb: str, options: Namespace) -> int:
+    """Call the function of a verb with its parsed options, and give the exit code.
+
+    Raises:
+        InputError: If several processes were started for a verb that takes one.
+    """
+    if verb not in _PARALLEL_VERBS:
+        _refuse_several_processes(verb)
+    if verb == "runs":
+        experiment.compare_runs(options.folder)
+        return os.EX_OK
+    if verb == "export":
+        _export(options)
+        return os.EX_OK
     config = ExperimentConfig(
         data=options.data,
         model=options.model,
         training=options.training,
         forecast=options.forecast,
+        evaluation=options.evaluation,
     )
-    further = {"prepare": ("verify",), "forecast": ("checkpoint", "source")}
+    if verb == "doctor":
+        asked = {"measure": options.measure, "sample_mib": options.sample_mib}
+        report = doctor(config, options.output, as_json=options.json, **asked)
+        return _FOUND_ERRORS if report.num_errors else os.EX_OK
+    further = {
+        "prepare": ("verify", "plan", "execution"),
+        "forecast": ("checkpoint", "source", "existing"),
+    }
     extra = {name: options[name] for name in further.get(verb, ())}
+    if options.get("scheduler_address"):
+        extra["execution"] = replace(
+            extra["execution"], scheduler_address=options.scheduler_address
+        )
     getattr(experiment, verb)(config, options.output, **extra)
+    return os.EX_OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for a mistake in the input, or 130 for an interrupted run.
+            0; 1 for errors that the doctor found; 2 for a mistake in the input; 130 for a run that
+        Ctrl-C has interrupted, and 75 for one that the system has stopped and that should be
+        started again.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     words: list[str] = []
     try:
-        words = with_default_config(sys.argv[1:] if arguments is None else arguments)
+        given = with_long_names(sys.argv[1:] if arguments is None else arguments)
+        words = with_default_config(given)
         options = parse(words)
         verb = options["verb"]
-        run_verb(verb, options[verb])
+        return run_verb(verb, options[verb])
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False)
         return _USER_ERROR
     except TrainingInterruptedError as stop:
         command = " ".join(["fourcastnet-afno", *words])
-        errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
-        return _INTERRUPTED
+        if Placement.from_environment(os.environ).rank == 0:
+            errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
+        return stop.exit_code
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again")
         return _INTERRUPTED
-    return os.EX_OK
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@ RUN/config.yaml          the resolved configuration
 RUN/data.zarr            the prepared data, unless ``data.store`` names a shared place
 RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to go on from)
 RUN/history.json         losses by epoch
+RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
 RUN/scores.json, .nc     scores of the model and the baselines
 RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
 
 import json
-import resource
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,37 @@ import yaml
 from rich.console import Console
 
 from data_pipeline.atomic import replacing
+from data_pipeline.climatology import climatology_at
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig
+from data_pipeline.execution import ExecutionConfig
+from data_pipeline.prepare import DataConfig, open_store, plan_preparation
 from data_pipeline.prepare import prepare as prepare_store
-from data_pipeline.sources import SourceConfig, open_source
+from data_pipeline.sources import SourceConfig
 from data_pipeline.store import PreparedStore
+from fourcastnet_afno import plots
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
-    check_source,
-    open_forecast,
     select_init_times,
-    write_forecast,
 )
+from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
-from fourcastnet_afno.evaluation import baselines
+from fourcastnet_afno.distributed import Process, launched
+from fourcastnet_afno.evaluation.climatologies import from_store
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
+from fourcastnet_afno.evaluation.forecasts import open_forecast
 from fourcastnet_afno.evaluation.tables import scores_table, write_scores
+from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.live_view import peak_memory_gib
+from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
-from fourcastnet_afno.training import Trainer, TrainingConfig, select_device
+from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
+from fourcastnet_afno.training_log import LogFunction, connect
+from fourcastnet_afno.validation import RolloutValidation
+from fourcastnet_afno.warm_start import start_from
 
 console = Console()
 
@@ -59,59 +69,156 @@ class ExperimentConfig:
         model: What the forecaster sees and predicts, and its network.
         training: How it is trained.
         forecast: Which forecasts of the test period are made.
+        evaluation: Which scores are computed, and how.
     """
 
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def to_yaml(self) -> str:
         """The configuration as text that every verb accepts as ``--config``."""
         return yaml.safe_dump(asdict(self), sort_keys=False)
 
 
-def prepare(config: ExperimentConfig, output: Path, verify: bool = False) -> PreparedStore:
+def prepare(
+    config: ExperimentConfig,
+    output: Path,
+    verify: bool = False,
+    plan: bool = False,
+    execution: ExecutionConfig | None = None,
+) -> PreparedStore | None:
     """Read or simulate the data, check it, and write the training store with its statistics.
 
     Args:
         config: Its ``data`` part says what and where.
         output: Run folder.
         verify: Whether to compare every file of the store with its checksum.
+        plan: Whether to say what would be done, and stop.
+        execution: Where the work is done.
     """
-    path = Path(config.data.store) if config.data.store else output / "data.zarr"
-    store = prepare_store(config.data, path)
+    location = config.data.store or str(output / "data.zarr")
+    if plan and "://" not in location:
+        console.print(plan_preparation(config.data, Path(location)).describe())
+        return None
+    store = _open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        console.print(f"{path} is as it was written (fingerprint {store.fingerprint})")
+        console.print(f"{location} is as it was written (fingerprint {store.fingerprint})")
+    return store
+
+
+def _open_or_prepare(
+    config: ExperimentConfig, output: Path, execution: ExecutionConfig | None = None
+) -> PreparedStore:
+    location = config.data.store or str(output / "data.zarr")
+    if "://" in location:
+        store = open_store(location, config.data)
+    else:
+        store = prepare_store(config.data, Path(location), execution, console.print)
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store
 
 
-def train(config: ExperimentConfig, output: Path) -> Forecaster:
-    """Train a forecaster, or go on with an interrupted run in ``output``."""
+def store_path(config: ExperimentConfig, output: Path) -> Path:
+    """Folder of the training store."""
+    return Path(config.data.store) if config.data.store else output / "data.zarr"
+
+
+def train(
+    config: ExperimentConfig, output: Path, functions: Sequence[LogFunction] = ()
+) -> Forecaster:
+    """Train a forecaster, or go on with an interrupted run in ``output``.
+
+    On several processes, started by ``torchrun`` or ``srun``, all must call.
+
+    Args:
+        config: Its ``training`` part says how.
+        output: Run folder.
+        functions: Called with the step and the values of each row of the log.
+    """
+    settings, folder = config.training, output / "checkpoints"
+    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+        store = process.main_first("prepared", partial(_prepared_once, config, output, process))
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            forecaster = build_forecaster(config, store)
+        if settings.start_from is not None:
+            match = start_from(forecaster, Path(settings.start_from))
+            if process.is_main:
+                console.print(f"From {settings.start_from}: {match}")
+        _describe_training(forecaster, process)
+        if process.is_main:
+            named = [connect(name, output, asdict(config)) for name in settings.loggers]
+            functions = [*functions, *named]
+        Trainer(
+            forecaster,
+            partial(_windows, config, store),
+            settings,
+            folder=folder,
+            metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
+            process=process,
+            validation=_rollout_validation(config, store, process),
+            functions=functions,
+            console=console,
+        ).fit()
+        return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
+
+
+def _prepared_once(config: ExperimentConfig, output: Path, process: Process) -> PreparedStore:
+    """The data, which the main process alone prepares."""
+    if not process.is_main:
+        return open_store(config.data.store or str(output / "data.zarr"), config.data)
     folder = output / "checkpoints"
     _check_resumable(config, folder / "last.safetensors")
-    store = prepare(config, output)
+    store = _open_or_prepare(config, output)
     folder.mkdir(exist_ok=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)
-        forecaster = build_forecaster(config, store)
-    parameters = sum(p.numel() for p in forecaster.parameters())
-    console.print(f"Training {parameters:,} parameters on {select_device(config.training.device)}")
-    history = config.model.num_history
+    return store
 
-    def windows(num_steps: int) -> tuple[WindowDataset, WindowDataset]:
-        training, validation = (
-            WindowDataset(store, period, history, num_steps, config.data.forcings)
-            for period in (config.data.train, config.data.validation)
+
+def _windows(
+    config: ExperimentConfig, store: PreparedStore, num_steps: int
+) -> tuple[WindowDataset, WindowDataset]:
+    history, forcings = config.model.num_history, config.data.forcings
+    training, validation = (
+        WindowDataset(store, period, history, num_steps, forcings, subset)
+        for period, subset in (
+            (config.data.train, config.data.subset),
+            (config.data.validation, None),
         )
-        return training, validation
+    )
+    return training, validation
 
-    metadata = {"config": config.to_yaml(), "fingerprint": store.fingerprint}
-    Trainer(forecaster, windows, config.training, folder=folder, metadata=metadata).fit()
-    return load_forecaster(folder / "best.safetensors")
+
+def _describe_training(forecaster: Forecaster, process: Process) -> None:
+    if process.is_main:
+        parameters = sum(p.numel() for p in forecaster.parameters())
+        places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        console.print(f"Training {parameters:,} parameters on {places}{process.device}")
+
+
+def _rollout_validation(
+    config: ExperimentConfig, store: PreparedStore, process: Process
+) -> RolloutValidation | None:
+    settings = config.training.validation
+    if settings.num_steps == 0:
+        return None
+    coefficients = store.climatology()
+
+    def climatology(times: np.ndarray) -> np.ndarray:
+        return store.channels.stack(climatology_at(coefficients, times)).values
+
+    return RolloutValidation(
+        _windows(config, store, settings.num_steps)[1],
+        climatology,
+        settings,
+        area_weights=torch.from_numpy(store.grid.area_weights()),
+        process=process,
+        precision=config.training.precision,
+    )
 
 
 def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:
@@ -123,8 +230,10 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         grid=store.grid,
         timestep_hours=config.data.timestep_hours,
     )
+    statistics = store.statistics
     mean, std, diff_std = (
-        torch.from_numpy(np.asarray(values, np.float32)) for values in store.statistics
+        torch.from_numpy(np.asarray(values, np.float32))
+        for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
     static = torch.from_numpy(store.normalized_static())
     return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)
@@ -135,54 +244,58 @@ def forecast(
     output: Path,
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
-) -> xr.Dataset:
+    existing: Existing | None = None,
+) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 
     Args:
         config: Its ``forecast`` part says how many steps from which times.
-        output: Run folder.
+        output: Run folder, or a file that ends in .zarr or .nc.
         checkpoint: Forecaster to use instead of the run's best.
         source: Data to start from instead of the run's test period.
+        existing: What to do with a forecast that is there; by default one in a run folder is
+            replaced and a file is refused.
     """
-    path = checkpoint or output / "checkpoints" / "best.safetensors"
-    device = select_device(config.training.device)
-    forecaster = load_forecaster(path, str(device))
-    dataset, times = _initial_data(config, output, forecaster, source)
-    if config.forecast.regrid:
-        forecaster = forecaster.on_grid(LatLonGrid.from_dataset(dataset))
-    check_source(dataset, forecaster.spec, f"checkpoint {path}")
-    init_times = select_init_times(times, forecaster, config.forecast, with_truth=source is None)
-    attrs = {"checkpoint": str(path), "versions": json.dumps(versions())}
-    return write_forecast(
-        forecaster, dataset, init_times, config.forecast, output / "forecast.zarr", attrs
-    )
-
-
-def _initial_data(
-    config: ExperimentConfig, output: Path, forecaster: Forecaster, source: SourceConfig | None
-) -> tuple[xr.Dataset, np.ndarray]:
+    device = str(select_device(config.training.device))
+    if output.suffix in (".zarr", ".nc"):
+        return forecast_from(
+            config.forecast, checkpoint, source, output, device, existing or "refuse"
+        )
+    path, existing = output / "forecast.zarr", existing or "overwrite"
+    checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
     if source is not None:
-        dataset = open_source(source)
-        return dataset, dataset["time"].values
-    dataset = prepare(config, output).dataset()
-    return dataset, dataset["time"].values[config.data.test.contains(dataset["time"].values)]
+        return forecast_from(config.forecast, checkpoint, source, path, device, existing)
+    dataset, init_times = _open_or_prepare(config, output).dataset(), None
+    if config.forecast.init_times is None:
+        times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
+        init_times = select_init_times(
+            times[config.data.test.contains(times)],
+            forecaster.spec,
+            forecaster.num_history,
+            interval_hours=config.forecast.init_interval_hours,
+            num_following=config.forecast.num_steps,
+        )
+    return forecast_from(
+        config.forecast, checkpoint, dataset, path, device, existing, init_times=init_times
+    )
 
 
 def evaluate(
     config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
 ) -> xr.Dataset:
     """Score the run's forecasts beside persistence and climatology, and write the report."""
-    store = prepare(config, output)
-    predictions = open_forecast(output / "forecast.zarr")
-    truth, coefficients = store.dataset(), store.climatology()
-    inits, leads = predictions["init_time"].values, predictions["lead_time"].values
-    forecasts = {
-        "model": predictions,
-        "persistence": baselines.persistence(truth, inits, leads),
-        "climatology": baselines.climatology(coefficients, inits, leads),
-    }
-    scores = evaluate_forecasts(forecasts, truth, coefficients)
-    scores.attrs["climatology"] = _describe_climatology(config.data)
+    store = _open_or_prepare(config, output)
+    predictions = open_forecast(str(output / "forecast.zarr"))
+    truth = store.dataset()
+    scores = evaluate_forecasts(
+        {"model": predictions},
+        truth,
+        replace(from_store(store), description=_describe_climatology(config.data)),
+        config.evaluation,
+        training=truth.sel(time=config.data.train.contains(truth["time"].values)),
+        state=output / ".evaluation.npz",
+    )
+    scores.attrs["data_fingerprint"] = store.fingerprint
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
     report = _report(config, output, store, scores, predictions, seconds or {})
@@ -234,6 +347,18 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
     return evaluate(config, output, seconds)
 
 
+def compare_runs(folder: Path) -> None:
+    """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
+    runs = find_runs(folder)
+    console.print(runs_table(runs))
+    losses = {run.name: run.losses for run in runs if run.losses}
+    if losses:
+        path = folder / "runs.png"
+        with replacing(path) as temporary:
+            temporary.write_bytes(plots.png(plots.run_losses(losses)))
+        console.print(f"Validation losses: {path.resolve()}")
+
+
 def _check_resumable(config: ExperimentConfig, last: Path) -> None:
     """Refuse to go on with a run whose data, model or training was configured otherwise."""
     if not last.exists():
@@ -244,6 +369,7 @@ def _check_resumable(config: ExperimentConfig, last: Path) -> None:
         key
         for part in ("data", "model", "training")
         for key in differing_keys(before[part], now[part], part)
+        if key.removeprefix("training.").split(".")[0] not in OPERATIONAL_SETTINGS
     ]
     if keys:
         raise InputError(
@@ -261,9 +387,3 @@ def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: AN
         for name in sorted(before.keys() | now.keys())
         for key in differing_keys(before.get(name), now.get(name), f"{prefix}.{name}")
     ]
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2 ** (30 if sys.platform == "darwin" else 20)

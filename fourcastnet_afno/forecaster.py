@@ -11,7 +11,7 @@ is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
 
 import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -94,6 +94,20 @@ class FieldSpec:
         )
 
 
+class Scales(NamedTuple):
+    """Usual size of values by channel, each of shape (channel, 1, 1), in the channels' units.
+
+    Args:
+        mean: Mean.
+        std: Standard deviation; infinite where unknown.
+        diff_std: Standard deviation of the change over a timestep.
+    """
+
+    mean: Tensor
+    std: Tensor
+    diff_std: Tensor
+
+
 class Forecaster(nn.Module):
     """Steps physical states forward by one timestep.
 
@@ -124,8 +138,7 @@ class Forecaster(nn.Module):
         static: Float[Tensor, "static lat lon"],
     ) -> None:
         super().__init__()
-        _check_padding(config, spec.grid)
-        _check_pole(config, spec.grid)
+        network = suit_grid(config.network, spec.grid, "model.network")
         self.config, self.spec = config, spec
         self.normalizer = Normalizer(mean, std)
         self.register_buffer("diff_std", diff_std.float()[:, None, None])
@@ -137,9 +150,7 @@ class Forecaster(nn.Module):
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
-        self.network = _with_reference_grid(config.network, spec.grid.shape).build(
-            in_channels=in_channels, out_channels=len(spec.channels)
-        )
+        self.network = network.build(in_channels=in_channels, out_channels=len(spec.channels))
 
     def forward(
         self,
@@ -158,6 +169,16 @@ class Forecaster(nn.Module):
         if self.config.prediction == "residual":
             return state[:, -1] + self.from_network_grid(self.diff_std * output)
         return self.from_network_grid(self.normalizer.denormalize(output))
+
+    @property
+    def num_history(self) -> int:
+        """Number of states that go in."""
+        return self.config.num_history
+
+    @property
+    def scales(self) -> Scales:
+        """Moments of the training period."""
+        return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std)
 
     def forcing_at(
         self, times: np.ndarray
@@ -185,40 +206,52 @@ class Forecaster(nn.Module):
         return result
 
 
-def _with_reference_grid(network: AFNONetConfig, shape: tuple[int, int]) -> AFNONetConfig:
+def suit_grid(network: AFNONetConfig, grid: LatLonGrid, name: str) -> AFNONetConfig:
+    """A network whose weights are those of wavenumbers on ``grid``.
+
+    Args:
+        network: Size and shape.
+        grid: Grid of its fields.
+        name: Of the configuration, for messages.
+
+    Raises:
+        InputError: If the padding joins edges of the grid that are no neighbors, or the network
+            knows poles and the grid does not end there.
+    """
+    _check_padding(network, grid, name)
+    _check_pole(network, grid, name)
     if network.reference_grid is not None or network.mode_selection == "fourcastnet":
         return network
-    return replace(network, reference_grid=network.token_grid(shape))
+    return replace(network, reference_grid=network.token_grid(grid.shape))
 
 
-def _check_padding(config: ModelConfig, grid: LatLonGrid) -> None:
-    padding = config.network.padding
-    if padding.latitude == "wrap":
+def _check_padding(network: AFNONetConfig, grid: LatLonGrid, name: str) -> None:
+    if network.padding.latitude == "wrap":
         raise InputError(
-            "model.network.padding.latitude=wrap joins the north edge to the south edge, which are "
-            "no neighbors on a sphere; use reflect or zero"
+            f"{name}.padding.latitude=wrap joins the north edge to the south edge, which are no "
+            "neighbors on a sphere; use reflect or zero"
         )
-    if padding.longitude == "wrap" and not grid.is_periodic:
+    if network.padding.longitude == "wrap" and not grid.is_periodic:
         raise InputError(
-            f"model.network.padding.longitude=wrap needs longitudes that close a circle, the grid "
-            f"is {grid}; use reflect or zero"
+            f"{name}.padding.longitude=wrap needs longitudes that close a circle, the grid is "
+            f"{grid}; use reflect or zero"
         )
 
 
-def _check_pole(config: ModelConfig, grid: LatLonGrid) -> None:
-    network, rows = config.network, grid.shape[0]
+def _check_pole(network: AFNONetConfig, grid: LatLonGrid, name: str) -> None:
     if network.pole == "none":
         return
+    rows = grid.shape[0]
     from_pole_to_pole = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
     if not grid.is_periodic or not np.allclose(
         grid.latitude, from_pole_to_pole, atol=0.2 * 180 / rows
     ):
         raise InputError(
-            f"model.network.pole={network.pole} needs a global grid with rows half a cell away "
+            f"{name}.pole={network.pole} needs a global grid with rows half a cell away "
             f"from the poles, the grid is {grid}; use pole=none"
         )
     if rows % network.patch_size[0]:
         raise InputError(
-            f"model.network.pole={network.pole} needs whole patches from pole to pole, got {rows} "
-            f"rows and patches of {network.patch_size[0]}; change model.network.patch_size"
+            f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} "
+            f"rows and patches of {network.patch_size[0]}; change {name}.patch_size"
         )

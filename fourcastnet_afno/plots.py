@@ -53,8 +53,9 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
         first, last = records[0]["epoch"] - 1, records[-1]["epoch"]
         ends = np.linspace(first, last, len(losses) + 1)[1:]
         axis.plot(ends, losses, color="#d1622b", label="training")
-        epochs = [record["epoch"] for record in records]
-        validation = [record["validation_loss"] for record in records]
+        validated = [record for record in records if record["validation_loss"] is not None]
+        epochs = [record["epoch"] for record in validated]
+        validation = [record["validation_loss"] for record in validated]
         axis.plot(epochs, validation, color="#0b62a4", marker="o", label="validation")
         steps = records[0]["num_steps"]
         axis.set_title(f"stage {stage}: {steps} step{'s' if steps > 1 else ''}", fontsize=10)
@@ -175,3 +176,22 @@ def png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi)
     return buffer.getvalue()
+
+
+def run_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Validation losses of several runs by step.
+
+    Args:
+        losses: Steps and losses by name of the run.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for name, points in losses.items():
+        steps, values = zip(*points, strict=True) if points else ((), ())
+        axis.plot(steps, values, marker="o", ms=3, label=name)
+    axis.set_yscale("log")
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("validation loss")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(frameon=False)
+    return figure

@@ -1,193 +1,127 @@
-"""Training: stages of one-step and multi-step optimization, exact on resume.
+"""Training: stages of one-step and multi-step optimization, on any number of processes.
 
-The loss of a stage with K steps is the mean over a K-step rollout, differentiated through all of
-it, of the area-weighted squared error in units of each channel's change over a timestep. The order
-of samples is a pure function of seed and epoch, and all random state is part of the checkpoint, so
-an interrupted run goes on exactly where it stopped.
+A stage with K steps minimizes the error of K-step rollouts, differentiated through all of them. The
+order of windows, the noise and all other random numbers are pure functions of the seed and the
+position, and the position is part of the checkpoint: an interrupted run goes on exactly where it
+stopped, also on another number of processes (then up to the order in which numbers are added).
 """
 
-import copy
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
+from rich.console import Console
 
 from data_pipeline.atomic import replacing
-from data_pipeline.dataset import Loader, Sample, WindowDataset
+from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
-from data_pipeline.progress import progress
-from fourcastnet_afno.autoregression import rollout
-from fourcastnet_afno.checkpoint import (
-    pack_optimizer,
-    prefixed,
-    read_checkpoint,
-    save_checkpoint,
-    under,
-    unpack_optimizer,
-)
+from data_pipeline.loader import Loader
+from fourcastnet_afno.averaging import MovingAverage
+from fourcastnet_afno.diagnosis import describe_gradient, describe_loss
+from fourcastnet_afno.distributed import Process, wrap
+from fourcastnet_afno.finetuning import build_loss
 from fourcastnet_afno.forecaster import Forecaster
-from fourcastnet_afno.losses import area_weighted_mse
+from fourcastnet_afno.monitoring import Monitor
+from fourcastnet_afno.optimization import freeze, pack_steps, unpack_steps
+from fourcastnet_afno.placement import select_device
+from fourcastnet_afno.position import Position, Record
+from fourcastnet_afno.run_checkpoints import RunCheckpoints, load_weights, restore, snapshot
+from fourcastnet_afno.stage_plan import StagePlan, WindowsOf
+from fourcastnet_afno.stopping import StopRequests, TrainingInterruptedError, stop_requests
+from fourcastnet_afno.training_config import OPERATIONAL_SETTINGS, Stage, TrainingConfig
+from fourcastnet_afno.training_log import LogFunction
+from fourcastnet_afno.updating import (
+    Outcome,
+    RolloutLoss,
+    Updater,
+    matrix_precision,
+    seed_of,
+    with_noise,
+)
+from fourcastnet_afno.validation import RolloutValidation
 
-Record = Mapping[str, Any]
-_LOSSES_PER_EPOCH = 50  # points of the loss curve
+__all__ = [
+    "OPERATIONAL_SETTINGS", "Stage", "Trainer", "TrainingConfig", "TrainingInterruptedError",
+    "write_json",
+]  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of the training with its own schedule: linear warm-up, then a cosine to zero.
-
-    Args:
-        epochs: Passes over the training windows.
-        num_steps: Steps of the rollout that is trained.
-        learning_rate: Peak learning rate.
-    """
-
-    epochs: int = 10
-    num_steps: int = 1
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.num_steps < 1 or not self.learning_rate > 0:
-            raise ValueError(
-                f"training.stages: epochs and num_steps must be at least 1 and learning_rate above "
-                f"0, got {self}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a forecaster is trained.
-
-    Args:
-        stages: One after the other, each starting from the best weights of the one before.
-        batch_size: Windows in a batch.
-        weight_decay: Of AdamW.
-        warmup_fraction: Share of a stage's steps with a rising learning rate.
-        gradient_clip: Largest norm of the gradient.
-        ema_decay: Decay of the moving average of the weights that is validated and kept; 0 is off.
-        input_noise: Standard deviation of Gaussian noise on the first input, in units of each
-            channel's change over a timestep.
-        seed: Of initial weights, sample order and dropout.
-        device: ``auto`` takes a GPU where there is one.
-        precision: ``bfloat16`` uses autocast; weights and Fourier transforms stay float32.
-    """
-
-    stages: list[Stage] = field(default_factory=lambda: [Stage()])
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    warmup_fraction: float = 0.05
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.0
-    input_noise: float = 0.0
-    seed: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            raise ValueError("training.stages must have at least one stage, got none")
-        if self.batch_size < 1:
-            raise ValueError(f"training.batch_size must be at least 1, got {self.batch_size}")
-        if not 0 <= self.ema_decay < 1 or not 0 <= self.warmup_fraction <= 1:
-            raise ValueError(
-                "training.ema_decay must lie in 0..1 (1 excluded) and training.warmup_fraction in "
-                f"0..1, got {self.ema_decay} and {self.warmup_fraction}"
-            )
-
-
-class TrainingInterruptedError(Exception):
-    """A signal ended the run; the last checkpoint is complete and the run can go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Position:
-    """How far a run has come: the next batch to train on, and what is known so far.
-
-    Args:
-        stage: Index of the stage.
-        epoch: Index of the epoch in the stage.
-        batch: Index of the batch in the epoch.
-        loss_sums: Sums of this epoch's losses over each fiftieth of its batches.
-        best: Lowest validation loss of this stage.
-        history: A record for each finished epoch.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    batch: int = 0
-    loss_sums: tuple[float, ...] = ()
-    best: float = math.inf
-    history: tuple[Record, ...] = ()
-
-
-def select_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The torch device of a configuration.
-
-    Raises:
-        InputError: If a GPU is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device=cuda needs a GPU and torch finds none; use device=cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def learning_rate(stage: Stage, warmup_fraction: float, step: int, num_steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero.
-
-    Args:
-        stage: Sets the peak.
-        warmup_fraction: Share of ``num_steps`` that warms up.
-        step: Steps done in this stage.
-        num_steps: Steps of this stage.
-    """
-    warmup = max(1, round(warmup_fraction * num_steps))
-    if step < warmup:
-        return stage.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, num_steps - warmup)
-    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+_MOST_SKIPPED_IN_A_ROW = 50
 
 
 class Trainer:
     """Trains a forecaster on windows and keeps the last and the best checkpoint.
 
     Args:
-        forecaster: With fresh weights; trained in place.
+        forecaster: With fresh weights, the same in all processes; trained in place.
         windows: Gives training and validation windows for a number of rollout steps.
         config: How to train.
         folder: Where ``last.safetensors`` and ``best.safetensors`` are kept.
         metadata: Kept inside every checkpoint, as the experiment's configuration.
+        process: One of those that train together; by default this one alone.
+        validation: Scores rollouts beside the validation loss.
+        functions: Called with step and values of each row of the log, as of wandb.
+        console: Where progress is shown.
     """
 
     def __init__(
         self,
         forecaster: Forecaster,
-        windows: Callable[[int], tuple[WindowDataset, WindowDataset]],
+        windows: WindowsOf,
         config: TrainingConfig,
         *,
         folder: Path,
         metadata: Mapping[str, Any],
+        process: Process | None = None,
+        validation: RolloutValidation | None = None,
+        functions: Sequence[LogFunction] = (),
+        console: Console | None = None,
     ) -> None:
-        self.device = select_device(config.device)
-        self.forecaster = forecaster.to(self.device)
-        self.averaged = copy.deepcopy(self.forecaster).requires_grad_(False).eval()
-        self.windows, self.config = windows, config
-        self.folder, self.metadata = folder, metadata
-        weights = forecaster.spec.grid.area_weights()
-        self.area_weights = torch.from_numpy(weights).float().to(self.device)
-        self.position = Position()
+        self.process = process or Process(device=select_device(config.device))
+        self.windows, self.config, self.folder = windows, config, folder
+        self.forecaster = forecaster.to(self.process.device)
+        self._updater = self._new_updater()
         self.optimizer = self._new_optimizer()
+        self.checkpoints = RunCheckpoints(
+            folder, forecaster, metadata, self.process, keep_last=config.keep_last
+        )
+        self.position = Position()
+        self._validation, self._functions, self._console = validation, functions, console
+        self._stopped, self._flags = StopRequests(), (False, False, False)
+        self._saved_at = time.monotonic()
+
+    def _new_updater(self) -> Updater:
+        config, forecaster = self.config, self.forecaster
+        if config.compile != "off":
+            forecaster.network.compile(mode=config.compile)
+        freeze(forecaster, config.optimizer.frozen)  # Before it is wrapped for several processes.
+        loss = RolloutLoss(
+            forecaster, build_loss(config.loss, forecaster), config.rollout, config.precision
+        )
+        module = wrap(
+            loss,
+            self.process,
+            config.parallel,
+            shards=[*forecaster.network.blocks, forecaster],
+            static_graph=config.accumulate == 1,
+            compress_gradients=config.compress_gradients,
+        )
+        average = MovingAverage(forecaster, config.ema_decay)
+        return Updater(
+            module,
+            loss,
+            average,
+            self.process,
+            gradient_clip=config.gradient_clip,
+            seed=config.seed,
+        )
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return self.config.optimizer.build(self.forecaster)
 
     def fit(self) -> list[Record]:
         """Train all stages that are left, from ``last.safetensors`` where there is one.
@@ -196,210 +130,280 @@ class Trainer:
             A record per epoch: epoch, train_loss, validation_loss, learning_rate, seconds, ...
 
         Raises:
-            TrainingInterruptedError: If SIGINT or SIGTERM arrives, after the last checkpoint.
-            InputError: If the loss is not finite.
+            TrainingInterruptedError: If SIGINT, SIGTERM or SIGUSR1 arrives in any process, after
+                the last checkpoint.
+            InputError: If the loss is not finite, or a checkpoint cannot be written.
         """
-        # Dropout and stochastic depth draw from torch's global generator, restored afterwards.
-        with torch.random.fork_rng(), _stop_requested() as stopped:
-            torch.manual_seed(self.config.seed)
-            self._resume()
-            while self.position.stage < len(self.config.stages):
-                self._run_stage(self.config.stages[self.position.stage], stopped)
+        device = self.process.device
+        self._resume()
+        with ExitStack() as stack:
+            # Dropout draws from torch's global generator, which is restored afterwards.
+            forked = [device] if device.type == "cuda" else []
+            stack.enter_context(torch.random.fork_rng(forked))
+            stack.enter_context(matrix_precision(device, self.config.precision))
+            self._stopped = stack.enter_context(stop_requests())
+            self._monitor = stack.enter_context(closing(self._new_monitor()))
+            try:
+                while (stage := self.position.stage) < len(self.config.stages):
+                    self._run_stage(StagePlan(stage, self.windows, self.config, self.process))
+                self.checkpoints.wait()
+            except TrainingInterruptedError:
+                self._save(("last",))
+                self.checkpoints.wait()
+                raise
         return list(self.position.history)
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        decayed = [p for p in self.forecaster.parameters() if p.ndim > 1]
-        free = [p for p in self.forecaster.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+    def _new_monitor(self) -> Monitor:
+        return Monitor(
+            self.config,
+            self.process,
+            folder=self.folder.parent / "logs",
+            position=self.position,
+            functions=self._functions,
+            console=self._console,
+        )
 
     def _resume(self) -> None:
-        last = self.folder / "last.safetensors"
-        if not last.exists():
+        found = self.checkpoints.read("last")
+        if found is None:
             return
-        tensors, metadata = read_checkpoint(last)
-        self.forecaster.load_state_dict(under("weights", tensors))
-        self.averaged.load_state_dict(under("forecaster", tensors))
-        unpack_optimizer(self.optimizer, under("optimizer", tensors))
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        position = metadata["position"]
-        lists = {key: tuple(position[key]) for key in ("loss_sums", "history")}
-        self.position = Position(**{**position, **lists})
+        tensors, metadata = found
+        self.position = Position.from_json(metadata["position"])
+        restore(tensors, self.forecaster, self._updater.average, self.optimizer)
+        unpack_steps(self.optimizer, metadata["optimizer_steps"])
+        self._updater.scaler.load_state_dict(metadata["scaler"])
 
-    def _run_stage(self, stage: Stage, stopped: list[int]) -> None:
-        size, seed = self.config.batch_size, self.config.seed
-        loaders = [
-            Loader(windows, size, seed=seed, shuffle=shuffle, device=self.device)
-            for windows, shuffle in zip(self.windows(stage.num_steps), (True, False), strict=True)
-        ]
-        while self.position.epoch < stage.epochs:
+    def _save(self, names: tuple[str, ...]) -> None:
+        self.checkpoints.wait()
+        tensors = snapshot(self.forecaster, self._updater.average, self.optimizer, self.process)
+        record = {
+            "position": self.position.to_json(),
+            "scaler": self._updater.scaler.state_dict(),
+            "optimizer_steps": pack_steps(self.optimizer),
+        }
+        self.checkpoints.save(names, tensors, record)
+        self._saved_at = time.monotonic()
+
+    def _run_stage(self, plan: StagePlan) -> None:
+        self._monitor.new_stage()
+        while self.position.epoch < plan.stage.epochs and not self._is_exhausted:
             started = time.monotonic()
-            self._run_epoch(stage, loaders[0], stopped)
-            self._finish_epoch(stage, loaders, started)
+            self._run_epoch(plan)
+            if not self._is_exhausted:
+                self._finish_epoch(plan, started)
         self._finish_stage()
 
-    def _run_epoch(self, stage: Stage, loader: Loader, stopped: list[int]) -> None:
-        position = self.position
-        title = f"Stage {position.stage + 1} epoch {position.epoch + 1}/{stage.epochs}"
-        with progress(title, loader.num_batches) as advance:
-            advance(position.batch)
-            for sample in loader.epoch(len(position.history), first_batch=position.batch):
-                loss = self._train_batch(sample, stage, loader.num_batches)
-                advance(note=f"loss {loss:.4f}")
-                if stopped:
-                    self._save("last")
-                    raise TrainingInterruptedError(f"stopped in {title.lower()}")
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether the stage ends early."""
+        return 0 < self.config.early_stopping <= self.position.num_worse
 
-    def _train_batch(self, sample: Sample, stage: Stage, num_batches: int) -> float:
+    def _run_epoch(self, plan: StagePlan) -> None:
+        epoch, total = self.position.epoch, plan.num_windows(self.position.epoch)
+        samples = plan.training(epoch).epoch(plan.epoch_of_run(epoch), self.position.sample)
+        # The run may have been stopped between a step and its validation.
+        self._validate_if_due(plan)
+        with self._monitor.timed(samples) as timed:
+            while self.position.sample < total and not self._is_exhausted:
+                self._take_step(plan, timed)
+                self._save_if_due()
+                self._validate_if_due(plan)
+
+    def _validate_if_due(self, plan: StagePlan) -> None:
         position = self.position
-        step, total = position.epoch * num_batches + position.batch, stage.epochs * num_batches
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, self.config.warmup_fraction, step, total)
-        loss = self._loss(self.forecaster.train(), self._add_noise(sample))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at stage {position.stage + 1}, epoch {position.epoch + 1}, "
-                f"batch {position.batch + 1}; lower training.stages.learning_rate, or check the "
-                "data for extreme values"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.forecaster.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self._update_average()
-        self.position = replace(
-            position,
-            batch=position.batch + 1,
-            loss_sums=_add_loss(position.loss_sums, value, position.batch, num_batches),
+        # The end of an epoch has a validation of its own.
+        at_end = position.sample == plan.num_windows(position.epoch)
+        if self._step_is_due and position.validated < position.step and not at_end:
+            loss = self._validate(plan.validation)
+            if loss < position.best:
+                self._save(("best", "last"))
+
+    @property
+    def _step_is_due(self) -> bool:
+        every, step = self.config.validation.every_steps, self.position.stage_step
+        return every > 0 and step > 0 and step % every == 0
+
+    def _take_step(self, plan: StagePlan, samples: Iterator[Sample]) -> None:
+        position, config = self.position, self.config
+        total = plan.num_windows(position.epoch)
+        windows = min(config.batch_size, total - position.sample)
+        loss = self._add_gradients(samples, windows)
+        rate = plan.learning_rate(position.stage_step, position.plateau)
+        outcome = Outcome(gradient_norm=math.nan, skipped=True)
+        if math.isfinite(loss):
+            updates = position.step - position.num_skipped
+            outcome = self._updater.update(self.optimizer, rate, updates)
+            # A scaled loss overflows now and then; its scale is lowered until it does not.
+            if outcome.skipped and config.precision != "float16":
+                self._handle_gradient(-(-windows // (config.batch_size // config.accumulate)) - 1)
+        self._updater.discard(self.optimizer)
+        spike = not outcome.skipped and position.is_spike(loss, config.spike_factor)
+        self.position = position.after_step(
+            loss, windows=windows, total=total, skipped=outcome.skipped
         )
-        return value
+        self._monitor.step(
+            self.position,
+            loss=loss,
+            rate=rate,
+            outcome=outcome,
+            spike=spike,
+            windows=windows,
+            title=f"Stage {plan.index + 1} epoch {position.epoch + 1}/{plan.stage.epochs}",
+            total=total,
+            left=plan.windows_left(position.epoch, self.position.sample),
+        )
 
-    def _add_noise(self, sample: Sample) -> Sample:
+    def _add_gradients(self, samples: Iterator[Sample], windows: int) -> float:
+        """The loss of the next batch, part by part, whose gradients are added up."""
+        size, step = self.config.batch_size // self.config.accumulate, self.position.step
+        parts, total = -(-windows // size), 0.0
+        self.forecaster.train()
+        for part in range(parts):
+            self._sample = self._with_noise(next(samples))
+            if part == 0:
+                self._monitor.count_flops(self._updater.loss, self._sample)
+            rows = min(size, windows - part * size)
+            mine = self._updater.accumulate(
+                self._sample, share=rows / windows, step=step, part=part, last=part == parts - 1
+            )
+            loss = self._agree(mine)
+            if not math.isfinite(loss):
+                self._handle_loss(loss, part)
+            total += loss
+        return total
+
+    def _with_noise(self, sample: Sample) -> Sample:
         if self.config.input_noise == 0:
             return sample
-        noise = torch.randn_like(sample.state) * self.forecaster.diff_std
-        return sample._replace(state=sample.state + self.config.input_noise * noise)
+        scale = self.config.input_noise * self.forecaster.diff_std
+        return with_noise(sample, scale, seed_of(self.config.seed, self.position.step))
 
-    def _loss(self, forecaster: Forecaster, sample: Sample) -> Tensor:
-        losses = []
-        scale = forecaster.diff_std
-        enabled = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            forcings, num_steps = sample.forcing.unbind(1), sample.target.shape[1]
-            steps = rollout(forecaster, sample.state, forcings, num_steps)
-            for predictions, targets in zip(steps, sample.target.unbind(1), strict=True):
-                losses.append(area_weighted_mse(predictions, targets, self.area_weights, scale))
-        return torch.stack(losses).mean()
+    def _agree(self, loss: float) -> float:
+        """The mean of a loss over all processes, which also tell each other what was asked of them.
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        done = sum(int(record["batches"]) for record in self.position.history)
-        step = done + self.position.batch
-        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        pairs = zip(self.averaged.parameters(), self.forecaster.parameters(), strict=True)
-        for averaged, current in pairs:
-            averaged.lerp_(current, 1 - decay)
+        One exchange serves both, as small messages cost as much as their number.
+        """
+        minutes = self.config.checkpoint_every_minutes
+        due = 0 < minutes <= (time.monotonic() - self._saved_at) / 60
+        requests = self._stopped
+        if self.process.world_size == 1:
+            self._flags = (requests.by_ctrl_c, requests.by_system, due)
+            return loss
+        mine = [loss, requests.by_ctrl_c, requests.by_system, due and self.process.is_main]
+        total, *flags = self.process.reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        by_ctrl_c, by_system, due = (bool(flag) for flag in flags)
+        self._flags = (by_ctrl_c, by_system, due)
+        return total / self.process.world_size
+
+    def _save_if_due(self) -> None:
+        """Stop if a signal asked for it, else write a checkpoint where it is time."""
+        self._stop_if_asked()
+        self.checkpoints.raise_failure()
+        every = self.config.checkpoint_every_steps
+        if self._flags[2] or (every > 0 and self.position.step % every == 0):
+            self._save(("last",))
+
+    def _stop_if_asked(self) -> None:
+        by_ctrl_c, by_system, _ = self._flags
+        if by_ctrl_c or by_system:
+            place = f"stage {self.position.stage + 1} epoch {self.position.epoch + 1}"
+            raise TrainingInterruptedError(f"stopped in {place}", by_ctrl_c=by_ctrl_c)
+
+    def _pause(self) -> None:
+        """Between batches of a validation, which starts anew when the run goes on."""
+        self._agree(0.0)
+        self._stop_if_asked()
+
+    def _place(self) -> str:
+        position = self.position
+        batch = position.sample // self.config.batch_size + 1
+        return (
+            f"stage {position.stage + 1}, epoch {position.epoch + 1}, batch {batch} (step "
+            f"{position.step + 1} of the run)"
+        )
+
+    def _handle_loss(self, loss: float, part: int) -> None:
+        self._updater.seed(self.position.step, part)
+        where = describe_loss(self._updater.loss, self._sample, self.process)
+        self._refuse_or_skip(f"the loss is {loss} at {self._place()}: {where}")
+
+    def _handle_gradient(self, part: int) -> None:
+        self._updater.seed(self.position.step, part)
+        where = describe_gradient(self._updater.loss, self._sample, self.process)
+        self._refuse_or_skip(f"the gradient is not finite at {self._place()}: {where}")
+
+    def _refuse_or_skip(self, finding: str) -> None:
+        skipped = self.position.num_skipped_in_a_row
+        if self.config.non_finite == "stop" or skipped >= _MOST_SKIPPED_IN_A_ROW:
+            already = f", after {skipped} skipped steps" if skipped else ""
+            raise InputError(
+                f"{finding}{already}; lower training.stages.learning_rate, check the data for "
+                "extreme values, or pass over single steps with training.non_finite=skip"
+            )
+        self._monitor.say(f"{finding}; the step is skipped")
 
     @torch.no_grad()
     def _validate(self, loader: Loader) -> float:
-        total, count = 0.0, 0
-        for sample in loader.epoch(0):
-            total += self._loss(self.averaged, sample).item() * len(sample.state)
-            count += len(sample.state)
-        return total / count
+        """The validation loss of the averaged weights."""
+        with self._updater.average.applied():
+            self.forecaster.eval()
+            loss = self._validation_loss(loader)
+            scores = self._validation and self._validation(self.forecaster, self._pause)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the validation loss is {loss} at {self._place()}; lower "
+                "training.stages.learning_rate, or check the validation data"
+            )
+        self.position = self.position.after_validation(loss, self.config.schedule)
+        self._monitor.validation(self.position, loss, scores, self.forecaster.spec)
+        return loss
 
-    def _finish_epoch(self, stage: Stage, loaders: list[Loader], started: float) -> None:
-        position, num_batches = self.position, loaders[0].num_batches
-        validation_loss = self._validate(loaders[1])
+    def _validation_loss(self, loader: Loader) -> float:
+        total, count, done = 0.0, len(loader.dataset), 0
+        for part, sample in enumerate(loader.epoch(0)):
+            rows = min(loader.batch_size, count - done)
+            self._updater.seed(-1, part)  # Members of an ensemble differ by noise.
+            losses = self._updater.loss(sample.state, sample.forcing, sample.target)
+            total += (sample.weight * losses).mean().item() * rows
+            done += rows
+            self._pause()
+        return self.process.reduce_mean(torch.tensor(total, dtype=torch.float64)).item() / count
+
+    def _finish_epoch(self, plan: StagePlan, started: float) -> None:
+        position = self.position
+        last = position.epoch + 1 == plan.stage.epochs
+        due = (position.epoch + 1) % self.config.validation.every_epochs == 0
+        loss, best = None, False
+        if last or due or self._step_is_due:
+            loss = self._validate(plan.validation)
+            best = loss < position.best
         record = {
             "epoch": len(position.history) + 1,
             "stage": position.stage + 1,
-            "num_steps": stage.num_steps,
-            "batches": num_batches,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": sum(position.loss_sums) / num_batches,
-            "train_losses": _mean_losses(position.loss_sums, num_batches),
-            "validation_loss": validation_loss,
+            "num_steps": plan.stage.num_steps_in(position.epoch),
+            "batches": plan.num_batches(position.epoch),
+            "learning_rate": plan.learning_rate(position.stage_step - 1, position.plateau),
+            "train_loss": position.mean_loss,
+            "train_losses": position.mean_losses,
+            "validation_loss": loss,
             "seconds": time.monotonic() - started,
         }
-        self.position = Position(
-            stage=position.stage,
-            epoch=position.epoch + 1,
-            best=min(position.best, validation_loss),
-            history=(*position.history, record),
-        )
-        if validation_loss < position.best:
-            self._save("best")
-        self._save("last")
-        write_json(self.folder.parent / "history.json", self.position.history)
+        self.position = self.position.after_epoch(record)
+        self._save(("best", "last") if best else ("last",))
+        if self.process.is_main:
+            write_json(self.folder.parent / "history.json", self.position.history)
 
     def _finish_stage(self) -> None:
-        # Losses of different rollout lengths do not compare: the next stage finds its own best.
-        self.position = Position(stage=self.position.stage + 1, history=self.position.history)
-        best, _ = read_checkpoint(self.folder / "best.safetensors", "forecaster")
-        self.forecaster.load_state_dict(best)
-        self.averaged.load_state_dict(best)
+        self.position = self.position.after_stage()
+        found = self.checkpoints.read("best", "forecaster")
+        assert found is not None, "every stage ends with a validation"
+        load_weights(self.forecaster, found[0])
+        self._updater.average.reset()
         self.optimizer = self._new_optimizer()
-        self._save("last")
-
-    def _save(self, name: str) -> None:
-        tensors = prefixed("forecaster", self.averaged.state_dict())
-        if name == "last":
-            tensors |= prefixed("weights", self.forecaster.state_dict())
-            tensors |= pack_optimizer(self.optimizer)
-            tensors["random.cpu"] = torch.get_rng_state()
-            if self.device.type == "cuda":
-                tensors["random.cuda"] = torch.cuda.get_rng_state()
-        metadata = {**self.metadata, "position": asdict(self.position)}
-        save_checkpoint(self.folder / f"{name}.safetensors", self.forecaster, tensors, metadata)
+        self._save(("last",))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1))
-
-
-def _add_loss(
-    sums: tuple[float, ...], value: float, batch: int, num_batches: int
-) -> tuple[float, ...]:
-    """Add to the sum of the bin that ``batch`` falls in; bins fill from first to last."""
-    starts_bin = batch == 0 or _bin(batch, num_batches) > _bin(batch - 1, num_batches)
-    return (*sums, value) if starts_bin else (*sums[:-1], sums[-1] + value)
-
-
-def _mean_losses(sums: tuple[float, ...], num_batches: int) -> list[float]:
-    bins = [_bin(batch, num_batches) for batch in range(num_batches)]
-    counts = [bins.count(index) for index in sorted(set(bins))]
-    return [total / count for total, count in zip(sums, counts, strict=True)]
-
-
-def _bin(batch: int, num_batches: int) -> int:
-    return batch * _LOSSES_PER_EPOCH // num_batches
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of raising inside a step; a second one raises."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,24 +1,31 @@
 """Samples per second of the loader beside the limit of copying memory and beside common readers.
 
-    python -m scripts.benchmark_loader
+    python -m scripts.benchmark_loader                 # rates
+    python -m scripts.benchmark_loader --steady true   # memory over 20,000 batches
+    python -m scripts.benchmark_loader --first true    # the first batch of a store of 60 years
 
 Pairs of consecutive states at random times, in batches, interleaved repeats in one process, all
 files in the page cache. The limit copies the same states from a mapped file of plain float32 into
 one buffer that is used again, with one thread. The loader starts anew in every turn, so that
-nothing is read ahead while others are measured. The common readers give the same batch in new
-memory, as they do in training: ``zarr`` and ``h5py`` from the same bytes, ``xarray`` from the
-prepared store and from the layout in which WeatherBench 2 is published (a variable each, a time
-step a chunk, blosc).
+nothing is read ahead while others are measured; ``packed`` leaves 16-bit values as they are for the
+device to unpack. The common readers give the same batch in new memory, as they do in training:
+zarr, zarrs (its pipeline in Rust) and h5py from the same bytes, xarray and xbatcher from the
+prepared store, and xarray from the layout in which WeatherBench 2 is published (a variable each, a
+time step a chunk, blosc).
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count as count_up
 from itertools import islice
 from pathlib import Path
 
 import h5py
 import numpy as np
 import xarray as xr
+import xbatcher
 import zarr
 from jsonargparse import auto_cli
 from rich.console import Console
@@ -26,14 +33,16 @@ from rich.table import Table
 
 from benchmarks.timing import describe, median_seconds
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.dataset import Loader, WindowDataset
+from data_pipeline.dataset import WindowDataset
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.ledger import Ledger
+from data_pipeline.loader import Loader
+from data_pipeline.packing import Packing, StorageConfig
 from data_pipeline.prepare import Period
 from data_pipeline.statistics import Statistics
-from data_pipeline.store import PreparedStore, StoreWriter
+from data_pipeline.store import Layout, PreparedStore
 
 _BATCHES = 8  # in a turn
+_SLOWEST = "xbatcher, prepared store"  # one batch in a turn
 _START = np.datetime64("2001-01-01", "ns")
 
 
@@ -45,6 +54,8 @@ def benchmark(
     batch_size: int = 16,
     repeats: int = 5,
     folder: Path | None = None,
+    steady: bool = False,
+    first: bool = False,
 ) -> None:
     """Measure and print.
 
@@ -56,21 +67,73 @@ def benchmark(
         batch_size: Pairs in a batch.
         repeats: Interleaved repeats of 8 batches; the median counts.
         folder: Where the stores are written; a temporary folder by default.
+        steady: Measure memory over 20,000 batches of a small grid instead.
+        first: Measure the time to the first batch of 60 years of a small grid instead.
     """
+    console = Console(soft_wrap=True)
+    console.print(describe())
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        if steady:
+            console.print(growth(Path(temporary)))
+            return
+        if first:
+            console.print(first_batch(Path(temporary)))
+            return
         grid = LatLonGrid.equiangular(num_latitudes, num_longitudes, poles=True)
         readers = build_readers(Path(temporary), num_channels, grid, num_times, batch_size)
         times = median_seconds(readers, repeats)
-    table = Table("reader", "samples/s", "MB/s", "of the limit")
+    table = Table("reader", "samples/s", "MB/s of float32", "of the limit")
     pair_bytes = 2 * 4 * num_channels * num_latitudes * num_longitudes
     for name, seconds in times.items():
-        rate = _BATCHES * batch_size / seconds
-        share = times["limit"] / seconds
+        batches = _BATCHES if name != _SLOWEST else 1
+        rate = batches * batch_size / seconds
+        share = times["limit"] / seconds * batches / _BATCHES
         table.add_row(name, f"{rate:.0f}", f"{rate * pair_bytes / 1e6:.0f}", f"{share:.3f}")
-    console = Console(soft_wrap=True)
-    console.print(describe())
     console.print(f"{num_channels} x {num_latitudes} x {num_longitudes}, batches of {batch_size}")
     console.print(table)
+
+
+def growth(folder: Path, num_batches: int = 20_000, every: int = 2_000) -> str:
+    """Anonymous memory of this process while batches are read, in words."""
+    grid = LatLonGrid.equiangular(32, 64)
+    states = np.random.default_rng(0).standard_normal((1000, 20, *grid.shape), dtype=np.float32)
+    loader = make_loader(write_store(folder / "steady.zarr", states, grid), 16)
+    del states
+    sizes, count = [], 0
+    for epoch in count_up():
+        for _ in loader.epoch(epoch):
+            count += 1
+            if count % every == 0:
+                sizes.append(anonymous_bytes())
+            if count == num_batches:
+                change = sizes[-1] / sizes[0] - 1
+                listed = ", ".join(f"{size / 2**20:.1f}" for size in sizes)
+                return f"MiB every {every} batches: {listed}; change {100 * change:+.2f} %"
+    raise AssertionError("unreachable")
+
+
+def first_batch(folder: Path, num_years: int = 60) -> str:
+    """Seconds from opening a store to its first batch of pairs, in words."""
+    grid, num_times = LatLonGrid.equiangular(16, 32), num_years * 1461
+    states = np.zeros((num_times, 20, *grid.shape), np.float32)
+    path = write_store(folder / "long.zarr", states, grid, StorageConfig(shard_mib=1.0)).path
+    files = sum(1 for file in path.rglob("c/*/0/0/0"))
+    started = time.perf_counter()
+    next(make_loader(PreparedStore(path), 16).epoch(0))
+    seconds = time.perf_counter() - started
+    return f"{num_times} states in {files} files: first batch after {seconds:.2f} s"
+
+
+def anonymous_bytes() -> int:
+    """Resident memory of this process without mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 2**10 for line in lines if line.startswith("RssAnon"))
+
+
+def make_loader(store: PreparedStore, batch_size: int, *, unpack: bool = True) -> Loader:
+    """Pairs of all times, in random order."""
+    windows = WindowDataset(store, Period(start="2001-01-01", end="2100-01-01"), 1, 1)
+    return Loader(windows, batch_size, seed=0, shuffle=True, unpack=unpack)
 
 
 def build_readers(
@@ -80,7 +143,18 @@ def build_readers(
     states = np.random.default_rng(0).standard_normal(
         (num_times, num_channels, *grid.shape), dtype=np.float32
     )
-    store = write_store(folder / "ours.zarr", states, grid)
+    loaders = {
+        "this loader, float32": make_loader(
+            write_store(folder / "ours.zarr", states, grid), batch_size
+        )
+    }
+    for dtype in ("float16", "int16", "bfloat16"):
+        storage = StorageConfig(dtype=dtype)
+        store = write_store(folder / f"{dtype}.zarr", states, grid, storage)
+        loaders[f"this loader, {dtype}"] = make_loader(store, batch_size)
+        loaders[f"this loader, {dtype} packed"] = make_loader(store, batch_size, unpack=False)
+    zstd = write_store(folder / "zstd.zarr", states, grid, StorageConfig(compression="zstd"))
+    loaders["this loader, zstd"] = make_loader(zstd, batch_size)
     states.tofile(folder / "plain.bin")
     with h5py.File(folder / "plain.h5", "w") as file:
         file["fields"] = states
@@ -91,20 +165,20 @@ def build_readers(
     hdf5, group = h5py.File(folder / "plain.h5"), zarr.open_group(folder / "ours.zarr", mode="r")
     ours = xr.open_zarr(folder / "ours.zarr", chunks=None, consolidated=False)["fields"]
     published = xr.open_zarr(folder / "published.zarr", chunks=None)
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2100-01-01"), 1, 1)
-    loader = Loader(windows, batch_size, seed=0, shuffle=True)
+    pairs = xbatcher.BatchGenerator(
+        ours.to_dataset(), {"time": 2}, input_overlap={"time": 1}, preload_batch=False
+    )
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        rust = zarr.open_group(folder / "ours.zarr", mode="r")["fields"]
 
     def limit() -> None:
         for starts in islice(draws, _BATCHES):
             for target, start in zip(buffer, starts, strict=True):
                 np.copyto(target, mapped[start : start + 2])
 
-    def load() -> None:
-        assert sum(1 for _ in islice(loader.epoch(0), _BATCHES)) == _BATCHES
-
-    def stacked(read: Callable[[int], np.ndarray]) -> Callable[[], object]:
+    def stacked(read: Callable[[int], np.ndarray], batches: int = _BATCHES) -> Callable[[], object]:
         def call() -> None:
-            for starts in islice(draws, _BATCHES):
+            for starts in islice(draws, batches):
                 np.stack([read(start) for start in starts])
 
         return call
@@ -115,12 +189,19 @@ def build_readers(
 
     return {
         "limit": limit,
-        "this loader": load,
+        **{name: partial(read_batches, loader) for name, loader in loaders.items()},
         "h5py": stacked(lambda start: hdf5["fields"][start : start + 2]),  # type: ignore[index]
         "zarr": stacked(lambda start: group["fields"][start : start + 2]),  # type: ignore[index]
+        "zarr with zarrs": stacked(lambda start: rust[start : start + 2]),  # type: ignore[index]
         "xarray, prepared store": stacked(lambda start: ours[start : start + 2].values),
+        _SLOWEST: stacked(lambda start: pairs[start]["fields"].values, 1),
         "xarray, WeatherBench 2 layout": stacked(read_published),
     }
+
+
+def read_batches(loader: Loader) -> None:
+    """Read the first batches of an epoch."""
+    assert sum(1 for _ in islice(loader.epoch(0), _BATCHES)) == _BATCHES
 
 
 def random_starts(num_times: int, batch_size: int) -> Iterator[list[int]]:
@@ -130,22 +211,30 @@ def random_starts(num_times: int, batch_size: int) -> Iterator[list[int]]:
         yield generator.integers(0, num_times - 1, batch_size).tolist()
 
 
-def write_store(path: Path, states: np.ndarray, grid: LatLonGrid) -> PreparedStore:
+def write_store(
+    path: Path, states: np.ndarray, grid: LatLonGrid, storage: StorageConfig | None = None
+) -> PreparedStore:
     """A prepared store of ``states`` every 6 hours."""
+    storage = storage or StorageConfig()
     channels = Channels(tuple(Channel(name=f"v{i}", units="1") for i in range(states.shape[1])))
     times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
-    writer = StoreWriter(path, channels, grid, times, Ledger(path.with_suffix(".jsonl")))
-    for start in writer.missing:
-        writer.write_block(start, states[start : start + writer.block_length])
+    packing = Packing.fit(storage.dtype, states[:4])
+    shard_length = max(1, int(storage.shard_mib * 2**20) // states[0].nbytes)
+    layout = Layout(path, channels, grid, times, packing, storage, shard_length)
+    layout.create()
+    checksums = []
+    for start in range(0, len(states), shard_length):
+        block = packing.pack(states[start : start + shard_length], channels.labels)
+        checksums += [int(each, 16) for each in layout.write(start, block)]
     ones = np.ones(len(channels))
-    attrs = {"channels": channels.to_json(), "static_channels": [], "timestep_hours": 6}
-    writer.finish(
-        np.zeros((0, *grid.shape)),
-        Statistics(ones, ones, ones),
-        np.zeros(1, int),
-        np.zeros((1, 1, *states.shape[1:])),
-        attrs,
-    )
+    contents = {
+        **dict.fromkeys(Statistics._fields, ones),
+        "rounding": ones,
+        "checksum": np.array(checksums, np.uint64),
+        "static": np.zeros((0, *grid.shape), np.float32),
+        "hour": np.zeros(1, int),
+    }
+    layout.finish(contents, {"static_channels": [], "timestep_hours": 6})
     return PreparedStore(path)
 
 

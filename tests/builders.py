@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 import xarray as xr
+from torch import Tensor
 
+from data_pipeline.channels import Channel, Channels
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig, Period
 from data_pipeline.sources import SourceConfig
 from fourcastnet_afno.autoregression import ForecastConfig
 from fourcastnet_afno.experiment import ExperimentConfig
-from fourcastnet_afno.forecaster import ModelConfig
+from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.training import Stage, TrainingConfig
 
@@ -55,6 +58,39 @@ def make_data_config(path: Path, **changes: object) -> DataConfig:
         "test": Period(start="2001-03-21", end="2001-04-30"),
     }
     return DataConfig(**(settings | changes))
+
+
+def make_forecaster(
+    grid: LatLonGrid = GRID, *, num_history: int = 1, network: AFNONetConfig | None = None
+) -> Forecaster:
+    """A tiny forecaster of geopotential and temperature whose fresh weights are always the same."""
+    channels = (Channel(name="geopotential", level=500), Channel(name="2m_temperature"))
+    spec = FieldSpec(
+        channels=Channels(channels),
+        static_channels=Channels(()),
+        forcings=("day_of_year_sin",),
+        grid=grid,
+        timestep_hours=6,
+    )
+    network = network or AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Forecaster(
+            ModelConfig(num_history=num_history, network=network),
+            spec,
+            mean=torch.tensor([5e4, 280.0]),
+            std=torch.tensor([1e3, 10.0]),
+            diff_std=torch.tensor([300.0, 2.0]),
+            static=torch.zeros(0, *grid.shape),
+        )
+
+
+def make_states(forecaster: Forecaster, *shape: int, seed: int = 0) -> Tensor:
+    """Random states (*shape, channel, latitude, longitude) in physical units."""
+    normalizer, grid = forecaster.normalizer, forecaster.spec.grid
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(*shape, len(normalizer.mean), *grid.shape, generator=generator)
+    return normalizer.denormalize(noise)
 
 
 def make_experiment(path: Path, **training: object) -> ExperimentConfig:

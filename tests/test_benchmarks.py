@@ -12,7 +12,7 @@ from benchmarks.memory import kept_bytes
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
-from scripts import benchmark_loader
+from scripts import benchmark_loader, benchmark_rollout
 from scripts.benchmark_operator import counted, mixer_operations, mixers, networks
 
 
@@ -95,3 +95,43 @@ def test_the_scripts_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "AFNO, same modes: time ~ tokens^" in printed
     networks(embed_dim=16, depth=1, rows=(2, 3), repeats=1)
     assert "FourCastNet formulation: time ~ tokens^" in capsys.readouterr().out
+
+
+def test_the_plain_loop_computes_what_is_written(tmp_path: Path) -> None:
+    case = benchmark_rollout.Case(
+        rows=8,
+        columns=16,
+        num_channels=3,
+        patch=4,
+        embed_dim=16,
+        depth=2,
+        num_forecasts=3,
+        num_steps=4,
+        batch_size=2,
+        device="cpu",
+        bfloat16=False,
+        members=False,
+        statistics=False,
+    )
+    for run in benchmark_rollout.build_runs(case, tmp_path).values():
+        run.call()
+        assert 0 < run.clock.in_network < run.clock.total
+    plain = np.load(tmp_path / "plain.npy")
+    (path,) = tmp_path.glob("*/forecast.zarr")
+    written = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+    ours = np.stack([written[f"v{i}"].values for i in range(3)], axis=2)
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark_rollout.rollouts(
+        rows=8,
+        columns=16,
+        num_channels=2,
+        embed_dim=16,
+        depth=1,
+        num_steps=3,
+        repeats=1,
+        memory=False,
+    )
+    assert "times as fast as the plain loop" in capsys.readouterr().out

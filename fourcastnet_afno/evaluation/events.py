@@ -149,7 +149,7 @@ def seeps(
     wet_threshold: np.ndarray,
     dry_threshold: float,
 ) -> np.ndarray:
-    """Stable equitable error in probability space of each cell, from 0 (perfect) to about 1 and more.
+    """Stable equitable error in probability space of each cell: 0 is perfect, 1 is no skill.
 
     A value is dry up to ``dry_threshold``, heavy from ``wet_threshold`` and light between. With the
     climatological probability p of dry, and light twice as likely as heavy, the score of a forecast

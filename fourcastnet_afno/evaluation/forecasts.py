@@ -38,12 +38,18 @@ def open_forecast(path: str) -> xr.Dataset:
 
 
 def _open(path: str) -> xr.Dataset:
-    if Path(path).is_dir() and (Path(path) / "zarr.json").exists():
-        # Without dask, whose tasks cost more than reading small fields.
-        opened = xr.open_zarr(path, chunks=None, consolidated=False)
-        opened.encoding["source"] = path
-        return opened
-    return open_all(path, (), 6)[0]
+    local = Path(path)
+    is_store = any((local / name).exists() for name in ("zarr.json", ".zmetadata", ".zgroup"))
+    if "://" in path or not (is_store or local.is_file()):
+        return open_all(path, (), 6)[0]
+    # Without dask, whose tasks cost more than reading small fields. Whole numbers of hours are
+    # lead times here, but may be data elsewhere: they are converted by name.
+    if is_store:
+        opened = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+    else:
+        opened = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)
+    opened.encoding["source"] = path
+    return opened
 
 
 def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:

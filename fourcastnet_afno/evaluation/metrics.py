@@ -163,7 +163,7 @@ def spread(means: Means) -> np.ndarray:
 
 
 def spread_skill_ratio(means: Means) -> np.ndarray:
-    """Spread over the RMSE of the ensemble mean (WB2); sqrt(M / (M + 1)) for a reliable ensemble."""
+    """Spread over the RMSE of the ensemble mean (WB2): sqrt(M / (M + 1)) if reliable."""
     return _ratio(np.sqrt(means["ensemble_variance"]), np.sqrt(means["squared_error"]))
 
 

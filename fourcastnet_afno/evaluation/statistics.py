@@ -7,7 +7,7 @@ gives <b>, <b^2>, <o> and <o^2>. The rest follows without loss, as the forecast'
     <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
 
 Everything is summed in float64 within each field, so that no result depends on how fields are
-grouped. Where values are missing (NaN) the means are over the cells that have both forecast and truth.
+grouped. Where values are missing (NaN) means are over the cells that have forecast and truth.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -163,7 +163,7 @@ class ErrorStatistics:
     def _masked(
         self, forecast: np.ndarray, truth: np.ndarray, anomalies: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """With the truth's own means over the same cells, which differ where forecasts lack some."""
+        """With truth's means over the same cells, which differ where forecasts lack some."""
         error = forecast - truth
         present = np.isfinite(error) & np.isfinite(anomalies)
         values = {
@@ -198,6 +198,33 @@ def derived_statistics(
         The needed statistics by name, of the same shape.
     """
     return {name: DERIVED[name](means) for name in needed if name in DERIVED}
+
+
+def field_statistics(
+    predictions: np.ndarray, targets: np.ndarray, climatology: np.ndarray, area_weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """All statistics of fields on the whole grid.
+
+    Args:
+        predictions: Forecasts of shape (..., latitude, longitude).
+        targets: Truth at the valid times, likewise.
+        climatology: Climatology at the valid times, broadcast against them.
+        area_weights: Weights of the cells, of shape (latitude, longitude).
+
+    Returns:
+        ``DERIVED`` by name, float64 without the last two axes.
+    """
+    leading, space = predictions.shape[:-2], predictions.shape[-2:]
+    averager = Averager(area_weights[None] / area_weights.sum())
+    plain = Averager(np.full((1, *space), 1 / (space[0] * space[1])))
+    fields = targets.astype(np.float64).reshape(-1, *space)
+    normal = np.broadcast_to(climatology, targets.shape).astype(np.float64).reshape(-1, *space)
+    truth = TruthBlock.of(fields, normal, averager, plain)
+    needed = frozenset({"error_truth", "absolute_error"})
+    errors = ErrorStatistics(averager, len(fields), space, needed, plain)
+    found = errors(predictions.reshape(-1, *space), truth.fields, truth.anomalies)
+    derived = derived_statistics(truth.means | found, DERIVED)
+    return {name: values[:, 0].reshape(leading) for name, values in derived.items()}
 
 
 _Means = Mapping[str, np.ndarray]

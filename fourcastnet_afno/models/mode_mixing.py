@@ -47,12 +47,13 @@ def mix_modes(
         The mixed tokens, in the shape and dtype of ``tokens``.
     """
     parameters = (weight1, bias1, weight2, bias2, offset)
+    if torch.compiler.is_exporting():  # plain matrix products, for who does not have this operator
+        return _mix(tokens.contiguous(), *parameters, threshold, spectrum, False)[0]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *parameters))
     return _forward(tokens.contiguous(), *parameters, threshold, spectrum, keep)[0]
 
 
-@torch.library.custom_op("fourcastnet_afno::mix_modes", mutates_args=())
-def _forward(
+def _mix(
     tokens: Tensor,
     weight1: Tensor,
     bias1: Tensor,
@@ -76,6 +77,9 @@ def _forward(
         change = _by_axis(result.sub_(offset[blocks]), tokens, transform)
         transform.add_to_grid(change, tokens, output, channels)
     return [output, *kept]
+
+
+_forward = torch.library.custom_op("fourcastnet_afno::mix_modes", mutates_args=())(_mix)
 
 
 @torch.library.custom_op("fourcastnet_afno::mix_modes_backward", mutates_args=())

@@ -7,7 +7,6 @@ import pytest
 import xarray as xr
 
 from data_pipeline.derived import saturation_pressure, with_derived
-from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import prepare
 from tests.builders import make_data_config, make_dataset
@@ -52,19 +51,17 @@ def test_saturated_air_has_a_relative_humidity_of_one_hundred() -> None:
     assert float(abs(halved["relative_humidity"]).max()) == 0
 
 
-def test_six_hours_of_precipitation_by_hand() -> None:
-    hourly = series(np.arange(8) * 1e-3)
-    dataset = xr.Dataset({"total_precipitation": hourly})
-    wanted = ["total_precipitation_6hr", "log_total_precipitation_6hr"]
-    found = with_derived(dataset, wanted)
-    sums = found["total_precipitation_6hr"][:, 1, 1].values
-    assert np.isnan(sums[:5]).all()
-    np.testing.assert_allclose(sums[5:], [0.015, 0.021, 0.027], rtol=1e-12)
-    logs = found["log_total_precipitation_6hr"][5:, 1, 1]
-    np.testing.assert_allclose(logs, np.log(1 + sums[5:] / 1e-5), rtol=1e-12)
-    coarse = xr.Dataset({"total_precipitation": series(np.arange(8), hours=6)})
-    with pytest.raises(InputError, match="the data has steps of 6 to 6 h"):
-        with_derived(coarse, wanted)
+def test_what_states_no_units_is_computed_again() -> None:
+    """WeatherBench 2's relative humidity is a share without units."""
+    temperature = series(np.array([280.0, 290.0]), units="K").expand_dims(level=[850])
+    humidity = (0 * temperature + 0.005).assign_attrs(units="kg kg-1")
+    share = xr.full_like(temperature, 0.5).drop_attrs()
+    dataset = xr.Dataset({"temperature": temperature, "specific_humidity": humidity})
+    ours = with_derived(dataset, ["r850"])["relative_humidity"]
+    found = with_derived(dataset.assign(relative_humidity=share), ["r850"])["relative_humidity"]
+    xr.testing.assert_identical(found, ours)
+    stated = dataset.assign(relative_humidity=share.assign_attrs(units="%"))
+    assert with_derived(stated, ["r850"]) is stated
 
 
 def test_what_is_there_or_cannot_be_computed_stays_as_it_is() -> None:

@@ -88,3 +88,67 @@ def test_features_of_the_place() -> None:
     np.testing.assert_allclose(sin_lat, z, atol=1e-6)
     np.testing.assert_allclose(cos_lat * cos_lon, x, atol=1e-6)
     np.testing.assert_allclose(cos_lat * sin_lon, y, atol=1e-6)
+
+
+def true_longitude(time: str) -> float:
+    """Of the sun on a date of the year 2000 in radians, by the series of Berger, 1978.
+
+    From the mean longitude, which is counted from the vernal equinox of March 20th, 07:35 UTC.
+    https://doi.org/10.1175/1520-0469(1978)035<2362:LTVODI>2.0.CO;2
+    """
+    e, perihelion = ECCENTRICITY, PERIHELION
+    beta = np.sqrt(1 - e**2)
+    first = (e / 2 + e**3 / 8) * (1 + beta) * np.sin(-perihelion)
+    second = e**2 / 4 * (1 / 2 + beta) * np.sin(-2 * perihelion)
+    third = e**3 / 8 * (1 / 3 + beta) * np.sin(-3 * perihelion)
+    days = (np.datetime64(time) - np.datetime64("2000-03-20T07:35")) / np.timedelta64(1, "D")
+    mean = -2 * (first - second + third) + 2 * np.pi * days / 365.2422
+    anomaly = mean - perihelion
+    return (
+        mean
+        + (2 * e - e**3 / 4) * np.sin(anomaly)
+        + 5 / 4 * e**2 * np.sin(2 * anomaly)
+        + 13 / 12 * e**3 * np.sin(3 * anomaly)
+    )
+
+
+# Orbit of the year 2000 (J2000): eccentricity, obliquity, longitude of the perihelion.
+ECCENTRICITY, OBLIQUITY = 0.016708, np.deg2rad(23.4393)
+PERIHELION = np.deg2rad(282.937)
+
+
+def berger(time: str, latitude: float) -> float:
+    """Mean insolation of the day over the solar constant, the formula of Berger, 1978."""
+    longitude, phi = true_longitude(time), np.deg2rad(latitude)
+    declination = np.arcsin(np.sin(OBLIQUITY) * np.sin(longitude))
+    inverse = (1 + ECCENTRICITY * np.cos(longitude - PERIHELION)) / (1 - ECCENTRICITY**2)
+    sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(declination), -1, 1))
+    sines, cosines = np.sin(phi) * np.sin(declination), np.cos(phi) * np.cos(declination)
+    return inverse**2 / np.pi * (sunset * sines + np.sin(sunset) * cosines)
+
+
+@pytest.mark.parametrize("date", ["01-05", "03-20", "05-01", "06-21", "08-15", "09-22", "12-21"])
+def test_daily_means_are_those_of_berger(date: str) -> None:
+    """To 0.1 %, and to 4e-5 of the solar constant where the sun hardly rises."""
+    latitudes = (88.0, 65.0, 45.0, 23.0, 0.0, -40.0, -70.0, -88.0)
+    grid = LatLonGrid(latitude=latitudes, longitude=(0.0, 90.0, 180.0, 270.0))
+    start = np.datetime64(f"2000-{date}", "ns")
+    times = start + np.arange(0, 1440, 2) * np.timedelta64(1, "m")
+    found = toa_insolation(times, grid).mean(axis=(0, 2))
+    expected = np.array([berger(f"2000-{date}T12:00", latitude) for latitude in latitudes])
+    shines = expected > 0.02
+    np.testing.assert_allclose(found[shines], expected[shines], rtol=1e-3)
+    np.testing.assert_allclose(found[~shines], expected[~shines], atol=4e-5)
+
+
+def test_the_year_brings_what_the_orbit_says() -> None:
+    """A quarter of the solar constant over sqrt(1 - e^2), and known means at pole and equator."""
+    times = np.datetime64("2000-01-01", "ns") + np.arange(8 * 365 + 2) * np.timedelta64(3, "h")
+    distance = sun(times)[2]
+    mean = (1 / distance**2).mean() / 4
+    assert mean == pytest.approx(0.25 / np.sqrt(1 - ECCENTRICITY**2), rel=1e-4)
+    grid = LatLonGrid(latitude=(90.0, -90.0), longitude=tuple(np.arange(0.0, 360, 45)))
+    poles = toa_insolation(times, grid).mean(axis=(0, 2))
+    # The annual mean at a pole is S / sqrt(1 - e^2) * sin(obliquity) / pi.
+    expected = np.sin(OBLIQUITY) / np.pi / np.sqrt(1 - ECCENTRICITY**2)
+    np.testing.assert_allclose(poles, expected, rtol=1e-3)

@@ -7,11 +7,14 @@ import pytest
 import torch
 import xarray as xr
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipeline.climatology import climatology_at
-from data_pipeline.dataset import Loader, WindowDataset
+from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.loader import Loader, share_of
 from data_pipeline.prepare import DataConfig, Period, prepare
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
@@ -123,12 +126,45 @@ def test_an_epoch_goes_on_where_it_stopped(store: PreparedStore) -> None:
     windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
     loader = Loader(windows, 8, seed=3, shuffle=True)
     whole = [sample.time.tolist() for sample in loader.epoch(5)]
-    rest = [sample.time.tolist() for sample in loader.epoch(5, first_batch=3)]
+    rest = [sample.time.tolist() for sample in loader.epoch(5, first_sample=24)]
     assert rest == whole[3:]
     assert sorted(time for batch in whole for time in batch) == sorted(
         {time for batch in whole for time in batch}
     )
     assert whole != [sample.time.tolist() for sample in loader.epoch(6)]
+
+
+@given(
+    num_windows=st.integers(1, 60),
+    batch_size=st.integers(1, 40),
+    world_size=st.integers(1, 7),
+)
+def test_ranks_share_every_batch(num_windows: int, batch_size: int, world_size: int) -> None:
+    losses = np.random.default_rng(num_windows).random(num_windows)
+    order = np.random.default_rng(1).permutation(num_windows)
+    for start in range(0, num_windows, batch_size):
+        batch = order[start : start + batch_size]
+        shares = [share_of(batch, rank, world_size) for rank in range(world_size)]
+        assert len({len(share.indices) for share in shares}) == 1
+        indices, weights = (np.concatenate(parts) for parts in zip(*shares, strict=True))
+        np.testing.assert_array_equal(indices[weights > 0], batch)
+        np.testing.assert_allclose((weights * losses[indices]).mean(), losses[batch].mean(), 1e-6)
+
+
+def test_other_ranks_go_on_with_the_same_batches(store: PreparedStore) -> None:
+    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
+    whole = list(Loader(windows, 12, seed=3, shuffle=True).shares(2))
+    for world_size in (2, 3, 5):
+        ranks = [
+            Loader(windows, 12, seed=3, shuffle=True, rank=rank, world_size=world_size)
+            for rank in range(world_size)
+        ]
+        rests = [loader.shares(2, first_sample=24) for loader in ranks]
+        for expected, *parts in zip(whole[2:], *rests, strict=True):
+            kept = [part.indices[part.weights > 0] for part in parts]
+            np.testing.assert_array_equal(np.concatenate(kept), expected.indices)
+    assert next(ranks[3].epoch(2)).weight.tolist() == [1.25, 1.25, 1.25]
+    assert next(ranks[4].epoch(2)).weight.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("read_ahead", [0, 1, 5])

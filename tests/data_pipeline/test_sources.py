@@ -1,9 +1,6 @@
 """Every layout that people have is read as the same canonical dataset, or refused by name."""
 
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import eccodes
@@ -17,7 +14,9 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import parse_label
+from data_pipeline.prepare import prepare
 from data_pipeline.sources import SourceConfig, open_source
+from tests.builders import make_data_config, make_dataset
 
 GRID = LatLonGrid.equiangular(7, 12, poles=True)
 LEVELS = [500, 850]
@@ -210,11 +209,7 @@ def test_fourcastnet_hdf5(tmp_path: Path) -> None:
     assert channels.labels[2:] == ["geopotential_500", "geopotential_850", "temperature_850"]
     stacked = channels.stack(found).transpose("time", "channel", "latitude", "longitude")
     np.testing.assert_array_equal(stacked[:3], fields + np.float32(2017))
-    with pytest.raises(InputError, match="holds 5 channels without names"):
-        read(tmp_path / "2017.h5", channels=["u10"])
-    (tmp_path / "2017.h5").rename(tmp_path / "test.h5")
-    with pytest.raises(InputError, match="name it by its year"):
-        read(tmp_path / "test.h5", channels=FOURCASTNET)
+    assert {channel.units for channel in channels} == {"m s-1", "K", "m2 s-2"}
 
 
 def write_grib(array: xr.DataArray, short_name: str, path: Path) -> None:
@@ -260,6 +255,34 @@ def test_grib(era5: xr.Dataset, tmp_path: Path) -> None:
         np.testing.assert_allclose(found[name], era5[name], rtol=1e-6)
         assert found[name].dims == era5[name].dims
         np.testing.assert_array_equal(found[name]["time"], era5["time"])
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+def test_grib_accumulations_have_one_time(tmp_path: Path, edition: int) -> None:
+    """ERA5's precipitation: forecasts from 06 and 18 UTC, each of twelve single hours."""
+    values = np.random.default_rng(0).random((24, 84))
+    steps = [(start, step) for start in (6, 18) for step in range(1, 13)]
+    with (tmp_path / "tp.grib").open("wb") as file:
+        for (start, step), field in zip(steps, values, strict=True):
+            message = eccodes.codes_grib_new_from_samples(f"regular_ll_sfc_grib{edition}")
+            keys = {"Ni": 12, "Nj": 7, "longitudeOfLastGridPointInDegrees": 330}
+            keys |= {"latitudeOfFirstGridPointInDegrees": 90}
+            keys |= {"latitudeOfLastGridPointInDegrees": -90}
+            keys |= {f"{axis}DirectionIncrementInDegrees": 30 for axis in "ij"}
+            keys |= {"dataDate": 20010101, "dataTime": 100 * start}
+            keys |= {"productDefinitionTemplateNumber": 8} if edition == 2 else {}
+            keys |= {"shortName": "tp", "stepType": "accum", "stepRange": f"{step - 1}-{step}"}
+            keys |= {"bitsPerValue": 24}
+            for key, value in keys.items():
+                eccodes.codes_set(message, key, value)
+            eccodes.codes_set_values(message, field)
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    found = read(tmp_path / "tp.grib", units={"total_precipitation": "m"})["total_precipitation"]
+    assert found.dims == ("time", "latitude", "longitude")
+    expected = np.datetime64("2001-01-01T07", "ns") + np.arange(24) * np.timedelta64(1, "h")
+    np.testing.assert_array_equal(found["time"], expected)
+    np.testing.assert_allclose(found.values.reshape(24, -1), values, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -327,19 +350,6 @@ def test_unknown_units_that_differ_are_refused(era5: xr.Dataset, tmp_path: Path)
         read(tmp_path)
 
 
-def test_damaged_and_missing_files_are_named(era5: xr.Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "data.nc"
-    era5.to_netcdf(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"cannot read .*data.nc: .* it may be truncated"):
-        read(path)
-    with pytest.raises(InputError, match=r"no file matches .*nothing.nc"):
-        read(tmp_path / "nothing.nc")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no file matches .*empty"):
-        read(tmp_path / "empty")
-
-
 def test_periods_without_common_times_are_named(tmp_path: Path) -> None:
     make_era5(4, "2001-01-01")[["2m_temperature"]].to_netcdf(tmp_path / "a.nc")
     make_era5(4, "2002-01-01")[["temperature"]].to_netcdf(tmp_path / "b.nc")
@@ -347,63 +357,87 @@ def test_periods_without_common_times_are_named(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-class Faulty(SimpleHTTPRequestHandler):
-    """Serves a folder, after as many failures of each kind as it was told."""
-
-    failures: int = 0
-    stalls: int = 0
-    release = threading.Event()
-
-    def do_GET(self) -> None:
-        kind = type(self)
-        if kind.failures > 0:
-            kind.failures -= 1
-            self.send_error(503)
-        elif kind.stalls > 0:
-            kind.stalls -= 1
-            kind.release.wait(20)
-        else:
-            super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(
-    era5: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, type[Faulty]]]:
-    weatherbench2(era5).chunk(time=1).to_zarr(
-        tmp_path / "era5.zarr", zarr_format=2, consolidated=True
-    )
-    monkeypatch.setattr(opening, "_STALL_SECONDS", 0.3)
-    monkeypatch.setattr(opening, "_delay", lambda attempt: 0.01)
-    handler = type("Handler", (Faulty,), {"release": threading.Event()})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path)))
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", handler
-    handler.release.set()
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
-
-
-@pytest.mark.parametrize("fault", ["failures", "stalls"])
-def test_a_server_that_recovers_is_asked_again(
-    server: tuple[str, type[Faulty]], era5: xr.Dataset, fault: str
+@pytest.mark.parametrize(
+    "longitude",
+    [
+        np.arange(0, 360, 30),
+        np.arange(0, 361, 30),
+        np.arange(-180, 180, 30),
+        np.arange(-180, 181, 30),
+        np.roll(np.arange(0, 360, 30), 5),
+    ],
+    ids=["0..330", "0..360", "-180..150", "-180..180", "150..120"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_longitudes_of_any_convention(
+    era5: xr.Dataset, tmp_path: Path, longitude: np.ndarray, dtype: type
 ) -> None:
-    url, handler = server
-    setattr(handler, fault, 2)
-    dataset = open_source(SourceConfig(path=f"{url}/era5.zarr"))
-    setattr(handler, fault, 2)
-    assert_same(opening.persistently(dataset.compute, url), era5)
+    surface = era5[["2m_temperature"]]
+    turned = surface.sel(longitude=longitude % 360).assign_coords(longitude=longitude.astype(dtype))
+    turned.isel(latitude=slice(None, None, -1)).to_netcdf(tmp_path / "data.nc")
+    assert_same(read(tmp_path / "data.nc"), surface)
 
 
-def test_a_server_that_does_not_recover_is_named(server: tuple[str, type[Faulty]]) -> None:
-    url, handler = server
-    with pytest.raises(InputError, match=r"no zarr store at http://.*/nothing.zarr"):
-        read(f"{url}/nothing.zarr")
-    handler.failures = 1000
-    with pytest.raises(InputError, match=r"cannot read http://.* after 5 attempts: 503"):
-        read(f"{url}/era5.zarr")
+@pytest.mark.parametrize(
+    ("levels", "units"),
+    [
+        ([500, 850], "millibars"),
+        ([850.0, 500.0], "hPa"),
+        ([50000.0, 85000.0], "Pa"),
+        ([85000, 50000], ""),
+    ],
+)
+def test_levels_of_any_convention(
+    era5: xr.Dataset, tmp_path: Path, levels: list[float], units: str
+) -> None:
+    profile = era5[["temperature"]]
+    hectopascals = [int(level if level < 2000 else level / 100) for level in levels]
+    turned = profile.sel(level=hectopascals).assign_coords(level=("level", levels))
+    turned["level"].attrs["units"] = units
+    turned.to_netcdf(tmp_path / "data.nc")
+    assert_same(read(tmp_path / "data.nc"), profile)
+
+
+def test_float64_becomes_the_same_store(tmp_path: Path) -> None:
+    double = make_dataset().astype(float)
+    for name, array in make_dataset().data_vars.items():
+        double[name].attrs = array.attrs
+    double.to_netcdf(tmp_path / "double.nc")
+    config = make_data_config(tmp_path / "double.nc")
+    found = prepare(config, tmp_path / "data.zarr").dataset()
+    assert found["2m_temperature"].dtype == np.float32
+    np.testing.assert_array_equal(found["2m_temperature"], make_dataset()["2m_temperature"])
+
+
+def test_times_that_arco_has_not_filled_are_left_out(era5: xr.Dataset, tmp_path: Path) -> None:
+    """Its axis goes on to 2050; what is not there reads as NaN."""
+    filled = era5.where(era5["time"] < np.datetime64("2001-01-02"))
+    era5["2m_temperature"].values[:] = filled["2m_temperature"]
+    era5.attrs = {"valid_time_start": "2001-01-01", "valid_time_stop": "2001-01-01"}
+    era5.to_zarr(tmp_path / "arco.zarr", zarr_format=2, consolidated=True)
+    found = read(tmp_path / "arco.zarr")
+    assert [str(time)[:13] for time in found["time"].values[[0, -1]]] == [
+        "2001-01-01T00",
+        "2001-01-01T18",
+    ]
+    assert found["2m_temperature"].notnull().all()
+
+
+@pytest.mark.parametrize("kind", ["h5", "nc", "grib"])
+def test_long_files_are_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A year of FourCastNet's file is one array of 127 GB without chunks."""
+    monkeypatch.setattr(opening, "_PIECE_BYTES", 4 * 7 * 12 * 3)
+    dataset = make_era5(24)[["2m_temperature"]]
+    if kind == "h5":
+        with h5py.File(tmp_path / "2018.h5", "w") as file:
+            file["fields"] = np.zeros((24, 2, 7, 12), np.float32)
+    elif kind == "nc":
+        dataset.to_netcdf(tmp_path / "data.nc", format="NETCDF3_CLASSIC")
+    else:
+        write_grib(dataset["2m_temperature"], "2t", tmp_path / "data.grib")
+    opened = open_source(SourceConfig(path=str(tmp_path), channels=["t2m", "u10"]))
+    assert opened["2m_temperature"].chunks is not None
+    assert opened["2m_temperature"].chunks[0] == (3,) * 8
+    opened.close()

@@ -52,7 +52,9 @@ def test_a_verb_without_config_says_what_it_needs(
     assert "needs --config FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "forecast", "evaluate", "quickstart"])
+@pytest.mark.parametrize(
+    "verb", ["prepare", "train", "forecast", "evaluate", "quickstart", "doctor"]
+)
 def test_help_lists_the_settings(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -11,13 +11,14 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file
 
-from data_pipeline.dataset import Loader, Sample
+from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.loader import Loader
 from fourcastnet_afno import experiment, load_forecaster, rollout
-from fourcastnet_afno.autoregression import check_source, forcings_from
+from fourcastnet_afno.autoregression import check_source, forcings_from, open_forecast
 from fourcastnet_afno.cli import main
-from fourcastnet_afno.evaluation.metrics import field_statistics
+from fourcastnet_afno.evaluation.statistics import field_statistics
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.losses import area_weighted_mse
 from fourcastnet_afno.training import Stage, TrainingInterruptedError
@@ -44,7 +45,7 @@ def test_a_run_leaves_everything(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "checkpoints", "config.yaml", "data.zarr", "figures", "forecast.zarr", "history.json",
-        "report.html", "scores.json", "scores.nc",
+        "logs", "report.html", "scores.csv", "scores.json", "scores.nc",
     }  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def test_the_report_needs_no_network(run: Path) -> None:
 def test_forecasts_are_the_rollout_of_the_checkpoint(run: Path) -> None:
     forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
     source = make_dataset()
-    written = xr.open_zarr(run / "forecast.zarr", consolidated=False)
+    written = open_forecast(run / "forecast.zarr")
     init = written["init_time"].values[3]
     days = np.timedelta64(1, "D")
     history = forecaster.spec.channels.stack(source.sel(time=[init - days, init])).values
@@ -105,8 +106,8 @@ class Interruption:
     def __init__(self, batches: int) -> None:
         self.left = batches
 
-    def epoch(self, loader: Loader, epoch: int, first_batch: int = 0) -> Iterator[Sample]:
-        for sample in original_epoch(loader, epoch, first_batch):
+    def epoch(self, loader: Loader, epoch: int, first_sample: int = 0) -> Iterator[Sample]:
+        for sample in original_epoch(loader, epoch, first_sample):
             if loader.shuffle:
                 self.left -= 1
                 if self.left == 0:
@@ -170,7 +171,7 @@ def test_prepare_verifies_the_store(run: Path, tmp_path: Path) -> None:
     assert main(arguments) == 2
 
 
-def test_forecasts_start_on_another_grid_if_asked(run: Path, tmp_path: Path) -> None:
+def test_forecasts_start_on_another_grid_unless_refused(run: Path, tmp_path: Path) -> None:
     make_dataset(12, grid=LatLonGrid.equiangular(8, 16)).to_netcdf(tmp_path / "other.nc")
     arguments = [
         "forecast",
@@ -179,10 +180,11 @@ def test_forecasts_start_on_another_grid_if_asked(run: Path, tmp_path: Path) -> 
         f"--source.path={tmp_path / 'other.nc'}",
         f"--output={tmp_path / 'out'}",
     ]
-    assert main(arguments) == 2
+    assert main([*arguments, "--forecast.regrid=false"]) == 2
     assert not (tmp_path / "out" / "forecast.zarr").exists()
-    assert main([*arguments, "--forecast.regrid=true"]) == 0
+    assert main(arguments) == 0
     written = xr.open_zarr(tmp_path / "out" / "forecast.zarr", consolidated=False)
+    assert "the data is on the grid 8 x 16" in written.attrs["regridded"]
     assert (written.sizes["latitude"], written.sizes["longitude"]) == (8, 16)
     pressure = written["mean_sea_level_pressure"]
     assert abs(float(pressure.mean()) - 1e5) < 500

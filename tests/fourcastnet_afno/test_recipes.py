@@ -1,5 +1,6 @@
 """The recipes on data laid out as their publishers lay it out."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 import xarray as xr
 import yaml
 
+from data_pipeline import opening
+from data_pipeline.channels import Channels
+from data_pipeline.derived import with_derived
+from data_pipeline.errors import InputError
 from data_pipeline.names import parse_label
+from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno.cli import build_parser, main
+from tests.layouts import LAYOUTS, publish, serving
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPE = CONFIGS / "weatherbench2_64x32.yaml"
@@ -67,68 +74,105 @@ def test_weatherbench2_is_read_as_it_is_published(tmp_path: Path) -> None:
     np.testing.assert_array_equal(prepared.values, expected.transpose("time", "longitude").values)
 
 
-PUBLISHED = {
-    # latitudes, longitude first, hours between times, levels
-    "weatherbench2_64x32": (-87.1875 + np.arange(32) * 5.625, True, 6, 13),
-    "weatherbench2_240x121": (-90 + np.arange(121) * 1.5, True, 6, 13),
-    "weatherbench2_1440x721": (90 - np.arange(721) * 0.25, False, 6, 13),
-    "arco_era5": (90 - np.arange(721) * 0.25, False, 1, 37),
-}
+PERIODS = {"train": "02T00", "validation": "02T12", "test": "03T00"}
 
 
-def publish(path: Path, preset: str, hours: int = 96) -> xr.Dataset:
-    """Random numbers in the grid, order of axes and chunks of a published store."""
-    latitude, longitude_first, step, num_levels = PUBLISHED[preset]
-    count = {32: 64, 121: 240, 721: 1440}[len(latitude)]
-    times = np.datetime64("2020-01-01", "ns") + np.arange(0, hours, step) * np.timedelta64(1, "h")
-    levels = [500, 850] if num_levels == 13 else [500, 550, 850]
-    coords = {"time": times, "level": levels, "latitude": latitude}
-    coords["longitude"] = np.arange(count) * 360 / count
-    plane = ("longitude", "latitude") if longitude_first else ("latitude", "longitude")
-    rng = np.random.default_rng(0)
-
-    def draw(dims: tuple[str, ...], units: str) -> tuple[tuple[str, ...], np.ndarray, dict]:
-        shape = [len(coords[dim]) for dim in dims]
-        return dims, rng.random(shape, dtype=np.float32), {"units": units}
-
-    dataset = xr.Dataset(
-        {
-            "geopotential": draw(("time", "level", *plane), "m**2 s**-2"),
-            "2m_temperature": draw(("time", *plane), "K"),
-            "land_sea_mask": draw(plane, "(0 - 1)"),
-        },
-        coords,
-    )
-    dataset.chunk(time=1).to_zarr(path, zarr_format=2, consolidated=True)
-    return dataset
+def words(preset: str, path: object, output: Path, *more: str) -> list[str]:
+    """Arguments of a recipe on other data, with periods of two states."""
+    periods = [
+        f"--data.{period}.{end}={np.datetime64(f'2020-01-{start}') + np.timedelta64(hours, 'h')}:00"
+        for period, start in PERIODS.items()
+        for end, hours in (("start", 0), ("end", 6))
+    ]
+    given = [f"--config={CONFIGS / preset}.yaml", f"--output={output}", *more, *periods]
+    return [*given, f"--data.source.path={path}", "--data.climatology_harmonics=0"]
 
 
-@pytest.mark.parametrize("preset", list(PUBLISHED))
-def test_presets_read_what_they_name(preset: str, tmp_path: Path) -> None:
-    source = publish(tmp_path / "store.zarr", preset, hours=36)
-    words = [f"--config={CONFIGS / preset}.yaml", f"--output={tmp_path / 'run'}"]
-    words += [f"--data.source.path={tmp_path / 'store.zarr'}", "--data.climatology_harmonics=0"]
-    words += ["--data.prognostic=[geopotential_850, t2m]", "--data.static=[land_sea_mask]"]
-    words += ["--data.levels=[]"]
-    for period, start in (("train", "01T00"), ("validation", "01T12"), ("test", "02T00")):
-        words.append(f"--data.{period}.start=2020-01-{start}")
-        end = np.datetime64(f"2020-01-{start}") + np.timedelta64(6, "h")
-        words.append(f"--data.{period}.end={end}:00")
-    assert main(["prepare", *words]) == 0
+@pytest.mark.parametrize("preset", list(LAYOUTS))
+def test_presets_read_what_they_name(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP, from a server that fails at first."""
+    names = ["geopotential", "2m_temperature", "geopotential_at_surface", "land_sea_mask"]
+    source = publish(tmp_path / "store.zarr", preset, names, 31, levels=(850,), start="2020-01-02")
+    monkeypatch.setattr(opening, "_delay", lambda attempt: 0.01)
+    more = ["--data.prognostic=[geopotential_850, t2m]", "--data.static=[orography, lsm]"]
+    with serving(tmp_path) as (url, handler):
+        handler.failures = 2
+        more.append("--data.levels=[]")
+        assert main(["prepare", *words(preset, f"{url}/store.zarr", tmp_path / "run", *more)]) == 0
+        assert handler.failures == 0
     store = PreparedStore(tmp_path / "run" / "data.zarr")
     assert store.channels.labels == ["geopotential_850", "2m_temperature"]
-    assert len(store.times) == 6
+    assert store.static_channels.labels == ["surface_altitude", "land_sea_mask"]
+    assert [str(time)[8:13] for time in store.times][::5] == ["02T00", "03T06"]
     assert store.grid.latitude[0] > store.grid.latitude[-1]
-    at = {"latitude": source["latitude"].values[3], "longitude": source["longitude"].values[5]}
-    expected = source["geopotential"].sel(level=850, time=store.times, **at)
-    found = store.dataset()["geopotential"].sel(level=850, **at)
-    np.testing.assert_array_equal(found.values, expected.values)
+    plane = ("latitude", "longitude")
+    expected = source.transpose("time", "level", *plane).sortby("latitude", ascending=False)
+    expected = expected.sel(time=store.times)
+    found = store.dataset()
+    np.testing.assert_array_equal(found["geopotential"], expected["geopotential"])
+    np.testing.assert_array_equal(found["2m_temperature"], expected["2m_temperature"])
+    static = np.asarray(store._read("static"))
+    altitude = expected["geopotential_at_surface"] / 9.80665
+    np.testing.assert_allclose(static[0], altitude, rtol=1e-6)
+    np.testing.assert_array_equal(static[1], expected["land_sea_mask"])
+
+
+FOURCASTNET = ["geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"]
+FOURCASTNET += ["specific_humidity", "10m_u_component_of_wind", "10m_v_component_of_wind"]
+FOURCASTNET += ["2m_temperature", "surface_pressure", "mean_sea_level_pressure"]
+FOURCASTNET += ["total_column_water_vapour"]
+WINDS_100M = ["100m_u_component_of_wind", "100m_v_component_of_wind"]
 
 
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [("fourcastnet_20", 20), ("fourcastnet_26", 26), ("weatherbench_69", 69), ("minimal", 5)],
+    ("preset", "channels", "lacking"),
+    [
+        ("weatherbench2_240x121", "fourcastnet_20", ""),
+        ("weatherbench2_1440x721", "fourcastnet_26", "lacks the variables .*100m_u_component"),
+        ("weatherbench2_240x121", "fourcastnet_34", "lacks the variables .*100m_v_component"),
+        ("arco_era5", "fourcastnet_34", ""),
+        ("weatherbench2_64x32", "weatherbench_69", ""),
+    ],
 )
+def test_channel_sets_on_published_stores(
+    preset: str, channels: str, lacking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = FOURCASTNET + (WINDS_100M if preset == "arco_era5" else ["relative_humidity"])
+    names += ["land_sea_mask", "geopotential_at_surface"]
+    store = tmp_path / "store.zarr"
+    publish(store, preset, names, hours=31, start="2020-01-02", stride=20)
+    more = [f"--config={CONFIGS / 'channels' / channels}.yaml"]
+    code = main(["prepare", *words(preset, store, tmp_path / "run", *more)])
+    if lacking:
+        assert code == 2
+        assert re.search(lacking, capsys.readouterr().err, re.DOTALL)
+        return
+    assert code == 0
+    prepared = PreparedStore(tmp_path / "run" / "data.zarr")
+    wanted = yaml.safe_load((CONFIGS / "channels" / f"{channels}.yaml").read_text())["data"]
+    assert prepared.channels.labels == wanted["prognostic"]
+    if "fourcastnet" in channels:
+        humid = [c for c in prepared.channels if c.name == "relative_humidity"]
+        assert [c.units for c in humid] == ["%", "%"]
+
+
+def test_levels_that_a_store_lacks_are_named(tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    publish(store, "weatherbench2_240x121", FOURCASTNET + WINDS_100M, hours=12, stride=20)
+    labels = yaml.safe_load((CONFIGS / "channels" / "fourcastnet_34.yaml").read_text())
+    opened = open_source(SourceConfig(path=str(store)))
+    dataset = with_derived(opened, ["relative_humidity"])
+    with pytest.raises(InputError, match=r"u_component_of_wind lacks the levels \[900\] hPa"):
+        Channels.from_dataset(dataset, labels["data"]["prognostic"])
+
+
+COUNTS = {"fourcastnet_20": 20, "fourcastnet_26": 26, "fourcastnet_34": 34}
+COUNTS |= {"weatherbench_69": 69, "minimal": 5}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
 def test_channel_sets(name: str, count: int) -> None:
     words = [f"--config={RECIPE}", f"--config={CONFIGS / 'channels' / name}.yaml"]
     parser = build_parser()
@@ -140,9 +184,33 @@ def test_channel_sets(name: str, count: int) -> None:
         assert label == (variable if level is None else f"{variable}_{level}")
 
 
-def test_fourcastnet_channels_are_those_of_the_paper() -> None:
-    short = "u10 v10 t2m sp msl t850 u1000 v1000 z1000 u850 v850 z850 u500 v500 z500 t500 z50"
-    short += " r500 r850 tcwv"
-    labels = yaml.safe_load((CONFIGS / "channels" / "fourcastnet_20.yaml").read_text())
-    expected = [parse_label(label) for label in short.split()]
+SETS = {
+    # Pathak et al., 2022, table 1.
+    "fourcastnet_20": "u10 v10 t2m sp msl t850 u1000 v1000 z1000 u850 v850 z850 u500 v500 z500 t500"
+    " z50 r500 r850 tcwv",
+    # ChannelSet.var26 and var34 of NVIDIA's earth2mip (earth2mip/schema.py).
+    "fourcastnet_26": "u100m v100m u250 v250 z250 t250",
+    "fourcastnet_34": "u100 v100 z100 t100 u900 v900 z900 t900",
+}
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_fourcastnet_channels_are_the_published_ones(name: str) -> None:
+    """Each set begins with the one before."""
+    until = list(SETS)[: list(SETS).index(name) + 1]
+    expected = [parse_label(label) for part in until for label in SETS[part].split()]
+    labels = yaml.safe_load((CONFIGS / "channels" / f"{name}.yaml").read_text())
     assert [parse_label(label) for label in labels["data"]["prognostic"]] == expected
+
+
+def test_settings_of_the_data_are_typed_on_the_command_line() -> None:
+    given = [f"--config={RECIPE}", "--data.accumulate={total_precipitation: sum, tisr: mean}"]
+    given += ["--data.fill={sea_surface_temperature: climatology, soil_type: 0}"]
+    given += ["--data.source.storage_options={anon: false, endpoint_url: https://example.org}"]
+    parser = build_parser()
+    data = parser.instantiate(parser.parse_args(["prepare", *given])).prepare.data
+    assert data.accumulate == {"total_precipitation": "sum", "tisr": "mean"}
+    assert data.fill == {"sea_surface_temperature": "climatology", "soil_type": 0.0}
+    assert data.source.storage_options == {"anon": False, "endpoint_url": "https://example.org"}
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", *given, "--output=x", "--data.accumulate={tp: maximum}"])

@@ -8,7 +8,6 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate

@@ -1,0 +1,170 @@
+"""What a training store holds and how it is split: the part ``data`` of an experiment."""
+
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.coarsening import GridConfig
+from data_pipeline.cropping import CropConfig
+from data_pipeline.filling import FillRule
+from data_pipeline.forcings import check_forcings
+from data_pipeline.packing import StorageConfig
+from data_pipeline.resampling import AccumulateRule
+from data_pipeline.simulation import SimulationConfig
+from data_pipeline.sources import SourceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """A span of time with both ends.
+
+    Args:
+        start: ISO date or time, as 2001-01-01.
+        end: Likewise; a date includes that whole day.
+    """
+
+    start: str
+    end: str
+
+    def __post_init__(self) -> None:
+        try:
+            ordered = self.bounds[0] <= self.bounds[1]
+        except ValueError as error:
+            raise ValueError(
+                f"a period needs ISO dates as 2001-01-31, got {self.start!r} to {self.end!r}"
+            ) from error
+        if not ordered:
+            raise ValueError(f"a period must not end before it starts, got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.start} to {self.end}"
+
+    @property
+    def bounds(self) -> tuple[np.datetime64, np.datetime64]:
+        """First and last time."""
+        end = np.datetime64(self.end)
+        last = end + np.timedelta64(1, "D") - np.timedelta64(1, "s") if _is_date(end) else end
+        return np.datetime64(self.start).astype("datetime64[s]"), last.astype("datetime64[s]")
+
+    def contains(self, times: np.ndarray) -> np.ndarray:
+        """Whether each of ``times`` (datetime64) lies in the period."""
+        first, last = self.bounds
+        return (times >= first) & (times <= last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    """Some of the windows of a period.
+
+    Args:
+        months: Months of the newest input state, as [12, 1, 2] for a season; all where empty.
+        years: Years of that state; all where empty.
+        stride: Every how many states a window starts.
+    """
+
+    months: list[int] = field(default_factory=list)
+    years: list[int] = field(default_factory=list)
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = [month for month in self.months if not 1 <= month <= 12]
+        if wrong or self.stride < 1:
+            raise ValueError(
+                "data.subset needs months of 1 to 12 and a stride of at least 1, got "
+                f"{self.months} and {self.stride}"
+            )
+
+    def contains(self, times: np.ndarray) -> np.ndarray:
+        """Whether each of ``times`` (datetime64) is in the months and years."""
+        months = times.astype("datetime64[M]").astype(int) % 12 + 1
+        years = times.astype("datetime64[Y]").astype(int) + 1970
+        in_months = np.isin(months, self.months) if self.months else np.ones(len(times), bool)
+        return in_months & (np.isin(years, self.years) if self.years else True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data, which channels, and how it is split in time.
+
+    Args:
+        prognostic: Variables that are predicted and fed back: names, or labels as
+            geopotential_500 or z500; see ``derived`` for what is computed where it is missing.
+        train: Training period; statistics and climatology see this period alone.
+        validation: Validation period, after it.
+        test: Test period, after that.
+        source: Data to read; or else ``simulation``.
+        simulation: The simulated planet; or else ``source``.
+        static: Variables without time that the network sees, as orography, land_sea_mask or
+            soil_type; classes become a mask each, see ``static_fields``.
+        forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
+            day_of_year, local_time, latitude, longitude.
+        levels: Levels in hPa of every variable with levels; all where empty.
+        grid: Coarser grid to take conservative means on; by default the data's own.
+        timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
+        accumulate: How accumulations, as hourly precipitation, become those of a timestep, by
+            variable: ``sum``, ``mean``, or ``last``, the value at the state; see ``resampling``.
+        allow_gaps: Whether times may be missing; no window ever crosses a gap.
+        fill: What stands for missing values, by variable: a number, or ``climatology``, which also
+            adds a static channel that says where; see ``filling``. Others are refused.
+        climatology_harmonics: Harmonics of the day of year in the climatology.
+        storage: How the training store is written.
+        crop: Part of the store's grid to train and forecast on; by default all of it.
+        subset: Which windows of the training period are trained on; by default all.
+        store: Folder of the training store, to share it between runs; by default in the run folder.
+            A URL names a store that is there already.
+    """
+
+    prognostic: list[str]
+    train: Period
+    validation: Period
+    test: Period
+    source: SourceConfig | None = None
+    simulation: SimulationConfig | None = None
+    static: list[str] = field(default_factory=list)
+    forcings: list[str] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
+    grid: GridConfig | None = None
+    timestep_hours: int = 6
+    accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
+    allow_gaps: bool = False
+    fill: dict[str, FillRule] = field(default_factory=dict)
+    climatology_harmonics: int = 2
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    crop: CropConfig | None = None
+    subset: SubsetConfig = field(default_factory=SubsetConfig)
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.simulation is None):
+            raise ValueError("data needs either data.source or data.simulation, and not both")
+        if not self.prognostic:
+            raise ValueError("data.prognostic must name at least one variable")
+        if self.timestep_hours < 1 or self.climatology_harmonics < 0:
+            raise ValueError(
+                "data.timestep_hours must be at least 1 and data.climatology_harmonics at least 0, "
+                f"got {self.timestep_hours} and {self.climatology_harmonics}"
+            )
+        check_forcings(self.forcings)
+        names = ("train", "validation", "test")
+        for before, after in pairwise(names):
+            if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
+                raise ValueError(
+                    f"data.{before} must end before data.{after} starts, got "
+                    f"{getattr(self, before)} and {getattr(self, after)}"
+                )
+
+    def contains(self, times: np.ndarray) -> np.ndarray:
+        """Whether each of ``times`` lies in any of the three periods."""
+        inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
+        return np.any(inside, axis=0)
+
+    def store_settings(self) -> dict[str, Any]:
+        """The part of the configuration that a store depends on."""
+        free = ("store", "forcings", "crop", "subset")
+        return {key: value for key, value in asdict(self).items() if key not in free}
+
+
+def _is_date(value: np.datetime64) -> bool:
+    return np.datetime_data(value.dtype)[0] in ("Y", "M", "D")

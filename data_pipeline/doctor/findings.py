@@ -1,0 +1,134 @@
+"""Findings: what is wrong or worth knowing, where, why it matters, and what to do about it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from data_pipeline.errors import InputError
+
+Severity = Literal["error", "warning", "info"]
+FORMAT = 1  # of the JSON document
+
+# Every check by its identifier, and why it matters.
+CHECKS = {
+    "source": "`prepare` refuses this data, so nothing can be trained.",
+    "prepare": "`prepare` refuses this data, so nothing can be trained.",
+    "reading": "A damaged file or chunk stops `prepare` after hours, when it gets there.",
+    "sample": "What is not sampled is not checked.",
+    "grid-irregular": "Patches and Fourier modes take the rows and columns as equally spaced.",
+    "grid-open": "The grid nearly closes around the globe; a missing meridian leaves a seam that "
+    "neither wrapping nor reflecting fits.",
+    "grid-poles": "One pole has a row and the other has none, so rows do not mirror each other.",
+    "grid-layout": "It is brought into the canonical order when it is read; nothing is to be done.",
+    "time-irregular": "States off the regular times are left out, and each leaves a gap.",
+    "time-gap": "Windows and forecasts that cross a gap are left out.",
+    "time-leap-day": "The calendar has no February 29th: to the data set March 1st follows "
+    "February 28th, to the clock a day lies between, so windows across it are left out.",
+    "time-hours": "The climatology knows the hours of day of the training period alone; "
+    "evaluation refuses others.",
+    "climatology": "`prepare` fits the climatology last and would refuse it after all the work.",
+    "split-windows": "Training needs at least one window of consecutive states in the training and "
+    "validation periods, and forecasts need their truth in the test period.",
+    "split-adjacent": "The weather at the border of two periods is correlated: the first states of "
+    "validation or test are nearly known from training, which flatters the scores.",
+    "forecast-overlap": "Forecasts that share verifying times are not independent: the scores have "
+    "fewer degrees of freedom than forecasts.",
+    "nan": "`prepare` refuses values that are not finite; they would spread to every weight.",
+    "filled": "Filled values count in the loss and the scores like others.",
+    "fill": "A rule that no variable uses is a mistake in a name.",
+    "constant": "A field that never changes has a standard deviation of 0, by which training "
+    "divides; and nothing can be learned from it.",
+    "blank": "A field with a single value at one time usually stands for missing data.",
+    "units": "Values in another unit than the name stands for spoil everything that relies on it: "
+    "thresholds, derived variables, scores, and forecasts from other data.",
+    "outlier": "Values that the variable cannot have dominate the loss and the statistics.",
+    "accumulated": "A field that grows from step to step and starts again is a running total: the "
+    "network would have to know when it was reset.",
+    "accumulation-period": "The variable is a sum over a period that is not the timestep: what "
+    "falls between two states is lost, or counted twice.",
+    "upside-down": "Rows that belong to the other hemisphere make area weights, seasons, the "
+    "Coriolis force and forcings wrong; scores look fine until other data is used.",
+    "store-settings": "All verbs refuse a store that was prepared from another configuration.",
+    "store-damaged": "Training and evaluation read the store.",
+    "store-stale": "The store no longer holds what the source holds: scores and forecasts from the "
+    "source would be of other data than training.",
+    "store-statistics": "Normalization and loss use the store's statistics.",
+    "disk": "`prepare` refuses a disk that is too small; a full one stops training and forecasts.",
+    "memory": "A process that runs out of memory is killed.",
+    "device": "An allocation with a GPU is wasted by a run on the CPU, and the other way around.",
+    "throughput": "Where the loader is slower than the model, the device waits.",
+    "model": "`train` refuses this model for this data.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something found.
+
+    Args:
+        check: Identifier, a key of ``CHECKS``.
+        severity: ``error`` stops or spoils a run, ``warning`` is likely a mistake, ``info`` is
+            worth knowing.
+        what: What was found, with figures.
+        where: The variable, period, file or setting, and the place.
+        why: Why it matters.
+        remedy: What to do.
+    """
+
+    check: str
+    severity: Severity
+    what: str
+    where: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found about an experiment.
+
+    Args:
+        facts: Plain values by section: what was looked at, and what it is.
+        findings: Errors first.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def num_errors(self) -> int:
+        """Number of findings of severity error."""
+        return self._count("error")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with the keys format, ok, counts, findings and facts."""
+        severities: tuple[Severity, ...] = ("error", "warning", "info")
+        return {
+            "format": FORMAT,
+            "ok": self.num_errors == 0,
+            "counts": {severity: self._count(severity) for severity in severities},
+            "findings": [asdict(finding) for finding in self.findings],
+            "facts": self.facts,
+        }
+
+    def extended(self, facts: dict[str, Any], findings: Sequence[Finding]) -> "Report":
+        """With further sections of facts, and further findings."""
+        order = ["error", "warning", "info"]
+        merged = sorted((*self.findings, *findings), key=lambda f: order.index(f.severity))
+        return Report({**self.facts, **facts}, tuple(merged))
+
+    def _count(self, severity: Severity) -> int:
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def found(check: str, severity: Severity, what: str, where: str, remedy: str) -> Finding:
+    """A finding of one of ``CHECKS``."""
+    return Finding(check, severity, what, where, CHECKS[check], remedy)
+
+
+def refused(check: str, error: InputError, where: str) -> Finding:
+    """The finding that stands for a refusal, whose message ends with the remedy."""
+    what, _, remedy = str(error).rpartition("; ")
+    if not what:
+        what, remedy = remedy, "correct the data or the configuration"
+    return found(check, "error", what, where, f"{remedy[:1].upper()}{remedy[1:]}.")

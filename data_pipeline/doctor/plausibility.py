@@ -1,0 +1,174 @@
+"""What values of a variable are plausible, and which unit values have that are not.
+
+Ranges hold for weather on Earth from the surface to 1 hPa, with room for extremes and for numerical
+noise about zero. The range of geopotential follows the height of the standard atmosphere.
+
+References:
+    U.S. Standard Atmosphere, 1976, https://ntrs.nasa.gov/citations/19770009539.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+GRAVITY = 9.80665
+
+
+class Range(NamedTuple):
+    """Smallest and largest plausible value, in the variable's units."""
+
+    low: float
+    high: float
+
+    def contains(self, values: np.ndarray) -> np.ndarray:
+        """Whether each value lies inside."""
+        return (values >= self.low) & (values <= self.high)
+
+
+class Conversion(NamedTuple):
+    """``canonical = factor * found + offset``, for values found in ``units``."""
+
+    units: str
+    factor: float
+    offset: float = 0.0
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Values in canonical units."""
+        return self.factor * values + self.offset
+
+    def __str__(self) -> str:
+        parts = [f"multiply by {self.factor:.6g}"] if self.factor != 1 else []
+        parts += [f"add {self.offset:.6g}"] if self.offset else []
+        return " and ".join(parts)
+
+
+_WIND, _TEMPERATURE, _FRACTION = Range(-150, 150), Range(150, 350), Range(-0.01, 1.01)
+_CONDENSATE, _ENERGY = Range(-1e-4, 0.02), Range(-1e8, 1e8)
+
+RANGES = {
+    "surface_altitude": Range(-500, 9000),
+    "geopotential_at_surface": Range(-5e3, 9e4),
+    "temperature": _TEMPERATURE,
+    "u_component_of_wind": _WIND,
+    "v_component_of_wind": _WIND,
+    "wind_speed": Range(-1e-3, 200),
+    "specific_humidity": Range(-1e-4, 0.05),
+    "specific_cloud_liquid_water_content": _CONDENSATE,
+    "specific_cloud_ice_water_content": _CONDENSATE,
+    "ozone_mass_mixing_ratio": Range(-1e-6, 5e-5),
+    "relative_humidity": Range(-10, 200),
+    "relative_vorticity": Range(-5e-3, 5e-3),
+    "divergence": Range(-5e-3, 5e-3),
+    "vertical_velocity": Range(-30, 30),
+    "potential_vorticity": Range(-1e-2, 1e-2),
+    "fraction_of_cloud_cover": _FRACTION,
+    "2m_temperature": _TEMPERATURE,
+    "2m_dewpoint_temperature": Range(130, 320),
+    "skin_temperature": Range(150, 370),
+    "10m_u_component_of_wind": Range(-100, 100),
+    "10m_v_component_of_wind": Range(-100, 100),
+    "100m_u_component_of_wind": Range(-120, 120),
+    "100m_v_component_of_wind": Range(-120, 120),
+    "10m_wind_speed": Range(-1e-3, 120),
+    "mean_sea_level_pressure": Range(85e3, 110e3),
+    "surface_pressure": Range(30e3, 110e3),
+    "total_column_water_vapour": Range(-0.5, 120),
+    "total_column_water": Range(-0.5, 150),
+    "total_cloud_cover": _FRACTION,
+    "total_precipitation": Range(-1e-4, 2),
+    "total_precipitation_6hr": Range(-1e-4, 1),
+    "log_total_precipitation_6hr": Range(-1e-3, 12),
+    "sea_surface_temperature": Range(260, 320),
+    "sea_ice_cover": _FRACTION,
+    "land_sea_mask": _FRACTION,
+    "toa_incident_solar_radiation": Range(-1e3, 1.3e8),
+}
+
+_BY_UNITS = {
+    "K": (
+        Conversion("degrees Celsius", 1, 273.15),
+        Conversion("degrees Fahrenheit", 5 / 9, 459.67 * 5 / 9),
+    ),
+    "Pa": (Conversion("hPa", 100), Conversion("kPa", 1000)),
+    "kg kg-1": (Conversion("g kg-1", 1e-3), Conversion("mg kg-1", 1e-6)),
+    "m2 s-2": (
+        Conversion("m (geopotential height)", GRAVITY),
+        Conversion("dam (geopotential height)", 10 * GRAVITY),
+    ),
+    "m": (Conversion("mm or kg m-2", 1e-3), Conversion("m2 s-2", 1 / GRAVITY)),
+    "m s-1": (Conversion("cm s-1", 0.01), Conversion("km h-1", 1 / 3.6)),
+    "1": (Conversion("%", 0.01),),
+    "%": (Conversion("1", 100),),
+    "J m-2": (),
+    "s-1": (Conversion("1e-5 s-1", 1e-5),),
+}
+# In m; the mean of the globe is 3 mm a day.
+_LARGEST_MEAN_PRECIPITATION = 0.05
+
+
+def plausible_range(name: str, level: int | None, units: str) -> Range | None:
+    """Range of a variable, or ``None`` where none is known.
+
+    Args:
+        name: Canonical name.
+        level: Pressure in hPa, or ``None``.
+        units: Normalized units; a range counts in the units that the name stands for.
+    """
+    if name == "geopotential":
+        return _geopotential(level)
+    if name in RANGES:
+        return RANGES[name]
+    return _ENERGY if units == "J m-2" else None
+
+
+def _geopotential(level: int | None) -> Range:
+    if level is None:
+        return Range(-2e4, 1e6)
+    height = standard_height(100.0 * level)
+    return Range(GRAVITY * (0.8 * height - 1000), GRAVITY * (1.06 * height + 800))
+
+
+def standard_height(pressure: float) -> float:
+    """Height in m of a pressure in Pa in the standard atmosphere, up to 1 hPa."""
+    bases = ((101325.0, 288.15, -0.0065), (22632.1, 216.65, 0.0), (5474.89, 216.65, 0.001))
+    tops = (0.0, 11000.0, 20000.0, 32000.0)
+    layers = (*bases, (868.019, 228.65, 0.0028))
+    index = max(i for i, (base, _, _) in enumerate(layers) if pressure <= base or i == 0)
+    base, temperature, lapse = layers[index]
+    if lapse == 0:
+        return tops[index] + 287.053 * temperature / GRAVITY * float(np.log(base / pressure))
+    exponent = -287.053 * lapse / GRAVITY
+    return tops[index] + temperature / lapse * ((pressure / base) ** exponent - 1)
+
+
+def mean_is_implausible(name: str, values: np.ndarray) -> bool:
+    """Whether the mean of values inside of the range is not: precipitation in mm, not m."""
+    precipitation = name in ("total_precipitation", "total_precipitation_6hr")
+    return precipitation and float(np.mean(values)) > _LARGEST_MEAN_PRECIPITATION
+
+
+def guess_units(name: str, values: np.ndarray, expected: Range, units: str) -> Conversion | None:
+    """The unit that most of the values are plausible in, or ``None``.
+
+    Args:
+        name: Canonical name.
+        values: Of which at least half are implausible.
+        expected: Their plausible range.
+        units: Canonical units of the variable.
+    """
+    for conversion in _BY_UNITS.get(units, ()):
+        converted = conversion.apply(values)
+        fits = expected.contains(converted).mean() > 0.9
+        if fits and not mean_is_implausible(name, converted):
+            return conversion
+    return None
+
+
+def is_accumulated(name: str, units: str, attrs: Mapping[str, object]) -> bool:
+    """Whether a variable is a sum over time: by its name, units or attributes."""
+    named = bool(re.search(r"precipitation|rain|snowfall|evaporation|runoff", name))
+    stated = "time: sum" in str(attrs.get("cell_methods", ""))
+    stated = stated or attrs.get("GRIB_stepType") == "accum"
+    return (named and "rate" not in name) or units == "J m-2" or stated

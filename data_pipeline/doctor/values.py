@@ -1,0 +1,310 @@
+"""Checks of the values: missing, constant, implausible, in another unit, accumulated."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.plausibility import (
+    Range,
+    guess_units,
+    is_accumulated,
+    mean_is_implausible,
+    plausible_range,
+)
+from data_pipeline.doctor.reading import Sample, read_sample
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.names import UNITS
+from data_pipeline.prepare import DataConfig
+
+_HOUR = np.timedelta64(1, "h")
+_WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
+_RUN_HOURS, _LONGEST_RUN = 49, 60
+
+
+def describe_values(
+    sample: Sample, channels: Channels, grid: LatLonGrid
+) -> dict[str, dict[str, Any]]:
+    """Area-weighted moments, extremes and share of NaN of each channel that was read."""
+    weights = grid.area_weights()
+    facts = {}
+    for channel in channels:
+        values = sample.values.get(channel.label)
+        if values is not None:
+            facts[channel.label] = {"units": channel.units, **_moments(values, weights)}
+    return facts
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> dict[str, float | None]:
+    finite = np.isfinite(values)
+    share = float(1 - finite.mean())
+    if not finite.any():
+        return dict.fromkeys(("min", "mean", "max", "std")) | {"nan_share": share}
+    known = values[finite].astype(np.float64)
+    area = np.broadcast_to(weights, values.shape)[finite]
+    mean = float(np.average(known, weights=area))
+    std = float(np.sqrt(np.average((known - mean) ** 2, weights=area)))
+    low, high = float(known.min()), float(known.max())
+    return {"min": low, "mean": mean, "max": high, "std": std, "nan_share": share}
+
+
+def check_values(
+    sample: Sample, channels: Channels, grid: LatLonGrid, config: DataConfig, *, static: bool
+) -> list[Finding]:
+    """Check what was read of prognostic or static channels, variable by variable."""
+    findings: list[Finding] = []
+    for name in dict.fromkeys(channel.name for channel in channels):
+        group = [c for c in channels if c.name == name and c.label in sample.values]
+        constant = [c for c in group if _is_constant(sample.values[c.label], static)]
+        varying = [c for c in group if c not in constant]
+        findings += _constant_finding(sample, constant, static)
+        findings += _check_blank(sample, varying)
+        findings += _check_range(sample, varying, grid)
+        findings += _check_missing(sample, group, grid, config, static)
+    unused = sorted(set(config.fill) - {channel.name for channel in channels})
+    if unused and not static:
+        findings.append(found(
+            "fill", "error", f"no predicted variable is called {', '.join(unused)}", "data.fill",
+            "Correct the names in data.fill.",
+        ))  # fmt: skip
+    return findings
+
+
+def _place(sample: Sample, grid: LatLonGrid, at: np.ndarray, *, timed: bool) -> str:
+    """Words for an index (time, latitude, longitude)."""
+    row, column = grid.latitude[at[1]], grid.longitude[at[2]]
+    where = f"latitude {row:g}, longitude {column:g}"
+    if not timed or not len(sample.times):
+        return where
+    return f"{sample.times[at[0]].astype('datetime64[m]')}, {where}"
+
+
+def _labels(group: Sequence[Channel]) -> str:
+    return ", ".join(channel.label for channel in group)
+
+
+def _check_missing(
+    sample: Sample,
+    group: Sequence[Channel],
+    grid: LatLonGrid,
+    config: DataConfig,
+    static: bool,
+) -> list[Finding]:
+    bad = [
+        channel
+        for channel in group
+        if not np.isfinite(sample.values[channel.label]).all()
+        and channel.label not in sample.damaged
+    ]
+    if not bad:
+        return []
+    name, first = bad[0].name, sample.values[bad[0].label]
+    infinite = any(np.isinf(sample.values[channel.label]).any() for channel in bad)
+    share = np.mean([~np.isfinite(sample.values[channel.label]) for channel in bad])
+    at = np.argwhere(~np.isfinite(first))[0]
+    where = f"{_labels(bad)}: {_place(sample, grid, at, timed=not static)}"
+    what = f"{100 * share:.3g} % of the sampled values are not finite"
+    if name in config.fill and not infinite and not static:
+        what = f"{100 * share:.3g} % of the sampled values are missing and filled"
+        return [found("filled", "info", what, where, f"data.fill has {config.fill[name]!r}.")]
+    remedy = f"Set data.fill={{{name}: climatology}} (or a number), or leave it out."
+    if static or infinite:
+        remedy = "Replace these values in the data, or leave the variable out."
+    return [found("nan", "error", what, where, remedy)]
+
+
+def _is_constant(values: np.ndarray, static: bool) -> bool:
+    """Whether all values are one, or, of a prognostic field, those of each point."""
+    known = values[np.isfinite(values)]
+    still = not static and len(values) > 2 and bool((values == values[0]).all())
+    return bool(known.size and known.min() == known.max()) or still
+
+
+def _constant_finding(sample: Sample, constant: Sequence[Channel], static: bool) -> list[Finding]:
+    if not constant:
+        return []
+    values = sample.values[constant[0].label]
+    same = np.nanmin(values) == np.nanmax(values)
+    return [found(
+        "constant", "warning" if static else "error",
+        f"all sampled values are {np.nanmin(values):g}" if same
+        else "the field is the same at all sampled times",
+        _labels(constant),
+        "Leave the variable or level out, make a field without time data.static, or correct "
+        "the data.",
+    )]  # fmt: skip
+
+
+def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
+    """Which fields have a single value; no rain, cloud or ice anywhere is weather."""
+    flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
+    expected = plausible_range(channel.name, channel.level, channel.units)
+    if expected is not None and expected.low > -1 and expected.contains(np.zeros(1))[0]:
+        flat &= values[:, 0, 0] != 0
+    return flat
+
+
+def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
+    """Single times at which a field is flat, while it is not at others."""
+    for channel in group:
+        values = sample.values[channel.label]
+        flat = _flat(values, channel)
+        if flat.any():
+            time = int(np.argmax(flat))
+            return [found(
+                "blank", "warning",
+                f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
+                f"{values[time, 0, 0]:g}",
+                f"{channel.label}: {sample.times[time].astype('datetime64[m]')}",
+                "Replace these fields by NaN and set data.fill, or leave those times out.",
+            )]  # fmt: skip
+    return []
+
+
+def _check_range(sample: Sample, group: Sequence[Channel], grid: LatLonGrid) -> list[Finding]:
+    """One finding for a variable: of its unit where many values are implausible, or of outliers."""
+    wrong, outliers = [], []
+    for channel in group:
+        values = sample.values[channel.label]
+        expected = plausible_range(channel.name, channel.level, channel.units)
+        values = np.where(_flat(values, channel)[:, None, None], np.nan, values)
+        known = values[np.isfinite(values)]
+        if expected is None or not known.size:
+            continue
+        outside = known[~expected.contains(known)]
+        if mean_is_implausible(channel.name, known):
+            wrong.append((channel, known, expected))
+        elif len(outside) > _WRONG_SHARE * known.size:
+            wrong.append((channel, outside, expected))
+        elif len(outside):
+            outliers.append((channel, values, expected))
+    if wrong:
+        return [_units_finding(wrong)]
+    return [_outlier_finding(sample, outliers, grid)] if outliers else []
+
+
+def _units_finding(wrong: Sequence[tuple[Channel, np.ndarray, Range]]) -> Finding:
+    channel, values, expected = wrong[0]
+    units = UNITS.get(channel.name, channel.units)
+    guesses = [guess_units(c.name, v, r, UNITS.get(c.name, c.units)) for c, v, r in wrong]
+    likely = next((guess for guess in guesses if guess is not None), None)
+    what = (
+        f"values of {values.min():.4g} to {values.max():.4g}, plausible are {expected.low:.4g} to "
+        f"{expected.high:.4g} {units}"
+    )
+    remedy = f"Look at the data: it is not in {units}, or not this variable."
+    if likely is not None:
+        what += f"; they look like {likely.units}"
+        remedy = f"Convert the data to {units}: {likely}."
+    return found("units", "error", what, _labels([c for c, _, _ in wrong]), remedy)
+
+
+def _outlier_finding(
+    sample: Sample, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: LatLonGrid
+) -> Finding:
+    channel, values, expected = outliers[0]
+    center = (expected.low + expected.high) / 2
+    distance = np.abs(np.nan_to_num(values - center, nan=0.0, posinf=0.0, neginf=0.0))
+    at = np.array(np.unravel_index(np.argmax(distance), values.shape))
+    count = int((np.isfinite(values) & ~expected.contains(values)).sum())
+    timed = len(values) == len(sample.times)
+    return found(
+        "outlier", "warning",
+        f"{count} sampled values are implausible, the most {values[tuple(at)]:.4g}, plausible are "
+        f"{expected.low:.4g} to {expected.high:.4g} {channel.units}",
+        f"{_labels([c for c, _, _ in outliers])}: {_place(sample, grid, at, timed=timed)}",
+        "Look at this place in the data; mask spurious values as NaN and set data.fill.",
+    )  # fmt: skip
+
+
+def accumulated(dataset: xr.Dataset, channels: Channels) -> Channels:
+    """The channels that are sums over time."""
+    return Channels(
+        tuple(c for c in channels if is_accumulated(c.name, c.units, _attrs(dataset[c.name])))
+    )
+
+
+def run_length(step_hours: float) -> int:
+    """Consecutive times that show two resets of daily totals, where steps are short enough."""
+    return max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
+
+
+def check_accumulations(
+    dataset: xr.Dataset,
+    channels: Channels,
+    step_hours: float,
+    run: np.ndarray,
+    timestep_hours: int,
+    budget: int,
+) -> tuple[list[Finding], int]:
+    """Find running totals, and sums over a period that is not the timestep.
+
+    Args:
+        dataset: Canonical, lazy.
+        channels: Those that are sums over time.
+        step_hours: Usual step of the source.
+        run: Indices of consecutive times to look at.
+        timestep_hours: Time from a state to the next.
+        budget: Bytes of chunks to read at most.
+
+    Returns:
+        Findings, and the bytes that were read.
+    """
+    findings, num_bytes = [], 0
+    for channel in channels:
+        # A run is of use as a whole: a part of the budget for each.
+        sample, _ = read_sample(dataset, Channels((channel,)), run, budget // len(channels))
+        num_bytes += sample.num_bytes
+        hours = _hours_to_reset(sample.values.get(channel.label), sample.times, step_hours)
+        if hours is None:
+            findings += _check_period(channel, step_hours, timestep_hours)
+            continue
+        again = f" and starts again about every {hours:g} h" if hours else ""
+        findings.append(found(
+            "accumulated", "error", f"the field grows from step to step{again}",
+            f"{channel.label}: from {sample.times[0].astype('datetime64[m]')}",
+            "Take differences of consecutive times (and the first value after each reset) before "
+            "you give it.",
+        ))  # fmt: skip
+    return findings, num_bytes
+
+
+def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
+    return {str(key): value for key, value in variable.attrs.items()}
+
+
+def _hours_to_reset(
+    values: np.ndarray | None, times: np.ndarray, step_hours: float
+) -> float | None:
+    """Hours between resets of a running total, 0 where none was seen; ``None`` for other fields.
+
+    A running total grows everywhere, falls nowhere but at a reset, and grows again after it.
+    """
+    if values is None or len(values) < 7 or not (np.diff(times) / _HOUR == step_hours).all():
+        return None
+    steps = np.diff(values.astype(np.float64), axis=0)
+    scale = np.nanmax(np.abs(values)) or 1.0
+    falls = (steps < -1e-4 * scale).mean(axis=(1, 2)) > 1e-3
+    grows = ~falls & (steps > 1e-4 * scale).any(axis=(1, 2))
+    isolated = not (falls[1:] & falls[:-1]).any()
+    if not isolated or grows.sum() < max(4, 2 * falls.sum()):
+        return None
+    resets = np.flatnonzero(falls)
+    return float(np.median(np.diff(resets)) * step_hours) if len(resets) > 1 else 0.0
+
+
+def _check_period(channel: Channel, step_hours: float, timestep_hours: int) -> list[Finding]:
+    period = 6.0 if channel.name.endswith("_6hr") else step_hours
+    if period == timestep_hours:
+        return []
+    effect = "the rest is lost" if period < timestep_hours else "sums overlap"
+    remedy = "Set data.timestep_hours to the period of the sums, or sum them over the timestep."
+    if "precipitation" in channel.name and period == 1 and timestep_hours == 6:
+        remedy = "Take total_precipitation_6hr, which is computed from hourly data."
+    return [found(
+        "accumulation-period", "warning",
+        f"sums of {period:g} h are taken every {timestep_hours} h: {effect}", channel.label, remedy,
+    )]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Forecast stores under this project's names, and as NetCDF.
+
+The border: what the store calls ``time`` and ``prediction_timedelta`` is ``init_time`` and
+``lead_time`` everywhere else.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from data_pipeline.errors import InputError
+
+_BORDER = {"time": "init_time", "prediction_timedelta": "lead_time"}
+_BLOCKED = ("time", "realization", "prediction_timedelta")
+_BLOCK_BYTES = 16 * 2**20
+
+
+def open_forecast(path: Path) -> xr.Dataset:
+    """Open a forecast lazily, with this project's names: the border to the store's.
+
+    Args:
+        path: A zarr store or a NetCDF file.
+
+    Returns:
+        Dimensions init_time, [realization], lead_time, [level], latitude, longitude, and the
+        coordinate ``valid_time`` (init_time, lead_time).
+
+    Raises:
+        InputError: If there is no forecast at ``path``.
+    """
+    if path.suffix == ".nc" and path.is_file():
+        stored = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=True)
+    elif (path / "zarr.json").exists():
+        stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+    else:
+        raise InputError(f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast` first")
+    missing = [name for name in _BORDER if name not in stored.dims]
+    if missing:
+        raise InputError(
+            f"{path.resolve()} is no forecast of this version: it lacks {missing}, it has "
+            f"{list(stored.dims)}; run `fourcastnet-afno forecast` again"
+        )
+    forecast = stored.rename(_BORDER)
+    return forecast.assign_coords(valid_time=forecast["init_time"] + forecast["lead_time"])
+
+
+def open_diagnostics(path: Path) -> xr.Dataset:
+    """Statistics of every step of a forecast, lazily: see ``stability``.
+
+    Returns:
+        ``mean``, ``minimum``, ``maximum``, ``kinetic_energy``, ``spectrum`` by init_time,
+        [realization], lead_time and channel, wind or zonal_wavenumber, labelled.
+
+    Raises:
+        InputError: If the forecast was written without.
+    """
+    try:
+        if path.suffix == ".nc":
+            stored = xr.open_dataset(path, group="diagnostics", chunks={}, decode_timedelta=True)
+        else:
+            stored = xr.open_zarr(
+                path, group="diagnostics", consolidated=False, decode_timedelta=True
+            )
+    except (FileNotFoundError, OSError) as error:
+        raise InputError(
+            f"{path.resolve()} holds no diagnostics; set forecast.stability.diagnostics=true"
+        ) from error
+    labels = {
+        str(name): axis.attrs["flag_meanings"].split()
+        for name, axis in stored.coords.items()
+        if "flag_meanings" in axis.attrs
+    }
+    return stored.assign_coords(labels).rename(_BORDER)
+
+
+def to_netcdf(store: Path, path: Path, compression: str) -> None:
+    """Copy a zarr forecast store to one NetCDF-4 file, chunk by chunk, with its groups."""
+    groups = ["", *(name for name, _ in sorted(zarr.open_group(store, mode="r").groups()))]
+    for group in groups:
+        dataset = xr.open_zarr(store, group=group or None, consolidated=False, chunks=None)
+        encoding: dict[str, dict[str, Any]] = {}
+        for name, variable in dataset.data_vars.items():
+            options = {"zlib": True, "complevel": 1} if compression != "none" else {}
+            encoding[str(name)] = {"chunksizes": variable.encoding["chunks"], **options}
+            variable.encoding = {}
+        dataset.chunk(_blocks(dataset, encoding)).to_netcdf(
+            path,
+            mode="a" if group else "w",
+            group=group or None,
+            engine="netcdf4",
+            encoding=encoding,
+        )
+
+
+def _blocks(dataset: xr.Dataset, encoding: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Sizes of the blocks that are copied at once: chunks, and more lead times where they fit."""
+    name, variable = max(dataset.data_vars.items(), key=lambda item: item[1].ndim)
+    chunks = encoding[str(name)]["chunksizes"]
+    sizes = {str(dim): size for dim, size in zip(variable.dims, chunks, strict=True)}
+    sizes |= {dim: dataset.sizes[dim] for dim in sizes if dim not in _BLOCKED}
+    leads = max(1, _BLOCK_BYTES // (4 * int(np.prod(list(sizes.values())))))
+    return sizes | {"prediction_timedelta": leads * sizes["prediction_timedelta"]}

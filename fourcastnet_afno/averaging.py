@@ -1,0 +1,63 @@
+"""Exponential moving average of a module's weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """Moving average a of weights w: after step n, a <- d a + (1 - d) w.
+
+    The decay d = min(decay, (1 + n) / (10 + n)) is smaller in the first steps, so that the random
+    initial weights are forgotten.
+
+    Args:
+        module: Whose weights are averaged; a part of them where the process holds a part.
+        decay: Decay; 0 is off, and the average is the weights themselves.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay, self._parameters = decay, list(module.parameters())
+        self._averages: list[Tensor] = []
+        self.reset()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is an average beside the weights."""
+        return self._decay > 0
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Start from the present weights."""
+        if self.is_on:
+            self._averages = [parameter.detach().clone() for parameter in self._parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the present weights into the average, ``step`` steps after the start."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for average, parameter in self._pairs():
+            average.lerp_(parameter.detach(), 1 - decay)
+
+    def _pairs(self) -> list[tuple[Tensor, nn.Parameter]]:
+        if not self.is_on:
+            return []
+        return list(zip(self._averages, self._parameters, strict=True))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The module has the averaged weights while the block runs; no second module is needed."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, parameter in self._pairs():
+            present = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(present)

@@ -1,0 +1,299 @@
+"""Optimizers and their parameter groups.
+
+Biases, gains of normalizations and tables of positions have no weight decay. With ``layer_decay`` d
+the learning rate of layer l of L is the peak times d^(L - l): the embedding is layer 0, block i is
+layer i + 1, and what comes after the blocks is layer L.
+
+References:
+    Loshchilov and Hutter, 2019, Decoupled Weight Decay Regularization,
+    https://arxiv.org/abs/1711.05101 (AdamW).
+    You et al., 2020, Large Batch Optimization for Deep Learning, https://arxiv.org/abs/1904.00962,
+    algorithm 2 (LAMB).
+    Clark et al., 2020, ELECTRA, https://arxiv.org/abs/2003.10555 (layer-wise decay).
+"""
+
+# torch documents its operations on lists of tensors (torch._foreach_*) under these names.
+# pyright: reportPrivateImportUsage=false
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from data_pipeline.errors import InputError
+
+_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)(patch_embed\.|position$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Which optimizer updates which weights.
+
+    Args:
+        name: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches; ``apex_adam``
+            and ``apex_lamb`` are NVIDIA apex's fused ones, which must be installed and need a GPU.
+        betas: Decay of the moving averages of gradient and squared gradient.
+        eps: Added to the root of the latter.
+        weight_decay: Of weights other than biases, gains and positions.
+        layer_decay: Factor of the learning rate from a layer to the one before it; 1 is off.
+        frozen: Patterns of names of weights that stay as they are, as ``network.blocks.0.*``.
+    """
+
+    name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    frozen: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not all(0 <= beta < 1 for beta in self.betas) or not self.eps > 0:
+            raise ValueError(
+                "optimizer.betas must lie in 0..1 (1 excluded) and optimizer.eps above 0, got "
+                f"{self.betas} and {self.eps}"
+            )
+        if not self.weight_decay >= 0 or not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                "optimizer.weight_decay must be at least 0 and optimizer.layer_decay lie in 0..1 "
+                f"(0 excluded), got {self.weight_decay} and {self.layer_decay}"
+            )
+
+        if self.name in ("lamb", "apex_lamb") and self.weight_decay == 0:
+            raise ValueError(
+                f"optimizer.name={self.name} adapts the updates of weights with decay alone, as "
+                "apex does, got optimizer.weight_decay 0; set it above 0, or use adamw"
+            )
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """An optimizer of the weights that are not frozen, with learning rate 0.
+
+        Weights that match ``frozen`` stop requiring gradients, so build before wrapping the module
+        for several processes.
+
+        Raises:
+            InputError: If a pattern matches nothing, all weights are frozen, or apex is missing.
+        """
+        freeze(module, self.frozen)
+        groups = parameter_groups(
+            module, weight_decay=self.weight_decay, layer_decay=self.layer_decay
+        )
+        if self.name.startswith("apex"):
+            return _build_apex(self.name, groups, betas=self.betas, eps=self.eps)
+        if self.name == "lamb":
+            return LAMB(groups, lr=0.0, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+
+
+def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Stop training the weights whose names match a pattern, as ``network.blocks.*``.
+
+    Returns:
+        Their names.
+
+    Raises:
+        InputError: If a pattern matches no weight.
+    """
+    parameters = dict(module.named_parameters())
+    frozen = [n for n in parameters if any(fnmatchcase(n, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            heads = sorted({re.sub(r"\d+", "*", name) for name in parameters})
+            raise InputError(
+                f"optimizer.frozen has the pattern {pattern!r}, which matches no weight; the "
+                f"weights are {', '.join(heads)}"
+            )
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    return frozen
+
+
+def parameter_groups(
+    module: nn.Module, *, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Groups of the weights that are trained, by weight decay and layer.
+
+    Returns:
+        For each group its ``params``, ``weight_decay``, and ``lr_scale``, see
+        ``set_learning_rate``.
+
+    Raises:
+        InputError: If no weight is trained.
+    """
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if not trained:
+        raise InputError("optimizer.frozen leaves no weight to train; freeze fewer of them")
+    blocks = [int(found[1]) for name, _ in trained if (found := _BLOCK.search(name))]
+    last = max(blocks, default=-1) + 2
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained:
+        decay = weight_decay if is_decayed(name, parameter) else 0.0
+        scale = layer_decay ** (last - _layer(name, last))
+        groups.setdefault((decay, scale), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]
+
+
+def is_decayed(name: str, parameter: Tensor) -> bool:
+    """Whether a weight has weight decay: no bias (AFNO's are matrices), gain or position."""
+    own = name.rpartition(".")[2]
+    return parameter.ndim > 1 and not own.startswith("bias") and own != "position"
+
+
+def _layer(name: str, last: int) -> int:
+    if _EMBEDDING.search(name):
+        return 0
+    found = _BLOCK.search(name)
+    return int(found[1]) + 1 if found else last
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every group: the peak's times that of its layer."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+
+
+def pack_steps(optimizer: torch.optim.Optimizer) -> list[int | None]:
+    """Steps that groups count themselves, as apex's optimizers do, for JSON; None where not."""
+    return [group.get("step") for group in optimizer.param_groups]
+
+
+def unpack_steps(optimizer: torch.optim.Optimizer, steps: Sequence[int | None]) -> None:
+    """Inverse of ``pack_steps``."""
+    for group, step in zip(optimizer.param_groups, steps, strict=True):
+        if step is not None:
+            group["step"] = step
+
+
+class LAMB(torch.optim.Optimizer):
+    """Adam whose update of each tensor is as long as the tensor, times the learning rate.
+
+        m_t = b1 m_{t-1} + (1 - b1) g          v_t = b2 v_{t-1} + (1 - b2) g^2
+        r   = m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps) + decay x
+        x  <- x - lr |x| / |r| r
+
+    The trust ratio |x| / |r| is 1 where either norm is 0 and, as in the authors' code and apex's,
+    in groups without weight decay (biases and gains).
+
+    Args:
+        params: Tensors or groups.
+        lr: Learning rate.
+        betas: b1 and b2.
+        eps: Added to the root.
+        weight_decay: Of groups that do not set their own.
+
+    References:
+        You et al., 2020, https://arxiv.org/abs/1904.00962, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401
+        """Update all tensors that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(group, parameters)
+        return loss
+
+    def _update(self, group: Mapping[str, Any], parameters: list[Tensor]) -> None:
+        states = [self._state_of(parameter) for parameter in parameters]
+        updates = _adam_updates(parameters, states, group["betas"], group["eps"])
+        if group["weight_decay"]:
+            torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
+            norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
+            torch._foreach_mul_(updates, [_trust(x, r) for x, r in zip(*norms, strict=True)])
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        return state
+
+
+def _adam_updates(
+    parameters: list[Tensor],
+    states: list[dict[str, Tensor]],
+    betas: tuple[float, float],
+    eps: float,
+) -> list[Tensor]:
+    """Adam's updates with bias correction; moves the averages in ``states`` on."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    means, squares = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+    torch._foreach_lerp_(means, gradients, 1 - betas[0])
+    torch._foreach_mul_(squares, betas[1])
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
+    first, second = ([1 - beta ** state["step"].item() for state in states] for beta in betas)
+    roots = torch._foreach_sqrt(torch._foreach_div(squares, second))
+    torch._foreach_add_(roots, eps)
+    updates = torch._foreach_div(means, first)
+    torch._foreach_div_(updates, roots)
+    return list(updates)
+
+
+def _trust(weight_norm: Tensor, update_norm: Tensor) -> Tensor:
+    both = (weight_norm > 0) & (update_norm > 0)
+    return torch.where(both, weight_norm / update_norm, torch.ones_like(weight_norm))
+
+
+def _build_apex(
+    name: str, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float
+) -> torch.optim.Optimizer:
+    adam, lamb = _import_apex(name)
+    device = groups[0]["params"][0].device
+    if torch.cuda.is_available() and device.type != "cuda":
+        raise InputError(
+            f"optimizer.name={name} runs on GPUs, the weights are on {device}; set "
+            "training.device=cuda or optimizer.name=adamw"
+        )
+    options = {"lr": 0.0, "bias_correction": True, "betas": betas, "eps": eps}
+    try:
+        if name == "apex_adam":
+            return adam(groups, adam_w_mode=True, **options)
+        # Gradients are clipped by the trainer; a bound of 0 would divide by it.
+        return lamb(groups, adam_w_mode=True, max_grad_norm=math.inf, **options)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"optimizer.name={name} cannot be used here ({error}); use optimizer.name=adamw or lamb"
+        ) from error
+
+
+def _import_apex(name: str) -> tuple[Callable, Callable]:
+    try:
+        import_module("amp_C")
+        module = import_module("apex.optimizers")
+        return module.FusedAdam, module.FusedLAMB
+    except (ImportError, OSError, AttributeError) as error:
+        raise InputError(
+            f"optimizer.name={name} needs NVIDIA apex with its CUDA extensions, which is not "
+            f"installed ({error}); install `nvidia-apex` from conda-forge or build it from "
+            "https://github.com/NVIDIA/apex (the package `apex` on PyPI is an unrelated one), or "
+            "use optimizer.name=adamw or lamb"
+        ) from error
