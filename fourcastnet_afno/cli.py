@@ -22,6 +22,7 @@ from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.export import ExportFormat, export_checkpoint
 from fourcastnet_afno.placement import Placement
+from fourcastnet_afno.scoring import score_forecasts
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
@@ -30,7 +31,8 @@ _VERBS = {
     "forecast": "Roll the trained forecaster out from the initial times of the test period, or "
     "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
     "--output F.zarr",
-    "evaluate": "Score the forecasts beside persistence and climatology, and write the report.",
+    "evaluate": "Score the forecasts beside the baselines, and write the report; or any forecasts: "
+    "--forecast F.zarr --truth S --climatology C --output scores.nc --report report.html",
     "export": "Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
     "runs without this package.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
@@ -197,6 +199,25 @@ def with_long_names(arguments: Sequence[str]) -> list[str]:
     return [_SHORT.get(name, name) + equals + value for name, equals, value in split]
 
 
+def _scores_files(arguments: Sequence[str]) -> bool:
+    """Whether `evaluate` is given files instead of a run folder."""
+    names = {word.partition("=")[0] for word in arguments[1:]}
+    return list(arguments[:1]) == ["evaluate"] and bool({"--truth", "--truth.path"} & names)
+
+
+def _score_files(arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(prog="fourcastnet-afno evaluate")
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of these options")
+    parser.add_function_arguments(score_forecasts, as_group=False)
+    try:
+        options = parser.instantiate(parser.parse_args(list(arguments[1:])))
+    except ValueError as error:
+        parser.error(str(error))
+    options.pop("config", None)
+    score_forecasts(**options.as_dict())
+    return os.EX_OK
+
+
 def _option(arguments: Sequence[str], name: str, default: str) -> Path:
     """The last value of an option, before the arguments are parsed."""
     words = [
@@ -280,6 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words: list[str] = []
     try:
         given = with_long_names(sys.argv[1:] if arguments is None else arguments)
+        if _scores_files(given):
+            words = list(given)
+            return _score_files(given)
         words = with_default_config(given)
         options = parse(words)
         verb = options["verb"]

@@ -52,6 +52,7 @@ from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.scoring import truth_of
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -286,7 +287,7 @@ def evaluate(
     """Score the run's forecasts beside persistence and climatology, and write the report."""
     store = _open_or_prepare(config, output)
     predictions = open_forecast(str(output / "forecast.zarr"))
-    truth = store.dataset()
+    truth = truth_of(store)
     scores = evaluate_forecasts(
         {"model": predictions},
         truth,
@@ -323,8 +324,8 @@ def _report(
         output / "report.html",
         scores=scores,
         history=json.loads(history.read_text()) if history.exists() else [],
-        truth=store.dataset(),
-        predictions=predictions,
+        truth=truth_of(store),
+        forecasts={"model": predictions},
         config_text=config.to_yaml(),
         facts=facts,
     )

@@ -69,10 +69,19 @@ def align(
         init_times=init_times,
         lead_times=lead_times,
         forecasts={name: DatasetFields(d, by_forecast[name]) for name, d in ready.items()},
-        truth=TruthFields(truth, coarsening),
+        truth=TruthFields(scored(truth, channels), coarsening),
         coarsening=coarsening,
         notes=notes,
     )
+
+
+def scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
+    """The variables and levels that are scored."""
+    picked = dataset[list(dict.fromkeys(channel.name for channel in channels))]
+    levels = sorted({channel.level for channel in channels if channel.level is not None})
+    if "level" not in picked.dims or picked["level"].values.tolist() == levels:
+        return picked
+    return picked.sel(level=levels)
 
 
 def _ready(dataset: xr.Dataset, name: str) -> xr.Dataset:

@@ -13,7 +13,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from fourcastnet_afno.evaluation.alignment import Alignment, align
+from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.climatologies import (
     Climatology,
@@ -31,6 +31,7 @@ from fourcastnet_afno.evaluation.fields import (
     TruthFields,
     ValidTimeFields,
     chunk_lengths,
+    holds_levels_together,
 )
 from fourcastnet_afno.evaluation.metrics import Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
@@ -87,13 +88,20 @@ def evaluate(
     alignment = align(forecasts, truth, config)
     given = _through(given, alignment.coarsening)
     notes = [*alignment.notes, *_overlap_note(given, alignment)]
+    if training is not None:
+        training = scored(training, alignment.channels)
     series = None if training is None else TruthFields(training, alignment.coarsening)
     fields = _climatology_of(convention, given, alignment)
     sources = _sources(config, alignment, given, training, notes)
     metrics = metrics_of(convention)
     plan = _plan(config, convention, alignment, sources, fields, given, series, truth, metrics)
     chunks = [chunk_lengths(dataset) for dataset in forecasts.values()]
-    tasks = split(plan, (max(c[0] for c in chunks), max(c[1] for c in chunks)), block_bytes)
+    tasks = split(
+        plan,
+        (max(c[0] for c in chunks), max(c[1] for c in chunks)),
+        block_bytes,
+        levels_together=any(holds_levels_together(d) for d in forecasts.values()),
+    )
     key = _key(config, plan, tasks, forecasts, truth)
     result = run(
         plan, tasks, num_threads=config.num_threads, executor=executor, state=state, key=key

@@ -18,6 +18,7 @@ from data_pipeline.sources import SourceConfig, canonicalize
 
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
+_SORTED = ("longitude", "lon", "level", "pressure_level", "plev", "isobaricInhPa")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 
 
@@ -49,7 +50,9 @@ def _open(path: str) -> xr.Dataset:
     else:
         opened = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)
     opened.encoding["source"] = path
-    return opened
+    # An axis out of order is read by an index, which only dask can combine with others.
+    unsorted = (opened[name].values for name in opened.dims if str(name) in _SORTED)
+    return opened if all((np.diff(axis) > 0).all() for axis in unsorted) else opened.chunk({})
 
 
 def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:

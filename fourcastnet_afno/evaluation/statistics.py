@@ -34,6 +34,7 @@ class Averager:
         by_row = self.weights[..., :1]
         zonal = np.array_equal(self.weights, np.broadcast_to(by_row, self.weights.shape))
         object.__setattr__(self, "_rows", by_row[..., 0].T.copy() if zonal else None)
+        object.__setattr__(self, "_ones", np.ones(self.weights.shape[-1]))
         object.__setattr__(self, "_cells", self.weights.reshape(len(self.weights), -1).T.copy())
 
     @property
@@ -45,7 +46,7 @@ class Averager:
         """Means (field, region) of fields (field, latitude, longitude)."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
         if rows is not None:  # the same weight along each row: sum the rows first
-            return fields.sum(axis=-1, dtype=np.float64) @ rows
+            return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
         return self._by_cell(fields)
 
     def mean_product(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -85,13 +86,20 @@ class TruthBlock:
     ) -> "TruthBlock":
         """Compute the statistics of truth; ``plain`` averages without weights, where needed."""
         anomalies = fields - climatology
-        present = None if np.isfinite(anomalies).all() else np.isfinite(anomalies)
+        squared_anomaly = averager.mean_product(anomalies, anomalies)
+        present = None if np.isfinite(squared_anomaly).all() else np.isfinite(anomalies)
+
+        def square(values: np.ndarray) -> np.ndarray:
+            if present is None:
+                return averager.mean_product(values, values)
+            return masked_mean(averager, values**2, present)
+
         means = {
             "anomaly": masked_mean(averager, anomalies, present),
-            "squared_anomaly": masked_mean(averager, anomalies**2, present),
+            "squared_anomaly": squared_anomaly if present is None else square(anomalies),
             "truth": masked_mean(averager, fields, present),
-            "squared_truth": masked_mean(averager, fields**2, present),
-            "squared_climatology": masked_mean(averager, climatology**2, present),
+            "squared_truth": square(fields),
+            "squared_climatology": square(climatology),
         }
         if plain is not None:
             means["plain_anomaly"] = masked_mean(plain, anomalies, present)
@@ -141,7 +149,8 @@ class ErrorStatistics:
             anomalies: Truth minus climatology, likewise.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
-        np.subtract(forecast, truth, out=error)
+        np.copyto(error, forecast)
+        np.subtract(error, truth, out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
