@@ -80,10 +80,10 @@ def _map_axes(rows: int, columns: int, width: float, height: float) -> tuple[Fig
     figure = Figure(figsize=(width, height), layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
     if find_spec("cartopy") is not None:
-        from cartopy.crs import PlateCarree
+        from cartopy.crs import PlateCarree  # pyright: ignore
 
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
         axes[row, column].tick_params(labelsize=7)
         if column == 0:
@@ -102,7 +102,7 @@ def _draw(  # noqa: ANN202
 ):
     options: dict[str, Any] = {}
     if hasattr(axis, "projection"):
-        from cartopy.crs import PlateCarree
+        from cartopy.crs import PlateCarree  # pyright: ignore
 
         options = {"transform": PlateCarree()}
     if land is not None and land.shape == field.shape:
@@ -143,6 +143,7 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
             mesh.set_array(field.values[index])
             axis.set_title(f"{name}, {hours // 24} d {hours % 24:02d} h", fontsize=10)
         frames.append(Image.open(BytesIO(png(figure))).convert("RGB"))
+        figure.set_layout_engine("none")  # it is laid out, by the first frame
     # One palette for all frames, from the first and the last: viewers mix up palettes by frame.
     both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
     both.paste(frames[0])

@@ -98,6 +98,7 @@ class _Figures:
         for suffix, render in ((".png", plots.png), (".pdf", plots.pdf)):
             with replacing(self._folder / f"{name}{suffix}") as temporary:
                 temporary.write_bytes(render(figure))
+            figure.set_layout_engine("none")  # it is laid out
         return picture(title, self._folder / f"{name}.png", kind)
 
     def animation(self, name: str, title: str, draw: Callable[[Path], None]) -> str:

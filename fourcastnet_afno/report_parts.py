@@ -146,7 +146,7 @@ def summary_table(scores: xr.Dataset) -> str:
             labels = "".join(f'<td class="name">{text(n)}</td>' for n in (channel, name))
             rows.append(f"<tr>{labels}{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     table = f"<table><tr>{''.join(head)}</tr>{''.join(rows)}</table>"
-    return f'<div class="scroll">{table}</div>'
+    return f'<h3>Resolution and correlation</h3><div class="scroll">{table}</div>'
 
 
 def _rounded(value: float) -> str:

@@ -197,10 +197,8 @@ def weekly(base: Climatology) -> Fields:
     @lru_cache(maxsize=256)
     def table(channel: Channel) -> np.ndarray:
         days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
-        total = sum(
-            base.at(channel, days + np.timedelta64(hour, "h")) for hour in _known_hours(base)
-        )
-        daily = total / len(_known_hours(base))
+        hours = [days + np.timedelta64(hour, "h") for hour in _known_hours(base)]
+        daily = np.mean([base.at(channel, times) for times in hours], axis=0)
         week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
         return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
 

@@ -40,7 +40,7 @@ from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
 
-_MAX_MAP_CHANNELS = 4
+_MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
 
 
@@ -216,6 +216,9 @@ def _plan(
     needed = {s for m in metrics.values() if m.kind == "all" for s in m.statistics}
     needed &= needed if not config.metrics else _needed(config.metrics, metrics)
     leads = selected_leads_of(alignment.lead_times)
+    leads = [
+        leads[i] for i in np.unique(np.linspace(0, len(leads) - 1, _MAX_MAP_LEADS).astype(int))
+    ]
     cells = grid.shape[0] * grid.shape[1]
     largest = _MAX_MAP_BYTES // (24 * cells * len(leads) * len(sources))
     labels = channels.labels[: min(_MAX_MAP_CHANNELS, largest)]

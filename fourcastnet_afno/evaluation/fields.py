@@ -32,8 +32,11 @@ class FieldSource(Protocol):
 
     lead_times: np.ndarray
     num_members: int
-    at: Callable[[Channel, np.ndarray], np.ndarray] | None
-    """Fields by valid time, where the forecast depends on it alone."""
+
+    @property
+    def at(self) -> Callable[[Channel, np.ndarray], np.ndarray] | None:
+        """Fields by channel and valid times, where the forecast depends on these alone."""
+        ...
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields (lead_time, realization, latitude, longitude) of each initial time.
@@ -85,7 +88,7 @@ class DatasetFields:
         picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
         if channel.level is not None:
             picked = picked.isel(level=self._level_index(channel))
-        values = picked.values
+        values = _computed(picked)
         return list(values if "realization" in picked.dims else values[:, :, None])
 
     def _level_index(self, channel: Channel) -> int | None:

@@ -18,7 +18,6 @@ from data_pipeline.sources import SourceConfig, canonicalize
 
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
-_SORTED = ("longitude", "lon", "level", "pressure_level", "plev", "isobaricInhPa")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 
 
@@ -43,16 +42,13 @@ def _open(path: str) -> xr.Dataset:
     is_store = any((local / name).exists() for name in ("zarr.json", ".zmetadata", ".zgroup"))
     if "://" in path or not (is_store or local.is_file()):
         return open_all(path, (), 6)[0]
-    # Without dask, whose tasks cost more than reading small fields. Whole numbers of hours are
-    # lead times here, but may be data elsewhere: they are converted by name.
+    # Whole numbers of hours are lead times here, but may be data elsewhere: converted by name.
     if is_store:
-        opened = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+        opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
     else:
-        opened = xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)
+        opened = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=False)
     opened.encoding["source"] = path
-    # An axis out of order is read by an index, which only dask can combine with others.
-    unsorted = (opened[name].values for name in opened.dims if str(name) in _SORTED)
-    return opened if all((np.diff(axis) > 0).all() for axis in unsorted) else opened.chunk({})
+    return opened
 
 
 def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:

@@ -31,8 +31,8 @@ def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.nd
         float64 of shape (..., zonal_wavenumber), in the squared units of the field.
     """
     rows, length = fields.shape[-2:]
-    coefficients = scipy.fft.rfft(fields, axis=-1)
-    parts = coefficients.view(coefficients.real.dtype)
+    coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
+    parts = coefficients.view(np.float32 if coefficients.dtype == np.complex64 else np.float64)
     weights = area_weights[:, 0] / rows / length**2
     squares = np.matmul(weights.astype(parts.dtype), np.multiply(parts, parts, out=parts))
     power = squares[..., ::2].astype(np.float64) + squares[..., 1::2]

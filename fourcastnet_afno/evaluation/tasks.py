@@ -65,7 +65,7 @@ class _ChannelTask:
         fields = self._truth_fields()
         climatology = plan.climatology(self._channel, self._times)
         self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain)
-        self._known = np.isfinite(self._truth.means["truth"]).any(axis=-1)
+        self._known = np.asarray(np.isfinite(self._truth.means["truth"]).any(axis=1))
         if plan.spectra:
             self._add_truth_spectrum()
         for name, source in plan.sources.items():
@@ -93,7 +93,7 @@ class _ChannelTask:
 
     def _add_spectrum(self, name: str, leads: slice, spectra: np.ndarray) -> None:
         """Add spectra (field, zonal_wavenumber), all to one lead time or one to each."""
-        complete = np.isfinite(spectra).all(axis=-1)
+        complete = np.asarray(np.isfinite(spectra).all(axis=-1))
         sums = self._sums(name, "spectrum", spectra.shape[-1:])
         counts = self._sums(name, "spectrum_count", ())
         values = np.where(complete[:, None], spectra, 0.0)
