@@ -49,7 +49,7 @@ dt { font-weight: 600; overflow-wrap: anywhere } dd { margin: 0; overflow-wrap: 
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .5rem } }
 @media (prefers-color-scheme: dark) { img.chart { filter: invert(.9) hue-rotate(180deg) } }
 @media print { body { max-width: none; margin: 0; color: #000; background: #fff; font-size: 11px }
-  nav { display: none } .scroll { overflow: visible } details { display: none }
+  nav { display: none } .scroll { overflow: visible } details:not([open]) { display: none }
   img.chart { filter: none } h2 { break-after: avoid } table.card td.cell { min-width: 0 }
   td, th { padding: .1rem .3rem }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }

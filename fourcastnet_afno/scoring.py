@@ -27,7 +27,6 @@ from fourcastnet_afno.evaluation.forecasts import open_forecast
 from fourcastnet_afno.evaluation.tables import scores_table, write_scores
 from fourcastnet_afno.report import write_report
 
-_HARMONICS = 2
 _LAND = "land_sea_mask"
 console = Console()
 
@@ -147,13 +146,7 @@ def _climatology(
             f"truth starts at the first initial time {first_init}, so that there are no other "
             "years for a climatology; give one with --climatology"
         )
-    return from_series(before, channels, _harmonics(before)), before
-
-
-def _harmonics(series: xr.Dataset) -> int:
-    """Two harmonics where the series covers a year, else a constant."""
-    times = series["time"].values
-    return _HARMONICS if times[-1] - times[0] >= np.timedelta64(364, "D") else 0
+    return from_series(before, channels), before
 
 
 def _fingerprint(path: str) -> str:

@@ -130,7 +130,8 @@ def _common_channels(
                 f"{name} lacks the channels {missing}, it has {found}; choose those that all have "
                 "with evaluation.channels"
             )
-    return Channels.from_dataset(truth, labels)
+    every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
+    return Channels(tuple(every[label] for label in labels))
 
 
 def _check_units(

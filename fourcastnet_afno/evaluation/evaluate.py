@@ -17,10 +17,11 @@ from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.climatologies import (
     Climatology,
+    Constant,
     Fields,
-    constant,
+    Regridded,
+    Weekly,
     from_coefficients,
-    weekly,
 )
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.conventions import CONVENTIONS, Convention
@@ -118,11 +119,8 @@ def _through(climatology: Climatology, coarsening: Coarsening | None) -> Climato
     """A climatology on the grid onto which truth is averaged."""
     if coarsening is None:
         return climatology
-    return replace(
-        climatology,
-        at=lambda channel, times: coarsening.apply(climatology.at(channel, times)).astype(float),
-        mean=lambda channel: coarsening.apply(climatology.mean(channel)).astype(float),
-    )
+    regridded = Regridded(climatology, coarsening)
+    return replace(climatology, at=regridded, mean=regridded.mean)
 
 
 def _overlap_note(climatology: Climatology, alignment: Alignment) -> list[str]:
@@ -147,10 +145,10 @@ def _climatology_of(
     if convention.climatology == "day_of_year":
         return climatology.at
     if convention.climatology == "training_mean":
-        return constant(climatology.mean)
+        return Constant({channel: climatology.mean(channel) for channel in alignment.channels})
     valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
     times = valid[np.isin(valid, alignment.truth.times)]
-    return constant(lambda channel: alignment.truth.mean(channel, times))
+    return Constant({c: alignment.truth.mean(c, times) for c in alignment.channels})
 
 
 def _sources(
@@ -169,7 +167,7 @@ def _sources(
     if "climatology" in wanted:
         sources["climatology"] = ValidTimeFields(climatology.at, leads)
     if "weekly_climatology" in wanted:
-        sources["weekly_climatology"] = ValidTimeFields(weekly(climatology), leads)
+        sources["weekly_climatology"] = ValidTimeFields(Weekly(climatology), leads)
     if "linear" in wanted:
         linear = _linear(config, alignment, climatology, training, notes)
         sources |= {} if linear is None else {"linear": linear}

@@ -2,7 +2,8 @@
 
 For the error e = f - o of a forecast f against truth o, and truth's anomaly b = o - c from the
 climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o>; truth alone
-gives <b>, <b^2>, <o> and <o^2>. The rest follows without loss, as the forecast's anomaly a = e + b:
+gives <b>, <b^2>, <o> and <o^2> (with o centered, for correlations). The rest follows without loss,
+as the forecast's anomaly is a = e + b:
 
     <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
 
@@ -68,12 +69,16 @@ class TruthBlock:
     Args:
         fields: float64 of shape (time, latitude, longitude).
         anomalies: Fields minus the climatology, likewise.
-        means: ``anomaly``, ``squared_anomaly``, ``truth``, ``squared_truth`` and
-            ``squared_climatology``, of shape (time, region); ``plain_anomaly`` without weights.
+        centered: Fields minus their mean over the first region, likewise: where correlations are
+            computed, so that a large mean leaves no rounding.
+        means: ``anomaly``, ``squared_anomaly``, ``squared_truth``, ``squared_climatology`` and the
+            moments ``centered`` and ``squared_centered``, of shape (time, region);
+            ``plain_anomaly`` without weights.
     """
 
     fields: np.ndarray
     anomalies: np.ndarray
+    centered: np.ndarray
     means: dict[str, np.ndarray]
 
     @classmethod
@@ -94,16 +99,19 @@ class TruthBlock:
                 return averager.mean_product(values, values)
             return masked_mean(averager, values**2, present)
 
+        center = np.nan_to_num(masked_mean(averager, fields, present)[:, 0])
+        centered = fields - center[:, None, None]
         means = {
             "anomaly": masked_mean(averager, anomalies, present),
             "squared_anomaly": squared_anomaly if present is None else square(anomalies),
-            "truth": masked_mean(averager, fields, present),
             "squared_truth": square(fields),
             "squared_climatology": square(climatology),
+            "centered": masked_mean(averager, centered, present),
+            "squared_centered": square(centered),
         }
         if plain is not None:
             means["plain_anomaly"] = masked_mean(plain, anomalies, present)
-        return cls(fields, anomalies, means)
+        return cls(fields, anomalies, centered, means)
 
 
 def masked_mean(averager: Averager, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:
@@ -122,7 +130,7 @@ class ErrorStatistics:
         averager: Regions and weights.
         num_fields: Fields that fit into the buffers.
         shape: Latitudes and longitudes.
-        needed: Which of ``absolute_error`` and ``error_truth`` are computed beside the others.
+        needed: Which of ``absolute_error`` and ``error_centered`` are computed beside the others.
         plain: Averages without weights, for ``plain_error``.
     """
 
@@ -139,7 +147,11 @@ class ErrorStatistics:
         self._absolute = np.empty((num_fields, *shape))
 
     def __call__(
-        self, forecast: np.ndarray, truth: np.ndarray, anomalies: np.ndarray
+        self,
+        forecast: np.ndarray,
+        truth: np.ndarray,
+        anomalies: np.ndarray,
+        centered: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Means by name, of shape (field, region), and ``missing``, the number of missing cells.
 
@@ -147,6 +159,7 @@ class ErrorStatistics:
             forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
             truth: At the valid times, float64, likewise.
             anomalies: Truth minus climatology, likewise.
+            centered: Truth minus its mean, likewise.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
         np.copyto(error, forecast)
@@ -154,15 +167,15 @@ class ErrorStatistics:
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
-            return self._masked(forecast, truth, anomalies)
+            return self._masked(forecast, truth, anomalies, centered)
         result = {
             "error": average.mean(error),
             "squared_error": squared,
             "error_anomaly": average.mean_product(error, anomalies),
             "missing": np.zeros_like(squared),
         }
-        if "error_truth" in self._needed:
-            result["error_truth"] = average.mean_product(error, truth)
+        if "error_centered" in self._needed:
+            result["error_centered"] = average.mean_product(error, centered)
         if "absolute_error" in self._needed:
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
@@ -170,7 +183,11 @@ class ErrorStatistics:
         return result
 
     def _masked(
-        self, forecast: np.ndarray, truth: np.ndarray, anomalies: np.ndarray
+        self,
+        forecast: np.ndarray,
+        truth: np.ndarray,
+        anomalies: np.ndarray,
+        centered: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """With truth's means over the same cells, which differ where forecasts lack some."""
         error = forecast - truth
@@ -179,12 +196,13 @@ class ErrorStatistics:
             "error": error,
             "squared_error": error**2,
             "error_anomaly": error * anomalies,
-            "error_truth": error * truth,
+            "error_centered": error * centered,
             "absolute_error": np.abs(error),
             "anomaly": anomalies,
             "squared_anomaly": anomalies**2,
-            "truth": truth,
             "squared_truth": truth**2,
+            "centered": centered,
+            "squared_centered": centered**2,
         }
         result = {n: masked_mean(self._averager, v, present) for n, v in values.items()}
         if self._plain is not None:
@@ -229,9 +247,9 @@ def field_statistics(
     fields = targets.astype(np.float64).reshape(-1, *space)
     normal = np.broadcast_to(climatology, targets.shape).astype(np.float64).reshape(-1, *space)
     truth = TruthBlock.of(fields, normal, averager, plain)
-    needed = frozenset({"error_truth", "absolute_error"})
+    needed = frozenset({"error_centered", "absolute_error"})
     errors = ErrorStatistics(averager, len(fields), space, needed, plain)
-    found = errors(predictions.reshape(-1, *space), truth.fields, truth.anomalies)
+    found = errors(predictions.reshape(-1, *space), truth.fields, truth.anomalies, truth.centered)
     derived = derived_statistics(truth.means | found, DERIVED)
     return {name: values[:, 0].reshape(leading) for name, values in derived.items()}
 
@@ -256,15 +274,23 @@ def _anomaly_correlation(means: _Means) -> np.ndarray:
     return _ratio(_anomaly_product(means), norms)
 
 
+def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The second moment about the mean; 0 where it is rounding, as in a region of one cell."""
+    variance = square - mean**2
+    return np.where(variance <= _ROUNDING * square, 0.0, variance)
+
+
 def _truth_variance(means: _Means) -> np.ndarray:
-    return np.maximum(means["squared_truth"] - means["truth"] ** 2, 0)
+    return _variance(means["squared_centered"], means["centered"])
 
 
 def _correlation(means: _Means) -> np.ndarray:
     truth, error = _truth_variance(means), means["error"]
-    mixed = means["error_truth"] - error * means["truth"]
-    forecast = np.maximum(means["squared_error"] - error**2 + 2 * mixed + truth, 0)
-    return _ratio(mixed + truth, np.sqrt(forecast * truth))
+    mixed = means["error_centered"] - error * means["centered"]
+    square = means["squared_error"] + 2 * means["error_centered"] + means["squared_centered"]
+    forecast = _variance(square, error + means["centered"])
+    norm = np.sqrt(forecast * truth)
+    return _ratio(np.where(norm == 0, 0.0, mixed + truth), norm)
 
 
 DERIVED: dict[str, Callable[[_Means], np.ndarray]] = {
@@ -281,10 +307,10 @@ DERIVED: dict[str, Callable[[_Means], np.ndarray]] = {
     "squared_truth_anomaly": lambda m: m["squared_anomaly"],
     "anomaly_product": _anomaly_product,
     "anomaly_correlation": _anomaly_correlation,
-    "forecast_activity": lambda m: np.maximum(
-        _squared_forecast_anomaly(m) - (m["error"] + m["anomaly"]) ** 2, 0
+    "forecast_activity": lambda m: _variance(
+        _squared_forecast_anomaly(m), m["error"] + m["anomaly"]
     ),
-    "truth_activity": lambda m: np.maximum(m["squared_anomaly"] - m["anomaly"] ** 2, 0),
+    "truth_activity": lambda m: _variance(m["squared_anomaly"], m["anomaly"]),
     "correlation": _correlation,
     "squared_truth": lambda m: m["squared_truth"],
     "relative_error": lambda m: _ratio(np.sqrt(m["squared_error"]), np.sqrt(m["squared_truth"])),

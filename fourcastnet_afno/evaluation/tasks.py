@@ -49,7 +49,7 @@ class _ChannelTask:
         self._times, positions = np.unique(valid, return_inverse=True)
         self._positions = positions.reshape(valid.shape)
         self._tile = max(1, _TILE_VALUES // (plan.grid.shape[0] * plan.grid.shape[1]))
-        needed = frozenset({"error_truth", "absolute_error"} & _inputs(plan.needed))
+        needed = frozenset({"error_centered", "absolute_error"} & _inputs(plan.needed))
         self._errors = ErrorStatistics(
             plan.averager, self._tile, plan.grid.shape, needed, plan.plain
         )
@@ -65,7 +65,7 @@ class _ChannelTask:
         fields = self._truth_fields()
         climatology = plan.climatology(self._channel, self._times)
         self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain)
-        self._known = np.asarray(np.isfinite(self._truth.means["truth"]).any(axis=1))
+        self._known = np.asarray(np.isfinite(self._truth.means["anomaly"]).any(axis=1))
         if plan.spectra:
             self._add_truth_spectrum()
         for name, source in plan.sources.items():
@@ -157,10 +157,13 @@ class _ChannelTask:
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
         index = as_slice(rows)
-        truth, anomalies = self._truth.fields[index], self._truth.anomalies[index]
+        block = self._truth
+        truth, anomalies, centered = (
+            x[index] for x in (block.fields, block.anomalies, block.centered)
+        )
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, truth, anomalies)
+        found = self._errors(forecast, truth, anomalies, centered)
         if found["missing"].any():
             self._refuse_infinite(name, members)
         total = len(next(iter(means.values())))
@@ -184,7 +187,7 @@ class _ChannelTask:
             result["quantile_error"] = relative_quantile_error(forecast, truth, regions)
         if label in plan.events.seeps:
             given = plan.events.seeps[label]
-            heavy = given.heavy(self._times[rows])
+            heavy = given.heavy(given.channel, self._times[rows])
             values = seeps(np.asarray(forecast), truth, given.dry_fraction, heavy, given.dry)
             result["seeps"] = masked_mean(plan.averager, values, np.isfinite(values))
         return result
@@ -261,7 +264,7 @@ def _inputs(needed: frozenset[str]) -> set[str]:
     if "absolute_error" in needed:
         names.add("absolute_error")
     if "correlation" in needed:
-        names.add("error_truth")
+        names.add("error_centered")
     return names
 
 
