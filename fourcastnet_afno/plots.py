@@ -57,7 +57,11 @@ def score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -
                 axes[row, column].set_ylim(bottom=0)
         axes[0, column].set_title(channel, fontsize=10)
         axes[-1, column].set_xlabel("lead time [days]")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        lines, names, loc="outside lower center", ncols=3 if len(channels) < 2 else 6,
+        frameon=False, fontsize=8,
+    )  # fmt: skip
     return figure
 
 

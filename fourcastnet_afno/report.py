@@ -26,7 +26,7 @@ from fourcastnet_afno.report_parts import (
     verdicts,
 )
 
-_MAX_CURVES = 6
+_MAX_CURVES, _MAX_SENTENCES = 6, 8
 _BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 
 
@@ -112,10 +112,14 @@ def _anchor(name: str) -> str:
 
 
 def _head(scores: xr.Dataset) -> str:
-    said = "<br>".join(text(sentence) for sentence in verdicts(scores)) if "rmse" in scores else ""
+    sentences = verdicts(scores) if "rmse" in scores else []
+    said = "<br>".join(text(sentence) for sentence in sentences)
+    if len(sentences) > _MAX_SENTENCES:
+        summary = f"{text(sentences[0])} And {len(sentences) - 1} more."
+        said = f"<details><summary>{summary}</summary>{said}</details>"
     notes = [line for line in str(scores.attrs.get("notes", "")).splitlines() if line]
     noted = "".join(f'<p class="note">{text(note)}</p>' for note in notes)
-    return f'<p class="verdict">{said}</p>{noted}'
+    return f'<div class="verdict">{said}</div>{noted}'
 
 
 def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:

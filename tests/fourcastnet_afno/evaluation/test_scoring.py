@@ -51,7 +51,8 @@ def scored(files: Path) -> Path:
         f"--truth={files}/truth.nc", f"--climatology={files}/training.nc",
         f"--output={files}/out/scores.nc", f"--report={files}/out/report.html",
         "--evaluation.regions=[global,global_land]", "--evaluation.quantiles=[0.9]",
-        "--evaluation.channels=[z500,u850,v850,t2m]", "--evaluation.num_resamples=50", "--evaluation.reference=theirs",
+        "--evaluation.channels=[z500,u850,v850,t2m]", "--evaluation.num_resamples=50",
+        "--evaluation.reference=theirs",
     ]  # fmt: skip
     assert main(words) == 0
     return files / "out"
