@@ -18,7 +18,7 @@ class EvaluationConfig:
             ``evaluation.conventions``.
         channels: Variables, or labels of channels as ``geopotential_500`` or ``z500``; empty for
             all that the forecasts hold.
-        metrics: Names of the metrics that every forecast has, see ``evaluation.metrics``; empty for
+        metrics: Names of the metrics that every forecast has, see ``evaluation.catalog``; empty for
             all.
         spectra: Whether zonal energy spectra are computed.
         maps: Whether maps of the errors are kept, of at most four channels.

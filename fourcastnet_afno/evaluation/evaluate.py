@@ -15,6 +15,7 @@ from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
 from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
+from fourcastnet_afno.evaluation.catalog import Metric, metrics_of
 from fourcastnet_afno.evaluation.climatologies import (
     Climatology,
     Constant,
@@ -34,7 +35,6 @@ from fourcastnet_afno.evaluation.fields import (
     chunk_lengths,
     holds_levels_together,
 )
-from fourcastnet_afno.evaluation.metrics import Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of

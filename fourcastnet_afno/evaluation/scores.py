@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fourcastnet_afno.evaluation.catalog import Metric
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
-from fourcastnet_afno.evaluation.metrics import Metric, correlation_time, mean_over_inits
+from fourcastnet_afno.evaluation.metrics import correlation_time, mean_over_inits
 from fourcastnet_afno.evaluation.plan import Plan, Result
 from fourcastnet_afno.evaluation.significance import (
     block_length,
