@@ -62,3 +62,9 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writers that were killed have left: zarr gives files their names when whole."""
+    for file in folder.rglob("*.partial"):
+        file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.atomic import remove, replacing, writing_to
+from data_pipeline.atomic import remove, replacing, sweep, writing_to
 from data_pipeline.errors import InputError, TransferError
 
 
@@ -60,6 +60,7 @@ def resumable(path: Path, identity: str) -> Iterator[tuple[Path, Ledger]]:
         try:
             with _locked(work / "lock", path):
                 yield _opened(work, identity)
+                sweep(work / "store")
                 os.replace(work / "store", path)
         except InputError as error:
             if not isinstance(error, (TransferError, BusyError)):

@@ -7,6 +7,9 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channels
+from data_pipeline.config import DataConfig
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.packing import StorageConfig
 
 _WASTEFUL = 1.5
 _GIB = 2**30
@@ -75,10 +78,40 @@ class Plan:
             f"{self.bytes_written / _GIB:.2f} GiB, {self.block_bytes / _GIB:.2f} GiB of memory a "
             "block"
         ]
-        if self.seconds is not None:
+        if self.seconds is not None and self.seconds > 60:
             hours, minutes = divmod(round(self.seconds / 60), 60)
             lines.append(f"about {hours} h {minutes} min at the rate of the first state")
         return "\n".join([*lines, *(f"note: {text}" for text in self.chunks)])
+
+
+def state_bytes(storage: StorageConfig, channels: Channels, grid: LatLonGrid) -> int:
+    """Size of a state in a store, uncompressed."""
+    value = 4 if storage.dtype == "float32" else 2
+    return value * len(channels) * grid.shape[0] * grid.shape[1]
+
+
+def plan_store(
+    dataset: xr.Dataset,
+    channels: Channels,
+    indices: np.ndarray,
+    config: DataConfig,
+    grid: LatLonGrid,
+) -> tuple[Plan, Lengths]:
+    """Plan a store by the chunks of its source, without reading.
+
+    Args:
+        dataset: Canonical, lazy, with all its times.
+        channels: What goes into the store.
+        indices: Which times (time,), at least two.
+        config: How it is stored.
+        grid: Of the store.
+    """
+    step_bytes = state_bytes(config.storage, channels, grid)
+    source_bytes = state_bytes(StorageConfig(), channels, LatLonGrid.from_dataset(dataset))
+    shard_bytes = int(config.storage.shard_mib * 2**20)
+    chunk = source_steps(dataset, channels, int(np.median(np.diff(indices))))
+    lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
+    return make_plan(dataset, channels, indices, lengths, (source_bytes, step_bytes)), lengths
 
 
 def make_plan(

@@ -27,7 +27,7 @@ from data_pipeline.ledger import Ledger, resumable
 from data_pipeline.names import parse_label
 from data_pipeline.opening import load, stamps
 from data_pipeline.packing import Packing
-from data_pipeline.plan import Lengths, Plan, choose_lengths, make_plan, source_steps
+from data_pipeline.plan import Lengths, Plan, make_plan, plan_store
 from data_pipeline.progress import track
 from data_pipeline.resampling import on_timestep, resample
 from data_pipeline.simulation import simulate
@@ -64,7 +64,7 @@ def prepare(
             ``path`` holds a store of another configuration, or if the disk is too small.
     """
     if path.exists():
-        return _open_same(config, path)
+        return open_store(str(path), config)
     with resumable(path, _identity(config)) as (folder, ledger), _opened(config) as dataset:
         work = _Work.of(dataset, config, folder)
         report(work.plan.describe())
@@ -87,12 +87,13 @@ def plan_preparation(config: DataConfig, path: Path) -> Plan:
 
 
 def open_store(location: str, config: DataConfig) -> PreparedStore:
-    """The store at a URL, prepared from the same configuration.
+    """The store in a folder or at a URL, prepared from the same configuration.
 
     Raises:
         InputError: If it was prepared from another one.
     """
-    return _checked_same(config, PreparedStore(location, config.crop))
+    place = location if "://" in location else Path(location)
+    return check_same(config, PreparedStore(place, config.crop))
 
 
 def _identity(config: DataConfig) -> str:
@@ -101,11 +102,12 @@ def _identity(config: DataConfig) -> str:
     return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 
-def _open_same(config: DataConfig, path: Path) -> PreparedStore:
-    return _checked_same(config, PreparedStore(path, config.crop))
+def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
+    """The store, if it was prepared from the same configuration.
 
-
-def _checked_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
+    Raises:
+        InputError: If it was not.
+    """
     before, now = store.attrs["settings"], config.store_settings()
     keys = [f"data.{key}" for key in sorted(now) if before.get(key) != now[key]]
     if keys:
@@ -156,7 +158,7 @@ class _Work:
     @classmethod
     def of(cls, dataset: xr.Dataset, config: DataConfig, path: Path) -> "_Work":
         channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
-        _check_dims(dataset, channels)
+        check_dims(dataset, channels)
         require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
         check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
         fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
@@ -164,7 +166,9 @@ class _Work:
         source_grid = LatLonGrid.from_dataset(dataset)
         grid = config.grid.build() if config.grid else source_grid
         coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
-        plan, lengths = _plan(dataset, channels, indices, config, source_grid, grid)
+        plan, lengths = plan_store(dataset, channels, indices, config, grid)
+        if plan.bytes_read > _PROBED_BYTES:
+            plan = replace(plan, seconds=_seconds(dataset, channels, indices, plan))
         dataset = dataset.isel(time=indices)
         times = dataset["time"].values
         training = config.train.contains(times)
@@ -273,27 +277,6 @@ class _Work:
         }
 
 
-def _plan(
-    dataset: xr.Dataset,
-    channels: Channels,
-    indices: np.ndarray,
-    config: DataConfig,
-    source_grid: LatLonGrid,
-    grid: LatLonGrid,
-) -> tuple[Plan, Lengths]:
-    stored = np.dtype("f4" if config.storage.dtype == "float32" else "f2").itemsize
-    step_bytes = stored * len(channels) * grid.shape[0] * grid.shape[1]
-    source_bytes = 4 * len(channels) * source_grid.shape[0] * source_grid.shape[1]
-    shard_bytes = int(config.storage.shard_mib * 2**20)
-    stride = int(np.median(np.diff(indices)))
-    chunk = source_steps(dataset, channels, stride)
-    lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
-    plan = make_plan(dataset, channels, indices, lengths, (source_bytes, step_bytes))
-    if plan.bytes_read > _PROBED_BYTES:
-        plan = replace(plan, seconds=_seconds(dataset, channels, indices, plan))
-    return plan, lengths
-
-
 def _seconds(dataset: xr.Dataset, channels: Channels, indices: np.ndarray, plan: Plan) -> float:
     """Time of reading everything at the rate of one state."""
     block = channels.stack(dataset.isel(time=indices[:1]))
@@ -322,7 +305,12 @@ def _read(config: DataConfig) -> xr.Dataset:
     return simulate(config.simulation)
 
 
-def _check_dims(dataset: xr.Dataset, channels: Channels) -> None:
+def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
+    """Refuse prognostic variables with other axes than time, level, latitude and longitude.
+
+    Raises:
+        InputError: If there is one.
+    """
     allowed = {"time", "level", "latitude", "longitude"}
     for name in dict.fromkeys(channel.name for channel in channels):
         dims = set(map(str, dataset[name].dims))

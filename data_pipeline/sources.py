@@ -64,14 +64,8 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
-    opened = [
-        dataset
-        for path in config.paths
-        for dataset in open_all(
-            path, config.channels, config.channels_timestep_hours, config.storage_options
-        )
-    ]
-    result = _join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
+    opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
+    result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:
         for dataset in opened:
@@ -79,6 +73,11 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
 
     result.set_close(close)
     return result
+
+
+def open_raw(path: str, config: SourceConfig) -> list[xr.Dataset]:
+    """The files, or the store, of one of the paths, as they are."""
+    return open_all(path, config.channels, config.channels_timestep_hours, config.storage_options)
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
@@ -236,8 +235,17 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
     return dataset
 
 
-def _join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
-    """Files of the same variables along time, then the variables on their common times."""
+def join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
+    """Join canonical files of the same variables along time, then these on their common times.
+
+    Args:
+        parts: Canonical datasets, each with the name of its file in ``encoding["source"]``.
+        invariant: Variables whose single time in a file stands for all times.
+
+    Raises:
+        InputError: If they differ in grid or units, contradict each other, share no time, or times
+            repeat or decrease.
+    """
     if len(parts) == 1:
         return _with_checked_times(parts[0], _files(parts))
     _check_alike(parts)

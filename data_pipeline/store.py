@@ -213,6 +213,16 @@ def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packi
     return States(reader, packing.of(region.channels))
 
 
+def _check_complete(path: Path, group: zarr.Group) -> None:
+    """Refuse a folder without some of the arrays that its consolidated metadata lists."""
+    names = sorted({"fields", *group.array_keys()})
+    lost = [name for name in names if not (path / name / "zarr.json").exists()]
+    if lost:
+        raise InputError(
+            f"the store {path} lacks zarr.json of {', '.join(lost)}; delete it and prepare it again"
+        )
+
+
 def _open_group(path: Path | str) -> zarr.Group:
     if isinstance(path, Path):
         return zarr.open_group(path, mode="r")
@@ -232,7 +242,7 @@ class PreparedStore:
         crop: Part of the grid to take; statistics stay those of the whole grid.
 
     Raises:
-        InputError: If there is no store of this version at ``path``.
+        InputError: If there is no store of this version at ``path``, or it lacks arrays.
     """
 
     def __init__(self, path: Path | str, crop: CropConfig | None = None) -> None:
@@ -250,6 +260,8 @@ class PreparedStore:
                 f"{path} is no store of this version: its format is {self.attrs.get('format')!r}, "
                 f"expected {FORMAT}; give another folder, or delete this one to prepare it again"
             )
+        if isinstance(path, Path):
+            _check_complete(path, self._group)
         self.channels = Channels.from_json(self.attrs["channels"])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]

@@ -19,10 +19,12 @@ from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import read_checkpoint
 from fourcastnet_afno.doctor import doctor
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.tables import scores_table
+from fourcastnet_afno.evaluation_run import evaluate_files
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.export import ExportFormat, export_checkpoint
 from fourcastnet_afno.placement import Placement
-from fourcastnet_afno.scoring import score_forecasts
 from fourcastnet_afno.training import TrainingInterruptedError
 
 _VERBS = {
@@ -31,8 +33,9 @@ _VERBS = {
     "forecast": "Roll the trained forecaster out from the initial times of the test period, or "
     "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
     "--output F.zarr",
-    "evaluate": "Score the forecasts beside the baselines, and write the report; or any forecasts: "
-    "--forecast F.zarr --truth S --climatology C --output scores.nc --report report.html",
+    "evaluate": "Score the forecasts of a run beside the baselines, and write the report; or score "
+    "any forecasts: --forecast F.zarr --forecast NAME=G.zarr --truth S --climatology C --output "
+    "scores.nc --report report.html (`evaluate --forecast F.zarr --help` lists its settings).",
     "export": "Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
     "runs without this package.",
     "quickstart": "Prepare, train, forecast, evaluate and report; without --config on a simulated "
@@ -47,13 +50,19 @@ _SHORT = {
     "--members": "--forecast.ensemble.num_members",
     "--source": "--source.path",
 }
+# Those of `evaluate` with forecasts of its own.
+_SHORT_OF_FILES = {f"--{name}": f"--{name}.path" for name in ("truth", "climatology", "training")}
 _PARALLEL_VERBS = ("train", "forecast")
 _RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
 _FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
 
-def build_parser() -> ArgumentParser:
-    """The parser of all verbs."""
+def build_parser(*, files: bool = False) -> ArgumentParser:
+    """The parser of all verbs.
+
+    Args:
+        files: Whether ``evaluate`` scores files instead of a run folder.
+    """
     parser = ArgumentParser(
         prog="fourcastnet-afno",
         description="Train, roll out and score Adaptive Fourier Neural Operator surrogates. All "
@@ -61,7 +70,9 @@ def build_parser() -> ArgumentParser:
     )
     verbs = parser.add_subcommands(metavar="VERB", dest="verb")
     for name, text in _VERBS.items():
-        verbs.add_subcommand(name, _verb_parser(name, text), help=text)
+        scores_files = files and name == "evaluate"
+        parser_of_verb = _files_parser(text) if scores_files else _verb_parser(name, text)
+        verbs.add_subcommand(name, parser_of_verb, help=text)
     runs = ArgumentParser(description=_RUNS)
     runs.add_argument("folder", type=Path, help="holds run folders, at any depth")
     verbs.add_subcommand("runs", runs, help=_RUNS)
@@ -120,6 +131,33 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     return parser
 
 
+def _files_parser(text: str) -> ArgumentParser:
+    """The parser of ``evaluate`` with forecasts of its own."""
+    parser = ArgumentParser(description=text)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of these settings")
+    parser.add_argument(
+        "--forecast", action="append", type=str, help="zarr store or NetCDF file; may be repeated"
+    )
+    for name, what in {
+        "truth": "what forecasts are compared with: any source, or a prepared store",
+        "climatology": "a prepared store, a table by dayofyear and hour, or years to fit one to",
+    }.items():
+        parser.add_argument(f"--{name}", type=SourceConfig, required=True, help=what)
+    parser.add_argument(
+        "--training", type=SourceConfig | None, help="years that the linear baseline is fitted to"
+    )
+    parser.add_argument("--output", type=Path, default=Path("scores.nc"), help="scores, as NetCDF")
+    parser.add_argument("--report", type=Path | None, help="HTML file to write")
+    parser.add_class_arguments(EvaluationConfig, "evaluation")
+    return parser
+
+
+def scores_files(arguments: Sequence[str]) -> bool:
+    """Whether the words are those of ``evaluate`` with forecasts of its own."""
+    named = any(word.split("=")[0] == "--forecast" for word in arguments)
+    return named and list(arguments[:1]) == ["evaluate"]
+
+
 def _with_export_arguments(parser: ArgumentParser) -> ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, required=True, help="forecaster to export")
     parser.add_argument("--output", type=Path, required=True, help="file to write: .onnx or .pt2")
@@ -135,7 +173,7 @@ def _with_export_arguments(parser: ArgumentParser) -> ArgumentParser:
 
 def parse(words: Sequence[str]) -> Namespace:
     """Parse and validate; exits with 2 and names the setting where one is wrong."""
-    parser = build_parser()
+    parser = build_parser(files=scores_files(words))
     try:
         return parser.instantiate(parser.parse_args(words))
     except ValueError as error:
@@ -151,6 +189,7 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
         or given[0] not in _VERBS
         or given[0] == "export"
         or named
+        or scores_files(given)
         or "--help" in given
         or "-h" in given
     ):
@@ -191,31 +230,13 @@ def _experiment_of(checkpoint: Path) -> str:
 
 
 def with_long_names(arguments: Sequence[str]) -> list[str]:
-    """The arguments of `forecast` with the names of the settings for its short words."""
+    """The arguments with the names of the settings for the short words of some verbs."""
     given = list(arguments)
-    if given[:1] != ["forecast"]:
-        return given
+    short = _SHORT if given[:1] == ["forecast"] else {}
+    if scores_files(given):
+        short = _SHORT_OF_FILES
     split = [word.partition("=") for word in given]
-    return [_SHORT.get(name, name) + equals + value for name, equals, value in split]
-
-
-def _scores_files(arguments: Sequence[str]) -> bool:
-    """Whether `evaluate` is given files instead of a run folder."""
-    names = {word.partition("=")[0] for word in arguments[1:]}
-    return list(arguments[:1]) == ["evaluate"] and bool({"--truth", "--truth.path"} & names)
-
-
-def _score_files(arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog="fourcastnet-afno evaluate")
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of these options")
-    parser.add_function_arguments(score_forecasts, as_group=False)
-    try:
-        options = parser.instantiate(parser.parse_args(list(arguments[1:])))
-    except ValueError as error:
-        parser.error(str(error))
-    options.pop("config", None)
-    score_forecasts(**options.as_dict())
-    return os.EX_OK
+    return [short.get(name, name) + equals + value for name, equals, value in split]
 
 
 def _option(arguments: Sequence[str], name: str, default: str) -> Path:
@@ -242,6 +263,23 @@ def _export(options: Namespace) -> None:
     )
 
 
+def _evaluate_files(options: Namespace) -> None:
+    scores = evaluate_files(
+        options.forecast,
+        options.truth,
+        options.climatology,
+        options.output,
+        options.evaluation,
+        training=options.training,
+        report=options.report,
+    )
+    console = Console(soft_wrap=True)
+    console.print(scores_table(scores))
+    for path in (options.output, options.report):
+        if path is not None:
+            console.print(f"Written: {path.resolve()}")
+
+
 def _refuse_several_processes(verb: str) -> None:
     num_processes = Placement.from_environment(os.environ).world_size
     if num_processes > 1:
@@ -264,6 +302,9 @@ def run_verb(verb: str, options: Namespace) -> int:
         return os.EX_OK
     if verb == "export":
         _export(options)
+        return os.EX_OK
+    if verb == "evaluate" and isinstance(options.forecast, list):
+        _evaluate_files(options)
         return os.EX_OK
     config = ExperimentConfig(
         data=options.data,
@@ -301,9 +342,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words: list[str] = []
     try:
         given = with_long_names(sys.argv[1:] if arguments is None else arguments)
-        if _scores_files(given):
-            words = list(given)
-            return _score_files(given)
         words = with_default_config(given)
         options = parse(words)
         verb = options["verb"]

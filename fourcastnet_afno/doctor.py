@@ -16,7 +16,7 @@ from data_pipeline.dataset import WindowDataset
 from data_pipeline.doctor import Examined, Finding, Horizons, Report, examine, refused
 from data_pipeline.errors import InputError
 from fourcastnet_afno.checkpoint import versions
-from fourcastnet_afno.experiment import ExperimentConfig, store_path
+from fourcastnet_afno.experiment import ExperimentConfig, store_location
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.machine import (
     available_memory,
@@ -69,8 +69,8 @@ def diagnose(
         forecast_steps=config.forecast.num_steps,
         interval_hours=config.forecast.init_interval_hours,
     )
-    path = store_path(config, output)
-    examined = examine(config.data, path, horizons, sample_bytes=sample_mib * 2**20)
+    location = store_location(config, output)
+    examined = examine(config.data, location, horizons, sample_bytes=sample_mib * 2**20)
     findings = check_device(config.training)
     facts: dict[str, Any] = {"machine": describe_machine() | {"versions": versions()}}
     rates, more = _throughput(config, examined, measure=measure and not _stops(findings))
@@ -111,7 +111,12 @@ def _loader(config: ExperimentConfig, examined: Examined, steps: int) -> dict[st
         return None
     try:
         windows = WindowDataset(
-            examined.store, config.data.train, config.model.num_history, steps, config.data.forcings
+            examined.store,
+            config.data.train,
+            config.model.num_history,
+            steps,
+            config.data.forcings,
+            config.data.subset,
         )
     except InputError:  # reported by the check of the periods
         return None
@@ -206,8 +211,11 @@ def _summary(facts: dict[str, Any]) -> list[str]:
 
 def _machine_lines(facts: dict[str, Any]) -> list[str]:
     store, disk, machine = facts.get("store"), facts.get("disk"), facts["machine"]
-    lines = [f"Store    {store['path']}, {store['num_times']} states" if store else
-             "Store    not prepared yet"]  # fmt: skip
+    lines = [
+        f"Store    {store['path']}, {store['num_times']} states"
+        if store
+        else "Store    not prepared yet"
+    ]
     if disk:
         lines.append(
             f"Disk     {disk['store_bytes'] / 2**30:.2f} GiB for the store, "

@@ -6,14 +6,14 @@ RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to
 RUN/history.json         losses by epoch
 RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
-RUN/scores.json, .nc     scores of the model and the baselines
+RUN/scores.json,nc,csv   scores of the model and the baselines
 RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,23 +36,23 @@ from data_pipeline.store import PreparedStore
 from fourcastnet_afno import plots
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
+    open_forecast,
     select_init_times,
 )
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.distributed import Process, launched
-from fourcastnet_afno.evaluation.climatologies import from_store
+from fourcastnet_afno.evaluation.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
-from fourcastnet_afno.evaluation.forecasts import open_forecast
 from fourcastnet_afno.evaluation.tables import scores_table, write_scores
+from fourcastnet_afno.evaluation_run import truth_of
 from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.runs import find_runs, runs_table
-from fourcastnet_afno.scoring import truth_of
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -70,7 +70,7 @@ class ExperimentConfig:
         model: What the forecaster sees and predicts, and its network.
         training: How it is trained.
         forecast: Which forecasts of the test period are made.
-        evaluation: Which scores are computed, and how.
+        evaluation: How they are scored.
     """
 
     data: DataConfig
@@ -100,7 +100,7 @@ def prepare(
         plan: Whether to say what would be done, and stop.
         execution: Where the work is done.
     """
-    location = config.data.store or str(output / "data.zarr")
+    location = store_location(config, output)
     if plan and "://" not in location:
         console.print(plan_preparation(config.data, Path(location)).describe())
         return None
@@ -114,7 +114,7 @@ def prepare(
 def _open_or_prepare(
     config: ExperimentConfig, output: Path, execution: ExecutionConfig | None = None
 ) -> PreparedStore:
-    location = config.data.store or str(output / "data.zarr")
+    location = store_location(config, output)
     if "://" in location:
         store = open_store(location, config.data)
     else:
@@ -124,9 +124,9 @@ def _open_or_prepare(
     return store
 
 
-def store_path(config: ExperimentConfig, output: Path) -> Path:
-    """Folder of the training store."""
-    return Path(config.data.store) if config.data.store else output / "data.zarr"
+def store_location(config: ExperimentConfig, output: Path) -> str:
+    """Folder or URL of the training store."""
+    return config.data.store or str(output / "data.zarr")
 
 
 def train(
@@ -284,19 +284,25 @@ def forecast(
 def evaluate(
     config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
 ) -> xr.Dataset:
-    """Score the run's forecasts beside persistence and climatology, and write the report."""
+    """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
-    predictions = open_forecast(str(output / "forecast.zarr"))
-    truth = truth_of(store)
+    predictions = open_forecast(output / "forecast.zarr")
+    truth, train = truth_of(store), config.data.train
+    times = truth["time"].values
+    training = truth.sel(time=times[train.contains(times)])
+    climatology = from_coefficients(
+        store.climatology(),
+        _describe_climatology(config.data),
+        (training["time"].values[0], training["time"].values[-1]),
+    )
     scores = evaluate_forecasts(
-        {"model": predictions},
+        {"model": str(output / "forecast.zarr")},
         truth,
-        replace(from_store(store), description=_describe_climatology(config.data)),
+        climatology,
         config.evaluation,
-        training=truth.sel(time=config.data.train.contains(truth["time"].values)),
+        training=training,
         state=output / ".evaluation.npz",
     )
-    scores.attrs["data_fingerprint"] = store.fingerprint
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
     report = _report(config, output, store, scores, predictions, seconds or {})

@@ -84,22 +84,38 @@ def check_device(config: TrainingConfig) -> list[Finding]:
     try:
         device = select_device(config.device)
     except InputError as error:
-        return [found(
-            "device", "error", str(error).split("; ")[0], "training.device",
-            "Use a machine with a GPU, or set training.device=cpu.",
-        )]  # fmt: skip
+        return [
+            found(
+                "device",
+                "error",
+                str(error).split("; ")[0],
+                "training.device",
+                "Use a machine with a GPU, or set training.device=cpu.",
+            )
+        ]
     if device.type == "cpu" and config.precision == "bfloat16":
-        return [found(
-            "device", "info", "bfloat16 is configured and training here runs on the CPU, where it "
-            "is rarely faster", "training.precision", "Set training.precision=float32 for the CPU.",
-        )]  # fmt: skip
+        return [
+            found(
+                "device",
+                "info",
+                "bfloat16 is configured and training here runs on the CPU, where it "
+                "is rarely faster",
+                "training.precision",
+                "Set training.precision=float32 for the CPU.",
+            )
+        ]
     if device.type == "cuda" and config.precision == "bfloat16":
         weak = [i for i in range(torch.cuda.device_count()) if _capability(i) < 8]
         if weak:
-            return [found(
-                "device", "warning", f"{torch.cuda.get_device_name(weak[0])} computes bfloat16 "
-                "in software", "training.precision", "Set training.precision=float32.",
-            )]  # fmt: skip
+            return [
+                found(
+                    "device",
+                    "warning",
+                    f"{torch.cuda.get_device_name(weak[0])} computes bfloat16 in software",
+                    "training.precision",
+                    "Set training.precision=float32.",
+                )
+            ]
     return []
 
 
@@ -118,12 +134,16 @@ def check_batches(window_bytes: int, batch_size: int, available: int) -> list[Fi
     needed = 3 * batch_size * window_bytes
     if needed < 0.5 * available:
         return []
-    return [found(
-        "memory", "error" if needed > available else "warning",
-        f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
-        f"{available / _GIB:.2f} GiB of memory", "training.batch_size",
-        "Lower training.batch_size or the num_steps of the stages.",
-    )]  # fmt: skip
+    return [
+        found(
+            "memory",
+            "error" if needed > available else "warning",
+            f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
+            f"{available / _GIB:.2f} GiB of memory",
+            "training.batch_size",
+            "Lower training.batch_size or the num_steps of the stages.",
+        )
+    ]
 
 
 def loader_rate(dataset: WindowDataset, config: TrainingConfig) -> float | None:
@@ -179,19 +199,29 @@ def model_rate(
     facts: dict[str, Any] = {"device": str(device), "batch_size": size, "samples_per_second": None}
     if device.type == "cpu":
         if expected > _LONGEST_STEP:
-            return facts, [found(
-                "throughput", "info", "the model is too large to try on this CPU", "model",
-                "Run the doctor on the machine that trains.",
-            )]  # fmt: skip
+            return facts, [
+                found(
+                    "throughput",
+                    "info",
+                    "the model is too large to try on this CPU",
+                    "model",
+                    "Run the doctor on the machine that trains.",
+                )
+            ]
         size = facts["batch_size"] = max(1, min(size, int(_SECONDS / max(expected, 1e-9))))
     try:
         seconds = _step_seconds(forecaster.to(device), config, num_steps, size)
     except (torch.OutOfMemoryError, MemoryError) as error:
         what = f"a training step of {size} windows does not fit: {str(error).splitlines()[0]}"
-        return facts, [found(
-            "memory", "error", what, "training.batch_size",
-            "Lower training.batch_size, or set model.network.checkpoint_activations=true.",
-        )]  # fmt: skip
+        return facts, [
+            found(
+                "memory",
+                "error",
+                what,
+                "training.batch_size",
+                "Lower training.batch_size, or set model.network.checkpoint_activations=true.",
+            )
+        ]
     facts["samples_per_second"] = size / seconds
     return facts, []
 
@@ -247,10 +277,14 @@ def judge_throughput(loader: float | None, model: float | None) -> list[Finding]
     """Compare what the loader gives with what the model takes, in samples a second."""
     if loader is None or model is None or loader >= model:
         return []
-    return [found(
-        "throughput", "warning",
-        f"the loader gives {loader:.3g} samples/s and the model can use {model:.3g}: the device "
-        f"waits {100 * (1 - loader / model):.0f} % of the time", "data.store",
-        "Put the store on a local disk, or in memory; a larger model or longer rollouts cost "
-        "nothing until then.",
-    )]  # fmt: skip
+    return [
+        found(
+            "throughput",
+            "warning",
+            f"the loader gives {loader:.3g} samples/s and the model can use {model:.3g}: the "
+            f"device waits {100 * (1 - loader / model):.0f} % of the time",
+            "data.store",
+            "Put the store on a local disk, or in memory; a larger model or longer rollouts cost "
+            "nothing until then.",
+        )
+    ]

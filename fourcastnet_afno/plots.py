@@ -33,6 +33,9 @@ _WITHOUT_SPECTRUM = ("persistence", "climatology", "weekly_climatology")
 _CYCLE = ("#8e44ad", "#c0392b", "#16a085", "#b7950b", "#2c3e50")
 
 
+BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
+
+
 def colors_of(names: Sequence[str]) -> dict[str, str]:
     """A color for each forecast: fixed for those that are always there, a cycle for others."""
     others = [name for name in names if name not in COLORS]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno import maps, plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
 from fourcastnet_afno.evaluation.forecasts import canonical_forecast
@@ -27,7 +28,6 @@ from fourcastnet_afno.report_parts import (
 )
 
 _MAX_CURVES, _MAX_SENTENCES = 6, 8
-_BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 
 
 def write_report(
@@ -137,7 +137,7 @@ def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:
         if name == reference or np.isnan(scores["rmse"].sel(forecast=name)).all():
             continue
         parts.append(scorecard_table(scores, name))
-        if name not in _BASELINES:
+        if name not in plots.BASELINES:
             title = f"Scorecard of {name}"
             figures.add(f"scorecard_{name}", title, plots.scorecard(scores, name))
     return "".join(parts)
@@ -176,26 +176,36 @@ def _maps(
 ) -> str:
     channel = _picture_channel(scores)
     land = _land(truth)
-    actual, forecast = _one_forecast(truth, forecasts[shown], channel)
-    if not actual.sizes["lead_time"]:
-        return ""
+    pair = _one_forecast(truth, forecasts[shown], channel)
+    parts = [] if pair is None else _pair_maps(*pair, channel, shown, land, figures)
+    if "bias_map" in scores and channel in scores["map_channel"].values:
+        drawn = maps.mean_maps(scores, channel, shown, land)
+        title = f"{channel} of {shown}: bias and RMSE over all initial times"
+        parts.insert(1, figures.add("mean_maps", title, drawn, "map"))
+    return "".join(parts)
+
+
+def _pair_maps(
+    actual: xr.DataArray,
+    forecast: xr.DataArray,
+    channel: str,
+    shown: str,
+    land: xr.DataArray | None,
+    figures: "_Figures",
+) -> list[str]:
+    """One forecast beside truth, still and moving."""
     hours = [int(lead / np.timedelta64(1, "h")) for lead in actual["lead_time"].values]
     wanted = sorted({0, *(i for i, hour in enumerate(hours) if hour in (72, 120))})
     start = str(forecast.attrs["init_time"])[:16].replace("T", " ")
     drawn = maps.error_maps(actual.isel(lead_time=wanted), forecast.isel(lead_time=wanted), land)
-    parts = [figures.add("maps", f"{channel} of {shown}, from {start} UTC", drawn, "map")]
-    if "bias_map" in scores and channel in scores["map_channel"].values:
-        drawn = maps.mean_maps(scores, channel, shown, land)
-        title = f"{channel} of {shown}: bias and RMSE over all initial times"
-        parts.append(figures.add("mean_maps", title, drawn, "map"))
-    parts.append(
+    return [
+        figures.add("maps", f"{channel} of {shown}, from {start} UTC", drawn, "map"),
         figures.animation(
             "rollout",
             f"{channel}: truth and {shown}, from {start} UTC",
             lambda path: maps.rollout_animation(actual, forecast, path),
-        )
-    )
-    return "".join(parts)
+        ),
+    ]
 
 
 def _picture_channel(scores: xr.Dataset) -> str:
@@ -217,25 +227,33 @@ def _land(truth: xr.Dataset) -> xr.DataArray | None:
 
 def _one_forecast(
     truth: xr.Dataset, predictions: xr.Dataset, channel: str
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Truth and the first forecast (its ensemble mean) of a channel where truth has both."""
+) -> tuple[xr.DataArray, xr.DataArray] | None:
+    """Truth and a forecast (the mean over its members) of a channel.
+
+    Returns:
+        The forecast with the most lead times that truth covers, both (lead_time, latitude,
+        longitude); ``None`` where there is none, or truth is on another grid.
+    """
     ready = canonical_forecast(predictions)
-    channels = Channels.from_dataset(truth, [channel])
-    first = ready[[next(iter(channels)).name]].isel(init_time=[0])
+    if not LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(ready)):
+        return None
+    every = Channels.from_dataset(ready, [str(n) for n in ready.data_vars if n in truth])
+    channels = Channels(tuple(c for c in every if c.label == channel))
+    (chosen,) = channels
+    leads = ready["lead_time"].values
+    known = np.isin(ready["init_time"].values[:, None] + leads, truth["time"].values)
+    if not known.any():
+        return None
+    index = int(np.argmax(known.sum(axis=1)))
+    first = ready[[chosen.name]].isel(init_time=[index], lead_time=known[index])
     if "realization" in first.dims:
         first = first.mean("realization", keep_attrs=True)
     inits, leads = first["init_time"].values, first["lead_time"].values
-    known = np.isin(inits[0] + leads, truth["time"].values)
     names = list(first.data_vars)
-    actual = at_valid_times(lambda times: truth[names].sel(time=times), inits, leads[known])
-    fields = [
-        channels.stack(d).isel(init_time=0, channel=0).compute()
-        for d in (actual, first.isel(lead_time=known))
-    ]
+    actual = at_valid_times(lambda times: truth[names].sel(time=times), inits, leads)
+    fields = [channels.stack(d).isel(init_time=0, channel=0).compute() for d in (actual, first)]
     for field in fields:
-        field.attrs = {"units": next(iter(channels)).units, "init_time": str(inits[0])}
-    if fields[0].shape != fields[1].shape:  # another grid: each is drawn on its own
-        return fields[0].isel(lead_time=slice(0)), fields[1]
+        field.attrs = {"units": chosen.units, "init_time": str(inits[0])}
     return fields[0], fields[1]
 
 

@@ -55,6 +55,8 @@ class StagePlan:
             device=self._process.device,
             rank=self._process.rank,
             world_size=self._process.world_size,
+            workers=self._config.workers,
+            read_ahead=self._config.read_ahead,
         )
 
     def epoch_of_run(self, epoch: int) -> int:

@@ -17,7 +17,7 @@ from fourcastnet_afno.validation import ValidationConfig
 OPERATIONAL_SETTINGS = (
     "device", "parallel", "compress_gradients", "compile", "timeout_minutes",
     "checkpoint_every_minutes", "checkpoint_every_steps", "keep_last", "log_every", "loggers",
-    "peak_tflops",
+    "peak_tflops", "workers", "read_ahead",
 )  # fmt: skip
 
 
@@ -81,6 +81,8 @@ class TrainingConfig:
         timeout_minutes: How long processes wait for each other before the run fails.
         non_finite: What to do when a loss or gradient is not finite: ``stop``, or ``skip`` the
             step.
+        workers: Whether threads or spawned processes read the batches, see ``loader``.
+        read_ahead: Batches that are read while one is in use.
         spike_factor: A loss above this multiple of the recent median is reported as a spike.
         early_stopping: Validations without a lower loss after which a stage ends; 0 is off.
         validation: When and by which rollouts the run is validated.
@@ -113,6 +115,8 @@ class TrainingConfig:
     compress_gradients: bool = False
     timeout_minutes: float = 10.0
     non_finite: Literal["stop", "skip"] = "stop"
+    workers: Literal["threads", "processes"] = "threads"
+    read_ahead: int = 2
     spike_factor: float = 5.0
     early_stopping: int = 0
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -150,7 +154,7 @@ class TrainingConfig:
         least = {
             "gradient_clip": 0, "input_noise": 0, "early_stopping": 0, "keep_last": 1,
             "log_every": 1, "checkpoint_every_minutes": 0, "checkpoint_every_steps": 0,
-            "peak_tflops": 0,
+            "peak_tflops": 0, "read_ahead": 0,
         }  # fmt: skip
         for name, value in least.items():
             if not getattr(self, name) >= value:

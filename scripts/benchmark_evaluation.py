@@ -29,7 +29,6 @@ from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.forecasts import open_forecast
 
 _HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 _START = np.datetime64("2020-01-01", "ns")
@@ -162,10 +161,9 @@ def score(folder: Path, num_threads: int) -> None:
         num_threads=num_threads,
     )
     truth = xr.open_zarr(folder / "truth.zarr", consolidated=False, chunks=None)
-    forecast = open_forecast(str(folder / "forecast.zarr"))
     with xr.open_dataset(folder / "climatology.nc") as coefficients:
         climatology = from_coefficients(coefficients.load())
-    evaluate({"forecast": forecast}, truth, climatology, config)
+    evaluate({"forecast": str(folder / "forecast.zarr")}, truth, climatology, config)
 
 
 def score_with_xarray(folder: Path, count: int) -> None:

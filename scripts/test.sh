@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs into .venv with the test tools, then checks style, types, layering and runs the tests.
-# Arguments go to pytest, as -k rollout or -m "not slow".
+# Arguments go to pytest, as -k rollout or -m "not slow". A process for each core runs tests, with a
+# thread each.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 use_environment dev
@@ -8,4 +9,4 @@ ruff check .
 ruff format --check .
 lint-imports
 pyright --pythonpath "$(command -v python)"
-pytest "$@"
+OMP_NUM_THREADS=1 pytest -n auto "$@"

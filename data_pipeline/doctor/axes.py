@@ -39,30 +39,41 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
         steps = np.abs(np.diff(values))
         if not (regular_rows if axis == "latitude" else _even_step(values)):
             index = int(np.argmax(np.abs(steps - np.median(steps))))
-            findings.append(found(
-                "grid-irregular", "warning",
-                f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees",
-                f"{axis} {values[index]:g} to {values[index + 1]:g}",
-                "Look for a missing row or column; otherwise set data.grid to take conservative "
-                "means on a regular grid.",
-            ))  # fmt: skip
+            findings.append(
+                found(
+                    "grid-irregular",
+                    "warning",
+                    f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees",
+                    f"{axis} {values[index]:g} to {values[index + 1]:g}",
+                    "Look for a missing row or column; otherwise set data.grid to take "
+                    "conservative means on a regular grid.",
+                )
+            )
     longitude, step = grid.coords["longitude"], np.median(np.diff(grid.coords["longitude"]))
     left = 360 - (longitude[-1] - longitude[0] + step)
     if 0.5 * step < left < 2.5 * step:
-        findings.append(found(
-            "grid-open", "warning",
-            f"{len(longitude)} columns cover all but {left:g} degrees around the globe",
-            f"longitude {longitude[-1]:g} to {longitude[0] + 360:g}",
-            "Give the missing columns, or set model.network.padding.longitude to reflect.",
-        ))  # fmt: skip
+        findings.append(
+            found(
+                "grid-open",
+                "warning",
+                f"{len(longitude)} columns cover all but {left:g} degrees around the globe",
+                f"longitude {longitude[-1]:g} to {longitude[0] + 360:g}",
+                "Give the missing columns, or set model.network.padding.longitude to reflect.",
+            )
+        )
     ends = np.isclose(np.abs(grid.coords["latitude"][[0, -1]]), 90)
     covered = np.abs(grid.latitude_bounds()[[0, -1]])
     if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.latitude[:2])[0])).all():
         pole = "north" if ends[0] else "south"
-        findings.append(found(
-            "grid-poles", "info", f"only the {pole} pole has a row", "latitude",
-            "Intended where rows were cut to divide into patches, as FourCastNet's 720 of 721.",
-        ))  # fmt: skip
+        findings.append(
+            found(
+                "grid-poles",
+                "info",
+                f"only the {pole} pole has a row",
+                "latitude",
+                "Intended where rows were cut to divide into patches, as FourCastNet's 720 of 721.",
+            )
+        )
     return findings
 
 

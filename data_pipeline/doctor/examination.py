@@ -1,5 +1,7 @@
 """The examination of an experiment's data: what is there, and what would go wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,20 +12,25 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.coarsening import Coarsening
-from data_pipeline.derived import with_derived
+from data_pipeline.doctor.accumulations import (
+    accumulated,
+    check_running_totals,
+    check_sum_periods,
+)
 from data_pipeline.doctor.axes import check_grid, check_layout
-from data_pipeline.doctor.findings import Finding, Report, found, refused
+from data_pipeline.doctor.findings import Finding, Report, refused
+from data_pipeline.doctor.opening import Opened, open_examined
 from data_pipeline.doctor.physics import check_north_is_up
-from data_pipeline.doctor.reading import (
-    Opened,
+from data_pipeline.doctor.sampling import (
     Sample,
+    States,
     choose_times,
-    mark_derived,
-    open_examined,
     read_sample,
+    read_static,
     spread,
 )
 from data_pipeline.doctor.stored import (
+    check_chunks,
     check_disk,
     check_store,
     describe_store,
@@ -34,18 +41,16 @@ from data_pipeline.doctor.times import (
     check_periods,
     check_times,
     describe_times,
+    times_of,
     usual_step,
 )
-from data_pipeline.doctor.values import (
-    accumulated,
-    check_accumulations,
-    check_values,
-    describe_values,
-    run_length,
-)
+from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
+from data_pipeline.filling import check_rules
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig
+from data_pipeline.names import parse_label
+from data_pipeline.plan import plan_store, state_bytes
+from data_pipeline.prepare import DataConfig, check_dims
 from data_pipeline.sources import require_units
 from data_pipeline.store import PreparedStore
 
@@ -60,7 +65,7 @@ class Examined:
         report: Facts and findings.
         channels: Prognostic channels, or ``None`` where they are not known.
         num_static: Static channels, with those that say where values are missing.
-        grid: Of the store.
+        grid: That the model sees: of the store, cropped.
         store: The training store, where there is one.
     """
 
@@ -72,22 +77,20 @@ class Examined:
 
 
 def examine(
-    config: DataConfig, path: Path, horizons: Horizons, *, sample_bytes: int = 1024 * _MIB
+    config: DataConfig, location: str, horizons: Horizons, *, sample_bytes: int = 1024 * _MIB
 ) -> Examined:
     """Examine the source, and the store where it was prepared; data that is refused is no failure.
 
     Args:
         config: The data of an experiment.
-        path: Folder of its store, which may not be there yet.
+        location: Folder or URL of its store, which may not be there yet.
         horizons: What training and forecasts ask of the periods.
         sample_bytes: Bytes of the source to read at most, counted as whole uncompressed chunks.
     """
     opened = open_examined(config)
     try:
-        return _Examination(config, opened, path, horizons, sample_bytes).run()
+        return _Examination(config, opened, location, horizons, sample_bytes).run()
     finally:
-        if opened.dataset is not None:
-            opened.dataset.close()
         for part in opened.raw:
             part.close()
 
@@ -96,9 +99,9 @@ class _Examination:
     """One pass over all checks; each adds to the facts and the findings."""
 
     def __init__(
-        self, config: DataConfig, opened: Opened, path: Path, horizons: Horizons, budget: int
+        self, config: DataConfig, opened: Opened, location: str, horizons: Horizons, budget: int
     ) -> None:
-        self.config, self.opened, self.path = config, opened, path
+        self.config, self.opened, self.location = config, opened, location
         self.horizons, self.budget = horizons, budget
         names = ("fourcastnet-afno", "xarray", "zarr", "dask", "numpy")
         self.facts: dict[str, Any] = {
@@ -108,34 +111,56 @@ class _Examination:
         self.findings: list[Finding] = list(opened.findings)
 
     def run(self) -> Examined:
-        store, findings = open_prepared(self.config, self.path)
+        store, findings = open_prepared(self.config, self.location)
         self._add("store", describe_store(store) if store else None, findings)
         if store is not None:  # training reads the store alone
             self.findings = [replace(finding, severity="warning") for finding in self.findings]
-        self._check_times()
         self._check_layout()
-        known = self._check_source(store) if self.opened.dataset is not None else None
-        report = Report().extended(self.facts, self.findings)
+        known = self._check_source(self.opened.dataset, store)
+        # Store and source may be refused for the same reason.
+        report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
             return Examined(report, store.channels, len(store.static_channels), store.grid, store)
         return Examined(report, *known) if known else Examined(report)
 
-    def _check_source(self, store: PreparedStore | None) -> tuple[Channels, int, LatLonGrid] | None:
-        """Check grid and values; channels, number of static channels, and grid of a store."""
-        assert self.opened.dataset is not None
-        dataset = self._with_derived(self.opened.dataset)
-        channels, static = self._channels(dataset)
-        grid = self._check_grid(dataset)
-        if channels is None or grid is None:
+    def _check_source(
+        self, source: xr.Dataset | None, store: PreparedStore | None
+    ) -> tuple[Channels, int, LatLonGrid] | None:
+        """Check all of the source; channels, number of static ones, and the grid of a model."""
+        if source is None:
+            self._check_times(self.opened.times)
             return None
-        sample = self._check_values(dataset, channels, static, grid)
-        if store is not None and self._can_coarsen(grid):
-            self._check_store(store, sample, grid)
+        states = self._states(source)
+        with self._refusals("fill", "data.fill"):
+            labels = [*self.config.prognostic, *self.config.static]
+            check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
+        grid = self._check_grid(source)
+        channels = self._prognostic(states.dataset)
+        if grid is None or not len(channels) or not len(times_of(states.dataset)):
+            return None
+        sample, num_static = self._check_values(states, channels, grid)
         target = self._target_grid(grid)
-        needed = 4 * len(self._kept()) * len(channels) * target.shape[0] * target.shape[1]
-        self._add("disk", *check_disk(self.path, needed, prepared=store is not None))
+        if target is None:
+            return None
+        if store is None:
+            self._check_preparation(states.dataset, channels, target)
+        else:
+            self._check_store(store, sample, grid)
         masks = sum(self.config.fill.get(c.name) == "climatology" for c in channels)
-        return channels, len(static) + masks, target
+        grid = self._cropped(target)
+        return (channels, num_static + masks, grid) if grid is not None else None
+
+    @contextmanager
+    def _refusals(self, check: str, where: str) -> Iterator[None]:
+        """Turn a refusal into a finding."""
+        try:
+            yield
+        except InputError as error:
+            self.findings.append(refused(check, error, where))
+
+    def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
+        self.facts[section] = facts
+        self.findings += findings
 
     def _check_layout(self) -> None:
         if self.opened.raw:
@@ -143,106 +168,128 @@ class _Examination:
             facts, findings = check_layout(self.opened.raw[0], self.config.source.rename)
             self._add("layout", facts, findings)
 
-    def _check_store(self, store: PreparedStore, sample: Sample, grid: LatLonGrid) -> None:
-        if self.config.source is None:  # a short simulation has no states of the long one
-            indices = spread(self.config, store.times)
-            sample, _ = read_sample(store.dataset(), store.channels, indices, self.budget)
-            grid = store.grid
-        self.findings += check_store(store, sample, grid, self.config)
+    def _states(self, source: xr.Dataset) -> States:
+        """What ``prepare`` would take, or, where it refuses to accumulate, all of the source."""
+        states, refusal = States.of_source(source, self.config), None
+        try:
+            states = states.resampled(self.config)
+        except InputError as error:
+            refusal = refused("prepare", error, "data.accumulate")
+        simulated = self.config.source is None  # a short part of it
+        times = self.opened.times if simulated else times_of(states.dataset)
+        if not self._check_times(times) and refusal is not None and self.opened.complete:
+            self.findings.append(refusal)
+        return states
 
-    def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
-        self.facts[section] = facts
-        self.findings += findings
-
-    def _kept(self) -> np.ndarray:
-        times = self.opened.times
-        return times[choose_times(self.config, times)]
-
-    def _check_times(self) -> None:
-        times, config, asked = self.opened.times, self.config, self.horizons
+    def _check_times(self, states: np.ndarray) -> bool:
+        """Check the times of the source and of its states; whether there is an error."""
+        times, config = self.opened.times, self.config
         self.facts["time"] = describe_times(times, config)
         if not self.opened.complete or not len(times):
-            return
-        findings = check_times(times, config)
-        if not any(finding.severity == "error" for finding in findings):
-            findings += check_periods(self._kept(), config, asked)
+            return False
+        findings = check_times(times, states, config)
+        wrong = any(finding.severity == "error" for finding in findings)
+        if not wrong:
+            chosen = states[choose_times(config, states)]
+            findings += check_periods(chosen, config, self.horizons)
         self.findings += findings
+        return wrong
 
-    def _with_derived(self, dataset: xr.Dataset) -> xr.Dataset:
+    def _prognostic(self, dataset: xr.Dataset) -> Channels:
+        """The channels; where some are missing or have other axes, those that suit."""
+        wanted, levels = self.config.prognostic, self.config.levels
         try:
-            derived = with_derived(dataset, [*self.config.prognostic, *self.config.static])
-            mark_derived(derived, dataset)
-            return derived
+            channels = Channels.from_dataset(dataset, wanted, levels)
         except InputError as error:
             self.findings.append(refused("prepare", error, "data.prognostic"))
-            return dataset
-
-    def _channels(self, dataset: xr.Dataset) -> tuple[Channels | None, Channels]:
-        """Prognostic and static channels; where some are missing, those that are there."""
-        groups = []
-        for role in ("prognostic", "static"):
-            wanted: list[str] = getattr(self.config, role)
-            try:
-                group = Channels.from_dataset(dataset, wanted, self.config.levels)
-                require_units(dataset, list(dict.fromkeys(channel.name for channel in group)))
-            except InputError as error:
-                self.findings.append(refused("prepare", error, f"data.{role}"))
-                group = _available(dataset, wanted, self.config.levels)
-            plain = _plain(dataset, group, timed=role == "prognostic")
-            self.findings += _refused_roles(dataset, group, plain, role)
-            groups.append(plain)
-        return groups[0] if len(groups[0]) else None, groups[1]
+            channels = _available(dataset, wanted, levels)
+        suitable = []
+        for name in dict.fromkeys(channel.name for channel in channels):
+            with self._refusals("prepare", f"data.prognostic, {name}"):
+                group = [channel for channel in channels if channel.name == name]
+                check_dims(dataset, Channels(tuple(group)))
+                suitable += group
+        with self._refusals("prepare", "data.prognostic"):
+            require_units(dataset, list(dict.fromkeys(channel.name for channel in suitable)))
+        return Channels(tuple(suitable))
 
     def _check_grid(self, dataset: xr.Dataset) -> LatLonGrid | None:
-        try:
+        with self._refusals("prepare", "latitude, longitude"):
             grid = LatLonGrid.from_dataset(dataset)
-        except InputError as error:
-            self._add("grid", None, [refused("prepare", error, "latitude, longitude")])
-            return None
-        self._add("grid", *check_grid(grid))
-        if not self._can_coarsen(grid):
-            self.findings.append(found(
-                "prepare", "error", f"data.grid needs global data, the data's grid is {grid}",
-                "data.grid", "Leave data.grid out.",
-            ))  # fmt: skip
-        return grid
+            self._add("grid", *check_grid(grid))
+            return grid
+        self.facts["grid"] = None
+        return None
 
-    def _can_coarsen(self, grid: LatLonGrid) -> bool:
-        if self.config.grid is None:
-            return True
-        try:
-            Coarsening(grid, self.config.grid.build())
-        except InputError:
-            return False
-        return True
-
-    def _target_grid(self, grid: LatLonGrid) -> LatLonGrid:
+    def _target_grid(self, grid: LatLonGrid) -> LatLonGrid | None:
+        """The grid of a store."""
         simulation = self.config.simulation
         if simulation is not None:  # the sample may be coarser
             grid = LatLonGrid.equiangular(simulation.num_latitudes, simulation.num_longitudes)
-        return self.config.grid.build() if self.config.grid else grid
+        if self.config.grid is None:
+            return grid
+        with self._refusals("prepare", "data.grid"):
+            target = self.config.grid.build()
+            Coarsening(grid, target)
+            return target
+        return None
+
+    def _cropped(self, grid: LatLonGrid) -> LatLonGrid | None:
+        if self.config.crop is None:
+            return grid
+        with self._refusals("prepare", "data.crop"):
+            return self.config.crop.apply(grid)[0]
+        return None
+
+    def _check_preparation(
+        self, dataset: xr.Dataset, channels: Channels, target: LatLonGrid
+    ) -> None:
+        """What it would read and write."""
+        if "://" in self.location:
+            return
+        if self.config.source is None:
+            count = len(choose_times(self.config, self.opened.times))
+            written = count * state_bytes(self.config.storage, channels, target)
+        else:
+            indices = choose_times(self.config, times_of(dataset))
+            if len(indices) < 2:
+                return
+            plan, _ = plan_store(dataset, channels, indices, self.config, target)
+            written = plan.bytes_written
+            self.findings += check_chunks(plan)
+        self._add("disk", *check_disk(Path(self.location), written))
+
+    def _check_store(self, store: PreparedStore, sample: Sample, grid: LatLonGrid) -> None:
+        whole, config = PreparedStore(store.path), self.config
+        if config.source is None:  # a short simulation has no states of the long one
+            indices = spread(config, whole.times)
+            states = States(whole.dataset(), whole.dataset())
+            sample, _ = read_sample(states, whole.channels, indices, self.budget)
+            grid, config = whole.grid, replace(config, grid=None)
+        self.findings += check_store(whole, sample, grid, config)
 
     def _check_values(
-        self, dataset: xr.Dataset, channels: Channels, static: Channels, grid: LatLonGrid
-    ) -> Sample:
-        times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
-        step, indices = usual_step(times), spread(self.config, times)
-        summed = accumulated(dataset, channels) if step and self.config.source else Channels(())
-        fixed, problems = read_sample(dataset, static, indices[:1], self.budget // 4)
+        self, states: States, channels: Channels, grid: LatLonGrid
+    ) -> tuple[Sample, int]:
+        """Read and check a sample; the sample, and the number of static channels."""
+        indices = spread(self.config, times_of(states.dataset))
+        step = usual_step(times_of(states.source))
+        summed = accumulated(states, channels) if step and self.config.source else Channels(())
+        static, fixed, problems = read_static(states, self.config, self.budget // 4)
         # Running totals show in consecutive times alone, for which a part is kept.
         left = self.budget - fixed.num_bytes - (self.budget // 4 if len(summed) else 0)
-        sample, others = read_sample(dataset, channels, indices, left)
+        sample, others = read_sample(states, channels, indices, left)
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
         self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
         if step and len(summed):
-            run = np.arange(indices[0], min(indices[0] + run_length(step), len(times)))
-            findings, read = check_accumulations(
-                dataset, summed, step, run, self.config.timestep_hours, self.budget // 4
-            )
-            self.findings += findings
+            first, budget = int(indices[0]), self.budget // 4
+            totals, read = check_running_totals(states, summed, step, first, budget)
+            self.findings += totals
+            if not totals:
+                self.findings += check_sum_periods(summed, step, self.config)
             num_bytes += read
         self.facts["sample"] = {
             "num_times": len(sample.times),
@@ -255,7 +302,7 @@ class _Examination:
             **describe_values(sample, channels, grid),
             **describe_values(fixed, static, grid),
         }
-        return sample
+        return sample, len(static)
 
 
 def _origin(config: DataConfig) -> str:
@@ -274,26 +321,3 @@ def _available(dataset: xr.Dataset, wanted: list[str], levels: list[int]) -> Cha
             channels |= {channel.label: channel for channel in group}
             break
     return Channels(tuple(channels.values()))
-
-
-def _plain(dataset: xr.Dataset, channels: Channels, *, timed: bool) -> Channels:
-    """Those whose axes suit: the grid's, a level at most, and time where it is needed."""
-    needed = {"latitude", "longitude"} | ({"time"} if timed else set())
-    dims = {c.name: set(map(str, dataset[c.name].dims)) for c in channels}
-    return Channels(tuple(c for c in channels if dims[c.name] - {"level"} == needed))
-
-
-def _refused_roles(
-    dataset: xr.Dataset, given: Channels, plain: Channels, role: str
-) -> list[Finding]:
-    names = dict.fromkeys(c.name for c in given if c.label not in plain.labels)
-    axes = "time, latitude and longitude" if role == "prognostic" else "latitude and longitude"
-    findings = []
-    for name in names:
-        dims = sorted(map(str, dataset[name].dims))
-        findings.append(found(
-            "prepare", "error", f"{name} has the dimensions {dims}, expected {axes} (and level)",
-            f"data.{role}, {name}",
-            "Select one entry of the other dimensions, or give the variable another role.",
-        ))  # fmt: skip
-    return findings

@@ -53,6 +53,7 @@ CHECKS = {
     "store-stale": "The store no longer holds what the source holds: scores and forecasts from the "
     "source would be of other data than training.",
     "store-statistics": "Normalization and loss use the store's statistics.",
+    "chunks": "Each chunk is read and decompressed whole, so `prepare` takes longer.",
     "disk": "`prepare` refuses a disk that is too small; a full one stops training and forecasts.",
     "memory": "A process that runs out of memory is killed.",
     "device": "An allocation with a GPU is wasted by a run on the CPU, and the other way around.",

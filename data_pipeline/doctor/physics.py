@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from data_pipeline.doctor.findings import Finding, found
-from data_pipeline.doctor.reading import Sample
+from data_pipeline.doctor.sampling import Sample
 from data_pipeline.forcings import sun, toa_insolation
 from data_pipeline.grid import LatLonGrid
 
@@ -34,11 +34,16 @@ def check_north_is_up(sample: Sample, static: Sample | None, grid: LatLonGrid) -
             warnings.simplefilter("ignore", RuntimeWarning)
             label = check(values, sample.times, grid)
         if label is not None:
-            return [found(
-                "upside-down", "error", meaning, f"{label}, latitude",
-                "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); or "
-                "the fields, where these are wrong.",
-            )]  # fmt: skip
+            return [
+                found(
+                    "upside-down",
+                    "error",
+                    meaning,
+                    f"{label}, latitude",
+                    "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); "
+                    "or the fields, where these are wrong.",
+                )
+            ]
     return []
 
 

@@ -8,39 +8,45 @@ import numpy as np
 
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.doctor.findings import Finding, found, refused
-from data_pipeline.doctor.reading import Sample
+from data_pipeline.doctor.sampling import Sample
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig, prepare
+from data_pipeline.plan import Plan
+from data_pipeline.prepare import DataConfig, check_same
 from data_pipeline.store import PreparedStore
 
 _GIB = 2**30
 _STALE, _FLOOR = 0.1, 0.01  # in units of the standard deviation
 _FEWEST = 8
+_PREPARE_AGAIN = "Delete the store and prepare it again, or give the source it was prepared from."
 
 
-def open_prepared(config: DataConfig, path: Path) -> tuple[PreparedStore | None, list[Finding]]:
-    """The store at ``path`` where there is one that can be read, of this configuration."""
-    if not path.exists():
+def open_prepared(config: DataConfig, location: str) -> tuple[PreparedStore | None, list[Finding]]:
+    """The store in a folder or at a URL, where it can be read and is of this configuration."""
+    remote = "://" in location
+    if not remote and not Path(location).exists():
         return None, []
     try:
-        store = prepare(config, path)
+        store = PreparedStore(location if remote else Path(location))
+        store.states.at(np.array([0, len(store.times) - 1]))
     except InputError as error:
-        return None, [refused("store-settings", error, str(path))]
-    except (OSError, KeyError, ValueError) as error:
-        return None, [_damaged(path, error)]
+        return None, [refused("store-damaged", error, location)]
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        return None, [_damaged(location, error)]
     try:
-        store.states[(0, slice(None), slice(None), slice(None))]
-        store.states[(-1, slice(None), slice(None), slice(None))]
-    except (OSError, KeyError, ValueError) as error:  # an InputError, too
-        return None, [_damaged(path, error)]
-    return store, []
+        check_same(config, store)
+    except InputError as error:
+        return None, [refused("store-settings", error, location)]
+    try:
+        return PreparedStore(store.path, config.crop), []
+    except InputError as error:
+        return None, [refused("prepare", error, "data.crop")]
 
 
-def _damaged(path: Path, error: Exception) -> Finding:
+def _damaged(path: str, error: Exception) -> Finding:
     what = f"the store cannot be read: {type(error).__name__}: {error}"
     remedy = "Delete the store and prepare it again."
-    return found("store-damaged", "error", what, str(path), remedy)
+    return found("store-damaged", "error", what, path, remedy)
 
 
 def describe_store(store: PreparedStore) -> dict[str, Any]:
@@ -60,63 +66,64 @@ def check_store(
     """Compare states at the same times, and the statistics with those of a fresh sample.
 
     Args:
-        store: The training store.
+        store: The training store, not cropped.
         sample: Of the source.
         grid: Grid of the source.
-        config: Its training period.
+        config: Its training period and grid.
     """
-    stale, wrong = [], []
-    rows = np.flatnonzero(np.isin(store.times, sample.times))
-    stored = store.states[(rows, slice(None), slice(None), slice(None))]
-    same = np.isin(sample.times, store.times)
     coarse = config.grid.build() if config.grid else grid
+    if coarse != store.grid:
+        what = f"the store has the grid {store.grid}, the source now gives {coarse}"
+        return [found("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
+    coarsening = Coarsening(grid, coarse) if coarse != grid else None
+    stored = store.states.at(np.flatnonzero(np.isin(store.times, sample.times)))
+    same = np.isin(sample.times, store.times)
+    training, weights = config.train.contains(sample.times), coarse.area_weights()
+    stale, wrong = {}, {}
     for index, channel in enumerate(store.channels):
         values = sample.values.get(channel.label)
         if values is None or not np.isfinite(values).all():  # filled values are the store's own
             continue
-        std = float(store.statistics.std[index])
-        ours = _on_grid(values[same], grid, store.grid)
-        if ours is not None and len(rows):
-            difference = float(np.sqrt(np.mean((stored[:, index].astype(float) - ours) ** 2)))
-            if not difference <= _STALE * std:
-                stale.append((channel.label, difference / std if std > 0 else np.inf))
-                continue
-        fresh = values[config.train.contains(sample.times)]
-        fresh = fresh if coarse == grid else Coarsening(grid, coarse).apply(fresh)
-        text = _compare(store, index, fresh, coarse.area_weights())
-        if text:
-            wrong.append((channel.label, text))
+        values = coarsening.apply(values) if coarsening else values
+        ratio = _difference(stored[:, index], values[same], float(store.statistics.std[index]))
+        if not ratio <= _STALE:
+            stale[channel.label] = ratio
+        elif text := _compare(store, index, values[training], weights):
+            wrong[channel.label] = text
+    return _store_findings(store, stale, wrong)
+
+
+def _difference(stored: np.ndarray, values: np.ndarray, std: float) -> float:
+    """Root mean square difference in standard deviations."""
+    if not len(stored):
+        return 0.0
+    difference = float(np.sqrt(np.mean((stored.astype(float) - values) ** 2)))
+    if difference == 0:
+        return 0.0
+    return difference / std if std > 0 else np.inf
+
+
+def _store_findings(
+    store: PreparedStore, stale: dict[str, float], wrong: dict[str, str]
+) -> list[Finding]:
     findings = []
     if stale:
-        label, ratio = max(stale, key=lambda pair: pair[1])
-        findings.append(found(
-            "store-stale", "error",
-            f"store and source differ at the same times by {ratio:.3g} standard deviations",
-            f"{', '.join(name for name, _ in stale)} (most: {label}), {store.path}",
-            "Delete the store and prepare it again, or give the source it was prepared from.",
-        ))  # fmt: skip
+        most = max(stale, key=lambda label: stale[label])
+        findings.append(
+            found(
+                "store-stale",
+                "error",
+                f"store and source differ at the same times by {stale[most]:.3g} standard "
+                "deviations",
+                f"{', '.join(stale)} (most: {most}), {store.path}",
+                _PREPARE_AGAIN,
+            )
+        )
     if wrong:
-        findings.append(found(
-            "store-statistics", "error", wrong[0][1],
-            f"{', '.join(name for name, _ in wrong)}, {store.path}",
-            "Delete the store and prepare it again.",
-        ))  # fmt: skip
+        what, where = next(iter(wrong.values())), f"{', '.join(wrong)}, {store.path}"
+        remedy = "Delete the store and prepare it again."
+        findings.append(found("store-statistics", "error", what, where, remedy))
     return findings
-
-
-def _on_grid(values: np.ndarray, grid: LatLonGrid, target: LatLonGrid) -> np.ndarray | None:
-    """The values on a part of their grid, or as conservative means on a coarser one."""
-    axes = []
-    for axis, period in (("latitude", 1e9), ("longitude", 360.0)):
-        distance = np.abs(target.coords[axis][:, None] - grid.coords[axis]) % period
-        distance = np.minimum(distance, period - distance)
-        axes.append(np.argmin(distance, axis=1))
-        if distance.min(axis=1).max() > 1e-3:
-            try:
-                return Coarsening(grid, target).apply(values)
-            except InputError:
-                return None
-    return values[:, axes[0][:, None], axes[1]]
 
 
 def _compare(
@@ -145,21 +152,34 @@ def _compare(
     return None
 
 
-def check_disk(path: Path, needed: int, *, prepared: bool) -> tuple[dict[str, Any], list[Finding]]:
-    """Free space for the store, where it is still to be written.
+def check_disk(path: Path, needed: int) -> tuple[dict[str, Any], list[Finding]]:
+    """Free space for a store that is still to be written.
 
     Args:
         path: Folder of the store.
         needed: Bytes of its fields.
-        prepared: Whether it is there already.
     """
     folder = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     facts = {"folder": str(folder), "free_bytes": free, "store_bytes": needed}
-    if prepared or needed < 0.9 * free:
+    if needed < 0.9 * free:
         return facts, []
-    return facts, [found(
-        "disk", "error" if needed > free else "warning",
-        f"the store takes {needed / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free", str(folder),
-        "Give data.store on another disk, or take fewer variables, levels or years.",
-    )]  # fmt: skip
+    return facts, [
+        found(
+            "disk",
+            "error" if needed > free else "warning",
+            f"the store takes {needed / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free",
+            str(folder),
+            "Give data.store on another disk, or take fewer variables, levels or years.",
+        )
+    ]
+
+
+def check_chunks(plan: Plan) -> list[Finding]:
+    """Chunks of the source that a preparation would read much more of than it takes."""
+    findings = []
+    for note in plan.chunks:
+        what, _, remedy = note.rpartition("; ")
+        where = note.partition(" ")[0]
+        findings.append(found("chunks", "warning", what, where, f"Give {remedy}."))
+    return findings

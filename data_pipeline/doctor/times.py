@@ -6,11 +6,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from data_pipeline.climatology import fit_climatology, hours_of_day
 from data_pipeline.doctor.findings import Finding, Severity, found, refused
 from data_pipeline.errors import InputError
-from data_pipeline.prepare import DataConfig, select_times
+from data_pipeline.prepare import DataConfig, SubsetConfig, select_times
 
 _HOUR = np.timedelta64(1, "h")
 _PERIODS = ("train", "validation", "test")
@@ -41,6 +42,11 @@ def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
     return facts
 
 
+def times_of(dataset: xr.Dataset) -> np.ndarray:
+    """Times of a canonical dataset, none where it has no time."""
+    return dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
+
+
 def usual_step(times: np.ndarray) -> float | None:
     """The most frequent step in hours."""
     steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
@@ -56,13 +62,19 @@ def _gaps(times: np.ndarray, timestep_hours: int) -> list[tuple[np.datetime64, n
     return [(times[index], times[index + 1]) for index in wide]
 
 
-def check_times(times: np.ndarray, config: DataConfig) -> list[Finding]:
-    """Irregular steps, gaps, leap days, hours of day, and what ``prepare`` would refuse."""
+def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> list[Finding]:
+    """Irregular steps, gaps, leap days, hours of day, and what ``prepare`` would refuse.
+
+    Args:
+        times: Of the source.
+        states: Of these, those of states, see ``resampling.resample``; or all.
+        config: Timestep and periods.
+    """
     findings = _check_regular(times, config) or _check_gaps(times, config)
     if any(finding.severity == "error" for finding in findings):
         return findings
     try:
-        kept = times[select_times(times, config)]
+        kept = states[select_times(states, config)]
     except InputError as error:
         return [*findings, refused("prepare", error, "time")]
     return [*findings, *_check_hours(kept, config), *_check_climatology(kept, config)]
@@ -84,12 +96,16 @@ def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
     inside = off[config.contains(off)]
     first = (inside if len(inside) else off)[0]
     severity = "error" if len(inside) and not config.allow_gaps else "warning"
-    return [found(
-        "time-irregular", severity,
-        f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h", _text(first),
-        "Correct the times, or take the data at regular times; with data.allow_gaps=true these "
-        "states are left out.",
-    )]  # fmt: skip
+    return [
+        found(
+            "time-irregular",
+            severity,
+            f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h",
+            _text(first),
+            "Correct the times, or take the data at regular times; with data.allow_gaps=true these "
+            "states are left out.",
+        )
+    ]
 
 
 def _check_gaps(times: np.ndarray, config: DataConfig) -> list[Finding]:
@@ -113,17 +129,23 @@ def _gap_finding(
     place = f"{where}, {_text(first)}"
     if all(_is_leap_day(times).all() for times in missing):
         return found(
-            "time-leap-day", _severity(config),
-            f"{len(gaps)} leap days are missing, {span}", place,
-            _LEFT_OUT if config.allow_gaps else
-            "Set data.allow_gaps=true: windows that cross them are left out; or fill them in.",
-        )  # fmt: skip
+            "time-leap-day",
+            _severity(config),
+            f"{len(gaps)} leap days are missing, {span}",
+            place,
+            _LEFT_OUT
+            if config.allow_gaps
+            else "Set data.allow_gaps=true: windows that cross them are left out; or fill them in.",
+        )
     return found(
-        "time-gap", _severity(config),
-        f"{sum(map(len, missing))} states are missing in {len(gaps)} gaps, {span}", place,
-        _LEFT_OUT if config.allow_gaps else
-        "Give complete data, or set data.allow_gaps=true to leave out windows that cross a gap.",
-    )  # fmt: skip
+        "time-gap",
+        _severity(config),
+        f"{sum(map(len, missing))} states are missing in {len(gaps)} gaps, {span}",
+        place,
+        _LEFT_OUT
+        if config.allow_gaps
+        else "Give complete data, or set data.allow_gaps=true: windows across a gap are left out.",
+    )
 
 
 def _is_leap_day(times: np.ndarray) -> np.ndarray:
@@ -138,12 +160,16 @@ def _check_hours(times: np.ndarray, config: DataConfig) -> list[Finding]:
     for name in _PERIODS[1:]:
         others = set(hours_of_day(times[getattr(config, name).contains(times)]).tolist())
         if others - known:
-            findings.append(found(
-                "time-hours", "error",
-                f"the hours of day {sorted(others - known)} occur here, not in training, which has "
-                f"{sorted(known)}", f"data.{name}",
-                "Choose periods with the same hours of day, or a larger data.timestep_hours.",
-            ))  # fmt: skip
+            findings.append(
+                found(
+                    "time-hours",
+                    "error",
+                    f"the hours of day {sorted(others - known)} occur here, not in training, which "
+                    f"has {sorted(known)}",
+                    f"data.{name}",
+                    "Choose periods with the same hours of day, or a larger data.timestep_hours.",
+                )
+            )
     return findings
 
 
@@ -190,30 +216,44 @@ def check_periods(times: np.ndarray, config: DataConfig, asked: Horizons) -> lis
     for name, (steps, setting) in lengths.items():
         inside = times[getattr(config, name).contains(times)]
         length = asked.history + steps
-        if not _holds_run(inside, length, config.timestep_hours):
-            findings.append(found(
-                "split-windows", "error",
-                f"it holds no {length} consecutive states every {config.timestep_hours} h",
-                f"data.{name}", f"Lengthen it, or lower {setting}.",
-            ))  # fmt: skip
+        subset = config.subset if name == "train" else SubsetConfig()
+        if not _holds_window(inside, length, asked.history, config.timestep_hours, subset):
+            some = "" if subset == SubsetConfig() else " whose newest input is in data.subset"
+            findings.append(
+                found(
+                    "split-windows",
+                    "error",
+                    f"it holds no {length} consecutive states every {config.timestep_hours} h"
+                    f"{some}",
+                    f"data.{name}",
+                    f"Lengthen it, or lower {setting}.",
+                )
+            )
     longest = max(asked.training_steps, asked.forecast_steps)
     findings += _check_borders(times, config, (asked.history + longest) * config.timestep_hours)
     overlap = asked.forecast_steps * config.timestep_hours / asked.interval_hours
     if overlap > 1:
-        findings.append(found(
-            "forecast-overlap", "info",
-            f"up to {int(np.ceil(overlap))} forecasts verify at the same time", "data.test",
-            "Take it into account where differences are small, or raise "
-            "forecast.init_interval_hours.",
-        ))  # fmt: skip
+        findings.append(
+            found(
+                "forecast-overlap",
+                "info",
+                f"up to {int(np.ceil(overlap))} forecasts verify at the same time",
+                "data.test",
+                "Take it into account where differences are small, or raise "
+                "forecast.init_interval_hours.",
+            )
+        )
     return findings
 
 
-def _holds_run(times: np.ndarray, length: int, timestep_hours: int) -> bool:
+def _holds_window(
+    times: np.ndarray, length: int, history: int, timestep_hours: int, subset: SubsetConfig
+) -> bool:
     if len(times) < length:
         return False
     spans = (times[length - 1 :] - times[: len(times) - length + 1]) / _HOUR
-    return bool((spans == (length - 1) * timestep_hours).any())
+    newest = times[history - 1 : history - 1 + len(spans)]
+    return bool(((spans == (length - 1) * timestep_hours) & subset.contains(newest)).any())
 
 
 def _check_borders(times: np.ndarray, config: DataConfig, needed: int) -> list[Finding]:
@@ -225,10 +265,14 @@ def _check_borders(times: np.ndarray, config: DataConfig, needed: int) -> list[F
         )
         hours = (first - last) / _HOUR
         if hours < needed:
-            findings.append(found(
-                "split-adjacent", "info",
-                f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
-                f"forecast or training window takes {needed} h", f"data.{after}, {_text(first)}",
-                f"Leave out {needed / 24:.0f} days between the periods for independent scores.",
-            ))  # fmt: skip
+            findings.append(
+                found(
+                    "split-adjacent",
+                    "info",
+                    f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
+                    f"forecast or training window takes {needed} h",
+                    f"data.{after}, {_text(first)}",
+                    f"Leave out {needed / 24:.0f} days between the periods for independent scores.",
+                )
+            )
     return findings

@@ -1,28 +1,24 @@
-"""Checks of the values: missing, constant, implausible, in another unit, accumulated."""
+"""Checks of the values: missing, constant, implausible, in another unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.findings import Finding, found
 from data_pipeline.doctor.plausibility import (
     Range,
     guess_units,
-    is_accumulated,
     mean_is_implausible,
     plausible_range,
 )
-from data_pipeline.doctor.reading import Sample, read_sample
+from data_pipeline.doctor.sampling import Sample
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import UNITS
 from data_pipeline.prepare import DataConfig
 
-_HOUR = np.timedelta64(1, "h")
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
-_RUN_HOURS, _LONGEST_RUN = 49, 60
 
 
 def describe_values(
@@ -63,13 +59,7 @@ def check_values(
         findings += _constant_finding(sample, constant, static)
         findings += _check_blank(sample, varying)
         findings += _check_range(sample, varying, grid)
-        findings += _check_missing(sample, group, grid, config, static)
-    unused = sorted(set(config.fill) - {channel.name for channel in channels})
-    if unused and not static:
-        findings.append(found(
-            "fill", "error", f"no predicted variable is called {', '.join(unused)}", "data.fill",
-            "Correct the names in data.fill.",
-        ))  # fmt: skip
+        findings += _check_missing(sample, group, grid, config)
     return findings
 
 
@@ -91,7 +81,6 @@ def _check_missing(
     group: Sequence[Channel],
     grid: LatLonGrid,
     config: DataConfig,
-    static: bool,
 ) -> list[Finding]:
     bad = [
         channel
@@ -105,13 +94,13 @@ def _check_missing(
     infinite = any(np.isinf(sample.values[channel.label]).any() for channel in bad)
     share = np.mean([~np.isfinite(sample.values[channel.label]) for channel in bad])
     at = np.argwhere(~np.isfinite(first))[0]
-    where = f"{_labels(bad)}: {_place(sample, grid, at, timed=not static)}"
+    where = f"{_labels(bad)}: {_place(sample, grid, at, timed=True)}"
     what = f"{100 * share:.3g} % of the sampled values are not finite"
-    if name in config.fill and not infinite and not static:
+    if name in config.fill and not infinite and share < 1:
         what = f"{100 * share:.3g} % of the sampled values are missing and filled"
         return [found("filled", "info", what, where, f"data.fill has {config.fill[name]!r}.")]
     remedy = f"Set data.fill={{{name}: climatology}} (or a number), or leave it out."
-    if static or infinite:
+    if infinite or share == 1:
         remedy = "Replace these values in the data, or leave the variable out."
     return [found("nan", "error", what, where, remedy)]
 
@@ -128,14 +117,18 @@ def _constant_finding(sample: Sample, constant: Sequence[Channel], static: bool)
         return []
     values = sample.values[constant[0].label]
     same = np.nanmin(values) == np.nanmax(values)
-    return [found(
-        "constant", "warning" if static else "error",
-        f"all sampled values are {np.nanmin(values):g}" if same
-        else "the field is the same at all sampled times",
-        _labels(constant),
-        "Leave the variable or level out, make a field without time data.static, or correct "
-        "the data.",
-    )]  # fmt: skip
+    return [
+        found(
+            "constant",
+            "warning" if static else "error",
+            f"all sampled values are {np.nanmin(values):g}"
+            if same
+            else "the field is the same at all sampled times",
+            _labels(constant),
+            "Leave the variable or level out, make a field without time data.static, or correct "
+            "the data.",
+        )
+    ]
 
 
 def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
@@ -154,13 +147,16 @@ def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
         flat = _flat(values, channel)
         if flat.any():
             time = int(np.argmax(flat))
-            return [found(
-                "blank", "warning",
-                f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
-                f"{values[time, 0, 0]:g}",
-                f"{channel.label}: {sample.times[time].astype('datetime64[m]')}",
-                "Replace these fields by NaN and set data.fill, or leave those times out.",
-            )]  # fmt: skip
+            return [
+                found(
+                    "blank",
+                    "warning",
+                    f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
+                    f"{values[time, 0, 0]:g}",
+                    f"{channel.label}: {sample.times[time].astype('datetime64[m]')}",
+                    "Replace these fields by NaN and set data.fill, or leave those times out.",
+                )
+            ]
     return []
 
 
@@ -212,99 +208,10 @@ def _outlier_finding(
     count = int((np.isfinite(values) & ~expected.contains(values)).sum())
     timed = len(values) == len(sample.times)
     return found(
-        "outlier", "warning",
+        "outlier",
+        "warning",
         f"{count} sampled values are implausible, the most {values[tuple(at)]:.4g}, plausible are "
         f"{expected.low:.4g} to {expected.high:.4g} {channel.units}",
         f"{_labels([c for c, _, _ in outliers])}: {_place(sample, grid, at, timed=timed)}",
         "Look at this place in the data; mask spurious values as NaN and set data.fill.",
-    )  # fmt: skip
-
-
-def accumulated(dataset: xr.Dataset, channels: Channels) -> Channels:
-    """The channels that are sums over time."""
-    return Channels(
-        tuple(c for c in channels if is_accumulated(c.name, c.units, _attrs(dataset[c.name])))
     )
-
-
-def run_length(step_hours: float) -> int:
-    """Consecutive times that show two resets of daily totals, where steps are short enough."""
-    return max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
-
-
-def check_accumulations(
-    dataset: xr.Dataset,
-    channels: Channels,
-    step_hours: float,
-    run: np.ndarray,
-    timestep_hours: int,
-    budget: int,
-) -> tuple[list[Finding], int]:
-    """Find running totals, and sums over a period that is not the timestep.
-
-    Args:
-        dataset: Canonical, lazy.
-        channels: Those that are sums over time.
-        step_hours: Usual step of the source.
-        run: Indices of consecutive times to look at.
-        timestep_hours: Time from a state to the next.
-        budget: Bytes of chunks to read at most.
-
-    Returns:
-        Findings, and the bytes that were read.
-    """
-    findings, num_bytes = [], 0
-    for channel in channels:
-        # A run is of use as a whole: a part of the budget for each.
-        sample, _ = read_sample(dataset, Channels((channel,)), run, budget // len(channels))
-        num_bytes += sample.num_bytes
-        hours = _hours_to_reset(sample.values.get(channel.label), sample.times, step_hours)
-        if hours is None:
-            findings += _check_period(channel, step_hours, timestep_hours)
-            continue
-        again = f" and starts again about every {hours:g} h" if hours else ""
-        findings.append(found(
-            "accumulated", "error", f"the field grows from step to step{again}",
-            f"{channel.label}: from {sample.times[0].astype('datetime64[m]')}",
-            "Take differences of consecutive times (and the first value after each reset) before "
-            "you give it.",
-        ))  # fmt: skip
-    return findings, num_bytes
-
-
-def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
-    return {str(key): value for key, value in variable.attrs.items()}
-
-
-def _hours_to_reset(
-    values: np.ndarray | None, times: np.ndarray, step_hours: float
-) -> float | None:
-    """Hours between resets of a running total, 0 where none was seen; ``None`` for other fields.
-
-    A running total grows everywhere, falls nowhere but at a reset, and grows again after it.
-    """
-    if values is None or len(values) < 7 or not (np.diff(times) / _HOUR == step_hours).all():
-        return None
-    steps = np.diff(values.astype(np.float64), axis=0)
-    scale = np.nanmax(np.abs(values)) or 1.0
-    falls = (steps < -1e-4 * scale).mean(axis=(1, 2)) > 1e-3
-    grows = ~falls & (steps > 1e-4 * scale).any(axis=(1, 2))
-    isolated = not (falls[1:] & falls[:-1]).any()
-    if not isolated or grows.sum() < max(4, 2 * falls.sum()):
-        return None
-    resets = np.flatnonzero(falls)
-    return float(np.median(np.diff(resets)) * step_hours) if len(resets) > 1 else 0.0
-
-
-def _check_period(channel: Channel, step_hours: float, timestep_hours: int) -> list[Finding]:
-    period = 6.0 if channel.name.endswith("_6hr") else step_hours
-    if period == timestep_hours:
-        return []
-    effect = "the rest is lost" if period < timestep_hours else "sums overlap"
-    remedy = "Set data.timestep_hours to the period of the sums, or sum them over the timestep."
-    if "precipitation" in channel.name and period == 1 and timestep_hours == 6:
-        remedy = "Take total_precipitation_6hr, which is computed from hourly data."
-    return [found(
-        "accumulation-period", "warning",
-        f"sums of {period:g} h are taken every {timestep_hours} h: {effect}", channel.label, remedy,
-    )]  # fmt: skip

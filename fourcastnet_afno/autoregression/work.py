@@ -26,7 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data_pipeline.atomic import remove, replacing, writing_to
+from data_pipeline.atomic import remove, replacing, sweep, writing_to
 from data_pipeline.errors import InputError
 from data_pipeline.ledger import BusyError, Ledger
 
@@ -245,6 +245,7 @@ class Work:
             self._ledgers = self._read_ledgers()
             if len(self._ledgers) < self._num_units * self._num_parts:
                 return False
+            sweep(self.store)
             made = complete(self.store)
             remove(self.path)
             os.replace(made, self.path)

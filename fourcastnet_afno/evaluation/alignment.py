@@ -12,7 +12,11 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.fields import DatasetFields, TruthFields, coarsening_between
-from fourcastnet_afno.evaluation.forecasts import canonical_forecast
+from fourcastnet_afno.evaluation.forecasts import (
+    Layout,
+    canonical_forecast,
+    open_with_layouts,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,7 @@ class Alignment:
         init_times: Of all forecasts.
         lead_times: Of any forecast.
         forecasts: Fields by name.
+        datasets: The canonical datasets behind them.
         truth: Fields of truth.
         coarsening: What truth and its climatology go through, if anything.
         notes: What was left out, in sentences for people.
@@ -35,18 +40,20 @@ class Alignment:
     init_times: np.ndarray
     lead_times: np.ndarray
     forecasts: Mapping[str, DatasetFields]
+    datasets: Mapping[str, xr.Dataset]
     truth: TruthFields
     coarsening: Coarsening | None
     notes: Sequence[str]
 
 
 def align(
-    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, config: EvaluationConfig
+    forecasts: Mapping[str, xr.Dataset | str], truth: xr.Dataset, config: EvaluationConfig
 ) -> Alignment:
     """Find what can be compared.
 
     Args:
-        forecasts: By name, in any layout that ``forecasts.canonical_forecast`` knows.
+        forecasts: By name, in any layout that ``forecasts.canonical_forecast`` knows, or where
+            it lies.
         truth: Canonical dataset.
         config: Channels to score, and whether to regrid.
 
@@ -55,7 +62,8 @@ def align(
     """
     if not forecasts:
         raise InputError("there is no forecast to score; give at least one")
-    ready = {name: _ready(dataset, name) for name, dataset in forecasts.items()}
+    opened = {name: _ready(given, name) for name, given in forecasts.items()}
+    ready = {name: dataset for name, (dataset, _) in opened.items()}
     notes: list[str] = []
     channels = _common_channels(ready, truth, config.channels, notes)
     _check_units(ready, truth, channels)
@@ -68,25 +76,24 @@ def align(
         grid=grid,
         init_times=init_times,
         lead_times=lead_times,
-        forecasts={name: DatasetFields(d, by_forecast[name]) for name, d in ready.items()},
+        forecasts={
+            name: DatasetFields(dataset, by_forecast[name], layouts)
+            for name, (dataset, layouts) in opened.items()
+        },
+        datasets=ready,
         truth=TruthFields(scored(truth, channels), coarsening),
         coarsening=coarsening,
         notes=notes,
     )
 
 
-def scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
-    """The variables and levels that are scored."""
-    picked = dataset[list(dict.fromkeys(channel.name for channel in channels))]
-    levels = sorted({channel.level for channel in channels if channel.level is not None})
-    if "level" not in picked.dims or picked["level"].values.tolist() == levels:
-        return picked
-    return picked.sel(level=levels)
-
-
-def _ready(dataset: xr.Dataset, name: str) -> xr.Dataset:
-    """Canonical, with increasing times."""
-    dataset = canonical_forecast(dataset, str(dataset.encoding.get("source", f"forecast {name}")))
+def _ready(given: xr.Dataset | str, name: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """Canonical, with increasing times, and where the arrays lie if they may be mapped."""
+    if isinstance(given, str):
+        dataset, layouts = open_with_layouts(given)
+    else:
+        source = str(given.encoding.get("source", f"forecast {name}"))
+        dataset, layouts = canonical_forecast(given, source), {}
     for axis in ("init_time", "lead_time"):
         values = dataset[axis].values
         if len(np.unique(values)) < len(values):
@@ -95,10 +102,8 @@ def _ready(dataset: xr.Dataset, name: str) -> xr.Dataset:
                 f'.drop_duplicates("{axis}")'
             )
         if (np.diff(values) < np.timedelta64(0)).any():
-            dataset = dataset.sortby(axis)
-            for variable in dataset.variables.values():
-                variable.encoding.pop("layout", None)
-    return dataset
+            dataset, layouts = dataset.sortby(axis), {}
+    return dataset, layouts
 
 
 def _common_channels(
@@ -132,6 +137,15 @@ def _common_channels(
             )
     every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
     return Channels(tuple(every[label] for label in labels))
+
+
+def scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
+    """The variables and levels that are scored."""
+    picked = dataset[list(dict.fromkeys(channel.name for channel in channels))]
+    levels = sorted({channel.level for channel in channels if channel.level is not None})
+    if "level" not in picked.dims or picked["level"].values.tolist() == levels:
+        return picked
+    return picked.sel(level=levels)
 
 
 def _check_units(

@@ -17,7 +17,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.progress import track
 from fourcastnet_afno.evaluation.climatologies import Fields
-from fourcastnet_afno.evaluation.fields import TruthFields
+from fourcastnet_afno.evaluation.fields import FieldsAt, TruthFields
 
 _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
@@ -110,7 +110,7 @@ class LinearFields:
         lead_times: timedelta64, as many as the model has maps.
     """
 
-    at = None
+    at: FieldsAt | None = None
     num_members = 1
 
     def __init__(

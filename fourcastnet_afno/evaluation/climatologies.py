@@ -5,7 +5,7 @@ prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is
 series of fields; see ``data_pipeline.climatology`` for the fit.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,13 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.climatology import climatology_at, fit_climatology, hours_of_day
-from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from data_pipeline.opening import open_all
 from data_pipeline.progress import track
 from data_pipeline.sources import SourceConfig, canonicalize, open_source
 from data_pipeline.store import PreparedStore
 
-_HARMONICS = 2
 _FIT_BYTES = 64 * 2**20
-_WEEKS = 52
+_WEEKS = 53
 Fields = Callable[[Channel, np.ndarray], np.ndarray]
 
 
@@ -46,26 +43,6 @@ class Climatology:
     dataset: xr.Dataset | None = None
 
 
-@dataclass(frozen=True)
-class _Harmonics:
-    """Fields from coefficients, see ``data_pipeline.climatology``."""
-
-    coefficients: xr.Dataset
-
-    def _picked(self, channel: Channel) -> xr.Dataset:
-        dataset = self.coefficients[[channel.name]]
-        return dataset if channel.level is None else dataset.sel(level=[channel.level])
-
-    def __call__(self, channel: Channel, times: np.ndarray) -> np.ndarray:
-        fields = climatology_at(self._picked(channel), times)[channel.name].values
-        return fields.reshape(len(times), *fields.shape[-2:]).astype(np.float64)
-
-    def mean(self, channel: Channel) -> np.ndarray:
-        constant = self._picked(channel)[channel.name].isel(harmonic=0)
-        values = constant.mean("hour", dtype="float64").values
-        return values.reshape(values.shape[-2:])
-
-
 def from_coefficients(
     coefficients: xr.Dataset,
     description: str = "given coefficients",
@@ -78,61 +55,60 @@ def from_coefficients(
         description: One sentence.
         period: First and last time of the data behind it.
     """
-    fields = _Harmonics(coefficients)
-    return Climatology(fields, fields.mean, description, period, coefficients)
 
+    def picked(channel: Channel) -> xr.Dataset:
+        dataset = coefficients[[channel.name]]
+        return dataset if channel.level is None else dataset.sel(level=[channel.level])
 
-@dataclass(frozen=True)
-class _Table:
-    """Fields from a table by day of the year and hour of day."""
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        fields = climatology_at(picked(channel), times)[channel.name].values
+        return fields.reshape(len(times), *fields.shape[-2:]).astype(np.float64)
 
-    table: xr.Dataset
+    def mean(channel: Channel) -> np.ndarray:
+        values = picked(channel)[channel.name].isel(harmonic=0).mean("hour", dtype="float64").values
+        return values.reshape(values.shape[-2:])
 
-    def _picked(self, channel: Channel) -> xr.DataArray:
-        names = [n for n in (channel.name, f"{channel.name}_mean") if n in self.table]
-        if not names:
-            raise InputError(
-                f"the climatology lacks {channel.name}; it holds {sorted(map(str, self.table))}; "
-                "give one of all channels, or choose channels with evaluation.channels"
-            )
-        array = self.table[names[0]]
-        return array if channel.level is None else array.sel(level=channel.level)
-
-    def __call__(self, channel: Channel, times: np.ndarray) -> np.ndarray:
-        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int) + 1
-        index: dict[str, xr.DataArray] = {"dayofyear": xr.DataArray(day, dims="time")}
-        if "hour" in self.table.dims:
-            hours, known = hours_of_day(times), self.table["hour"].values.tolist()
-            missing = sorted(set(hours.tolist()) - set(known))
-            if missing:
-                raise InputError(
-                    f"the climatology has the hours of day {known}, asked for are {missing}; give "
-                    "one with these hours"
-                )
-            index["hour"] = xr.DataArray(hours, dims="time")
-        found = self._picked(channel).sel(index).transpose("time", "latitude", "longitude")
-        return found.compute(scheduler="synchronous").values.astype(np.float64)
-
-    def mean(self, channel: Channel) -> np.ndarray:
-        axes = [axis for axis in ("hour", "dayofyear") if axis in self.table.dims]
-        mean = self._picked(channel).mean(axes, dtype="float64")
-        return mean.transpose("latitude", "longitude").compute().values
+    return Climatology(at, mean, description, period, coefficients)
 
 
 def from_table(table: xr.Dataset, description: str = "given table") -> Climatology:
     """A climatology by ``dayofyear`` (1 to 366) and, where it has this axis, ``hour``."""
-    fields = _Table(table)
-    return Climatology(fields, fields.mean, description, None, table)
+
+    def picked(channel: Channel) -> xr.DataArray:
+        names = [name for name in (channel.name, f"{channel.name}_mean") if name in table]
+        if not names:
+            raise InputError(
+                f"the climatology lacks {channel.name}; it holds {sorted(map(str, table))}; give "
+                "one of all channels, or choose channels with evaluation.channels"
+            )
+        array = table[names[0]]
+        return array if channel.level is None else array.sel(level=channel.level)
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int) + 1
+        index: dict[str, xr.DataArray] = {"dayofyear": xr.DataArray(day, dims="time")}
+        if "hour" in table.dims:
+            hours = hours_of_day(times)
+            missing = sorted(set(hours.tolist()) - set(table["hour"].values.tolist()))
+            if missing:
+                raise InputError(
+                    f"the climatology has the hours of day {table['hour'].values.tolist()}, asked "
+                    f"for are {missing}; give one with these hours"
+                )
+            index["hour"] = xr.DataArray(hours, dims="time")
+        found = picked(channel).sel(index).transpose("time", "latitude", "longitude")
+        return found.compute(scheduler="synchronous").values.astype(np.float64)
+
+    def mean(channel: Channel) -> np.ndarray:
+        axes = [axis for axis in ("hour", "dayofyear") if axis in table.dims]
+        return picked(channel).mean(axes, dtype="float64").compute().values
+
+    return Climatology(at, mean, description, None, table)
 
 
-def from_series(series: xr.Dataset, channels: Channels) -> Climatology:
-    """Fit a climatology to fields (time, [level], latitude, longitude) in one pass.
-
-    With two harmonics of the day of the year where the series covers a year, else without.
-    """
+def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> Climatology:
+    """Fit a climatology to fields (time, [level], latitude, longitude) in one pass."""
     times = series["time"].values
-    covers_year = times[-1] - times[0] >= np.timedelta64(364, "D")
-    num_harmonics = _HARMONICS if covers_year else 0
     fields = channels.stack(series)
     length = max(1, _FIT_BYTES // (4 * int(np.prod(fields.shape[1:]))))
 
@@ -141,7 +117,14 @@ def from_series(series: xr.Dataset, channels: Channels) -> Climatology:
             part = slice(start, start + length)
             yield times[part], fields.isel(time=part).values
 
-    hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    try:
+        hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    except InputError as error:
+        raise InputError(
+            f"the climatology's times {times[0]} to {times[-1]} do not cover the year well enough "
+            f"to fit {num_harmonics} harmonics of the day of the year; give more years, or set "
+            "evaluation.climatology_harmonics lower (0 fits a constant)"
+        ) from error
     axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
     space = {axis: series[axis].values for axis in ("latitude", "longitude")}
     text = (
@@ -152,13 +135,16 @@ def from_series(series: xr.Dataset, channels: Channels) -> Climatology:
     return from_coefficients(dataset, text, (times[0], times[-1]))
 
 
-def open_climatology(source: SourceConfig, channels: Channels) -> Climatology:
+def open_climatology(
+    source: SourceConfig, channels: Channels, num_harmonics: int = 2
+) -> Climatology:
     """Open a climatology, or fit one.
 
     Args:
         source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
             series of the training years.
         channels: What a fit must cover.
+        num_harmonics: Harmonics of the day of the year of a fit.
     """
     path = Path(source.paths[0])
     if is_prepared(path):
@@ -166,7 +152,7 @@ def open_climatology(source: SourceConfig, channels: Channels) -> Climatology:
     table = _open_table(source)
     if table is not None:
         return from_table(table, f"table {path.name} by day of year and hour of day")
-    return from_series(open_source(source), channels)
+    return from_series(open_source(source), channels, num_harmonics)
 
 
 def is_prepared(path: Path) -> bool:
@@ -193,49 +179,44 @@ def _open_table(source: SourceConfig) -> xr.Dataset | None:
     """A table by day of the year, with canonical axes; ``None`` for anything else."""
     path = source.paths[0]
     local = Path(path)
-    is_store = any((local / name).exists() for name in ("zarr.json", ".zmetadata", ".zgroup"))
-    if "://" not in path and not is_store and not (local.is_file() and local.suffix == ".nc"):
+    if local.suffix not in (".nc", ".zarr") and not local.is_dir() and "://" not in path:
         return None
-    if local.is_file():
-        opened = xr.open_dataset(path, chunks={})
-    else:
-        opened = open_all(path, (), 6, source.storage_options)[0]
+    opened = xr.open_dataset(path) if local.suffix == ".nc" else xr.open_zarr(path)
     if "dayofyear" not in opened.dims:
         opened.close()
         return None
     return canonicalize(opened, source)
 
 
-class Weekly:
+def weekly(base: Climatology) -> Fields:
     """Means of a climatology over each week of the year, all hours of day together.
-
-    Week k holds the days 7 k to 7 k + 6 of the year, the last one 8 or 9 days.
 
     Args:
         base: Climatology by day of the year.
+
+    Returns:
+        Fields as a function of channel and times. Week k holds the days 7 k to 7 k + 6 of the year.
 
     References:
         WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4 (weekly
         climatology).
     """
+    known: dict[Channel, np.ndarray] = {}  # not lru_cache, which no cluster can serialize
 
-    def __init__(self, base: Climatology) -> None:
-        self._base = base
-        self._known: dict[Channel, np.ndarray] = {}
-
-    def __call__(self, channel: Channel, times: np.ndarray) -> np.ndarray:
-        """Fields (time, latitude, longitude)."""
-        if channel not in self._known:
-            self._known[channel] = self._table(channel)
-        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
-        return self._known[channel][np.minimum(day // 7, _WEEKS - 1)]
-
-    def _table(self, channel: Channel) -> np.ndarray:
+    def table(channel: Channel) -> np.ndarray:
         days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
-        hours = [days + np.timedelta64(hour, "h") for hour in _known_hours(self._base)]
-        daily = np.mean([self._base.at(channel, times) for times in hours], axis=0)
-        week = np.minimum(np.arange(365) // 7, _WEEKS - 1)
-        return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS)])
+        hours = [np.timedelta64(hour, "h") for hour in _known_hours(base)]
+        daily = np.mean([base.at(channel, days + hour) for hour in hours], axis=0)
+        week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
+        return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
+        if channel not in known:
+            known[channel] = table(channel)
+        return known[channel][np.minimum(day // 7, _WEEKS - 2)]
+
+    return at
 
 
 def _known_hours(climatology: Climatology) -> list[int]:
@@ -245,37 +226,14 @@ def _known_hours(climatology: Climatology) -> list[int]:
     return dataset["hour"].values.tolist()
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A climatology without annual cycle.
+def constant(field: Callable[[Channel], np.ndarray]) -> Fields:
+    """A climatology without annual cycle."""
+    known: dict[Channel, np.ndarray] = {}
 
-    Args:
-        means: Field (latitude, longitude) of each channel.
-    """
-
-    means: Mapping[Channel, np.ndarray]
-
-    def __call__(self, channel: Channel, times: np.ndarray) -> np.ndarray:
-        """Fields (time, latitude, longitude)."""
-        mean = self.means[channel]
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        if channel not in known:
+            known[channel] = field(channel)
+        mean = known[channel]
         return np.broadcast_to(mean, (len(times), *mean.shape))
 
-
-class Regridded:
-    """A climatology that is averaged onto another grid.
-
-    Args:
-        base: Climatology on the grid of truth.
-        coarsening: Means on the grid of the scores.
-    """
-
-    def __init__(self, base: Climatology, coarsening: Coarsening) -> None:
-        self._base, self._coarsening = base, coarsening
-
-    def __call__(self, channel: Channel, times: np.ndarray) -> np.ndarray:
-        """Fields (time, latitude, longitude)."""
-        return self._coarsening.apply(self._base.at(channel, times)).astype(np.float64)
-
-    def mean(self, channel: Channel) -> np.ndarray:
-        """Field (latitude, longitude), the mean over the year."""
-        return self._coarsening.apply(self._base.mean(channel)).astype(np.float64)
+    return at

@@ -18,8 +18,8 @@ class EvaluationConfig:
             ``evaluation.conventions``.
         channels: Variables, or labels of channels as ``geopotential_500`` or ``z500``; empty for
             all that the forecasts hold.
-        metrics: Names of the metrics that every forecast has, see ``evaluation.catalog``; empty for
-            all.
+        metrics: Names of the metrics that every forecast has, see ``evaluation.metrics``; empty for
+            all. RMSE and ACC are always there.
         spectra: Whether zonal energy spectra are computed.
         maps: Whether maps of the errors are kept, of at most four channels.
         regions: Some of ``evaluation.regions.REGIONS``, each also with ``_land`` or ``_sea`` where
@@ -36,6 +36,7 @@ class EvaluationConfig:
         seed: Of the bootstrap.
         baselines: Which baselines stand beside the forecasts.
         linear_components: Principal components of the baseline ``linear``.
+        climatology_harmonics: Harmonics of the day of the year, where a climatology is fitted here.
         regrid: What is averaged, conservatively, onto the other's grid where forecast and truth
             differ: ``forecast`` or ``truth``; ``refuse`` is an error.
         num_threads: Threads that read and sum.
@@ -60,6 +61,7 @@ class EvaluationConfig:
         default_factory=lambda: ["persistence", "climatology", "linear"]
     )
     linear_components: int = 100
+    climatology_harmonics: int = 2
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"
     num_threads: int = 2
 

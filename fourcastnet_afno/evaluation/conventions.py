@@ -39,11 +39,10 @@ class Convention:
 
     Args:
         name: Name of the convention.
-        root: Whether the root of the mean square comes after the mean over initial times.
-        acc: Whether anomalies are correlated in each field, or centered and over all fields at
-            once.
-        climatology: By day of year and hour, the mean of the training years, or the mean of the
-            truth that is scored.
+        root: Whether the root of the mean square comes after or before the mean over initial times.
+        acc: Whether anomalies are correlated in each field, or in all at once and centered.
+        climatology: Of which times: day of year and hour, the mean of the training years, or the
+            mean of the truth that is scored.
         weights: Exact cell areas, or cosines of latitudes.
     """
 

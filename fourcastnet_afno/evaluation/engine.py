@@ -39,8 +39,8 @@ def run(
         plan: The work.
         tasks: See ``split``.
         num_threads: Threads of this process, where no executor is given.
-        executor: Where tasks run: processes, or many machines by ``Client.get_executor()`` of
-            dask.distributed.
+        executor: Where tasks run, as ``Client.get_executor()`` of dask.distributed for many
+            machines; it must serialize functions as cloudpickle does.
         state: File that holds what is done so far, to go on from after an interruption.
         key: What the state belongs to; another key starts anew.
     """

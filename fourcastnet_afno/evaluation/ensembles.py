@@ -97,7 +97,12 @@ def ensemble_statistics(
         "debiased_squared_error": debiased,
     }
     result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
-    return result | {"energy_score": energy_score(members, truth, averager)}
+    energy = energy_score(members, truth, averager)
+    if present is not None:  # norms over the cells that are there
+        shares = averager.mean(present.astype(np.float64))
+        scale = np.sqrt(np.where(shares > 0, shares, np.nan))
+        energy = energy / scale
+    return result | {"energy_score": energy}
 
 
 def energy_score(members: np.ndarray, truth: np.ndarray, averager: Averager) -> np.ndarray:

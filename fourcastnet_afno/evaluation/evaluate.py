@@ -15,14 +15,12 @@ from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
 from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
-from fourcastnet_afno.evaluation.catalog import Metric, metrics_of
 from fourcastnet_afno.evaluation.climatologies import (
     Climatology,
-    Constant,
     Fields,
-    Regridded,
-    Weekly,
+    constant,
     from_coefficients,
+    weekly,
 )
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.conventions import CONVENTIONS, Convention
@@ -35,6 +33,7 @@ from fourcastnet_afno.evaluation.fields import (
     chunk_lengths,
     holds_levels_together,
 )
+from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
@@ -46,7 +45,7 @@ _MAX_MAP_BYTES = 128 * 2**20
 
 
 def evaluate(
-    forecasts: Mapping[str, xr.Dataset],
+    forecasts: Mapping[str, xr.Dataset | str],
     truth: xr.Dataset,
     climatology: xr.Dataset | Climatology,
     config: EvaluationConfig | None = None,
@@ -60,7 +59,8 @@ def evaluate(
 
     Args:
         forecasts: By name; each has initial times, lead times, [members], [level], latitude and
-            longitude in WeatherBench 2's layout or this project's, see ``forecasts``.
+            longitude in WeatherBench 2's layout or this project's, see ``forecasts``; or the path
+            of a store, which is read faster where it is a local zarr store.
         truth: Canonical dataset, see ``data_pipeline.sources``.
         climatology: Coefficients as those of ``PreparedStore.climatology``, or what
             ``climatologies.open_climatology`` gives.
@@ -96,14 +96,14 @@ def evaluate(
     sources = _sources(config, alignment, given, training, notes)
     metrics = metrics_of(convention)
     plan = _plan(config, convention, alignment, sources, fields, given, series, truth, metrics)
-    chunks = [chunk_lengths(dataset) for dataset in forecasts.values()]
+    chunks = [chunk_lengths(dataset) for dataset in alignment.datasets.values()]
     tasks = split(
         plan,
         (max(c[0] for c in chunks), max(c[1] for c in chunks)),
         block_bytes,
-        levels_together=any(holds_levels_together(d) for d in forecasts.values()),
+        levels_together=any(holds_levels_together(d) for d in alignment.datasets.values()),
     )
-    key = _key(config, plan, tasks, forecasts, truth)
+    key = _key(config, plan, tasks, alignment.datasets, truth)
     result = run(
         plan, tasks, num_threads=config.num_threads, executor=executor, state=state, key=key
     )
@@ -119,8 +119,11 @@ def _through(climatology: Climatology, coarsening: Coarsening | None) -> Climato
     """A climatology on the grid onto which truth is averaged."""
     if coarsening is None:
         return climatology
-    regridded = Regridded(climatology, coarsening)
-    return replace(climatology, at=regridded, mean=regridded.mean)
+    return replace(
+        climatology,
+        at=lambda channel, times: coarsening.apply(climatology.at(channel, times)).astype(float),
+        mean=lambda channel: coarsening.apply(climatology.mean(channel)).astype(float),
+    )
 
 
 def _overlap_note(climatology: Climatology, alignment: Alignment) -> list[str]:
@@ -145,10 +148,10 @@ def _climatology_of(
     if convention.climatology == "day_of_year":
         return climatology.at
     if convention.climatology == "training_mean":
-        return Constant({channel: climatology.mean(channel) for channel in alignment.channels})
+        return constant(climatology.mean)
     valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
     times = valid[np.isin(valid, alignment.truth.times)]
-    return Constant({c: alignment.truth.mean(c, times) for c in alignment.channels})
+    return constant(lambda channel: alignment.truth.mean(channel, times))
 
 
 def _sources(
@@ -160,17 +163,18 @@ def _sources(
 ) -> dict[str, FieldSource]:
     """The forecasts and, where they have no forecast of the same name, the baselines."""
     leads, truth = alignment.lead_times, alignment.truth
-    sources: dict[str, FieldSource] = dict(alignment.forecasts)
+    sources: dict[str, FieldSource] = {**alignment.forecasts}
     wanted = [name for name in config.baselines if name not in sources]
     if "persistence" in wanted:
         sources["persistence"] = PersistenceFields(truth, leads)
     if "climatology" in wanted:
         sources["climatology"] = ValidTimeFields(climatology.at, leads)
     if "weekly_climatology" in wanted:
-        sources["weekly_climatology"] = ValidTimeFields(Weekly(climatology), leads)
+        sources["weekly_climatology"] = ValidTimeFields(weekly(climatology), leads)
     if "linear" in wanted:
         linear = _linear(config, alignment, climatology, training, notes)
-        sources |= {} if linear is None else {"linear": linear}
+        if linear is not None:
+            sources["linear"] = linear
     return sources
 
 
@@ -212,7 +216,8 @@ def _plan(
     weights = region_weights(config.regions, grid, convention.grid_weights(grid), land)
     flat = region_weights(config.regions, grid, np.ones(grid.shape), land)
     needed = {s for m in metrics.values() if m.kind == "all" for s in m.statistics}
-    needed &= needed if not config.metrics else _needed(config.metrics, metrics)
+    if config.metrics:
+        needed &= _needed(config.metrics, metrics)
     leads = selected_leads_of(alignment.lead_times)
     leads = [
         leads[i] for i in np.unique(np.linspace(0, len(leads) - 1, _MAX_MAP_LEADS).astype(int))
@@ -245,7 +250,7 @@ def _needed(names: list[str], metrics: Mapping[str, Metric]) -> set[str]:
         raise InputError(
             f"evaluation.metrics has the unknown names {unknown}; known are {', '.join(metrics)}"
         )
-    return {statistic for name in names for statistic in metrics[name].statistics}
+    return {statistic for name in [*names, *ALWAYS] for statistic in metrics[name].statistics}
 
 
 def _land_fraction(truth: xr.Dataset, coarsening: Coarsening | None) -> np.ndarray | None:

@@ -18,6 +18,8 @@ References:
     Rodwell et al., 2010, https://doi.org/10.1002/qj.656 (SEEPS).
 """
 
+from itertools import product
+
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
@@ -133,12 +135,16 @@ def relative_quantile_error(
     Returns:
         float64 of shape (field, region).
     """
-    result = np.empty((len(forecast), len(regions)))
-    for index, region in enumerate(regions > 0):
-        ours = np.nanquantile(forecast[:, region], _HIGH_QUANTILES, axis=1)
-        theirs = np.nanquantile(truth[:, region], _HIGH_QUANTILES, axis=1)
+    result = np.full((len(forecast), len(regions)), np.nan)
+    present = np.isfinite(forecast) & np.isfinite(truth)
+    for field, (index, region) in product(range(len(forecast)), enumerate(regions > 0)):
+        chosen = region & present[field]
+        if not chosen.any():
+            continue
+        ours = np.quantile(forecast[field][chosen], _HIGH_QUANTILES)
+        theirs = np.quantile(truth[field][chosen], _HIGH_QUANTILES)
         with np.errstate(divide="ignore", invalid="ignore"):
-            result[:, index] = ((ours - theirs) / theirs).mean(axis=0)
+            result[field, index] = ((ours - theirs) / theirs).mean()
     return result
 
 
@@ -149,7 +155,7 @@ def seeps(
     wet_threshold: np.ndarray,
     dry_threshold: float,
 ) -> np.ndarray:
-    """Stable equitable error in probability space of each cell: 0 is perfect, 1 is no skill.
+    """Stable equitable error in probability space of each cell; 0 is perfect.
 
     A value is dry up to ``dry_threshold``, heavy from ``wet_threshold`` and light between. With the
     climatological probability p of dry, and light twice as likely as heavy, the score of a forecast

@@ -6,7 +6,7 @@ costs many times the arithmetic.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
@@ -19,11 +19,13 @@ import zarr
 from data_pipeline.channels import Channel
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.grid import LatLonGrid
+from fourcastnet_afno.evaluation.forecasts import Layout
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _KEPT_BYTES, _NUM_KEPT = 128 * 2**20, 3
 _MEAN_BYTES = 64 * 2**20
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
+FieldsAt = Callable[[Channel, np.ndarray], np.ndarray]
 
 
 @runtime_checkable
@@ -32,11 +34,8 @@ class FieldSource(Protocol):
 
     lead_times: np.ndarray
     num_members: int
-
-    @property
-    def at(self) -> Callable[[Channel, np.ndarray], np.ndarray] | None:
-        """Fields by channel and valid times, where the forecast depends on these alone."""
-        ...
+    at: FieldsAt | None
+    """Fields by valid time, where the forecast depends on it alone."""
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields (lead_time, realization, latitude, longitude) of each initial time.
@@ -55,12 +54,18 @@ class DatasetFields:
     Args:
         dataset: Dimensions init_time, lead_time, [realization], [level], latitude, longitude.
         coarsening: Applied to every field.
+        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened.
     """
 
-    at = None
+    at: FieldsAt | None = None
 
-    def __init__(self, dataset: xr.Dataset, coarsening: Coarsening | None = None) -> None:
-        self._dataset, self._coarsening = dataset, coarsening
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        coarsening: Coarsening | None = None,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
+        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
         self.lead_times = dataset["lead_time"].values
         self.num_members = dataset.sizes.get("realization", 1)
 
@@ -80,10 +85,6 @@ class DatasetFields:
         coarsening = self._coarsening
         return fields if coarsening is None else (coarsening.apply(field) for field in fields)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Other processes read for themselves."""
-        return type(self), (self._dataset, self._coarsening)
-
     def _decoded(self, channel: Channel, order: np.ndarray, leads: slice) -> list[np.ndarray]:
         picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
         if channel.level is not None:
@@ -97,12 +98,10 @@ class DatasetFields:
         return int(np.flatnonzero(self._dataset["level"].values == channel.level)[0])
 
     def _mapped(self, name: str) -> "MappedVariable | None":
-        layout = self._dataset[name].encoding.get("layout")
+        layout = self._layouts.get(name)
         if layout is None:
             return None
-        dims = tuple(map(str, self._dataset[name].dims))
-        axes = tuple(layout["axes"])
-        return open_mapped(layout["path"], layout["name"], axes, dims, bool(layout["flip"]))
+        return open_mapped(layout, tuple(map(str, self._dataset[name].dims)))
 
 
 class MappedVariable:
@@ -171,11 +170,10 @@ class MappedVariable:
 
 
 @lru_cache(maxsize=256)
-def open_mapped(
-    path: str, name: str, axes: tuple[int, ...], dims: tuple[str, ...], flip: bool
-) -> MappedVariable | None:
+def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
     """A variable to be mapped, or ``None`` where its chunks must be decoded."""
-    array = zarr.open_array(Path(path) / name, mode="r")
+    folder, axes = Path(layout.path) / layout.name, layout.axes
+    array = zarr.open_array(folder, mode="r")
     packed = {"scale_factor", "add_offset"} & set(array.attrs)
     plain = not (array.compressors or array.filters or array.shards or packed)
     whole = (axes[dims.index(d)] for d in ("realization", "latitude", "longitude") if d in dims)
@@ -184,7 +182,7 @@ def open_mapped(
     chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
     if not (plain and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
         return None
-    return MappedVariable(array, Path(path) / name, axes, flip, "realization" in dims)
+    return MappedVariable(array, folder, axes, layout.flip, "realization" in dims)
 
 
 class TruthFields:
@@ -262,7 +260,7 @@ class TruthFields:
 class PersistenceFields:
     """The state at the initial time, for every lead time."""
 
-    at = None
+    at: FieldsAt | None = None
     num_members = 1
 
     def __init__(self, truth: TruthFields, lead_times: np.ndarray) -> None:
@@ -290,16 +288,15 @@ class ValidTimeFields:
 
     num_members = 1
 
-    def __init__(
-        self, function: Callable[[Channel, np.ndarray], np.ndarray], lead_times: np.ndarray
-    ) -> None:
-        self.at, self.lead_times = function, lead_times
+    def __init__(self, function: FieldsAt, lead_times: np.ndarray) -> None:
+        self.at: FieldsAt | None = function
+        self._function, self.lead_times = function, lead_times
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
         valid = inits[:, None] + self.lead_times[None, leads]
         times, positions = np.unique(valid, return_inverse=True)
-        fields = self.at(channel, times)
+        fields = self._function(channel, times)
         return (fields[row][:, None] for row in positions.reshape(valid.shape))
 
 

@@ -7,6 +7,7 @@ names, units and axes as in ``data_pipeline.sources``. Understood are WeatherBen
 ``member`` or ``sample``.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +22,46 @@ _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the array of a variable lies, so that its chunks can be mapped into memory.
+
+    Args:
+        path: Local zarr store.
+        name: Name of the array.
+        axes: Axis of the array for each canonical axis of the variable.
+        flip: Whether its latitudes go from south to north.
+    """
+
+    path: str
+    name: str
+    axes: tuple[int, ...]
+    flip: bool
+
+
 def open_forecast(path: str) -> xr.Dataset:
     """Open a forecast lazily as a canonical dataset.
 
     Args:
         path: A zarr store (folder or URL) or a NetCDF file.
 
-    Returns:
-        Variables that are mapped without decoding, see ``fields.MappedVariable``, keep the names of
-        the store's axes in their encoding.
-
     Raises:
         InputError: If nothing is there, or it has no lead times, or its units are unknown.
     """
-    return canonical_forecast(_open(path), path)
+    return open_with_layouts(path)[0]
 
 
-def _open(path: str) -> xr.Dataset:
-    local = Path(path)
-    is_store = any((local / name).exists() for name in ("zarr.json", ".zmetadata", ".zgroup"))
-    if "://" in path or not (is_store or local.is_file()):
-        return open_all(path, (), 6)[0]
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """A forecast as by ``open_forecast``, and the layouts of its variables on this machine."""
+    local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
+    given = _open_zarr(path) if local else open_all(path, (), 6)[0]
+    forecast = canonical_forecast(given, path)
+    return forecast, _layouts(forecast, given, path) if local else {}
+
+
+def _open_zarr(path: str) -> xr.Dataset:
     # Whole numbers of hours are lead times here, but may be data elsewhere: converted by name.
-    if is_store:
-        opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
-    else:
-        opened = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=False)
+    opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
     opened.encoding["source"] = path
     return opened
 
@@ -72,7 +87,6 @@ def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Da
     axes = [axis for axis in _AXES if axis in dataset.dims]
     kept = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
     result = dataset[kept].transpose(*axes, missing_dims="ignore")
-    _remember_layout(result, given, {new: old for old, new in names.items()})
     result.encoding["source"] = path
     result.set_close(given.close)
     return result
@@ -105,29 +119,29 @@ def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
     return values.astype("timedelta64[ns]")
 
 
-def _remember_layout(result: xr.Dataset, given: xr.Dataset, original: dict[str, str]) -> None:
-    """Note for each variable how its array on disk is turned into the canonical one."""
-    source = str(given.encoding.get("source", "."))
+def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layout]:
+    """How the arrays of a store are turned into canonical variables, where axes are but moved."""
+    if not _only_flipped(result, given):
+        return {}
+    flip = bool(_latitude(given)[0] < _latitude(given)[-1])
+    layouts = {}
     for name, variable in result.data_vars.items():
-        variable.encoding.pop("layout", None)
-        if not (Path(source) / "zarr.json").exists() or name not in given:
-            continue
-        if not _only_flipped(result, given):
-            continue
-        stored = [str(dim) for dim in given[name].dims]
-        variable.encoding["layout"] = {
-            "path": source,
-            "name": str(name),
-            "axes": [stored.index(_stored_name(d, original, stored)) for d in variable.dims],
-            "flip": _latitude(given)[0] < _latitude(given)[-1],
-        }
+        if name in given:
+            stored = [str(dim) for dim in given[name].dims]
+            axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
+            layouts[str(name)] = Layout(path, str(name), axes, flip)
+    return layouts
 
 
-def _stored_name(dim: object, original: dict[str, str], stored: list[str]) -> str:
-    candidates = (original.get(str(dim), str(dim)), {"latitude": "lat", "longitude": "lon"}.get(
-        str(dim), str(dim)
-    ))  # fmt: skip
-    return next((name for name in candidates if name in stored), str(dim))
+def _stored_name(dim: str, stored: list[str]) -> str:
+    candidates = {
+        "init_time": ("init_time", "time"),
+        "lead_time": _LEADS,
+        "realization": _MEMBERS,
+        "latitude": ("latitude", "lat"),
+        "longitude": ("longitude", "lon"),
+    }
+    return next(name for name in candidates.get(dim, (dim,)) if name in stored)
 
 
 def _latitude(dataset: xr.Dataset) -> np.ndarray:
@@ -136,9 +150,12 @@ def _latitude(dataset: xr.Dataset) -> np.ndarray:
 
 def _only_flipped(result: xr.Dataset, given: xr.Dataset) -> bool:
     """Whether the axes on disk are the canonical ones, up to the order of latitudes."""
-    longitude = "longitude" if "longitude" in given.coords else "lon"
-    levels = [axis for axis in ("level", "pressure_level", "plev") if axis in given.dims]
-    same = longitude in given.coords and np.array_equal(given[longitude], result["longitude"])
-    return same and (not levels or (levels == ["level"] and np.array_equal(
-        given["level"].values, result["level"].values
-    )))  # fmt: skip
+    latitude = next((name for name in ("latitude", "lat") if name in given.coords), None)
+    longitude = next((name for name in ("longitude", "lon") if name in given.coords), None)
+    if latitude is None or longitude is None:
+        return False
+    same = np.array_equal(given[longitude], result["longitude"])
+    if "level" in result.dims:
+        same &= "level" in given.dims and np.array_equal(given["level"], result["level"])
+    rows = np.sort(given[latitude].values)[::-1]
+    return same and np.array_equal(rows, result["latitude"])

@@ -3,17 +3,58 @@
 For a forecast f, truth o and climatology c at the valid time, the weighted mean <.> over the cells
 of a region and the mean E over initial times. Weights and the choices that differ between
 benchmarks are those of the ``Convention``. Each function takes the averages E of the statistics in
-``catalog.Metric.statistics`` and documents formula, units, convention and source.
+``Metric.statistics`` and documents formula, units, convention and source.
 
 References:
     WB2: WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from fourcastnet_afno.evaluation.conventions import Convention
+
 Means = Mapping[str, np.ndarray]
+# What tables and curves show, whatever else is chosen.
+ALWAYS = ("rmse", "acc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score.
+
+    Args:
+        name: Name in the results.
+        statistics: What it is made of, see ``statistics.DERIVED`` and ``ensembles``.
+        combine: Score from the averages over initial times.
+        best: Where the score is best: at low values, at high ones, at zero or at one.
+        units: Whether it has the channel's units, their square, or none.
+        label: What people call it.
+        kind: Of which forecasts: all, ensembles, or events above thresholds.
+    """
+
+    name: str
+    statistics: tuple[str, ...]
+    combine: Callable[[Means], np.ndarray]
+    best: Literal["low", "high", "zero", "one"] = "low"
+    units: Literal["same", "squared", "none"] = "same"
+    label: str = ""
+    kind: Literal["all", "ensemble", "event", "extreme", "seeps"] = "all"
+
+    def loss(self, values: np.ndarray) -> np.ndarray:
+        """Distance from the best value, the same for every metric: lower is better."""
+        match self.best:
+            case "low":
+                return values
+            case "high":
+                return -values
+            case "zero":
+                return np.abs(values)
+            case "one":
+                return np.abs(np.log(np.maximum(values, 1e-300)))
 
 
 def rmse(means: Means) -> np.ndarray:
@@ -124,7 +165,10 @@ def spread(means: Means) -> np.ndarray:
 
 
 def spread_skill_ratio(means: Means) -> np.ndarray:
-    """Spread over the RMSE of the ensemble mean (WB2): sqrt(M / (M + 1)) if reliable."""
+    """Spread over the RMSE of the ensemble mean (WB2).
+
+    sqrt(M / (M + 1)) for a reliable ensemble.
+    """
     return _ratio(np.sqrt(means["ensemble_variance"]), np.sqrt(means["squared_error"]))
 
 
@@ -157,6 +201,175 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=missing, where=denominator > 0)
 
 
+def _mean_of(name: str) -> Callable[[Means], np.ndarray]:
+    return lambda means: means[name]
+
+
+def metrics_of(convention: Convention) -> dict[str, Metric]:
+    """All metrics by name, as a convention defines them."""
+    after = convention.root == "after"
+    pooled = ("anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly")
+    pooled += ("forecast_anomaly", "truth_anomaly")
+    pooled += ("plain_forecast_anomaly", "plain_truth_anomaly")
+    activities = ("forecast_activity", "truth_activity")
+    listed = [
+        Metric(
+            name="rmse",
+            statistics=("squared_error",) if after else ("root_squared_error",),
+            combine=rmse if after else mean_root_square_error,
+            label="RMSE",
+        ),
+        Metric(
+            name="acc",
+            statistics=("anomaly_correlation",) if convention.acc == "by_field" else pooled,
+            combine=acc if convention.acc == "by_field" else pooled_acc,
+            best="high",
+            units="none",
+            label="ACC",
+        ),
+        Metric(name="bias", statistics=("error",), combine=bias, best="zero", label="bias"),
+        Metric(name="mae", statistics=("absolute_error",), combine=mae, label="MAE"),
+        Metric(
+            name="mse", statistics=("squared_error",), combine=mse, units="squared", label="MSE"
+        ),
+        Metric(
+            name="activity",
+            statistics=activities,
+            combine=activity,
+            best="high",
+            label="activity",
+        ),
+        Metric(
+            name="standard_deviation_ratio",
+            statistics=activities,
+            combine=standard_deviation_ratio,
+            best="one",
+            units="none",
+            label="standard deviation over truth's",
+        ),
+        Metric(
+            name="correlation",
+            statistics=("correlation",),
+            combine=correlation,
+            best="high",
+            units="none",
+            label="correlation",
+        ),
+        Metric(
+            name="relative_l2",
+            statistics=("relative_error",),
+            combine=relative_l2,
+            units="none",
+            label="relative L2",
+        ),
+        Metric(
+            name="nrmse",
+            statistics=("squared_error", "squared_truth"),
+            combine=nrmse,
+            units="none",
+            label="nRMSE",
+        ),
+        Metric(
+            name="vrmse",
+            statistics=("variance_scaled_error",),
+            combine=vrmse,
+            units="none",
+            label="VRMSE",
+        ),
+        *_ensemble_metrics(),
+        *_event_metrics(),
+    ]
+    return {metric.name: metric for metric in listed}
+
+
+def _ensemble_metrics() -> list[Metric]:
+    scores = {
+        "crps": "CRPS",
+        "crps_biased": "CRPS (biased)",
+        "crps_almost_fair": "CRPS (almost fair)",
+        "energy_score": "energy score",
+    }
+    plain = [
+        Metric(name=n, statistics=(n,), combine=_mean_of(n), label=label, kind="ensemble")
+        for n, label in scores.items()
+    ]
+    return [
+        *plain,
+        Metric(
+            name="spread",
+            statistics=("ensemble_variance",),
+            combine=spread,
+            best="high",
+            label="spread",
+            kind="ensemble",
+        ),
+        Metric(
+            name="spread_skill_ratio",
+            statistics=("ensemble_variance", "squared_error"),
+            combine=spread_skill_ratio,
+            best="one",
+            units="none",
+            label="spread over RMSE",
+            kind="ensemble",
+        ),
+        Metric(
+            name="debiased_rmse",
+            statistics=("debiased_squared_error",),
+            combine=debiased_rmse,
+            label="RMSE of the ensemble mean, debiased",
+            kind="ensemble",
+        ),
+        Metric(
+            name="debiased_spread_skill_ratio",
+            statistics=("ensemble_variance", "debiased_squared_error"),
+            combine=debiased_spread_skill_ratio,
+            best="one",
+            units="none",
+            label="spread over RMSE, debiased",
+            kind="ensemble",
+        ),
+    ]
+
+
+def _event_metrics() -> list[Metric]:
+    return [
+        Metric(
+            name="brier_score",
+            statistics=("brier",),
+            combine=_mean_of("brier"),
+            units="none",
+            label="Brier score",
+            kind="event",
+        ),
+        Metric(
+            name="fraction_skill_score",
+            statistics=("fraction_error", "fraction_reference"),
+            combine=fraction_skill,
+            best="high",
+            units="none",
+            label="fraction skill score",
+            kind="event",
+        ),
+        Metric(
+            name="relative_quantile_error",
+            statistics=("quantile_error",),
+            combine=_mean_of("quantile_error"),
+            best="zero",
+            units="none",
+            label="relative error of high quantiles",
+            kind="extreme",
+        ),
+        Metric(
+            name="seeps",
+            statistics=("seeps",),
+            combine=_mean_of("seeps"),
+            units="none",
+            label="SEEPS",
+            kind="seeps",
+        ),
+    ]
+
+
 def correlation_time(
     values: np.ndarray, lead_hours: np.ndarray, threshold: float = 0.8
 ) -> np.ndarray:
@@ -175,9 +388,9 @@ def correlation_time(
     before = np.maximum(first - 1, 0)
     low = np.take_along_axis(values, first[None], 0)[0]
     high = np.take_along_axis(values, before[None], 0)[0]
-    fall = np.where(high > low, high - low, 1.0)
-    share = (high - threshold) / fall
-    crossing = lead_hours[before] + share * (lead_hours[first] - lead_hours[before])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (high - threshold) / (high - low)
+        crossing = lead_hours[before] + share * (lead_hours[first] - lead_hours[before])
     crossing = np.where(first == 0, 0.0, crossing)
     return np.where(below.any(axis=0), crossing, np.nan)
 

@@ -118,8 +118,8 @@ def split(
         plan: The work.
         chunks: Chunks of the forecast along initial and lead times, which are kept whole where
             they fit.
-        levels_together: Whether all levels of a variable are read at once.
         block_bytes: Bytes of a forecast's fields in a task, about; 64 MiB by default.
+        levels_together: Whether all levels of a variable are read at once.
     """
     block_bytes = block_bytes or _BLOCK_BYTES
     members = max(source.num_members for source in plan.sources.values())
@@ -127,7 +127,7 @@ def split(
     num_leads = _whole(block_bytes // field_bytes, chunks[1], len(plan.lead_times))
     num_inits = _whole(block_bytes // (field_bytes * num_leads), chunks[0], len(plan.init_times))
     cells = plan.grid.shape[0] * plan.grid.shape[1]
-    while num_inits > 1 and 16 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
+    while num_inits > 1 and 24 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
         num_inits //= 2
     groups: dict[str, list[int]] = {}
     for index, channel in enumerate(plan.channels):

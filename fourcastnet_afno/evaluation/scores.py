@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fourcastnet_afno.evaluation.catalog import Metric
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
-from fourcastnet_afno.evaluation.metrics import correlation_time, mean_over_inits
+from fourcastnet_afno.evaluation.conventions import CONVENTIONS
+from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, correlation_time, mean_over_inits
 from fourcastnet_afno.evaluation.plan import Plan, Result
 from fourcastnet_afno.evaluation.significance import (
     block_length,
@@ -39,7 +39,7 @@ def assemble(
     wanted = {
         name: metric
         for name, metric in metrics.items()
-        if not (config.metrics and metric.kind == "all" and name not in config.metrics)
+        if not (config.metrics and metric.kind == "all" and name not in (*config.metrics, *ALWAYS))
     }
     table = _Table(result, plan, config, wanted)
     data = table.scores()
@@ -196,7 +196,7 @@ class _Table:
         for name in self._names:
             squares = self._result.series[name, "squared_error"]
             both = squares[:, :, u] + squares[:, :, v]
-            after = self._metrics["rmse"].statistics == ("squared_error",)
+            after = CONVENTIONS[self._config.convention].root == "after"
             means = mean_over_inits(both if after else np.sqrt(both), weights)[0]
             found.append(np.sqrt(means) if after else means)
         return np.stack(found)

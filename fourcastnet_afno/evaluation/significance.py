@@ -12,7 +12,8 @@ Intervals are percentiles of the resampled scores.
 References:
     Kuensch, 1989, https://doi.org/10.1214/aos/1176347265; Politis and Romano, 1992 (circular block
     bootstrap). Carlstein, 1986, https://doi.org/10.1214/aos/1176350057 (block length).
-    Hamill, 1999, https://doi.org/10.1175/1520-0434(1999)014<0155:HTFENP>2.0.CO;2 (paired).
+    Hamill, 1999, https://doi.org/10.1175/1520-0434(1999)014<0155:HTFENP>2.0.CO;2 (paired
+    resampling).
 """
 
 import math

@@ -5,7 +5,8 @@ wavenumber k is
 
     S_k = sum_y w_y m_k |F_k(y)|^2 / N^2,    m_k = 1 for k = 0 and k = N / 2, else 2,
 
-with the area weights w_y of the rows (sum 1). Its sum is the weighted mean square (Parseval).
+with the area weights w_y of the rows (sum 1). The sum over k is the weighted mean
+square (Parseval).
 
 References:
     WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (spectra).

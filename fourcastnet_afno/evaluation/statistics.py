@@ -1,14 +1,16 @@
 """Statistics of fields: weighted means over regions, from which the metrics are made.
 
 For the error e = f - o of a forecast f against truth o, and truth's anomaly b = o - c from the
-climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o>; truth alone
-gives <b>, <b^2>, <o> and <o^2> (with o centered, for correlations). The rest follows without loss,
-as the forecast's anomaly is a = e + b:
+climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o'>; truth alone
+gives <b>, <b^2>, <o'>, <o'^2> and <o^2>, where o' is o less its plain mean over the grid, as the
+variance of a temperature would drown in the square of its mean. The rest follows without loss, as
+the forecast's anomaly a = e + b:
 
     <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
 
 Everything is summed in float64 within each field, so that no result depends on how fields are
-grouped. Where values are missing (NaN) means are over the cells that have forecast and truth.
+grouped. Where values are missing (NaN) the means are over the cells that have both forecast and
+truth.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -69,10 +71,9 @@ class TruthBlock:
     Args:
         fields: float64 of shape (time, latitude, longitude).
         anomalies: Fields minus the climatology, likewise.
-        centered: Fields minus their mean over the first region, likewise: where correlations are
-            computed, so that a large mean leaves no rounding.
-        means: ``anomaly``, ``squared_anomaly``, ``squared_truth``, ``squared_climatology`` and the
-            moments ``centered`` and ``squared_centered``, of shape (time, region);
+        centered: Fields minus their plain means over the grid, likewise.
+        means: ``anomaly``, ``squared_anomaly``, ``truth`` and ``squared_deviation`` of the centered
+            fields, ``squared_truth`` and ``squared_climatology``, of shape (time, region);
             ``plain_anomaly`` without weights.
     """
 
@@ -91,27 +92,33 @@ class TruthBlock:
     ) -> "TruthBlock":
         """Compute the statistics of truth; ``plain`` averages without weights, where needed."""
         anomalies = fields - climatology
-        squared_anomaly = averager.mean_product(anomalies, anomalies)
-        present = None if np.isfinite(squared_anomaly).all() else np.isfinite(anomalies)
+        present = None if np.isfinite(anomalies).all() else np.isfinite(anomalies)
+        centered = fields - _plain_means(fields, present)
 
         def square(values: np.ndarray) -> np.ndarray:
             if present is None:
                 return averager.mean_product(values, values)
             return masked_mean(averager, values**2, present)
 
-        center = np.nan_to_num(masked_mean(averager, fields, present)[:, 0])
-        centered = fields - center[:, None, None]
         means = {
             "anomaly": masked_mean(averager, anomalies, present),
-            "squared_anomaly": squared_anomaly if present is None else square(anomalies),
+            "squared_anomaly": square(anomalies),
+            "truth": masked_mean(averager, centered, present),
+            "squared_deviation": square(centered),
             "squared_truth": square(fields),
             "squared_climatology": square(climatology),
-            "centered": masked_mean(averager, centered, present),
-            "squared_centered": square(centered),
         }
         if plain is not None:
             means["plain_anomaly"] = masked_mean(plain, anomalies, present)
         return cls(fields, anomalies, centered, means)
+
+
+def _plain_means(fields: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """Means over the grid without weights, (time, 1, 1), over the cells that are present."""
+    if present is None:
+        return fields.mean(axis=(1, 2), keepdims=True)
+    counts = present.sum(axis=(1, 2), keepdims=True)
+    return np.where(present, fields, 0.0).sum(axis=(1, 2), keepdims=True) / np.maximum(counts, 1)
 
 
 def masked_mean(averager: Averager, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:
@@ -130,7 +137,7 @@ class ErrorStatistics:
         averager: Regions and weights.
         num_fields: Fields that fit into the buffers.
         shape: Latitudes and longitudes.
-        needed: Which of ``absolute_error`` and ``error_centered`` are computed beside the others.
+        needed: Which of ``absolute_error`` and ``error_truth`` are computed beside the others.
         plain: Averages without weights, for ``plain_error``.
     """
 
@@ -159,7 +166,7 @@ class ErrorStatistics:
             forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
             truth: At the valid times, float64, likewise.
             anomalies: Truth minus climatology, likewise.
-            centered: Truth minus its mean, likewise.
+            centered: Truth minus its plain mean, likewise.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
         np.copyto(error, forecast)
@@ -174,8 +181,8 @@ class ErrorStatistics:
             "error_anomaly": average.mean_product(error, anomalies),
             "missing": np.zeros_like(squared),
         }
-        if "error_centered" in self._needed:
-            result["error_centered"] = average.mean_product(error, centered)
+        if "error_truth" in self._needed:
+            result["error_truth"] = average.mean_product(error, centered)
         if "absolute_error" in self._needed:
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
@@ -189,20 +196,20 @@ class ErrorStatistics:
         anomalies: np.ndarray,
         centered: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """With truth's means over the same cells, which differ where forecasts lack some."""
+        """With truth's own means over the same cells, which differ where forecasts lack some."""
         error = forecast - truth
         present = np.isfinite(error) & np.isfinite(anomalies)
         values = {
             "error": error,
             "squared_error": error**2,
             "error_anomaly": error * anomalies,
-            "error_centered": error * centered,
+            "error_truth": error * centered,
             "absolute_error": np.abs(error),
             "anomaly": anomalies,
             "squared_anomaly": anomalies**2,
+            "truth": centered,
+            "squared_deviation": centered**2,
             "squared_truth": truth**2,
-            "centered": centered,
-            "squared_centered": centered**2,
         }
         result = {n: masked_mean(self._averager, v, present) for n, v in values.items()}
         if self._plain is not None:
@@ -225,33 +232,6 @@ def derived_statistics(
         The needed statistics by name, of the same shape.
     """
     return {name: DERIVED[name](means) for name in needed if name in DERIVED}
-
-
-def field_statistics(
-    predictions: np.ndarray, targets: np.ndarray, climatology: np.ndarray, area_weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """All statistics of fields on the whole grid.
-
-    Args:
-        predictions: Forecasts of shape (..., latitude, longitude).
-        targets: Truth at the valid times, likewise.
-        climatology: Climatology at the valid times, broadcast against them.
-        area_weights: Weights of the cells, of shape (latitude, longitude).
-
-    Returns:
-        ``DERIVED`` by name, float64 without the last two axes.
-    """
-    leading, space = predictions.shape[:-2], predictions.shape[-2:]
-    averager = Averager(area_weights[None] / area_weights.sum())
-    plain = Averager(np.full((1, *space), 1 / (space[0] * space[1])))
-    fields = targets.astype(np.float64).reshape(-1, *space)
-    normal = np.broadcast_to(climatology, targets.shape).astype(np.float64).reshape(-1, *space)
-    truth = TruthBlock.of(fields, normal, averager, plain)
-    needed = frozenset({"error_centered", "absolute_error"})
-    errors = ErrorStatistics(averager, len(fields), space, needed, plain)
-    found = errors(predictions.reshape(-1, *space), truth.fields, truth.anomalies, truth.centered)
-    derived = derived_statistics(truth.means | found, DERIVED)
-    return {name: values[:, 0].reshape(leading) for name, values in derived.items()}
 
 
 _Means = Mapping[str, np.ndarray]
@@ -281,14 +261,14 @@ def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _truth_variance(means: _Means) -> np.ndarray:
-    return _variance(means["squared_centered"], means["centered"])
+    return _variance(means["squared_deviation"], means["truth"])
 
 
 def _correlation(means: _Means) -> np.ndarray:
     truth, error = _truth_variance(means), means["error"]
-    mixed = means["error_centered"] - error * means["centered"]
-    square = means["squared_error"] + 2 * means["error_centered"] + means["squared_centered"]
-    forecast = _variance(square, error + means["centered"])
+    mixed = means["error_truth"] - error * means["truth"]
+    square = means["squared_error"] + 2 * means["error_truth"] + means["squared_deviation"]
+    forecast = _variance(square, error + means["truth"])
     norm = np.sqrt(forecast * truth)
     return _ratio(np.where(norm == 0, 0.0, mixed + truth), norm)
 

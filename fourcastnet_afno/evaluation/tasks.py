@@ -49,7 +49,7 @@ class _ChannelTask:
         self._times, positions = np.unique(valid, return_inverse=True)
         self._positions = positions.reshape(valid.shape)
         self._tile = max(1, _TILE_VALUES // (plan.grid.shape[0] * plan.grid.shape[1]))
-        needed = frozenset({"error_centered", "absolute_error"} & _inputs(plan.needed))
+        needed = frozenset({"error_truth", "absolute_error"} & _inputs(plan.needed))
         self._errors = ErrorStatistics(
             plan.averager, self._tile, plan.grid.shape, needed, plan.plain
         )
@@ -65,7 +65,7 @@ class _ChannelTask:
         fields = self._truth_fields()
         climatology = plan.climatology(self._channel, self._times)
         self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain)
-        self._known = np.asarray(np.isfinite(self._truth.means["anomaly"]).any(axis=1))
+        self._complete = np.asarray(np.isfinite(fields).all(axis=(1, 2)))
         if plan.spectra:
             self._add_truth_spectrum()
         for name, source in plan.sources.items():
@@ -77,7 +77,7 @@ class _ChannelTask:
 
     def _truth_fields(self) -> np.ndarray:
         """Truth at the valid times; NaN at those it lacks."""
-        known = np.isin(self._times, self._plan.truth.times)
+        known = np.asarray(np.isin(self._times, self._plan.truth.times))
         if known.all():
             return self._plan.truth.at(self._channel, self._times)
         fields = np.full((len(known), *self._plan.grid.shape), np.nan)
@@ -119,7 +119,8 @@ class _ChannelTask:
         if self._plan.spectra:
             fields = values.astype(self._plan.truth.dtype)
             spectra = zonal_energy_spectrum(fields, self._plan.area_weights)
-            spectra = np.where(self._known[:, None], spectra, np.nan)[self._positions]
+            # Only where there is truth, as for the other forecasts.
+            spectra = np.where(self._complete[:, None], spectra, np.nan)[self._positions]
             for lead in np.flatnonzero(own):
                 self._add_spectrum(name, slice(lead, lead + 1), spectra[:, lead])
         for lead in self._leads_of_fields(np.flatnonzero(own), 1):
@@ -157,13 +158,10 @@ class _ChannelTask:
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
         index = as_slice(rows)
-        block = self._truth
-        truth, anomalies, centered = (
-            x[index] for x in (block.fields, block.anomalies, block.centered)
-        )
+        truth, block = self._truth.fields[index], self._truth
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, truth, anomalies, centered)
+        found = self._errors(forecast, truth, block.anomalies[index], block.centered[index])
         if found["missing"].any():
             self._refuse_infinite(name, members)
         total = len(next(iter(means.values())))
@@ -187,7 +185,7 @@ class _ChannelTask:
             result["quantile_error"] = relative_quantile_error(forecast, truth, regions)
         if label in plan.events.seeps:
             given = plan.events.seeps[label]
-            heavy = given.heavy(given.channel, self._times[rows])
+            heavy = given.heavy(self._times[rows])
             values = seeps(np.asarray(forecast), truth, given.dry_fraction, heavy, given.dry)
             result["seeps"] = masked_mean(plan.averager, values, np.isfinite(values))
         return result
@@ -198,8 +196,7 @@ class _ChannelTask:
         if self._plan.spectra:
             spectra = zonal_energy_spectrum(members, self._plan.area_weights)
             spectra = spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
-            # Only where there is truth, as for the other forecasts.
-            spectra = np.where(self._known[rows, None], spectra, np.nan)
+            spectra = np.where(self._complete[rows, None], spectra, np.nan)
             if len(leads) == 1 or np.all(np.diff(leads) == 1):
                 self._add_spectrum(name, slice(leads[0], leads[-1] + 1), spectra)
             else:
@@ -264,7 +261,7 @@ def _inputs(needed: frozenset[str]) -> set[str]:
     if "absolute_error" in needed:
         names.add("absolute_error")
     if "correlation" in needed:
-        names.add("error_centered")
+        names.add("error_truth")
     return names
 
 

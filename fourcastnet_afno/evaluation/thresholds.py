@@ -1,14 +1,14 @@
 """Thresholds of events from a series of training years: quantiles of each cell, and SEEPS's."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from fourcastnet_afno.evaluation.climatologies import Climatology, Constant, Fields, from_table
+from fourcastnet_afno.evaluation.climatologies import Climatology, from_table
 from fourcastnet_afno.evaluation.fields import TruthFields
 
 _MAX_STATES, _MAX_BYTES = 1000, 256 * 2**20
@@ -42,13 +42,11 @@ class SeepsThresholds:
     Args:
         dry_fraction: Share of dry times, (latitude, longitude).
         heavy: Threshold of heavy precipitation at times, (time, latitude, longitude).
-        channel: What ``heavy`` is asked for.
         dry: Below this a value is dry.
     """
 
     dry_fraction: np.ndarray
-    heavy: Fields
-    channel: Channel
+    heavy: Callable[[np.ndarray], np.ndarray]
     dry: float
 
 
@@ -74,7 +72,7 @@ def seeps_thresholds(
     if table is not None and all(name in table for name in names):
         heavy = Channel(name=names[1])
         at = from_table(table[names]).at
-        return SeepsThresholds(_yearly_mean(table[names[0]]), at, heavy, dry)
+        return SeepsThresholds(_yearly_mean(table[names[0]]), lambda t: at(heavy, t), dry)
     if series is None:
         return None
     sample = _sample(series, channel)
@@ -83,7 +81,9 @@ def seeps_thresholds(
         warnings.simplefilter("ignore", RuntimeWarning)
         quantile = np.nanquantile(np.where(wet, sample, np.nan), 2 / 3, axis=0)
     field = np.where(np.isnan(quantile), np.inf, quantile)
-    return SeepsThresholds(1 - wet.mean(axis=0), Constant({channel: field}), channel, dry)
+    return SeepsThresholds(
+        1 - wet.mean(axis=0), lambda t: np.broadcast_to(field, (len(t), *field.shape)), dry
+    )
 
 
 def _yearly_mean(array: xr.DataArray) -> np.ndarray:

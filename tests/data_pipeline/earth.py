@@ -1,8 +1,12 @@
 """A small synthetic Earth whose fields keep the laws that the doctor knows."""
 
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
+from data_pipeline.doctor import Examined, Finding, Horizons, examine
 from data_pipeline.forcings import toa_insolation
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig, Period
@@ -11,13 +15,19 @@ from data_pipeline.sources import SourceConfig
 EARTH_GRID = LatLonGrid.equiangular(19, 36, poles=True)
 LEVELS = {500: 5.5e4, 850: 1.4e4}
 PROGNOSTIC = [
-    "geopotential", "v_component_of_wind", "specific_humidity", "2m_temperature",
-    "mean_sea_level_pressure", "total_precipitation", "toa_incident_solar_radiation",
-]  # fmt: skip
+    "geopotential",
+    "v_component_of_wind",
+    "specific_humidity",
+    "2m_temperature",
+    "mean_sea_level_pressure",
+    "total_precipitation",
+    "toa_incident_solar_radiation",
+]
 
 
+@cache
 def make_earth(days: int = 731, step_hours: int = 24, start: str = "2003-01-01") -> xr.Dataset:
-    """Two years of days by default, the second a leap year."""
+    """Two years of days by default, the second a leap year; not to be changed in place."""
     rng = np.random.default_rng(0)
     steps = np.arange(days * 24 // step_hours) * np.timedelta64(step_hours, "h")
     times = np.datetime64(start, "ns") + steps
@@ -74,3 +84,26 @@ def make_earth_config(path: object, **changes: object) -> DataConfig:
         "test": Period(start="2004-10-01", end="2004-12-31"),
     }
     return DataConfig(**(settings | changes))
+
+
+EARTH = make_earth()
+
+
+def examine_at(
+    config: DataConfig,
+    location: Path | str,
+    horizons: Horizons | None = None,
+    sample_mib: float = 64,
+) -> Examined:
+    return examine(
+        config, str(location), horizons or Horizons(), sample_bytes=int(sample_mib * 2**20)
+    )
+
+
+def serious(examined: Examined) -> list[Finding]:
+    return [finding for finding in examined.report.findings if finding.severity != "info"]
+
+
+def only(examined: Examined) -> Finding:
+    (finding,) = serious(examined)
+    return finding

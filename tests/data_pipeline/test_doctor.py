@@ -1,7 +1,7 @@
 """Clean data has no finding above info; each planted fault is found, named and placed, alone."""
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,44 +9,42 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
 
+from data_pipeline import opening
 from data_pipeline.coarsening import GridConfig
-from data_pipeline.doctor import CHECKS, Examined, Finding, Horizons, examine
+from data_pipeline.doctor import CHECKS, Examined, Finding, Horizons
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.plausibility import GRAVITY, RANGES, standard_height
-from data_pipeline.doctor.reading import Sample
+from data_pipeline.doctor.sampling import Sample
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.prepare import DataConfig, Period, prepare
+from data_pipeline.prepare import DataConfig, Period, SubsetConfig
 from data_pipeline.simulation import VARIABLES, SimulationConfig, simulate
 from data_pipeline.sources import SourceConfig
-from tests.data_pipeline.earth import EARTH_GRID, make_earth, make_earth_config
+from tests.data_pipeline.earth import (
+    EARTH,
+    EARTH_GRID,
+    examine_at,
+    make_earth,
+    make_earth_config,
+    only,
+    serious,
+)
 
-EARTH = make_earth()
 Change = Callable[[xr.Dataset], xr.Dataset]
 
 
 def examined(data: xr.Dataset, folder: Path, config: DataConfig | None = None) -> Examined:
     data.to_netcdf(folder / "data.nc")
     config = config or make_earth_config(folder / "data.nc")
-    return examine(config, folder / "data.zarr", Horizons())
-
-
-def serious(examined: Examined) -> list[Finding]:
-    return [finding for finding in examined.report.findings if finding.severity != "info"]
-
-
-def only(examined: Examined) -> Finding:
-    (finding,) = serious(examined)
-    return finding
+    return examine_at(config, folder / "data.zarr")
 
 
 def texts(finding: Finding) -> str:
     return f"{finding.what} | {finding.where} | {finding.remedy}"
 
 
-def test_clean_data_has_no_findings(tmp_path: Path) -> None:
-    found = examined(EARTH.copy(), tmp_path)
+def test_clean_data_has_no_findings(earth_file: Path, tmp_path: Path) -> None:
+    found = examine_at(make_earth_config(earth_file), tmp_path / "data.zarr")
     assert serious(found) == []
     facts = found.report.facts
     assert facts["time"]["periods"]["train"]["num_states"] == 547
@@ -109,106 +107,203 @@ class Fault(NamedTuple):
 
 FAULTS = {
     "celsius": Fault(
-        replaced("2m_temperature", lambda a: a - 273.15), "units", "error",
-        ["degrees Celsius", "2m_temperature", "add 273.15"]),
+        replaced("2m_temperature", lambda a: a - 273.15),
+        "units",
+        "error",
+        ["degrees Celsius", "2m_temperature", "add 273.15"],
+    ),
     "mixed units": Fault(
-        replaced("2m_temperature", in_celsius_later), "units", "error", ["add 273.15"]),
+        replaced("2m_temperature", in_celsius_later), "units", "error", ["add 273.15"]
+    ),
     "hPa": Fault(
-        replaced("mean_sea_level_pressure", lambda a: a / 100), "units", "error",
-        ["hPa", "mean_sea_level_pressure", "multiply by 100"]),
+        replaced("mean_sea_level_pressure", lambda a: a / 100),
+        "units",
+        "error",
+        ["hPa", "mean_sea_level_pressure", "multiply by 100"],
+    ),
     "g/kg": Fault(
-        replaced("specific_humidity", lambda a: a * 1000), "units", "error",
-        ["g kg-1", "specific_humidity_500, specific_humidity_850", "multiply by 0.001"]),
+        replaced("specific_humidity", lambda a: a * 1000),
+        "units",
+        "error",
+        ["g kg-1", "specific_humidity_500, specific_humidity_850", "multiply by 0.001"],
+    ),
     "height": Fault(
-        replaced("geopotential", lambda a: a / GRAVITY), "units", "error",
-        ["geopotential height", "geopotential_500, geopotential_850", "multiply by 9.80665"]),
+        replaced("geopotential", lambda a: a / GRAVITY),
+        "units",
+        "error",
+        ["geopotential height", "geopotential_500, geopotential_850", "multiply by 9.80665"],
+    ),
     "mm": Fault(
-        replaced("total_precipitation", lambda a: a * 1000), "units", "error",
-        ["mm", "total_precipitation", "multiply by 0.001"]),
+        replaced("total_precipitation", lambda a: a * 1000),
+        "units",
+        "error",
+        ["mm", "total_precipitation", "multiply by 0.001"],
+    ),
     "nonsense": Fault(
-        replaced("2m_temperature", lambda a: a - 1e6), "units", "error",
-        ["2m_temperature", "not this variable"]),
+        replaced("2m_temperature", lambda a: a - 1e6),
+        "units",
+        "error",
+        ["2m_temperature", "not this variable"],
+    ),
     "outlier": Fault(
         replaced("2m_temperature", at({"time": EVERY_FIFTH, "latitude": 4, "longitude": 9}, 1e4)),
-        "outlier", "warning", ["1e+04", "2m_temperature: 200", "latitude 50, longitude 90"]),
+        "outlier",
+        "warning",
+        ["1e+04", "2m_temperature: 200", "latitude 50, longitude 90"],
+    ),
     "nan": Fault(
-        replaced("2m_temperature", at({"latitude": 4, "longitude": 9}, np.nan)), "nan", "error",
-        ["0.146 %", "2m_temperature: 2003-01", "latitude 50, longitude 90",
-         "data.fill={2m_temperature: climatology}"]),
+        replaced("2m_temperature", at({"latitude": 4, "longitude": 9}, np.nan)),
+        "nan",
+        "error",
+        [
+            "0.146 %",
+            "2m_temperature: 2003-01",
+            "latitude 50, longitude 90",
+            "data.fill={2m_temperature: climatology}",
+        ],
+    ),
     "infinite": Fault(
-        replaced("geopotential", at({"level": 1, "longitude": 0}, np.inf)), "nan", "error",
-        ["geopotential_850", "Replace"]),
+        replaced("geopotential", at({"level": 1, "longitude": 0}, np.inf)),
+        "nan",
+        "error",
+        ["geopotential_850", "Replace"],
+    ),
     "static nan": Fault(
-        replaced("land_sea_mask", at({"latitude": 4, "longitude": 9}, np.nan)), "nan", "error",
-        ["land_sea_mask: latitude 50, longitude 90", "Replace"]),
+        replaced("land_sea_mask", at({"latitude": 4, "longitude": 9}, np.nan)),
+        "prepare",
+        "error",
+        ["data.static, land_sea_mask", "has 1 values", "data.fill={land_sea_mask"],
+    ),
     "zero": Fault(
-        replaced("specific_humidity", at({"level": 0}, 0)), "constant", "error",
-        ["values are 0", "specific_humidity_500"]),
+        replaced("specific_humidity", at({"level": 0}, 0)),
+        "constant",
+        "error",
+        ["values are 0", "specific_humidity_500"],
+    ),
     "still": Fault(
-        replaced("mean_sea_level_pressure", lambda a: a[0] + 0 * a), "constant", "error",
-        ["same at all sampled times", "mean_sea_level_pressure"]),
+        replaced("mean_sea_level_pressure", lambda a: a[0] + 0 * a),
+        "constant",
+        "error",
+        ["same at all sampled times", "mean_sea_level_pressure"],
+    ),
     "constant static": Fault(
-        replaced("land_sea_mask", lambda a: 0 * a + 1), "constant", "warning", ["land_sea_mask"]),
+        replaced("land_sea_mask", lambda a: 0 * a + 1), "constant", "warning", ["land_sea_mask"]
+    ),
     "blank": Fault(
-        replaced("2m_temperature", at({"time": EVERY_FIFTH}, 0)), "blank", "warning",
-        ["single value, 0", "2m_temperature: 200"]),
+        replaced("2m_temperature", at({"time": EVERY_FIFTH}, 0)),
+        "blank",
+        "warning",
+        ["single value, 0", "2m_temperature: 200"],
+    ),
     "seasons": Fault(flipped("2m_temperature"), "upside-down", "error", ["seasons", "temperature"]),
     "land": Fault(flipped("land_sea_mask"), "upside-down", "error", ["land at the north pole"]),
     "sunlight": Fault(
-        flipped("toa_incident_solar_radiation"), "upside-down", "error", ["sunlight", "toa_"]),
+        flipped("toa_incident_solar_radiation"), "upside-down", "error", ["sunlight", "toa_"]
+    ),
     "wind": Fault(
-        flipped("geopotential", "v_component_of_wind"), "upside-down", "error",
-        ["wind", "v_component_of_wind_500"]),
+        flipped("geopotential", "v_component_of_wind"),
+        "upside-down",
+        "error",
+        ["wind", "v_component_of_wind_500"],
+    ),
     "all flipped": Fault(
-        lambda d: flipped(*map(str, d.data_vars))(d), "upside-down", "error", ["latitude"]),
+        lambda d: flipped(*map(str, d.data_vars))(d), "upside-down", "error", ["latitude"]
+    ),
     "gap": Fault(
-        lambda d: d.drop_isel(time=[20, 21, 300]), "time-gap", "error",
-        ["3 states", "2 gaps", "data.train, 2003-01-20T00:00", "allow_gaps"]),
+        lambda d: d.drop_isel(time=[20, 21, 300]),
+        "time-gap",
+        "error",
+        ["3 states", "2 gaps", "data.train, 2003-01-20T00:00", "allow_gaps"],
+    ),
     "leap day": Fault(
-        lambda d: d.sel(time=d["time"] != np.datetime64("2004-02-29")), "time-leap-day", "error",
-        ["1 leap days", "data.train, 2004-02-28T00:00", "allow_gaps"]),
+        lambda d: d.sel(time=d["time"] != np.datetime64("2004-02-29")),
+        "time-leap-day",
+        "error",
+        ["1 leap days", "data.train, 2004-02-28T00:00", "allow_gaps"],
+    ),
     "irregular": Fault(
-        lambda d: d.assign_coords(time=np.where(
-            np.arange(731) == 20, d["time"] + np.timedelta64(3, "h"), d["time"])),
-        "time-irregular", "error", ["1 of 731", "2003-01-21T03:00"]),
+        lambda d: d.assign_coords(
+            time=np.where(np.arange(731) == 20, d["time"] + np.timedelta64(3, "h"), d["time"])
+        ),
+        "time-irregular",
+        "error",
+        ["1 of 731", "2003-01-21T03:00"],
+    ),
     "repeated": Fault(
-        lambda d: d.isel(time=[0, 1, 1, *range(2, 731)]), "source", "error",
-        ["time repeats", "index 2", "drop_duplicates"]),
+        lambda d: d.isel(time=[0, 1, 1, *range(2, 731)]),
+        "source",
+        "error",
+        ["time repeats", "index 2", "drop_duplicates"],
+    ),
     "unsorted": Fault(
-        lambda d: d.isel(time=[0, 2, 1, *range(3, 731)]), "source", "error",
-        ["time decreases", "index 2"]),
+        lambda d: d.isel(time=[0, 2, 1, *range(3, 731)]),
+        "source",
+        "error",
+        ["time decreases", "index 2"],
+    ),
     "short": Fault(
-        lambda d: d.isel(time=slice(0, 640)), "prepare", "error", ["data.test", "holds 1 states"]),
+        lambda d: d.isel(time=slice(0, 640)), "prepare", "error", ["data.test", "holds 1 states"]
+    ),
     "column": Fault(
-        lambda d: d.drop_isel(longitude=7), "grid-irregular", "warning",
-        ["10 to 20 degrees", "longitude 60 to 80"]),
+        lambda d: d.drop_isel(longitude=7),
+        "grid-irregular",
+        "warning",
+        ["10 to 20 degrees", "longitude 60 to 80"],
+    ),
     "last column": Fault(
-        lambda d: d.isel(longitude=slice(0, 35)), "grid-open", "warning",
-        ["35 columns", "longitude 340 to 360"]),
+        lambda d: d.isel(longitude=slice(0, 35)),
+        "grid-open",
+        "warning",
+        ["35 columns", "longitude 340 to 360"],
+    ),
     "label": Fault(
-        lambda d: d.assign(mean_sea_level_pressure=d["mean_sea_level_pressure"].assign_attrs(
-            units="hPa")), "source", "error",
-        ["mean_sea_level_pressure in 'hPa'", "data.source.units"]),
+        lambda d: d.assign(
+            mean_sea_level_pressure=d["mean_sea_level_pressure"].assign_attrs(units="hPa")
+        ),
+        "source",
+        "error",
+        ["mean_sea_level_pressure in 'hPa'", "data.source.units"],
+    ),
     "no label": Fault(
-        lambda d: d.assign(mean_sea_level_pressure=d["mean_sea_level_pressure"].assign_attrs(
-            units="")), "prepare", "error",
-        ["mean_sea_level_pressure", "data.source.units"]),
+        lambda d: d.assign(
+            mean_sea_level_pressure=d["mean_sea_level_pressure"].assign_attrs(units="")
+        ),
+        "prepare",
+        "error",
+        ["mean_sea_level_pressure", "data.source.units"],
+    ),
     "variable": Fault(
-        lambda d: d.drop_vars("2m_temperature"), "prepare", "error", ["2m_temperature"]),
+        lambda d: d.drop_vars("2m_temperature"), "prepare", "error", ["2m_temperature"]
+    ),
     "level": Fault(
-        lambda d: d.assign_coords(latitude=d["latitude"] * 1.2), "prepare", "error",
-        ["-90..90", "latitude"]),
+        lambda d: d.assign_coords(latitude=d["latitude"] * 1.2),
+        "prepare",
+        "error",
+        ["-90..90", "latitude"],
+    ),
     "series": Fault(
-        lambda d: d.assign({"2m_temperature": d["2m_temperature"].mean(
-            ["latitude", "longitude"], keep_attrs=True)}), "prepare", "error",
-        ["2m_temperature has the dimensions ['time']", "data.prognostic, 2m_temperature"]),
+        lambda d: d.assign(
+            {"2m_temperature": d["2m_temperature"].mean(["latitude", "longitude"], keep_attrs=True)}
+        ),
+        "prepare",
+        "error",
+        ["2m_temperature has dimensions ['time']", "data.prognostic, 2m_temperature"],
+    ),
     "member": Fault(
         lambda d: d.assign({"2m_temperature": d["2m_temperature"].expand_dims(member=2)}),
-        "prepare", "error", ["'member'", "Select one entry"]),
+        "prepare",
+        "error",
+        ["'member'", "Select one entry"],
+    ),
     "role": Fault(
-        lambda d: d.assign(land_sea_mask=d["land_sea_mask"].expand_dims(time=d["time"].values)),
-        "prepare", "error", ["land_sea_mask has the dimensions", "data.static"]),
-}  # fmt: skip
+        lambda d: d.assign(
+            land_sea_mask=(d["2m_temperature"] > 280).astype("f4").assign_attrs(units="1")
+        ),
+        "prepare",
+        "error",
+        ["land_sea_mask changes in time", "data.static, land_sea_mask"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -242,28 +337,50 @@ def configured(**changes: object) -> Callable[[Path], DataConfig]:
 CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, list[str]]] = {
     "fill": (configured(fill={"sst": 0.0}), Horizons(), "fill", ["sst", "data.fill"]),
     "windows": (
-        configured(), Horizons(training_steps=80), "split-windows",
-        ["81 consecutive", "data.validation", "training.stages.num_steps"]),
+        configured(),
+        Horizons(training_steps=80),
+        "split-windows",
+        ["81 consecutive", "data.validation", "training.stages.num_steps"],
+    ),
     "forecasts": (
-        configured(), Horizons(forecast_steps=92), "split-windows",
-        ["93 consecutive", "data.test", "forecast.num_steps"]),
+        configured(),
+        Horizons(forecast_steps=92),
+        "split-windows",
+        ["93 consecutive", "data.test", "forecast.num_steps"],
+    ),
     "climatology": (
         configured(climatology_harmonics=3, train=Period(start="2003-01-01", end="2003-01-20")),
-        Horizons(), "climatology", ["data.train", "climatology_harmonics"]),
+        Horizons(),
+        "climatology",
+        ["data.train", "climatology_harmonics"],
+    ),
+    "subset": (
+        configured(subset=SubsetConfig(months=[6], years=[2004])),
+        Horizons(training_steps=70),
+        "split-windows",
+        ["71 consecutive", "in data.subset", "data.train"],
+    ),
     "levels": (configured(levels=[500, 700]), Horizons(), "prepare", ["700", "data.levels"]),
     "grid": (
-        configured(grid=GridConfig(num_latitudes=6, num_longitudes=12)), Horizons(), "prepare",
-        ["global data", "data.grid"]),
+        configured(grid=GridConfig(num_latitudes=6, num_longitudes=12)),
+        Horizons(),
+        "prepare",
+        ["global data", "data.grid"],
+    ),
     "timestep": (configured(timestep_hours=6), Horizons(), "prepare", ["6 h", "timestep"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_configuration_that_does_not_suit_the_data(name: str, tmp_path: Path) -> None:
+def test_a_configuration_that_does_not_suit_the_data(
+    name: str, earth_file: Path, tmp_path: Path
+) -> None:
     build, horizons, check, named = CONFIGURATIONS[name]
-    data = EARTH.sel(latitude=slice(90, 0)) if name == "grid" else EARTH
-    data.to_netcdf(tmp_path / "data.nc")
-    found = examine(build(tmp_path / "data.nc"), tmp_path / "data.zarr", horizons)
+    path = earth_file
+    if name == "grid":
+        path = tmp_path / "data.nc"
+        EARTH.sel(latitude=slice(90, 0)).to_netcdf(path)
+    found = examine_at(build(path), tmp_path / "data.zarr", horizons)
     errors = [finding for finding in found.report.findings if finding.severity == "error"]
     assert {finding.check for finding in errors} == {check}
     assert all(text in texts(errors[0]) for text in named)
@@ -273,12 +390,16 @@ def test_hours_of_day_that_training_lacks(tmp_path: Path) -> None:
     data = make_earth(60, 6)[["2m_temperature"]]
     training = data["time"] < np.datetime64("2003-02-01")
     config = make_earth_config(
-        tmp_path / "data.nc", timestep_hours=6, climatology_harmonics=0, allow_gaps=True,
-        prognostic=["2m_temperature"], static=[],
+        tmp_path / "data.nc",
+        timestep_hours=6,
+        climatology_harmonics=0,
+        allow_gaps=True,
+        prognostic=["2m_temperature"],
+        static=[],
         train=Period(start="2003-01-01", end="2003-01-31"),
         validation=Period(start="2003-02-02", end="2003-02-10"),
         test=Period(start="2003-02-12", end="2003-02-28"),
-    )  # fmt: skip
+    )
     assert serious(examined(data, tmp_path, config)) == []
     mornings = data.sel(time=~training | (data["time"].dt.hour < 12))
     findings = serious(examined(mornings, tmp_path, config))
@@ -287,13 +408,10 @@ def test_hours_of_day_that_training_lacks(tmp_path: Path) -> None:
     assert [finding.where for finding in findings] == ["data.validation", "data.test"]
 
 
-def test_borders_and_overlaps_are_worth_knowing(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(
-        tmp_path / "data.nc", validation=Period(start="2004-07-01", end="2004-09-20")
-    )
+def test_borders_and_overlaps_are_worth_knowing(earth_file: Path, tmp_path: Path) -> None:
+    config = make_earth_config(earth_file, validation=Period(start="2004-07-01", end="2004-09-20"))
     horizons = Horizons(forecast_steps=5, interval_hours=48)
-    found = examine(config, tmp_path / "data.zarr", horizons).report.findings
+    found = examine_at(config, tmp_path / "data.zarr", horizons).report.findings
     checks = {finding.check: finding for finding in found}
     assert {"split-adjacent", "forecast-overlap"} <= set(checks)
     assert "starts 24 h after" in checks["split-adjacent"].what
@@ -310,10 +428,12 @@ RUN = {
 }
 
 
-def hourly(tmp_path: Path, timestep_hours: int, change: Change = lambda d: d) -> Examined:
+def hourly(
+    tmp_path: Path, timestep_hours: int, change: Change = lambda d: d, **changes: object
+) -> Examined:
     data = change(make_earth(30, 1)[["2m_temperature", "total_precipitation"]])
     config = make_earth_config(
-        tmp_path / "data.nc", timestep_hours=timestep_hours, static=[], **RUN
+        tmp_path / "data.nc", timestep_hours=timestep_hours, static=[], **(RUN | changes)
     )
     return examined(data, tmp_path, config)
 
@@ -336,11 +456,36 @@ def test_running_totals_are_found(tmp_path: Path) -> None:
     assert "differences" in finding.remedy
 
 
-def test_sums_over_less_than_the_timestep_are_found(tmp_path: Path) -> None:
+def test_hourly_sums_need_a_rule_for_a_longer_timestep(tmp_path: Path) -> None:
     finding = only(hourly(tmp_path, 6))
-    assert (finding.check, finding.where) == ("accumulation-period", "total_precipitation")
+    assert (finding.check, finding.where) == ("prepare", "data.accumulate")
+    assert "accumulated over 1 h each" in finding.what
+    assert "data.accumulate={total_precipitation: sum}" in finding.remedy
+
+
+def test_accumulated_sums_are_clean_and_running_totals_still_found(tmp_path: Path) -> None:
+    """The running totals lie between the states, so that the source tells them."""
+    rules = {"total_precipitation": "sum"}
+    found = hourly(tmp_path, 6, accumulate=rules)
+    assert serious(found) == []
+    hours = found.report.facts["variables"]["total_precipitation"]["mean"]
+    mean = float((EARTH_GRID.area_weights() * make_earth(30, 1)["total_precipitation"]).mean())
+    assert hours == pytest.approx(6 * mean, rel=0.05)
+    finding = only(hourly(tmp_path, 6, running_total, accumulate=rules))
+    assert (finding.check, finding.severity) == ("accumulated", "error")
+
+
+def test_sums_that_nothing_refuses_are_found(tmp_path: Path) -> None:
+    config = make_earth_config(
+        tmp_path / "data.nc", timestep_hours=6, static=[], **(RUN | {"prognostic": ["runoff"]})
+    )
+    data = make_earth(30, 1)[["total_precipitation"]].rename(total_precipitation="runoff")
+    finding = only(examined(data, tmp_path, config))
+    assert (finding.check, finding.where) == ("accumulation-period", "runoff")
     assert "sums of 1 h are taken every 6 h" in finding.what
-    assert "total_precipitation_6hr" in finding.remedy
+    assert "data.accumulate={runoff: sum}" in finding.remedy
+    summed = replace(config, accumulate={"runoff": "sum"})
+    assert serious(examined(data, tmp_path, summed)) == []
 
 
 @pytest.mark.parametrize(("timestep_hours", "checks"), [(6, []), (24, ["accumulation-period"])])
@@ -371,9 +516,11 @@ def test_a_simulated_planet_has_its_wind_the_right_way(tmp_path: Path) -> None:
 
 def test_a_daily_cycle_is_no_running_total(tmp_path: Path) -> None:
     config = make_earth_config(
-        tmp_path / "data.nc", timestep_hours=1, static=[],
+        tmp_path / "data.nc",
+        timestep_hours=1,
+        static=[],
         **(RUN | {"prognostic": ["toa_incident_solar_radiation"]}),
-    )  # fmt: skip
+    )
     assert serious(examined(make_earth(30, 1), tmp_path, config)) == []
 
 
@@ -424,7 +571,7 @@ def test_a_pole_that_was_cut_off_is_told(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    found = examine(make_earth_config(tmp_path / "no.nc"), tmp_path / "data.zarr", Horizons())
+    found = examine_at(make_earth_config(tmp_path / "no.nc"), tmp_path / "data.zarr")
     finding = only(found)
     assert finding.check == "source"
     assert "no.nc" in finding.what
@@ -438,7 +585,7 @@ def two_files(folder: Path, second: Change) -> Examined:
     later = EARTH.sel(time="2004").drop_vars(["land_sea_mask", "geopotential_at_surface"])
     second(later).to_netcdf(folder / "years" / "2004.nc")
     config = make_earth_config(folder / "years", static=[])
-    return examine(config, folder / "data.zarr", Horizons())
+    return examine_at(config, folder / "data.zarr")
 
 
 def test_files_of_years_are_clean(tmp_path: Path) -> None:
@@ -456,7 +603,7 @@ def test_a_truncated_file_is_named_and_the_rest_is_examined(tmp_path: Path) -> N
     later = tmp_path / "years" / "2004.nc"
     later.write_bytes(later.read_bytes()[:1000])
     config = make_earth_config(tmp_path / "years", static=[])
-    found = examine(config, tmp_path / "data.zarr", Horizons())
+    found = examine_at(config, tmp_path / "data.zarr")
     finding = only(found)
     assert finding.check == "source"
     assert "2004.nc" in finding.what
@@ -470,6 +617,45 @@ def test_both_label_and_values_in_another_unit(tmp_path: Path) -> None:
     assert checks == ["source", "units"]
 
 
+def test_static_fields_are_read_as_prepare_does(tmp_path: Path) -> None:
+    """With a time axis, classes, and missing values that are filled."""
+    rng = np.random.default_rng(0)
+    soil = EARTH["land_sea_mask"].copy(data=rng.integers(1, 4, EARTH_GRID.shape).astype("f4"))
+    mask = at({"latitude": 4, "longitude": 9}, np.nan)(EARTH["land_sea_mask"])
+    height = EARTH["geopotential_at_surface"].expand_dims(time=EARTH["time"])
+    data = EARTH.assign(soil_type=soil, land_sea_mask=mask, geopotential_at_surface=height)
+    config = make_earth_config(
+        tmp_path / "data.nc",
+        prognostic=["2m_temperature"],
+        static=["soil_type", "land_sea_mask", "geopotential_at_surface"],
+        fill={"land_sea_mask": "climatology"},
+    )
+    found = examined(data, tmp_path, config)
+    assert serious(found) == []
+    assert found.num_static == 3 + 2 + 1
+    assert {"soil_type_1", "land_sea_mask_missing"} <= set(found.report.facts["variables"])
+
+
+def test_options_of_the_source_reach_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["2m_temperature", "mean_sea_level_pressure"]
+    EARTH[names].chunk(time=100).to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=True)
+    given, original = [], opening._open_zarr
+
+    def seen(path: str, options: Mapping[str, Any]) -> xr.Dataset:
+        given.append(options["auto_mkdir"])
+        return original(path, options)
+
+    monkeypatch.setattr(opening, "_open_zarr", seen)
+    source = SourceConfig(
+        path=f"file://{tmp_path}/data.zarr", storage_options={"auto_mkdir": False}
+    )
+    config = make_earth_config("", source=source, prognostic=names, static=[])
+    assert serious(examine_at(config, tmp_path / "store")) == []
+    assert given == [False]
+
+
 def test_damaged_chunks_are_named(tmp_path: Path) -> None:
     names = ["2m_temperature", "mean_sea_level_pressure"]
     EARTH[names].chunk(time=10).to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=True)
@@ -477,7 +663,7 @@ def test_damaged_chunks_are_named(tmp_path: Path) -> None:
         chunk = tmp_path / "data.zarr" / "2m_temperature" / f"{index}.0.0"
         chunk.write_bytes(chunk.read_bytes()[:20])
     config = make_earth_config(tmp_path / "data.zarr", prognostic=names, static=[])
-    finding = only(examine(config, tmp_path / "store", Horizons()))
+    finding = only(examine_at(config, tmp_path / "store"))
     assert (finding.check, finding.severity) == ("reading", "error")
     assert "2m_temperature: " in finding.where
     assert "of 80 sampled times, the first 2003-0" in finding.where
@@ -509,7 +695,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         config = make_earth_config(
             tmp_path / f"{name}.nc", prognostic=["geopotential"], static=[], timestep_hours=6
         )
-        found = examine(config, tmp_path / "store", Horizons(), sample_bytes=allowed)
+        found = examine_at(config, tmp_path / "store", Horizons(), sample_mib=1)
         sample = found.report.facts["sample"]
         axes = 200_000  # the times are read for every opening
         assert 0 < sample["bytes"] <= allowed < many["geopotential"].nbytes
@@ -525,122 +711,16 @@ def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path
     settings = RUN | {"prognostic": ["total_precipitation_6hr"]}
     config = make_earth_config(tmp_path / "data.nc", timestep_hours=6, static=[], **settings)
     allowed = 2**20
-    sample = examine(config, tmp_path / "s", Horizons(), sample_bytes=allowed).report.facts[
-        "sample"
-    ]
+    sample = examine_at(config, tmp_path / "s", Horizons(), sample_mib=1).report.facts["sample"]
     assert sample["num_times"] * 6 * 4 * 19 * 36 < sample["bytes"] <= allowed
 
 
-def test_chunks_beyond_the_bound_are_not_read(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(tmp_path / "data.nc")
-    found = examine(config, tmp_path / "data.zarr", Horizons(), sample_bytes=10_000)
+def test_chunks_beyond_the_bound_are_not_read(earth_file: Path, tmp_path: Path) -> None:
+    config = make_earth_config(earth_file)
+    found = examine_at(config, tmp_path / "data.zarr", Horizons(), sample_mib=0.01)
     assert {finding.check for finding in serious(found)} == {"sample"}
     assert found.report.facts["sample"]["bytes"] == 0
     assert all("--sample_mib" in finding.remedy for finding in serious(found))
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    EARTH.to_netcdf(folder / "data.nc")
-    prepare(make_earth_config(folder / "data.nc"), folder / "data.zarr")
-    return folder
-
-
-def copied(prepared: Path, tmp_path: Path) -> Path:
-    shutil.copytree(prepared / "data.zarr", tmp_path / "data.zarr")
-    return tmp_path / "data.zarr"
-
-
-def test_a_store_and_its_source_agree(prepared: Path) -> None:
-    found = examine(make_earth_config(prepared / "data.nc"), prepared / "data.zarr", Horizons())
-    assert serious(found) == []
-    assert found.store is not None
-    assert found.report.facts["store"]["num_times"] == 547 + 73 + 92
-
-
-def test_a_store_of_coarser_means_agrees_with_its_source(tmp_path: Path) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    config = make_earth_config(
-        tmp_path / "data.nc", grid=GridConfig(num_latitudes=6, num_longitudes=12)
-    )
-    prepare(config, tmp_path / "data.zarr")
-    assert serious(examine(config, tmp_path / "data.zarr", Horizons())) == []
-
-
-def test_a_source_that_changed_after_preparation(prepared: Path, tmp_path: Path) -> None:
-    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    replaced("2m_temperature", lambda a: a + 5)(EARTH).to_netcdf(prepared / "changed.nc")
-    (prepared / "data.nc").rename(tmp_path / "original.nc")
-    try:
-        (prepared / "changed.nc").rename(prepared / "data.nc")
-        config = make_earth_config(prepared / "data.nc")
-        finding = only(examine(config, prepared / "data.zarr", Horizons()))
-    finally:
-        (tmp_path / "original.nc").rename(prepared / "data.nc")
-    assert (finding.check, finding.severity) == ("store-stale", "error")
-    assert finding.where.startswith("2m_temperature (")
-
-
-@pytest.mark.parametrize(("name", "factor"), [("mean", 1.1), ("std", 1.5)])
-def test_statistics_that_are_not_of_this_data(
-    name: str, factor: float, prepared: Path, tmp_path: Path
-) -> None:
-    store = copied(prepared, tmp_path)
-    array = zarr.open_group(store, mode="a")[name]
-    assert isinstance(array, zarr.Array)
-    changed = np.asarray(array[...])
-    changed[6] *= factor  # 2m_temperature, after two levels of three variables
-    array[...] = changed
-    finding = only(examine(make_earth_config(prepared / "data.nc"), store, Horizons()))
-    assert (finding.check, finding.severity) == ("store-statistics", "error")
-    assert finding.where.startswith("2m_temperature,")
-
-
-def test_a_store_needs_its_source_no_more(prepared: Path, tmp_path: Path) -> None:
-    store = copied(prepared, tmp_path)
-    (prepared / "data.nc").rename(tmp_path / "elsewhere.nc")
-    try:
-        found = examine(make_earth_config(prepared / "data.nc"), store, Horizons())
-    finally:
-        (tmp_path / "elsewhere.nc").rename(prepared / "data.nc")
-    finding = only(found)
-    assert (finding.check, finding.severity) == ("source", "warning")
-    assert found.channels is not None
-    assert len(found.channels) == 10
-
-
-@pytest.mark.parametrize("part", ["fields/c/0/0/0/0", "fields/zarr.json", "time/zarr.json"])
-def test_a_store_that_lacks_a_file(part: str, prepared: Path, tmp_path: Path) -> None:
-    store = copied(prepared, tmp_path)
-    (store / part).unlink()
-    finding = only(examine(make_earth_config(prepared / "data.nc"), store, Horizons()))
-    assert (finding.check, finding.severity) == ("store-damaged", "error")
-    assert finding.where == str(store)
-
-
-def test_a_store_of_another_configuration(prepared: Path) -> None:
-    config = make_earth_config(prepared / "data.nc", climatology_harmonics=2)
-    finding = only(examine(config, prepared / "data.zarr", Horizons()))
-    assert finding.check == "store-settings"
-    assert "data.climatology_harmonics" in finding.what
-
-
-def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    EARTH.to_netcdf(tmp_path / "data.nc")
-    needed = 4 * (547 + 73 + 92) * 10 * 19 * 36
-    usage = shutil.disk_usage(tmp_path)
-
-    def with_free(free: int) -> Examined:
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
-        return examine(make_earth_config(tmp_path / "data.nc"), tmp_path / "s/t", Horizons())
-
-    assert serious(with_free(2 * needed)) == []
-    assert only(with_free(needed + 1)).severity == "warning"
-    finding = only(with_free(needed - 1))
-    assert (finding.check, finding.severity) == ("disk", "error")
-    assert "data.store" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -670,4 +750,4 @@ def test_several_paths(tmp_path: Path) -> None:
     EARTH[static].to_netcdf(tmp_path / "b.nc")
     paths = [str(tmp_path / "a.nc"), str(tmp_path / "b.nc")]
     config = make_earth_config("", source=SourceConfig(path=paths))
-    assert serious(examine(config, tmp_path / "data.zarr", Horizons())) == []
+    assert serious(examine_at(config, tmp_path / "data.zarr")) == []

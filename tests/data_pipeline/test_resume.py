@@ -105,6 +105,9 @@ def test_an_interruption_costs_no_finished_block(
         interrupt_after(patch, 4, error)
         with pytest.raises(type(error)):
             prepare(config, path)
+    leftover = tmp_path / ".data.zarr.partial/store/fields/c/4/0/0/0.0123abcd.partial"
+    leftover.parent.mkdir(parents=True, exist_ok=True)
+    leftover.write_bytes(b"what a killed writer leaves")
     read = []
     monkeypatch.setattr(
         preparation,

@@ -13,6 +13,7 @@ import yaml
 
 from data_pipeline.dataset import WindowDataset
 from data_pipeline.doctor import CHECKS, Report
+from data_pipeline.prepare import SubsetConfig
 from fourcastnet_afno import doctor as doctor_module
 from fourcastnet_afno import experiment, machine
 from fourcastnet_afno.cli import build_parser, main
@@ -75,9 +76,18 @@ def run(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 
 SECTIONS = {
-    "source", "versions", "time", "layout", "store", "grid", "sample", "variables", "disk",
-    "machine", "throughput",
-}  # fmt: skip
+    "source",
+    "versions",
+    "time",
+    "layout",
+    "store",
+    "grid",
+    "sample",
+    "variables",
+    "disk",
+    "machine",
+    "throughput",
+}
 
 
 @pytest.mark.parametrize("form", ["{file}", "--config={file}", "--config {file}", "--json {file}"])
@@ -155,6 +165,21 @@ def test_after_prepare_loader_and_model_are_measured(
     loader, model = (rates[name]["samples_per_second"] for name in ("loader", "model"))
     assert rates["ratio"] == pytest.approx(loader / model)
     json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_the_windows_of_training_are_measured(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of data.subset, from the store that data.store names."""
+    data = replace(config.data, subset=SubsetConfig(stride=10), store=str(tmp_path / "shared.zarr"))
+    config = replace(config, data=data)
+    experiment.prepare(config, tmp_path / "run")
+    lengths = []
+    monkeypatch.setattr(doctor_module, "loader_rate", lambda w, _: lengths.append(len(w)) or 1.0)
+    monkeypatch.setattr(doctor_module, "model_rate", lambda *_: (None, []))
+    report = diagnose(config, tmp_path / "run")
+    assert report.facts["store"]["path"] == str(tmp_path / "shared.zarr")
+    assert lengths == [6]  # of the 58 windows of three states within 60 days
 
 
 def test_a_loader_slower_than_the_model_is_found() -> None:

@@ -223,6 +223,11 @@ def test_a_rank_that_fails_in_training_stops_all(data: Path, tmp_path: Path) -> 
     assert "a defect of rank 1" in (tmp_path / "rank0.txt").read_text()
 
 
+def test_processes_that_read_change_nothing(data: Path, tmp_path: Path, alone: Path) -> None:
+    train(make_config(data, workers="processes", read_ahead=1), tmp_path)
+    np.testing.assert_array_equal(columns(tmp_path, "loss"), columns(alone, "loss"))
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_lower_precision_trains(precision: str, data: Path, tmp_path: Path, alone: Path) -> None:
     train(make_config(data, precision=precision), tmp_path)

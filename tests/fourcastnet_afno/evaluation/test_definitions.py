@@ -10,7 +10,6 @@ from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.regions import REGIONS, region_weights
-from fourcastnet_afno.evaluation.statistics import field_statistics
 from tests.fourcastnet_afno.evaluation.builders import (
     GRID,
     make_climatology,
@@ -131,21 +130,6 @@ def test_wind_vectors_add_the_squares_of_their_components(
     squares = error[:, :, 2:4] ** 2 + error[:, :, 4:6] ** 2
     expected = np.sqrt((GRID.area_weights() * squares).mean(axis=(-2, -1)).mean(axis=0))
     np.testing.assert_allclose(scores["wind_vector_rmse"].values, expected, rtol=1e-12)
-
-
-def test_hand_arithmetic_on_two_by_three() -> None:
-    weights = np.array([[1.5, 1.5, 1.5], [0.5, 0.5, 0.5]])
-    truth, climatology = np.zeros((1, 2, 3)), np.full((1, 2, 3), -1.0)
-    forecast = np.array([[[1.0, 2.0, 0.0], [0.0, 0.0, 4.0]]])
-    found = field_statistics(forecast, truth, climatology, weights)
-    # squares: 1.5 (1 + 4) + 0.5 * 16 = 15.5 over 6; errors: 1.5 * 3 + 0.5 * 4 = 6.5 over 6
-    assert found["squared_error"] == pytest.approx(15.5 / 6)
-    assert found["error"] == pytest.approx(6.5 / 6)
-    assert found["absolute_error"] == pytest.approx(6.5 / 6)
-    # anomalies (2, 3, 1 | 1, 1, 5) against ones
-    product, square = (1.5 * 6 + 0.5 * 7) / 6, (1.5 * 14 + 0.5 * 27) / 6
-    assert found["anomaly_correlation"] == pytest.approx(product / np.sqrt(square))
-    assert found["forecast_activity"] == pytest.approx(square - product**2)
 
 
 def test_conventions_on_two_by_three_by_hand() -> None:

@@ -1,233 +1,273 @@
-"""One pass in bounded pieces: the cut, the layout and interruptions do not change the scores."""
+"""Resuming, other executors, baselines, climatologies, groups and events of the whole engine."""
 
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from fourcastnet_afno.evaluation import engine
+from data_pipeline.channels import Channel
+from data_pipeline.errors import InputError
+from fourcastnet_afno.evaluation import baselines
+from fourcastnet_afno.evaluation.climatologies import Climatology, from_table, weekly
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.fields import DatasetFields
-from fourcastnet_afno.evaluation.forecasts import canonical_forecast, open_forecast
-from tests.fourcastnet_afno.evaluation.builders import (
+from tests.fourcastnet_afno.evaluation.fixtures import (
+    DAY,
     GRID,
     LEADS,
-    NAMES,
-    make_climatology,
+    make_coefficients,
     make_forecast,
     make_truth,
-    stacked,
-    to_weatherbench,
 )
 
-CONFIG = EvaluationConfig(
-    channels=["z850", "t2m"],
-    regions=["global", "tropics"],
-    baselines=["persistence", "climatology", "linear"],
-    quantiles=[0.8],
-    extremes=True,
-    num_resamples=20,
-)
+TRUTH = make_truth()
+COEFFICIENTS = make_coefficients(TRUTH)
+FORECAST = make_forecast(TRUTH, num_members=2)
+SURFACE = Channel(name="2m_temperature", units="K")
 
 
-@pytest.fixture(scope="module")
-def truth() -> xr.Dataset:
-    return make_truth()
+class StoppingExecutor(Executor):
+    """Runs tasks at once, and stops before one of them."""
+
+    def __init__(self, stop: int = 10**9) -> None:
+        self.left = stop
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:  # noqa: ANN401
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        future: Future = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
-def score(truth: xr.Dataset, forecast: xr.Dataset, **options: object) -> xr.Dataset:
-    config = options.pop("config", CONFIG)
-    return evaluate(
-        {"ours": forecast},
-        truth,
-        make_climatology(truth),
-        config,  # type: ignore[arg-type]
-        training=truth,
-        **options,  # type: ignore[arg-type]
+@pytest.mark.parametrize("stop", [5, 25])
+def test_a_resumed_evaluation_is_the_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, stop: int
+) -> None:
+    settings: dict = {"block_bytes": 3000, "state": tmp_path / "state.npz"}
+    config = EvaluationConfig(num_resamples=20)
+    given = ({"m": FORECAST}, TRUTH, COEFFICIENTS, config)
+    whole = evaluate(*given, block_bytes=3000)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(*given, executor=StoppingExecutor(stop), **settings)
+    assert settings["state"].exists()
+    again = StoppingExecutor(10**6)
+    xr.testing.assert_identical(evaluate(*given, executor=again, **settings), whole)
+    all_of_them = StoppingExecutor(10**6)
+    evaluate(*given, executor=all_of_them, block_bytes=3000)
+    assert 10**6 - again.left < 10**6 - all_of_them.left
+    assert not settings["state"].exists()
+
+
+def test_the_state_of_another_evaluation_is_not_taken_up(tmp_path: Path) -> None:
+    state = tmp_path / "state.npz"
+    config = EvaluationConfig(num_resamples=0, spectra=False)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            {"m": FORECAST}, TRUTH, COEFFICIENTS, config,
+            executor=StoppingExecutor(30), state=state, block_bytes=3000,
+        )  # fmt: skip
+    other = EvaluationConfig(num_resamples=0, regions=["tropics"], spectra=False)
+    found = evaluate({"m": FORECAST}, TRUTH, COEFFICIENTS, other, state=state, block_bytes=3000)
+    expected = evaluate({"m": FORECAST}, TRUTH, COEFFICIENTS, other, block_bytes=3000)
+    xr.testing.assert_identical(found, expected)
+
+
+# In a process of its own, as functions that the tests' type checker has wrapped cannot be sent.
+_FAR_AWAY = """
+from concurrent.futures import Executor, Future
+import cloudpickle, xarray
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from tests.fourcastnet_afno.evaluation.fixtures import make_coefficients, make_forecast, make_truth
+
+class Journey(Executor):
+    def submit(self, fn, /, *args):
+        future = Future()
+        function, arguments = cloudpickle.loads(cloudpickle.dumps((fn, args)))
+        future.set_result(function(*arguments))
+        return future
+
+names = ["persistence", "climatology", "weekly_climatology", "linear"]
+truth = make_truth()
+for convention in ("weatherbench2", "weatherbench1", "fourcastnet"):
+    config = EvaluationConfig(baselines=names, convention=convention, num_resamples=0)
+    given = ({"m": make_forecast(truth)}, truth, make_coefficients(truth), config)
+    far = evaluate(*given, training=truth, executor=Journey())
+    assert far["forecast"].values.tolist() == ["m", *names]
+    xarray.testing.assert_identical(far, evaluate(*given, training=truth))
+"""
+
+
+def test_every_baseline_travels_to_other_processes() -> None:
+    subprocess.run([sys.executable, "-c", _FAR_AWAY], check=True)
+
+
+def test_baselines_are_those_given_as_forecasts() -> None:
+    inits = FORECAST["init_time"].values
+    config = EvaluationConfig(num_resamples=0, baselines=["persistence", "climatology"])
+    own = evaluate({"m": FORECAST}, TRUTH, COEFFICIENTS, config)
+    given = {
+        "a": baselines.persistence(TRUTH, inits, LEADS),
+        "b": baselines.climatology(COEFFICIENTS, inits, LEADS),
+    }
+    scores = evaluate(given, TRUTH, COEFFICIENTS, config)
+    for name, other in {"persistence": "a", "climatology": "b"}.items():
+        for metric in ("rmse", "acc", "mae", "activity", "correlation"):
+            np.testing.assert_allclose(
+                own[metric].sel(forecast=name), scores[metric].sel(forecast=other), atol=1e-9
+            )
+
+
+def test_the_linear_baseline_finds_a_linear_world() -> None:
+    """A rotation by a cell a day is linear: it is forecast from its principal components."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(120) * DAY
+    waves = np.stack([np.cos(2 * np.pi * k * (np.arange(12) - t) / 12) for t in range(120)
+                      for k in (1, 2)]).reshape(120, 2, 12).sum(axis=1)  # fmt: skip
+    fields = 280 + np.broadcast_to(waves[:, None], (120, *GRID.shape))
+    dims = ("time", "latitude", "longitude")
+    truth = xr.Dataset(
+        {"2m_temperature": (dims, fields.copy(), {"units": "K"})},
+        coords={"time": times, **GRID.coords},
+    )
+    forecast = baselines.persistence(truth, times[90:110], LEADS)
+    config = EvaluationConfig(num_resamples=0, baselines=["linear", "persistence"])
+    scores = evaluate(
+        {"m": forecast}, truth, make_coefficients(truth), config,
+        training=truth.isel(time=slice(80)),
+    )  # fmt: skip
+    rmse = scores["rmse"].isel(channel=0)
+    assert (rmse.sel(forecast="linear") < 1e-3).all()
+    assert (rmse.sel(forecast="persistence") > 0.1).all()
+
+
+def test_no_linear_baseline_without_training_years() -> None:
+    scores = evaluate({"m": FORECAST}, TRUTH, COEFFICIENTS, EvaluationConfig(num_resamples=0))
+    assert "linear" not in scores["forecast"]
+    assert "no baseline linear" in scores.attrs["notes"]
+
+
+def yearly_table() -> xr.Dataset:
+    """Day of the year plus the hour of day over 100."""
+    days, hours = np.arange(1, 367), np.array([0, 12])
+    values = days[None, :, None, None] + hours[:, None, None, None] / 100
+    dims = ("hour", "dayofyear", "latitude", "longitude")
+    return xr.Dataset(
+        {"2m_temperature": (dims, values * np.ones((1, 1, *GRID.shape)))},
+        coords={"hour": hours, "dayofyear": days, **GRID.coords},
     )
 
 
-def assert_close(found: xr.Dataset, expected: xr.Dataset, rtol: float = 1e-12) -> None:
-    assert set(found.data_vars) == set(expected.data_vars)
-    for name in expected.data_vars:
-        np.testing.assert_allclose(
-            found[name].values, expected[name].values, rtol=rtol, atol=1e-12, err_msg=str(name)
-        )
+def test_a_table_is_looked_up_by_day_and_hour() -> None:
+    climatology = from_table(yearly_table())
+    times = np.array(["2001-01-01", "2001-12-31T12", "2004-12-31"], "datetime64[ns]")
+    found = climatology.at(SURFACE, times)
+    np.testing.assert_allclose(found[:, 0, 0], [1, 365.12, 366])
+    np.testing.assert_allclose(climatology.mean(SURFACE), 183.5 + 0.06)
+    with pytest.raises(InputError, match=r"hours of day \[0, 12\], asked for are \[6\]"):
+        climatology.at(SURFACE, np.array(["2001-01-01T06"], "datetime64[ns]"))
+    with pytest.raises(InputError, match="the climatology lacks 10m_wind_speed"):
+        climatology.at(Channel(name="10m_wind_speed"), times)
 
 
-def test_scores_do_not_depend_on_the_cut(truth: xr.Dataset) -> None:
-    forecast = make_forecast(truth, members=3)
-    whole = score(truth, forecast)
-    field_bytes = 4 * 3 * GRID.shape[0] * GRID.shape[1]
-    for fields in (1, 7):
-        assert_close(score(truth, forecast, block_bytes=fields * field_bytes), whole)
+def test_a_week_has_one_climatology() -> None:
+    at = weekly(from_table(yearly_table()))
+    times = np.array(["2001-01-01", "2001-01-07", "2001-01-08"], "datetime64[ns]")
+    # The first week holds the days 1 to 7, the second 8 to 14; the hours add 0.06.
+    np.testing.assert_allclose(at(SURFACE, times)[:, 0, 0], [4.06, 4.06, 11.06])
 
 
-def test_tasks_cover_every_field_once(truth: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list = []
-    original = engine.run
-
-    def recorded(plan, tasks, **options):  # noqa: ANN001, ANN003, ANN202
-        seen.extend(tasks)
-        return original(plan, tasks, **options)
-
-    monkeypatch.setattr("fourcastnet_afno.evaluation.evaluate.run", recorded)
-    scores = score(truth, make_forecast(truth), block_bytes=5 * 4 * 48)
-    covered = np.zeros((12, 4, len(scores["channel"])), int)
-    for task in seen:
-        for channel in task.channels:
-            covered[task.inits, task.leads, channel] += 1
-    assert len(seen) > 2
-    np.testing.assert_array_equal(covered, 1)
+def test_a_climatology_of_scored_years_is_warned_of() -> None:
+    given = from_table(yearly_table())
+    inside = Climatology(
+        given.at, given.mean, "test", (np.datetime64("2001-01-10"), np.datetime64("2001-01-12"))
+    )
+    config = EvaluationConfig(num_resamples=0, channels=["2m_temperature"])
+    scores = evaluate({"m": FORECAST}, TRUTH, inside, config)
+    assert "includes 3 of the 22 valid times" in scores.attrs["notes"]
 
 
-def test_an_interrupted_evaluation_goes_on_bit_for_bit(
-    truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forecast, state = make_forecast(truth, members=2), tmp_path / "state.npz"
-    options = {"block_bytes": 3 * 2 * 4 * 48}
-    whole = score(truth, forecast, **options)
-    original, reads, limit = DatasetFields.read, [0], [12]
-
-    def failing(self: DatasetFields, *arguments: object) -> object:
-        reads[0] += 1
-        if reads[0] == limit[0]:
-            raise KeyboardInterrupt
-        return original(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(DatasetFields, "read", failing)
-    with pytest.raises(KeyboardInterrupt):
-        score(truth, forecast, state=state, **options)
-    assert state.exists()
-    limit[0], reads[0] = 0, 0
-    again = score(truth, forecast, state=state, **options)
-    resumed, reads[0] = reads[0], 0
-    score(truth, forecast, **options)
-    assert 0 < resumed < reads[0] - 6  # what was done is not done again
-    for name in whole.data_vars:
-        np.testing.assert_array_equal(again[name].values, whole[name].values, err_msg=str(name))
-    assert not state.exists()
+def test_seasons_and_hours_are_scores_of_their_initial_times() -> None:
+    inits = FORECAST["init_time"] + 45 * DAY  # 20 February to 11 March
+    truth = TRUTH.assign_coords(time=TRUTH["time"] + 45 * DAY)
+    forecast = FORECAST.assign_coords(init_time=inits)
+    config = EvaluationConfig(num_resamples=0, by_season=True, by_init_hour=True, baselines=[])
+    scores = evaluate({"m": forecast}, truth, COEFFICIENTS, config)
+    in_march = inits.dt.month.values == 3
+    for season, chosen in {"DJF": ~in_march, "MAM": in_march}.items():
+        part = evaluate({"m": forecast.isel(init_time=chosen)}, truth, COEFFICIENTS, config)
+        found = scores["rmse_by_season"].sel(season=season)
+        np.testing.assert_allclose(found, part["rmse"], rtol=1e-12)
+    assert scores["rmse_by_season"].sel(season="JJA").isnull().all()
+    np.testing.assert_allclose(scores["rmse_by_init_hour"].sel(init_hour=0), scores["rmse"])
 
 
-def test_a_state_of_another_evaluation_is_not_taken_up(
-    truth: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state, forecast = tmp_path / "state.npz", make_forecast(truth)
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "_SAVE_SECONDS", 0.0)
-        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
-        score(truth, forecast, state=state)
-    assert state.exists()
-    other = EvaluationConfig(regions=["tropics"], baselines=[])
-    found = score(truth, forecast, state=state, config=other)
-    assert_close(found, score(truth, forecast, config=other))
+def test_events_of_a_perfect_forecast_and_of_the_climatology() -> None:
+    valid = FORECAST["init_time"] + FORECAST["lead_time"]
+    perfect = TRUTH.sel(time=valid).drop_vars("time")
+    config = EvaluationConfig(
+        num_resamples=0, quantiles=[0.5, 0.9], extremes=True, neighborhoods=[1, 3]
+    )
+    scores = evaluate({"m": perfect}, TRUTH, COEFFICIENTS, config, training=TRUTH)
+    ours = scores.sel(forecast="m")
+    np.testing.assert_array_equal(ours["brier_score"], 0)
+    np.testing.assert_allclose(ours["fraction_skill_score"], 1)
+    np.testing.assert_array_equal(ours["relative_quantile_error"], 0)
+    # A forecast of the mean never exceeds the 0.9 quantile: it misses a tenth of the cells.
+    missed = scores["brier_score"].sel(forecast="climatology", quantile=0.9)
+    np.testing.assert_allclose(missed, 0.1, atol=0.04)
+    weight = ours["reliability_weight"].isel(quantile=1)
+    np.testing.assert_allclose(weight.sum("probability_bin"), 1)
+    np.testing.assert_allclose(weight.isel(probability_bin=-1), 0.1, atol=0.04)
 
 
-def test_other_processes_give_the_same_scores(truth: xr.Dataset, tmp_path: Path) -> None:
-    make_forecast(truth).to_zarr(tmp_path / "f.zarr", zarr_format=3, consolidated=False)
-    truth.to_zarr(tmp_path / "t.zarr", zarr_format=3, consolidated=False)
-    config = EvaluationConfig(baselines=["persistence"], num_resamples=0)
-    with xr.open_zarr(tmp_path / "t.zarr", consolidated=False) as opened:
-        forecasts = {"ours": open_forecast(str(tmp_path / "f.zarr"))}
-        coefficients = make_climatology(opened).compute()
-        plain = evaluate(forecasts, opened, coefficients, config)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-            found = evaluate(forecasts, opened, coefficients, config, executor=executor)
-    assert_close(found, plain, rtol=0)
+def test_seeps_of_precipitation() -> None:
+    rng = np.random.default_rng(0)
+    truth = TRUTH[["2m_temperature"]].rename({"2m_temperature": "total_precipitation_24hr"})
+    rain = np.maximum(rng.standard_normal(truth["total_precipitation_24hr"].shape), 0) * 1e-2
+    truth["total_precipitation_24hr"] = truth["total_precipitation_24hr"].copy(data=rain)
+    truth["total_precipitation_24hr"].attrs["units"] = "m"
+    valid = FORECAST["init_time"] + FORECAST["lead_time"]
+    perfect = truth.sel(time=valid).drop_vars("time")
+    dry = perfect.copy()
+    dry["total_precipitation_24hr"] = 0 * perfect["total_precipitation_24hr"]
+    config = EvaluationConfig(num_resamples=0, baselines=[])
+    forecasts = {"perfect": perfect, "dry": dry}
+    scores = evaluate(forecasts, truth, make_coefficients(truth), config, training=truth)
+    np.testing.assert_array_equal(scores["seeps"].sel(forecast="perfect"), 0)
+    # A third of the wet half is heavy: p 0 + 2/3 (1 - p) 1/2 /(1 - p) + 1/3 (1 - p) 2 / (1 - p)
+    np.testing.assert_allclose(scores["seeps"].sel(forecast="dry"), 1, atol=0.06)
 
 
-def plain_chunks(dataset: xr.Dataset, sizes: dict[str, int]) -> dict[str, dict]:
-    return {
-        str(name): {
-            "compressors": None,
-            "chunks": tuple(sizes.get(str(d), dataset.sizes[d]) for d in array.dims),
-        }
-        for name, array in dataset.data_vars.items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("change", "sizes", "is_mapped"),
-    [
-        (lambda d: d, {"init_time": 3, "lead_time": 2}, True),
-        (lambda d: d, {"init_time": 5}, True),
-        (to_weatherbench, {"time": 2, "prediction_timedelta": 3, "level": 1}, True),
-        (lambda d: d.isel(latitude=slice(None, None, -1)), {"level": 1}, True),
-        (lambda d: d.rename(latitude="lat", longitude="lon"), {"init_time": 4}, True),
-        (lambda d: d.rename(realization="number"), {"init_time": 4}, True),
-        (lambda d: d, {"latitude": 2}, False),
-        (
-            lambda d: d.assign_coords(longitude=(d.longitude + 180) % 360 - 180),
-            {"init_time": 3},
-            False,
-        ),
-    ],
-    ids=["chunks", "long", "weatherbench2", "south_first", "lat_lon", "number", "rows", "centered"],
-)
-def test_files_in_any_layout_are_read_as_they_are(
-    truth: xr.Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[xr.Dataset], xr.Dataset],
-    sizes: dict[str, int],
-    is_mapped: bool,
-) -> None:
-    monkeypatch.setattr("fourcastnet_afno.evaluation.fields._MIN_MAPPED_BYTES", 0)
-    forecast = make_forecast(truth, members=2)
-    stored = change(forecast)
-    encoding = plain_chunks(stored, sizes)
-    path = tmp_path / "f.zarr"
-    stored.to_zarr(path, zarr_format=3, consolidated=False, encoding=encoding)
-    opened = open_forecast(str(path))
-    fields = DatasetFields(opened)
-    assert (fields._mapped("geopotential") is not None) == is_mapped
-    expected = canonical_forecast(forecast)
-    np.testing.assert_array_equal(stacked(opened), stacked(expected))
-    inits = expected["init_time"].values[[1, 4, 5, 11]]
-    from data_pipeline.channels import Channels
-
-    for channel in Channels.from_dataset(truth, NAMES):
-        wanted = expected[channel.name].sel(init_time=inits).isel(lead_time=slice(1, 4))
-        wanted = wanted if channel.level is None else wanted.sel(level=channel.level)
-        found = np.stack(list(fields.read(channel, inits, slice(1, 4))))
-        np.testing.assert_array_equal(found, wanted.values)
-
-
-def test_a_netcdf_file_and_hours_as_numbers(truth: xr.Dataset, tmp_path: Path) -> None:
-    forecast = make_forecast(truth)
-    hours = (LEADS / np.timedelta64(1, "h")).astype(int)
-    numbered = forecast.assign_coords(lead_time=("lead_time", hours, {"units": "hours"}))
-    numbered.to_netcdf(tmp_path / "f.nc")
-    opened = open_forecast(str(tmp_path / "f.nc"))
-    np.testing.assert_array_equal(opened["lead_time"].values, LEADS)
-    np.testing.assert_array_equal(stacked(opened), stacked(forecast))
-
-
-def test_seasons_and_init_hours_are_the_scores_of_their_times(truth: xr.Dataset) -> None:
-    forecast = make_forecast(truth)
-    config = EvaluationConfig(by_season=True, by_init_hour=True, baselines=[])
-    scores = score(truth, forecast, config=config).isel(forecast=0)
-    np.testing.assert_allclose(scores["rmse_by_season"].sel(season="DJF"), scores["rmse"])
-    assert np.isnan(scores["rmse_by_season"].sel(season="JJA")).all()
-    for hour in (0, 12):
-        chosen = forecast.sel(init_time=forecast["init_time"].dt.hour == hour)
-        alone = score(truth, chosen, config=EvaluationConfig(baselines=[])).isel(forecast=0)
-        for name in ("rmse", "acc"):
-            found = scores[f"{name}_by_init_hour"].sel(init_hour=hour)
-            np.testing.assert_allclose(found, alone[name], rtol=1e-12)
-
-
-def test_maps_average_to_the_scores(truth: xr.Dataset) -> None:
-    scores = score(truth, make_forecast(truth), config=EvaluationConfig(baselines=[]))
-    leads, channels = scores["map_lead_time"], scores["map_channel"]
-    weights = xr.DataArray(GRID.area_weights(), dims=("latitude", "longitude"))
-    chosen = scores.sel(lead_time=leads.values, channel=channels.values)
-    bias = (scores["bias_map"] * weights).mean(("latitude", "longitude"))
-    square = (scores["rmse_map"].astype(float) ** 2 * weights).mean(("latitude", "longitude"))
-    np.testing.assert_allclose(bias.values, chosen["bias"].values, atol=1e-5)
-    np.testing.assert_allclose(np.sqrt(square).values, chosen["rmse"].values, rtol=1e-5)
+def test_what_is_missing_changes_no_score_of_the_rest() -> None:
+    """Scores with times without truth and masked columns are those of the rest alone."""
+    config = EvaluationConfig(
+        num_resamples=0, maps=False, spectra=False, quantiles=[0.8], neighborhoods=[1],
+        extremes=True, baselines=["persistence", "climatology"],
+    )  # fmt: skip
+    short = TRUTH.isel(time=slice(26))
+    given = (COEFFICIENTS, config)
+    found = evaluate({"m": FORECAST}, short, *given, training=TRUTH)
+    complete = FORECAST["init_time"].values + LEADS[2] <= short["time"].values[-1]
+    assert not complete.all()
+    rest = evaluate({"m": FORECAST.isel(init_time=complete)}, short, *given, training=TRUTH)
+    names = {str(n) for n, a in rest.data_vars.items() if {"forecast", "lead_time"} <= set(a.dims)}
+    for name in names - {"num_init_times"}:
+        ours, theirs = (s[name].isel(lead_time=-1) for s in (found, rest))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12, err_msg=name)
+    west = xr.where(FORECAST["longitude"] < 180, FORECAST, np.nan, keep_attrs=True)
+    west = west.transpose("init_time", "lead_time", "realization", ...)
+    masked = evaluate({"m": west}, TRUTH, *given, training=TRUTH).sel(forecast="m")
+    half = {"longitude": slice(6)}
+    truth, forecast = TRUTH.isel(half), FORECAST.isel(half)
+    alone = evaluate({"m": forecast}, truth, make_coefficients(truth), config, training=truth)
+    alone = alone.sel(forecast="m")
+    for name in names - {"missing_values", "num_init_times"}:
+        np.testing.assert_allclose(masked[name], alone[name], rtol=1e-9, err_msg=name)

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate
@@ -61,10 +62,8 @@ def test_constant_error_is_rmse_and_bias(
     truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
 ) -> None:
     warm = perfect(truth, inits) + 2.0
-    for name in warm.data_vars:
-        warm[name].attrs = truth[name].attrs
     scores = evaluate({"model": warm}, truth, coefficients)
-    scores = scores.sel(channel="2m_temperature", forecast="model")
+    scores = scores.sel(forecast="model", channel="2m_temperature")
     np.testing.assert_allclose(scores["rmse"], 2, rtol=1e-6)
     np.testing.assert_allclose(scores["bias"], 2, rtol=1e-6)
 
@@ -83,6 +82,38 @@ def test_persistence_repeats_the_initial_state(truth: xr.Dataset, inits: np.ndar
     for lead in LEADS:
         found = forecast["2m_temperature"].sel(lead_time=lead).values
         np.testing.assert_array_equal(found, truth["2m_temperature"].values[5:30])
+
+
+def test_valid_times_without_truth_are_counted(truth: xr.Dataset, coefficients: xr.Dataset) -> None:
+    late = truth["time"].values[-2:]
+    forecast = baselines.persistence(truth, late, LEADS)
+    scores = evaluate({"model": forecast}, truth, coefficients).sel(forecast="model")
+    assert "5 of 6 pairs of initial and lead time are left out" in scores.attrs["notes"]
+    assert scores["num_init_times"].isel(channel=0).values.tolist() == [1, 0, 0]
+    assert np.isnan(scores["rmse"].isel(lead_time=slice(1, None))).all()
+
+
+def test_missing_values_are_masked_and_counted(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    warm = perfect(truth, inits) + 2.0
+    broken = warm.copy(deep=True)
+    broken["2m_temperature"][3, 2, 0, 0] = np.nan
+    broken["2m_temperature"][4, 2] = np.nan
+    scores = evaluate({"model": broken}, truth, coefficients)
+    scores = scores.sel(forecast="model", channel="2m_temperature")
+    np.testing.assert_allclose(scores["rmse"], 2, rtol=1e-6)
+    assert scores["missing_values"].values.tolist() == [0, 0, 1]
+    assert scores["num_init_times"].values.tolist() == [25, 25, 24]
+
+
+def test_a_forecast_that_blew_up_is_named(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    broken = perfect(truth, inits).copy(deep=True)
+    broken["2m_temperature"][3, 2, 0, 0] = np.inf
+    with pytest.raises(InputError, match="model is infinite in 2m_temperature"):
+        evaluate({"model": broken}, truth, coefficients)
 
 
 def test_scores_for_machines(

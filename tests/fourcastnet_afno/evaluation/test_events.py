@@ -1,12 +1,12 @@
-"""Events, extremes and precipitation against their definitions."""
-
-import math
+"""Events, extremes, spectra, ranks and significance by hand arithmetic on small fields."""
 
 import numpy as np
 import pytest
-import xarray as xr
 
+from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.ensembles import crps, energy_score, rank_histogram
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.events import (
     event_statistics,
@@ -15,143 +15,190 @@ from fourcastnet_afno.evaluation.events import (
     reliability,
     seeps,
 )
-from fourcastnet_afno.evaluation.statistics import Averager
-from tests.fourcastnet_afno.evaluation.builders import (
+from fourcastnet_afno.evaluation.metrics import correlation_time, fraction_skill
+from fourcastnet_afno.evaluation.regions import REGIONS, region_weights
+from fourcastnet_afno.evaluation.significance import (
+    block_length,
+    interval,
+    resample_counts,
+    verdicts,
+)
+from fourcastnet_afno.evaluation.spectra import effective_wavenumber, wavelength_km
+from fourcastnet_afno.evaluation.statistics import Averager, ErrorStatistics, TruthBlock
+from tests.fourcastnet_afno.evaluation.fixtures import (
     GRID,
-    HOUR,
-    START,
-    make_climatology,
+    make_coefficients,
     make_forecast,
     make_truth,
 )
 
-WEIGHTS = GRID.area_weights() / GRID.area_weights().sum()
+# Weights with sum 1 on a 2 x 3 grid: each cell of the first row counts three times.
+ROWS = np.array([[3.0, 3, 3], [1, 1, 1]]) / 12
+SMALL = Averager(ROWS[None])
 
 
-def test_neighborhoods_close_in_longitude_and_end_at_the_poles() -> None:
-    fields = np.random.default_rng(0).random((2, 5, 6))
-    found = neighborhood_mean(fields, 3)
-    for field, i, j in np.ndindex(*fields.shape):
-        total = 0.0
-        for di in (-1, 0, 1):
-            for dj in (-1, 0, 1):
-                if 0 <= i + di < 5:
-                    total += fields[field, i + di, (j + dj) % 6]
-        assert found[field, i, j] == pytest.approx(total / 9)
+@pytest.mark.parametrize("weights", [ROWS, ROWS * (1 + 1e-15 * np.arange(3))])
+def test_statistics_on_two_by_three(weights: np.ndarray) -> None:
+    truth, climatology = np.full((1, 2, 3), 2.0), np.full((1, 2, 3), 1.0)
+    forecast = truth + np.array([[[1.0, 2.0, 0.0], [0.0, 0.0, -4.0]]])
+    averager = Averager(weights[None])
+    block = TruthBlock.of(truth, climatology, averager)
+    errors = ErrorStatistics(averager, 1, (2, 3), frozenset({"absolute_error"}))
+    found = errors(forecast, truth, block.anomalies, block.centered)
+    assert found["error"].item() == pytest.approx((3 * 3 - 4) / 12)
+    assert found["squared_error"].item() == pytest.approx((3 * 5 + 16) / 12)
+    assert found["absolute_error"].item() == pytest.approx((3 * 3 + 4) / 12)
+    assert found["error_anomaly"].item() == pytest.approx((3 * 3 - 4) / 12)
+    forecast[0, 0, 1] = np.nan
+    masked = errors(forecast, truth, block.anomalies, block.centered)
+    assert masked["missing"].item() == 1
+    assert masked["squared_error"].item() == pytest.approx((3 * 1 + 16) / 9)
 
 
-def test_brier_and_fraction_skill_by_hand() -> None:
-    """Two cells of equal weight: both members exceed in the first, one in the second."""
-    members = np.array([[[[1.0, 1.0]], [[1.0, -1.0]]]])
-    truth = np.array([[[1.0, -1.0]]])
-    averager = Averager(np.full((1, 1, 2), 0.5))
-    found = event_statistics(members, truth, np.zeros((1, 1, 2)), [1], averager)
-    # p = (1, 1/2), event = (1, 0): the mean of 0 and 1/4.
-    assert found["brier"].item() == pytest.approx(0.125)
-    assert found["fraction_error"].item() == pytest.approx(0.125)
-    assert found["fraction_reference"].item() == pytest.approx((1 + 0.25) / 2 + 0.5)
-    bins = reliability(members, truth, np.zeros((1, 1, 2)), np.full((1, 2), 0.5))[0, 0]
-    assert bins[0, 10] == bins[0, 5] == 0.5
-    assert (bins[2, 10], bins[2, 5]) == (0.5, 0)
+def test_crps_of_three_members() -> None:
+    members, truth = np.array([[0.0, 1, 4]]).T[None, :, :, None][..., 0], np.array([[2.0]])
+    # |x - o|: 2, 1, 2; distances of pairs: 1, 4, 3, each twice
+    assert crps(members, truth, "biased").item() == pytest.approx(5 / 3 - 16 / 18)
+    assert crps(members, truth, "fair").item() == pytest.approx(5 / 3 - 16 / 12)
 
 
-def test_perfect_and_constant_forecasts_of_events() -> None:
+def test_the_energy_score_of_two_members() -> None:
+    members = np.zeros((1, 2, 2, 3))
+    members[0, 0] = 1.0
+    truth = np.full((1, 2, 3), 3.0)
+    # norms of the differences: 2 and 3 to truth, 1 between the members
+    assert energy_score(members, truth, SMALL).item() == pytest.approx(2.5 - 2 / 4)
+
+
+def test_ranks_share_ties() -> None:
+    members = np.array([0.0, 1.0])[None, :, None, None] * np.ones((1, 2, 2, 3))
+    truth = np.array([[[-1.0, 0.5, 2.0], [0.0, np.nan, 2.0]]])
+    found = rank_histogram(members, truth, ROWS)[0]
+    np.testing.assert_allclose(found * 12, [3 + 0.5, 3 + 0.5, 3 + 1])
+
+
+def test_brier_and_fraction_skill() -> None:
+    members = np.array([[[[1.0, 0, 0], [0, 0, 0]], [[1.0, 1, 0], [0, 0, 0]]]])
+    truth = np.array([[[1.0, 1, 0], [0, 0, 1]]])
+    found = event_statistics(members, truth, np.full((1, 2, 3), 0.5), [1, 3], SMALL)
+    # probabilities 1, 1/2, 0 | 0, 0, 0 of the events 1, 1, 0 | 0, 0, 1
+    assert found["brier"].item() == pytest.approx((3 * 0.25 + 1) / 12)
+    np.testing.assert_allclose(found["fraction_error"][0, 0, 0], found["brier"][0, 0])
+    # Squares of three cells, periodic in longitude, are the sums of the row over nine and of the
+    # other row: means of p are 1.5 / 9 everywhere, those of the events 3 / 9.
+    means = {name: found[name][0, 0, 1] for name in ("fraction_error", "fraction_reference")}
+    assert means["fraction_error"].item() == pytest.approx((1.5 / 9) ** 2)
+    expected = 1 - (1.5 / 9) ** 2 / ((1.5 / 9) ** 2 + (3 / 9) ** 2)
+    assert fraction_skill(means).item() == pytest.approx(expected)
+
+
+def test_neighborhoods_are_periodic_in_longitude_alone() -> None:
+    field = np.zeros((4, 6))
+    field[0, 0] = 9.0
+    found = neighborhood_mean(field, 3)
+    assert found.sum() == pytest.approx(6)  # the row beyond the pole is lost
+    assert found[0, 5] == found[1, 1] == pytest.approx(1)
+    assert found[3].tolist() == [0] * 6
+
+
+def test_reliability_counts_events_by_probability() -> None:
+    members = np.array([[[[1.0, 0, 0], [0, 0, 0]], [[1.0, 1, 0], [0, 0, 0]]]])
+    truth = np.array([[[1.0, 1, 0], [0, 0, 1]]])
+    weight, probability, events = reliability(members, truth, np.full((1, 2, 3), 0.5), ROWS)[0, 0]
+    np.testing.assert_allclose(12 * weight[[0, 5, 10]], [6, 3, 3])
+    np.testing.assert_allclose(12 * probability[[0, 5, 10]], [0, 1.5, 3])
+    np.testing.assert_allclose(12 * events[[0, 5, 10]], [1, 3, 3])
+
+
+def test_extremes_half_as_strong() -> None:
+    truth = np.random.default_rng(0).gamma(2.0, size=(3, 6, 12))
+    found = relative_quantile_error(0.5 * truth, truth, GRID.area_weights()[None])
+    np.testing.assert_allclose(found, -0.5)
+
+
+def test_seeps_by_the_matrix() -> None:
+    p = np.array([[0.5, 0.5, 0.5], [0.5, 0.5, 0.05]])
+    forecast = np.array([[0.0, 0.0, 1.0], [1.0, 5.0, 0.0]])
+    truth = np.array([[0.0, 1.0, 5.0], [0.0, 0.0, 5.0]])
+    found = seeps(forecast, truth, p, np.full((2, 3), 4.0), 0.25)
+    expected = 0.5 * np.array([[0, 2, 6], [2, 2 + 3 / 2.5, np.nan]])
+    np.testing.assert_allclose(found, expected)
+
+
+def test_effective_wavenumber_is_the_last_resolved() -> None:
+    truth = np.ones(6)
+    forecast = np.array([1, 1, 0.9, 0.5, 0.4, 1.0])
+    assert effective_wavenumber(forecast, truth) == 3
+    assert effective_wavenumber(truth, truth) == 5
+    assert effective_wavenumber(0 * truth, truth) == 0
+    assert wavelength_km(np.array([4.0])) == pytest.approx(10007.5)
+
+
+def test_correlation_time_lies_between_lead_times() -> None:
+    values = np.array([[1.0, 0.7, 0.9], [0.9, 0.6, 0.9], [0.7, 0.5, 0.85]])
+    found = correlation_time(values, np.array([6.0, 12, 18]))
+    np.testing.assert_allclose(found, [15, 0, np.nan])
+
+
+def test_regions_have_the_area_of_their_boxes() -> None:
+    grid = LatLonGrid.equiangular(180, 360)
+    for name, region in REGIONS.items():
+        bands = [np.sin(np.deg2rad(n)) - np.sin(np.deg2rad(s)) for s, n in region.latitudes]
+        share = sum(bands) / 2 * (region.east - region.west) / 360
+        found = (region.mask(grid) * grid.area_weights()).mean()
+        assert found == pytest.approx(share, abs=0.004), name
+
+
+def test_land_and_sea_share_a_region() -> None:
+    land = np.random.default_rng(0).random(GRID.shape)
+    names = ["tropics_land", "tropics_sea"]
+    weights = region_weights(names, GRID, GRID.area_weights(), land)
+    np.testing.assert_allclose(weights.sum(axis=(1, 2)), 1)
+    ratio = weights[0] * (1 - land) / np.maximum(weights[1] * land, 1e-300)
+    inside = REGIONS["tropics"].mask(GRID)
+    np.testing.assert_allclose(ratio[inside], ratio[inside][0])
+    with pytest.raises(InputError, match="tropics_land needs the variable land_sea_mask"):
+        region_weights(names, GRID, GRID.area_weights())
+
+
+def test_an_empty_region_is_named() -> None:
+    grid = LatLonGrid.equiangular(2, 4)  # rows at 45 degrees north and south
+    with pytest.raises(InputError, match="the region tropics has no cell on the grid"):
+        region_weights(["tropics"], grid, np.ones(grid.shape))
+
+
+def test_blocks_are_longer_where_neighbors_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal((200, 5))
+    red = white.copy()
+    for step in range(1, 200):
+        red[step] += 0.8 * red[step - 1]
+    assert block_length(white) <= 3
+    # (2 * 0.8 / 0.36) ** (2 / 3) * 200 ** (1 / 3) = 15.8
+    assert 10 <= block_length(red) <= 22
+
+
+def test_intervals_cover_the_mean_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    counts = resample_counts(60, 400, 1, rng)
+    np.testing.assert_array_equal(counts.sum(axis=1), 60)
+    samples = rng.standard_normal((60, 300))
+    lower, upper = interval(counts @ samples / 60, 0.9)
+    assert 0.85 <= ((lower <= 0) & (upper >= 0)).mean() <= 0.94
+
+
+def test_verdicts_tell_a_better_forecast_from_its_equal() -> None:
+    np.testing.assert_array_equal(verdicts(np.array([[-2, -1, 1], [-1, 1, 2]])), [-1, 0, 1])
     truth = make_truth()
-    perfect = make_forecast(truth, noise=0.0)
-    config = EvaluationConfig(quantiles=[0.5, 0.9], neighborhoods=[1, 3], baselines=["climatology"])
-    scores = evaluate({"ours": perfect}, truth, make_climatology(truth), config, training=truth)
-    ours = scores.sel(forecast="ours")
-    np.testing.assert_array_equal(ours["brier_score"], 0)
-    np.testing.assert_allclose(ours["fraction_skill_score"], 1, rtol=1e-12)
-    assert ours["brier_score"].dims == ("lead_time", "channel", "quantile")
-    assert ours["fraction_skill_score"].dims[-2:] == ("quantile", "neighborhood")
-    # The climatology is near the median: it never exceeds the 0.9 quantile, truth in a tenth.
-    never = scores["brier_score"].sel(forecast="climatology", quantile=0.9)
-    np.testing.assert_allclose(never.mean(), 0.1, atol=0.02)
-    weight = scores["reliability_weight"].sel(forecast="ours")
-    np.testing.assert_allclose(weight.sum("probability_bin"), 1, rtol=1e-12)
-    certain = scores["reliability_frequency"].sel(forecast="ours")
-    np.testing.assert_array_equal(certain.isel(probability_bin=0), 0)
-    np.testing.assert_array_equal(certain.isel(probability_bin=10), 1)
-
-
-def test_a_forecast_with_weak_extremes_has_a_negative_quantile_error() -> None:
-    truth = np.random.default_rng(0).random((3, 40, 50)) + 1
-    regions = np.full((1, 40, 50), 1 / 2000)
-    found = relative_quantile_error(0.9 * truth, truth, regions)
-    np.testing.assert_allclose(found, -0.1, rtol=1e-9)
-    q = 1 - np.logspace(-1, -4, 50)
-    ours, theirs = np.quantile(truth[0] ** 2, q), np.quantile(truth[0], q)
-    expected = np.mean((ours - theirs) / theirs)
-    found = relative_quantile_error(truth[:1] ** 2, truth[:1], regions)
-    assert found.item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_seeps_by_hand() -> None:
-    """The matrix of Rodwell et al. for p = 1/2, and cells that are always dry left out."""
-    values = {"dry": 0.0, "light": 1.0, "heavy": 5.0}
-    expected = {
-        ("dry", "dry"): 0, ("dry", "light"): 1, ("dry", "heavy"): 4,
-        ("light", "dry"): 1, ("light", "light"): 0, ("light", "heavy"): 3,
-        ("heavy", "dry"): 1.6, ("heavy", "light"): 0.6, ("heavy", "heavy"): 0,
-    }  # fmt: skip
-    half, heavy = np.full((1, 1), 0.5), np.full((1, 1), 3.0)
-    for (forecast, truth), score in expected.items():
-        fields = (np.full((1, 1, 1), values[name]) for name in (forecast, truth))
-        assert seeps(*fields, half, heavy, 0.25).item() == pytest.approx(score)
-    dry = seeps(np.zeros((1, 1, 1)), np.zeros((1, 1, 1)), np.full((1, 1), 0.9), heavy, 0.25)
-    assert np.isnan(dry).all()
-
-
-def test_seeps_does_not_reward_constant_forecasts() -> None:
-    """Equitable: with the climatological frequencies a constant category has the score 1."""
-    p = 0.4
-    truth = np.repeat([0.0, 1.0, 5.0], [4, 4, 2]).reshape(10, 1, 1)
-    for value in (0.0, 1.0, 5.0):
-        forecast = np.full((10, 1, 1), value)
-        scores = seeps(forecast, truth, np.full((1, 1), p), np.full((1, 1), 3.0), 0.25)
-        assert scores.mean() == pytest.approx(1)
-
-
-def make_rain(num_times: int) -> xr.Dataset:
-    rng = np.random.default_rng(3)
-    wet = rng.random((num_times, *GRID.shape)) < 0.5
-    values = 1e-2 * wet * rng.exponential(size=wet.shape)
-    dims = ("time", "latitude", "longitude")
-    times = START + np.arange(num_times) * 6 * HOUR
-    data = {"total_precipitation_24hr": (dims, values.astype("f4"), {"units": "m"})}
-    return xr.Dataset(data, coords={"time": times, **GRID.coords})
-
-
-def test_seeps_of_an_evaluation_from_training_years_and_from_tables() -> None:
-    truth = make_rain(200)
-    forecast = make_forecast(truth, noise=1e-3)
-    config = EvaluationConfig(baselines=["climatology"])
-    mean = make_climatology(truth)
-    scores = evaluate({"ours": forecast}, truth, mean, config, training=truth)
-    found = scores["seeps"].sel(forecast="ours").squeeze()
-    name = "total_precipitation_24hr"
-    rain = truth[name].values.astype(float)
-    dry = 1 - (rain > 0.25e-3).mean(axis=0)
-    heavy = np.nanquantile(np.where(rain > 0.25e-3, rain, np.nan), 2 / 3, axis=0)
-    valid = forecast["init_time"] + forecast["lead_time"]
-    actual = truth[name].sel(time=valid).values.astype(float)
-    cells = seeps(forecast[name].values, actual, dry, heavy, 0.25e-3)
-    weights = WEIGHTS * np.isfinite(cells)
-    expected = np.nansum(weights * cells, axis=(-2, -1)) / weights.sum(axis=(-2, -1))
-    np.testing.assert_allclose(found, expected.mean(axis=0), rtol=1e-9)
-    assert (scores["seeps"].sel(forecast="climatology") > found).all()
-    # The same from WeatherBench 2's variables, by day of year and hour.
-    from fourcastnet_afno.evaluation.climatologies import from_table
-
-    axes = {"hour": [0, 6, 12, 18], "dayofyear": np.arange(1, 367)}
-    ones = xr.DataArray(np.ones((4, 366)), coords=axes, dims=("hour", "dayofyear"))
-    fields = {f"{name}_seeps_dry_fraction": dry, f"{name}_seeps_threshold": heavy}
-    fields[name] = rain.mean(axis=0)
-    space = ("latitude", "longitude")
-    table = xr.Dataset(
-        {n: ones * xr.DataArray(v, coords=GRID.coords, dims=space) for n, v in fields.items()}
-    )
-    again = evaluate({"ours": forecast}, truth, from_table(table), config)
-    np.testing.assert_allclose(again["seeps"].sel(forecast="ours").squeeze(), found, rtol=1e-9)
-    assert math.isfinite(float(again["acc"].mean()))
+    config = EvaluationConfig(reference="second", baselines=[], spectra=False, maps=False)
+    worse = truth.copy()
+    forecasts = {"second": make_forecast(truth, seed=2), "equal": make_forecast(truth, seed=3)}
+    better = 0.5 * forecasts["second"] + 0.5 * truth.sel(
+        time=forecasts["second"]["init_time"] + forecasts["second"]["lead_time"]
+    ).drop_vars("time")
+    scores = evaluate(forecasts | {"better": better}, worse, make_coefficients(truth), config)
+    assert (scores["rmse_verdict"].sel(forecast="better") == -1).all()
+    assert (scores["rmse_verdict"].sel(forecast="second") == 0).all()
+    assert (scores["rmse_verdict"].sel(forecast="equal") == 0).mean() > 0.7
+    lower, upper = scores["rmse_interval"].values
+    assert ((lower <= scores["rmse"]) & (scores["rmse"] <= upper)).mean() > 0.9

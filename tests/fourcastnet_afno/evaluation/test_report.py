@@ -1,4 +1,4 @@
-"""Scores of files, by the command line, and the report."""
+"""The report, and the scores of files that it shows."""
 
 import json
 import re
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.errors import InputError
 from data_pipeline.prepare import prepare
+from data_pipeline.sources import SourceConfig
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation_run import evaluate_files, truth_of
 from fourcastnet_afno.plots import relative_change
 from fourcastnet_afno.report import write_report
-from fourcastnet_afno.scoring import score_forecasts
 from tests.builders import make_data_config, make_dataset
 from tests.fourcastnet_afno.evaluation.builders import (
     make_climatology,
@@ -47,8 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scored(files: Path) -> Path:
     words = [
-        "evaluate", f"--forecast=[{files}/ours.zarr,{files}/theirs.zarr]",
+        "evaluate", f"--forecast={files}/ours.zarr", f"--forecast=theirs={files}/theirs.zarr",
         f"--truth={files}/truth.nc", f"--climatology={files}/training.nc",
+        f"--training={files}/training.nc", "--evaluation.climatology_harmonics=0",
         f"--output={files}/out/scores.nc", f"--report={files}/out/report.html",
         "--evaluation.regions=[global,global_land]", "--evaluation.quantiles=[0.9]",
         "--evaluation.channels=[z500,u850,v850,t2m]", "--evaluation.num_resamples=50",
@@ -120,18 +121,6 @@ def test_the_scorecard_says_what_the_scores_say(scored: Path) -> None:
     assert f"{100 * (ours / theirs - 1):+.0f} % ▼" in text
 
 
-def test_truth_alone_gives_its_own_climatology(files: Path, tmp_path: Path) -> None:
-    make_truth(400).to_netcdf(tmp_path / "truth.nc")
-    found = score_forecasts(
-        {"theirs": f"{files}/theirs.zarr"}, str(tmp_path / "truth.nc"), tmp_path / "scores.nc"
-    )
-    assert "fitted to 2001-01-01 to 2001-03-16" in found.attrs["climatology"]
-    assert "warning" not in found.attrs["notes"]
-    assert "linear" in found["forecast"]
-    with pytest.raises(InputError, match="no other years for a climatology"):
-        score_forecasts(f"{files}/theirs.zarr", f"{files}/truth.nc", tmp_path / "scores.nc")
-
-
 def test_a_prepared_store_is_truth_and_climatology(tmp_path: Path) -> None:
     dataset = make_dataset()
     dataset.to_netcdf(tmp_path / "data.nc")
@@ -140,31 +129,21 @@ def test_a_prepared_store_is_truth_and_climatology(tmp_path: Path) -> None:
     fields = store.dataset().compute()
     forecast = make_forecast(fields.isel(time=slice(85, None)), 8, days, noise=0.1)
     forecast.to_netcdf(tmp_path / "f.nc")
-    found = score_forecasts(
-        str(tmp_path / "f.nc"), str(tmp_path / "data.zarr"), tmp_path / "scores.nc"
-    )
+    source = SourceConfig(path=str(tmp_path / "data.zarr"))
+    found = evaluate_files([str(tmp_path / "f.nc")], source, source, tmp_path / "scores.nc")
     assert found.attrs["fingerprint_of_truth"] == store.fingerprint
     assert "2001-01-01 to 2001-03-01" in found.attrs["climatology"]
-    assert found["forecast"].values.tolist() == ["f", "persistence", "climatology", "linear"]
+    assert "warning" not in found.attrs["notes"]
 
 
-def test_mistakes_on_the_command_line(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    common = ["evaluate", f"--truth={files}/truth.nc", f"--climatology={files}/training.nc"]
-    ours = f"--forecast={files}/ours.zarr"
-    assert main([*common, ours, f"--output={tmp_path}/scores.txt"]) == 2
-    assert "must end in .nc" in capsys.readouterr().err
-    assert main([*common, f"--forecast={files}/none.zarr", f"--output={tmp_path}/s.nc"]) == 2
-    assert "no file matches" in capsys.readouterr().err
-    twice = f"--forecast=[{files}/ours.zarr,{files}/ours.zarr]"
-    assert main([*common, twice, f"--output={tmp_path}/s.nc"]) == 2
-    assert "several forecasts are called ['ours']" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        main([*common, ours, f"--output={tmp_path}/s.nc", "--evaluation.regions=[atlantis]"])
-    assert stop.value.code == 2
-    assert "atlantis" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_the_land_of_a_prepared_store_is_a_region(tmp_path: Path) -> None:
+    dataset = make_dataset().rename(height="land_sea_mask")
+    dataset["land_sea_mask"] = dataset["land_sea_mask"].copy(data=np.eye(6, 12, dtype="f4"))
+    dataset["land_sea_mask"].attrs["units"] = "1"
+    dataset.to_netcdf(tmp_path / "data.nc")
+    config = make_data_config(tmp_path / "data.nc", static=["land_sea_mask"])
+    store = prepare(config, tmp_path / "data.zarr")
+    np.testing.assert_array_equal(truth_of(store)["land_sea_mask"], np.eye(6, 12))
 
 
 def test_a_report_of_few_times_on_a_region(tmp_path: Path) -> None:

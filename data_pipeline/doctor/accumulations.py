@@ -1,0 +1,140 @@
+"""Checks of sums over time: running totals, and periods that are not the timestep."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.config import DataConfig
+from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.plausibility import is_accumulated
+from data_pipeline.doctor.sampling import States, read_sample
+from data_pipeline.doctor.times import times_of
+from data_pipeline.names import ACCUMULATED, parse_label
+
+_HOUR = np.timedelta64(1, "h")
+_RUN_HOURS, _LONGEST_RUN = 49, 60
+
+
+def accumulated(states: States, channels: Channels) -> Channels:
+    """The channels that are sums over time."""
+    return Channels(
+        tuple(
+            c for c in channels if is_accumulated(c.name, c.units, _attrs(states.dataset[c.name]))
+        )
+    )
+
+
+def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
+    return {str(key): value for key, value in variable.attrs.items()}
+
+
+def check_running_totals(
+    states: States, channels: Channels, step_hours: float, first: int, budget: int
+) -> tuple[list[Finding], int]:
+    """Find running totals among the values of the source.
+
+    Args:
+        states: What to read from.
+        channels: Those that are sums over time.
+        step_hours: Usual step of the source.
+        first: Index of the state from which on to look.
+        budget: Bytes of chunks to read at most.
+
+    Returns:
+        Findings, and the bytes that were read.
+    """
+    source = replace(states, dataset=states.source, steps={})
+    times = times_of(source.dataset)
+    start = int(np.searchsorted(times, times_of(states.dataset)[first]))
+    run = np.arange(start, min(start + _run_length(step_hours), len(times)))
+    picked = {(states.source_of(c.name), c.level): c for c in channels}
+    findings, num_bytes = [], 0
+    for (name, _), channel in picked.items():
+        # A run is of use as a whole: a part of the budget for each.
+        alone = Channels((replace(channel, name=name),))
+        sample, _ = read_sample(source, alone, run, budget // len(picked))
+        num_bytes += sample.num_bytes
+        values = sample.values.get(alone.labels[0])
+        hours = _hours_to_reset(values, sample.times, step_hours)
+        if hours is None:
+            continue
+        again = f" and starts again about every {hours:g} h" if hours else ""
+        findings.append(
+            found(
+                "accumulated",
+                "error",
+                f"the field grows from step to step{again}",
+                f"{alone.labels[0]}: from {sample.times[0].astype('datetime64[m]')}",
+                "Take differences of consecutive times (and the first value after each reset) "
+                "before you give it.",
+            )
+        )
+    return findings, num_bytes
+
+
+def _run_length(step_hours: float) -> int:
+    """Consecutive times that show two resets of daily totals, where steps are short enough."""
+    return max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
+
+
+def _hours_to_reset(
+    values: np.ndarray | None, times: np.ndarray, step_hours: float
+) -> float | None:
+    """Hours between resets of a running total, 0 where none was seen; ``None`` for other fields.
+
+    A running total grows everywhere, falls nowhere but at a reset, and grows again after it.
+    """
+    if values is None or len(values) < 7 or not (np.diff(times) / _HOUR == step_hours).all():
+        return None
+    steps = np.diff(values.astype(np.float64), axis=0)
+    scale = np.nanmax(np.abs(values)) or 1.0
+    falls = (steps < -1e-4 * scale).mean(axis=(1, 2)) > 1e-3
+    grows = ~falls & (steps > 1e-4 * scale).any(axis=(1, 2))
+    isolated = not (falls[1:] & falls[:-1]).any()
+    if not isolated or grows.sum() < max(4, 2 * falls.sum()):
+        return None
+    resets = np.flatnonzero(falls)
+    return float(np.median(np.diff(resets)) * step_hours) if len(resets) > 1 else 0.0
+
+
+def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig) -> list[Finding]:
+    """Find sums over a period that is not the timestep.
+
+    Those that ``data.accumulate`` sums, and those that ``prepare`` refuses without, are passed
+    over.
+
+    Args:
+        channels: Those that are sums over time.
+        step_hours: Usual step of the source.
+        config: The timestep, and what is accumulated.
+    """
+    handled = {*ACCUMULATED, *(parse_label(name)[0] for name in config.accumulate)}
+    return [
+        finding
+        for channel in channels
+        if channel.name not in handled
+        for finding in _check_period(channel, step_hours, config.timestep_hours)
+    ]
+
+
+def _check_period(channel: Channel, step_hours: float, timestep_hours: int) -> list[Finding]:
+    of_six_hours = channel.name.endswith("_6hr")
+    period = 6.0 if of_six_hours else step_hours
+    if period == timestep_hours:
+        return []
+    effect = "the rest is lost" if period < timestep_hours else "sums overlap"
+    summed = "total_precipitation" if of_six_hours else channel.name
+    return [
+        found(
+            "accumulation-period",
+            "warning",
+            f"sums of {period:g} h are taken every {timestep_hours} h: {effect}",
+            channel.label,
+            f"Take {summed} with data.accumulate={{{summed}: sum}}, or set data.timestep_hours to "
+            f"{period:g}.",
+        )
+    ]

@@ -1,0 +1,272 @@
+"""Reading a bounded sample of the states that ``prepare`` would take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.derived import with_derived
+from data_pipeline.doctor.findings import Finding, found, refused
+from data_pipeline.doctor.times import times_of, usual_step
+from data_pipeline.errors import InputError, TransferError
+from data_pipeline.names import parse_label
+from data_pipeline.opening import persistently
+from data_pipeline.prepare import DataConfig
+from data_pipeline.resampling import resample
+from data_pipeline.static_fields import StaticFields
+
+_SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """States that were read.
+
+    Args:
+        times: Their times (time,), increasing.
+        values: By label of the channel, float32 (time, latitude, longitude).
+        num_bytes: Of the chunks that hold them, uncompressed.
+        damaged: Labels of which some times could not be read, which are NaN.
+    """
+
+    times: np.ndarray
+    values: Mapping[str, np.ndarray]
+    num_bytes: int
+    damaged: frozenset[str] = frozenset()
+
+
+def choose_times(config: DataConfig, times: np.ndarray) -> np.ndarray:
+    """Indices of the states of the configuration, or of all where none is in a period."""
+    hours = (times - times[:1]) / np.timedelta64(1, "h")
+    chosen = (hours % config.timestep_hours == 0) & config.contains(times)
+    return np.flatnonzero(chosen) if chosen.any() else np.arange(len(times))
+
+
+def spread(config: DataConfig, times: np.ndarray) -> np.ndarray:
+    """Indices of times spread at random over the periods, most of them in training."""
+    candidates = choose_times(config, times)
+    training = candidates[config.train.contains(times[candidates])]
+    others = [
+        candidates[period.contains(times[candidates])]
+        for period in (config.validation, config.test)
+    ]
+    picked = [_stratified(training if len(training) else candidates, _SAMPLES)]
+    picked += [_stratified(other, _SAMPLES_ELSEWHERE) for other in others]
+    return np.unique(np.concatenate(picked))
+
+
+def _stratified(candidates: np.ndarray, count: int) -> np.ndarray:
+    """One of each of ``count`` equal parts, at random, so that no hour or season is favored."""
+    count = min(count, len(candidates))
+    if count == 0:
+        return candidates[:0]
+    edges = np.linspace(0, len(candidates), count + 1).astype(int)
+    rng = np.random.default_rng(0)
+    return np.array([candidates[rng.integers(first, end)] for first, end in pairwise(edges)])
+
+
+@dataclass(frozen=True)
+class States:
+    """States as ``prepare`` takes them, and the source that they are computed from.
+
+    Args:
+        dataset: Canonical and lazy, with derived variables and accumulations.
+        source: Likewise, at all times of the source and in its chunks.
+        derived: Variables of ``source`` that are computed from others.
+        steps: By variable: source times that a state is accumulated over, where more than one.
+    """
+
+    dataset: xr.Dataset
+    source: xr.Dataset
+    derived: frozenset[str] = frozenset()
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_source(cls, source: xr.Dataset, config: DataConfig) -> "States":
+        """All times of a source, with derived variables."""
+        source_and_derived = with_derived(source, [*config.prognostic, *config.static])
+        derived = set(source_and_derived.data_vars) - set(source.data_vars)
+        return cls(source_and_derived, source_and_derived, frozenset(map(str, derived)))
+
+    def resampled(self, config: DataConfig) -> "States":
+        """With accumulations over the timestep.
+
+        Raises:
+            InputError: As ``resample``.
+        """
+        wanted = [*config.prognostic, *config.static]
+        rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
+        dataset = resample(self.source, wanted, rules, hours, contains, config.allow_gaps)
+        step = usual_step(times_of(self.source)) or config.timestep_hours
+        summed = {parse_label(name)[0]: hours for name, rule in rules.items() if rule != "last"}
+        summed |= {name: 6 for name in map(str, dataset.data_vars) if name not in self.source}
+        steps = {name: round(period / step) for name, period in summed.items()}
+        return replace(self, dataset=dataset, steps=steps)
+
+    def source_of(self, name: str) -> str:
+        """The variable of ``source``; sums over six hours are made of total_precipitation."""
+        return name if name in self.source else "total_precipitation"
+
+    def chunk_bytes(self, name: str, indices: np.ndarray) -> int:
+        """Bytes of the chunks of the source that hold a variable, all its levels, uncompressed.
+
+        Args:
+            name: Variable; derived ones count with two inputs.
+            indices: Of states.
+        """
+        variable = self.source[self.source_of(name)]
+        sizes = [size for dim, size in variable.sizes.items() if dim != "time"]
+        plane = variable.dtype.itemsize * int(np.prod(sizes)) * (2 if name in self.derived else 1)
+        if "time" not in variable.dims:
+            return plane
+        last = np.searchsorted(times_of(self.source), times_of(self.dataset)[indices])
+        taken = np.unique(np.maximum(last[:, None] - np.arange(self.steps.get(name, 1)), 0))
+        if not variable.chunksizes:
+            return plane * len(taken)
+        lengths = np.array(variable.chunksizes["time"])
+        touched = np.unique(np.searchsorted(np.cumsum(lengths), taken, side="right"))
+        return plane * int(lengths[touched].sum())
+
+
+def read_sample(
+    states: States, channels: Channels, indices: np.ndarray, budget: int
+) -> tuple[Sample, list[Finding]]:
+    """Read channels at some times, fewer where the chunks of the source would exceed the budget.
+
+    Args:
+        states: What to read from.
+        channels: What to read.
+        indices: Which states, increasing.
+        budget: Bytes of chunks to read at most.
+    """
+    names = list(dict.fromkeys(channel.name for channel in channels))
+    names, indices, findings = _fitting(states, names, indices, budget)
+    values: dict[str, np.ndarray] = {}
+    damaged: set[str] = set()
+    for name in names:
+        picked = [channel for channel in channels if channel.name == name]
+        arrays, problems = _read_variable(states.dataset[name], picked, indices)
+        values |= arrays
+        findings += problems
+        damaged |= set(arrays) if problems else set()
+    total = sum(states.chunk_bytes(name, indices) for name in names)
+    return Sample(times_of(states.dataset)[indices], values, total, frozenset(damaged)), findings
+
+
+def read_static(
+    states: States, config: DataConfig, budget: int
+) -> tuple[Channels, Sample, list[Finding]]:
+    """Read static fields as ``prepare`` does, at fewer times where they have any.
+
+    Args:
+        states: What to read from.
+        config: Which variables.
+        budget: Bytes of chunks to read at most.
+
+    Returns:
+        Channels, their values as a sample with one time, and what is refused.
+    """
+    channels, values = Channels(()), dict[str, np.ndarray]()
+    findings, num_bytes = [], 0
+    every = np.unique(np.linspace(0, len(times_of(states.source)) - 1, _SAMPLES).astype(int))
+    native, every = replace(states, dataset=states.source, steps={}), every[every >= 0]
+    for label in config.static:
+        name = label if label in native.source else parse_label(label)[0]
+        known = [name] if name in native.source else []
+        fitting, indices, problems = _fitting(native, known, every, budget - num_bytes)
+        findings += problems
+        if problems:
+            continue
+        timed = "time" in native.source.dims
+        dataset = native.source.isel(time=indices) if timed else native.source
+        try:
+            fixed = StaticFields.read(dataset, [label], config.levels, config.fill)
+            channels = Channels((*channels, *fixed.channels))
+        except InputError as error:
+            findings.append(refused("prepare", error, f"data.static, {label}"))
+            continue
+        values |= dict(zip(fixed.channels.labels, fixed.fields[:, None], strict=True))
+        num_bytes += sum(native.chunk_bytes(name, indices) for name in fitting)
+    return channels, Sample(times_of(xr.Dataset()), values, num_bytes), findings
+
+
+def _fitting(
+    states: States, names: list[str], indices: np.ndarray, budget: int
+) -> tuple[list[str], np.ndarray, list[Finding]]:
+    """Variables of which one time fits into the budget, and the times at which all of these do."""
+    one = {name: states.chunk_bytes(name, indices[:1]) for name in names}
+    cheapest = sorted(names, key=lambda name: one[name])
+    count = int(np.searchsorted(np.cumsum([one[name] for name in cheapest]), budget, "right"))
+    findings = [_too_large(name, one[name], budget) for name in cheapest[count:]]
+    names = cheapest[:count]
+    while len(indices) > 1 and sum(states.chunk_bytes(n, indices) for n in names) > budget:
+        indices = indices[::2] if len(indices) > 2 else indices[:1]
+    return names, indices, findings
+
+
+def _too_large(name: str, size: int, budget: int) -> Finding:
+    return found(
+        "sample",
+        "warning",
+        f"a single time of {name} lies in chunks of {size / _MIB:.3g} MiB, "
+        f"the sample is bounded to {budget / _MIB:.3g} MiB for all variables",
+        name,
+        "Give a larger --sample_mib, or a source with smaller chunks.",
+    )
+
+
+def _read_variable(
+    variable: xr.DataArray, channels: Sequence[Channel], indices: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[Finding]]:
+    levels = [channel.level for channel in channels]
+    if "level" in variable.dims:
+        variable = variable.sel(level=levels)
+    loaded, problems = _loaded(variable.isel(time=indices))
+    return {
+        channel.label: _plane(loaded, channel.level).astype(np.float32) for channel in channels
+    }, problems
+
+
+def _plane(variable: xr.DataArray, level: int | None) -> np.ndarray:
+    plane = variable if level is None else variable.sel(level=level)
+    return plane.transpose("time", "latitude", "longitude").values
+
+
+def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
+    """Values, with NaN at the times that cannot be read, each of which is named."""
+    try:
+        return persistently(variable.load, str(variable.name)), []
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, TransferError):
+            return xr.full_like(variable, np.nan, dtype=float), [_unreadable(variable, "", error)]
+    parts, damaged, problem = [], [], None
+    for index in range(variable.sizes["time"]):
+        one = variable.isel(time=[index])
+        try:
+            parts.append(one.load())
+        except (OSError, ValueError, RuntimeError) as error:
+            damaged.append(one["time"].values[0].astype("datetime64[m]"))
+            problem = error
+            parts.append(xr.full_like(one, np.nan, dtype=float).load())
+    if problem is None:  # it can be read after all
+        return _concatenated(parts), []
+    when = f": {len(damaged)} of {len(parts)} sampled times, the first {min(damaged)}"
+    return _concatenated(parts), [_unreadable(variable, when, problem)]
+
+
+def _concatenated(parts: list[xr.DataArray]) -> xr.DataArray:
+    return xr.concat(parts, "time")  # pyright: ignore[reportReturnType]
+
+
+def _unreadable(variable: xr.DataArray, when: str, error: Exception) -> Finding:
+    return found(
+        "reading",
+        "error",
+        f"{variable.name} cannot be read: {error}",
+        f"{variable.name}{when}",
+        "Copy the file or store again; a file or chunk is damaged.",
+    )
