@@ -190,7 +190,13 @@ def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
     longitude = dataset["longitude"].values.astype(float)
     if len(longitude) > 1 and np.isclose(longitude[-1] - longitude[0], 360):
         dataset, longitude = dataset.isel(longitude=slice(-1)), longitude[:-1]
-    return dataset.assign_coords(longitude=_contiguous(longitude)).sortby("longitude")
+    return _sorted(dataset.assign_coords(longitude=_contiguous(longitude)), "longitude")
+
+
+def _sorted(dataset: xr.Dataset, axis: str) -> xr.Dataset:
+    """In increasing order; untouched where it is, as an index costs time at every read."""
+    increases = (np.diff(dataset[axis].values) > 0).all()
+    return dataset if increases else dataset.sortby(axis)
 
 
 def _contiguous(longitude: np.ndarray) -> np.ndarray:
@@ -209,7 +215,7 @@ def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
         levels = levels / 100
     if not np.allclose(levels, np.round(levels)):
         raise InputError(f"{name} has the levels {levels.tolist()} hPa, expected whole numbers")
-    return dataset.assign_coords(level=np.round(levels).astype(int)).sortby("level")
+    return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
 
 
 def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:

@@ -1,5 +1,6 @@
 """Score forecasts that lie anywhere against any truth: ``evaluate`` without a run folder."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from data_pipeline.opening import stamps
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno.evaluation.climatologies import is_prepared, open_climatology
@@ -17,6 +19,8 @@ from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.forecasts import open_forecast
 from fourcastnet_afno.evaluation.tables import write_scores
 from fourcastnet_afno.report import write_report
+
+_LAND = "land_sea_mask"
 
 
 def evaluate_files(
@@ -59,6 +63,8 @@ def evaluate_files(
         [f"{name}: {path}" for name, path in named.items()]
         + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
     )
+    read = {**named, "truth": truth.paths[0], "climatology": climatology.paths[0]}
+    scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(path) for name, path in read.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
     write_scores(scores, output.with_suffix(".json"), output)
     if report is not None:
@@ -66,9 +72,8 @@ def evaluate_files(
         write_report(
             report,
             scores=scores,
-            history=[],
             truth=actual,
-            predictions=first,
+            forecasts=opened,
             config_text=yaml.safe_dump(asdict(config), sort_keys=False),
             facts=_facts(opened),
         )
@@ -97,7 +102,26 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
 
 def _open(source: SourceConfig) -> xr.Dataset:
     path = Path(source.paths[0])
-    return PreparedStore(path).dataset() if is_prepared(path) else open_source(source)
+    return truth_of(PreparedStore(path)) if is_prepared(path) else open_source(source)
+
+
+def truth_of(store: PreparedStore) -> xr.Dataset:
+    """The fields of a prepared store, with the land fraction where it holds it."""
+    dataset, labels = store.dataset(), store.static_channels.labels
+    if _LAND in labels:
+        with xr.open_zarr(store.path, consolidated=False) as stored:
+            land = stored["static"].isel(static=labels.index(_LAND)).values
+        if land.shape == store.grid.shape:  # else the store is cropped
+            dataset[_LAND] = (("latitude", "longitude"), land)
+    return dataset
+
+
+def _fingerprint(path: str) -> str:
+    """Of a prepared store its own; else of names, sizes and times of the files."""
+    if is_prepared(Path(path)):
+        return PreparedStore(Path(path)).fingerprint
+    found = stamps(path)
+    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest() if found else "unknown"
 
 
 def _facts(forecasts: dict[str, xr.Dataset]) -> dict[str, str]:

@@ -46,6 +46,7 @@ from fourcastnet_afno.evaluation.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.tables import scores_table, write_scores
+from fourcastnet_afno.evaluation_run import truth_of
 from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.live_view import peak_memory_gib
@@ -286,7 +287,7 @@ def evaluate(
     """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
-    truth, train = store.dataset(), config.data.train
+    truth, train = truth_of(store), config.data.train
     times = truth["time"].values
     training = truth.sel(time=times[train.contains(times)])
     climatology = from_coefficients(
@@ -300,6 +301,7 @@ def evaluate(
         climatology,
         config.evaluation,
         training=training,
+        state=output / ".evaluation.npz",
     )
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
@@ -328,8 +330,8 @@ def _report(
         output / "report.html",
         scores=scores,
         history=json.loads(history.read_text()) if history.exists() else [],
-        truth=store.dataset(),
-        predictions=predictions,
+        truth=truth_of(store),
+        forecasts={"model": predictions},
         config_text=config.to_yaml(),
         facts=facts,
     )

@@ -2,65 +2,139 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
-
-from data_pipeline.atomic import replacing
-from data_pipeline.progress import track
 
 COLORS = {
     "model": "#0b62a4",
     "persistence": "#d1622b",
     "climatology": "#6b7280",
-    "weekly_climatology": "#a3a9b3",
-    "linear": "#2f8f5b",
+    "weekly_climatology": "#a3a3a3",
+    "linear": "#2e8b57",
     "truth": "black",
 }
-# Of further forecasts, unlike all of the above.
-_FURTHER = ("#8e44ad", "#c0a000", "#00a0a0", "#c2185b")
+LABELS = {
+    "rmse": "RMSE",
+    "acc": "ACC",
+    "bias": "bias",
+    "mae": "MAE",
+    "crps": "CRPS",
+    "standard_deviation_ratio": "standard deviation over truth's",
+}
+_IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
+# They do not change with the lead time, or are the truth of another time.
+_WITHOUT_SPECTRUM = ("persistence", "climatology", "weekly_climatology")
+_CYCLE = ("#8e44ad", "#c0392b", "#16a085", "#b7950b", "#2c3e50")
+
+
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
-_GIF_FRAMES = 40
 
 
-def _colors(names: Sequence[str]) -> dict[str, str]:
-    further = cycle(_FURTHER)
-    return {name: COLORS.get(name) or next(further) for name in names}
+def colors_of(names: Sequence[str]) -> dict[str, str]:
+    """A color for each forecast: fixed for those that are always there, a cycle for others."""
+    others = [name for name in names if name not in COLORS]
+    return COLORS | {name: _CYCLE[i % len(_CYCLE)] for i, name in enumerate(others)}
 
 
-def score_curves(scores: xr.Dataset) -> Figure:
-    """RMSE and ACC by lead time with their intervals, a column for each channel."""
+def score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
+    """Metrics by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
-    figure = Figure(figsize=(3.6 * len(channels) + 0.8, 5.6), layout="constrained")
-    axes = figure.subplots(2, len(channels), squeeze=False, sharex=True)
-    colors = _colors(scores["forecast"].values.tolist())
-    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    figure = Figure(
+        figsize=(3.6 * len(channels) + 0.8, 2.6 * len(metrics) + 0.4), layout="constrained"
+    )
+    axes = figure.subplots(len(metrics), len(channels), squeeze=False, sharex=True)
+    colors = colors_of(scores["forecast"].values.tolist())
     for column, channel in enumerate(channels):
         units = scores["units"].values[column]
-        for row, metric in enumerate(("rmse", "acc")):
-            axis: Axes = axes[row, column]
-            for name in scores["forecast"].values:
-                values = scores[metric].sel(forecast=name, channel=channel).values
-                axis.plot(days, values, color=colors[name], label=name, lw=2)
-                if f"{metric}_interval" in scores:
-                    bounds = scores[f"{metric}_interval"].sel(forecast=name, channel=channel)
-                    lower, upper = bounds.transpose("bound", "lead_time").values
-                    axis.fill_between(days, lower, upper, color=colors[name], alpha=0.2, lw=0)
-            axis.grid(alpha=0.3)
+        for row, metric in enumerate(metrics):
+            _draw_curves(axes[row, column], scores.sel(channel=channel), metric, colors)
+            label = LABELS.get(metric, metric)
+            axes[row, column].set_ylabel(f"{label} [{units}]" if metric in _IN_UNITS else label)
+            if metric in _IN_UNITS and metric != "bias":
+                axes[row, column].set_ylim(bottom=0)
         axes[0, column].set_title(channel, fontsize=10)
-        axes[0, column].set_ylabel(f"RMSE [{units}]")
-        axes[0, column].set_ylim(bottom=0)
-        axes[1, column].set_ylabel("ACC")
-        axes[1, column].set_xlabel("lead time [days]")
-    axes[0, 0].legend(frameon=False)
+        axes[-1, column].set_xlabel("lead time [days]")
+    lines, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        lines, names, loc="outside lower center", ncols=3 if len(channels) < 2 else 6,
+        frameon=False, fontsize=8,
+    )  # fmt: skip
     return figure
+
+
+def _draw_curves(axis: Axes, scores: xr.Dataset, metric: str, colors: Mapping[str, str]) -> None:
+    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    for name in scores["forecast"].values:
+        chosen = scores.sel(forecast=name)
+        values = chosen[metric].values
+        if np.isnan(values).all():
+            continue
+        axis.plot(days, values, color=colors.get(name), label=name, lw=2)
+        if f"{metric}_interval" in chosen:
+            low, high = chosen[f"{metric}_interval"].transpose("bound", ...).values
+            axis.fill_between(days, low, high, color=colors.get(name), alpha=0.2, lw=0)
+    axis.grid(alpha=0.3)
+
+
+def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Figure:
+    """Change of a metric against the reference in per cent, channels by lead times.
+
+    Cells whose difference is not distinguishable from chance are hatched.
+    """
+    change, certain = relative_change(scores, forecast, metric)
+    channels, hours = change["channel"].values, hours_of(change)
+    figure = Figure(
+        figsize=(0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6), layout="constrained"
+    )
+    axis = figure.subplots()
+    mesh = axis.imshow(change.values, cmap="RdBu_r", vmin=-50, vmax=50, aspect="auto")
+    for row, column in np.ndindex(*change.shape):
+        value = change.values[row, column]
+        if np.isfinite(value):
+            color = "white" if abs(value) > 35 else "black"
+            axis.text(
+                column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8, color=color
+            )
+        if not certain.values[row, column]:
+            corner = (column - 0.5, row - 0.5)
+            axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, alpha=0.3))
+    axis.set_yticks(range(len(channels)), channels, fontsize=8)
+    axis.set_xticks(range(len(hours)), [str(h) for h in hours], fontsize=8)
+    axis.set_xlabel("lead time [h]")
+    reference = scores.attrs["reference"]
+    axis.set_title(f"{LABELS.get(metric, metric)}: {forecast} against {reference}", fontsize=10)
+    figure.colorbar(mesh, ax=axis, label="change [%]", extend="both")
+    return figure
+
+
+def relative_change(
+    scores: xr.Dataset, forecast: str, metric: str = "rmse"
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Change against the reference in per cent, and where it is distinguishable from chance.
+
+    Returns:
+        Two arrays of dims (channel, lead_time).
+    """
+    reference = scores[metric].sel(forecast=scores.attrs["reference"])
+    ours = scores[metric].sel(forecast=forecast)
+    change = (100 * (ours / reference.where(reference != 0) - 1)).transpose("channel", "lead_time")
+    verdict = f"{metric}_verdict"
+    if verdict not in scores:
+        return change, xr.ones_like(change, dtype=bool)
+    certain = scores[verdict].sel(forecast=forecast) != 0
+    return change, certain.transpose("channel", "lead_time")
+
+
+def hours_of(scores: xr.Dataset | xr.DataArray) -> list[int]:
+    """Lead times in whole hours."""
+    leads = scores["lead_time"].values / np.timedelta64(1, "h")
+    return leads.round().astype(int).tolist()
 
 
 def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -89,114 +163,99 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def error_maps(truth: xr.DataArray, predictions: xr.DataArray) -> Figure:
-    """Truth, forecast and forecast minus truth; a row for each lead time.
-
-    Args:
-        truth: (lead_time, latitude, longitude) at the valid times, with ``units``.
-        predictions: Likewise.
-    """
-    figure = Figure(figsize=(12.5, 2.4 * truth.sizes["lead_time"] + 0.3), layout="constrained")
-    axes = figure.subplots(truth.sizes["lead_time"], 3, squeeze=False, sharex=True, sharey=True)
-    difference = predictions - truth
-    low, high = float(truth.min()), float(truth.max())
-    largest = float(np.abs(difference).max()) or 1.0
-    units = truth.attrs.get("units", "")
-    for row, lead in enumerate(truth["lead_time"].values):
-        hours = int(lead / np.timedelta64(1, "h"))
-        for column, (name, field) in enumerate(
-            (("truth", truth), ("forecast", predictions), ("forecast minus truth", difference))
-        ):
-            limits = (-largest, largest) if column == 2 else (low, high)
-            mesh = _draw(
-                axes[row, column], field[row], limits, "RdBu_r" if column == 2 else "viridis"
-            )
-            axes[row, column].set_title(f"{name}, {hours} h", fontsize=9)
-            if column > 0:
-                figure.colorbar(mesh, ax=axes[row, column], label=units)
-        axes[row, 0].set_ylabel("latitude")
-    for column in range(3):
-        axes[-1, column].set_xlabel("longitude")
-    return figure
-
-
-def _draw(axis: Axes, field: xr.DataArray, limits: tuple[float, float], cmap: str):  # noqa: ANN202
-    return axis.pcolormesh(
-        field["longitude"], field["latitude"], field.values,
-        vmin=limits[0], vmax=limits[1], cmap=cmap, shading="nearest",
-    )  # fmt: skip
-
-
 def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
-    """Zonal energy spectra of forecasts and truth, a panel for each lead time."""
-    figure = Figure(figsize=(3.2 * len(lead_indices) + 0.6, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(lead_indices), squeeze=False, sharey=True)[0]
+    """Zonal energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
+    count = len(lead_indices)
+    figure = Figure(figsize=(3.2 * count + 0.6, 5.0), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
     spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
-    shown = [name for name in scores["source"].values.tolist() if name not in BASELINES]
-    colors = _colors(shown)
     wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
-    for axis, index in zip(axes, lead_indices, strict=True):
-        for name in shown:
-            energies = spectrum.sel(source=name).values[index]
-            axis.loglog(wavenumbers, energies, color=colors[name], label=name)
-        hours = int(scores["lead_time"].values[index] / np.timedelta64(1, "h"))
-        axis.set_title(f"{hours} h", fontsize=10)
-        axis.set_xlabel("zonal wavenumber")
-        axis.grid(alpha=0.3, which="both")
+    names = [n for n in spectrum["source"].values.tolist() if n not in _WITHOUT_SPECTRUM]
+    colors = colors_of(names)
+    truth = spectrum.sel(source="truth").values
+    for column, index in enumerate(lead_indices):
+        for name in names:
+            values = spectrum.sel(source=name).values[index]
+            if np.isnan(values).all():
+                continue
+            axes[0, column].loglog(wavenumbers, values, color=colors[name], label=name)
+            ratio = values / np.where(truth[index] > 0, truth[index], np.nan)
+            axes[1, column].semilogx(wavenumbers, ratio, color=colors[name])
+        axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
+        axes[1, column].set_ylim(0, 2)
+        axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
+        axes[1, column].set_xlabel("zonal wavenumber")
+        for row in range(2):
+            axes[row, column].grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
-    axes[0].set_ylabel(f"energy [({units})$^2$]")
-    axes[0].legend(frameon=False)
+    axes[0, 0].set_ylabel(f"energy [({units})$^2$]")
+    axes[1, 0].set_ylabel("over truth")
+    axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
-def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path) -> None:
-    """Write truth beside forecast as a GIF, a frame for each lead time (at most 40).
+def spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
+    """Spread and RMSE of an ensemble by lead time, and its rank histograms."""
+    chosen = scores.sel(forecast=forecast, channel=channel)
+    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(days, chosen["rmse"], color=COLORS["model"], lw=2, label="RMSE of the mean")
+    left.plot(days, chosen["spread"], color=COLORS["persistence"], lw=2, label="spread")
+    left.set_xlabel("lead time [days]")
+    left.set_ylabel(f"[{scores['units'].sel(channel=channel).item()}]")
+    left.set_ylim(bottom=0)
+    left.legend(frameon=False, fontsize=8)
+    left.grid(alpha=0.3)
+    ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
+    for index in sorted({0, len(days) // 2, len(days) - 1}):
+        label = f"{hours_of(scores)[index]} h"
+        right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
+    right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
+    right.set_ylim(bottom=0)
+    right.set_xlabel("members below truth")
+    right.set_ylabel("share of cells")
+    right.legend(frameon=False, fontsize=8)
+    return figure
 
-    Args:
-        truth: (lead_time, latitude, longitude) at the valid times.
-        predictions: Likewise.
-        path: File to write.
-    """
-    count = truth.sizes["lead_time"]
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _GIF_FRAMES)).round().astype(int))
-    figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
-    axes = figure.subplots(1, 2, sharey=True)
-    limits = float(truth.min()), float(truth.max())
-    meshes = [
-        _draw(axis, field[0], limits, "viridis")
-        for axis, field in zip(axes, (truth, predictions), strict=True)
-    ]
-    figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
-    frames = []
-    for index in track(chosen, "Drawing the animation"):
-        hours = int(truth["lead_time"].values[index] / np.timedelta64(1, "h"))
-        for axis, mesh, field, name in zip(
-            axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True
-        ):
-            mesh.set_array(field.values[index])
-            axis.set_title(f"{name}, {hours // 24} d {hours % 24:02d} h", fontsize=10)
-        frames.append(Image.open(BytesIO(png(figure))).convert("RGB"))
-    # One palette for all frames, from the first and the last: viewers mix up palettes by frame.
-    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
-    both.paste(frames[0])
-    both.paste(frames[-1], (0, frames[0].height))
-    palette = both.quantize(256)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    with replacing(path) as temporary:
-        frames[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=150,
-            loop=0,
-        )
+
+def reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figure:
+    """Observed frequency of events against forecast probability; a panel for each quantile."""
+    levels = scores["quantile"].values
+    figure = Figure(figsize=(3.3 * len(levels) + 0.4, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(levels), squeeze=False, sharey=True)[0]
+    chosen = scores.sel(channel=channel).isel(lead_time=lead_index)
+    names = scores["forecast"].values.tolist()
+    colors = colors_of(names)
+    for axis, level in zip(axes, levels, strict=True):
+        axis.plot([0, 1], [0, 1], color="gray", ls=":", lw=1)
+        for name in names:
+            point = chosen.sel(forecast=name, quantile=level)
+            axis.plot(
+                point["reliability_probability"], point["reliability_frequency"],
+                marker="o", ms=3, color=colors[name], label=name,
+            )  # fmt: skip
+        axis.set_title(f"above the {level:g} quantile", fontsize=10)
+        axis.set_xlabel("forecast probability")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("observed frequency")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
 
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG."""
+    return _saved(figure, "png")
+
+
+def pdf(figure: Figure) -> bytes:
+    """A figure as PDF, for papers."""
+    return _saved(figure, "pdf")
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    figure.savefig(buffer, format=kind, dpi=figure.dpi)
     return buffer.getvalue()
 
 

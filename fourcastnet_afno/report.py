@@ -1,8 +1,6 @@
 """The report: one HTML file that holds its pictures and opens without network."""
 
-import base64
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,203 +11,294 @@ from matplotlib.figure import Figure
 from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
 from data_pipeline.grid import LatLonGrid
-from fourcastnet_afno import plots
+from fourcastnet_afno import maps, plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
+from fourcastnet_afno.evaluation.forecasts import canonical_forecast
 from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
-from fourcastnet_afno.evaluation.tables import format_score
+from fourcastnet_afno.report_parts import (
+    STYLE,
+    counts_table,
+    definitions,
+    picture,
+    score_table,
+    scorecard_table,
+    summary_table,
+    text,
+    verdicts,
+)
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;
-  color: #1f2937; background: #fff }
-h1 { line-height: 1.2 }
-img { max-width: 100%; height: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
-td, th { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #e5e7eb }
-td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left }
-.best { font-weight: 700; color: #0b62a4 }
-.scroll { overflow-x: auto }
-pre { background: #f3f4f6; padding: 1rem; overflow-x: auto; font-size: .8rem }
-.verdict { font-size: 1.15rem }
-dt { font-weight: 600 }
-"""
+_MAX_CURVES, _MAX_SENTENCES = 6, 8
 
 
 def write_report(
     path: Path,
     *,
     scores: xr.Dataset,
-    history: Sequence[Mapping[str, Any]],
     truth: xr.Dataset,
-    predictions: xr.Dataset,
-    config_text: str,
-    facts: Mapping[str, str],
+    forecasts: Mapping[str, xr.Dataset],
+    history: Sequence[Mapping[str, Any]] = (),
+    config_text: str = "",
+    facts: Mapping[str, str] | None = None,
 ) -> Path:
     """Draw all figures and write the report beside them.
 
     Args:
-        path: HTML file to write; the figures go to the folder ``figures`` beside it.
-        scores: See ``evaluation.evaluate``; the first region is shown.
-        history: Losses by epoch; may be empty.
+        path: HTML file to write; the figures go to the folder ``figures`` beside it, as PNG and
+            PDF.
+        scores: See ``evaluation.evaluate``; of several regions the first is drawn.
         truth: Canonical dataset with the valid times.
-        predictions: The model's forecasts.
-        config_text: Configuration of the run.
+        forecasts: What was scored, by name; the first is shown in maps.
+        history: Losses by epoch; may be empty.
+        config_text: Configuration of the run, if any.
         facts: Further lines, as the run time.
 
     Returns:
         ``path``.
     """
     scores = scores.isel(region=0) if "region" in scores.dims else scores
-    channel = _picture_channel(scores)
-    figures = _draw_figures(path.parent / "figures", scores, history, truth, predictions, channel)
-    parts = [
-        f"<h1>{html.escape(path.parent.resolve().name)}: forecasts against truth</h1>",
-        f'<p class="verdict">{html.escape(" ".join(verdicts(scores)))}</p>',
-        f'<div class="scroll">{_table(scores)}</div>',
-        *(_figure(title, file) for title, file in figures.items()),
-        "<h2>Conventions</h2>" + _definitions(scores.attrs),
-        "<h2>This run</h2>" + _definitions(facts),
-        f"<details><summary>Configuration</summary><pre>{html.escape(config_text)}</pre></details>",
-    ]
+    figures = _Figures(path.parent / "figures")
+    shown = next(iter(forecasts))
+    sections = {
+        "Scorecard": _scorecards(scores, figures),
+        "Scores": _curves(scores, figures),
+        "Maps": _maps(scores, truth, forecasts, shown, figures),
+        "Spectra": _spectra(scores, figures),
+        "Ensembles and events": _probabilities(scores, figures),
+        "Training": _training(history, figures),
+        "Conventions and data": _conventions(scores, facts or {}, config_text),
+    }
+    sections = {title: body for title, body in sections.items() if body}
+    title = f"{path.parent.resolve().name}: forecasts against truth"
+    links = "".join(f'<a href="#{_anchor(name)}">{text(name)}</a>' for name in sections)
+    parts = [f'<h2 id="{_anchor(name)}">{text(name)}</h2>{b}' for name, b in sections.items()]
     document = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Forecast report</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>"
+        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{text(title)}</h1>{_head(scores)}<nav>{links}</nav>{''.join(parts)}</body></html>"
     )
     with replacing(path) as temporary:
         temporary.write_text(document, encoding="utf-8")
     return path
 
 
-def verdicts(scores: xr.Dataset) -> list[str]:
-    """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
-    names = scores["forecast"].values.tolist()
-    baselines = [name for name in ("persistence", "climatology") if name in names]
-    sentences = []
-    for channel in scores["channel"].values:
-        rmse = scores["rmse"].sel(channel=channel)
-        for name in names:
-            if name in plots.BASELINES or not baselines:
-                continue
-            claims = [f"{b} {_until(rmse.sel(forecast=[name, b]))}" for b in baselines]
-            who = "the model" if name == "model" else name
-            sentences.append(f"{channel}: {who} beats {' and '.join(claims)}.")
-    return sentences
+class _Figures:
+    """The folder of figures.
+
+    Args:
+        folder: Made where missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def add(self, name: str, title: str, figure: Figure, kind: str = "chart") -> str:
+        """Write a figure as PNG and PDF, and give its HTML."""
+        for suffix, render in ((".png", plots.png), (".pdf", plots.pdf)):
+            with replacing(self._folder / f"{name}{suffix}") as temporary:
+                temporary.write_bytes(render(figure))
+            figure.set_layout_engine("none")  # it is laid out
+        return picture(title, self._folder / f"{name}.png", kind)
+
+    def animation(self, name: str, title: str, draw: Callable[[Path], None]) -> str:
+        """Let ``draw`` write a GIF, and give its HTML."""
+        draw(self._folder / f"{name}.gif")
+        return picture(title, self._folder / f"{name}.gif", "map")
 
 
-def _until(rmse: xr.DataArray) -> str:
-    """Up to which lead time the first of two forecasts has the lower RMSE."""
-    ours, theirs = rmse.transpose("forecast", "lead_time").values
-    better = ours < theirs
-    count = len(better) if better.all() else int(np.argmin(better))
-    hours = lead_hours(rmse.to_dataset(name="rmse"))
-    return f"up to {hours[count - 1] / 24:g} days" if count else "at no lead time"
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def _head(scores: xr.Dataset) -> str:
+    sentences = verdicts(scores) if "rmse" in scores else []
+    said = "<br>".join(text(sentence) for sentence in sentences)
+    if len(sentences) > _MAX_SENTENCES:
+        summary = f"{text(sentences[0])} And {len(sentences) - 1} more."
+        said = f"<details><summary>{summary}</summary>{said}</details>"
+    notes = [line for line in str(scores.attrs.get("notes", "")).splitlines() if line]
+    noted = "".join(f'<p class="note">{text(note)}</p>' for note in notes)
+    return f'<div class="verdict">{said}</div>{noted}'
+
+
+def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:
+    """Each forecast against the reference: as a table here, as a figure beside the report."""
+    if "rmse" not in scores:
+        return ""
+    reference = scores.attrs["reference"]
+    parts = [
+        '<p class="legend">Change of the RMSE against the reference in per cent: blue ▼ is better, '
+        "red ▲ is worse, ≈ cannot be told from chance (paired block bootstrap over initial times, "
+        f"{scores.attrs['confidence']:.0%} intervals, blocks of "
+        f"{scores.attrs['block_length']}).</p>"
+    ]
+    for name in scores["forecast"].values.tolist():
+        if name == reference or np.isnan(scores["rmse"].sel(forecast=name)).all():
+            continue
+        parts.append(scorecard_table(scores, name))
+        if name not in plots.BASELINES:
+            title = f"Scorecard of {name}"
+            figures.add(f"scorecard_{name}", title, plots.scorecard(scores, name))
+    return "".join(parts)
+
+
+def _curves(scores: xr.Dataset, figures: _Figures) -> str:
+    metrics = [name for name in ("rmse", "acc", "standard_deviation_ratio") if name in scores]
+    if not metrics:
+        return ""
+    channels = scores["channel"].values.tolist()
+    band = f"bands are {scores.attrs['confidence']:.0%} intervals"
+    parts = [
+        figures.add(
+            f"scores_{c}", f"{c}: {band}", plots.score_curves(scores.sel(channel=[c]), metrics)
+        )
+        for c in channels[:_MAX_CURVES]
+    ]
+    figures.add("scores", "Scores", plots.score_curves(scores.isel(channel=slice(_MAX_CURVES))))
+    more = ""
+    if len(channels) > _MAX_CURVES:
+        more = (
+            f'<p class="legend">{len(channels) - _MAX_CURVES} further channels: see the table.</p>'
+        )
+    table = f"<details open><summary>Table</summary>{score_table(scores)}</details>"
+    if len(channels) > _MAX_CURVES:
+        table = table.replace("<details open>", "<details>")
+    return f'<div class="grid">{"".join(parts)}</div>{more}{table}{summary_table(scores)}'
+
+
+def _maps(
+    scores: xr.Dataset,
+    truth: xr.Dataset,
+    forecasts: Mapping[str, xr.Dataset],
+    shown: str,
+    figures: _Figures,
+) -> str:
+    channel = _picture_channel(scores)
+    land = _land(truth)
+    pair = _one_forecast(truth, forecasts[shown], channel)
+    parts = [] if pair is None else _pair_maps(*pair, channel, shown, land, figures)
+    if "bias_map" in scores and channel in scores["map_channel"].values:
+        drawn = maps.mean_maps(scores, channel, shown, land)
+        title = f"{channel} of {shown}: bias and RMSE over all initial times"
+        parts.insert(1, figures.add("mean_maps", title, drawn, "map"))
+    return "".join(parts)
+
+
+def _pair_maps(
+    actual: xr.DataArray,
+    forecast: xr.DataArray,
+    channel: str,
+    shown: str,
+    land: xr.DataArray | None,
+    figures: "_Figures",
+) -> list[str]:
+    """One forecast beside truth, still and moving."""
+    hours = [int(lead / np.timedelta64(1, "h")) for lead in actual["lead_time"].values]
+    wanted = sorted({0, *(i for i, hour in enumerate(hours) if hour in (72, 120))})
+    start = str(forecast.attrs["init_time"])[:16].replace("T", " ")
+    drawn = maps.error_maps(actual.isel(lead_time=wanted), forecast.isel(lead_time=wanted), land)
+    return [
+        figures.add("maps", f"{channel} of {shown}, from {start} UTC", drawn, "map"),
+        figures.animation(
+            "rollout",
+            f"{channel}: truth and {shown}, from {start} UTC",
+            lambda path: maps.rollout_animation(actual, forecast, path),
+        ),
+    ]
 
 
 def _picture_channel(scores: xr.Dataset) -> str:
     labels = scores["channel"].values.tolist()
-    return next((label for label in labels if label.startswith("geopotential")), labels[0])
+    for start in ("geopotential_500", "geopotential"):
+        found = [label for label in labels if label.startswith(start)]
+        if found:
+            return found[0]
+    return labels[0]
 
 
-def _draw_figures(
-    folder: Path,
-    scores: xr.Dataset,
-    history: Sequence[Mapping[str, Any]],
-    truth: xr.Dataset,
-    predictions: xr.Dataset,
-    channel: str,
-) -> dict[str, Path]:
-    folder.mkdir(exist_ok=True)
-    indices = selected_leads(scores)
-    shown = [indices[0], *[i for i in indices if lead_hours(scores)[i] in (72, 120)]]
-    pair = _one_forecast(truth, predictions, channel)
-    drawn: dict[str, tuple[str, Figure]] = {
-        "RMSE and ACC by lead time": ("scores.png", plots.score_curves(scores)),
-    }
-    if pair is not None:
-        some = [field.isel(lead_time=shown) for field in pair]
-        drawn[f"Forecast minus truth: {channel}"] = ("maps.png", plots.error_maps(*some))
-    if history:
-        drawn["Loss"] = ("loss.png", plots.loss_curve(history))
-    if "spectrum" in scores:
-        figure = plots.spectra(scores, channel, shown)
-        drawn[f"Zonal energy spectra: {channel}"] = ("spectra.png", figure)
-    files = {}
-    for title, (name, figure) in drawn.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(plots.png(figure))
-        files[title] = folder / name
-    if pair is None:
-        return files
-    plots.rollout_animation(*pair, folder / "rollout.gif")
-    return {**files, f"A rollout: {channel}": folder / "rollout.gif"}
+def _land(truth: xr.Dataset) -> xr.DataArray | None:
+    if "land_sea_mask" not in truth:
+        return None
+    mask = truth["land_sea_mask"]
+    mask = mask.isel(time=0) if "time" in mask.dims else mask
+    return mask.transpose("latitude", "longitude").compute()
 
 
 def _one_forecast(
     truth: xr.Dataset, predictions: xr.Dataset, channel: str
 ) -> tuple[xr.DataArray, xr.DataArray] | None:
-    """Truth and a forecast (its first member) of a channel, (lead_time, latitude, longitude).
+    """Truth and a forecast (the mean over its members) of a channel.
 
     Returns:
-        The first forecast that truth covers; ``None`` where there is none, or on another grid.
+        The forecast with the most lead times that truth covers, both (lead_time, latitude,
+        longitude); ``None`` where there is none, or truth is on another grid.
     """
-    inits, leads = predictions["init_time"].values, predictions["lead_time"].values
-    covered = np.isin(inits[:, None] + leads, truth["time"].values).all(axis=1)
-    same_grid = LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(predictions))
-    if not covered.any() or not same_grid:
+    ready = canonical_forecast(predictions)
+    if not LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(ready)):
         return None
-    first = predictions.isel(init_time=[int(np.argmax(covered))])
-    first = first.isel(realization=0) if "realization" in first.dims else first
-    names = [str(name) for name in predictions.data_vars if name in truth]
-    first = first[names]
-    channels = Channels.from_dataset(predictions, names)
-    index = channels.labels.index(channel)
-    actual = at_valid_times(
-        lambda times: truth[names].sel(time=times),
-        first["init_time"].values,
-        first["lead_time"].values,
-    )
-    fields = [channels.stack(d).isel(init_time=0, channel=index).compute() for d in (actual, first)]
+    every = Channels.from_dataset(ready, [str(n) for n in ready.data_vars if n in truth])
+    channels = Channels(tuple(c for c in every if c.label == channel))
+    (chosen,) = channels
+    leads = ready["lead_time"].values
+    known = np.isin(ready["init_time"].values[:, None] + leads, truth["time"].values)
+    if not known.any():
+        return None
+    index = int(np.argmax(known.sum(axis=1)))
+    first = ready[[chosen.name]].isel(init_time=[index], lead_time=known[index])
+    if "realization" in first.dims:
+        first = first.mean("realization", keep_attrs=True)
+    inits, leads = first["init_time"].values, first["lead_time"].values
+    names = list(first.data_vars)
+    actual = at_valid_times(lambda times: truth[names].sel(time=times), inits, leads)
+    fields = [channels.stack(d).isel(init_time=0, channel=0).compute() for d in (actual, first)]
     for field in fields:
-        field.attrs["units"] = list(channels)[index].units
+        field.attrs = {"units": chosen.units, "init_time": str(inits[0])}
     return fields[0], fields[1]
 
 
-def _table(scores: xr.Dataset) -> str:
-    indices, hours = selected_leads(scores), lead_hours(scores)
-    head = "".join(f"<th>{hours[i]} h</th>" for i in indices)
-    rows = [f"<tr><th>channel</th><th>score</th><th>forecast</th>{head}</tr>"]
-    for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
-        for metric, label in (("rmse", f"RMSE [{units}]"), ("acc", "ACC")):
-            values = scores[metric].sel(channel=channel).values[:, indices]
-            best = values.min(axis=0) if metric == "rmse" else values.max(axis=0)
-            for name, row in zip(scores["forecast"].values, values, strict=True):
-                cells = "".join(
-                    _cell(float(v), bool(v == b), metric) for v, b in zip(row, best, strict=True)
-                )
-                names = (channel, label, name)
-                rows.append(
-                    f"<tr>{''.join(f'<td>{html.escape(str(n))}</td>' for n in names)}{cells}</tr>"
-                )
-    return f"<table>{''.join(rows)}</table>"
+def _spectra(scores: xr.Dataset, figures: _Figures) -> str:
+    if "spectrum" not in scores:
+        return ""
+    channel = _picture_channel(scores)
+    indices = selected_leads(scores)
+    hours = lead_hours(scores)
+    chosen = [indices[0], *[i for i in indices[1:] if hours[i] in (72, 120, 240)]]
+    drawn = plots.spectra(scores, channel, chosen)
+    title = f"{channel}: zonal energy spectra by lead time, and their ratio to truth's"
+    return figures.add("spectra", title, drawn)
 
 
-def _cell(value: float, best: bool, metric: str) -> str:
-    text = format_score(metric, value)
-    return f'<td class="best">{text}</td>' if best else f"<td>{text}</td>"
+def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:
+    channel, parts = _picture_channel(scores), []
+    for name in scores["forecast"].values.tolist():
+        if f"rank_histogram_{name}" in scores and {"rmse", "spread"} <= set(scores.data_vars):
+            title = f"{channel} of {name}: spread and skill, and rank histograms"
+            drawn = plots.spread_skill(scores, channel, name)
+            parts.append(figures.add(f"spread_skill_{name}", title, drawn))
+    if "crps" in scores:
+        drawn = plots.score_curves(scores.sel(channel=[channel]), ("crps",))
+        parts.append(figures.add("crps", f"{channel}: CRPS", drawn))
+    if "reliability_frequency" in scores:
+        index = selected_leads(scores)[-1] // 2
+        title = f"{channel}: reliability of events at {lead_hours(scores)[index]} h"
+        drawn = plots.reliability(scores, channel, index)
+        parts.append(figures.add("reliability", title, drawn))
+    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
 
 
-def _figure(title: str, file: Path) -> str:
-    kind = file.suffix.removeprefix(".")
-    data = base64.b64encode(file.read_bytes()).decode()
+def _training(history: Sequence[Mapping[str, Any]], figures: _Figures) -> str:
+    if not history:
+        return ""
+    return figures.add("loss", "Loss by epoch", plots.loss_curve(history))
+
+
+def _conventions(scores: xr.Dataset, facts: Mapping[str, str], config_text: str) -> str:
+    hidden = ("notes", "settings", "missing_values_in_all")
+    pairs = {key: value for key, value in scores.attrs.items() if key not in hidden}
+    text_of = config_text or str(scores.attrs.get("settings", ""))
     return (
-        f"<h2>{html.escape(title)}</h2>"
-        f'<img alt="{html.escape(title)}" src="data:image/{kind};base64,{data}">'
+        counts_table(scores)
+        + definitions(pairs | dict(facts))
+        + f"<details><summary>Configuration</summary><pre>{text(text_of)}</pre></details>"
     )
-
-
-def _definitions(pairs: Mapping[str, object]) -> str:
-    items = [
-        f"<dt>{html.escape(str(key).replace('_', ' '))}</dt><dd>{html.escape(str(value))}</dd>"
-        for key, value in pairs.items()
-    ]
-    return f"<dl>{''.join(items)}</dl>"

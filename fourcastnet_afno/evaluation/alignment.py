@@ -81,7 +81,7 @@ def align(
             for name, (dataset, layouts) in opened.items()
         },
         datasets=ready,
-        truth=TruthFields(truth, coarsening),
+        truth=TruthFields(scored(truth, channels), coarsening),
         coarsening=coarsening,
         notes=notes,
     )
@@ -135,7 +135,17 @@ def _common_channels(
                 f"{name} lacks the channels {missing}, it has {found}; choose those that all have "
                 "with evaluation.channels"
             )
-    return Channels.from_dataset(truth, labels)
+    every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
+    return Channels(tuple(every[label] for label in labels))
+
+
+def scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
+    """The variables and levels that are scored."""
+    picked = dataset[list(dict.fromkeys(channel.name for channel in channels))]
+    levels = sorted({channel.level for channel in channels if channel.level is not None})
+    if "level" not in picked.dims or picked["level"].values.tolist() == levels:
+        return picked
+    return picked.sel(level=levels)
 
 
 def _check_units(

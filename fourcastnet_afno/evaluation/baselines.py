@@ -5,7 +5,7 @@
 same fields without a dataset.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,18 +125,16 @@ class LinearFields:
         self._climatology, self.lead_times = climatology, lead_times
         self._known: dict[bytes, np.ndarray] = {}
 
-    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> list[np.ndarray]:
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``; NaN where truth has no state at the initial time."""
         index = self._channels.labels.index(channel.label)
         components, scales = self._model.components[:, index], self._model.scales[index]
         coefficients = self._coefficients(inits)
-        result = []
         for init, start in zip(inits, coefficients, strict=True):
             valid = init + self.lead_times[leads]
             later = self._model.maps[leads] @ start
             anomaly = np.tensordot(later, components, axes=1) * scales
-            result.append((self._climatology(channel, valid) + anomaly)[:, None])
-        return result
+            yield (self._climatology(channel, valid) + anomaly)[:, None]
 
     def _coefficients(self, inits: np.ndarray) -> np.ndarray:
         """Principal components (init_time, component) of the initial states."""

@@ -5,7 +5,6 @@ prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is
 series of fields; see ``data_pipeline.climatology`` for the fit.
 """
 
-from ast import literal_eval
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +165,7 @@ def is_prepared(path: Path) -> bool:
 
 def from_store(store: PreparedStore) -> Climatology:
     """The climatology of a prepared store's training period."""
-    train = literal_eval(store.attrs.get("settings", "{}")).get("train", {})
+    train = (store.attrs.get("settings") or {}).get("train") or {}
     period = None
     text = "harmonics of the day of year for each hour of day, of the store's training period"
     if "start" in train:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fourcastnet_afno.evaluation.regions import REGIONS
+from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
 ConventionName = Literal["weatherbench2", "weatherbench1", "fourcastnet"]
 BaselineName = Literal["persistence", "climatology", "weekly_climatology", "linear"]
@@ -66,7 +66,7 @@ class EvaluationConfig:
     num_threads: int = 2
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.regions if name.rsplit("_", 1)[0] not in REGIONS]
+        unknown = [name for name in self.regions if box_of(name) not in REGIONS]
         if unknown or not self.regions:
             raise ValueError(
                 f"evaluation.regions has the unknown names {unknown}; known are "

@@ -13,7 +13,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from fourcastnet_afno.evaluation.alignment import Alignment, align
+from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.climatologies import (
     Climatology,
@@ -31,6 +31,7 @@ from fourcastnet_afno.evaluation.fields import (
     TruthFields,
     ValidTimeFields,
     chunk_lengths,
+    holds_levels_together,
 )
 from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
@@ -39,7 +40,7 @@ from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
 
-_MAX_MAP_CHANNELS = 4
+_MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
 
 
@@ -88,13 +89,20 @@ def evaluate(
     alignment = align(forecasts, truth, config)
     given = _through(given, alignment.coarsening)
     notes = [*alignment.notes, *_overlap_note(given, alignment)]
+    if training is not None:
+        training = scored(training, alignment.channels)
     series = None if training is None else TruthFields(training, alignment.coarsening)
     fields = _climatology_of(convention, given, alignment)
     sources = _sources(config, alignment, given, training, notes)
     metrics = metrics_of(convention)
     plan = _plan(config, convention, alignment, sources, fields, given, series, truth, metrics)
     chunks = [chunk_lengths(dataset) for dataset in alignment.datasets.values()]
-    tasks = split(plan, (max(c[0] for c in chunks), max(c[1] for c in chunks)), block_bytes)
+    tasks = split(
+        plan,
+        (max(c[0] for c in chunks), max(c[1] for c in chunks)),
+        block_bytes,
+        levels_together=any(holds_levels_together(d) for d in alignment.datasets.values()),
+    )
     key = _key(config, plan, tasks, alignment.datasets, truth)
     result = run(
         plan, tasks, num_threads=config.num_threads, executor=executor, state=state, key=key
@@ -211,6 +219,9 @@ def _plan(
     if config.metrics:
         needed &= _needed(config.metrics, metrics)
     leads = selected_leads_of(alignment.lead_times)
+    leads = [
+        leads[i] for i in np.unique(np.linspace(0, len(leads) - 1, _MAX_MAP_LEADS).astype(int))
+    ]
     cells = grid.shape[0] * grid.shape[1]
     largest = _MAX_MAP_BYTES // (24 * cells * len(leads) * len(sources))
     labels = channels.labels[: min(_MAX_MAP_CHANNELS, largest)]

@@ -5,10 +5,12 @@ Arrays in zarr chunks without compression are mapped into memory instead of bein
 costs many times the arithmetic.
 """
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from threading import Lock
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -19,7 +21,8 @@ from data_pipeline.coarsening import Coarsening
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.forecasts import Layout
 
-_MIN_MAPPED_BYTES = 2**15
+_MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
+_KEPT_BYTES, _NUM_KEPT = 128 * 2**20, 3
 _MEAN_BYTES = 64 * 2**20
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
 FieldsAt = Callable[[Channel, np.ndarray], np.ndarray]
@@ -34,7 +37,7 @@ class FieldSource(Protocol):
     at: FieldsAt | None
     """Fields by valid time, where the forecast depends on it alone."""
 
-    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> list[np.ndarray]:
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields (lead_time, realization, latitude, longitude) of each initial time.
 
         Args:
@@ -70,24 +73,23 @@ class DatasetFields:
     def _init_times(self) -> np.ndarray:
         return self._dataset["init_time"].values
 
-    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> list[np.ndarray]:
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
         order = np.searchsorted(self._init_times, inits)
         mapped = self._mapped(channel.name)
         if mapped is not None:
             level = self._level_index(channel)
-            fields = [mapped.fields(int(index), leads, level) for index in order]
+            fields = (mapped.fields(int(index), leads, level) for index in order)
         else:
-            fields = self._decoded(channel, order, leads)
-        if self._coarsening is not None:
-            fields = [self._coarsening.apply(field) for field in fields]
-        return fields
+            fields = iter(self._decoded(channel, order, leads))
+        coarsening = self._coarsening
+        return fields if coarsening is None else (coarsening.apply(field) for field in fields)
 
     def _decoded(self, channel: Channel, order: np.ndarray, leads: slice) -> list[np.ndarray]:
-        picked = self._dataset[channel.name].isel(init_time=order, lead_time=leads)
+        picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
         if channel.level is not None:
-            picked = picked.sel(level=channel.level)
-        values = picked.values
+            picked = picked.isel(level=self._level_index(channel))
+        values = _computed(picked)
         return list(values if "realization" in picked.dims else values[:, :, None])
 
     def _level_index(self, channel: Channel) -> int | None:
@@ -124,6 +126,8 @@ class MappedVariable:
         self._array, self._folder, self._axes = array, folder, axes
         self._flip, self._has_members = flip, has_members
         self._chunks = tuple(array.chunks[axis] for axis in axes)
+        self._shape, self._dtype = array.chunks, array.dtype
+        self._small = int(np.prod(array.chunks)) * array.dtype.itemsize <= _SMALL_BYTES
 
     def fields(self, init: int, leads: slice, level: int | None) -> np.ndarray:
         """Fields (lead_time, realization, latitude, longitude) of one initial time."""
@@ -153,11 +157,16 @@ class MappedVariable:
         stored = [0] * len(chunk)
         for axis, index in zip(self._axes, chunk, strict=True):
             stored[axis] = index
-        path = self._folder / self._array.metadata.encode_chunk_key(tuple(stored))
-        shape, dtype = self._array.chunks, self._array.dtype
-        if not path.exists():  # a chunk of nothing but the fill value is not written
-            return np.full(shape, self._array.fill_value, dtype).transpose(self._axes)
-        return np.memmap(path, dtype, "r", shape=shape).transpose(self._axes)
+        path = f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
+        shape, dtype = self._shape, self._dtype
+        try:
+            if self._small:  # a copy costs less than a map
+                block = np.fromfile(path, dtype).reshape(shape)
+            else:
+                block = np.memmap(path, dtype, "r", shape=shape)
+        except FileNotFoundError:  # a chunk of nothing but the fill value is not written
+            block = np.full(shape, self._array.fill_value, dtype)
+        return block.transpose(self._axes)
 
 
 @lru_cache(maxsize=256)
@@ -179,24 +188,54 @@ def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
 class TruthFields:
     """Fields of truth by channel and time, in float64.
 
+    All channels of some times are read at once where they fit into memory, because stores hold them
+    together, and kept for the next channel.
+
     Args:
-        dataset: Canonical dataset.
+        dataset: Canonical dataset, of the variables that are scored.
         coarsening: Applied to every field.
     """
 
     def __init__(self, dataset: xr.Dataset, coarsening: Coarsening | None = None) -> None:
         self._dataset, self._coarsening = dataset, coarsening
+        self._kept: OrderedDict[bytes, dict[str, np.ndarray]] = OrderedDict()
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes read for themselves."""
+        return type(self), (self._dataset, self._coarsening)
 
     def at(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Fields (time, latitude, longitude) at times that truth has."""
-        picked = self._dataset[channel.name].sel(time=times)
-        if channel.level is not None:
-            picked = picked.sel(level=channel.level)
-        # Whoever reads in threads of its own needs no threads of dask.
-        values = picked.compute(scheduler="synchronous").values
+        order = as_slice(np.searchsorted(self.times, times))
+        level = self._level_index(channel)
+        size = self._dataset.nbytes // max(1, len(self.times)) * len(times)
+        if size <= _KEPT_BYTES:
+            values = self._together(times, order)[channel.name]
+            values = values if level is None else values[:, level]
+        else:
+            picked = self._dataset[channel.name].isel(time=order)
+            values = _computed(picked if level is None else picked.isel(level=level))
         if self._coarsening is not None:
             values = self._coarsening.apply(values)
         return values.astype(np.float64)
+
+    def _together(self, times: np.ndarray, order: slice | np.ndarray) -> dict[str, np.ndarray]:
+        key = times.tobytes()
+        with self._lock:  # two threads that need the same times read them once
+            if key not in self._kept:
+                picked = self._dataset.isel(time=order)
+                fields = {str(n): _computed(v) for n, v in picked.data_vars.items()}
+                self._kept[key] = fields
+                if len(self._kept) > _NUM_KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _level_index(self, channel: Channel) -> int | None:
+        if channel.level is None:
+            return None
+        return int(np.flatnonzero(self._dataset["level"].values == channel.level)[0])
 
     def mean(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Mean over times that truth has, (latitude, longitude), block by block."""
@@ -227,17 +266,16 @@ class PersistenceFields:
     def __init__(self, truth: TruthFields, lead_times: np.ndarray) -> None:
         self._truth, self.lead_times = truth, lead_times
 
-    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> list[np.ndarray]:
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``; NaN where truth has no state at the initial time."""
         count = leads.stop - leads.start
         known = np.isin(inits, self._truth.times)
         states = self._truth.at(channel, inits[known]) if known.any() else np.zeros((0, 1, 1))
-        result, position = [], 0
+        position = 0
         for is_known in known:
             state = states[position] if is_known else np.full(states.shape[1:], np.nan)
             position += int(is_known)
-            result.append(np.broadcast_to(state, (count, 1, *state.shape)))
-        return result
+            yield np.broadcast_to(state, (count, 1, *state.shape))
 
 
 class ValidTimeFields:
@@ -254,12 +292,27 @@ class ValidTimeFields:
         self.at: FieldsAt | None = function
         self._function, self.lead_times = function, lead_times
 
-    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> list[np.ndarray]:
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
         valid = inits[:, None] + self.lead_times[None, leads]
         times, positions = np.unique(valid, return_inverse=True)
         fields = self._function(channel, times)
-        return [fields[row][:, None] for row in positions.reshape(valid.shape)]
+        return (fields[row][:, None] for row in positions.reshape(valid.shape))
+
+
+def _computed(array: xr.DataArray) -> np.ndarray:
+    """Values, without threads of dask: whoever reads has threads of its own."""
+    return array.compute(scheduler="synchronous").values
+
+
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Evenly spaced indices as a slice, which copies nothing."""
+    steps = np.diff(rows)
+    if len(rows) == 1:
+        return slice(int(rows[0]), int(rows[0]) + 1)
+    if len(rows) and steps[0] > 0 and (steps == steps[0]).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
+    return rows
 
 
 def coarsening_between(source: LatLonGrid, target: LatLonGrid) -> Coarsening | None:
@@ -276,3 +329,9 @@ def chunk_lengths(dataset: xr.Dataset) -> tuple[int, int]:
             sizes = [int(chunks[name]) for name in names if name in chunks]
             lengths[position] = max(lengths[position], *sizes, 1)
     return lengths[0], lengths[1]
+
+
+def holds_levels_together(dataset: xr.Dataset) -> bool:
+    """Whether chunks hold several levels, so that reading one decodes others."""
+    chunks = (v.encoding.get("preferred_chunks") or {} for v in dataset.data_vars.values())
+    return any(int(sizes.get("level", 1)) > 1 for sizes in chunks)

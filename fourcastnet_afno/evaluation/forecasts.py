@@ -60,8 +60,8 @@ def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
 
 
 def _open_zarr(path: str) -> xr.Dataset:
-    # Without dask, whose tasks cost more than reading small fields.
-    opened = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=True)
+    # Whole numbers of hours are lead times here, but may be data elsewhere: converted by name.
+    opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
     opened.encoding["source"] = path
     return opened
 

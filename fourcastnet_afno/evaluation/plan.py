@@ -107,7 +107,10 @@ class Result:
 
 
 def split(
-    plan: Plan, chunks: tuple[int, int] = (1, 1), block_bytes: int | None = None
+    plan: Plan,
+    chunks: tuple[int, int] = (1, 1),
+    block_bytes: int | None = None,
+    levels_together: bool = False,
 ) -> list[Task]:
     """Cut the work into tasks.
 
@@ -116,6 +119,7 @@ def split(
         chunks: Chunks of the forecast along initial and lead times, which are kept whole where
             they fit.
         block_bytes: Bytes of a forecast's fields in a task, about; 64 MiB by default.
+        levels_together: Whether all levels of a variable are read at once.
     """
     block_bytes = block_bytes or _BLOCK_BYTES
     members = max(source.num_members for source in plan.sources.values())
@@ -127,7 +131,8 @@ def split(
         num_inits //= 2
     groups: dict[str, list[int]] = {}
     for index, channel in enumerate(plan.channels):
-        groups.setdefault(channel.name, []).append(index)
+        name = channel.name if levels_together else channel.label
+        groups.setdefault(name, []).append(index)
     return [
         Task(tuple(group), inits, leads)
         for inits in _ranges(len(plan.init_times), num_inits)

@@ -59,6 +59,11 @@ REGIONS: dict[str, Region] = {
 }
 
 
+def box_of(name: str) -> str:
+    """The box of a region: its name without ``_land`` or ``_sea``."""
+    return name.removesuffix("_land").removesuffix("_sea")
+
+
 def region_weights(
     names: Sequence[str],
     grid: LatLonGrid,
@@ -81,7 +86,7 @@ def region_weights(
     """
     result = []
     for name in names:
-        box = name if name in REGIONS else name.rsplit("_", 1)[0]
+        box = box_of(name)
         chosen = weights * REGIONS[box].mask(grid)
         if box != name:
             if land_fraction is None:

@@ -21,8 +21,8 @@ _EARTH_CIRCUMFERENCE_KM = 40030.0
 def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.ndarray:
     """Mean square of each zonal wavenumber, averaged over latitudes by area.
 
-    The sum over wavenumbers is the area-weighted mean square of the field (Parseval). Transforms
-    are taken in the precision of the fields, sums in float64.
+    The sum over wavenumbers is the area-weighted mean square of the field (Parseval). A field's
+    spectrum is computed in the precision of the field.
 
     Args:
         fields: Values on a periodic grid, of shape (..., latitude, longitude).
@@ -32,12 +32,11 @@ def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.nd
         float64 of shape (..., zonal_wavenumber), in the squared units of the field.
     """
     rows, length = fields.shape[-2:]
-    coefficients: np.ndarray = scipy.fft.rfft(fields, axis=-1)  # pyright: ignore
-    parts = coefficients.view(np.finfo(coefficients.dtype).dtype)
-    squares = np.multiply(parts, parts, dtype=np.float64)
+    coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
+    parts = coefficients.view(np.float32 if coefficients.dtype == np.complex64 else np.float64)
     weights = area_weights[:, 0] / rows / length**2
-    summed = np.matmul(weights, squares)
-    power = summed[..., ::2] + summed[..., 1::2]
+    squares = np.matmul(weights.astype(parts.dtype), np.multiply(parts, parts, out=parts))
+    power = squares[..., ::2].astype(np.float64) + squares[..., 1::2]
     power[..., 1 : (length + 1) // 2] *= 2
     return power
 

@@ -37,6 +37,7 @@ class Averager:
         by_row = self.weights[..., :1]
         zonal = np.array_equal(self.weights, np.broadcast_to(by_row, self.weights.shape))
         object.__setattr__(self, "_rows", by_row[..., 0].T.copy() if zonal else None)
+        object.__setattr__(self, "_ones", np.ones(self.weights.shape[-1]))
         object.__setattr__(self, "_cells", self.weights.reshape(len(self.weights), -1).T.copy())
 
     @property
@@ -48,7 +49,7 @@ class Averager:
         """Means (field, region) of fields (field, latitude, longitude)."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
         if rows is not None:  # the same weight along each row: sum the rows first
-            return fields.sum(axis=-1, dtype=np.float64) @ rows
+            return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
         return self._by_cell(fields)
 
     def mean_product(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -93,13 +94,19 @@ class TruthBlock:
         anomalies = fields - climatology
         present = None if np.isfinite(anomalies).all() else np.isfinite(anomalies)
         centered = fields - _plain_means(fields, present)
+
+        def square(values: np.ndarray) -> np.ndarray:
+            if present is None:
+                return averager.mean_product(values, values)
+            return masked_mean(averager, values**2, present)
+
         means = {
             "anomaly": masked_mean(averager, anomalies, present),
-            "squared_anomaly": masked_mean(averager, anomalies**2, present),
+            "squared_anomaly": square(anomalies),
             "truth": masked_mean(averager, centered, present),
-            "squared_deviation": masked_mean(averager, centered**2, present),
-            "squared_truth": masked_mean(averager, fields**2, present),
-            "squared_climatology": masked_mean(averager, climatology**2, present),
+            "squared_deviation": square(centered),
+            "squared_truth": square(fields),
+            "squared_climatology": square(climatology),
         }
         if plain is not None:
             means["plain_anomaly"] = masked_mean(plain, anomalies, present)
@@ -162,7 +169,8 @@ class ErrorStatistics:
             centered: Truth minus its plain mean, likewise.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
-        np.subtract(forecast, truth, out=error)
+        np.copyto(error, forecast)
+        np.subtract(error, truth, out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
@@ -246,15 +254,23 @@ def _anomaly_correlation(means: _Means) -> np.ndarray:
     return _ratio(_anomaly_product(means), norms)
 
 
+def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The second moment about the mean; 0 where it is rounding, as in a region of one cell."""
+    variance = square - mean**2
+    return np.where(variance <= _ROUNDING * square, 0.0, variance)
+
+
 def _truth_variance(means: _Means) -> np.ndarray:
-    return np.maximum(means["squared_deviation"] - means["truth"] ** 2, 0)
+    return _variance(means["squared_deviation"], means["truth"])
 
 
 def _correlation(means: _Means) -> np.ndarray:
     truth, error = _truth_variance(means), means["error"]
     mixed = means["error_truth"] - error * means["truth"]
-    forecast = np.maximum(means["squared_error"] - error**2 + 2 * mixed + truth, 0)
-    return _ratio(mixed + truth, np.sqrt(forecast * truth))
+    square = means["squared_error"] + 2 * means["error_truth"] + means["squared_deviation"]
+    forecast = _variance(square, error + means["truth"])
+    norm = np.sqrt(forecast * truth)
+    return _ratio(np.where(norm == 0, 0.0, mixed + truth), norm)
 
 
 DERIVED: dict[str, Callable[[_Means], np.ndarray]] = {
@@ -271,10 +287,10 @@ DERIVED: dict[str, Callable[[_Means], np.ndarray]] = {
     "squared_truth_anomaly": lambda m: m["squared_anomaly"],
     "anomaly_product": _anomaly_product,
     "anomaly_correlation": _anomaly_correlation,
-    "forecast_activity": lambda m: np.maximum(
-        _squared_forecast_anomaly(m) - (m["error"] + m["anomaly"]) ** 2, 0
+    "forecast_activity": lambda m: _variance(
+        _squared_forecast_anomaly(m), m["error"] + m["anomaly"]
     ),
-    "truth_activity": lambda m: np.maximum(m["squared_anomaly"] - m["anomaly"] ** 2, 0),
+    "truth_activity": lambda m: _variance(m["squared_anomaly"], m["anomaly"]),
     "correlation": _correlation,
     "squared_truth": lambda m: m["squared_truth"],
     "relative_error": lambda m: _ratio(np.sqrt(m["squared_error"]), np.sqrt(m["squared_truth"])),

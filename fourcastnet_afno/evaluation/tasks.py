@@ -13,7 +13,7 @@ from fourcastnet_afno.evaluation.events import (
     reliability,
     seeps,
 )
-from fourcastnet_afno.evaluation.fields import FieldSource
+from fourcastnet_afno.evaluation.fields import FieldSource, as_slice
 from fourcastnet_afno.evaluation.plan import Plan, Result, Task
 from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
 from fourcastnet_afno.evaluation.statistics import (
@@ -23,7 +23,7 @@ from fourcastnet_afno.evaluation.statistics import (
     masked_mean,
 )
 
-_TILE_VALUES = 2**15  # what stays in the cache of a core
+_TILE_VALUES = 2**17  # what stays in the cache of a core
 
 
 def run_task(plan: Plan, task: Task) -> dict[int, Result]:
@@ -157,7 +157,7 @@ class _ChannelTask:
         rows: np.ndarray,
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
-        index = _as_slice(rows)
+        index = as_slice(rows)
         truth, block = self._truth.fields[index], self._truth
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
@@ -194,7 +194,8 @@ class _ChannelTask:
         self, name: str, leads: np.ndarray, members: np.ndarray, rows: np.ndarray
     ) -> None:
         if self._plan.spectra:
-            spectra = zonal_energy_spectrum(members, self._plan.area_weights).mean(axis=1)
+            spectra = zonal_energy_spectrum(members, self._plan.area_weights)
+            spectra = spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
             spectra = np.where(self._complete[rows, None], spectra, np.nan)
             if len(leads) == 1 or np.all(np.diff(leads) == 1):
                 self._add_spectrum(name, slice(leads[0], leads[-1] + 1), spectra)
@@ -275,13 +276,3 @@ def _put(
     if key not in arrays:
         arrays[key] = np.full((total, *values.shape[1:]), np.nan)
     arrays[key][where] = values
-
-
-def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
-    """Evenly spaced rows as a slice, which copies nothing."""
-    steps = np.diff(rows)
-    if len(rows) == 1:
-        return slice(int(rows[0]), int(rows[0]) + 1)
-    if steps[0] > 0 and (steps == steps[0]).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
-    return rows

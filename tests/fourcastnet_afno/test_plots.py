@@ -5,7 +5,7 @@ import xarray as xr
 from PIL import Image
 
 from data_pipeline.grid import LatLonGrid
-from fourcastnet_afno import plots
+from fourcastnet_afno import maps, plots
 
 GRID = LatLonGrid.equiangular(4, 8)
 
@@ -19,7 +19,7 @@ def make_field(steps: int) -> xr.DataArray:
 
 def test_the_animation_shows_the_field_in_its_colors(tmp_path: Path) -> None:
     field = make_field(5)
-    plots.rollout_animation(field, field, tmp_path / "rollout.gif")
+    maps.rollout_animation(field, field, tmp_path / "rollout.gif")
     with Image.open(tmp_path / "rollout.gif") as movie:
         assert movie.n_frames == 5  # type: ignore[attr-defined]
         colors = []
@@ -34,7 +34,7 @@ def test_the_animation_shows_the_field_in_its_colors(tmp_path: Path) -> None:
 
 
 def test_a_long_rollout_has_no_more_than_forty_frames(tmp_path: Path) -> None:
-    plots.rollout_animation(make_field(50), make_field(50), tmp_path / "rollout.gif")
+    maps.rollout_animation(make_field(50), make_field(50), tmp_path / "rollout.gif")
     with Image.open(tmp_path / "rollout.gif") as movie:
         assert movie.n_frames == 40  # type: ignore[attr-defined]
 

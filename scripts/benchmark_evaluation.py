@@ -1,0 +1,228 @@
+"""Speed of the evaluation beside numpy's reading of the same data, and beside plain xarray.
+
+    python -m scripts.benchmark_evaluation
+
+A forecast and truth of random numbers are written as zarr in WeatherBench 2's layout, without
+compression, and scored for RMSE, ACC, bias and zonal spectra. The limit reads the forecast's files
+into one buffer and sums the squares of the numbers in float64, on one thread as numpy does. The
+runs take turns in one process of their own each, with the files in the page cache. Plain xarray
+scores the first initial times and twice as many: its time for all is extrapolated from both, so
+that what it costs once is not scaled up.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import describe
+from data_pipeline.grid import LatLonGrid
+from fourcastnet_afno.evaluation.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
+
+_HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
+_START = np.datetime64("2020-01-01", "ns")
+_INIT_HOURS, _LEAD_HOURS = 12, 6
+_ONCE, _TWICE = "plain xarray, once", "plain xarray, twice"
+
+
+def benchmark(
+    num_init_times: int = 730,
+    num_lead_times: int = 40,
+    num_levels: int = 20,
+    num_latitudes: int = 32,
+    num_longitudes: int = 64,
+    inits_in_chunk: int = 1,
+    num_threads: int = 2,
+    repeats: int = 3,
+    xarray_init_times: int = 32,
+    folder: Path | None = None,
+) -> None:
+    """Measure and print.
+
+    Args:
+        num_init_times: Initial times, 12 hours apart.
+        num_lead_times: Lead times, 6 hours apart.
+        num_levels: Levels of the one variable: the channels.
+        num_latitudes: Rows.
+        num_longitudes: Columns.
+        inits_in_chunk: Initial times in a chunk of the forecast, with all lead times of a level.
+        num_threads: Threads of the evaluation.
+        repeats: Interleaved repeats; the median counts.
+        xarray_init_times: Initial times that plain xarray scores, and then twice as many.
+        folder: Where the stores are written; a temporary folder by default.
+    """
+    grid = LatLonGrid.equiangular(num_latitudes, num_longitudes)
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path = Path(temporary)
+        shape = (num_init_times, num_lead_times, num_levels)
+        write_stores(path, shape, grid, inits_in_chunk)
+        size = 4 * int(np.prod(shape)) * num_latitudes * num_longitudes
+        count = min(xarray_init_times, num_init_times // 2)
+        calls: dict[str, Callable[[], None]] = {
+            "numpy reads and sums squares": partial(read_and_sum, path),
+            "evaluate": partial(score, path, num_threads),
+            _ONCE: partial(score_with_xarray, path, count),
+            _TWICE: partial(score_with_xarray, path, 2 * count),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
+        memory: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(repeats):
+            for name, call in calls.items():
+                taken, peak = in_own_process(call)
+                seconds[name].append(taken)
+                memory[name].append(peak)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    once, twice = medians.pop(_ONCE), medians.pop(_TWICE)
+    medians["plain xarray"] = once + (twice - once) * (num_init_times - count) / count
+    memory["plain xarray"] = memory[_TWICE]
+    table = Table("", "s", "GB/s", "of numpy's speed", "peak memory [GiB]")
+    for name, value in medians.items():
+        share = medians["numpy reads and sums squares"] / value
+        rate, peak = size / value / 1e9, max(memory[name])
+        table.add_row(name, f"{value:.2f}", f"{rate:.2f}", f"{share:.2f}", f"{peak:.2f}")
+    console.print(describe())
+    console.print(f"{shape} fields of {grid}, {size / 1e9:.2f} GB as float32")
+    console.print(table)
+    faster = medians["plain xarray"] / medians["evaluate"]
+    console.print(f"evaluate is {faster:.1f} times as fast as plain xarray")
+
+
+def write_stores(
+    folder: Path, shape: tuple[int, int, int], grid: LatLonGrid, inits_in_chunk: int
+) -> None:
+    """Truth, climatology and a forecast: ``geopotential`` on levels."""
+    generator = np.random.default_rng(0)
+    num_inits, num_leads, num_levels = shape
+    inits = _START + np.arange(num_inits) * _INIT_HOURS * _HOUR
+    leads = np.arange(1, num_leads + 1) * _LEAD_HOURS * _HOUR
+    times = np.arange(inits[0], inits[-1] + leads[-1] + _HOUR, _LEAD_HOURS * _HOUR)
+    coords = {"level": np.arange(1, num_levels + 1) * 50, **grid.coords}
+    space = ("level", "latitude", "longitude")
+
+    def fields(count: int) -> np.ndarray:
+        return generator.standard_normal((count, num_levels, *grid.shape), np.float32)
+
+    def dataset(values: np.ndarray, dims: tuple[str, ...], further: dict) -> xr.Dataset:
+        array = xr.DataArray(values, dims=dims, attrs={"units": "m2 s-2"})
+        return xr.Dataset({"geopotential": array}, coords={**further, **coords})
+
+    options = {"consolidated": False, "zarr_format": 3}
+    plain = {"compressors": None}
+    truth = dataset(fields(len(times)), ("time", *space), {"time": times})
+    chunks = (1, num_levels, *grid.shape)
+    encoding = {"geopotential": {**plain, "chunks": chunks}}
+    truth.to_zarr(folder / "truth.zarr", encoding=encoding, **options)
+    mean = dataset(fields(4)[:, None], ("hour", "harmonic", *space), {"hour": [0, 6, 12, 18]})
+    mean.to_netcdf(folder / "climatology.nc")
+    chunks = (inits_in_chunk, num_leads, 1, *grid.shape)
+    for start in range(0, num_inits, inits_in_chunk):
+        part = inits[start : start + inits_in_chunk]
+        values = fields(len(part) * num_leads).reshape(
+            len(part), num_leads, *chunks[:0], num_levels, *grid.shape
+        )
+        dims = ("time", "prediction_timedelta", *space)
+        forecast = dataset(values, dims, {"time": part, "prediction_timedelta": leads})
+        target = folder / "forecast.zarr"
+        if start == 0:
+            encoding = {"geopotential": {**plain, "chunks": chunks}}
+            encoding["time"] = {"units": "hours since 1970-01-01", "dtype": "int64"}
+            forecast.to_zarr(target, encoding=encoding, **options)
+        else:
+            forecast.to_zarr(target, append_dim="time", **options)
+
+
+def read_and_sum(folder: Path) -> None:
+    """Read every chunk of the forecast into one buffer and sum its squares in float64."""
+    files = [p for p in (folder / "forecast.zarr/geopotential/c").rglob("*") if p.is_file()]
+    buffer = np.empty(files[0].stat().st_size // 4, np.float32)
+    squares = np.empty_like(buffer)
+    total = 0.0
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            stream.readinto(buffer)  # type: ignore[arg-type]
+        total += np.square(buffer, out=squares).sum(dtype=np.float64)
+    assert np.isfinite(total)
+
+
+def score(folder: Path, num_threads: int) -> None:
+    """Score with this package."""
+    config = EvaluationConfig(
+        metrics=["rmse", "acc", "bias"],
+        baselines=[],
+        maps=False,
+        num_resamples=0,
+        num_threads=num_threads,
+    )
+    truth = xr.open_zarr(folder / "truth.zarr", consolidated=False, chunks=None)
+    with xr.open_dataset(folder / "climatology.nc") as coefficients:
+        climatology = from_coefficients(coefficients.load())
+    evaluate({"forecast": str(folder / "forecast.zarr")}, truth, climatology, config)
+
+
+def score_with_xarray(folder: Path, count: int) -> None:
+    """The same scores as one would write them with xarray and dask."""
+    forecast = xr.open_zarr(folder / "forecast.zarr", consolidated=False, decode_timedelta=True)
+    forecast = forecast["geopotential"].isel(time=slice(count))
+    truth = xr.open_zarr(folder / "truth.zarr", consolidated=False)["geopotential"]
+    climatology = xr.open_dataset(folder / "climatology.nc")["geopotential"].isel(harmonic=0)
+    weights = xr.DataArray(
+        LatLonGrid.from_dataset(truth).area_weights()[:, 0], dims="latitude"
+    ).assign_coords(latitude=truth["latitude"])
+    valid = forecast["time"] + forecast["prediction_timedelta"]
+    actual = truth.sel(time=valid).drop_vars("time")
+    normal = climatology.sel(hour=valid.dt.hour).drop_vars("hour")
+    space = ["latitude", "longitude"]
+
+    def mean(array: xr.DataArray) -> xr.DataArray:
+        return array.weighted(weights).mean(space)
+
+    error, ours, theirs = forecast - actual, forecast - normal, actual - normal
+    correlation = mean(ours * theirs) / np.sqrt(mean(ours**2) * mean(theirs**2))
+    power = xr.apply_ufunc(
+        lambda values: np.abs(np.fft.rfft(values)) ** 2,
+        forecast,
+        input_core_dims=[["longitude"]],
+        output_core_dims=[["wavenumber"]],
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": {"wavenumber": forecast.sizes["longitude"] // 2 + 1}},
+        output_dtypes=[np.float64],
+    )
+    xr.Dataset(
+        {
+            "rmse": np.sqrt(mean(error**2).mean("time")),
+            "acc": correlation.mean("time"),
+            "bias": mean(error).mean("time"),
+            "spectrum": power.weighted(weights).mean("latitude").mean("time"),
+        }
+    ).compute()
+
+
+def in_own_process(call: Callable[[], None]) -> tuple[float, float]:
+    """Seconds and peak resident memory in GiB of a call, after the imports."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measured, (call,))
+
+
+def _measured(call: Callable[[], None]) -> tuple[float, float]:
+    started = time.perf_counter()
+    call()
+    taken = time.perf_counter() - started
+    return taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    auto_cli(benchmark, as_positional=False)
