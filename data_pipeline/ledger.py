@@ -58,7 +58,7 @@ def resumable(path: Path, identity: str) -> Iterator[tuple[Path, Ledger]]:
     with writing_to(path):
         work.mkdir(parents=True, exist_ok=True)
         try:
-            with _locked(work / "lock", path):
+            with locked(work / "lock", _busy(path)):
                 yield _opened(work, identity)
                 sweep(work / "store")
                 os.replace(work / "store", path)
@@ -69,21 +69,33 @@ def resumable(path: Path, identity: str) -> Iterator[tuple[Path, Ledger]]:
         shutil.rmtree(work)
 
 
+def _busy(path: Path) -> str:
+    return (
+        f"another process is preparing {path.resolve()}; wait for it, or give another --output or "
+        "data.store"
+    )
+
+
 class BusyError(InputError):
     """Another process is at work."""
 
 
 @contextmanager
-def _locked(lock: Path, path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends."""
+def locked(lock: Path, busy: str) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends.
+
+    Args:
+        lock: A file, made where it is missing.
+        busy: What to say where another process holds it.
+
+    Raises:
+        BusyError: If another process holds it.
+    """
     with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BusyError(
-                f"another process is preparing {path.resolve()}; wait for it, or give another "
-                "--output or data.store"
-            ) from error
+            raise BusyError(busy) from error
         yield
 
 

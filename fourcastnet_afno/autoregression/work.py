@@ -28,7 +28,7 @@ from torch import Tensor
 
 from data_pipeline.atomic import remove, replacing, sweep, writing_to
 from data_pipeline.errors import InputError
-from data_pipeline.ledger import BusyError, Ledger
+from data_pipeline.ledger import Ledger, locked
 
 Existing = Literal["refuse", "resume", "overwrite"]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -127,7 +127,7 @@ class Work:
         self._check_existing(existing)
         with writing_to(self.path), telling_of_full_disks(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"lock-{self._rank}", self.path):
+            with locked(self.folder / f"lock-{self._rank}", _busy(self.path)):
                 with _exclusive(self.folder / "lock"):
                     self._prepare(create, existing)
                 try:
@@ -261,17 +261,8 @@ def _finished_lines(path: Path) -> dict[int, str]:
     return {record["start"]: record["checksum"] for record in records}
 
 
-@contextmanager
-def _locked(lock: Path, path: Path) -> Iterator[None]:
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BusyError(
-                f"another process is writing {path.resolve()}; wait for it, or give another "
-                "--output"
-            ) from error
-        yield
+def _busy(path: Path) -> str:
+    return f"another process is writing {path.resolve()}; wait for it, or give another --output"
 
 
 @contextmanager
