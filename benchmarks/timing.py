@@ -11,12 +11,18 @@ import torch
 
 
 def median_seconds(
-    calls: dict[str, Callable[[], object]], repeats: int, device: str = "cpu"
+    calls: dict[str, Callable[[], object]], repeats: int, device: str = "cpu", *, warm: bool = False
 ) -> dict[str, float]:
-    """Median seconds of each call; the calls take turns, the first turn is not counted."""
+    """Median seconds of each call; the calls take turns, the first turn is not counted.
+
+    With ``warm`` each call runs once untimed right before it is timed: a system may take back
+    memory that rested while the others had their turns.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
+            if warm:
+                call()
             times[name].append(_seconds(call, device))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 

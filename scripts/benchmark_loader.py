@@ -5,7 +5,7 @@
     python -m scripts.benchmark_loader --first true    # the first batch of a store of 60 years
 
 Pairs of consecutive states at random times, in batches, interleaved repeats in one process, all
-files in the page cache. The limit copies the same states from a mapped file of plain float32 into
+files in the page cache, each turn after one that is not timed. The limit copies the same states from a mapped file of plain float32 into
 one buffer that is used again, with one thread. A turn of the loader is an epoch, from starting its
 threads to their end, so that nothing is read ahead while others are measured; ``packed`` leaves
 16-bit values as they are for the device to unpack. The common readers give the same batch in new
@@ -81,7 +81,7 @@ def benchmark(
             return
         grid = LatLonGrid.equiangular(num_latitudes, num_longitudes, poles=True)
         readers = build_readers(Path(temporary), num_channels, grid, num_times, batch_size)
-        times = median_seconds(readers, repeats)
+        times = median_seconds(readers, repeats, warm=True)
     table = Table("reader", "samples/s", "MB/s of float32", "of the limit")
     pair_bytes = 2 * 4 * num_channels * num_latitudes * num_longitudes
     for name, seconds in times.items():
