@@ -22,6 +22,7 @@ from fourcastnet_afno.evaluation.plan import Plan, Result, Task
 from fourcastnet_afno.evaluation.tasks import run_task
 
 _SAVE_SECONDS = 30.0
+_KINDS = ("series", "sums", "grouped")
 
 
 def run(
@@ -95,11 +96,18 @@ def _merge(total: Result, plan: Plan, task: Task, results: Mapping[int, Result])
             if name not in total.sums:
                 total.sums[name] = np.zeros((*shape[1:], *values.shape[1:]))
             total.sums[name][task.leads, channel] += values
+        for name, values in result.grouped.items():
+            if name not in total.grouped:
+                total.grouped[name] = np.zeros((*shape[1:], plan.num_groups, *values.shape[2:]))
+            total.grouped[name][task.leads, channel, plan.groups_of(task.inits)] += values
 
 
 def _save(total: Result, done: int, state: Path, key: str) -> None:
-    arrays = {f"series/{'/'.join(name)}": values for name, values in total.series.items()}
-    arrays |= {f"sums/{'/'.join(name)}": values for name, values in total.sums.items()}
+    arrays = {
+        f"{kind}/{'/'.join(name)}": values
+        for kind in _KINDS
+        for name, values in getattr(total, kind).items()
+    }
     header = np.frombuffer(json.dumps({"key": key, "done": done}).encode(), np.uint8)
     with replacing(state) as temporary, temporary.open("wb") as file:
         np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
@@ -115,7 +123,7 @@ def _load(state: Path | None, key: str) -> tuple[Result, int]:
         result = Result()
         for full in stored.files:
             kind, _, name = full.partition("/")
-            if kind in ("series", "sums"):
+            if kind in _KINDS:
                 forecast, _, statistic = name.rpartition("/")
                 getattr(result, kind)[forecast, statistic] = stored[full]
     return result, header["done"]

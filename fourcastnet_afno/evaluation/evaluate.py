@@ -38,6 +38,7 @@ from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
 from fourcastnet_afno.evaluation.statistics import Averager
+from fourcastnet_afno.evaluation.sums import group_length
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
@@ -75,9 +76,10 @@ def evaluate(
         Every metric of ``metrics`` that applies, (forecast, lead_time, channel, [quantile],
         [neighborhood], [region]), with ``..._interval`` (bound, ...) where the sample allows;
         ``spectrum`` (source, lead_time, channel, zonal_wavenumber) on grids that close a circle,
-        where the source is a forecast or ``truth``; ``num_init_times`` and ``missing_values``;
-        maps of the errors. A single region is no dimension. Attributes state the conventions, what
-        was left out, and warnings.
+        where the source is a forecast or ``truth``, with ``spectrum_interval`` and
+        ``spectrum_ratio_interval`` of the ratio to truth's; ``num_init_times`` and
+        ``missing_values``; maps of the errors. A single region is no dimension. Attributes state
+        the conventions, what was left out, and warnings.
 
     Raises:
         InputError: If forecasts and truth do not fit together, see ``alignment``, a forecast is
@@ -241,6 +243,11 @@ def _plan(
         events=_events(config, channels, climatology, series),
         map_leads=leads,
         map_channels=labels if config.maps else (),
+        group_length=group_length(
+            len(alignment.init_times),
+            8 * len(alignment.lead_times) * len(channels) * (grid.shape[1] // 2 + 1),
+            config.num_resamples > 0,
+        ),
     )
 
 
