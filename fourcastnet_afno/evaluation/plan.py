@@ -147,7 +147,7 @@ def split(
     num_leads = _whole(block_bytes // field_bytes, chunks[1], len(plan.lead_times))
     num_inits = _whole(block_bytes // (field_bytes * num_leads), chunks[0], len(plan.init_times))
     cells = plan.grid.shape[0] * plan.grid.shape[1]
-    while num_inits > 1 and 24 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
+    while num_inits > 1 and 32 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
         num_inits //= 2
     groups: dict[str, list[int]] = {}
     for index, channel in enumerate(plan.channels):

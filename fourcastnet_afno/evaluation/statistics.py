@@ -46,7 +46,7 @@ class Averager:
     def mean(self, fields: np.ndarray) -> np.ndarray:
         """Means (field, region) of fields (field, latitude, longitude)."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
-        if rows is not None:  # the same weight along each row: sum the rows first
+        if rows is not None and self.num_regions > 1:  # one weight in a row: sum the rows first
             return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
         return self._by_cell(fields)
 
@@ -56,6 +56,17 @@ class Averager:
         if rows is not None:
             return np.vecdot(first, second) @ rows
         return self._by_cell(first * second)
+
+    def folded(self, fields: np.ndarray) -> np.ndarray:
+        """What fields become that ``mean_folded`` multiplies many others with."""
+        return fields * self.weights[0] if self.num_regions == 1 else fields
+
+    def mean_folded(self, first: np.ndarray, folded: np.ndarray) -> np.ndarray:
+        """``mean_product`` with fields that went through ``folded``."""
+        if self.num_regions > 1:
+            return self.mean_product(first, folded)
+        flat = (len(first), -1)
+        return np.vecdot(first.reshape(flat), folded.reshape(flat))[:, None]
 
     def _by_cell(self, fields: np.ndarray) -> np.ndarray:
         cells: np.ndarray = self._cells  # type: ignore[attr-defined]
@@ -69,6 +80,7 @@ class TruthBlock:
     Args:
         fields: float64 of shape (time, latitude, longitude).
         anomalies: Fields minus the climatology, likewise.
+        folded: Anomalies as ``Averager.folded`` gives them.
         centered: Fields minus their plain means over the grid, likewise; just the fields where no
             statistic needs them.
         complete: Whether a field lacks no cell, of shape (time,).
@@ -79,6 +91,7 @@ class TruthBlock:
 
     fields: np.ndarray
     anomalies: np.ndarray
+    folded: np.ndarray
     centered: np.ndarray
     complete: np.ndarray
     means: dict[str, np.ndarray]
@@ -103,11 +116,13 @@ class TruthBlock:
         """
         count, center = len(fields), bool(needed & {"centered"})
         anomalies = np.empty(fields.shape)
+        folded = np.empty(fields.shape) if averager.num_regions == 1 else anomalies
         centered = np.empty(fields.shape) if center else fields
         complete = np.ones(count, bool)
         parts = []
         for tile in tiles(count, fields[0].size):
             part = np.subtract(fields[tile], climatology[tile], out=anomalies[tile])
+            folded[tile] = averager.folded(part)
             finite = np.isfinite(np.vecdot(part, part).sum(axis=-1))
             present = None if finite.all() else np.isfinite(part)
             complete[tile] = finite
@@ -128,7 +143,7 @@ class TruthBlock:
                 means["plain_anomaly"] = masked_mean(plain, part, present)
             parts.append(means)
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return cls(fields, anomalies, centered, complete, joined)
+        return cls(fields, anomalies, folded, centered, complete, joined)
 
 
 @dataclass(frozen=True)
@@ -204,35 +219,30 @@ class ErrorStatistics:
         self._none_missing = np.zeros((num_fields, averager.num_regions))
 
     def __call__(
-        self,
-        forecast: np.ndarray,
-        truth: np.ndarray,
-        anomalies: np.ndarray,
-        centered: np.ndarray,
+        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
     ) -> dict[str, np.ndarray]:
         """Means by name, of shape (field, region), and ``missing``, the number of missing cells.
 
         Args:
             forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
-            truth: At the valid times, float64, likewise.
-            anomalies: Truth minus climatology, likewise.
-            centered: Truth minus its plain mean, likewise.
+            truth: Truth.
+            rows: Its times at which the forecasts are valid.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
         np.copyto(error, forecast)
-        np.subtract(error, truth, out=error)
+        np.subtract(error, truth.fields[rows], out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
-            return self._masked(forecast, truth, anomalies, centered)
+            return self._masked(forecast, truth, rows)
         result = {
             "error": average.mean(error),
             "squared_error": squared,
-            "error_anomaly": average.mean_product(error, anomalies),
+            "error_anomaly": average.mean_folded(error, truth.folded[rows]),
             "missing": self._none_missing[: len(forecast)],
         }
         if "error_truth" in self._needed:
-            result["error_truth"] = average.mean_product(error, centered)
+            result["error_truth"] = average.mean_product(error, truth.centered[rows])
         if "absolute_error" in self._needed:
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
@@ -240,14 +250,13 @@ class ErrorStatistics:
         return result
 
     def _masked(
-        self,
-        forecast: np.ndarray,
-        truth: np.ndarray,
-        anomalies: np.ndarray,
-        centered: np.ndarray,
+        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
     ) -> dict[str, np.ndarray]:
         """With truth's own means over the same cells, which differ where forecasts lack some."""
-        error = forecast - truth
+        fields, anomalies, centered = (
+            values[rows] for values in (truth.fields, truth.anomalies, truth.centered)
+        )
+        error = forecast - fields
         present = np.isfinite(error) & np.isfinite(anomalies)
         values = {
             "error": error,
@@ -259,7 +268,7 @@ class ErrorStatistics:
             "squared_anomaly": anomalies**2,
             "truth": centered,
             "squared_deviation": centered**2,
-            "squared_truth": truth**2,
+            "squared_truth": fields**2,
         }
         result = {n: masked_mean(self._averager, v, present) for n, v in values.items()}
         if self._plain is not None:

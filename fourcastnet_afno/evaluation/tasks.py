@@ -139,9 +139,9 @@ class _ChannelTask:
             for tile in tiles(len(where), self._cells):
                 flat = slice(init * len(where) + tile.start, init * len(where) + tile.stop)
                 rows = _part(times, tile)
-                self._score(name, means, extra, flat, fields[tile], rows)
                 if self._plan.spectra:
                     spectra.append(self._spectra_of(fields[tile]))
+                self._score(name, means, extra, flat, fields[tile], rows)
                 for lead in self._leads_of_fields(where[tile], fields.shape[1]):
                     index = int(np.searchsorted(where, lead))
                     row = int(positions[init, index])
@@ -161,10 +161,10 @@ class _ChannelTask:
         rows: slice | np.ndarray,
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
-        truth, block = self._truth.fields[rows], self._truth
+        truth = self._truth.fields[rows]
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, truth, block.anomalies[rows], block.centered[rows])
+        found = self._errors(forecast, self._truth, rows)
         if found["missing"].any():
             self._refuse_infinite(name, members, rows, where)
         total = len(next(iter(means.values())))
