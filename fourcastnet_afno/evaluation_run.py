@@ -58,7 +58,9 @@ def evaluate_files(
     channels = Channels.from_dataset(first, common)
     base = open_climatology(climatology, channels, config.climatology_harmonics)
     years = None if training is None else _open(training)
-    scores = evaluate(named, actual, base, config, training=years)
+    plain = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
+    source = truth.paths[0] if plain and len(truth.paths) == 1 else actual
+    scores = evaluate(named, source, base, config, training=years)
     scores.attrs["files"] = "\n".join(
         [f"{name}: {path}" for name, path in named.items()]
         + [f"truth: {truth.path}", f"climatology: {climatology.path}"]

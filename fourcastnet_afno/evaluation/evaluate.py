@@ -33,6 +33,7 @@ from fourcastnet_afno.evaluation.fields import (
     chunk_lengths,
     holds_levels_together,
 )
+from fourcastnet_afno.evaluation.forecasts import open_series
 from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
@@ -47,7 +48,7 @@ _MAX_MAP_BYTES = 128 * 2**20
 
 def evaluate(
     forecasts: Mapping[str, xr.Dataset | str],
-    truth: xr.Dataset,
+    truth: xr.Dataset | str,
     climatology: xr.Dataset | Climatology,
     config: EvaluationConfig | None = None,
     *,
@@ -62,7 +63,8 @@ def evaluate(
         forecasts: By name; each has initial times, lead times, [members], [level], latitude and
             longitude in WeatherBench 2's layout or this project's, see ``forecasts``; or the path
             of a store, which is read faster where it is a local zarr store.
-        truth: Canonical dataset, see ``data_pipeline.sources``.
+        truth: Canonical dataset, see ``data_pipeline.sources``; or the path of a store, which is
+            read faster where it is a local zarr store.
         climatology: Coefficients as those of ``PreparedStore.climatology``, or what
             ``climatologies.open_climatology`` gives.
         config: What is scored, and by which conventions.
@@ -88,7 +90,8 @@ def evaluate(
     config = config or EvaluationConfig()
     convention = CONVENTIONS[config.convention]
     given = climatology if isinstance(climatology, Climatology) else from_coefficients(climatology)
-    alignment = align(forecasts, truth, config)
+    truth, layouts = open_series(truth) if isinstance(truth, str) else (truth, {})
+    alignment = align(forecasts, truth, config, layouts)
     given = _through(given, alignment.coarsening)
     notes = [*alignment.notes, *_overlap_note(given, alignment)]
     if training is not None:
