@@ -9,10 +9,11 @@ pass that was interrupted goes on bit for bit.
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ def run(
     *,
     num_threads: int = 2,
     executor: Executor | None = None,
+    share: Callable[[Plan], Any] = lambda plan: plan,
     state: Path | None = None,
     key: str = "",
 ) -> Result:
@@ -42,6 +44,8 @@ def run(
         num_threads: Threads of this process, where no executor is given.
         executor: Where tasks run, as ``Client.get_executor()`` of dask.distributed for many
             machines; it must serialize functions as cloudpickle does.
+        share: What to give to tasks in place of the plan, as ``Client.scatter``, so that it is sent
+            once.
         state: File that holds what is done so far, to go on from after an interruption.
         key: What the state belongs to; another key starts anew.
     """
@@ -51,7 +55,7 @@ def run(
     try:
         pool = executor or own
         assert pool is not None
-        results = _ordered(pool, plan, tasks[done:], 2 * num_threads)
+        results = _ordered(pool, share(plan), tasks[done:], 2 * num_threads)
         for task, result in track(
             zip(tasks[done:], results, strict=True), "Evaluating", len(tasks) - done
         ):
@@ -73,7 +77,10 @@ def run(
 
 
 def _ordered(
-    pool: Executor, plan: Plan, tasks: Sequence[Task], ahead: int
+    pool: Executor,
+    plan: Any,  # noqa: ANN401  the plan, or what stands for it
+    tasks: Sequence[Task],
+    ahead: int,
 ) -> Iterator[dict[int, Result]]:
     """Results in order, with a bounded number of tasks under way."""
     waiting: deque[Future] = deque()
