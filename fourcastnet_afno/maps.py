@@ -85,12 +85,22 @@ def _map_axes(rows: int, columns: int, width: float, height: float) -> tuple[Fig
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
     axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
-        axes[row, column].tick_params(labelsize=7)
-        if column == 0:
-            axes[row, column].set_ylabel("latitude", fontsize=8)
-        if row == rows - 1:
-            axes[row, column].set_xlabel("longitude", fontsize=8)
+        edges = {"left": column == 0, "bottom": row == rows - 1}
+        _label(axes[row, column], [side for side, outer in edges.items() if outer])
     return figure, axes
+
+
+def _label(axis: Any, sides: list[str]) -> None:  # noqa: ANN401  Axes, or those of cartopy
+    """Degrees along the outer sides of the figure."""
+    if hasattr(axis, "projection"):
+        lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
+        lines.xlabel_style = lines.ylabel_style = {"size": 7}
+        return
+    axis.tick_params(labelsize=7)
+    if "left" in sides:
+        axis.set_ylabel("latitude", fontsize=8)
+    if "bottom" in sides:
+        axis.set_xlabel("longitude", fontsize=8)
 
 
 def _draw(  # noqa: ANN202
