@@ -11,8 +11,15 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
-from fourcastnet_afno.models.transforms import Transform, plan_for, transform_for
+from fourcastnet_afno.models.transforms import (
+    MatrixTransform,
+    Transform,
+    matrix_operations,
+    plan_for,
+    transform_for,
+)
 
 _CACHE_BYTES = 8 * 2**20
 
@@ -125,6 +132,34 @@ def _(tokens, weight1, bias1, weight2, bias2, offset, threshold, spectrum, keep)
 @_backward.register_fake
 def _(gradient, weight1, weight2, kept, spectrum):  # noqa: ANN001, ANN202
     return [torch.empty_like(gradient), *_new_gradients(weight1, weight2)]
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes, get_raw=True)
+def _count_forward(tokens, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    *_, spectrum, _ = parameters
+    return _operations(tokens, weight1, spectrum)
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes_backward, get_raw=True)
+def _count_backward(gradient, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    products = _perceptron_operations(gradient, weight1, parameters[-1])
+    return products + _operations(gradient, weight1, parameters[-1])
+
+
+def _operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    """Of the matrix products from tokens to tokens; those of an FFT do not count."""
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    transforms = 0.0
+    if isinstance(plan, MatrixTransform):
+        transforms = 2 * matrix_operations(plan.kept, shape) * tokens.numel()
+    return round(transforms) + _perceptron_operations(tokens, weight1, spectrum)
+
+
+def _perceptron_operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    modes = len(tokens) * plan_for(spectrum, shape, channels, tokens.device.type).num_modes
+    return 2 * 2 * modes * weight1.numel()
 
 
 def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
