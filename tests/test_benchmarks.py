@@ -12,7 +12,7 @@ from benchmarks.memory import kept_bytes
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
-from scripts import benchmark_loader, benchmark_rollout
+from scripts import benchmark_loader, benchmark_rollout, benchmark_training
 from scripts.benchmark_operator import counted, mixers, networks
 
 
@@ -138,3 +138,23 @@ def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
         memory=False,
     )
     assert "times as fast as the plain loop" in capsys.readouterr().out
+
+
+def test_the_training_benchmark_accounts_for_the_whole_step(tmp_path: Path) -> None:
+    case = benchmark_training.Case(
+        num_rows=8, num_columns=16, num_channels=2, embed_dim=16, depth=1, batch_size=2,
+        num_batches=5,
+    )  # fmt: skip
+    store = benchmark_training.write_data(case, tmp_path, 1)
+    watch = benchmark_training.run_alone(case, store, tmp_path / "run")
+    assert all(seconds > 0 for seconds in watch.seconds.values())
+    assert sum(watch.seconds.values()) < watch.total
+    assert sum(benchmark_training.shares([watch]).values()) == pytest.approx(1)
+
+
+def test_the_training_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    case = benchmark_training.Case(
+        num_rows=8, num_columns=16, num_channels=2, embed_dim=16, depth=1, num_batches=3
+    )
+    benchmark_training.steps(case, repeats=1)
+    assert "samples/s of the plain loop" in capsys.readouterr().out
