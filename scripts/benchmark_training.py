@@ -13,7 +13,8 @@ and optimizer on one batch in memory. The limit is the time of the step's matrix
 rate of a large one, in the same process.
 
 ``scaling`` keeps the batch of each process (weak scaling): processes that train together, against
-as many that train side by side and know nothing of each other, each with one thread on a CPU.
+as many that train side by side and know nothing of each other, each with one thread on a CPU. The
+prediction adds the time of an exchange of all gradients to the step, without any overlap.
 """
 
 import json
@@ -31,7 +32,7 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from socket import socket
-from typing import Literal
+from typing import Literal, NamedTuple
 from unittest.mock import patch as replacing_attribute
 
 import numpy as np
@@ -308,16 +309,40 @@ def scaling(case: Case | None = None, ranks: tuple[int, ...] = (2,), repeats: in
     console = Console(soft_wrap=True)
     console.print(describe(case.device))
     console.print(case)
-    table = Table("processes", "together, samples/s", "side by side, samples/s", "efficiency")
+    table = Table("processes", "together", "side by side", "efficiency", "exchange", "as predicted")
     for count in ranks:
-        rates = [(rate(case, count, True), rate(case, count, False)) for _ in range(repeats)]
-        together, apart = (statistics.median(each) for each in zip(*rates, strict=True))
-        table.add_row(str(count), f"{together:.1f}", f"{apart:.1f}", f"{together / apart:.1%}")
+        runs = [(run(case, count, True), run(case, count, False)) for _ in range(repeats)]
+        together, apart = (
+            statistics.median(each.samples_per_second for each in way)
+            for way in zip(*runs, strict=True)
+        )
+        exchange = statistics.median(first.exchange for first, _ in runs)
+        step = count * case.batch_size / apart
+        table.add_row(
+            str(count),
+            f"{together:.1f} samples/s",
+            f"{apart:.1f} samples/s",
+            f"{together / apart:.1%}",
+            f"{1e3 * exchange:.1f} of {1e3 * step:.0f} ms",
+            f"{step / (step + exchange):.1%}",
+        )
     console.print(table)
 
 
-def rate(case: Case, count: int, together: bool) -> float:
-    """Samples per second of ``count`` processes in all."""
+class Rates(NamedTuple):
+    """Of a run.
+
+    Args:
+        samples_per_second: Of all processes.
+        exchange: Seconds of a sum of as many values as there are weights, over all processes.
+    """
+
+    samples_per_second: float
+    exchange: float
+
+
+def run(case: Case, count: int, together: bool) -> Rates:
+    """Train ``count`` processes."""
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(count), context.SimpleQueue()
     with socket() as free:
@@ -336,10 +361,10 @@ def rate(case: Case, count: int, together: bool) -> float:
         ]
         for process in processes:
             process.start()
-        rates = [queue.get() for _ in processes]
+        rates, exchanges = zip(*(queue.get() for _ in processes), strict=True)
         for process in processes:
             process.join()
-    return sum(rates)
+    return Rates(sum(rates), max(exchanges))
 
 
 def _train(
@@ -348,7 +373,7 @@ def _train(
     environment: Mapping[str, str],
     together: bool,
     barrier: Barrier,
-    queue: "SimpleQueue[float]",
+    queue: "SimpleQueue[tuple[float, float]]",
 ) -> None:
     """Train in a process of its own, from when all are ready, and give its samples per second."""
     if case.device == "cpu":
@@ -361,13 +386,23 @@ def _train(
             trainer = build_trainer(case, store, run, process)
             barrier.wait()
             trainer.fit()
+            exchange = seconds_of_exchange(trainer.forecaster, process)
     else:
         index = f":{environment['LOCAL_RANK']}" if case.device == "cuda" else ""
         process = Process(device=torch.device(f"{case.device}{index}"))
         trainer = build_trainer(case, store, run, process)
         barrier.wait()
         trainer.fit()
-    queue.put(case.batch_size * (case.num_batches - 1) / trainer.stopwatch.total)
+        exchange = 0.0
+    rate = case.batch_size * (case.num_batches - 1) / trainer.stopwatch.total
+    queue.put((rate, exchange))
+
+
+def seconds_of_exchange(forecaster: Forecaster, process: Process) -> float:
+    """Median seconds of a sum over all processes of as many values as there are weights."""
+    gradient = torch.zeros(sum(p.numel() for p in forecaster.parameters()), device=process.device)
+    times = median_seconds({"sum": lambda: process.reduce_sum(gradient)}, 7, process.device.type)
+    return times["sum"]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The baseline of the benchmarks computes the same, or the comparison means nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import xarray as xr
 
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
+from benchmarks.scaling import Machine, Workload, step_time
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
+from fourcastnet_afno.models.transforms import matrix_operations
 from scripts import benchmark_loader, benchmark_rollout, benchmark_training
 from scripts.benchmark_operator import counted, mixers, networks
 
@@ -158,3 +161,37 @@ def test_the_training_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None
     )
     benchmark_training.steps(case, repeats=1)
     assert "samples/s of the plain loop" in capsys.readouterr().out
+
+
+MACHINE = Machine(peak=100e12, share=0.5, devices=4, link=100e9, network=50e9, latency=0.0)
+
+
+def test_a_device_alone_computes_and_reads() -> None:
+    work = Workload()
+    alone = step_time(work, MACHINE, 1)
+    assert alone.compute == work.operations / 50e12
+    assert alone.all_to_all == alone.all_reduce == alone.waiting == 0
+    assert alone.total == max(alone.compute, work.window_bytes / MACHINE.storage)
+
+
+def test_exchanges_by_hand() -> None:
+    work = Workload(num_rows=8, num_columns=16, patch=4, embed_dim=8, depth=1, num_blocks=2)
+    assert (work.tokens, work.modes) == (8, 2 * 3)
+    assert work.parameters == 8 * 64 + 4 * 64 / 2 + 2 * 20 * 16 * 8
+    size = 2 * 4 * work.parameters
+    slow = replace(MACHINE, share=1e6)  # so that nothing is hidden behind it
+    assert step_time(work, slow, 2).all_reduce == pytest.approx(size / 2 / 100e9, rel=1e-3)
+    two_nodes = size * (3 / 4 / 100e9 + 1 / 2 / 50e9)
+    assert step_time(work, slow, 8).all_reduce == pytest.approx(two_nodes, rel=1e-3)
+    shared = replace(work, spatial=4)
+    assert step_time(shared, MACHINE, 4).all_to_all == 4 * 8 * 6 * 8 / 4 * (3 / 4) / 100e9
+
+
+def test_the_scaling_model_counts_as_torch_does() -> None:
+    shape = {"embed_dim": 32, "depth": 2, "num_blocks": 4}
+    network = AFNONetConfig(patch_size=(4, 4), **shape).build(in_channels=20, out_channels=20)
+    work = Workload(num_rows=32, num_columns=64, patch=4, **shape)
+    field = torch.zeros(1, 20, 32, 64, requires_grad=True)
+    found = counted(lambda: network(field).sum().backward())
+    transforms = 4 * matrix_operations([8, 9], [8, 16]) * work.tokens * 32
+    assert found - transforms == pytest.approx(work.operations, rel=0.05)
