@@ -157,6 +157,7 @@ def launched(device: DeviceName = "auto", *, timeout_minutes: float = 10.0) -> I
     if place.world_size == 1:
         yield Process(device=select_device(device, place))
         return
+    place.require_address()
     timeout = timedelta(minutes=timeout_minutes)
     watch = _Watch(place, timeout)
     try:

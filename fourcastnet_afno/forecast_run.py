@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
 import zarr
 from rich.console import Console
@@ -25,7 +23,7 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
     write_forecast,
 )
-from fourcastnet_afno.autoregression.work import Existing, device_of_process
+from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import load_forecaster, versions
 from fourcastnet_afno.forecaster import Forecaster
 
@@ -62,7 +60,6 @@ def forecast_from(
             f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output"
         )
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
-    device = device_of_process(device, os.environ, torch.cuda.device_count())
     forecasters = [load_forecaster(file, device) for file in files]
     if isinstance(source, xr.Dataset):
         dataset = source
