@@ -86,8 +86,8 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     unknown = [name for name in rules if name not in names]
     if unknown:
         raise InputError(
-            f"data.fill has rules for {unknown}, the variables of data.prognostic and data.static "
-            f"are {list(dict.fromkeys(names))}; correct data.fill"
+            f"data.fill has rules for {unknown}, the variables of data.prognostic, "
+            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill"
         )
 
 

@@ -93,8 +93,8 @@ def _windows(
     unknown = [name for name in canonical if name not in timed & set(names)]
     if unknown:
         raise InputError(
-            f"data.accumulate has rules for {unknown}, which data.prognostic does not name or the "
-            f"data lacks; it names {names}; correct data.accumulate"
+            f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
+            f"do not name or the data lacks; they name {names}; correct data.accumulate"
         )
     step = float((np.diff(times) / _HOUR).min()) if len(times) > 1 else float(timestep_hours)
     _check_thinning(dataset, names, canonical, step, timestep_hours)

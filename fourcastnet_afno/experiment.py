@@ -143,7 +143,8 @@ def train(
     """
     settings, folder = config.training, output / "checkpoints"
     with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
-        store = process.main_first("prepared", partial(_prepared_once, config, output, process))
+        prepared = process.main_first("prepared", partial(_prepared_once, config, output, process))
+        store = prepared.prognostic
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)
@@ -223,7 +224,8 @@ def _rollout_validation(
 
 
 def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:
-    """A forecaster with fresh weights for prepared data."""
+    """A forecaster with fresh weights for the prognostic channels of prepared data."""
+    store = store.prognostic
     spec = FieldSpec(
         channels=store.channels,
         static_channels=store.static_channels,
@@ -266,7 +268,7 @@ def forecast(
     checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
     if source is not None:
         return forecast_from(config.forecast, checkpoint, source, path, device, existing)
-    dataset, init_times = _open_or_prepare(config, output).dataset(), None
+    dataset, init_times = _open_or_prepare(config, output).prognostic.dataset(), None
     if config.forecast.init_times is None:
         times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
         init_times = select_init_times(

@@ -122,7 +122,7 @@ def open_initial_data(
         source = SourceConfig(path=str(beside))
     (path, *others) = source.paths
     if not others and "://" not in path and _is_prepared(Path(path)):
-        return PreparedStore(Path(path)).dataset()
+        return PreparedStore(Path(path)).prognostic.dataset()
     dataset = with_derived(open_source(source), channels.labels)
     if "time" not in dataset.dims:
         raise InputError(
