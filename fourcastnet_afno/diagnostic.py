@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.checkpoint import (
+    fingerprint_of,
     load_forecaster,
     parse_config,
     prefixed,
@@ -95,6 +96,7 @@ class DiagnosticHead(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
+        self.spec = replace(forecaster.spec, channels=channels)
         self.is_periodic = forecaster.spec.grid.is_periodic
         prognostic = forecaster.normalizer
         moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
@@ -164,34 +166,6 @@ def build_diagnostic_loss(config: LossConfig, head: DiagnosticHead, forecaster: 
     return loss_on(config, forecaster.spec.grid, head.channels, mean=0 * one, std=one, diff_std=one)
 
 
-def diagnostic_loss(
-    head: DiagnosticHead,
-    forecaster: Forecaster,
-    loss: Loss,
-    state: Float[Tensor, "batch history channel lat lon"],
-    forcing: Float[Tensor, "batch forcing network_lat network_lon"],
-    target: Float[Tensor, "batch diagnostic lat lon"],
-) -> Float[Tensor, " batch"]:
-    """Loss of each sample behind one step of the frozen forecaster.
-
-    Args:
-        head: Trained.
-        forecaster: Predicts the state that the head sees; in evaluation mode, gets no gradient.
-        loss: See ``build_diagnostic_loss``; FourCastNet's is ``relative_l2``.
-        state: History, in physical units.
-        forcing: Forcings at its newest state.
-        target: Diagnostic channels a timestep later, in physical units.
-
-    Raises:
-        ValueError: If the forecaster is in training mode, where dropout would disturb it.
-    """
-    if forecaster.training:
-        raise ValueError("the forecaster of a diagnostic head is frozen; call forecaster.eval()")
-    with torch.no_grad():
-        following = forecaster(state, forcing)
-    return loss(head.predict(following), head.to_network(target))
-
-
 def diagnostic_rollout(
     head: DiagnosticHead,
     forecaster: Forecaster,
@@ -227,17 +201,25 @@ def save_diagnostic(
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
     """
-    record = {
-        "config": asdict(head.config),
-        "channels": head.channels.to_json(),
-    }
     own = {
         **prefixed("forecaster", forecaster.state_dict()),
         **prefixed("diagnostic", head.state_dict()),
     }
     save_checkpoint(
-        path, forecaster, {**own, **(tensors or {})}, {**(metadata or {}), "diagnostic": record}
+        path,
+        forecaster,
+        {**own, **(tensors or {})},
+        {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)},
     )
+
+
+def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
+    """What the checkpoint of a head says of it beside its weights, for JSON."""
+    return {
+        "config": asdict(head.config),
+        "channels": head.channels.to_json(),
+        "backbone": fingerprint_of(forecaster),
+    }
 
 
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:

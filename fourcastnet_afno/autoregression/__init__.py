@@ -10,7 +10,7 @@ from fourcastnet_afno.autoregression.initial import (
 )
 from fourcastnet_afno.autoregression.layout import StoreConfig
 from fourcastnet_afno.autoregression.reading import open_diagnostics, open_forecast
-from fourcastnet_afno.autoregression.rollout import Stepper, forcings_from, rollout
+from fourcastnet_afno.autoregression.rollout import Stepper, forcings_from, rollout, shifted
 from fourcastnet_afno.autoregression.stability import StabilityConfig
 from fourcastnet_afno.autoregression.steppers import (
     Climatology,
@@ -37,5 +37,6 @@ __all__ = [
     "parse_init_times",
     "rollout",
     "select_init_times",
+    "shifted",
     "write_forecast",
 ]
