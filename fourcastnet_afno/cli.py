@@ -53,6 +53,7 @@ _SHORT = {
     "--steps": "--forecast.num_steps",
     "--members": "--forecast.ensemble.num_members",
     "--source": "--source.path",
+    "--diagnostic": "--forecast.diagnostic",
 }
 # Those of `evaluate` with forecasts of its own.
 _SHORT_OF_FILES = {f"--{name}": f"--{name}.path" for name in ("truth", "climatology", "training")}
@@ -205,7 +206,7 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     own = _option(given, "--output", "runs/quickstart") / "config.yaml"
     if own.exists():
         return [given[0], f"--config={own}", *given[1:]]
-    checkpoint = _option(given, "--checkpoint", "")
+    checkpoint = _option(given, "--checkpoint", str(_option(given, "--forecast.diagnostic", "")))
     if given[0] in ("forecast", "train-diagnostic") and checkpoint.is_file():
         return [given[0], f"--config={_experiment_of(checkpoint)}", *given[1:]]
     if given[0] == "quickstart":

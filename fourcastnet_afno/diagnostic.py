@@ -44,6 +44,7 @@ from fourcastnet_afno.forecaster import Forecaster, suit_grid
 from fourcastnet_afno.losses import Loss, LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.normalization import Normalizer
+from fourcastnet_afno.regridding import Regridder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,33 @@ class DiagnosticHead(nn.Module):
         return torch.where(self.is_logarithmic, torch.log1p(amounts / self.config.epsilon), scaled)
 
 
+class ChainedHead:
+    """A head as the diagnostic model of forecasts, which sees their newest states.
+
+    Args:
+        head: In evaluation mode, on the device of the forecaster.
+        forecaster: The one it was trained behind, on the grid of the forecasts; on another grid
+            than the network's, states and diagnostic channels are interpolated.
+    """
+
+    def __init__(self, head: DiagnosticHead, forecaster: Forecaster) -> None:
+        self._head, self.channels = head, head.channels
+        self._to_network_grid = forecaster.to_network_grid
+        self._from_network_grid: nn.Module = nn.Identity()
+        grid, own = forecaster.spec.grid, forecaster.network_grid
+        if grid != own:
+            device = forecaster.diff_std.device
+            self._from_network_grid = Regridder(own, grid, head.channels).to(device)
+
+    def __call__(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Diagnostic channels at the time of the newest state."""
+        return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
+
+
 def build_diagnostic_loss(config: LossConfig, head: DiagnosticHead, forecaster: Forecaster) -> Loss:
     """A loss of the head's values as the network sees them, which have no further scale.
 
@@ -223,7 +251,7 @@ def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[st
 
 
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
-    """The head of a checkpoint and its forecaster, ready to roll out.
+    """The head of a checkpoint and its forecaster, ready to roll out; see ``ChainedHead``.
 
     Args:
         path: File written by ``save_diagnostic``.
@@ -248,3 +276,28 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
     )
     head.load_state_dict(weights)
     return head.to(device).eval(), forecaster
+
+
+def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str) -> DiagnosticHead:
+    """The head of a checkpoint that was trained behind all of some forecasters.
+
+    Args:
+        path: File written by ``save_diagnostic``.
+        forecasters: As they were loaded, by file.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If it was trained behind another one; both are named.
+    """
+    head, own = load_diagnostic(path, device)
+    trained_behind = fingerprint_of(own)
+    for file, forecaster in forecasters.items():
+        found = fingerprint_of(forecaster)
+        if found != trained_behind:
+            raise InputError(
+                f"the diagnostic head {path} was trained behind the forecaster {trained_behind}, "
+                f"{file} is {found}; give the checkpoint it was trained behind (or {path}, which "
+                "holds it), or train a head behind this one with `fourcastnet-afno "
+                "train-diagnostic`"
+            )
+    return head

@@ -27,6 +27,7 @@ from fourcastnet_afno.autoregression import (
 )
 from fourcastnet_afno.autoregression.work import Existing, device_of_process
 from fourcastnet_afno.checkpoint import load_forecaster, versions
+from fourcastnet_afno.diagnostic import ChainedHead, load_chained
 from fourcastnet_afno.forecaster import Forecaster
 
 console = Console(soft_wrap=True, highlight=False)
@@ -46,7 +47,7 @@ def forecast_from(
 
     Args:
         config: Which forecasts.
-        checkpoint: The forecaster.
+        checkpoint: The forecaster; by default that of ``config.diagnostic``.
         source: Data to start from, or a canonical dataset; without it, the prepared data beside
             the checkpoint.
         path: The zarr store or NetCDF file to write.
@@ -57,6 +58,8 @@ def forecast_from(
     Raises:
         InputError: If the checkpoint, the data or a setting does not suit the others.
     """
+    if checkpoint is None and config.diagnostic is not None:
+        checkpoint = Path(config.diagnostic)
     if checkpoint is None:
         raise InputError(
             f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output"
@@ -68,6 +71,10 @@ def forecast_from(
         dataset = source
     else:
         dataset = open_initial_data(source, forecasters[0].spec.channels, checkpoint)
+    head = None
+    if config.diagnostic is not None:
+        by_file = dict(zip(files, forecasters, strict=True))
+        head = load_chained(Path(config.diagnostic), by_file, device)
     forecasters, regridded = _on_grid_of(dataset, forecasters, config.regrid)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
@@ -81,6 +88,7 @@ def forecast_from(
         "checkpoint": str(checkpoint),
         "initial_data": str(dataset.encoding.get("source", "")) or _place(source),
         "checkpoint_digest": " ".join(map(_digest, files)),
+        **_attrs_of(config.diagnostic),
         "versions": json.dumps(versions()),
         **({"regridded": regridded} if regridded else {}),
     }
@@ -94,6 +102,7 @@ def forecast_from(
         path,
         attrs,
         further=forecasters[1:],
+        diagnostic=None if head is None else ChainedHead(head, first),
         existing=existing,
         report=lambda text: console.print(text, style="yellow", markup=False),
     )
@@ -166,6 +175,12 @@ def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaste
         forecaster.num_history,
         interval_hours=config.init_interval_hours,
     )
+
+
+def _attrs_of(diagnostic: str | None) -> dict[str, str]:
+    if diagnostic is None:
+        return {}
+    return {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
 
 
 def _place(source: SourceConfig | xr.Dataset | None) -> str:
