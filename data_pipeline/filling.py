@@ -63,7 +63,7 @@ class Filling:
             if rule == "climatology":
                 series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
                 values[index], missing = _monthly(series, grid)
-                masked.append(Channel(name=f"{channel.label}_missing", units="1"))
+                masked.append(Channel(name=missing_label(channel), units="1"))
                 masks.append(missing)
             elif rule is not None:
                 values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
@@ -75,6 +75,11 @@ class Filling:
         for index, values in self.values.items():
             channel = states[:, index]
             np.copyto(channel, values[month], where=np.isnan(channel))
+
+
+def missing_label(channel: Channel) -> str:
+    """Name of the static channel that says how often a channel was missing."""
+    return f"{channel.label}_missing"
 
 
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:

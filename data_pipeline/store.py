@@ -35,6 +35,7 @@ from zarr.storage import FsspecStore, MemoryStore
 from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
+from data_pipeline.filling import missing_label
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
@@ -355,6 +356,22 @@ class PreparedStore:
         centered = fields - (weights * fields).mean(axis=(1, 2), keepdims=True)
         std = np.sqrt((weights * centered**2).mean(axis=(1, 2), keepdims=True))
         return (centered / np.where(std > 0, std, 1)).astype(np.float32)
+
+    def point_weights(self) -> np.ndarray | None:
+        """Share of the training times at which the source had a value, by channel and point.
+
+        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points say
+        nothing about a forecast.
+
+        Returns:
+            float32 (channel, latitude, longitude); None where no channel was filled so.
+        """
+        labels, static = self.static_channels.labels, self._regional(self._read("static"))
+        weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
+        for index, channel in enumerate(self.channels):
+            if (mask := missing_label(channel)) in labels:
+                weights[index] -= static[labels.index(mask)]
+        return weights if weights.min() < 1 else None
 
     def dataset(self) -> xr.Dataset:
         """The fields as a lazy canonical dataset."""

@@ -184,14 +184,33 @@ class ChainedHead:
         return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
 
 
-def build_diagnostic_loss(config: LossConfig, head: DiagnosticHead, forecaster: Forecaster) -> Loss:
+def build_diagnostic_loss(
+    config: LossConfig,
+    head: DiagnosticHead,
+    forecaster: Forecaster,
+    field_weights: Float[Tensor, "diagnostic lat lon"] | None = None,
+) -> Loss:
     """A loss of the head's values as the network sees them, which have no further scale.
+
+    Args:
+        config: What is minimized.
+        head: Gives the channels.
+        forecaster: Gives the grid.
+        field_weights: Weights of the points, as 0 where values are filled.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
     one = torch.ones_like(head.normalizer.std).flatten()
-    return loss_on(config, forecaster.spec.grid, head.channels, mean=0 * one, std=one, diff_std=one)
+    return loss_on(
+        config,
+        forecaster.spec.grid,
+        head.channels,
+        mean=0 * one,
+        std=one,
+        diff_std=one,
+        field_weights=field_weights,
+    )
 
 
 def diagnostic_rollout(

@@ -31,6 +31,7 @@ from fourcastnet_afno.experiment import (
     ExperimentConfig,
     console,
     describe_training,
+    field_weights,
     loggers,
     prepared_once,
 )
@@ -88,7 +89,9 @@ def train_diagnostic(
             objective=DiagnosticLoss(
                 head,
                 forecaster,
-                build_diagnostic_loss(settings.loss, head, forecaster),
+                build_diagnostic_loss(
+                    settings.loss, head, forecaster, field_weights(store.diagnostic)
+                ),
                 settings.rollout,
                 settings.precision,
             ),

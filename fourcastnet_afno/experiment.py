@@ -23,7 +23,7 @@ import torch
 import xarray as xr
 import yaml
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from data_pipeline.atomic import replacing
 from data_pipeline.climatology import climatology_at
@@ -168,6 +168,7 @@ def train(
             validation=_rollout_validation(config, store, process),
             functions=functions,
             console=console,
+            field_weights=field_weights(store),
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 
@@ -241,7 +242,14 @@ def _rollout_validation(
         area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
         precision=config.training.precision,
+        field_weights=field_weights(store),
     )
+
+
+def field_weights(store: PreparedStore) -> Tensor | None:
+    """Weights of the points by channel, which leave out filled values; None if there are none."""
+    weights = store.point_weights()
+    return None if weights is None else torch.from_numpy(weights)
 
 
 def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:

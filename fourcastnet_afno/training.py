@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from data_pipeline.atomic import replacing
 from data_pipeline.dataset import Sample
@@ -70,6 +71,8 @@ class Trainer:
         functions: Called with step and values of each row of the log, as of wandb.
         console: Where progress is shown.
         objective: What is minimized; by default the loss of the forecaster's rollouts.
+        field_weights: Weights of the points in that loss (channel, lat, lon), as 0 where values
+            are filled; by default all count by their area.
     """
 
     def __init__(
@@ -85,11 +88,12 @@ class Trainer:
         functions: Sequence[LogFunction] = (),
         console: Console | None = None,
         objective: DiagnosticLoss | None = None,
+        field_weights: Tensor | None = None,
     ) -> None:
         self.process = process or Process(device=select_device(config.device))
         self.windows, self.config, self.folder = windows, config, folder
         self.forecaster = forecaster.to(self.process.device)
-        self._updater = self._new_updater(objective)
+        self._updater = self._new_updater(objective, field_weights)
         self.optimizer = self._new_optimizer()
         self.checkpoints = RunCheckpoints(
             folder,
@@ -104,7 +108,9 @@ class Trainer:
         self._stopped, self._flags = StopRequests(), (False, False, False)
         self._saved_at = time.monotonic()
 
-    def _new_updater(self, objective: DiagnosticLoss | None) -> Updater:
+    def _new_updater(
+        self, objective: DiagnosticLoss | None, field_weights: Tensor | None
+    ) -> Updater:
         config, forecaster = self.config, self.forecaster
         if config.compile != "off":
             forecaster.network.compile(mode=config.compile)
@@ -112,9 +118,8 @@ class Trainer:
         loss = objective
         if loss is None:
             assert isinstance(forecaster, Forecaster)
-            loss = RolloutLoss(
-                forecaster, build_loss(config.loss, forecaster), config.rollout, config.precision
-            )
+            of_state = build_loss(config.loss, forecaster, field_weights)
+            loss = RolloutLoss(forecaster, of_state, config.rollout, config.precision)
         module = wrap(
             loss,
             self.process,
