@@ -49,6 +49,8 @@ def resample(
     timestep_hours: int,
     contains: Callable[[np.ndarray], np.ndarray],
     allow_gaps: bool,
+    *,
+    states: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> xr.Dataset:
     """The wanted variables, derived ones too, with accumulations over the time before each state.
 
@@ -62,6 +64,8 @@ def resample(
         timestep_hours: Time between states.
         contains: Which times (datetime64) matter.
         allow_gaps: Whether states whose window has gaps are left out; or else refused.
+        states: Which times (datetime64) are states where there are accumulations; by default every
+            timestep from the first.
 
     Raises:
         InputError: If a rule is for a variable that is not wanted or has no times to sum, an
@@ -73,7 +77,8 @@ def resample(
     windows = _windows(dataset, times, names, rules, timestep_hours)
     if not windows:
         return dataset
-    kept = np.flatnonzero(on_timestep(times, timestep_hours) & contains(times))
+    are_states = on_timestep(times, timestep_hours) if states is None else states(times)
+    kept = np.flatnonzero(are_states & contains(times))
     kept = _complete(kept, times, windows, allow_gaps)
     accumulated = {
         name: _accumulate(dataset[window.source], kept, window) for name, window in windows.items()

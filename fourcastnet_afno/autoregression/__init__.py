@@ -3,6 +3,7 @@
 from fourcastnet_afno.autoregression.ensemble import EnsembleConfig
 from fourcastnet_afno.autoregression.forecasting import ForecastConfig, write_forecast
 from fourcastnet_afno.autoregression.initial import (
+    MissingValuesError,
     check_init_times,
     check_source,
     parse_init_times,
@@ -24,6 +25,7 @@ __all__ = [
     "DiagnosticModel",
     "EnsembleConfig",
     "ForecastConfig",
+    "MissingValuesError",
     "Persistence",
     "ShallowWaterSolver",
     "StabilityConfig",

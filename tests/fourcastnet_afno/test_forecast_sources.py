@@ -1,0 +1,134 @@
+"""A source is treated as it was for training: accumulated, filled, or refused."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipeline.filling import FillRule
+from data_pipeline.prepare import Period
+from fourcastnet_afno import experiment
+from fourcastnet_afno.autoregression import open_forecast
+from fourcastnet_afno.checkpoint import save_checkpoint
+from fourcastnet_afno.cli import main
+from fourcastnet_afno.experiment import ExperimentConfig
+from tests.builders import GRID, make_data_config, make_experiment
+
+RAIN, SEA = "total_precipitation", "sea_surface_temperature"
+HOUR = np.timedelta64(1, "h")
+
+
+def hourly() -> xr.Dataset:
+    """Ten days of hourly rain and sea-surface temperature, which is missing on land."""
+    rng = np.random.default_rng(0)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(240) * HOUR
+    dims, shape = ("time", *GRID.dims), (240, *GRID.shape)
+    rain = rng.gamma(0.2, 1e-3, shape).astype("f4")
+    warm = (280 + 5 * rng.standard_normal(shape)).astype("f4")
+    warm[:, 2:4, 3:6] = np.nan
+    return xr.Dataset(
+        {RAIN: (dims, rain, {"units": "m"}), SEA: (dims, warm, {"units": "K"})},
+        {"time": times, **GRID.coords},
+    )
+
+
+@dataclass
+class Files:
+    source: Path
+    prepared: Path
+    checkpoint: Path
+
+
+def make_files(folder: Path, rule: FillRule) -> Files:
+    """A checkpoint of fresh weights, as training leaves it, and both kinds of data."""
+    hourly().to_netcdf(folder / "hourly.nc")
+    data = make_data_config(
+        folder / "hourly.nc",
+        prognostic=[SEA, RAIN, "log_total_precipitation_6hr"],
+        static=[],
+        forcings=[],
+        timestep_hours=6,
+        accumulate={RAIN: "sum"},
+        fill={SEA: rule},
+        train=Period(start="2001-01-01", end="2001-01-06"),
+        validation=Period(start="2001-01-07", end="2001-01-08"),
+        test=Period(start="2001-01-09", end="2001-01-10"),
+    )
+    config: ExperimentConfig = replace(make_experiment(folder / "hourly.nc"), data=data)
+    store = experiment.prepare(config, folder / "run")
+    assert store is not None
+    torch.manual_seed(0)
+    forecaster = experiment.build_forecaster(config, store)
+    checkpoint = folder / "run" / "checkpoints" / "best.safetensors"
+    checkpoint.parent.mkdir()
+    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    return Files(folder / "hourly.nc", folder / "run" / "data.zarr", checkpoint)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return make_files(tmp_path_factory.mktemp("files"), 271.15)
+
+
+def forecast(files: Files, source: Path, output: Path, *words: str) -> int:
+    given = ["forecast", f"--checkpoint={files.checkpoint}", f"--source={source}", "--steps=2"]
+    return main([*given, f"--output={output}", *words])
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("words", [[], ["--init-times=2001-01-03T06,2001-01-09"]])
+def test_a_raw_source_is_the_prepared_data_bit_for_bit(
+    files: Files, tmp_path: Path, words: list[str]
+) -> None:
+    assert forecast(files, files.source, tmp_path / "raw.zarr", *words) == 0
+    assert forecast(files, files.prepared, tmp_path / "prepared.zarr", *words) == 0
+    raw, prepared = (open_forecast(tmp_path / f"{name}.zarr") for name in ("raw", "prepared"))
+    assert raw.sizes["init_time"] > 1
+    xr.testing.assert_equal(raw, prepared)
+
+
+def test_states_may_lie_between_those_of_training(files: Files, tmp_path: Path) -> None:
+    """Rain at 05 UTC is the sum of the six hours that end there."""
+    assert forecast(files, files.source, tmp_path / "a.zarr", "--init-times=2001-01-03T05") == 0
+    moved = hourly().assign_coords(time=hourly()["time"].values + HOUR)
+    moved.to_netcdf(tmp_path / "moved.nc")
+    words = "--init-times=2001-01-03T06"
+    assert forecast(files, tmp_path / "moved.nc", tmp_path / "b.zarr", words) == 0
+    first, second = (open_forecast(tmp_path / f"{name}.zarr") for name in "ab")
+    for name in (SEA, RAIN):
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_sums_that_cannot_be_made_are_refused(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hourly().isel(time=slice(0, None, 6)).to_netcdf(tmp_path / "thinned.nc")
+    assert forecast(files, tmp_path / "thinned.nc", tmp_path / "f.zarr") == 2
+    error = refused(capsys)
+    assert "thinned.nc cannot be accumulated as for training" in error
+    assert "the data has steps of 6 h" in error
+    words = "--init-times=2001-01-01T05"  # its history reaches back before the data
+    assert forecast(files, files.source, tmp_path / "f.zarr", words) == 2
+    assert "2001-01-01T05:00:00 needs the state at 2000-12-31T23:00:00" in refused(capsys)
+    assert not (tmp_path / "f.zarr").exists()
+
+
+def test_a_climatology_that_the_checkpoint_lacks_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = make_files(tmp_path, "climatology")
+    words = "--init-times=2001-01-03"
+    assert forecast(files, files.source, tmp_path / "f.zarr", words) == 2
+    error = refused(capsys)
+    assert "not finite, the first in sea_surface_temperature at 2001-01-02T18" in error
+    assert "['sea_surface_temperature'] was filled by its climatology" in error
+    assert not (tmp_path / "f.zarr").exists()
+    assert forecast(files, files.prepared, tmp_path / "f.zarr", words) == 0
+    hourly().fillna(280.0).to_netcdf(tmp_path / "whole.nc")
+    assert forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", words) == 0
