@@ -42,6 +42,12 @@ def on_timestep(times: np.ndarray, timestep_hours: int) -> np.ndarray:
     return hours % timestep_hours == 0
 
 
+def usual_step(times: np.ndarray) -> float | None:
+    """The most frequent step of times (datetime64) in hours, the smallest of several such."""
+    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
+    return float(steps[np.argmax(counts)]) if len(steps) else None
+
+
 def resample(
     dataset: xr.Dataset,
     variables: Sequence[str],
@@ -101,7 +107,7 @@ def _windows(
             f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
             f"do not name or the data lacks; they name {names}; correct data.accumulate"
         )
-    step = float((np.diff(times) / _HOUR).min()) if len(times) > 1 else float(timestep_hours)
+    step = usual_step(times) or float(timestep_hours)
     _check_thinning(dataset, names, canonical, step, timestep_hours)
     windows: dict[str, _Window] = {
         name: _Window(name, _count(name, timestep_hours, step), rule)
@@ -148,17 +154,20 @@ def _complete(
     kept: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
 ) -> np.ndarray:
     """The states whose windows have all values; their windows' first times must be there."""
-    step = np.diff(times).min()
+    step, steps = usual_step(times), np.diff(times) / _HOUR
     count = max(window.length for window in windows.values())
     inside = kept[kept >= count - 1]
-    spans = times[inside] - times[inside - (count - 1)]
-    gaps = spans != (count - 1) * step
+    # Of the steps before each time, how many are not the usual one.
+    unusual = np.concatenate([[0], np.cumsum(steps != step)])
+    gaps = unusual[inside] > unusual[inside - (count - 1)]
     if gaps.any() and not allow_gaps:
-        first = times[inside[np.argmax(gaps)]]
+        end = int(inside[np.argmax(gaps)])
+        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
         raise InputError(
-            f"{list(windows)} at {first} needs the {count} values before and at that time, every "
-            f"{step / _HOUR:g} h, and some are missing ({int(gaps.sum())} times in all); give "
-            "complete data, or set data.allow_gaps=true to leave these times out"
+            f"{list(windows)} at {times[end]} needs the {count} values before and at that time, "
+            f"every {step:g} h, and {times[odd]} comes {steps[odd - 1]:g} h after the time before "
+            f"it: times are missing or shifted ({int(gaps.sum())} states in all); give complete "
+            "data, or set data.allow_gaps=true to leave these states out"
         )
     return inside[~gaps]
 

@@ -42,7 +42,6 @@ from data_pipeline.doctor.times import (
     check_times,
     describe_times,
     times_of,
-    usual_step,
 )
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
@@ -51,6 +50,7 @@ from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import parse_label
 from data_pipeline.plan import plan_store, state_bytes
 from data_pipeline.prepare import DataConfig, check_dims
+from data_pipeline.resampling import usual_step
 from data_pipeline.sources import require_units
 from data_pipeline.store import PreparedStore, Role
 

@@ -10,12 +10,12 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.derived import with_derived
 from data_pipeline.doctor.findings import Finding, found, refused
-from data_pipeline.doctor.times import times_of, usual_step
+from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.names import parse_label
 from data_pipeline.opening import persistently
 from data_pipeline.prepare import DataConfig
-from data_pipeline.resampling import resample
+from data_pipeline.resampling import resample, usual_step
 from data_pipeline.static_fields import StaticFields
 
 _SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period

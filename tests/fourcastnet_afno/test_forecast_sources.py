@@ -9,13 +9,14 @@ import torch
 import xarray as xr
 
 from data_pipeline.filling import FillRule
+from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import Period
 from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression import open_forecast
 from fourcastnet_afno.checkpoint import save_checkpoint
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.experiment import ExperimentConfig
-from tests.builders import GRID, make_data_config, make_experiment
+from tests.builders import GRID, make_data_config, make_dataset, make_experiment
 
 RAIN, SEA = "total_precipitation", "sea_surface_temperature"
 HOUR = np.timedelta64(1, "h")
@@ -132,3 +133,54 @@ def test_a_climatology_that_the_checkpoint_lacks_is_named(
     assert forecast(files, files.prepared, tmp_path / "f.zarr", words) == 0
     hourly().fillna(280.0).to_netcdf(tmp_path / "whole.nc")
     assert forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", words) == 0
+
+
+@pytest.fixture(scope="module")
+def global_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A checkpoint for a grid with rows on the poles, as reanalyses come in GRIB."""
+    folder = tmp_path_factory.mktemp("global")
+    latitude = tuple(np.linspace(90, -90, 7).tolist())
+    grid = LatLonGrid(latitude=latitude, longitude=GRID.longitude)
+    make_dataset(grid=grid).to_netcdf(folder / "data.nc")
+    given = make_experiment(folder / "data.nc")
+    network = replace(given.model.network, patch_size=(1, 3))
+    model = replace(given.model, num_history=1, network=network)
+    config = replace(given, model=model)
+    store = experiment.prepare(config, folder / "run")
+    assert store is not None
+    torch.manual_seed(0)
+    checkpoint = folder / "best.safetensors"
+    forecaster = experiment.build_forecaster(config, store)
+    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    return Files(folder / "data.nc", store.path, checkpoint)
+
+
+@pytest.mark.parametrize("suffix", ["grib", "nc"])
+def test_a_file_with_a_single_state_is_a_source(
+    global_files: Files, tmp_path: Path, suffix: str
+) -> None:
+    with xr.open_dataset(global_files.source) as opened:
+        state = opened.drop_vars("height").isel(time=[40]).load()
+    path = tmp_path / f"state.{suffix}"
+    if suffix == "grib":
+        pytest.importorskip("cfgrib")
+        from tests.data_pipeline.test_sources import write_grib
+
+        for name, short in (("2m_temperature", "2t"), ("mean_sea_level_pressure", "msl")):
+            write_grib(state[name], short, tmp_path / short)
+            with path.open("ab") as whole:
+                whole.write((tmp_path / short).read_bytes())
+    else:
+        state.isel(time=0).to_netcdf(path)  # the time is no axis
+    assert forecast(global_files, path, tmp_path / "f.zarr") == 0
+    written = open_forecast(tmp_path / "f.zarr")
+    (init,) = state["time"].values
+    assert written["init_time"].values.tolist() == [init.astype("datetime64[ns]").astype(int)]
+    words = f"--init-times={init.astype('datetime64[h]')}"
+    assert forecast(global_files, global_files.source, tmp_path / "g.zarr", words) == 0
+    expected = open_forecast(tmp_path / "g.zarr")
+    for name in ("2m_temperature", "mean_sea_level_pressure"):
+        # GRIB keeps 24 bits of the range of a field.
+        np.testing.assert_allclose(written[name], expected[name], rtol=1e-6)
+    if suffix == "nc":
+        xr.testing.assert_equal(written, expected)
