@@ -9,6 +9,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.dataset import Unpacking, WindowDataset
+from data_pipeline.doctor import Horizons, examine
 from data_pipeline.errors import InputError
 from data_pipeline.packing import StorageConfig
 from data_pipeline.prepare import Period, open_store, prepare
@@ -139,3 +140,24 @@ def test_channels_add_up() -> None:
     assert channels + Channels(()) == channels
     with pytest.raises(InputError, match="channels must differ"):
         channels + channels
+
+
+def test_the_doctor_checks_all_and_tells_of_the_state(source: Path, tmp_path: Path) -> None:
+    config = make_data_config(source, **settings())
+    horizons = Horizons(history=1, training_steps=1, forecast_steps=1, interval_hours=6)
+    before = examine(config, str(tmp_path / "data"), horizons)
+    prepare(config, tmp_path / "data")
+    after = examine(config, str(tmp_path / "data"), horizons)
+    for found in (before, after):
+        assert found.report.num_errors == 0
+        assert found.channels is not None
+        assert found.channels.labels == NAMES
+        assert set(found.report.facts["variables"]) == {*NAMES, *RAIN}
+    assert after.store is not None
+    assert after.store.states.shape[1] == 2
+    assert after.report.facts["store"]["channels"] == [*NAMES, *RAIN]
+    wrong = make_data_config(source, **settings(diagnostic=["snowfall"]))
+    (finding,) = (
+        f for f in examine(wrong, "none", horizons).report.findings if f.check == "prepare"
+    )
+    assert finding.where == "data.diagnostic"
