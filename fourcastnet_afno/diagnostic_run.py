@@ -53,7 +53,9 @@ def train_diagnostic(
 
     Args:
         config: Its ``diagnostic`` part describes the head, ``training`` how it is trained: a stage
-            with several steps takes the mean loss over the steps of the forecaster's rollout.
+            with several steps takes the mean loss over the steps of the forecaster's rollout. The
+            weights are chosen by the validation loss; ``training.validation.num_steps`` has no
+            effect.
         output: Run folder, another one than the forecaster's.
         checkpoint: The frozen forecaster; the store of its run is used if it is of this
             configuration.

@@ -318,6 +318,8 @@ def evaluate(
     """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
+    if not any(channel.name in predictions for channel in store.diagnostic.channels):
+        store = store.prognostic  # nothing else is read
     truth, train = truth_of(store), config.data.train
     times = truth["time"].values
     training = truth.sel(time=times[train.contains(times)])

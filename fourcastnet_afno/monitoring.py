@@ -76,8 +76,11 @@ class Monitor:
                 close()
 
     def count_flops(self, loss: Objective, sample: Sample) -> None:
-        """Count the operations of a stage's step, where a utilization can be shown."""
-        if self._peak is not None and self._flops is None:
+        """Count the operations of a stage's step, where a utilization can be shown.
+
+        Those behind a frozen forecaster are not: they are no multiple of the forward pass.
+        """
+        if loss.part == "forecaster" and self._peak is not None and self._flops is None:
             self._flops = flops_per_window(loss, sample)
 
     def new_stage(self) -> None:

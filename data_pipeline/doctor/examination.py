@@ -136,8 +136,9 @@ class _Examination:
             labels = [*self.config.predicted, *self.config.static]
             check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
         grid = self._check_grid(source)
-        prognostic = self._channels(states.dataset, "prognostic")
-        channels = prognostic + self._channels(states.dataset, "diagnostic")
+        channels = prognostic = self._channels(states.dataset, "prognostic")
+        with self._refusals("prepare", "data.diagnostic"):
+            channels = prognostic + self._channels(states.dataset, "diagnostic")
         if grid is None or not len(prognostic) or not len(times_of(states.dataset)):
             return None
         sample, num_static = self._check_values(states, channels, grid)

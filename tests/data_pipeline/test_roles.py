@@ -156,8 +156,7 @@ def test_the_doctor_checks_all_and_tells_of_the_state(source: Path, tmp_path: Pa
     assert after.store is not None
     assert after.store.states.shape[1] == 2
     assert after.report.facts["store"]["channels"] == [*NAMES, *RAIN]
-    wrong = make_data_config(source, **settings(diagnostic=["snowfall"]))
-    (finding,) = (
-        f for f in examine(wrong, "none", horizons).report.findings if f.check == "prepare"
-    )
-    assert finding.where == "data.diagnostic"
+    for diagnostic in (["snowfall"], ["t2m"]):
+        wrong = make_data_config(source, **settings(diagnostic=diagnostic))
+        findings = examine(wrong, "none", horizons).report.findings
+        assert [f.where for f in findings if f.check == "prepare"] == ["data.diagnostic"]
