@@ -18,9 +18,17 @@ from data_pipeline.dataset import Sample
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.loader import Loader
+from data_pipeline.sources import SourceConfig
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno import experiment
-from fourcastnet_afno.autoregression import forcings_from, open_forecast, rollout
+from fourcastnet_afno.autoregression import (
+    EnsembleConfig,
+    ForecastConfig,
+    StoreConfig,
+    forcings_from,
+    open_forecast,
+    rollout,
+)
 from fourcastnet_afno.checkpoint import (
     fingerprint_of,
     load_forecaster,
@@ -35,7 +43,10 @@ from fourcastnet_afno.diagnostic import (
     load_diagnostic,
 )
 from fourcastnet_afno.diagnostic_run import train_diagnostic
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation_run import truth_of
 from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.forecast_run import forecast_from
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.regridding import Regridder
 from fourcastnet_afno.training import Stage, TrainingInterruptedError
@@ -195,19 +206,27 @@ def test_what_does_not_suit_is_refused(backbone: Backbone, trained: Path, tmp_pa
         train_diagnostic(config, tmp_path / "forecaster", backbone.checkpoint)
 
 
-def forecast(backbone: Backbone, trained: Path, output: Path, *words: str) -> int:
-    head = trained / "checkpoints" / "best.safetensors"
-    given = ["forecast", f"--checkpoint={backbone.checkpoint}", f"--diagnostic={head}"]
-    return main([*given, "--steps=3", f"--output={output}", *words])
+def forecast(
+    checkpoint: Path | None, trained: Path, folder: Path, output: Path, **settings: object
+) -> xr.Dataset:
+    head = str(trained / "checkpoints" / "best.safetensors")
+    given: dict = {"num_steps": 3, "init_times": "2001-03-22", "diagnostic": head}
+    source = SourceConfig(path=str(folder / "data.nc"))
+    config = ForecastConfig(**(given | settings))
+    written = forecast_from(config, checkpoint, source, output, "cpu", "refuse")
+    assert written is not None
+    return written
 
 
 def test_the_head_is_chained_at_every_lead_time(
     backbone: Backbone, trained: Path, tmp_path: Path
 ) -> None:
-    words = ["--init-times=2001-03-22..2001-03-24"]
-    assert forecast(backbone, trained, tmp_path / "f.zarr", *words) == 0
+    words = [f"--source={backbone.folder / 'data.nc'}", "--init-times=2001-03-22..2001-03-24"]
+    head_file = trained / "checkpoints" / "best.safetensors"
+    words += [f"--diagnostic={head_file}", f"--checkpoint={backbone.checkpoint}", "--steps=3"]
+    assert main(["forecast", *words, f"--output={tmp_path / 'f.zarr'}"]) == 0
     written = open_forecast(tmp_path / "f.zarr")
-    head, forecaster = load_diagnostic(trained / "checkpoints" / "best.safetensors")
+    head, forecaster = load_diagnostic(head_file)
     inits = written["init_time"].values
     day = np.timedelta64(1, "D")
     channels = forecaster.spec.channels
@@ -221,25 +240,22 @@ def test_the_head_is_chained_at_every_lead_time(
     assert written[RAIN].attrs["units"] == "m"
     assert written.attrs["diagnostic_digest"]
     # The head's file holds the forecaster, so that it is enough.
-    head_file = trained / "checkpoints" / "best.safetensors"
-    alone = ["forecast", f"--diagnostic={head_file}", "--steps=3", *words]
-    source = f"--source={backbone.folder / 'data.nc'}"
-    assert main([*alone, source, f"--output={tmp_path / 'g.zarr'}"]) == 0
-    xr.testing.assert_equal(open_forecast(tmp_path / "g.zarr"), written)
+    inits = "2001-03-22..2001-03-24"
+    alone = forecast(None, trained, backbone.folder, tmp_path / "g.zarr", init_times=inits)
+    xr.testing.assert_equal(alone, written)
 
 
 def test_ensembles_have_statistics_of_the_head(
     backbone: Backbone, trained: Path, tmp_path: Path
 ) -> None:
-    words = ["--init-times=2001-03-22", "--members=3", "--forecast.ensemble.perturbation=gaussian"]
-    words += ["--forecast.ensemble.amplitude=2.0", f"--forecast.store.variables=[{RAIN}]"]
-    assert forecast(backbone, trained, tmp_path / "members.zarr", *words) == 0
-    members = open_forecast(tmp_path / "members.zarr")[RAIN]
+    given = (backbone.checkpoint, trained, backbone.folder)
+    ensemble = EnsembleConfig(num_members=3, perturbation="gaussian", amplitude=2.0)
+    store = StoreConfig(variables=[RAIN])
+    members = forecast(*given, tmp_path / "a.zarr", ensemble=ensemble, store=store)[RAIN]
     assert members.sizes["realization"] == 3
     assert (members.std("realization").max(["latitude", "longitude"]) > 0).all()
-    statistics = ["--forecast.ensemble.output=statistics"]
-    assert forecast(backbone, trained, tmp_path / "mean.zarr", *words, *statistics) == 0
-    mean = open_forecast(tmp_path / "mean.zarr")[RAIN]
+    ensemble = replace(ensemble, output="statistics")
+    mean = forecast(*given, tmp_path / "b.zarr", ensemble=ensemble, store=store)[RAIN]
     np.testing.assert_allclose(mean, members.mean("realization"), rtol=1e-5, atol=1e-10)
 
 
@@ -258,44 +274,37 @@ def test_a_finer_grid_is_interpolated_both_ways(
 
 
 def test_the_head_of_another_forecaster_is_refused(
-    backbone: Backbone, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backbone: Backbone, trained: Path, tmp_path: Path
 ) -> None:
     other = load_forecaster(backbone.checkpoint)
+    own, output = fingerprint_of(other), tmp_path / "f.zarr"
     other.diff_std *= 2
-    config = {"config": backbone.config.to_yaml()}
-    save_checkpoint(tmp_path / "other.safetensors", other, {}, config)
-    changed = replace(backbone, checkpoint=tmp_path / "other.safetensors")
-    words = ["--init-times=2001-03-22", f"--source={backbone.folder / 'data.nc'}"]
-    assert forecast(changed, trained, tmp_path / "f.zarr", *words) == 2
-    error = " ".join(capsys.readouterr().err.split())
-    assert (
-        f"was trained behind the forecaster {fingerprint_of(load_forecaster(backbone.checkpoint))}"
-        in error
-    )
-    assert f"other.safetensors is {fingerprint_of(other)}" in error
-    assert (
-        forecast(replace(backbone, checkpoint=backbone.checkpoint), tmp_path, tmp_path / "f.zarr")
-        == 2
-    )
-    assert not (tmp_path / "f.zarr").exists()
+    save_checkpoint(tmp_path / "other.safetensors", other, {}, {})
+    message = rf"behind the forecaster {own}, .*other\.safetensors is {fingerprint_of(other)}"
+    with pytest.raises(InputError, match=message):
+        forecast(tmp_path / "other.safetensors", trained, backbone.folder, output)
+    both = EnsembleConfig(num_members=2, checkpoints=[str(tmp_path / "other.safetensors")])
+    with pytest.raises(InputError, match=message):
+        forecast(backbone.checkpoint, trained, backbone.folder, output, ensemble=both)
+    with pytest.raises(InputError, match="no checkpoint at"):
+        forecast(backbone.checkpoint, tmp_path, backbone.folder, output)
+    assert not output.exists()
 
 
 def test_evaluation_scores_what_the_head_predicts(
     backbone: Backbone, trained: Path, tmp_path: Path
 ) -> None:
-    """A run folder of the head forecasts and scores itself, beside the baselines."""
-    head = trained / "checkpoints" / "best.safetensors"
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    words = [f"--output={run}", "--forecast.init_interval_hours=120", "--forecast.num_steps=2"]
-    assert main(["forecast", *words, f"--diagnostic={head}"]) == 0
-    assert main(["evaluate", *words]) == 0
-    scores = json.loads((run / "scores.json").read_text())["forecasts"]
-    written, truth = open_forecast(run / "forecast.zarr"), make_rainy_dataset()
+    """By hand, and beside the baselines."""
+    given = (backbone.checkpoint, trained, backbone.folder)
+    inits = "2001-03-22..2001-04-20/120h"
+    written = forecast(*given, tmp_path / "f.zarr", init_times=inits)
+    store = PreparedStore(backbone.folder / "run" / "data.zarr")
+    truth = truth_of(store)
+    scores = evaluate({"model": written}, truth, store.climatology())
+    assert set(scores["channel"].values) == {"mean_sea_level_pressure", "2m_temperature", RAIN}
+    assert set(scores["forecast"].values) >= {"model", "persistence", "climatology"}
     wanted = truth[RAIN].sel(time=written["valid_time"])
     weights = xr.DataArray(GRID.area_weights(), dims=GRID.dims)
     error = (((written[RAIN] - wanted) ** 2) * weights).mean(["init_time", *GRID.dims]) ** 0.5
-    for name in ("model", "persistence", "climatology"):
-        assert set(scores[name]["rmse"]) == {"mean_sea_level_pressure", "2m_temperature", RAIN}
-    found = list(scores["model"]["rmse"][RAIN].values())
+    found = scores["rmse"].sel(forecast="model", channel=RAIN)
     np.testing.assert_allclose(found, error, rtol=1e-4)

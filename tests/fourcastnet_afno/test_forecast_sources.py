@@ -8,14 +8,16 @@ import pytest
 import torch
 import xarray as xr
 
+from data_pipeline.errors import InputError
 from data_pipeline.filling import FillRule
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import Period
+from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
-from fourcastnet_afno.autoregression import open_forecast
+from fourcastnet_afno.autoregression import ForecastConfig
 from fourcastnet_afno.checkpoint import save_checkpoint
-from fourcastnet_afno.cli import main
 from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.forecast_run import forecast_from
 from tests.builders import GRID, make_data_config, make_dataset, make_experiment
 
 RAIN, SEA = "total_precipitation", "sea_surface_temperature"
@@ -74,65 +76,57 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return make_files(tmp_path_factory.mktemp("files"), 271.15)
 
 
-def forecast(files: Files, source: Path, output: Path, *words: str) -> int:
-    given = ["forecast", f"--checkpoint={files.checkpoint}", f"--source={source}", "--steps=2"]
-    return main([*given, f"--output={output}", *words])
+def forecast(files: Files, source: Path, output: Path, init_times: str | None = None) -> xr.Dataset:
+    config = ForecastConfig(num_steps=2, init_times=init_times)
+    given = SourceConfig(path=str(source))
+    written = forecast_from(config, files.checkpoint, given, output, "cpu", "refuse")
+    assert written is not None
+    return written
 
 
-def refused(capsys: pytest.CaptureFixture[str]) -> str:
-    return " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize("words", [[], ["--init-times=2001-01-03T06,2001-01-09"]])
+@pytest.mark.parametrize("init_times", [None, "2001-01-03T06,2001-01-09"])
 def test_a_raw_source_is_the_prepared_data_bit_for_bit(
-    files: Files, tmp_path: Path, words: list[str]
+    files: Files, tmp_path: Path, init_times: str | None
 ) -> None:
-    assert forecast(files, files.source, tmp_path / "raw.zarr", *words) == 0
-    assert forecast(files, files.prepared, tmp_path / "prepared.zarr", *words) == 0
-    raw, prepared = (open_forecast(tmp_path / f"{name}.zarr") for name in ("raw", "prepared"))
+    raw = forecast(files, files.source, tmp_path / "raw.zarr", init_times)
+    prepared = forecast(files, files.prepared, tmp_path / "prepared.zarr", init_times)
     assert raw.sizes["init_time"] > 1
     xr.testing.assert_equal(raw, prepared)
 
 
 def test_states_may_lie_between_those_of_training(files: Files, tmp_path: Path) -> None:
     """Rain at 05 UTC is the sum of the six hours that end there."""
-    assert forecast(files, files.source, tmp_path / "a.zarr", "--init-times=2001-01-03T05") == 0
+    first = forecast(files, files.source, tmp_path / "a.zarr", "2001-01-03T05")
     moved = hourly().assign_coords(time=hourly()["time"].values + HOUR)
     moved.to_netcdf(tmp_path / "moved.nc")
-    words = "--init-times=2001-01-03T06"
-    assert forecast(files, tmp_path / "moved.nc", tmp_path / "b.zarr", words) == 0
-    first, second = (open_forecast(tmp_path / f"{name}.zarr") for name in "ab")
+    second = forecast(files, tmp_path / "moved.nc", tmp_path / "b.zarr", "2001-01-03T06")
     for name in (SEA, RAIN):
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_sums_that_cannot_be_made_are_refused(
-    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sums_that_cannot_be_made_are_refused(files: Files, tmp_path: Path) -> None:
     hourly().isel(time=slice(0, None, 6)).to_netcdf(tmp_path / "thinned.nc")
-    assert forecast(files, tmp_path / "thinned.nc", tmp_path / "f.zarr") == 2
-    error = refused(capsys)
-    assert "thinned.nc cannot be accumulated as for training" in error
-    assert "the data has steps of 6 h" in error
-    words = "--init-times=2001-01-01T05"  # its history reaches back before the data
-    assert forecast(files, files.source, tmp_path / "f.zarr", words) == 2
-    assert "2001-01-01T05:00:00 needs the state at 2000-12-31T23:00:00" in refused(capsys)
+    message = r"thinned\.nc cannot be accumulated as for training .*the data has steps of 6 h"
+    with pytest.raises(InputError, match=message):
+        forecast(files, tmp_path / "thinned.nc", tmp_path / "f.zarr")
+    # The history reaches back before the data.
+    with pytest.raises(InputError, match="T05:00:00 needs the state at 2000-12-31T23:00:00"):
+        forecast(files, files.source, tmp_path / "f.zarr", "2001-01-01T05")
     assert not (tmp_path / "f.zarr").exists()
 
 
-def test_a_climatology_that_the_checkpoint_lacks_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = make_files(tmp_path, "climatology")
-    words = "--init-times=2001-01-03"
-    assert forecast(files, files.source, tmp_path / "f.zarr", words) == 2
-    error = refused(capsys)
-    assert "not finite, the first in sea_surface_temperature at 2001-01-02T18" in error
-    assert "['sea_surface_temperature'] was filled by its climatology" in error
+def test_a_climatology_that_the_checkpoint_lacks_is_named(tmp_path: Path) -> None:
+    files, init = make_files(tmp_path, "climatology"), "2001-01-03"
+    message = (
+        r"not finite, the first in sea_surface_temperature at 2001-01-02T18.*"
+        r"\['sea_surface_temperature'\] was filled by its climatology"
+    )
+    with pytest.raises(InputError, match=message):
+        forecast(files, files.source, tmp_path / "f.zarr", init)
     assert not (tmp_path / "f.zarr").exists()
-    assert forecast(files, files.prepared, tmp_path / "f.zarr", words) == 0
+    forecast(files, files.prepared, tmp_path / "f.zarr", init)
     hourly().fillna(280.0).to_netcdf(tmp_path / "whole.nc")
-    assert forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", words) == 0
+    forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", init)
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +166,11 @@ def test_a_file_with_a_single_state_is_a_source(
                 whole.write((tmp_path / short).read_bytes())
     else:
         state.isel(time=0).to_netcdf(path)  # the time is no axis
-    assert forecast(global_files, path, tmp_path / "f.zarr") == 0
-    written = open_forecast(tmp_path / "f.zarr")
+    written = forecast(global_files, path, tmp_path / "f.zarr")
     (init,) = state["time"].values
     assert written["init_time"].values.tolist() == [init.astype("datetime64[ns]").astype(int)]
-    words = f"--init-times={init.astype('datetime64[h]')}"
-    assert forecast(global_files, global_files.source, tmp_path / "g.zarr", words) == 0
-    expected = open_forecast(tmp_path / "g.zarr")
+    when = str(init.astype("datetime64[h]"))
+    expected = forecast(global_files, global_files.source, tmp_path / "g.zarr", when)
     for name in ("2m_temperature", "mean_sea_level_pressure"):
         # GRIB keeps 24 bits of the range of a field.
         np.testing.assert_allclose(written[name], expected[name], rtol=1e-6)
