@@ -101,8 +101,8 @@ class RolloutValidation:
         weights = area_weights.to(process.device, torch.float64)
         if field_weights is not None:
             weights = weights * field_weights.to(weights)
-        sums = weights.sum(dim=(-2, -1), keepdim=True)
-        self._weights = weights / torch.where(sums > 0, sums, 1)
+        means = weights.mean(dim=(-2, -1), keepdim=True)
+        self._weights = weights / torch.where(means > 0, means, 1)
         self._baselines: Tensor | None = None
 
     @torch.no_grad()
@@ -162,7 +162,7 @@ class RolloutValidation:
         forecast = normal if predictions is None else predictions.double()
 
         def mean(field: Tensor) -> Tensor:
-            return (self._weights * field).sum(dim=(-2, -1))
+            return (self._weights * field).mean(dim=(-2, -1))
 
         ours, theirs = forecast - normal, truth - normal
         norms = (mean(ours**2) * mean(theirs**2)).sqrt()
