@@ -73,7 +73,8 @@ class Channels:
             raise InputError(
                 f"the data lacks the variables {missing}; it holds "
                 f"{sorted(map(str, dataset.data_vars))}; correct the names in "
-                "data.prognostic and data.static, or map them with data.source.rename"
+                "data.prognostic, data.diagnostic and data.static, or map them with "
+                "data.source.rename"
             )
         expanded = [
             _expand(dataset[name], name, levels if level is None else [level])
@@ -100,6 +101,10 @@ class Channels:
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(self.channels)
+
+    def __add__(self, other: "Channels") -> "Channels":
+        """These, then others, which must differ from them."""
+        return Channels((*self.channels, *other.channels))
 
     def stack(self, dataset: xr.Dataset) -> xr.DataArray:
         """Lay the variables along a channel axis.

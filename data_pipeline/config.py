@@ -96,6 +96,9 @@ class DataConfig:
         test: Test period, after that.
         source: Data to read; or else ``simulation``.
         simulation: The simulated planet; or else ``source``.
+        diagnostic: Variables that are predicted from the state and not fed back, as
+            total_precipitation_6hr; the forecaster does not see them, see ``diagnostic`` of the
+            experiment.
         static: Variables without time that the network sees, as orography, land_sea_mask or
             soil_type; classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
@@ -122,6 +125,7 @@ class DataConfig:
     test: Period
     source: SourceConfig | None = None
     simulation: SimulationConfig | None = None
+    diagnostic: list[str] = field(default_factory=list)
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
@@ -155,6 +159,11 @@ class DataConfig:
                     f"{getattr(self, before)} and {getattr(self, after)}"
                 )
 
+    @property
+    def predicted(self) -> list[str]:
+        """All variables with time, prognostic ones first."""
+        return [*self.prognostic, *self.diagnostic]
+
     def contains(self, times: np.ndarray) -> np.ndarray:
         """Whether each of ``times`` lies in any of the three periods."""
         inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
@@ -162,7 +171,9 @@ class DataConfig:
 
     def store_settings(self) -> dict[str, Any]:
         """The part of the configuration that a store depends on."""
-        free = ("store", "forcings", "crop", "subset")
+        free = ["store", "forcings", "crop", "subset"]
+        if not self.diagnostic:  # as in stores that were prepared before there were any
+            free.append("diagnostic")
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 

@@ -63,7 +63,7 @@ class Filling:
             if rule == "climatology":
                 series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
                 values[index], missing = _monthly(series, grid)
-                masked.append(Channel(name=f"{channel.label}_missing", units="1"))
+                masked.append(Channel(name=missing_label(channel), units="1"))
                 masks.append(missing)
             elif rule is not None:
                 values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
@@ -77,6 +77,11 @@ class Filling:
             np.copyto(channel, values[month], where=np.isnan(channel))
 
 
+def missing_label(channel: Channel) -> str:
+    """Name of the static channel that says how often a channel was missing."""
+    return f"{channel.label}_missing"
+
+
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     """Refuse rules for variables that the configuration does not name.
 
@@ -86,8 +91,8 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     unknown = [name for name in rules if name not in names]
     if unknown:
         raise InputError(
-            f"data.fill has rules for {unknown}, the variables of data.prognostic and data.static "
-            f"are {list(dict.fromkeys(names))}; correct data.fill"
+            f"data.fill has rules for {unknown}, the variables of data.prognostic, "
+            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill"
         )
 
 

@@ -51,7 +51,8 @@ def open_all(
     """
     if "://" in path:
         options = storage_options(path) | dict(further_options or {})
-        return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
+        with _known_options(path, further_options or {}):
+            return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
     if _described(path, lambda: _store_metadata(path)):
         return [_described(path, lambda: _open_zarr(path, {}))]
     datasets = []
@@ -59,6 +60,20 @@ def open_all(
         opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
         datasets += opened if isinstance(opened, list) else [opened]
     return datasets
+
+
+@contextmanager
+def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
+    """Say which options a file system may not know, without their values, which may be secret."""
+    try:
+        yield
+    except TypeError as error:
+        if not further:
+            raise
+        raise InputError(
+            f"data.source.storage_options has {sorted(further)}, which do not all suit the file "
+            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec"
+        ) from error
 
 
 def stamps(path: str) -> list[tuple[str, int, int]]:

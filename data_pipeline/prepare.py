@@ -109,7 +109,8 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
         InputError: If it was not.
     """
     before, now = store.attrs["settings"], config.store_settings()
-    keys = [f"data.{key}" for key in sorted(now) if before.get(key) != now[key]]
+    named = sorted(before.keys() | now.keys())
+    keys = [f"data.{key}" for key in named if before.get(key) != now.get(key)]
     if keys:
         raise InputError(
             f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
@@ -135,7 +136,7 @@ def _opened(config: DataConfig) -> Iterator[xr.Dataset]:
     with _read(config) as opened:
         yield resample(
             opened,
-            [*config.prognostic, *config.static],
+            [*config.predicted, *config.static],
             config.accumulate,
             config.timestep_hours,
             config.contains,
@@ -152,15 +153,17 @@ class _Work:
     recipe: Recipe
     plan: Plan
     block_length: int
+    num_prognostic: int
     static_channels: Channels
     static: np.ndarray
 
     @classmethod
     def of(cls, dataset: xr.Dataset, config: DataConfig, path: Path) -> "_Work":
-        channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
+        prognostic = Channels.from_dataset(dataset, config.prognostic, config.levels)
+        channels = prognostic + Channels.from_dataset(dataset, config.diagnostic, config.levels)
         check_dims(dataset, channels)
         require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
-        check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
+        check_rules(config.fill, [parse_label(n)[0] for n in (*config.predicted, *config.static)])
         fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
         indices = select_times(dataset["time"].values, config)
         source_grid = LatLonGrid.from_dataset(dataset)
@@ -183,6 +186,7 @@ class _Work:
             recipe=Recipe(layout, filling, coarsening, training, timestep),
             plan=plan,
             block_length=lengths.block,
+            num_prognostic=len(prognostic),
             static_channels=Channels((*fixed.channels, *filling.mask_channels)),
             static=coarsening.apply(static) if coarsening else static,
         )
@@ -263,11 +267,12 @@ class _Work:
         return hours
 
     def _attrs(self) -> dict[str, Any]:
-        config, channels = self.config, self.recipe.layout.channels
+        config, labels = self.config, self.recipe.layout.channels.labels
         return {
             "static_channels": self.static_channels.to_json(),
             "roles": {
-                "prognostic": channels.labels,
+                "prognostic": labels[: self.num_prognostic],
+                "diagnostic": labels[self.num_prognostic :],
                 "static": self.static_channels.labels,
                 "forcing": list(config.forcings),
             },
@@ -306,7 +311,7 @@ def _read(config: DataConfig) -> xr.Dataset:
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
-    """Refuse prognostic variables with other axes than time, level, latitude and longitude.
+    """Refuse predicted variables with other axes than time, level, latitude and longitude.
 
     Raises:
         InputError: If there is one.
@@ -316,7 +321,7 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
         dims = set(map(str, dataset[name].dims))
         if dims - allowed or not {"time", "latitude", "longitude"} <= dims:
             raise InputError(
-                f"the prognostic variable {name} has dimensions {sorted(dims)}, expected time, "
+                f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
                 "latitude and longitude (and level); select one entry of the others, or give it "
                 "another role"
             )

@@ -13,7 +13,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
-from data_pipeline.filling import FillRule
+from data_pipeline.filling import FillRule, missing_label
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import CATEGORICAL
 from data_pipeline.opening import load
@@ -110,7 +110,7 @@ def _filled(
         return {channel: values}
     weights = grid.area_weights() * ~missing
     mean = (weights * np.nan_to_num(values)).sum() / weights.sum()
-    mask = Channel(name=f"{channel.label}_missing", units="1")
+    mask = Channel(name=missing_label(channel), units="1")
     return {channel: np.where(missing, mean, values), mask: missing.astype(float)}
 
 

@@ -10,7 +10,8 @@
     climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
     time, channel, latitude, longitude, hour
 
-Attributes hold the channels with their units and roles, the configuration with the source, a
+Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
+hold the channels with their units and roles, the configuration with the source, a
 fingerprint of the content and the versions.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dask.array
 import numpy as np
@@ -34,6 +35,7 @@ from zarr.storage import FsspecStore, MemoryStore
 from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
+from data_pipeline.filling import missing_label
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
@@ -42,6 +44,7 @@ from data_pipeline.states import MappedReader, Reader, Region, States, ZarrReade
 from data_pipeline.statistics import Statistics
 
 FORMAT = 3
+Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
 _CACHE_BYTES = 2 * 2**30
 _SPACE = ("latitude", "longitude")
@@ -110,7 +113,7 @@ class Layout:
         """What has been written."""
         fields = zarr.open_group(self.path, mode="r")["fields"]
         assert isinstance(fields, zarr.Array)
-        return _states(self.path, fields, Region(channels), self.packing)
+        return _states(self.path, fields, Region(channels), self.packing.of(channels))
 
     def create_climatology(self, hours: np.ndarray, num_coefficients: int) -> None:
         """Make the empty array of the climatology, a chunk for each channel."""
@@ -202,7 +205,14 @@ def checksum(stored: np.ndarray) -> str:
 
 
 def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packing) -> States:
-    """Mapped where the files are local and uncompressed, by zarr otherwise."""
+    """Mapped where the files are local and uncompressed, by zarr otherwise.
+
+    Args:
+        path: Of the store.
+        fields: All of its fields.
+        region: What is read of them.
+        packing: Of the channels of the region.
+    """
     assert fields.shards is not None
     reader: Reader
     if isinstance(path, Path) and not fields.compressors:
@@ -210,7 +220,7 @@ def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packi
         reader = MappedReader(path, fields.shape, stored, length, region)
     else:
         reader = ZarrReader(fields, region)
-    return States(reader, packing.of(region.channels))
+    return States(reader, packing)
 
 
 def _check_complete(path: Path, group: zarr.Group) -> None:
@@ -240,12 +250,15 @@ class PreparedStore:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
         crop: Part of the grid to take; statistics stay those of the whole grid.
+        role: The channels to take, and all about them; by default those of all roles.
 
     Raises:
         InputError: If there is no store of this version at ``path``, or it lacks arrays.
     """
 
-    def __init__(self, path: Path | str, crop: CropConfig | None = None) -> None:
+    def __init__(
+        self, path: Path | str, crop: CropConfig | None = None, role: Role | None = None
+    ) -> None:
         try:
             self._group = _open_group(path)
         except FileNotFoundError as error:
@@ -253,7 +266,7 @@ class PreparedStore:
             raise InputError(
                 f"no prepared data at {where}; run `fourcastnet-afno prepare`"
             ) from error
-        self.path, self._crop = path, crop
+        self.path, self._crop, self._role = path, crop, role
         self.attrs: dict[str, Any] = dict(self._group.attrs)
         if self.attrs.get("format") != FORMAT:
             raise InputError(
@@ -262,7 +275,8 @@ class PreparedStore:
             )
         if isinstance(path, Path):
             _check_complete(path, self._group)
-        self.channels = Channels.from_json(self.attrs["channels"])
+        self._picked = slice(None) if role is None else _channels_of(self.attrs["roles"], role)
+        self.channels = Channels.from_json(self.attrs["channels"][self._picked])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
@@ -270,10 +284,24 @@ class PreparedStore:
         self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
+        self._region = self._region._replace(channels=self._picked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the store anew."""
-        return type(self), (self.path, self._crop)
+        return type(self), (self.path, self._crop, self._role)
+
+    @cached_property
+    def prognostic(self) -> "PreparedStore":
+        """The same store with the channels of a forecaster's state alone."""
+        return self._of_role("prognostic")
+
+    @cached_property
+    def diagnostic(self) -> "PreparedStore":
+        """The same store with the channels alone that are predicted and not fed back."""
+        return self._of_role("diagnostic")
+
+    def _of_role(self, role: Role) -> "PreparedStore":
+        return self if role == self._role else PreparedStore(self.path, self._crop, role)
 
     @property
     def timestep(self) -> np.timedelta64:
@@ -283,12 +311,13 @@ class PreparedStore:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training period by channel."""
-        return Statistics(*(self._read(name) for name in Statistics._fields))
+        return Statistics(*(self._read_picked(name) for name in Statistics._fields))
 
     @cached_property
     def packing(self) -> Packing:
         """What the stored values stand for."""
-        return Packing(self.attrs["dtype"], self._read("offset"), self._read("scale"))
+        offset, scale = (self._read_picked(name) for name in ("offset", "scale"))
+        return Packing(self.attrs["dtype"], offset, scale)
 
     @cached_property
     def states(self) -> States:
@@ -298,7 +327,7 @@ class PreparedStore:
     @property
     def rounding(self) -> np.ndarray:
         """Root mean square error of storing by channel, in its units (channel,)."""
-        return self._read("rounding")
+        return self._read_picked("rounding")
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -322,11 +351,27 @@ class PreparedStore:
 
     def normalized_static(self) -> np.ndarray:
         """Static fields with area-weighted mean 0 and variance 1, float32 (static, lat, lon)."""
-        fields = self._regional("static").astype(np.float64)
+        fields = self._regional(self._read("static")).astype(np.float64)
         weights = self.grid.area_weights()
         centered = fields - (weights * fields).mean(axis=(1, 2), keepdims=True)
         std = np.sqrt((weights * centered**2).mean(axis=(1, 2), keepdims=True))
         return (centered / np.where(std > 0, std, 1)).astype(np.float32)
+
+    def point_weights(self) -> np.ndarray | None:
+        """Share of the training times at which the source had a value, by channel and point.
+
+        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points say
+        nothing about a forecast.
+
+        Returns:
+            float32 (channel, latitude, longitude); None where no channel was filled so.
+        """
+        labels, static = self.static_channels.labels, self._regional(self._read("static"))
+        weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
+        for index, channel in enumerate(self.channels):
+            if (mask := missing_label(channel)) in labels:
+                weights[index] -= static[labels.index(mask)]
+        return weights if weights.min() < 1 else None
 
     def dataset(self) -> xr.Dataset:
         """The fields as a lazy canonical dataset."""
@@ -341,7 +386,9 @@ class PreparedStore:
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.climatology.climatology_at``."""
-        values = self._regional("climatology")
+        array = self._group["climatology"]
+        assert isinstance(array, zarr.Array)
+        values = self._regional(np.asarray(array[:, :, self._picked]))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
         return self.channels.unstack(values, {**axes, **self.grid.coords})
 
@@ -356,12 +403,21 @@ class PreparedStore:
         assert isinstance(array, zarr.Array)
         return np.asarray(array[...])
 
-    def _regional(self, name: str) -> np.ndarray:
+    def _read_picked(self, name: str) -> np.ndarray:
+        """An array (channel,) of the channels of the role."""
+        return self._read(name)[self._picked]
+
+    def _regional(self, values: np.ndarray) -> np.ndarray:
         """An array (..., latitude, longitude), cropped."""
-        values = self._read(name)
         return np.concatenate(
             [values[..., self._region.rows, run] for run in self._region.columns], axis=-1
         )
+
+
+def _channels_of(roles: Mapping[str, list[str]], role: Role) -> slice:
+    """Where the channels of a role lie: prognostic ones come first."""
+    count = len(roles["prognostic"])
+    return slice(count) if role == "prognostic" else slice(count, None)
 
 
 def _checksum_of(reader: Reader, rows: np.ndarray, stored: np.dtype) -> str:

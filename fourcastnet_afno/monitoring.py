@@ -23,7 +23,7 @@ from fourcastnet_afno.live_view import (
 from fourcastnet_afno.position import Position
 from fourcastnet_afno.training_config import TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, TrainingLog
-from fourcastnet_afno.updating import Outcome, RolloutLoss
+from fourcastnet_afno.updating import Objective, Outcome
 from fourcastnet_afno.validation import FORECASTS, Scores
 
 
@@ -75,9 +75,12 @@ class Monitor:
             if close is not None:
                 close()
 
-    def count_flops(self, loss: RolloutLoss, sample: Sample) -> None:
-        """Count the operations of a stage's step, where a utilization can be shown."""
-        if self._peak is not None and self._flops is None:
+    def count_flops(self, loss: Objective, sample: Sample) -> None:
+        """Count the operations of a stage's step, where a utilization can be shown.
+
+        Those behind a frozen forecaster are not: they are no multiple of the forward pass.
+        """
+        if loss.part == "forecaster" and self._peak is not None and self._flops is None:
             self._flops = flops_per_window(loss, sample)
 
     def new_stage(self) -> None:

@@ -22,7 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
+from fourcastnet_afno.autoregression import shifted
 from fourcastnet_afno.averaging import MovingAverage
+from fourcastnet_afno.diagnostic import DiagnosticHead
 from fourcastnet_afno.distributed import Process, accumulating, full
 from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
@@ -43,6 +45,8 @@ class RolloutLoss(nn.Module):
         precision: Of the network under autocast.
     """
 
+    part = "forecaster"
+
     def __init__(
         self,
         forecaster: Forecaster,
@@ -54,6 +58,11 @@ class RolloutLoss(nn.Module):
         self.forecaster, self.loss = forecaster, loss
         self.rollout = rollout or RolloutConfig()
         self.precision: Precision = precision
+
+    @property
+    def trained(self) -> Forecaster:
+        """Whose weights are trained."""
+        return self.forecaster
 
     def forward(
         self,
@@ -76,6 +85,73 @@ class RolloutLoss(nn.Module):
         fields = (state, forcing, target, self.rollout)
         with autocast(state.device, self.precision):
             return rollout_loss_by_channel(self.forecaster, self.loss, *fields)
+
+
+class DiagnosticLoss(nn.Module):
+    """Loss of each window of a diagnostic head behind the rollout of a frozen forecaster.
+
+    Args:
+        head: Trained.
+        forecaster: Predicts the states that the head sees; it gets no gradient and drops nothing.
+        loss: Of the head's values, see ``build_diagnostic_loss``; FourCastNet's is ``relative_l2``.
+        rollout: Weights of the steps.
+        precision: Of the networks under autocast.
+    """
+
+    part = "diagnostic"
+
+    def __init__(
+        self,
+        head: DiagnosticHead,
+        forecaster: Forecaster,
+        loss: Loss,
+        rollout: RolloutConfig | None = None,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.trained, self.loss = head, loss
+        self.forecaster = forecaster.eval().requires_grad_(False)
+        self.rollout = rollout or RolloutConfig()
+        self.precision: Precision = precision
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step diagnostic lat lon"],
+    ) -> Float[Tensor, " batch"]:
+        """Loss of each window: the weighted mean over the steps of its rollout."""
+        weights, total = self.rollout.step_weights(target.shape[1]), state.new_zeros(len(state))
+        with autocast(state.device, self.precision):
+            states = self._states(state, forcing)
+            for weight, following, wanted in zip(weights, states, target.unbind(1), strict=True):
+                if weight > 0:
+                    predicted = self.trained.predict(following)
+                    total = total + weight * self.loss(predicted, self.trained.to_network(wanted))
+        return total
+
+    def by_channel(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step diagnostic lat lon"],
+    ) -> Float[Tensor, "batch step diagnostic"]:
+        """Loss of each window, step and channel, to look at."""
+        head = self.trained
+        with autocast(state.device, self.precision):
+            steps = zip(self._states(state, forcing), target.unbind(1), strict=True)
+            losses = [self.loss.by_channel(head.predict(x), head.to_network(y)) for x, y in steps]
+        return torch.stack(losses, dim=1)
+
+    def _states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        for at_step in forcing.unbind(1):
+            with torch.no_grad():
+                following = self.forecaster(state, at_step)
+            yield following
+            state = shifted(state, following)
+
+
+Objective = RolloutLoss | DiagnosticLoss
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
@@ -148,7 +224,7 @@ class Updater:
     def __init__(
         self,
         module: nn.Module,
-        loss: RolloutLoss,
+        loss: Objective,
         average: MovingAverage,
         process: Process,
         *,
@@ -211,7 +287,7 @@ class Updater:
         optimizer.zero_grad(set_to_none=True)
 
     def _clipped_norm(self) -> float:
-        parameters = [p for p in self.loss.forecaster.parameters() if p.grad is not None]
+        parameters = [p for p in self.loss.trained.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         value = full(norm).item()
         if self._clip > 0 and math.isfinite(value):

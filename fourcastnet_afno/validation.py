@@ -68,6 +68,7 @@ class RolloutValidation:
         area_weights: Cell areas with mean 1, (lat, lon).
         process: Rolls out its share.
         precision: Of the network.
+        field_weights: Further weights of the points by channel, as 0 where values are filled.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class RolloutValidation:
         area_weights: Float[Tensor, "lat lon"],
         process: Process,
         precision: Precision = "float32",
+        field_weights: Float[Tensor, "channel lat lon"] | None = None,
     ) -> None:
         self._climatology, self._process = climatology, process
         self._precision: Precision = precision
@@ -97,7 +99,10 @@ class RolloutValidation:
             world_size=process.world_size,
         )
         weights = area_weights.to(process.device, torch.float64)
-        self._weights = weights / weights.numel()
+        if field_weights is not None:
+            weights = weights * field_weights.to(weights)
+        means = weights.mean(dim=(-2, -1), keepdim=True)
+        self._weights = weights / torch.where(means > 0, means, 1)
         self._baselines: Tensor | None = None
 
     @torch.no_grad()
@@ -157,7 +162,7 @@ class RolloutValidation:
         forecast = normal if predictions is None else predictions.double()
 
         def mean(field: Tensor) -> Tensor:
-            return (self._weights * field).sum(dim=(-2, -1))
+            return (self._weights * field).mean(dim=(-2, -1))
 
         ours, theirs = forecast - normal, truth - normal
         norms = (mean(ours**2) * mean(theirs**2)).sqrt()

@@ -42,7 +42,6 @@ from data_pipeline.doctor.times import (
     check_times,
     describe_times,
     times_of,
-    usual_step,
 )
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
@@ -51,8 +50,9 @@ from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import parse_label
 from data_pipeline.plan import plan_store, state_bytes
 from data_pipeline.prepare import DataConfig, check_dims
+from data_pipeline.resampling import usual_step
 from data_pipeline.sources import require_units
-from data_pipeline.store import PreparedStore
+from data_pipeline.store import PreparedStore, Role
 
 _MIB = 2**20
 
@@ -66,7 +66,7 @@ class Examined:
         channels: Prognostic channels, or ``None`` where they are not known.
         num_static: Static channels, with those that say where values are missing.
         grid: That the model sees: of the store, cropped.
-        store: The training store, where there is one.
+        store: The training store with these channels, where there is one.
     """
 
     report: Report
@@ -120,7 +120,8 @@ class _Examination:
         # Store and source may be refused for the same reason.
         report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
-            return Examined(report, store.channels, len(store.static_channels), store.grid, store)
+            state = store.prognostic
+            return Examined(report, state.channels, len(state.static_channels), state.grid, state)
         return Examined(report, *known) if known else Examined(report)
 
     def _check_source(
@@ -132,11 +133,13 @@ class _Examination:
             return None
         states = self._states(source)
         with self._refusals("fill", "data.fill"):
-            labels = [*self.config.prognostic, *self.config.static]
+            labels = [*self.config.predicted, *self.config.static]
             check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
         grid = self._check_grid(source)
-        channels = self._prognostic(states.dataset)
-        if grid is None or not len(channels) or not len(times_of(states.dataset)):
+        channels = prognostic = self._channels(states.dataset, "prognostic")
+        with self._refusals("prepare", "data.diagnostic"):
+            channels = prognostic + self._channels(states.dataset, "diagnostic")
+        if grid is None or not len(prognostic) or not len(times_of(states.dataset)):
             return None
         sample, num_static = self._check_values(states, channels, grid)
         target = self._target_grid(grid)
@@ -148,7 +151,7 @@ class _Examination:
             self._check_store(store, sample, grid)
         masks = sum(self.config.fill.get(c.name) == "climatology" for c in channels)
         grid = self._cropped(target)
-        return (channels, num_static + masks, grid) if grid is not None else None
+        return (prognostic, num_static + masks, grid) if grid is not None else None
 
     @contextmanager
     def _refusals(self, check: str, where: str) -> Iterator[None]:
@@ -195,21 +198,21 @@ class _Examination:
         self.findings += findings
         return wrong
 
-    def _prognostic(self, dataset: xr.Dataset) -> Channels:
-        """The channels; where some are missing or have other axes, those that suit."""
-        wanted, levels = self.config.prognostic, self.config.levels
+    def _channels(self, dataset: xr.Dataset, role: Role) -> Channels:
+        """Those of a role; where some are missing or have other axes, those that suit."""
+        wanted, levels = getattr(self.config, role), self.config.levels
         try:
             channels = Channels.from_dataset(dataset, wanted, levels)
         except InputError as error:
-            self.findings.append(refused("prepare", error, "data.prognostic"))
+            self.findings.append(refused("prepare", error, f"data.{role}"))
             channels = _available(dataset, wanted, levels)
         suitable = []
         for name in dict.fromkeys(channel.name for channel in channels):
-            with self._refusals("prepare", f"data.prognostic, {name}"):
+            with self._refusals("prepare", f"data.{role}, {name}"):
                 group = [channel for channel in channels if channel.name == name]
                 check_dims(dataset, Channels(tuple(group)))
                 suitable += group
-        with self._refusals("prepare", "data.prognostic"):
+        with self._refusals("prepare", f"data.{role}"):
             require_units(dataset, list(dict.fromkeys(channel.name for channel in suitable)))
         return Channels(tuple(suitable))
 

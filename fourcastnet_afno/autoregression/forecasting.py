@@ -52,6 +52,8 @@ class ForecastConfig:
         regrid: Whether states on another grid than the network's are taken, see
             ``Forecaster.on_grid``; otherwise they are refused.
         precision: ``bfloat16`` runs the network under autocast.
+        diagnostic: Checkpoint of a head that was trained behind this forecaster, see
+            ``train-diagnostic``; its channels are written beside the others.
         ensemble: Members and how they differ.
         stability: What is watched and kept fixed.
         store: What is written, and how.
@@ -63,6 +65,7 @@ class ForecastConfig:
     batch_size: int = 16
     regrid: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
+    diagnostic: str | None = None
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
