@@ -223,6 +223,14 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
         )
 
 
+def _rows_of(grid: LatLonGrid, region: Region, rows: slice) -> tuple[LatLonGrid, Region]:
+    """Grid and region of some rows of a region."""
+    band = LatLonGrid(latitude=grid.latitude[rows], longitude=grid.longitude)
+    all_rows = range(grid.shape[0])
+    start = all_rows[rows].start + (region.rows.start or 0)
+    return band, region._replace(rows=slice(start, start + band.shape[0]))
+
+
 def _open_group(path: Path | str) -> zarr.Group:
     if isinstance(path, Path):
         return zarr.open_group(path, mode="r")
@@ -240,12 +248,15 @@ class PreparedStore:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
         crop: Part of the grid to take; statistics stay those of the whole grid.
+        rows: Rows of that to take, see ``band``.
 
     Raises:
         InputError: If there is no store of this version at ``path``, or it lacks arrays.
     """
 
-    def __init__(self, path: Path | str, crop: CropConfig | None = None) -> None:
+    def __init__(
+        self, path: Path | str, crop: CropConfig | None = None, rows: slice | None = None
+    ) -> None:
         try:
             self._group = _open_group(path)
         except FileNotFoundError as error:
@@ -253,7 +264,7 @@ class PreparedStore:
             raise InputError(
                 f"no prepared data at {where}; run `fourcastnet-afno prepare`"
             ) from error
-        self.path, self._crop = path, crop
+        self.path, self._crop, self._rows = path, crop, rows
         self.attrs: dict[str, Any] = dict(self._group.attrs)
         if self.attrs.get("format") != FORMAT:
             raise InputError(
@@ -270,10 +281,16 @@ class PreparedStore:
         self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
+        if rows is not None:
+            self.grid, self._region = _rows_of(self.grid, self._region, rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the store anew."""
-        return type(self), (self.path, self._crop)
+        return type(self), (self.path, self._crop, self._rows)
+
+    def band(self, rows: slice) -> "PreparedStore":
+        """The same store with some of the rows alone; others are not read."""
+        return PreparedStore(self.path, self._crop, rows)
 
     @property
     def timestep(self) -> np.timedelta64:

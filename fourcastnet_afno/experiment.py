@@ -53,6 +53,7 @@ from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.spatial import share_fields
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -142,7 +143,11 @@ def train(
         functions: Called with the step and the values of each row of the log.
     """
     settings, folder = config.training, output / "checkpoints"
-    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+    with launched(
+        settings.device,
+        timeout_minutes=settings.timeout_minutes,
+        spatial_ranks=settings.spatial_ranks,
+    ) as process:
         store = process.main_first("prepared", partial(_prepared_once, config, output, process))
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
@@ -151,6 +156,9 @@ def train(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 console.print(f"From {settings.start_from}: {match}")
+        share_fields(forecaster, process)
+        if forecaster.band is not None:
+            store = store.band(forecaster.band.rows)
         _describe_training(forecaster, process)
         if process.is_main:
             named = [connect(name, output, asdict(config)) for name in settings.loggers]
@@ -162,7 +170,7 @@ def train(
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process),
+            validation=_rollout_validation(config, store, process, forecaster),
             functions=functions,
             console=console,
         ).fit()
@@ -198,11 +206,13 @@ def _describe_training(forecaster: Forecaster, process: Process) -> None:
     if process.is_main:
         parameters = sum(p.numel() for p in forecaster.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        if forecaster.band is not None:
+            places = f"{process.data_size} x {forecaster.band.exchange.size} {places[2:]}"
         console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 
 def _rollout_validation(
-    config: ExperimentConfig, store: PreparedStore, process: Process
+    config: ExperimentConfig, store: PreparedStore, process: Process, forecaster: Forecaster
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
@@ -216,8 +226,9 @@ def _rollout_validation(
         _windows(config, store, settings.num_steps)[1],
         climatology,
         settings,
-        area_weights=torch.from_numpy(store.grid.area_weights()),
+        area_weights=torch.from_numpy(forecaster.spec.grid.area_weights()),
         process=process,
+        band=forecaster.band,
         precision=config.training.precision,
     )
 

@@ -276,7 +276,8 @@ class Trainer:
         if self.config.input_noise == 0:
             return sample
         scale = self.config.input_noise * self.forecaster.diff_std
-        return with_noise(sample, scale, seed_of(self.config.seed, self.position.step))
+        seed = seed_of(self.config.seed, self.position.step)
+        return with_noise(sample, scale, seed, self.forecaster.band)
 
     def _agree(self, loss: float) -> float:
         """The mean of a loss over all processes, which also tell each other what was asked of them.

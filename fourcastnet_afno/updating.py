@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
 from fourcastnet_afno.averaging import MovingAverage
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.distributed import Process, accumulating, full
 from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
@@ -104,18 +105,22 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def with_noise(sample: Sample, scale: Tensor, seed: int) -> Sample:
+def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = None) -> Sample:
     """A sample with Gaussian noise on its history, which depends on seed and window alone.
 
     Args:
         sample: Physical states.
         scale: Standard deviation by channel, shape (channel, 1, 1).
         seed: Of this step.
+        band: The rows that the states have, where processes share them.
     """
     device, rows = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
         generator = torch.Generator(device).manual_seed(seed_of(seed, time))
-        noise = torch.randn(state.shape, generator=generator, device=device)
+        shape = list(state.shape)
+        shape[-2] = band.layout.num_rows if band else shape[-2]
+        noise = torch.randn(shape, generator=generator, device=device)
+        noise = noise[..., band.rows, :] if band else noise
         rows.append(state + scale * noise)
     return sample._replace(state=torch.stack(rows))
 

@@ -203,6 +203,31 @@ class MatrixTransform(Transform):
     def _half_last(self, fields: Tensor) -> Tensor:
         return fields.movedim(self._half_axis + 1, -2)
 
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._half.to_modes(fields[..., channels].to(self._dtype), adjoint)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_modes(modes, channels, adjoint)
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_grid(modes, channels, adjoint)
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        self._half.add_to_grid(modes, fields[..., channels], out[..., channels], adjoint)
+
+    @property
+    def _latitude(self) -> "_Axis":
+        (axis,) = self._axes
+        return axis
+
 
 def _around(modes: Tensor, position: int) -> Tensor:
     """Modes as (before, axis, after, 2, channel)."""
@@ -292,6 +317,10 @@ class _Axis(ABC):
     def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """Wavenumbers to points."""
 
+    def at(self, following: slice) -> "_Axis":
+        """The same for some entries of the axis after it."""
+        return self
+
 
 class _WaveAxis(_Axis):
     """Exponentials of both signs, first the wavenumbers >= 0 and then those below zero.
@@ -368,6 +397,12 @@ class _PoleAxis(_Axis):
     def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
 
+    def at(self, following: slice) -> "_PoleAxis":
+        """See ``_Axis``."""
+        part = copy.copy(self)
+        part._num_even = min(max(self._num_even, following.start), following.stop) - following.start
+        return part
+
     def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
         scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
         cosine, sine = matrix_of(self.cosine), matrix_of(self.sine)
@@ -410,14 +445,13 @@ class FFTTransform(Transform):
         factor = self._to_modes[adjoint]
         spectrum = torch.fft.rfftn(fields[..., channels].to(factor.dtype), dim=axes)
         spectrum = select_modes(spectrum, self._indices)
-        return torch.view_as_real(spectrum * factor).movedim(-1, -2)
+        return _as_real(spectrum * factor)
 
     def add_to_grid(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
     ) -> None:
         """See ``Transform``."""
-        real, imaginary = modes.unbind(-2)
-        spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint]
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
         half = (len(modes), *self._shape[:-1], self._shape[-1] // 2 + 1, modes.shape[-1])
         spectrum = expand_modes(spectrum, self._indices, half)
         *others, last = range(1, modes.ndim - 2)
@@ -426,6 +460,36 @@ class FFTTransform(Transform):
         if others:
             spectrum = torch.fft.ifftn(spectrum, dim=others, norm="forward")
         change = torch.fft.irfft(spectrum, n=self._shape[-1], dim=last, norm="forward")
+        torch.add(fields[..., channels], change, out=out[..., channels])
+
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        factor = self._to_modes[adjoint]
+        spectrum = torch.fft.rfft(fields[..., channels].to(factor.dtype), dim=-2)
+        return _as_real(spectrum.index_select(-2, self._indices[-1]) * factor)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = torch.fft.fft(_as_complex(modes), dim=1)
+        return _as_real(spectrum.index_select(1, self._indices[0]))
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes)
+        whole = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
+        whole.index_copy_(1, self._indices[0], spectrum)
+        return _as_real(torch.fft.ifft(whole, dim=1, norm="forward"))
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
+        whole = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
+        whole.index_copy_(2, self._indices[1], spectrum)
+        change = torch.fft.irfft(whole, n=self._shape[1], dim=2, norm="forward")
         torch.add(fields[..., channels], change, out=out[..., channels])
 
 
@@ -613,6 +677,16 @@ def _split_parity(
     torch.add(positive, negative, out=even)
     torch.sub(negative[..., 1, :], positive[..., 1, :], out=odd[..., 0, :])
     torch.sub(positive[..., 0, :], negative[..., 0, :], out=odd[..., 1, :])
+
+
+def _as_real(spectrum: Tensor) -> Tensor:
+    """Complex (..., channel) as (..., 2, channel)."""
+    return torch.view_as_real(spectrum).movedim(-1, -2)
+
+
+def _as_complex(modes: Tensor) -> Tensor:
+    """Inverse of ``_as_real``."""
+    return torch.complex(*modes.unbind(-2))
 
 
 def _product(matrix: Tensor, columns: Tensor) -> Tensor:
