@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from data_pipeline.dataset import Sample
@@ -78,7 +79,10 @@ class Monitor:
     def count_flops(self, loss: RolloutLoss, sample: Sample) -> None:
         """Count the operations of a stage's step, where a utilization can be shown."""
         if self._peak is not None and self._flops is None:
-            self._flops = flops_per_window(loss, sample)
+            self._flops, process = flops_per_window(loss, sample), self._process
+            if process.spatial is not None:  # Each of those that share a window counts its part.
+                parts = torch.tensor(self._flops, dtype=torch.float64)
+                self._flops = process.reduce_sum(parts).item() / process.data_size
 
     def new_stage(self) -> None:
         """Steps of another length follow."""

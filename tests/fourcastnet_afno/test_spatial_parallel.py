@@ -1,23 +1,48 @@
 """Processes that share each field: the same numbers as one process, at every place."""
 
+import csv
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from data_pipeline.cropping import CropConfig
 from data_pipeline.dataset import Sample
+from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from data_pipeline.loader import Loader
+from data_pipeline.prepare import Period, open_store
+from data_pipeline.store import PreparedStore
+from fourcastnet_afno import experiment
 from fourcastnet_afno.bands import Band, Cut, Layout, even_counts
-from fourcastnet_afno.distributed import Parallel, Process, field_group, full, launched, wrap
+from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint
+from fourcastnet_afno.distributed import (
+    FieldGroup,
+    Parallel,
+    Process,
+    field_group,
+    full,
+    launched,
+    wrap,
+)
+from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.finetuning import RolloutConfig, build_loss
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import DropPath, Padding
 from fourcastnet_afno.spatial import share_fields
+from fourcastnet_afno.training import Stage, Trainer, TrainingInterruptedError
+from fourcastnet_afno.training_config import TrainingConfig
 from fourcastnet_afno.updating import RolloutLoss, with_noise
-from tests.builders import make_forecaster, make_states
+from fourcastnet_afno.validation import ValidationConfig
+from tests.builders import make_dataset, make_experiment, make_forecaster, make_states
 from tests.processes import on_ranks
 
 SMALL = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
@@ -193,3 +218,143 @@ def test_forecasts_and_gradients_are_those_of_one_process(size: int) -> None:
     for errors in on_ranks(size, work, size, joined=False):
         assert len(errors) == (8 if size == 2 else 5)
         assert max(errors.values()) < 5e-6, errors
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten rows, prepared once for all runs."""
+    folder = tmp_path_factory.mktemp("data")
+    make_dataset(120, LatLonGrid.equiangular(10, 12)).to_netcdf(folder / "data.nc")
+    experiment.prepare(make_config(folder / "data.nc"), folder / "run")
+    return folder / "data.nc"
+
+
+def make_config(data: Path, **training: object) -> ExperimentConfig:
+    """Patches of two rows: five for two or four processes. Loss and noise of their own."""
+    settings: dict = {
+        "stages": [Stage(epochs=1), Stage(epochs=1, num_steps=2)],
+        "batch_size": 16,
+        "peak_tflops": 1.0,
+        "loss": LossConfig(kind="relative_l2"),
+        "validation": ValidationConfig(every_steps=3, num_steps=2, num_init_times=3, batch_size=2),
+    }
+    config = make_experiment(data, **(settings | training))
+    network = replace(SMALL, pole="double_fourier_sphere", embed_dim=16)
+    validation = Period(start="2001-03-02", end="2001-03-10")
+    return replace(
+        config,
+        model=replace(config.model, network=network),
+        data=replace(
+            config.data, store=str(data.parent / "run" / "data.zarr"), validation=validation
+        ),
+    )
+
+
+def train_shared(process: Process, data: Path, output: Path) -> list[tuple[int, ...]]:
+    """Two groups of two stop after three steps, and a group of four goes on."""
+    shapes, original = [], Trainer._take_step
+
+    @contextmanager
+    def joined(device: str, *, timeout_minutes: float, spatial_ranks: int) -> Iterator[Process]:
+        group = field_group(process.device, process.world_size, spatial_ranks)
+        yield replace(process, spatial=group)
+
+    def take(self: Trainer, *arguments: object) -> None:
+        if self.position.step == 2 and self.process.rank == 3:
+            self._stopped.by_system = True
+        original(self, *arguments)  # type: ignore[arg-type]
+        shapes.append(tuple(self._sample.state.shape))
+
+    experiment.launched, Trainer._take_step = joined, take
+    with pytest.raises(TrainingInterruptedError):
+        experiment.train(make_config(data, spatial_ranks=2), output)
+    experiment.train(make_config(data, spatial_ranks=4), output)
+    fail_on_one_band(process, data, output.with_name("failed"))
+    return shapes
+
+
+def fail_on_one_band(process: Process, data: Path, output: Path) -> None:
+    """All stop with a message that names the process whose rows are not finite."""
+    original = Loader.epoch
+
+    def epoch(self: Loader, *arguments: int) -> Iterator[Sample]:
+        for sample in original(self, *arguments):
+            if process.rank == 1:
+                sample.target[3, 0, 1, 0, 5] = torch.nan
+            yield sample
+
+    Loader.epoch = epoch
+    words = r"the loss is nan .* on rank 1: the targets of 2m_temperature from step 1 at row 3"
+    with pytest.raises(InputError, match=words):
+        experiment.train(make_config(data, spatial_ranks=2), output)
+
+
+def columns(run: Path, *names: str, file: str = "steps.csv") -> np.ndarray:
+    with (run / "logs" / file).open(newline="") as text:
+        return np.array([[float(row[name]) for name in names] for row in csv.DictReader(text)])
+
+
+def test_a_run_is_that_of_one_process(data: Path, tmp_path: Path) -> None:
+    experiment.train(make_config(data), tmp_path / "alone")
+    shapes = on_ranks(4, train_shared, data, tmp_path / "shared")
+    # Each reads its rows of the windows of its group: 8 of 16, then all of them.
+    for rank, found in enumerate(shapes):
+        assert found[0] == (8, 2, 2, (4, 6)[rank % 2], 12)
+        assert found[-2] == (16, 2, 2, (2, 2, 2, 4)[rank], 12)
+    runs = tmp_path / "alone", tmp_path / "shared"
+    for file, names in (
+        ("steps.csv", ("step", "loss", "gradient_norm", "learning_rate")),
+        ("validation.csv", ("step", "model")),
+    ):
+        expected, found = (columns(run, *names, file=file) for run in runs)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert len(columns(runs[1], "flop_utilization")) == 8
+    best = [run / "checkpoints" / "best.safetensors" for run in runs]
+    (one, _), (other, _) = (read_checkpoint(path) for path in best)
+    for name, weight in one.items():
+        largest = float(weight.abs().max())
+        torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5 * largest)
+    forecaster = load_forecaster(best[1])
+    assert forecaster.band is None
+    assert forecaster(make_states(forecaster, 1, 2), torch.zeros(1, 1, 10, 12)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("network", "rows", "named"),
+    [
+        (replace(SMALL, mixer="attention"), 8, "mixer=afno alone, got attention; start with fewer"),
+        (replace(SMALL, boundary=("reflected", "reflected")), 8, "periodic or zero_padded, got"),
+        (SMALL, 6, "4 processes that share 6 rows, 3 patches high"),
+        (replace(SMALL, patch_size=(8, 2)), 25, r"mirrors \(3, 4\) rows at the edges"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(network: AFNONetConfig, rows: int, named: str) -> None:
+    forecaster = make_forecaster(LatLonGrid.equiangular(rows, 12), network=network)
+    group = object.__new__(FieldGroup)  # the first of four; nobody needs to ask the others
+    group.rank, group.size = 0, 4
+    with pytest.raises(InputError, match=rf"training.spatial_ranks=4: .*{named}"):
+        share_fields(forecaster, Process(spatial=group))
+    assert forecaster.band is None
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    words = "must divide the number of processes, got 1; start a"
+    with pytest.raises(InputError, match=words), launched("cpu", spatial_ranks=2):
+        pass
+    with pytest.raises(ValueError, match=r"set training.compile=off"):
+        TrainingConfig(spatial_ranks=2, compile="default")
+    with pytest.raises(ValueError, match=r"training.spatial_ranks must be at least 1, got 0"):
+        TrainingConfig(spatial_ranks=0)
+
+
+def test_rows_of_a_store(data: Path) -> None:
+    store = open_store(str(data.parent / "run" / "data.zarr"), make_config(data).data)
+    band = pickle.loads(pickle.dumps(store.band(slice(3, 7))))
+    assert band.grid.latitude == store.grid.latitude[3:7]
+    times = np.arange(5, 8)
+    assert np.array_equal(band.states.at(times), store.states.at(times)[..., 3:7, :])
+    cropped = PreparedStore(store.path, CropConfig(north=50.0, west=-40.0, east=100.0))
+    rows = slice(1, 5)
+    part = cropped.band(rows)
+    assert np.array_equal(part.states.at(times), cropped.states.at(times)[..., rows, :])
+    assert part.grid.longitude == cropped.grid.longitude
