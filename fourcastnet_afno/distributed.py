@@ -439,6 +439,23 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
     yield
 
 
+def settle(module: nn.Module, backward: Callable[[], None]) -> None:
+    """Let a wrapped module find the messages in which it exchanges gradients, once.
+
+    DDP orders them anew after its first backward pass, or its second one with a static graph. A sum
+    over three processes or more depends on where a gradient lies in its message: without this, the
+    first steps of a run that goes on would have other roundings than those of an unbroken run.
+
+    Args:
+        module: By ``wrap``.
+        backward: A forward and a backward pass through it, whose gradients are forgotten.
+    """
+    if isinstance(module, DistributedDataParallel):
+        for _ in range(2):
+            backward()
+            module.zero_grad(set_to_none=True)
+
+
 def nccl_version() -> str | None:
     """Version of NCCL, where torch has it."""
     if not (dist.is_available() and dist.is_nccl_available()):

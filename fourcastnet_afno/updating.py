@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from data_pipeline.dataset import Sample
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.bands import Band
-from fourcastnet_afno.distributed import Process, accumulating, full
+from fourcastnet_afno.distributed import Process, accumulating, full, settle
 from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss
@@ -164,6 +164,7 @@ class Updater:
         self._process, self._clip, self._seed = process, gradient_clip, seed
         enabled = loss.precision == "float16"
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=enabled)
+        self._settled = False
 
     def accumulate(
         self, sample: Sample, *, share: float, step: int, part: int, last: bool
@@ -180,6 +181,10 @@ class Updater:
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
         """
+        if not self._settled:
+            fields = sample.state, sample.forcing, sample.target
+            settle(self.module, lambda: self.module(*fields).mean().backward())
+            self._settled = True
         self.seed(step, part)
         with accumulating(self.module, last):
             rows = self.module(sample.state, sample.forcing, sample.target)
