@@ -19,7 +19,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,7 +225,8 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
 
 def _rows_of(grid: LatLonGrid, region: Region, rows: slice) -> tuple[LatLonGrid, Region]:
     """Grid and region of some rows of a region."""
-    band = LatLonGrid(latitude=grid.latitude[rows], longitude=grid.longitude)
+    axis = grid.dims[0]
+    band = replace(grid, **{axis: getattr(grid, axis)[rows]})
     all_rows = range(grid.shape[0])
     start = all_rows[rows].start + (region.rows.start or 0)
     return band, region._replace(rows=slice(start, start + band.shape[0]))
