@@ -206,8 +206,8 @@ def _describe_training(forecaster: Forecaster, process: Process) -> None:
     if process.is_main:
         parameters = sum(p.numel() for p in forecaster.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
-        if forecaster.band is not None:
-            places = f"{process.data_size} x {forecaster.band.exchange.size} {places[2:]}"
+        if process.spatial is not None:
+            places = f"{process.data_size} x {process.spatial.size} processes, each on "
         console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 

@@ -52,7 +52,7 @@ class HalfAxis:
         self.pair = _Pair(waves * (scale / period), waves.T * weight / scale)
 
     def pairs(self) -> list[_Pair]:
-        """Those that must be on the device."""
+        """Its matrices, which are to be loaded."""
         return [self.pair]
 
     def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
@@ -95,7 +95,7 @@ class Axis(ABC):
     pair: _Pair
 
     def pairs(self) -> list[_Pair]:
-        """Those that must be on the device."""
+        """Its matrices, which are to be loaded."""
         return [self.pair]
 
     @abstractmethod

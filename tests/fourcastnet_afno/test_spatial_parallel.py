@@ -22,6 +22,7 @@ from data_pipeline.store import PreparedStore
 from fourcastnet_afno import experiment
 from fourcastnet_afno.bands import Band, Cut, Layout, even_counts
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint
+from fourcastnet_afno.diagnosis import describe_gradient
 from fourcastnet_afno.distributed import (
     FieldGroup,
     Parallel,
@@ -141,7 +142,67 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+def kept_values(process: Process, case: str) -> tuple[int, int]:
+    """Numbers that a backward pass needs, in one process and in this one; weights do not count."""
+    alone, fields = module_and_fields(case)
+    forecaster = module_and_fields(case)[0].rollout.forecaster
+    share_fields(forecaster, process)
+    shared = MeanLoss(forecaster, *CASES[case][3:])
+    return _kept(alone, fields), _kept(shared, share_of(process, fields, forecaster.band))
+
+
+def _kept(module: nn.Module, fields: list[Tensor]) -> int:
+    sizes = {tensor.data_ptr(): 0 for tensor in (*module.parameters(), *module.buffers())}
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.setdefault(tensor.data_ptr(), tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = module(*fields)  # The graph keeps what was packed, so that no memory is used twice.
+    loss.backward()
+    return sum(sizes.values())
+
+
+class Steep(torch.autograd.Function):
+    """Zero, with an infinite slope."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor) -> Tensor:  # noqa: ANN001 # type: ignore[override]
+        ctx.shape = weight.shape
+        return weight.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:  # noqa: ANN001 # type: ignore[override]
+        return torch.where(gradient != 0, torch.inf, 0.0).expand(ctx.shape)
+
+
+def trace_gradient(process: Process) -> str:
+    """A gradient that is not finite at one process alone, of the second window."""
+    module, fields = module_and_fields("uneven")
+    rollout = module.rollout
+    share_fields(rollout.forecaster, process)
+    rollout = RolloutLoss(rollout.forecaster, build_loss(LossConfig(), rollout.forecaster))
+    state, forcing, target = share_of(process, fields, rollout.forecaster.band)
+    sample = Sample(state, target, forcing, torch.arange(4) * 10**17, torch.ones(4))
+    if process.rank == 1:
+        by_channel = rollout.by_channel
+
+        def steep(*values: Tensor) -> Tensor:
+            losses, place = by_channel(*values), torch.zeros(4, 1, 1)
+            place[1] = 1
+            weight = rollout.forecaster.network.patch_recovery.projection.bias
+            return losses + place * Steep.apply(weight)
+
+        rollout.by_channel = steep
+    return describe_gradient(rollout, sample, process)
+
+
 def compare_2(process: Process) -> dict[str, float]:
+    alone, mine = kept_values(process, "uneven")
+    assert alone <= process.reduce_sum(torch.tensor(mine)).item() < 1.02 * alone
+    words = "the gradient of geopotential_500, 2m_temperature at row 1 "
+    assert trace_gradient(process).startswith(f"on rank 0: {words}")
     errors = {case: largest_error(process, case) for case in CASES}
     return errors | {"fsdp": largest_error(process, "uneven", "fsdp")}
 
