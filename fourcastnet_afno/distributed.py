@@ -251,7 +251,7 @@ def launched(
             local_rank=place.local_rank,
             device=chosen,
             store=watch.store,
-            spatial=field_group(chosen, place.world_size, spatial_ranks),
+            spatial=field_group(spatial_ranks, timeout),
         )
     except AgreedStop:
         _disconnect(watch)
@@ -275,13 +275,17 @@ def _connect(place: Placement, device: torch.device, store: dist.Store, timeout:
     )
 
 
-def field_group(device: torch.device, world_size: int, size: int) -> FieldGroup | None:
+def field_group(size: int, timeout: timedelta) -> FieldGroup | None:
     """The processes that share a field with this one, ``size`` neighbors by rank; all must call."""
     if size == 1:
         return None
-    names = ("data", "spatial")
-    mesh = init_device_mesh(device.type, (world_size // size, size), mesh_dim_names=names)
-    return FieldGroup(mesh.get_group("spatial"))
+    first = dist.get_rank() // size * size
+    # The groups need not wait for each other, which may be a thousand.
+    group = dist.new_group(
+        list(range(first, first + size)), timeout=timeout, use_local_synchronization=True
+    )
+    assert isinstance(group, dist.ProcessGroup)
+    return FieldGroup(group)
 
 
 def _disconnect(watch: "_Watch") -> None:

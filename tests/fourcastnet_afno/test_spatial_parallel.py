@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +211,7 @@ def compare_2(process: Process) -> dict[str, float]:
 def compare_4(process: Process) -> dict[str, float]:
     cases = ("uneven", "pole", "position")  # Of which the last has fewer zonal wavenumbers.
     errors = {case: largest_error(process, case) for case in cases}
-    mesh = replace(process, spatial=field_group(process.device, 4, 2))
+    mesh = replace(process, spatial=field_group(2, timedelta(minutes=1)))
     return errors | {f"2 x 2 {case}": largest_error(mesh, case) for case in ("padded", "fft")}
 
 
@@ -317,7 +318,7 @@ def train_shared(process: Process, data: Path, output: Path) -> list[tuple[int, 
 
     @contextmanager
     def joined(device: str, *, timeout_minutes: float, spatial_ranks: int) -> Iterator[Process]:
-        group = field_group(process.device, process.world_size, spatial_ranks)
+        group = field_group(spatial_ranks, timedelta(minutes=timeout_minutes))
         yield replace(process, spatial=group)
 
     def take(self: Trainer, *arguments: object) -> None:
