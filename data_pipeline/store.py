@@ -20,7 +20,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -233,6 +233,15 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
         )
 
 
+def _rows_of(grid: LatLonGrid, region: Region, rows: slice) -> tuple[LatLonGrid, Region]:
+    """Grid and region of some rows of a region."""
+    axis = grid.dims[0]
+    band = replace(grid, **{axis: getattr(grid, axis)[rows]})
+    all_rows = range(grid.shape[0])
+    start = all_rows[rows].start + (region.rows.start or 0)
+    return band, region._replace(rows=slice(start, start + band.shape[0]))
+
+
 def _open_group(path: Path | str) -> zarr.Group:
     if isinstance(path, Path):
         return zarr.open_group(path, mode="r")
@@ -250,6 +259,7 @@ class PreparedStore:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
         crop: Part of the grid to take; statistics stay those of the whole grid.
+        rows: Rows of that to take, see ``band``.
         role: The channels to take, and all about them; by default those of all roles.
 
     Raises:
@@ -257,7 +267,11 @@ class PreparedStore:
     """
 
     def __init__(
-        self, path: Path | str, crop: CropConfig | None = None, role: Role | None = None
+        self,
+        path: Path | str,
+        crop: CropConfig | None = None,
+        rows: slice | None = None,
+        role: Role | None = None,
     ) -> None:
         try:
             self._group = _open_group(path)
@@ -266,7 +280,8 @@ class PreparedStore:
             raise InputError(
                 f"no prepared data at {where}; run `fourcastnet-afno prepare`"
             ) from error
-        self.path, self._crop, self._role = path, crop, role
+        self.path, self._crop, self._rows = path, crop, rows
+        self._role: Role | None = role
         self.attrs: dict[str, Any] = dict(self._group.attrs)
         if self.attrs.get("format") != FORMAT:
             raise InputError(
@@ -284,11 +299,13 @@ class PreparedStore:
         self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
+        if rows is not None:
+            self.grid, self._region = _rows_of(self.grid, self._region, rows)
         self._region = self._region._replace(channels=self._picked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the store anew."""
-        return type(self), (self.path, self._crop, self._role)
+        return type(self), (self.path, self._crop, self._rows, self._role)
 
     @cached_property
     def prognostic(self) -> "PreparedStore":
@@ -301,7 +318,13 @@ class PreparedStore:
         return self._of_role("diagnostic")
 
     def _of_role(self, role: Role) -> "PreparedStore":
-        return self if role == self._role else PreparedStore(self.path, self._crop, role)
+        if role == self._role:
+            return self
+        return PreparedStore(self.path, self._crop, self._rows, role)
+
+    def band(self, rows: slice) -> "PreparedStore":
+        """The same store with some of the rows alone; others are not read."""
+        return PreparedStore(self.path, self._crop, rows, self._role)
 
     @property
     def timestep(self) -> np.timedelta64:

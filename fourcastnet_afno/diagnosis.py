@@ -8,6 +8,7 @@ from torch import Tensor
 
 from data_pipeline.dataset import Sample
 from fourcastnet_afno.distributed import Process, full, is_part
+from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.updating import Objective
 
 _SHOWN = 4
@@ -46,7 +47,8 @@ def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
 
     def is_finite(value: Tensor) -> bool:
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        return all(g is None or bool(g.isfinite().all()) for g in gradients)
+        finite = all(g is None or bool(g.isfinite().all()) for g in gradients)
+        return _everywhere(finite, loss.forecaster)
 
     rows = [r for r, value in enumerate(losses.mean(dim=(1, 2))) if not is_finite(value)]
     if not rows:
@@ -55,6 +57,14 @@ def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
     labels = loss.trained.spec.channels.labels
     names = _listed([labels[channel] for channel in channels])
     return _joined([f"the gradient of {names} at {_times(sample, rows)}"], process)
+
+
+def _everywhere(finite: bool, forecaster: Forecaster) -> bool:
+    """Whether something is finite on all bands, which go on together."""
+    if forecaster.band is None:
+        return finite
+    bad = torch.tensor(0.0 if finite else 1.0, device=forecaster.diff_std.device)
+    return forecaster.band.exchange.sum(bad).item() == 0
 
 
 def _places(what: str, values: Tensor, sample: Sample, labels: Sequence[str]) -> str:

@@ -148,6 +148,7 @@ def _check_settings(config: ExperimentConfig) -> None:
     training = config.training
     for name, value, without in (
         ("parallel", training.parallel, "ddp"),
+        ("spatial_ranks", training.spatial_ranks, 1),
         ("start_from", training.start_from, None),
         ("rollout.num_members", training.rollout.num_members, 1),
         ("rollout.member_noise", training.rollout.member_noise, 0.0),

@@ -55,6 +55,7 @@ from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.spatial import share_fields
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -146,7 +147,11 @@ def train(
         functions: Called with the step and the values of each row of the log.
     """
     settings, folder = config.training, output / "checkpoints"
-    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+    with launched(
+        settings.device,
+        timeout_minutes=settings.timeout_minutes,
+        spatial_ranks=settings.spatial_ranks,
+    ) as process:
         prepared = process.main_first("prepared", partial(prepared_once, config, output, process))
         store = prepared.prognostic
         with torch.random.fork_rng([]):
@@ -156,6 +161,10 @@ def train(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 console.print(f"From {settings.start_from}: {match}")
+        share_fields(forecaster, process)
+        weights = field_weights(store)
+        if forecaster.band is not None:
+            store = store.band(forecaster.band.rows)
         describe_training(forecaster, process)
         functions = [*functions, *loggers(config, output, process)]
         Trainer(
@@ -165,10 +174,10 @@ def train(
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process),
+            validation=_rollout_validation(config, store, process, forecaster, weights),
             functions=functions,
             console=console,
-            field_weights=field_weights(store),
+            field_weights=weights,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 
@@ -221,11 +230,17 @@ def describe_training(module: nn.Module, process: Process) -> None:
     if process.is_main:
         parameters = sum(p.numel() for p in module.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        if process.spatial is not None:
+            places = f"{process.data_size} x {process.spatial.size} processes, each on "
         console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 
 def _rollout_validation(
-    config: ExperimentConfig, store: PreparedStore, process: Process
+    config: ExperimentConfig,
+    store: PreparedStore,
+    process: Process,
+    forecaster: Forecaster,
+    weights: Tensor | None,
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
@@ -239,10 +254,11 @@ def _rollout_validation(
         _windows(config, store, settings.num_steps)[1],
         climatology,
         settings,
-        area_weights=torch.from_numpy(store.grid.area_weights()),
+        area_weights=torch.from_numpy(forecaster.spec.grid.area_weights()),
         process=process,
+        band=forecaster.band,
         precision=config.training.precision,
-        field_weights=field_weights(store),
+        field_weights=weights,
     )
 
 

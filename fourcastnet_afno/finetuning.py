@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
 
@@ -181,6 +182,7 @@ def build_loss(
         std=normalizer.std.flatten(),
         diff_std=forecaster.diff_std.flatten(),
         field_weights=field_weights,
+        band=forecaster.band,
     )
 
 
@@ -193,6 +195,7 @@ def loss_on(
     std: Float[Tensor, " channel"],
     diff_std: Float[Tensor, " channel"],
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
+    band: Band | None = None,
 ) -> Loss:
     """The loss for channels on a grid, on the device of ``mean``.
 
@@ -204,6 +207,7 @@ def loss_on(
         std: Standard deviation of each channel, likewise.
         diff_std: Standard deviation of the change over a timestep, likewise.
         field_weights: Weights of the points by channel, as 0 where values are filled.
+        band: The rows that fields have, where processes share them.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
@@ -219,6 +223,7 @@ def loss_on(
             field_weights=field_weights,
             latitude=grid.latitude,
             is_periodic=grid.is_periodic,
+            band=band,
         )
     except ValueError as error:
         raise InputError(f"training.{error}") from error

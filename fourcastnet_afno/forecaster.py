@@ -22,6 +22,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import compute_forcings
 from data_pipeline.grid import LatLonGrid
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.normalization import Normalizer
 from fourcastnet_afno.regridding import Regridder
@@ -119,6 +120,10 @@ class Forecaster(nn.Module):
         diff_std: Standard deviation of the change over a timestep, likewise.
         static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
 
+    Attributes:
+        band: The rows that states and forcings have here, where processes share fields; weights
+            and static fields are whole all the same.
+
     Raises:
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
             knows poles and the grid does not end there.
@@ -147,6 +152,7 @@ class Forecaster(nn.Module):
             static = torch.cat([static.float(), coordinates])
         self.register_buffer("static", static.float())
         self.network_grid = spec.grid
+        self.band: Band | None = None
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
@@ -164,11 +170,21 @@ class Forecaster(nn.Module):
             forcing: Computed forcings at the time of the newest state, on the network's grid.
         """
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
-        static = self.static.expand(len(state), -1, -1, -1)
+        static = self.static[:, self.band.rows] if self.band else self.static
+        static = static.expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
             return state[:, -1] + self.from_network_grid(self.diff_std * output)
         return self.from_network_grid(self.normalizer.denormalize(output))
+
+    def split(self, band: Band) -> None:
+        """From here on states and forcings are the rows of a band.
+
+        Raises:
+            ValueError: If the network cannot exchange with others.
+        """
+        self.network.split(band)
+        self.band = band
 
     @property
     def num_history(self) -> int:
@@ -195,8 +211,13 @@ class Forecaster(nn.Module):
         network does not resolve as they are.
 
         Raises:
-            InputError: If one grid does not cover the other.
+            InputError: If one grid does not cover the other, or processes share the fields.
         """
+        if self.band is not None:
+            raise InputError(
+                "fields that processes share cannot be interpolated to another grid; forecast from "
+                "a checkpoint in one process"
+            )
         result, channels = copy.deepcopy(self), self.spec.channels
         result.spec = replace(self.spec, grid=grid)
         if grid != self.network_grid:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from data_pipeline.dataset import Sample
@@ -81,7 +82,10 @@ class Monitor:
         Those behind a frozen forecaster are not: they are no multiple of the forward pass.
         """
         if loss.part == "forecaster" and self._peak is not None and self._flops is None:
-            self._flops = flops_per_window(loss, sample)
+            self._flops, process = flops_per_window(loss, sample), self._process
+            if process.spatial is not None:  # Each of those that share a window counts its part.
+                parts = torch.tensor(self._flops, dtype=torch.float64)
+                self._flops = process.reduce_sum(parts).item() / process.data_size
 
     def new_stage(self) -> None:
         """Steps of another length follow."""

@@ -300,8 +300,10 @@ class Trainer:
     def _with_noise(self, sample: Sample) -> Sample:
         if self.config.input_noise == 0:
             return sample
-        scale = self.config.input_noise * self._updater.loss.forecaster.diff_std
-        return with_noise(sample, scale, seed_of(self.config.seed, self.position.step))
+        forecaster = self._updater.loss.forecaster
+        scale = self.config.input_noise * forecaster.diff_std
+        seed = seed_of(self.config.seed, self.position.step)
+        return with_noise(sample, scale, seed, forecaster.band)
 
     def _agree(self, loss: float) -> float:
         """The mean of a loss over all processes, which also tell each other what was asked of them.

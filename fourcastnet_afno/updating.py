@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from data_pipeline.dataset import Sample
 from fourcastnet_afno.autoregression import shifted
 from fourcastnet_afno.averaging import MovingAverage
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.diagnostic import DiagnosticHead
-from fourcastnet_afno.distributed import Process, accumulating, full
+from fourcastnet_afno.distributed import Process, accumulating, full, settle
 from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss
@@ -180,18 +181,22 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def with_noise(sample: Sample, scale: Tensor, seed: int) -> Sample:
+def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = None) -> Sample:
     """A sample with Gaussian noise on its history, which depends on seed and window alone.
 
     Args:
         sample: Physical states.
         scale: Standard deviation by channel, shape (channel, 1, 1).
         seed: Of this step.
+        band: The rows that the states have, where processes share them.
     """
     device, rows = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
         generator = torch.Generator(device).manual_seed(seed_of(seed, time))
-        noise = torch.randn(state.shape, generator=generator, device=device)
+        shape = list(state.shape)
+        shape[-2] = band.layout.num_rows if band else shape[-2]
+        noise = torch.randn(shape, generator=generator, device=device)
+        noise = noise[..., band.rows, :] if band else noise
         rows.append(state + scale * noise)
     return sample._replace(state=torch.stack(rows))
 
@@ -235,6 +240,7 @@ class Updater:
         self._process, self._clip, self._seed = process, gradient_clip, seed
         enabled = loss.precision == "float16"
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=enabled)
+        self._settled = False
 
     def accumulate(
         self, sample: Sample, *, share: float, step: int, part: int, last: bool
@@ -251,6 +257,10 @@ class Updater:
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
         """
+        if not self._settled:
+            fields = sample.state, sample.forcing, sample.target
+            settle(self.module, lambda: self.module(*fields).mean().backward())
+            self._settled = True
         self.seed(step, part)
         with accumulating(self.module, last):
             rows = self.module(sample.state, sample.forcing, sample.target)

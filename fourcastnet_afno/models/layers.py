@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.bands import Band
+
 PaddingMode = Literal["reflect", "wrap", "zero"]
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
@@ -44,14 +46,23 @@ class Padding:
         ]
 
     def apply(
-        self, field: Float[Tensor, "batch channel lat lon"], patch_size: tuple[int, int]
+        self,
+        field: Float[Tensor, "batch channel lat lon"],
+        patch_size: tuple[int, int],
+        band: Band | None = None,
     ) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
         """Extend both axes to a multiple of the patch.
+
+        Args:
+            field: Of any size.
+            patch_size: Rows and columns of a patch.
+            band: Which rows of a larger field they are; only its edges are extended.
 
         Raises:
             ValueError: If an axis is too short to be reflected or wrapped that far.
         """
         rows, columns = self.widths((field.shape[-2], field.shape[-1]), patch_size)
+        rows = band.padding if band else rows
         field = _pad(field, (0, 0, *rows), self.latitude, "latitude")
         return _pad(field, (*columns, 0, 0), self.longitude, "longitude")
 
@@ -226,6 +237,9 @@ class DropPath(nn.Module):
 
     The branches that stay are scaled by ``1 / (1 - rate)``, so that the expectation is kept.
 
+    Attributes:
+        band: The rows that this process has of a larger field; None for whole fields.
+
     References:
         Deep Networks with Stochastic Depth, Huang et al., 2016, https://arxiv.org/abs/1603.09382
     """
@@ -233,6 +247,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.band: Band | None = None
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The branch, or zero, for each sample."""
@@ -240,4 +255,6 @@ class DropPath(nn.Module):
             return branch
         shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
         kept = torch.rand(shape, device=branch.device) >= self.rate
+        if self.band is not None:  # Bands of one sample are kept or dropped together.
+            kept = self.band.exchange.of_first(kept)
         return branch * kept.to(branch.dtype) / (1 - self.rate)
