@@ -69,11 +69,11 @@ def forecast_from(
         )
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
     forecasters = [load_forecaster(file, device) for file in files]
+    if init_times is None and config.init_times:
+        init_times = parse_init_times(config.init_times, config.init_interval_hours)
     if isinstance(source, xr.Dataset):
         dataset = source
     else:
-        if init_times is None and config.init_times:
-            init_times = parse_init_times(config.init_times, config.init_interval_hours)
         dataset = open_initial_data(source, forecasters[0].spec, checkpoint, init_times)
     head = None
     if config.diagnostic is not None:
@@ -86,33 +86,23 @@ def forecast_from(
     if init_times is None:
         init_times = _init_times(config, dataset["time"].values, first)
     check_init_times(init_times, dataset["time"].values, first.spec, first.num_history)
-    attrs = {
-        "title": f"Forecasts of {checkpoint.name}",
-        "source": "fourcastnet_afno",
-        "checkpoint": str(checkpoint),
-        "initial_data": str(dataset.encoding.get("source", "")) or _place(source),
-        "checkpoint_digest": " ".join(map(_digest, files)),
-        **_attrs_of(config.diagnostic),
-        "versions": json.dumps(versions()),
-        **({"regridded": regridded} if regridded else {}),
-    }
+    attrs = _attrs_of(files, config.diagnostic, regridded)
+    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or _place(source)
     if regridded:
         console.print(regridded)
+    options: dict[str, Any] = {"further": forecasters[1:], "existing": existing}
+    if head is not None:
+        options["diagnostic"] = ChainedHead(head, first)
     try:
         return write_forecast(
-            first,
-            dataset,
-            init_times,
-            config,
-            path,
-            attrs,
-            further=forecasters[1:],
-            diagnostic=None if head is None else ChainedHead(head, first),
-            existing=existing,
-            report=lambda text: console.print(text, style="yellow", markup=False),
+            first, dataset, init_times, config, path, attrs, report=_warn, **options
         )
     except MissingValuesError as error:
         raise _with_fill_rules(error, checkpoint) from error
+
+
+def _warn(text: str) -> None:
+    console.print(text, style="yellow", markup=False)
 
 
 def open_initial_data(
@@ -240,8 +230,6 @@ def _on_grid_of(
 
 
 def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:
-    if config.init_times:
-        return parse_init_times(config.init_times, config.init_interval_hours)
     return select_init_times(
         times,
         forecaster.spec,
@@ -250,10 +238,18 @@ def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaste
     )
 
 
-def _attrs_of(diagnostic: str | None) -> dict[str, str]:
-    if diagnostic is None:
-        return {}
-    return {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
+def _attrs_of(files: list[Path], diagnostic: str | None, regridded: str) -> dict[str, str]:
+    """Provenance of forecasts."""
+    attrs = {
+        "title": f"Forecasts of {files[0].name}",
+        "source": "fourcastnet_afno",
+        "checkpoint": str(files[0]),
+        "checkpoint_digest": " ".join(map(_digest, files)),
+        "versions": json.dumps(versions()),
+    }
+    if diagnostic is not None:
+        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
+    return attrs | ({"regridded": regridded} if regridded else {})
 
 
 def _place(source: SourceConfig | xr.Dataset | None) -> str:
