@@ -40,6 +40,7 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
 )
 from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.distributed import Process, launched
 from fourcastnet_afno.evaluation.climatologies import from_coefficients
@@ -157,20 +158,19 @@ def train(
             if process.is_main:
                 console.print(f"From {settings.start_from}: {match}")
         share_fields(forecaster, process)
-        if forecaster.band is not None:
-            store = store.band(forecaster.band.rows)
+        band = forecaster.band
         _describe_training(forecaster, process)
         if process.is_main:
             named = [connect(name, output, asdict(config)) for name in settings.loggers]
             functions = [*functions, *named]
         Trainer(
             forecaster,
-            partial(_windows, config, store),
+            partial(_windows, config, store if band is None else store.band(band.rows)),
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process, forecaster),
+            validation=_rollout_validation(config, store, process, band),
             functions=functions,
             console=console,
         ).fit()
@@ -212,23 +212,24 @@ def _describe_training(forecaster: Forecaster, process: Process) -> None:
 
 
 def _rollout_validation(
-    config: ExperimentConfig, store: PreparedStore, process: Process, forecaster: Forecaster
+    config: ExperimentConfig, store: PreparedStore, process: Process, band: Band | None = None
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
         return None
-    coefficients = store.climatology()
+    read = store if band is None else store.band(band.rows)
+    coefficients = read.climatology()
 
     def climatology(times: np.ndarray) -> np.ndarray:
         return store.channels.stack(climatology_at(coefficients, times)).values
 
     return RolloutValidation(
-        _windows(config, store, settings.num_steps)[1],
+        _windows(config, read, settings.num_steps)[1],
         climatology,
         settings,
-        area_weights=torch.from_numpy(forecaster.spec.grid.area_weights()),
+        area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
-        band=forecaster.band,
+        band=band,
         precision=config.training.precision,
     )
 
