@@ -41,6 +41,7 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
 )
 from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
 from fourcastnet_afno.diagnostic import DiagnosticConfig
 from fourcastnet_afno.distributed import Process, launched
@@ -162,19 +163,17 @@ def train(
             if process.is_main:
                 console.print(f"From {settings.start_from}: {match}")
         share_fields(forecaster, process)
-        weights = field_weights(store)
-        if forecaster.band is not None:
-            store = store.band(forecaster.band.rows)
+        band, weights = forecaster.band, field_weights(store)
         describe_training(forecaster, process)
         functions = [*functions, *loggers(config, output, process)]
         Trainer(
             forecaster,
-            partial(_windows, config, store),
+            partial(_windows, config, store if band is None else store.band(band.rows)),
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process, forecaster, weights),
+            validation=_rollout_validation(config, store, process, band, weights),
             functions=functions,
             console=console,
             field_weights=weights,
@@ -239,24 +238,25 @@ def _rollout_validation(
     config: ExperimentConfig,
     store: PreparedStore,
     process: Process,
-    forecaster: Forecaster,
-    weights: Tensor | None,
+    band: Band | None = None,
+    weights: Tensor | None = None,
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
         return None
-    coefficients = store.climatology()
+    read = store if band is None else store.band(band.rows)
+    coefficients = read.climatology()
 
     def climatology(times: np.ndarray) -> np.ndarray:
         return store.channels.stack(climatology_at(coefficients, times)).values
 
     return RolloutValidation(
-        _windows(config, store, settings.num_steps)[1],
+        _windows(config, read, settings.num_steps)[1],
         climatology,
         settings,
-        area_weights=torch.from_numpy(forecaster.spec.grid.area_weights()),
+        area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
-        band=forecaster.band,
+        band=band,
         precision=config.training.precision,
         field_weights=weights,
     )
