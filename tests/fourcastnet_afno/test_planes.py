@@ -1,0 +1,113 @@
+"""Problems on planes through every verb, as weather goes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipeline.plane import PlaneGrid, grid_of
+from data_pipeline.sources import SourceConfig
+from fourcastnet_afno import experiment, load_forecaster
+from fourcastnet_afno.autoregression import ForecastConfig, open_forecast
+from fourcastnet_afno.cli import main
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.experiment import ExperimentConfig
+from fourcastnet_afno.forecaster import ModelConfig
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.training import Stage, TrainingConfig
+from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
+
+
+def make_config(
+    path: Path, prognostic: list[str], num_steps: int, padding: Padding | None = None
+) -> ExperimentConfig:
+    network = AFNONetConfig(
+        patch_size=(1, 1),
+        embed_dim=12,
+        depth=2,
+        num_blocks=2,
+        padding=padding or Padding(latitude="wrap"),
+    )
+    return ExperimentConfig(
+        data=make_plane_config(path, prognostic),
+        model=ModelConfig(network=network),
+        training=TrainingConfig(
+            stages=[Stage(epochs=12, learning_rate=1e-2)],
+            batch_size=6,
+            ema_decay=0.5,
+            input_noise=0.0,
+            device="cpu",
+        ),
+        forecast=ForecastConfig(num_steps=num_steps),
+        evaluation=EvaluationConfig(num_resamples=20),
+    )
+
+
+@pytest.fixture(scope="module")
+def torus_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("torus")
+    make_advection().to_netcdf(folder / "data.nc")
+    config = make_config(folder / "data.nc", ["tracer"], 5)
+    (folder / "config.yaml").write_text(config.to_yaml())
+    for verb in ("prepare", "train", "forecast", "evaluate"):
+        main([verb, "--config", str(folder / "config.yaml"), "--output", str(folder / "run")])
+    return folder
+
+
+def test_forecasts_on_a_torus_start_where_all_steps_are_known(torus_run: Path) -> None:
+    forecast = open_forecast(torus_run / "run" / "forecast.zarr")
+    assert forecast["tracer"].dims == ("init_time", "lead_time", "y", "x")
+    assert grid_of(forecast) == TORUS
+    starts = make_advection()["time"].sel(time=slice("2201", None))[::8]
+    np.testing.assert_array_equal(forecast["init_time"], starts)
+    assert np.isfinite(forecast["tracer"].values).all()
+
+
+def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
+    run = torus_run / "run"
+    truth, forecast = make_advection(), open_forecast(run / "forecast.zarr")
+    valid = forecast["valid_time"].values
+    wanted = truth["tracer"].sel(time=valid.ravel()).values.reshape(forecast["tracer"].shape)
+    squares = ((forecast["tracer"].values - wanted) ** 2).mean((2, 3))
+    scores = json.loads((run / "scores.json").read_text())["forecasts"]
+    rmse = [scores["model"]["rmse"]["tracer"][str(h)] for h in range(1, 6)]
+    np.testing.assert_allclose(rmse, np.sqrt(squares.mean(0)), rtol=1e-5)
+    relative = np.sqrt(squares / (wanted**2).mean((2, 3))).mean(0)
+    found = [scores["model"]["relative_l2"]["tracer"][str(h)] for h in range(1, 6)]
+    np.testing.assert_allclose(found, relative, rtol=1e-5)
+    assert rmse[0] < scores["persistence"]["rmse"]["tracer"]["1"]
+    with xr.open_dataset(run / "scores.nc") as stored:
+        spectrum = stored["spectrum"].sel(source="truth", channel="tracer")
+        np.testing.assert_allclose(
+            spectrum.sum("zonal_wavenumber"), (wanted**2).mean((0, 2, 3)), rtol=1e-4
+        )
+        assert "effective_resolution_km" not in stored
+        assert stored["rmse_map"].dims[-2:] == ("y", "x")
+    report = (run / "report.html").read_text()
+    assert "relative L2" in report
+    assert "Spectra" in report
+
+
+def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
+    make_steady().to_netcdf(tmp_path / "data.nc")
+    edges = Padding(latitude="reflect", longitude="reflect")
+    config = make_config(tmp_path / "data.nc", ["source", "solution"], 1, edges)
+    scores = experiment.quickstart(config, tmp_path / "run")
+    forecast = open_forecast(tmp_path / "run" / "forecast.zarr")
+    given = make_steady()["source"].sel(time=forecast["init_time"].values)
+    np.testing.assert_array_equal(forecast["source"].isel(lead_time=0), given)
+    model, mean = (
+        float(scores["relative_l2"].sel(forecast=name, channel="solution").isel(lead_time=0))
+        for name in ("model", "climatology")
+    )
+    assert model < 0.6 * mean
+    persistence = scores["relative_l2"].sel(forecast="persistence", channel="solution")
+    assert float(persistence.isel(lead_time=0)) == pytest.approx(1)  # it is zero
+    assert "spectrum" not in scores
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert np.isfinite([row["validation_loss"] for row in history]).all()
