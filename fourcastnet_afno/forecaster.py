@@ -23,8 +23,9 @@ from data_pipeline.errors import InputError
 from data_pipeline.forcings import compute_forcings
 from data_pipeline.grid import Grid, LatLonGrid
 from data_pipeline.plane import grid_from_json, require_latlon
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONetConfig, Block
 from fourcastnet_afno.models.layers import scaled_padding
+from fourcastnet_afno.models.origins import count_from
 from fourcastnet_afno.normalization import Normalizer
 from fourcastnet_afno.regridding import Regridder
 
@@ -210,19 +211,47 @@ class Forecaster(nn.Module):
             return result
         device = self.diff_std.device
         if resolution == "native":
+            if self.network_grid != self.spec.grid:
+                raise ValueError("a forecaster goes to another grid from the one it was trained on")
             _check_native(self.config.network, self.network_grid, grid)
-            result.network.padding = scaled_padding(
-                self.network.padding, self.network_grid.shape, grid.shape
-            )
-            fixed = self.spec.static_channels
-            static = self.static[: len(fixed)]
-            static = Regridder(self.network_grid, grid, fixed).to(device)(static)
-            static = _with_coordinates(static, grid) if self.config.coordinates else static
-            result.static, result.network_grid = static.to(device), grid
+            result._work_natively()
             return result
         result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
         result.from_network_grid = Regridder(self.network_grid, grid, channels).to(device)
         return result
+
+    def _work_natively(self) -> None:
+        """Have the network work on the grid of the fields instead of the one of its training."""
+        trained, grid, fixed = self.network_grid, self.spec.grid, self.spec.static_channels
+        regridder = Regridder(trained, grid, fixed).to(self.static.device)
+        static = regridder(self.static[: len(fixed)])
+        self.static = _with_coordinates(static, grid) if self.config.coordinates else static
+        config, network = self.config.network, self.network
+        network.padding = scaled_padding(config.padding, trained.shape, grid.shape)
+        shift = _origin_shift(config, trained, grid)
+        for block in network.blocks:
+            assert isinstance(block, Block)
+            block.mixer = count_from(block.mixer, shift)
+        self.network_grid = grid
+
+
+def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:
+    """By axis, how many tokens the first token of a grid lies after that of the trained one.
+
+    Only along axes that are periodic to the network: reflected ones count from the edge.
+    """
+    paddings = network.padding, scaled_padding(network.padding, trained.shape, grid.shape)
+    shift = []
+    for axis, patch in enumerate(network.patch_size):
+        starts, step = [], 0.0
+        for of, padding in zip((trained, grid), paddings, strict=True):
+            values = of.coords[of.dims[axis]]
+            before = padding.widths(of.shape, network.patch_size)[axis][0]
+            step = float(values[-1] - values[0]) / max(1, len(values) - 1)
+            starts.append(values[0] + ((patch - 1) / 2 - before) * step)
+        counts = network.boundary[axis] == "periodic" and (axis == 1 or network.pole == "none")
+        shift.append(round((starts[1] - starts[0]) / (patch * step), 9) if counts and step else 0.0)
+    return shift[0], shift[1]
 
 
 def _with_coordinates(static: Tensor, grid: Grid) -> Tensor:

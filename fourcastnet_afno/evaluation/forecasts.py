@@ -151,7 +151,7 @@ def _stored_name(dim: str, stored: list[str]) -> str:
 
 
 def _flip(result: xr.Dataset, given: xr.Dataset) -> bool | None:
-    """Whether rows on disk are in the other order; ``None`` if the axes differ in more than that."""
+    """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
     rows, columns = space_dims(result.dims)
     on_disk = [
         next((n for n in _SPACE[axis] if n in given.coords), None) for axis in (rows, columns)

@@ -1,17 +1,14 @@
 """Problems on planes through every verb, as weather goes."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
-from data_pipeline.plane import PlaneGrid, grid_of
-from data_pipeline.sources import SourceConfig
-from fourcastnet_afno import experiment, load_forecaster
+from data_pipeline.plane import grid_of
+from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression import ForecastConfig, open_forecast
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.evaluation.config import EvaluationConfig
@@ -20,7 +17,8 @@ from fourcastnet_afno.forecaster import ModelConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 from fourcastnet_afno.training import Stage, TrainingConfig
-from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
+from fourcastnet_afno.validation import ValidationConfig
+from tests.planes import TORUS, make_advection, make_plane_config, make_steady
 
 
 def make_config(
@@ -37,7 +35,8 @@ def make_config(
         data=make_plane_config(path, prognostic),
         model=ModelConfig(network=network),
         training=TrainingConfig(
-            stages=[Stage(epochs=12, learning_rate=1e-2)],
+            stages=[Stage(epochs=8, learning_rate=1e-2)],
+            validation=ValidationConfig(num_steps=1),
             batch_size=6,
             ema_decay=0.5,
             input_noise=0.0,
@@ -105,7 +104,7 @@ def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
         float(scores["relative_l2"].sel(forecast=name, channel="solution").isel(lead_time=0))
         for name in ("model", "climatology")
     )
-    assert model < 0.6 * mean
+    assert model < 0.8 * mean
     persistence = scores["relative_l2"].sel(forecast="persistence", channel="solution")
     assert float(persistence.isel(lead_time=0)) == pytest.approx(1)  # it is zero
     assert "spectrum" not in scores
