@@ -1,15 +1,16 @@
 """Problems on planes through every verb, as weather goes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.plane import grid_of
+from data_pipeline.plane import PlaneGrid, grid_of
 from fourcastnet_afno import experiment
-from fourcastnet_afno.autoregression import ForecastConfig, open_forecast
+from fourcastnet_afno.autoregression import ForecastConfig, open_diagnostics, open_forecast
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.experiment import ExperimentConfig
@@ -54,7 +55,8 @@ def torus_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = make_config(folder / "data.nc", ["tracer"], 5)
     (folder / "config.yaml").write_text(config.to_yaml())
     for verb in ("prepare", "train", "forecast", "evaluate"):
-        main([verb, "--config", str(folder / "config.yaml"), "--output", str(folder / "run")])
+        arguments = ["--config", str(folder / "config.yaml"), "--output", str(folder / "run")]
+        assert main([verb, *arguments]) == 0
     return folder
 
 
@@ -110,3 +112,70 @@ def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
     assert "spectrum" not in scores
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert np.isfinite([row["validation_loss"] for row in history]).all()
+
+
+def test_a_checkpoint_of_a_plane_is_used_at_another_resolution(
+    torus_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = PlaneGrid.regular(24, 36, extent=TORUS.extent)
+    make_advection(fine, counts=(0, 0, 2), length=3).to_netcdf(tmp_path / "fine.nc")
+    found = {}
+    for resolution in ("native", "interpolate"):
+        output = tmp_path / f"{resolution}.zarr"
+        options = {
+            "--config": torus_run / "config.yaml",
+            "--output": output,
+            "--checkpoint": torus_run / "run" / "checkpoints" / "best.safetensors",
+            "--source.path": tmp_path / "fine.nc",
+            "--forecast.num_steps": 2,
+            "--forecast.resolution": resolution,
+        }
+        assert main(["forecast", *(str(x) for pair in options.items() for x in pair)]) == 0
+        found[resolution] = open_forecast(output)
+        assert grid_of(found[resolution]) == fine
+        assert found[resolution].sizes["init_time"] == 2
+    assert "the network works on the data's grid" in capsys.readouterr().out
+    changes = [f["tracer"].isel(lead_time=0).values for f in found.values()]
+    difference = np.abs(changes[0] - changes[1]).max()
+    assert 0 < difference < 0.2 * np.abs(changes[0]).max()
+
+
+def test_problems_in_one_dimension_go_through_every_verb(tmp_path: Path) -> None:
+    line = PlaneGrid.regular(1, 16, extent=(1.0, 2.0), periodic=("x",))
+    data = make_advection(line, counts=(4, 2, 2), length=30)
+    data.to_netcdf(tmp_path / "data.nc")
+    config = make_config(tmp_path / "data.nc", ["tracer"], 4, Padding())
+    config = replace(config, training=replace(config.training, stages=[Stage(epochs=1)]))
+    scores = experiment.quickstart(config, tmp_path / "run")
+    assert scores["spectrum"].sizes["zonal_wavenumber"] == 9
+    assert (tmp_path / "run" / "figures" / "maps.png").exists()
+    # Trajectories of 30 states at the 1st hour of a day: one more start, of which 4 are followed.
+    starts = open_forecast(tmp_path / "run" / "forecast.zarr")["init_time"].values
+    assert len(starts) == 4
+    (diagnosed,) = open_diagnostics(tmp_path / "run" / "forecast.zarr")["mean"].isel(
+        init_time=[0], lead_time=0, channel=0
+    )
+    assert np.isfinite(diagnosed)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("--evaluation.regions", "[tropics]", "a part of evaluation.regions needs latitudes"),
+        ("--data.crop", "{north: 10}", "data.crop needs latitudes"),
+    ],
+)
+def test_settings_of_the_sphere_are_refused_by_name(
+    torus_run: Path, setting: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(torus_run / "config.yaml"), "--output", str(torus_run / "run")]
+    assert main(["evaluate", *arguments, setting, value]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_doctor_describes_planes(
+    torus_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = str(torus_run / "config.yaml")
+    assert main(["doctor", "--config", config, "--output", str(tmp_path / "run")]) == 0
+    assert "8 x 12, plane of 2 x 3, periodic in y x" in capsys.readouterr().out

@@ -187,6 +187,7 @@ def test_other_mixers_do_not_see_where_the_grid_starts(mixer: str) -> None:
 
 
 def test_margins_keep_their_share_of_the_domain() -> None:
+    """Measured: 1e-2, as fields are mirrored around the outermost points, not around the edge."""
     margin = {"latitude": "reflect", "longitude": "reflect"}
     trained = make_forecaster(plane(24, 36), padding=Padding(**margin, margin=(2, 3)))  # type: ignore[arg-type]
     native = trained.on_grid(plane(72, 108), "native")
@@ -197,7 +198,7 @@ def test_margins_keep_their_share_of_the_domain() -> None:
 
 @pytest.mark.parametrize("pole", ["none", "double_fourier_sphere"])
 def test_the_globe_too(pole: str) -> None:
-    """Measured: 1e-2 without a pole, as edges in latitude are no smooth continuation."""
+    """Measured: 6e-4, and 4e-3 without, as beyond the edges nothing goes on smoothly."""
     coarse, fine = LatLonGrid.equiangular(16, 32), LatLonGrid.equiangular(48, 96)
     trained = make_forecaster(coarse, pole=pole)
     pair = [sphere(grid) for grid in (coarse, fine)]
@@ -205,7 +206,7 @@ def test_the_globe_too(pole: str) -> None:
         f(state[None, None], torch.zeros(1, 0, *state.shape[1:]))[0].detach() - state
         for f, state in zip((trained, trained.on_grid(fine, "native")), pair, strict=True)
     ]
-    assert difference(found[1][:, 1::3, ::3], found[0]) < 3e-2
+    assert difference(found[1][:, 1::3, ::3], found[0]) < 1e-2
 
 
 def sphere(grid: LatLonGrid) -> Tensor:
