@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.errors import InputError
 from data_pipeline.plane import PlaneGrid, grid_of
-from fourcastnet_afno import experiment
-from fourcastnet_afno.autoregression import ForecastConfig, open_diagnostics, open_forecast
+from data_pipeline.store import PreparedStore
+from fourcastnet_afno import experiment, load_forecaster, maps
+from fourcastnet_afno.autoregression import (
+    EnsembleConfig,
+    ForecastConfig,
+    open_diagnostics,
+    open_forecast,
+    write_forecast,
+)
 from fourcastnet_afno.cli import main
+from fourcastnet_afno.evaluation.climatologies import from_store
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.forecaster import ModelConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
@@ -46,6 +56,15 @@ def make_config(
         forecast=ForecastConfig(num_steps=num_steps),
         evaluation=EvaluationConfig(num_resamples=20),
     )
+
+
+def scores_of(config: ExperimentConfig, run: Path) -> xr.Dataset:
+    """All verbs but the report, which takes its time to draw."""
+    for verb in (experiment.prepare, experiment.train, experiment.forecast):
+        verb(config, run)
+    store = PreparedStore(run / "data.zarr")
+    forecasts = {"model": str(run / "forecast.zarr")}
+    return evaluate(forecasts, store.dataset(), from_store(store), config.evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +117,7 @@ def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
     make_steady().to_netcdf(tmp_path / "data.nc")
     edges = Padding(latitude="reflect", longitude="reflect")
     config = make_config(tmp_path / "data.nc", ["source", "solution"], 1, edges)
-    scores = experiment.quickstart(config, tmp_path / "run")
+    scores = scores_of(config, tmp_path / "run")
     forecast = open_forecast(tmp_path / "run" / "forecast.zarr")
     given = make_steady()["source"].sel(time=forecast["init_time"].values)
     np.testing.assert_array_equal(forecast["source"].isel(lead_time=0), given)
@@ -121,7 +140,7 @@ def test_a_checkpoint_of_a_plane_is_used_at_another_resolution(
     make_advection(fine, counts=(0, 0, 2), length=3).to_netcdf(tmp_path / "fine.nc")
     found = {}
     for resolution in ("native", "interpolate"):
-        output = tmp_path / f"{resolution}.zarr"
+        output = tmp_path / f"{resolution}.{'zarr' if resolution == 'native' else 'nc'}"
         options = {
             "--config": torus_run / "config.yaml",
             "--output": output,
@@ -146,9 +165,12 @@ def test_problems_in_one_dimension_go_through_every_verb(tmp_path: Path) -> None
     data.to_netcdf(tmp_path / "data.nc")
     config = make_config(tmp_path / "data.nc", ["tracer"], 4, Padding())
     config = replace(config, training=replace(config.training, stages=[Stage(epochs=1)]))
-    scores = experiment.quickstart(config, tmp_path / "run")
+    scores = scores_of(config, tmp_path / "run")
     assert scores["spectrum"].sizes["zonal_wavenumber"] == 9
-    assert (tmp_path / "run" / "figures" / "maps.png").exists()
+    figure = maps.mean_maps(scores, "tracer", "model")
+    (band,) = figure.axes[0].collections
+    np.testing.assert_allclose(band.get_array(), scores["bias_map"][0, 0, 0], rtol=1e-6)
+    assert band.get_datalim(figure.axes[0].transData).bounds == pytest.approx((0, 0, 2, 1))
     # Trajectories of 30 states at the 1st hour of a day: one more start, of which 4 are followed.
     starts = open_forecast(tmp_path / "run" / "forecast.zarr")["init_time"].values
     assert len(starts) == 4
@@ -171,6 +193,28 @@ def test_settings_of_the_sphere_are_refused_by_name(
     arguments = ["--config", str(torus_run / "config.yaml"), "--output", str(torus_run / "run")]
     assert main(["evaluate", *arguments, setting, value]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("perturbation", ["gaussian", "bred", "spherical"])
+def test_ensembles_on_planes(perturbation: str, torus_run: Path, tmp_path: Path) -> None:
+    checkpoint = torus_run / "run" / "checkpoints" / "best.safetensors"
+    forecaster, dataset = load_forecaster(checkpoint), make_advection()
+    starts = dataset["time"].values[3:4]
+    settings = EnsembleConfig(
+        num_members=3,
+        perturbation=perturbation,  # type: ignore[arg-type]
+        breeding_cycles=1,
+        breeding_steps=1,
+    )
+    config = ForecastConfig(num_steps=1, ensemble=settings)
+    if perturbation == "spherical":
+        with pytest.raises(InputError, match="use perturbation=gaussian"):
+            write_forecast(forecaster, dataset, starts, config, tmp_path / "f.zarr", {})
+        return
+    written = write_forecast(forecaster, dataset, starts, config, tmp_path / "f.zarr", {})
+    assert written is not None
+    members = written["tracer"].values[0, :, 0]
+    assert np.abs(members - members[0]).max(axis=(1, 2))[1:].min() > 0
 
 
 def test_the_doctor_describes_planes(
