@@ -211,11 +211,15 @@ def _pair_maps(
 
 
 def _picture_channel(scores: xr.Dataset) -> str:
+    """Geopotential where there is any, or else the first channel that changes."""
     labels = scores["channel"].values.tolist()
     for start in ("geopotential_500", "geopotential"):
         found = [label for label in labels if label.startswith(start)]
         if found:
             return found[0]
+    if "rmse" in scores and "persistence" in scores["forecast"]:
+        changes = scores["rmse"].sel(forecast="persistence").max("lead_time") > 0
+        labels = scores["channel"].values[changes.values].tolist() or labels
     return labels[0]
 
 

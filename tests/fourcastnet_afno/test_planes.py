@@ -20,16 +20,18 @@ from fourcastnet_afno.autoregression import (
     write_forecast,
 )
 from fourcastnet_afno.cli import main
+from fourcastnet_afno.evaluation.baselines import persistence
 from fourcastnet_afno.evaluation.climatologies import from_store
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.experiment import ExperimentConfig
-from fourcastnet_afno.forecaster import ModelConfig
+from fourcastnet_afno.forecaster import ModelConfig, suit_grid
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.report import _picture_channel
 from fourcastnet_afno.training import Stage, TrainingConfig
 from fourcastnet_afno.validation import ValidationConfig
-from tests.planes import TORUS, make_advection, make_plane_config, make_steady
+from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
 
 
 def make_config(
@@ -126,9 +128,10 @@ def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
         for name in ("model", "climatology")
     )
     assert model < 0.8 * mean
-    persistence = scores["relative_l2"].sel(forecast="persistence", channel="solution")
-    assert float(persistence.isel(lead_time=0)) == pytest.approx(1)  # it is zero
+    nothing = scores["relative_l2"].sel(forecast="persistence", channel="solution")
+    assert float(nothing.isel(lead_time=0)) == pytest.approx(1)
     assert "spectrum" not in scores
+    assert _picture_channel(scores) == "solution"
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert np.isfinite([row["validation_loss"] for row in history]).all()
 
@@ -215,6 +218,45 @@ def test_ensembles_on_planes(perturbation: str, torus_run: Path, tmp_path: Path)
     assert written is not None
     members = written["tracer"].values[0, :, 0]
     assert np.abs(members - members[0]).max(axis=(1, 2))[1:].min() > 0
+
+
+def test_scores_of_another_resolution_are_of_means_over_cells() -> None:
+    fine = PlaneGrid.regular(16, 24, extent=TORUS.extent)
+    times, leads = make_advection()["time"].values[:3], np.array([0, 1]) * np.timedelta64(1, "h")
+    forecasts = persistence(make_advection(fine), times, leads)
+    blocks = forecasts.coarsen(y=2, x=2).mean()  # type: ignore[attr-defined]
+    truth, config = make_advection(), EvaluationConfig(regrid="forecast", num_resamples=0)
+    climate = constant_climatology(truth)
+    scores = evaluate({"fine": forecasts, "means": blocks}, truth, climate, config)
+    ours, theirs = (scores["rmse"].sel(forecast=name).values for name in ("fine", "means"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    with pytest.raises(InputError, match="the grids differ: scores are on 8 x 12"):
+        evaluate({"fine": forecasts}, truth, climate, EvaluationConfig())
+
+
+def constant_climatology(truth: xr.Dataset) -> xr.Dataset:
+    """Coefficients of a mean for every hour of day."""
+    return truth.mean("time", keep_attrs=True).expand_dims(hour=range(24), harmonic=[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"padding\.longitude=wrap joins both ends of x, the second axis of the grid 8 x 8"),
+        (
+            {"padding": Padding(latitude="wrap", longitude="zero")},
+            r"padding\.latitude=wrap joins both ends of y",
+        ),
+        (
+            {"padding": Padding(longitude="zero"), "pole": "double_fourier_sphere"},
+            r"pole=double_fourier_sphere needs latitudes.*use pole=none",
+        ),
+    ],
+)
+def test_networks_that_do_not_suit_a_plane_are_refused(options: dict, message: str) -> None:
+    network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, **options)
+    with pytest.raises(InputError, match=message):
+        suit_grid(network, SQUARE, "model.network")
 
 
 def test_the_doctor_describes_planes(
