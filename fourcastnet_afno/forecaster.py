@@ -6,7 +6,8 @@ is
     x_{t+dt} = x_t + s * network(X_t, f_t),
 
 where s is the standard deviation of the change over one timestep, by channel; a direct forecaster
-is ``x_{t+dt} = mean + std * network(X_t, f_t)``.
+is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, as the
+coefficients of a steady problem, bit for bit.
 """
 
 import copy
@@ -147,6 +148,7 @@ class Forecaster(nn.Module):
         self.config, self.spec = config, spec
         self.normalizer = Normalizer(mean, std)
         self.register_buffer("diff_std", diff_std.float()[:, None, None])
+        self._stays = not bool((diff_std > 0).all())
         static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
         self.register_buffer("static", static)
         self.network_grid = spec.grid
@@ -171,7 +173,8 @@ class Forecaster(nn.Module):
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
             return state[:, -1] + self.from_network_grid(self.diff_std * output)
-        return self.from_network_grid(self.normalizer.denormalize(output))
+        following = self.from_network_grid(self.normalizer.denormalize(output))
+        return torch.where(self.diff_std > 0, following, state[:, -1]) if self._stays else following
 
     @property
     def num_history(self) -> int:
@@ -200,7 +203,8 @@ class Forecaster(nn.Module):
         With ``native``, the network itself works on the tokens of the other grid, with the
         wavenumbers of the grid that it was trained on. Coordinates are computed and static fields
         interpolated for it. A patch keeps its number of cells, so that only with patches of one
-        cell this is the same operator, for fields that both grids resolve.
+        cell this is the same operator, for fields that both grids resolve; and nearly so along
+        zero-padded axes, where AFNO's phases are counted from the first point.
 
         Raises:
             InputError: If one grid does not cover the other, or the network is tied to its grid.
