@@ -15,7 +15,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -61,6 +61,10 @@ class Grid(ABC):
     @abstractmethod
     def covers_as(self, other: "Grid") -> bool:
         """Whether the other grid has the same domain, with cells of any size."""
+
+    @abstractmethod
+    def band(self, rows: slice) -> "Grid":
+        """The grid of some neighboring rows."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -230,6 +234,10 @@ class LatLonGrid(Grid):
             np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
             for (a, b), cell in zip(pairs, cells, strict=True)
         )
+
+    def band(self, rows: slice) -> "LatLonGrid":
+        """Some latitudes."""
+        return replace(self, latitude=self.latitude[rows])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

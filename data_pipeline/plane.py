@@ -136,6 +136,15 @@ class PlaneGrid(Grid):
             return False
         return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
 
+    def band(self, rows: slice) -> "PlaneGrid":
+        """A strip, which does not close along y unless it has all rows."""
+        y, edges = self.y[rows], self.bounds("y")
+        if y == self.y:
+            return self
+        extent = len(y) * float(edges[1] - edges[0]), self.extent[1]
+        periodic = tuple(axis for axis in self.periodic if axis != "y")
+        return PlaneGrid(y=y, x=self.x, periodic=periodic, extent=extent)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
