@@ -174,7 +174,10 @@ class DataConfig:
         free = ["store", "forcings", "crop", "subset"]
         if not self.diagnostic:  # as in stores that were prepared before there were any
             free.append("diagnostic")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        settings = {key: value for key, value in asdict(self).items() if key not in free}
+        if self.source is not None and self.source.periodic is None:
+            del settings["source"]["periodic"]  # likewise
+        return settings
 
 
 def _is_date(value: np.datetime64) -> bool:

@@ -1,7 +1,8 @@
 """The training store: prepared fields as a zarr store that any reader opens, laid out to be mapped.
 
-    fields       (time, channel, latitude, longitude), one time step a chunk, many steps a shard
-                 file; float32, or 16 bits of (value - offset) / scale, see ``packing``
+    fields       (time, channel, latitude, longitude), or y and x on a plane, one time step a chunk,
+                 many steps a shard file; float32, or 16 bits of (value - offset) / scale, see
+                 ``packing``
     offset, scale          (channel) float64
     static       (static, latitude, longitude) float32
     checksum     (shard) uint64, of the stored fields in each shard file
@@ -11,8 +12,8 @@
     time, channel, latitude, longitude, hour
 
 Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
-hold the channels with their units and roles, the configuration with the source, a
-fingerprint of the content and the versions.
+hold the channels with their units and roles, the configuration with the source, a fingerprint of
+the content and the versions, and for a plane what ``plane`` says.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,9 +37,10 @@ from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
 from data_pipeline.filling import missing_label
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, space_dims
 from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
+from data_pipeline.plane import grid_of
 from data_pipeline.progress import track
 from data_pipeline.states import MappedReader, Reader, Region, States, ZarrReader, shard_path
 from data_pipeline.statistics import Statistics
@@ -47,7 +49,6 @@ FORMAT = 3
 Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
 _CACHE_BYTES = 2 * 2**30
-_SPACE = ("latitude", "longitude")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Layout:
 
     path: Path
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     times: np.ndarray
     packing: Packing
     storage: StorageConfig
@@ -87,7 +88,7 @@ class Layout:
             shards=(self.shard_length, *self.shape[1:]),
             dtype=self.packing.stored,
             compressors=compressor if self.storage.compression == "zstd" else None,
-            dimension_names=("time", "channel", *_SPACE),
+            dimension_names=("time", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -123,7 +124,7 @@ class Layout:
             shape=shape,
             chunks=(*shape[:2], 1, *shape[3:]),
             dtype="float32",
-            dimension_names=("hour", "harmonic", "channel", *_SPACE),
+            dimension_names=("hour", "harmonic", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -141,10 +142,15 @@ class Layout:
             attrs: Further attributes.
         """
         group = zarr.open_group(self.path, mode="r+")
-        record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
+        record = {
+            "channels": self.channels.to_json(),
+            "dtype": self.packing.dtype,
+            **self.grid.attrs,
+        }
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         packing = {"offset": self.packing.offset, "scale": self.packing.scale}
-        for array in (*_coordinates(self.times, self.grid), *_labelled({**packing, **contents})):
+        labelled = _labelled({**packing, **contents}, self.grid)
+        for array in (*_coordinates(self.times, self.grid), *labelled):
             _write_small(group, array)
             digest.update(array.values.tobytes())
         _write_small(group, _Small("channel", np.array(self.channels.labels), ("channel",), {}))
@@ -177,8 +183,8 @@ def _write_small(group: zarr.Group, small: _Small) -> None:
         array[...] = small.values.astype(object) if text else small.values
 
 
-def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
-    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *_SPACE)}
+def _labelled(contents: Mapping[str, np.ndarray], grid: Grid) -> list[_Small]:
+    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *grid.dims)}
     attributes = {"hour": {"units": "h"}}
     return [
         _Small(name, values, dims.get(name, ("channel",)), attributes.get(name, {}))
@@ -186,17 +192,11 @@ def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
     ]
 
 
-def _coordinates(times: np.ndarray, grid: LatLonGrid) -> list[_Small]:
+def _coordinates(times: np.ndarray, grid: Grid) -> list[_Small]:
     seconds = times.astype("datetime64[s]").astype("int64")
     since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
-    units = {"latitude": "degrees_north", "longitude": "degrees_east"}
-    return [
-        _Small("time", seconds, ("time",), since),
-        *(
-            _Small(name, grid.coords[name], (name,), {"units": u, "standard_name": name})
-            for name, u in units.items()
-        ),
-    ]
+    space = [_Small(a, grid.coords[a], (a,), dict(grid.coordinate_attrs[a])) for a in grid.dims]
+    return [_Small("time", seconds, ("time",), since), *space]
 
 
 def checksum(stored: np.ndarray) -> str:
@@ -233,10 +233,9 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
         )
 
 
-def _rows_of(grid: LatLonGrid, region: Region, rows: slice) -> tuple[LatLonGrid, Region]:
+def _rows_of(grid: Grid, region: Region, rows: slice) -> tuple[Grid, Region]:
     """Grid and region of some rows of a region."""
-    axis = grid.dims[0]
-    band = replace(grid, **{axis: getattr(grid, axis)[rows]})
+    band = grid.band(rows)
     all_rows = range(grid.shape[0])
     start = all_rows[rows].start + (region.rows.start or 0)
     return band, region._replace(rows=slice(start, start + band.shape[0]))
@@ -295,8 +294,8 @@ class PreparedStore:
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
-        latitude, longitude = (tuple(self._read(name).tolist()) for name in _SPACE)
-        self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
+        space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
+        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
         if rows is not None:
@@ -405,7 +404,8 @@ class PreparedStore:
             chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
-        return self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.climatology.climatology_at``."""
@@ -413,7 +413,8 @@ class PreparedStore:
         assert isinstance(array, zarr.Array)
         values = self._regional(np.asarray(array[:, :, self._picked]))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
-        return self.channels.unstack(values, {**axes, **self.grid.coords})
+        dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     @property
     def _fields(self) -> zarr.Array:

@@ -27,7 +27,8 @@ from torch.utils.checkpoint import checkpoint
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
+from data_pipeline.plane import require_latlon
 from fourcastnet_afno.bands import Band
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
@@ -188,7 +189,7 @@ def build_loss(
 
 def loss_on(
     config: LossConfig,
-    grid: LatLonGrid,
+    grid: Grid,
     channels: Channels,
     *,
     mean: Float[Tensor, " channel"],
@@ -212,6 +213,9 @@ def loss_on(
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
+    if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
+        asked_by = "training.loss.spectral_basis=spherical_harmonics"
+        require_latlon(grid, asked_by, "set it to zonal, which is along x")
     try:
         return config.build(
             area_weights=torch.from_numpy(grid.area_weights()),
@@ -221,7 +225,7 @@ def loss_on(
             labels=channels.labels,
             levels=[channel.level for channel in channels],
             field_weights=field_weights,
-            latitude=grid.latitude,
+            latitude=tuple(grid.coords[grid.dims[0]].tolist()),
             is_periodic=grid.is_periodic,
             band=band,
         )

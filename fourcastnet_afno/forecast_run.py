@@ -14,8 +14,8 @@ import zarr
 from rich.console import Console
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
 from data_pipeline.names import parse_label
+from data_pipeline.plane import grid_of
 from data_pipeline.resampling import resample
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
@@ -79,7 +79,7 @@ def forecast_from(
     if config.diagnostic is not None:
         by_file = dict(zip(files, forecasters, strict=True))
         head = load_chained(Path(config.diagnostic), by_file, device)
-    forecasters, regridded = _on_grid_of(dataset, forecasters, config.regrid)
+    forecasters, regridded = _on_grid_of(dataset, forecasters, config)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
@@ -210,23 +210,28 @@ def _is_prepared(path: Path) -> bool:
 
 
 def _on_grid_of(
-    dataset: xr.Dataset, forecasters: list[Forecaster], regrid: bool
+    dataset: xr.Dataset, forecasters: list[Forecaster], config: ForecastConfig
 ) -> tuple[list[Forecaster], str]:
     """The forecasters on the grid of the data, and what was done if that is another."""
-    grid, own = LatLonGrid.from_dataset(dataset), forecasters[0].spec.grid
+    grid, own = grid_of(dataset), forecasters[0].spec.grid
     try:
         own.require_same(grid, "the checkpoint")
     except InputError:
-        if not regrid:
+        if not config.regrid:
             return forecasters, ""
     else:
         return forecasters, ""
-    text = (
-        f"the data is on the grid {grid}, the network on {own}: states are interpolated to the "
-        "network's grid and its changes back; scales that the network does not resolve stay as "
-        "they are (forecast.regrid=false refuses this)"
+    how = (
+        "states are interpolated to the network's grid and its changes back; scales that the "
+        "network does not resolve stay as they are"
     )
-    return [forecaster.on_grid(grid) for forecaster in forecasters], text
+    if config.resolution == "native":
+        how = "the network works on the data's grid, with the wavenumbers of its own"
+    text = (
+        f"the data is on the grid {grid}, the network on {own}: {how} (forecast.regrid=false "
+        "refuses this)"
+    )
+    return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
 def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:

@@ -178,7 +178,7 @@ class Loss(nn.Module):
         config: Kind and its parameters.
         area_weights: Cell areas with mean 1.
         mean: Mean of each channel, in its units.
-        scale: Unit of the errors of each channel, likewise.
+        scale: Unit of the errors of each channel, likewise; a channel where it is 0 has no weight.
         channel_weights: In the mean over channels, of any sum.
         field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
             the errors by them.
@@ -210,6 +210,9 @@ class Loss(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.spectrum, self.band = config, spectrum, band
+        # What never changes, as the coefficients of a steady problem, has no change to be a unit.
+        channel_weights = torch.where(scale > 0, channel_weights, 0)
+        scale = torch.where(scale > 0, scale, 1)
         weights = area_weights[None]
         if field_weights is not None:
             field_weights = field_weights.to(area_weights)
@@ -219,8 +222,8 @@ class Loss(nn.Module):
             channel_weights = torch.where(sums[:, 0, 0] > 0, channel_weights, 0)
         if not channel_weights.sum() > 0:
             raise ValueError(
-                "loss.channel_weights must leave a channel with weight and points that are not "
-                "filled, got none"
+                "loss.channel_weights must leave a channel with weight that changes and has points "
+                "that are not filled, got none"
             )
         rows = band.rows if band else slice(None)
         buffers = {
