@@ -24,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 Operator = TypeVar("Operator")
+Function = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Exponentials(Generic[Operator]):
     @classmethod
     def of(
         cls,
-        operator: Callable[[Callable[[np.ndarray], np.ndarray]], Operator],
+        operator: Callable[[Function], Operator],
         timestep: float,
     ) -> "Exponentials[Operator]":
         """All functions.
@@ -88,7 +89,7 @@ def step(
     return apply(e.whole, state) + ends + middle
 
 
-def circle_mean(function: Callable[[np.ndarray], np.ndarray], center: np.ndarray) -> np.ndarray:
+def circle_mean(function: Function, center: np.ndarray) -> np.ndarray:
     """Value of an entire function as its mean on a circle, without cancellation at zero.
 
     Kassam and Trefethen (2005), section 2.

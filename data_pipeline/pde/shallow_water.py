@@ -297,7 +297,7 @@ def _exponentials(
     frequency = np.sqrt(wavenumber * planet.mean_geopotential)
     damping = diffusion_rate * (degrees / max(degrees[-1], 1.0)) ** diffusion_power
 
-    def pair(function: Callable[[np.ndarray], np.ndarray]) -> tuple[Tensor, Tensor]:
+    def pair(function: exponential.Function) -> tuple[Tensor, Tensor]:
         rotation = exponential.circle_mean(function, timestep * (-damping + 1j * frequency))
         growth, turn = np.real(rotation), np.imag(rotation)
         decay = np.real(exponential.circle_mean(function, -timestep * damping + 0j))

@@ -1,0 +1,332 @@
+"""Simulated trajectories of an equation as a canonical dataset, made block by block when read.
+
+A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
+attributes ``periodic`` (the axes that close on themselves, as "y x"), ``extent_y``, ``extent_x``
+and ``time_step`` (model time between states, which are called an hour apart). In one dimension y
+has one point. Trajectories lie on the time axis as ``data_pipeline.trajectories`` says.
+
+A steady problem is a trajectory of two states: the coefficient is in both, the solution is 0 in the
+first and complete in the second.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Literal
+
+import dask.array as da
+import numpy as np
+import torch
+import xarray as xr
+from dask.delayed import delayed
+
+from data_pipeline.errors import InputError
+from data_pipeline.pde.darcy import Darcy, solve_darcy
+from data_pipeline.pde.equations import (
+    Burgers,
+    GrayScott,
+    KolmogorovFlow,
+    KuramotoSivashinsky,
+    NavierStokes,
+)
+from data_pipeline.pde.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.trajectories import Splits, lay_out
+
+EQUATIONS: dict[str, type] = {
+    "navier_stokes": NavierStokes,
+    "kolmogorov_flow": KolmogorovFlow,
+    "burgers": Burgers,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "gray_scott": GrayScott,
+    "darcy": Darcy,
+}
+_BLOCK_BYTES = 64 * 2**20
+_LEAST_BLOCKS = 16
+_WORK_ARRAYS = 16  # of the size of a state, in a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class PDEConfig:
+    """Trajectories of a partial differential equation, to be simulated.
+
+    Args:
+        equation: One of navier_stokes, kolmogorov_flow, burgers, kuramoto_sivashinsky, gray_scott
+            and darcy; or your own, see ``data_pipeline.pde.Equation``, as "file.py:Class" or
+            "package.module:Class".
+        parameters: Coefficients by name; see the classes of data_pipeline.pde.
+        resolution: Points along y and x, or along x alone in one dimension.
+        saved_resolution: Coarser points that are saved; by default ``resolution``. Periodic fields
+            keep the waves that these resolve; of others every so many points are taken.
+        num_steps: Steps of a trajectory, which has one state more; 1 for a steady problem.
+        timestep: Model time from a state to the next.
+        substeps: Steps of the solver in a ``timestep``.
+        spinup_steps: Timesteps before the first state that are left out.
+        trajectories: How many for training, validation and test.
+        seed: Of the initial states; a trajectory depends on it, its split and its place there.
+        dtype: Precision of the solver; float32 is saved.
+    """
+
+    equation: str
+    resolution: list[int]
+    trajectories: Splits
+    parameters: dict[str, float] = field(default_factory=dict)
+    saved_resolution: list[int] = field(default_factory=list)
+    num_steps: int = 1
+    timestep: float = 1.0
+    substeps: int = 1
+    spinup_steps: int = 0
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float64"
+
+    def __post_init__(self) -> None:
+        self._check_equation()
+        for name in ("num_steps", "substeps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.pde.{name} must be at least 1, got {getattr(self, name)}")
+        if not self.timestep > 0 or self.spinup_steps < 0 or self.seed < 0:
+            raise ValueError(
+                "data.pde needs a positive timestep, and spinup_steps and seed that are not "
+                f"negative, got {self.timestep}, {self.spinup_steps} and {self.seed}"
+            )
+        self._check_resolutions()
+
+    def _check_equation(self) -> None:
+        if ":" in self.equation:
+            return  # it may be on another machine, where the data was made
+        if self.equation not in EQUATIONS:
+            raise ValueError(
+                f"data.pde.equation must be one of {', '.join(EQUATIONS)} or file.py:Class, got "
+                f"{self.equation!r}"
+            )
+        known = [item.name for item in fields(EQUATIONS[self.equation])]
+        unknown = [name for name in self.parameters if name not in known]
+        if unknown:
+            raise ValueError(
+                f"data.pde.parameters has {unknown}, which {self.equation} does not; it has {known}"
+            )
+        if self.equation == "darcy" and (self.num_steps, self.spinup_steps) != (1, 0):
+            raise ValueError(
+                "data.pde.num_steps must be 1 and spinup_steps 0 for darcy, which is steady, got "
+                f"{self.num_steps} and {self.spinup_steps}"
+            )
+
+    def _check_resolutions(self) -> None:
+        one_dimensional = ("burgers", "kuramoto_sivashinsky")
+        allowed = (1,) if self.equation in one_dimensional else (2,)
+        for name in ("resolution", "saved_resolution"):
+            points = getattr(self, name)
+            if not points and name == "saved_resolution":
+                continue
+            right = len(points) in ((1, 2) if ":" in self.equation else allowed)
+            if not right or min(points) < 8:
+                raise ValueError(
+                    f"data.pde.{name} must give at least 8 points along each axis, as "
+                    f"{[64] * allowed[0]} for {self.equation}, got {points}"
+                )
+        pairs = list(zip(self.resolution, self.saved_resolution, strict=False))
+        if len(pairs) not in (0, len(self.resolution)) or any(fine < c for fine, c in pairs):
+            raise ValueError(
+                f"data.pde.saved_resolution must not be finer than resolution, got "
+                f"{self.saved_resolution} and {self.resolution}"
+            )
+        if self.equation == "darcy" and any((fine - 1) % (c - 1) for fine, c in pairs):
+            raise ValueError(
+                "data.pde.saved_resolution - 1 must divide resolution - 1 for darcy, whose points "
+                f"include both ends, got {self.saved_resolution} and {self.resolution}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points along y and x of the solver."""
+        return _plane(self.resolution)
+
+    @property
+    def saved_shape(self) -> tuple[int, int]:
+        """Points along y and x of the dataset."""
+        return _plane(self.saved_resolution or self.resolution)
+
+    def build(self) -> Any:  # noqa: ANN401
+        """The equation with its parameters.
+
+        Raises:
+            InputError: If it cannot be found, or does not take the parameters.
+        """
+        kind = _load(self.equation) if ":" in self.equation else EQUATIONS[self.equation]
+        try:
+            return kind(**self.parameters)
+        except TypeError as error:
+            raise InputError(
+                f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}"
+            ) from error
+
+    def times(self) -> np.ndarray:
+        """Times of all states, (trajectory, state) as datetime64."""
+        return lay_out(self.trajectories, self.num_steps + 1)
+
+    def seeds(self) -> list[list[int]]:
+        """Seed of each trajectory: more of one split do not change another."""
+        counts = self.trajectories.counts.values()
+        return [[self.seed, s, k] for s, count in enumerate(counts) for k in range(count)]
+
+
+def simulate(config: PDEConfig, device: str | None = None) -> xr.Dataset:
+    """Simulate and return a canonical dataset, float32, the trajectories one after the other.
+
+    The values are computed when they are read, a block of trajectories at a time.
+
+    Args:
+        config: What to simulate.
+        device: Where; by default on the GPU of the machine that computes, if it has one.
+
+    Raises:
+        InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
+            on reading, if a solution becomes infinite.
+    """
+    equation, times = config.build(), config.times()
+    names, states = equation.variables, config.num_steps + 1
+    size, total = _block_size(config, len(names)), len(times)
+    blocks = []
+    for first in range(0, total, size):
+        count = min(size, total - first)
+        indices = list(range(first, first + count))
+        shape = (count * states, len(names), *config.saved_shape)
+        values = delayed(_block)(config, indices, device)
+        blocks.append(da.from_delayed(values, shape, np.float32))
+    series = da.concatenate(blocks)
+    data = {
+        name: (("time", "y", "x"), series[:, index], {"units": "1"})
+        for index, name in enumerate(names)
+    }
+    axes, attrs = _geometry(config, equation)
+    coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
+    dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": config.equation,
+        "source": "data_pipeline.pde",
+        "config": json.dumps(asdict(config)),
+        **attrs,
+    }
+    return dataset
+
+
+def solve(config: PDEConfig, trajectories: list[int], device: str | None = None) -> np.ndarray:
+    """Some trajectories; each is the same in whatever company.
+
+    Args:
+        config: What to simulate.
+        trajectories: Their numbers, training first, then validation, then test.
+        device: Where; by default on the GPU, if there is one.
+
+    Returns:
+        float32 of shape (trajectory, state, variable, y, x).
+
+    Raises:
+        InputError: If a solution becomes infinite.
+    """
+    equation, seeds = config.build(), config.seeds()
+    generators = [np.random.default_rng(seeds[index]) for index in trajectories]
+    if isinstance(equation, Darcy):
+        return np.stack([_steady(config, equation, rng) for rng in generators])
+    fields = _integrate(config, equation, generators, device or _default_device())
+    bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+    if bad.any():
+        raise InputError(
+            f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became infinite "
+            f"with {config.substeps} steps of the solver in a timestep; raise data.pde.substeps"
+        )
+    return fields
+
+
+def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndarray:
+    fields = solve(config, indices, device)
+    return fields.reshape(-1, *fields.shape[2:])
+
+
+def _integrate(
+    config: PDEConfig, equation: Equation, generators: list[np.random.Generator], device: str
+) -> np.ndarray:
+    grid = FourierGrid(
+        config.shape,
+        equation.extent,
+        degree=equation.degree,
+        dtype=getattr(torch, config.dtype),
+        device=device,
+    )
+    stepper = Stepper(equation, grid, config.timestep / config.substeps)
+    state = torch.stack([equation.initial(grid, rng) for rng in generators])
+    state = stepper.advance(state, config.spinup_steps * config.substeps)
+    shape = (len(generators), config.num_steps + 1, state.shape[1], *config.saved_shape)
+    result = np.empty(shape, np.float32)
+    for index in range(shape[1]):
+        if index:
+            state = stepper.advance(state, config.substeps)
+        result[:, index] = resample(state, grid, config.saved_shape).cpu().numpy()
+    return result
+
+
+def _steady(config: PDEConfig, equation: Darcy, rng: np.random.Generator) -> np.ndarray:
+    """The states (2, variable, y, x) of one problem."""
+    permeability = equation.permeability(config.shape, rng)
+    pressure = solve_darcy(permeability)
+    rows, columns = (
+        (n - 1) // (m - 1) for n, m in zip(config.shape, config.saved_shape, strict=True)
+    )
+    a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
+    return np.array([[a, 0 * u], [a, u]], np.float32)
+
+
+def _geometry(
+    config: PDEConfig,
+    equation: Any,  # noqa: ANN401
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Points along the axes, and what the dataset says of them."""
+    if isinstance(equation, Darcy):
+        rows, columns = (equation.points(count) for count in config.saved_shape)
+        extent, periodic = (1.0, 1.0), ""
+    else:
+        grid = FourierGrid(config.saved_shape, equation.extent, degree=1)
+        rows, columns, extent, periodic = grid.y, grid.x, grid.extent, "y x"
+    attrs = {
+        "periodic": periodic,
+        "extent_y": extent[0],
+        "extent_x": extent[1],
+        "time_step": config.timestep,
+    }
+    return {"y": rows, "x": columns}, attrs
+
+
+def _block_size(config: PDEConfig, num_variables: int) -> int:
+    """Trajectories that are solved at a time."""
+    saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
+    work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
+    even = -(-config.trajectories.total // _LEAST_BLOCKS)
+    return max(1, min(even, _BLOCK_BYTES // (saved + work)))
+
+
+def _plane(resolution: list[int]) -> tuple[int, int]:
+    return (1, resolution[0]) if len(resolution) == 1 else (resolution[0], resolution[1])
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _load(name: str) -> type:
+    """The class of "file.py:Class" or "package.module:Class"."""
+    place, _, kind = name.rpartition(":")
+    try:
+        if not place.endswith(".py"):
+            return getattr(import_module(place), kind)
+        spec = spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, kind)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise InputError(
+            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation"
+        ) from error
