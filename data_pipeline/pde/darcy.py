@@ -32,14 +32,13 @@ class Darcy:
     Args:
         high: Permeability where the random field is positive.
         low: Permeability elsewhere.
-        modes: Cosines of the random field along each axis, a whole number; it is the same field on
-            every grid.
+        modes: Cosines of the random field along each axis; it is the same field on every grid.
     """
 
     variables = ("permeability", "pressure")
     high: float = 12.0
     low: float = 3.0
-    modes: float = 128.0
+    modes: int = 128
 
     @staticmethod
     def points(count: int) -> np.ndarray:
@@ -49,8 +48,7 @@ class Darcy:
     def permeability(self, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
         """A random coefficient, the same function at every resolution."""
         y, x = self.points(shape[0]), self.points(shape[1])
-        modes = round(self.modes)
-        field = neumann_field(y, x, rng, power=2.0, shift=9.0, num_modes=modes)
+        field = neumann_field(y, x, rng, power=2.0, shift=9.0, num_modes=self.modes)
         return np.where(field > 0, self.high, self.low)
 
 

@@ -77,7 +77,7 @@ class KolmogorovFlow:
         viscosity: nu.
         drag: Linear drag.
         forcing: Amplitude of the force.
-        wavenumber: k, a whole number.
+        wavenumber: k.
     """
 
     variables = ("vorticity",)
@@ -85,7 +85,7 @@ class KolmogorovFlow:
     viscosity: float = 1e-3
     drag: float = 0.1
     forcing: float = 1.0
-    wavenumber: float = 4.0
+    wavenumber: int = 4
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -98,16 +98,16 @@ class KolmogorovFlow:
 
     def nonlinear(self, grid: FourierGrid, state: State) -> State:
         """Advection and forcing."""
-        tendency, k = _advection(grid, state), round(self.wavenumber)
+        tendency, k = _advection(grid, state), self.wavenumber
         tendency[..., [k, -k], 0] -= self.forcing * k / 2
         return tendency
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A smooth random field with a standard deviation of about 3."""
-        if 3 * round(self.wavenumber) >= min(grid.shape):
+        if 3 * self.wavenumber >= min(grid.shape):
             raise InputError(
-                f"a force at the wavenumber {self.wavenumber:g} needs more than "
-                f"{3 * round(self.wavenumber)} points, got {grid.shape}; raise data.pde.resolution"
+                f"a force at the wavenumber {self.wavenumber} needs more than "
+                f"{3 * self.wavenumber} points, got {grid.shape}; raise data.pde.resolution"
             )
         return random_field(grid, rng, scale=4e4, power=4.0, shift=16.0)[None]
 
@@ -171,7 +171,7 @@ class KuramotoSivashinsky:
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field of unit order with waves as long as those that grow."""
-        return random_field(grid, rng, scale=1.0, power=4.0, shift=0.5)[None]
+        return random_field(grid, rng, scale=0.01, power=4.0, shift=0.5)[None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ class GrayScott:
         feed: Rate.
         kill: Rate.
         length: Of the sides.
-        bumps: How many, a whole number.
+        bumps: How many.
         bump_width: Standard deviation of each.
     """
 
@@ -200,7 +200,7 @@ class GrayScott:
     feed: float = 0.04
     kill: float = 0.06
     length: float = 1.0
-    bumps: float = 12.0
+    bumps: int = 12
     bump_width: float = 0.04
 
     @property
@@ -224,7 +224,7 @@ class GrayScott:
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """Bumps in the state without v."""
-        bumps = gaussian_bumps(grid, rng, count=round(self.bumps), width=self.bump_width)
+        bumps = gaussian_bumps(grid, rng, count=self.bumps, width=self.bump_width)
         state = torch.stack([-0.5 * bumps, 0.25 * bumps])
         state[0, 0, 0] += 1
         return state

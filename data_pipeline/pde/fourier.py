@@ -19,7 +19,7 @@ References:
     https://doi.org/10.1007/978-3-540-30726-6, section 3.4.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -101,6 +101,7 @@ class FourierGrid:
         return 1j * self.kx * spectrum
 
 
+@runtime_checkable
 class Equation(Protocol):
     """What a solver needs to know of an equation; d x / dt = linear x + nonlinear(x).
 

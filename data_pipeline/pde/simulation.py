@@ -10,7 +10,7 @@ first and complete in the second.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -100,11 +100,22 @@ class PDEConfig:
                 f"data.pde.equation must be one of {', '.join(EQUATIONS)} or file.py:Class, got "
                 f"{self.equation!r}"
             )
-        known = [item.name for item in fields(EQUATIONS[self.equation])]
+        known = {item.name: item.default for item in fields(EQUATIONS[self.equation])}
         unknown = [name for name in self.parameters if name not in known]
         if unknown:
             raise ValueError(
-                f"data.pde.parameters has {unknown}, which {self.equation} does not; it has {known}"
+                f"data.pde.parameters has {unknown}, which {self.equation} does not; it has "
+                f"{list(known)}"
+            )
+        broken = [
+            name
+            for name, value in self.parameters.items()
+            if not np.isfinite(value) or (isinstance(known[name], int) and value != round(value))
+        ]
+        if broken:
+            raise ValueError(
+                f"data.pde.parameters must be finite, and whole where they count, got "
+                f"{ {name: self.parameters[name] for name in broken} }"
             )
         if self.equation == "darcy" and (self.num_steps, self.spinup_steps) != (1, 0):
             raise ValueError(
@@ -154,8 +165,11 @@ class PDEConfig:
             InputError: If it cannot be found, or does not take the parameters.
         """
         kind = _load(self.equation) if ":" in self.equation else EQUATIONS[self.equation]
+        members = fields(kind) if is_dataclass(kind) else ()
+        counts = {item.name for item in members if isinstance(item.default, int)}
+        given = {n: round(v) if n in counts else float(v) for n, v in self.parameters.items()}
         try:
-            return kind(**self.parameters)
+            return kind(**given)
         except TypeError as error:
             raise InputError(
                 f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}"
