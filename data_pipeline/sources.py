@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.benchmarks import BenchmarkConfig, open_benchmark
 from data_pipeline.errors import InputError
 from data_pipeline.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
-from data_pipeline.opening import open_all
+from data_pipeline.opening import matching, open_all
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
@@ -37,6 +38,8 @@ class SourceConfig:
         storage_options: Further options of fsspec for URLs, as {endpoint_url: ...} for a store that
             speaks S3, or {token: null} for your own login at Google. It is written into the run
             folder: leave secrets in the environment.
+        benchmark: Says that the files hold trajectories in the layout of a public benchmark of
+            partial differential equations.
     """
 
     path: str | list[str]
@@ -45,6 +48,7 @@ class SourceConfig:
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: int = 6
     storage_options: dict[str, Any] = field(default_factory=dict)
+    benchmark: BenchmarkConfig | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -64,6 +68,9 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
+    if config.benchmark is not None:
+        groups = [matching(path) for path in config.paths]
+        return open_benchmark(groups, config.benchmark, config.rename)
     opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 

@@ -1,5 +1,6 @@
 """Simulated data: partial differential equations and their solvers."""
 
+from data_pipeline.pde.config import PDEConfig
 from data_pipeline.pde.darcy import Darcy, solve_darcy
 from data_pipeline.pde.equations import (
     Burgers,
@@ -18,7 +19,7 @@ from data_pipeline.pde.shallow_water import (
     williamson2,
     zonal_jet,
 )
-from data_pipeline.pde.simulation import PDEConfig, simulate, solve
+from data_pipeline.pde.simulation import simulate, solve
 
 __all__ = [
     "Burgers",
