@@ -21,6 +21,7 @@ from data_pipeline.benchmark_files import (
     open_well,
 )
 from data_pipeline.errors import InputError
+from data_pipeline.plane import grid_of
 from data_pipeline.trajectories import Splits, lay_out
 
 Layout = Literal["pdebench", "the_well", "neuraloperator"]
@@ -44,13 +45,11 @@ class BenchmarkConfig:
             data.source.path.
         splits: Instead of that, what each entry of data.source.path serves: train, validation or
             test.
-        periodic: Axes that close on themselves, as [y, x], where the files do not say.
     """
 
     layout: Layout
     trajectories: Splits | None = None
     splits: list[Split] = field(default_factory=list)
-    periodic: list[Literal["y", "x"]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if (self.trajectories is None) == (not self.splits):
@@ -61,7 +60,10 @@ class BenchmarkConfig:
 
 
 def open_benchmark(
-    groups: Sequence[Sequence[str]], config: BenchmarkConfig, rename: Mapping[str, str]
+    groups: Sequence[Sequence[str]],
+    config: BenchmarkConfig,
+    rename: Mapping[str, str],
+    periodic: Sequence[str] | None,
 ) -> xr.Dataset:
     """Open the files of a benchmark lazily as a canonical dataset.
 
@@ -69,10 +71,12 @@ def open_benchmark(
         groups: Files of each entry of data.source.path.
         config: How to read them.
         rename: Names in the files and what they are called here.
+        periodic: Axes that close on themselves, where the files do not say.
 
     Raises:
         InputError: If a file has another layout, they differ in grid, variables or length, there
-            are fewer trajectories than wanted, or these do not fit on the time axis.
+            are fewer trajectories than wanted, these do not fit on the time axis, or nobody says
+            which axes are periodic.
     """
     opened = [[_open(path, config.layout) for path in group] for group in groups]
     files, splits = _assigned(opened, config)
@@ -88,16 +92,17 @@ def open_benchmark(
     }
     coords = {name: (name, np.asarray(axis, float), {"units": "1"}) for name, axis in _axes(first)}
     dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
-    periodic = first.periodic if first.periodic is not None else " ".join(_closed(first, config))
     dataset.attrs = {
         "Conventions": "CF-1.8",
         "source": config.layout,
-        "periodic": periodic,
         "extent_y": _extent(first.y),
         "extent_x": _extent(first.x),
         "time_step": first.time_step,
     }
-    return dataset
+    closed = first.periodic if periodic is None else " ".join(periodic)
+    if closed is not None:
+        dataset.attrs["periodic"] = closed
+    return dataset.assign_attrs(grid_of(dataset).attrs)
 
 
 def _open(path: str, layout: Layout) -> TrajectoryFile:
@@ -180,12 +185,6 @@ def _read(file: TrajectoryFile, first: int, last: int) -> np.ndarray:
 
 def _axes(file: TrajectoryFile) -> list[tuple[str, np.ndarray]]:
     return [("y", file.y), ("x", file.x)]
-
-
-def _closed(file: TrajectoryFile, config: BenchmarkConfig) -> list[str]:
-    """Periodic axes; a single row is the same on all sides."""
-    named = {*config.periodic, *(["y"] if len(file.y) == 1 else [])}
-    return [name for name in ("y", "x") if name in named]
 
 
 def _extent(axis: np.ndarray) -> float:

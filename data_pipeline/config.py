@@ -163,7 +163,10 @@ class DataConfig:
     def store_settings(self) -> dict[str, Any]:
         """The part of the configuration that a store depends on."""
         free = ("store", "forcings", "crop", "subset")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        settings = {key: value for key, value in asdict(self).items() if key not in free}
+        if self.source is not None and self.source.periodic is None:
+            del settings["source"]["periodic"]  # unknown to the stores of earlier versions
+        return settings
 
 
 def _is_date(value: np.datetime64) -> bool:

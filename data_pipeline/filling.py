@@ -15,8 +15,9 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from data_pipeline.opening import load
+from data_pipeline.plane import grid_of
 
 FillRule = float | Literal["climatology"]
 _MONTHS = 12
@@ -55,7 +56,7 @@ class Filling:
         Raises:
             InputError: If a variable has no value at all in the training period.
         """
-        grid = LatLonGrid.from_dataset(dataset)
+        grid = grid_of(dataset)
         values: dict[int, np.ndarray] = {}
         masked, masks = [], []
         for index, channel in enumerate(channels):
@@ -91,7 +92,7 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
         )
 
 
-def _monthly(series: xr.DataArray, grid: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
+def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the share that is missing."""
     parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))

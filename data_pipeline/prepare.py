@@ -22,12 +22,13 @@ from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig, Executor, Task, executor
 from data_pipeline.filling import Filling, check_rules
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import space_dims
 from data_pipeline.ledger import Ledger, resumable
 from data_pipeline.names import parse_label
 from data_pipeline.opening import load, stamps
 from data_pipeline.packing import Packing
 from data_pipeline.plan import Lengths, Plan, make_plan, plan_store
+from data_pipeline.plane import grid_of, require_latlon
 from data_pipeline.progress import track
 from data_pipeline.resampling import on_timestep, resample
 from data_pipeline.simulation import simulate
@@ -163,7 +164,9 @@ class _Work:
         check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
         fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
         indices = select_times(dataset["time"].values, config)
-        source_grid = LatLonGrid.from_dataset(dataset)
+        source_grid = grid_of(dataset)
+        if config.forcings:
+            require_latlon(source_grid, "data.forcings")
         grid = config.grid.build() if config.grid else source_grid
         coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
         plan, lengths = plan_store(dataset, channels, indices, config, grid)
@@ -219,7 +222,7 @@ class _Work:
 
     def _stacked(self, index: np.ndarray | slice) -> xr.DataArray:
         stacked = self.recipe.layout.channels.stack(self.dataset.isel(time=index))
-        return stacked.transpose("time", "channel", "latitude", "longitude")
+        return stacked.transpose("time", "channel", *self.recipe.layout.grid.dims)
 
     def _write_blocks(self, workers: Executor, ledger: Ledger) -> None:
         shared, length = workers.share(self.recipe), self.block_length
@@ -306,18 +309,19 @@ def _read(config: DataConfig) -> xr.Dataset:
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
-    """Refuse prognostic variables with other axes than time, level, latitude and longitude.
+    """Refuse prognostic variables with other axes than time, level and those of space.
 
     Raises:
         InputError: If there is one.
     """
-    allowed = {"time", "level", "latitude", "longitude"}
+    space = space_dims(dataset.dims)
+    allowed = {"time", "level", *space}
     for name in dict.fromkeys(channel.name for channel in channels):
         dims = set(map(str, dataset[name].dims))
-        if dims - allowed or not {"time", "latitude", "longitude"} <= dims:
+        if dims - allowed or not {"time", *space} <= dims:
             raise InputError(
                 f"the prognostic variable {name} has dimensions {sorted(dims)}, expected time, "
-                "latitude and longitude (and level); select one entry of the others, or give it "
+                f"{' and '.join(space)} (and level); select one entry of the others, or give it "
                 "another role"
             )
 

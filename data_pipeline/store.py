@@ -1,7 +1,8 @@
 """The training store: prepared fields as a zarr store that any reader opens, laid out to be mapped.
 
-    fields       (time, channel, latitude, longitude), one time step a chunk, many steps a shard
-                 file; float32, or 16 bits of (value - offset) / scale, see ``packing``
+    fields       (time, channel, latitude, longitude), or y and x on a plane, one time step a chunk,
+                 many steps a shard file; float32, or 16 bits of (value - offset) / scale, see
+                 ``packing``
     offset, scale          (channel) float64
     static       (static, latitude, longitude) float32
     checksum     (shard) uint64, of the stored fields in each shard file
@@ -11,7 +12,7 @@
     time, channel, latitude, longitude, hour
 
 Attributes hold the channels with their units and roles, the configuration with the source, a
-fingerprint of the content and the versions.
+fingerprint of the content and the versions, and for a plane what ``plane`` says.
 """
 
 import hashlib
@@ -34,9 +35,10 @@ from zarr.storage import FsspecStore, MemoryStore
 from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, space_dims
 from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
+from data_pipeline.plane import grid_of
 from data_pipeline.progress import track
 from data_pipeline.states import MappedReader, Reader, Region, States, ZarrReader, shard_path
 from data_pipeline.statistics import Statistics
@@ -44,7 +46,6 @@ from data_pipeline.statistics import Statistics
 FORMAT = 3
 _DASK_BLOCK_BYTES = 16 * 2**20
 _CACHE_BYTES = 2 * 2**30
-_SPACE = ("latitude", "longitude")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Layout:
 
     path: Path
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     times: np.ndarray
     packing: Packing
     storage: StorageConfig
@@ -84,7 +85,7 @@ class Layout:
             shards=(self.shard_length, *self.shape[1:]),
             dtype=self.packing.stored,
             compressors=compressor if self.storage.compression == "zstd" else None,
-            dimension_names=("time", "channel", *_SPACE),
+            dimension_names=("time", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -120,7 +121,7 @@ class Layout:
             shape=shape,
             chunks=(*shape[:2], 1, *shape[3:]),
             dtype="float32",
-            dimension_names=("hour", "harmonic", "channel", *_SPACE),
+            dimension_names=("hour", "harmonic", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -138,10 +139,15 @@ class Layout:
             attrs: Further attributes.
         """
         group = zarr.open_group(self.path, mode="r+")
-        record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
+        record = {
+            "channels": self.channels.to_json(),
+            "dtype": self.packing.dtype,
+            **self.grid.attrs,
+        }
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         packing = {"offset": self.packing.offset, "scale": self.packing.scale}
-        for array in (*_coordinates(self.times, self.grid), *_labelled({**packing, **contents})):
+        labelled = _labelled({**packing, **contents}, self.grid)
+        for array in (*_coordinates(self.times, self.grid), *labelled):
             _write_small(group, array)
             digest.update(array.values.tobytes())
         _write_small(group, _Small("channel", np.array(self.channels.labels), ("channel",), {}))
@@ -174,8 +180,8 @@ def _write_small(group: zarr.Group, small: _Small) -> None:
         array[...] = small.values.astype(object) if text else small.values
 
 
-def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
-    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *_SPACE)}
+def _labelled(contents: Mapping[str, np.ndarray], grid: Grid) -> list[_Small]:
+    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *grid.dims)}
     attributes = {"hour": {"units": "h"}}
     return [
         _Small(name, values, dims.get(name, ("channel",)), attributes.get(name, {}))
@@ -183,17 +189,11 @@ def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
     ]
 
 
-def _coordinates(times: np.ndarray, grid: LatLonGrid) -> list[_Small]:
+def _coordinates(times: np.ndarray, grid: Grid) -> list[_Small]:
     seconds = times.astype("datetime64[s]").astype("int64")
     since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
-    units = {"latitude": "degrees_north", "longitude": "degrees_east"}
-    return [
-        _Small("time", seconds, ("time",), since),
-        *(
-            _Small(name, grid.coords[name], (name,), {"units": u, "standard_name": name})
-            for name, u in units.items()
-        ),
-    ]
+    space = [_Small(a, grid.coords[a], (a,), dict(grid.coordinate_attrs[a])) for a in grid.dims]
+    return [_Small("time", seconds, ("time",), since), *space]
 
 
 def checksum(stored: np.ndarray) -> str:
@@ -266,8 +266,8 @@ class PreparedStore:
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
-        latitude, longitude = (tuple(self._read(name).tolist()) for name in _SPACE)
-        self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
+        space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
+        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
 
@@ -337,13 +337,15 @@ class PreparedStore:
             chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
-        return self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.climatology.climatology_at``."""
         values = self._regional("climatology")
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
-        return self.channels.unstack(values, {**axes, **self.grid.coords})
+        dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     @property
     def _fields(self) -> zarr.Array:

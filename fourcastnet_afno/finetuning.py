@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
 
@@ -186,7 +186,7 @@ def build_loss(
 
 def loss_on(
     config: LossConfig,
-    grid: LatLonGrid,
+    grid: Grid,
     channels: Channels,
     *,
     mean: Float[Tensor, " channel"],

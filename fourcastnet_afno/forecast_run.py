@@ -14,7 +14,7 @@ from rich.console import Console
 from data_pipeline.channels import Channels
 from data_pipeline.derived import with_derived
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.plane import grid_of
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno.autoregression import (
@@ -141,7 +141,7 @@ def _on_grid_of(
     dataset: xr.Dataset, forecasters: list[Forecaster], regrid: bool
 ) -> tuple[list[Forecaster], str]:
     """The forecasters on the grid of the data, and what was done if that is another."""
-    grid, own = LatLonGrid.from_dataset(dataset), forecasters[0].spec.grid
+    grid, own = grid_of(dataset), forecasters[0].spec.grid
     try:
         own.require_same(grid, "the checkpoint")
     except InputError:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import compute_forcings
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.normalization import Normalizer
 from fourcastnet_afno.regridding import Regridder
@@ -63,7 +63,7 @@ class FieldSpec:
     channels: Channels
     static_channels: Channels
     forcings: tuple[str, ...]
-    grid: LatLonGrid
+    grid: Grid
     timestep_hours: int
 
     @property
@@ -187,7 +187,7 @@ class Forecaster(nn.Module):
         fields = compute_forcings(self.spec.forcings, times, self.network_grid)
         return torch.from_numpy(fields).to(self.diff_std.device)
 
-    def on_grid(self, grid: LatLonGrid) -> "Forecaster":
+    def on_grid(self, grid: Grid) -> "Forecaster":
         """The same forecaster for states on another grid.
 
         Its patches keep their physical extent: fields are interpolated to the grid of the network,
@@ -206,7 +206,7 @@ class Forecaster(nn.Module):
         return result
 
 
-def suit_grid(network: AFNONetConfig, grid: LatLonGrid, name: str) -> AFNONetConfig:
+def suit_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
     """A network whose weights are those of wavenumbers on ``grid``.
 
     Args:
@@ -225,7 +225,7 @@ def suit_grid(network: AFNONetConfig, grid: LatLonGrid, name: str) -> AFNONetCon
     return replace(network, reference_grid=network.token_grid(grid.shape))
 
 
-def _check_padding(network: AFNONetConfig, grid: LatLonGrid, name: str) -> None:
+def _check_padding(network: AFNONetConfig, grid: Grid, name: str) -> None:
     if network.padding.latitude == "wrap":
         raise InputError(
             f"{name}.padding.latitude=wrap joins the north edge to the south edge, which are no "
@@ -238,7 +238,7 @@ def _check_padding(network: AFNONetConfig, grid: LatLonGrid, name: str) -> None:
         )
 
 
-def _check_pole(network: AFNONetConfig, grid: LatLonGrid, name: str) -> None:
+def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
     if network.pole == "none":
         return
     rows = grid.shape[0]

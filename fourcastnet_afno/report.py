@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.plane import grid_of
 from fourcastnet_afno import maps, plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
 from fourcastnet_afno.evaluation.forecasts import canonical_forecast
@@ -235,7 +235,7 @@ def _one_forecast(
         longitude); ``None`` where there is none, or truth is on another grid.
     """
     ready = canonical_forecast(predictions)
-    if not LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(ready)):
+    if not grid_of(truth).is_same(grid_of(ready)):
         return None
     every = Channels.from_dataset(ready, [str(n) for n in ready.data_vars if n in truth])
     channels = Channels(tuple(c for c in every if c.label == channel))

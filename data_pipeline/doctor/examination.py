@@ -47,9 +47,10 @@ from data_pipeline.doctor.times import (
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
 from data_pipeline.filling import check_rules
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid, space_dims
 from data_pipeline.names import parse_label
 from data_pipeline.plan import plan_store, state_bytes
+from data_pipeline.plane import grid_of
 from data_pipeline.prepare import DataConfig, check_dims
 from data_pipeline.sources import require_units
 from data_pipeline.store import PreparedStore
@@ -72,7 +73,7 @@ class Examined:
     report: Report
     channels: Channels | None = None
     num_static: int = 0
-    grid: LatLonGrid | None = None
+    grid: Grid | None = None
     store: PreparedStore | None = None
 
 
@@ -125,7 +126,7 @@ class _Examination:
 
     def _check_source(
         self, source: xr.Dataset | None, store: PreparedStore | None
-    ) -> tuple[Channels, int, LatLonGrid] | None:
+    ) -> tuple[Channels, int, Grid] | None:
         """Check all of the source; channels, number of static ones, and the grid of a model."""
         if source is None:
             self._check_times(self.opened.times)
@@ -213,15 +214,15 @@ class _Examination:
             require_units(dataset, list(dict.fromkeys(channel.name for channel in suitable)))
         return Channels(tuple(suitable))
 
-    def _check_grid(self, dataset: xr.Dataset) -> LatLonGrid | None:
-        with self._refusals("prepare", "latitude, longitude"):
-            grid = LatLonGrid.from_dataset(dataset)
+    def _check_grid(self, dataset: xr.Dataset) -> Grid | None:
+        with self._refusals("prepare", " and ".join(space_dims(dataset.dims))):
+            grid = grid_of(dataset)
             self._add("grid", *check_grid(grid))
             return grid
         self.facts["grid"] = None
         return None
 
-    def _target_grid(self, grid: LatLonGrid) -> LatLonGrid | None:
+    def _target_grid(self, grid: Grid) -> Grid | None:
         """The grid of a store."""
         simulation = self.config.simulation
         if simulation is not None:  # the sample may be coarser
@@ -234,16 +235,14 @@ class _Examination:
             return target
         return None
 
-    def _cropped(self, grid: LatLonGrid) -> LatLonGrid | None:
+    def _cropped(self, grid: Grid) -> Grid | None:
         if self.config.crop is None:
             return grid
         with self._refusals("prepare", "data.crop"):
             return self.config.crop.apply(grid)[0]
         return None
 
-    def _check_preparation(
-        self, dataset: xr.Dataset, channels: Channels, target: LatLonGrid
-    ) -> None:
+    def _check_preparation(self, dataset: xr.Dataset, channels: Channels, target: Grid) -> None:
         """What it would read and write."""
         if "://" in self.location:
             return
@@ -259,7 +258,7 @@ class _Examination:
             self.findings += check_chunks(plan)
         self._add("disk", *check_disk(Path(self.location), written))
 
-    def _check_store(self, store: PreparedStore, sample: Sample, grid: LatLonGrid) -> None:
+    def _check_store(self, store: PreparedStore, sample: Sample, grid: Grid) -> None:
         whole, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
             indices = spread(config, whole.times)
@@ -268,9 +267,7 @@ class _Examination:
             grid, config = whole.grid, replace(config, grid=None)
         self.findings += check_store(whole, sample, grid, config)
 
-    def _check_values(
-        self, states: States, channels: Channels, grid: LatLonGrid
-    ) -> tuple[Sample, int]:
+    def _check_values(self, states: States, channels: Channels, grid: Grid) -> tuple[Sample, int]:
         """Read and check a sample; the sample, and the number of static channels."""
         indices = spread(self.config, times_of(states.dataset))
         step = usual_step(times_of(states.source))
@@ -282,7 +279,8 @@ class _Examination:
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
-        self.findings += check_north_is_up(sample, fixed, grid)
+        if isinstance(grid, LatLonGrid):
+            self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
         if step and len(summed):
             first, budget = int(indices[0]), self.budget // 4

@@ -12,6 +12,7 @@ from data_pipeline.derived import with_derived
 from data_pipeline.doctor.findings import Finding, found, refused
 from data_pipeline.doctor.times import times_of, usual_step
 from data_pipeline.errors import InputError, TransferError
+from data_pipeline.grid import space_dims
 from data_pipeline.names import parse_label
 from data_pipeline.opening import persistently
 from data_pipeline.prepare import DataConfig
@@ -233,7 +234,7 @@ def _read_variable(
 
 def _plane(variable: xr.DataArray, level: int | None) -> np.ndarray:
     plane = variable if level is None else variable.sel(level=level)
-    return plane.transpose("time", "latitude", "longitude").values
+    return plane.transpose("time", *space_dims(plane.dims)).values
 
 
 def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import check_forcings
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.plane import grid_of
 from fourcastnet_afno.forecaster import FieldSpec
 
 _RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<hours>\d+)h)?")
@@ -140,7 +140,7 @@ def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None
     checks = (
         lambda: check_forcings(spec.forcings),
         lambda: _check_channels(dataset, spec.channels, expected_by),
-        lambda: spec.grid.require_same(LatLonGrid.from_dataset(dataset), expected_by),
+        lambda: spec.grid.require_same(grid_of(dataset), expected_by),
     )
     wrong = []
     for check in checks:

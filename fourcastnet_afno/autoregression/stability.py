@@ -22,7 +22,7 @@ from torch import Tensor
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from fourcastnet_afno.forecaster import FieldSpec, Scales
 
 _GRAVITY = 9.80665
@@ -180,7 +180,7 @@ class Fixer:
     """
 
     def __init__(
-        self, config: StabilityConfig, channels: Channels, grid: LatLonGrid, device: torch.device
+        self, config: StabilityConfig, channels: Channels, grid: Grid, device: torch.device
     ) -> None:
         self._nonnegative = _indices(config.nonnegative, channels, "nonnegative")
         self._conserved = _indices(config.conserve_mean, channels, "conserve_mean")

@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Convention:
     climatology: Literal["day_of_year", "training_mean", "scored_mean"]
     weights: Literal["area", "cosine"]
 
-    def grid_weights(self, grid: LatLonGrid) -> np.ndarray:
+    def grid_weights(self, grid: Grid) -> np.ndarray:
         """Weights with mean 1, float64 of shape (latitude, longitude)."""
         if self.weights == "area":
             return grid.area_weights()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 
 _Range = tuple[float, float]
 _EVERYWHERE: tuple[_Range, ...] = ((-90.0, 90.0),)
@@ -34,7 +34,7 @@ class Region:
     west: float = 0.0
     east: float = 360.0
 
-    def mask(self, grid: LatLonGrid) -> np.ndarray:
+    def mask(self, grid: Grid) -> np.ndarray:
         """Which cell centers lie inside, bool of shape (latitude, longitude)."""
         latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
         rows = np.any([(latitude >= s) & (latitude <= n) for s, n in self.latitudes], axis=0)
@@ -66,7 +66,7 @@ def box_of(name: str) -> str:
 
 def region_weights(
     names: Sequence[str],
-    grid: LatLonGrid,
+    grid: Grid,
     weights: np.ndarray,
     land_fraction: np.ndarray | None = None,
 ) -> np.ndarray:

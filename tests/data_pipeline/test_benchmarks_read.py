@@ -4,6 +4,7 @@ The layouts are those that the readers of their publishers expect (PDEBench: pde
 utils.py; The Well: docs/data_format.md; neuraloperator: neuralop/data/datasets/darcy.py).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -36,13 +37,15 @@ def write(path: Path, **arrays: np.ndarray) -> None:
             file[name.replace("__", "/").replace("_coordinate", "-coordinate")] = values
 
 
-def read(paths: Path | list[Path], layout: str, **options: object) -> xr.Dataset:
+def read(
+    paths: Path | list[Path], layout: str, periodic: list[str] | None = None, **options: object
+) -> xr.Dataset:
     benchmark = BenchmarkConfig(
         layout=layout,  # type: ignore[arg-type]
         **({"trajectories": SPLITS} | options),  # type: ignore[arg-type]
     )
     given = [str(path) for path in paths] if isinstance(paths, list) else str(paths)
-    return open_source(SourceConfig(path=given, benchmark=benchmark)).compute()
+    return open_source(SourceConfig(path=given, benchmark=benchmark, periodic=periodic)).compute()
 
 
 def check(dataset: xr.Dataset, name: str, expected: np.ndarray) -> None:
@@ -68,7 +71,7 @@ def test_pdebench_in_one_dimension(file: Path) -> None:
     dataset = read(file, "pdebench", periodic=["x"])
     check(dataset, "tensor", tensor[:, :, None])
     np.testing.assert_allclose(dataset["x"], 2 * centers(NX))
-    assert dataset.attrs["periodic"] == "y x"
+    assert dataset.attrs["periodic"] == "x"
     assert dataset.attrs["extent_x"] == pytest.approx(2)
     assert dataset.attrs["time_step"] == pytest.approx(0.05)
 
@@ -78,10 +81,12 @@ def test_pdebench_names_can_be_given(file: Path) -> None:
     write(file, tensor=tensor, x_coordinate=centers(NX), t_coordinate=np.arange(NT))
     benchmark = BenchmarkConfig(layout="pdebench", trajectories=SPLITS)
     config = SourceConfig(path=str(file), benchmark=benchmark, rename={"tensor": "velocity"})
-    dataset = open_source(config)
+    with pytest.raises(InputError, match=r"set data\.source\.periodic"):
+        open_source(config)
+    dataset = open_source(replace(config, periodic=[]))
     assert dataset["velocity"].chunks is not None
     check(dataset.compute(), "velocity", tensor[:, :, None])
-    assert dataset.attrs["periodic"] == "y"
+    assert dataset.attrs["periodic"] == ""
 
 
 def test_pdebench_groups(file: Path) -> None:
@@ -93,7 +98,7 @@ def test_pdebench_groups(file: Path) -> None:
             group["data"] = values
             for name, axis in (("x", centers(NX)), ("y", centers(NY)), ("t", np.arange(NT))):
                 group[f"grid/{name}"] = axis
-    dataset = read(file, "pdebench")
+    dataset = read(file, "pdebench", periodic=[])
     for channel in (0, 1):
         check(dataset, f"data_{channel}", data[..., channel].swapaxes(-1, -2))
     np.testing.assert_allclose(dataset["y"], centers(NY))
@@ -107,7 +112,7 @@ def test_pdebench_groups_in_one_dimension(file: Path) -> None:
             handle[f"{number:04d}/data"] = values
             handle[f"{number:04d}/grid/x"] = centers(NX)
             handle[f"{number:04d}/grid/t"] = np.arange(NT)
-    check(read(file, "pdebench"), "data", data[..., 0][:, :, None])
+    check(read(file, "pdebench", periodic=["x"]), "data", data[..., 0][:, :, None])
 
 
 def test_pdebench_compressible_flow(file: Path) -> None:
@@ -228,7 +233,9 @@ def test_files_serve_splits(tmp_path: Path) -> None:
         (tmp_path / place).parent.mkdir(exist_ok=True)
         write(tmp_path / place, tensor=part, x_coordinate=centers(NX), t_coordinate=np.arange(NT))
     paths = [tmp_path / name for name in ("test", "train", "validation.hdf5")]
-    dataset = read(paths, "pdebench", trajectories=None, splits=["test", "train", "validation"])
+    dataset = read(
+        paths, "pdebench", periodic=["x"], trajectories=None, splits=["test", "train", "validation"]
+    )
     expected = np.concatenate([parts[1], parts[3], parts[2], parts[0]])
     np.testing.assert_array_equal(dataset["tensor"][:, 0], expected.reshape(-1, NX))
     years = np.unique(dataset["time"].dt.year.values).tolist()
@@ -241,7 +248,7 @@ def test_trajectories_are_divided_across_files(tmp_path: Path) -> None:
     axes = {"x_coordinate": centers(NX), "t_coordinate": np.arange(NT)}
     write(tmp_path / "a.hdf5", tensor=tensor[:3], **axes)
     write(tmp_path / "b.hdf5", tensor=tensor[3:], **axes)
-    check(read(tmp_path, "pdebench"), "tensor", tensor[:4][:, :, None])
+    check(read(tmp_path, "pdebench", ["x"]), "tensor", tensor[:4][:, :, None])
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
