@@ -11,6 +11,7 @@ from data_pipeline.cropping import CropConfig
 from data_pipeline.filling import FillRule
 from data_pipeline.forcings import check_forcings
 from data_pipeline.packing import StorageConfig
+from data_pipeline.pde import PDEConfig
 from data_pipeline.resampling import AccumulateRule
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.sources import SourceConfig
@@ -94,8 +95,9 @@ class DataConfig:
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
-        source: Data to read; or else ``simulation``.
-        simulation: The simulated planet; or else ``source``.
+        source: Data to read; or else ``simulation`` or ``pde``.
+        simulation: The simulated planet.
+        pde: Simulated trajectories of a partial differential equation.
         static: Variables without time that the network sees, as orography, land_sea_mask or
             soil_type; classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
@@ -122,6 +124,7 @@ class DataConfig:
     test: Period
     source: SourceConfig | None = None
     simulation: SimulationConfig | None = None
+    pde: PDEConfig | None = None
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
@@ -137,8 +140,9 @@ class DataConfig:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.source is None) == (self.simulation is None):
-            raise ValueError("data needs either data.source or data.simulation, and not both")
+        origins = [self.source, self.simulation, self.pde]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("data needs one of data.source, data.simulation and data.pde")
         if not self.prognostic:
             raise ValueError("data.prognostic must name at least one variable")
         if self.timestep_hours < 1 or self.climatology_harmonics < 0:

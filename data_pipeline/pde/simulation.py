@@ -1,4 +1,4 @@
-"""Simulated trajectories of an equation as a canonical dataset, made block by block when read.
+"""Simulated trajectories of an equation as a canonical dataset, made block by block.
 
 A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
 attributes ``periodic`` (the axes that close on themselves, as "y x"), ``extent_y``, ``extent_x``
@@ -23,20 +23,24 @@ from data_pipeline.errors import InputError
 from data_pipeline.pde.config import PDEConfig
 from data_pipeline.pde.darcy import Darcy, solve_darcy
 from data_pipeline.pde.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.progress import track
 
 _BLOCK_BYTES = 64 * 2**20
+_EAGER_BYTES = 2**30
 _LEAST_BLOCKS = 16
 _WORK_ARRAYS = 16  # of the size of a state, in a step
 
 
-def simulate(config: PDEConfig, device: str | None = None) -> xr.Dataset:
+def simulate(
+    config: PDEConfig, device: str | None = None, *, lazy: bool | None = None
+) -> xr.Dataset:
     """Simulate and return a canonical dataset, float32, the trajectories one after the other.
-
-    The values are computed when they are read, a block of trajectories at a time.
 
     Args:
         config: What to simulate.
         device: Where; by default on the GPU of the machine that computes, if it has one.
+        lazy: Whether the values are computed when they are read, a block of trajectories at a time;
+            or else at once, with a progress bar. By default, where they take more than 1 GiB.
 
     Raises:
         InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
@@ -44,15 +48,24 @@ def simulate(config: PDEConfig, device: str | None = None) -> xr.Dataset:
     """
     equation, times = config.build(), config.times()
     names, states = equation.variables, config.num_steps + 1
-    size, total = _block_size(config, len(names)), len(times)
-    blocks = []
-    for first in range(0, total, size):
-        count = min(size, total - first)
-        indices = list(range(first, first + count))
-        shape = (count * states, len(names), *config.saved_shape)
-        values = delayed(_block)(config, indices, device)
-        blocks.append(da.from_delayed(values, shape, np.float32))
-    series = da.concatenate(blocks)
+    size, state_shape = _block_size(config, len(names)), (len(names), *config.saved_shape)
+    runs = np.split(np.arange(len(times)), range(size, len(times), size))
+    if lazy is None:
+        lazy = 4 * times.size * int(np.prod(state_shape)) > _EAGER_BYTES
+    if lazy:
+        blocks = [
+            da.from_delayed(
+                delayed(_block)(config, run.tolist(), device),
+                (len(run) * states, *state_shape),
+                np.float32,
+            )
+            for run in runs
+        ]
+        series = da.concatenate(blocks)
+    else:
+        series = np.empty((times.size, *state_shape), np.float32)
+        for run in track(runs, "Simulating (blocks)"):
+            series[run[0] * states : (run[-1] + 1) * states] = _block(config, run.tolist(), device)
     data = {
         name: (("time", "y", "x"), series[:, index], {"units": "1"})
         for index, name in enumerate(names)

@@ -43,8 +43,9 @@ def test_more_of_one_split_do_not_change_another() -> None:
 
 
 def test_schema() -> None:
-    dataset = simulate(FLOW)
+    dataset = simulate(FLOW, lazy=True)
     assert dataset["vorticity"].chunks is not None  # nothing is computed before it is read
+    xr.testing.assert_identical(dataset.compute(), simulate(FLOW))
     assert dataset["vorticity"].dims == ("time", "y", "x")
     assert dataset["vorticity"].dtype == np.float32
     assert dataset["vorticity"].attrs["units"] == "1"
