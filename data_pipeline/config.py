@@ -168,8 +168,12 @@ class DataConfig:
         """The part of the configuration that a store depends on."""
         free = ("store", "forcings", "crop", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
-        if self.source is not None and self.source.periodic is None:
-            del settings["source"]["periodic"]  # unknown to the stores of earlier versions
+        # What says nothing is left out: it is unknown to the stores of earlier versions.
+        if self.pde is None:
+            del settings["pde"]
+        for key in ("periodic", "benchmark"):
+            if self.source is not None and getattr(self.source, key) is None:
+                del settings["source"][key]
         return settings
 
 
