@@ -105,28 +105,7 @@ class FourierGrid:
 class Equation(Protocol):
     """What a solver needs to know of an equation; d x / dt = linear x + nonlinear(x).
 
-    Any class with these members is one. With a dataclass for the coefficients, the equation of
-    Fisher, d u / dt = nu laplacian(u) + u (1 - u), is:
-
-        @dataclass(frozen=True, kw_only=True)
-        class Fisher:
-            variables = ("u",)
-            degree = 2
-            diffusivity: float = 1e-3
-
-            @property
-            def extent(self):
-                return 1.0, 1.0
-
-            def linear(self, grid):
-                return self.diffusivity * grid.laplacian[None]
-
-            def nonlinear(self, grid, state):
-                u = grid.fields(state)
-                return grid.spectrum(u * (1 - u))
-
-            def initial(self, grid, rng):
-                return (0.5 + 0.1 * random_field(grid, rng, scale=1.0, power=2.0, shift=9.0))[None]
+    Any class with these members is one; docs/equations.md has an example of twenty lines.
     """
 
     variables: ClassVar[tuple[str, ...]]

@@ -1,6 +1,7 @@
 """Trajectories as a dataset: the same whatever their company, resolution and place."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.pde import FourierGrid, PDEConfig, simulate, solve
 from data_pipeline.trajectories import Splits
 
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "equations.md"
 SPLITS = Splits(train=3, validation=1, test=2)
 FLOW = PDEConfig(
     equation="navier_stokes", resolution=[16, 16], trajectories=SPLITS, num_steps=3, substeps=4
@@ -112,37 +114,11 @@ def test_zero_shot_pairs_start_from_the_same_field() -> None:
     assert large.kept.sum() > kept.sum()
 
 
-OWN = """
-from dataclasses import dataclass
-from data_pipeline.pde import random_field
-
-@dataclass(frozen=True, kw_only=True)
-class Fisher:
-    variables = ("u",)
-    degree = 2
-    diffusivity: float = 1e-3
-
-    @property
-    def extent(self):
-        return 1.0, 1.0
-
-    def linear(self, grid):
-        return self.diffusivity * grid.laplacian[None]
-
-    def nonlinear(self, grid, state):
-        u = grid.fields(state)
-        return grid.spectrum(u * (1 - u))
-
-    def initial(self, grid, rng):
-        field = random_field(grid, rng, scale=1.0, power=2.0, shift=9.0)
-        field[0, 0] = 0.5
-        return field[None]
-"""
-
-
 def test_an_equation_of_your_own(tmp_path: Path) -> None:
-    """The mean of a homogeneous state follows the logistic curve 1 / (1 + exp(-t))."""
-    (tmp_path / "fisher.py").write_text(OWN)
+    """The example of the documentation; the mean follows the logistic curve 1 / (1 + exp(-t))."""
+    example = re.search(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    assert example is not None
+    (tmp_path / "fisher.py").write_text(example[1])
     config = PDEConfig(
         equation=f"{tmp_path / 'fisher.py'}:Fisher",
         parameters={"diffusivity": 10.0},
