@@ -248,13 +248,21 @@ def _read_well(path: str, first: int, last: int) -> np.ndarray:
 def _well_field(
     data: _Node, index: tuple[int, ...], first: int, last: int, num_axes: int
 ) -> np.ndarray:
-    """A component with all axes (trajectory, time, ...), of length 1 where it does not vary."""
-    varies = [bool(data.attrs["sample_varying"]), bool(data.attrs["time_varying"])]
-    varies += [bool(flag) for flag in np.broadcast_to(data.attrs["dim_varying"], num_axes)]
-    values = data[first:last] if varies[0] else data[:]
+    """A component with all axes (trajectory, time, ...), of length 1 where it does not vary.
+
+    Axes in space along which a field does not vary are left out of some files, and of length 1 in
+    others.
+    """
+    of_sample, of_time = (bool(data.attrs[f"{name}_varying"]) for name in ("sample", "time"))
+    values = data[first:last] if of_sample else data[:]
     values = values[(..., *index)]
-    sizes = iter(values.shape)
-    return values.reshape([next(sizes) if flag else 1 for flag in varies])
+    leading = [values.shape[0] if of_sample else 1]
+    leading.append(values.shape[of_sample] if of_time else 1)
+    space = values.shape[of_sample + of_time :]
+    if len(space) < num_axes:
+        sizes = iter(space)
+        space = tuple(next(sizes) if flag else 1 for flag in data.attrs["dim_varying"])
+    return values.reshape(*leading, *space)
 
 
 def open_neuraloperator(path: str) -> TrajectoryFile:

@@ -100,7 +100,8 @@ def open_store(location: str, config: DataConfig) -> PreparedStore:
 
 def _identity(config: DataConfig) -> str:
     """What a store depends on: settings, and the files behind them."""
-    files = [stamps(path) for path in config.source.paths] if config.source else []
+    paths = config.source.paths if config.source else config.pde.files if config.pde else []
+    files = [stamps(path) for path in paths]
     return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 

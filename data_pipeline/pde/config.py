@@ -157,6 +157,12 @@ class PDEConfig:
                 f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}"
             ) from error
 
+    @property
+    def files(self) -> list[str]:
+        """The file of an equation of your own, if it is in one."""
+        place = self.equation.rpartition(":")[0]
+        return [place] if place.endswith(".py") else []
+
     def times(self) -> np.ndarray:
         """Times of all states, (trajectory, state) as datetime64."""
         return lay_out(self.trajectories, self.num_steps + 1)

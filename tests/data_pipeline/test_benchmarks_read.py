@@ -138,13 +138,14 @@ def test_pdebench_darcy(file: Path) -> None:
 
 
 def write_well(path: Path, count: int = 4, axes: tuple[str, ...] = ("x", "y")) -> dict:
-    """A file of The Well: a scalar, one constant in time, one of x alone, a vector, a tensor."""
+    """A file of The Well: scalars, one constant in time, two of x alone; a vector, a tensor."""
     sizes = [NX, NY][: len(axes)]
     rank = len(axes)
     fields = {
         "t0_fields/density": (draw(count, NT, *sizes), True, True, [True] * rank),
         "t0_fields/viscosity": (draw(count, *sizes), True, False, [True] * rank),
         "t0_fields/depth": (draw(NX), False, False, [True, False][:rank]),
+        "t0_fields/slope": (draw(NX, *[1][: rank - 1]), False, False, [True, False][:rank]),
         "t1_fields/velocity": (draw(count, NT, *sizes, rank), True, True, [True] * rank),
         "t2_fields/stress": (draw(count, NT, *sizes, rank, rank), True, True, [True] * rank),
     }
@@ -182,6 +183,7 @@ def test_the_well(file: Path) -> None:
         "density": fields["density"],
         "viscosity": np.broadcast_to(fields["viscosity"][:, None], shape),
         "depth": np.broadcast_to(fields["depth"][:, None], shape),
+        "slope": np.broadcast_to(fields["slope"], shape),
         "velocity_x": fields["velocity"][..., 0],
         "velocity_y": fields["velocity"][..., 1],
         "stress_xy": fields["stress"][..., 0, 1],
