@@ -58,8 +58,8 @@ class Coarsening:
             self._rows, self._columns = (_on_plane(axis, source, target) for axis in source.dims)
         else:
             asked_by = "data.grid or evaluation.regrid to another kind of grid"
-            grids = (require_latlon(grid, asked_by) for grid in (source, target))
-            self._rows, self._columns = _on_sphere(*grids)
+            spheres = [require_latlon(grid, asked_by) for grid in (source, target)]
+            self._rows, self._columns = _on_sphere(spheres[0], spheres[1])
 
     def apply(self, fields: np.ndarray) -> np.ndarray:
         """Means (..., target latitude, target longitude) of fields (..., latitude, longitude)."""

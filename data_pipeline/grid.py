@@ -59,6 +59,10 @@ class Grid(ABC):
         """Words for a cell."""
 
     @abstractmethod
+    def covers_as(self, other: "Grid") -> bool:
+        """Whether the other grid has the same domain, with cells of any size."""
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain values that ``grid_from_json`` reads."""
 
@@ -213,6 +217,19 @@ class LatLonGrid(Grid):
     def describe_place(self, row: int, column: int) -> str:
         """Degrees north and east."""
         return f"{self.latitude[row]:g} N, {self.longitude[column]:g} E"
+
+    def covers_as(self, other: Grid) -> bool:
+        """Whether bounds agree to a cell of the coarser grid."""
+        if not isinstance(other, LatLonGrid) or self.wraps != other.wraps:
+            return False
+        pairs = [(self.latitude_bounds(), other.latitude_bounds())]
+        if not self.is_periodic:
+            pairs.append((self.longitude_bounds(), other.longitude_bounds()))
+        cells = [max(np.abs(np.diff(bounds)).max() for bounds in pair) for pair in pairs]
+        return all(
+            np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
+            for (a, b), cell in zip(pairs, cells, strict=True)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -130,6 +130,12 @@ class PlaneGrid(Grid):
         """Coordinates of the point."""
         return f"y {self.y[row]:g}, x {self.x[column]:g}"
 
+    def covers_as(self, other: Grid) -> bool:
+        """Whether lengths and periodic axes are the same."""
+        if not isinstance(other, PlaneGrid) or self.periodic != other.periodic:
+            return False
+        return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -217,16 +223,17 @@ def grid_from_json(record: Mapping[str, Any]) -> Grid:
     return kinds[record.get("kind", "latlon")](**values)
 
 
-def require_latlon(grid: Grid, asked_by: str) -> LatLonGrid:
+def require_latlon(grid: Grid, asked_by: str, remedy: str = "leave it out") -> LatLonGrid:
     """The grid, if it is on the sphere.
 
     Args:
         grid: Any grid.
         asked_by: The setting that needs it, for the message, as ``data.crop``.
+        remedy: What else to do.
 
     Raises:
         InputError: If it is another.
     """
     if isinstance(grid, LatLonGrid):
         return grid
-    raise InputError(f"{asked_by} needs latitudes and longitudes, the grid is {grid}; leave it out")
+    raise InputError(f"{asked_by} needs latitudes and longitudes, the grid is {grid}; {remedy}")

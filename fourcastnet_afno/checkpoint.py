@@ -121,7 +121,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     weights, metadata = read_checkpoint(Path(path), "forecaster")
     spec = FieldSpec.from_json(metadata["fields"])
     config = parse_config(ModelConfig, metadata["model"])
-    num_coordinates = 3 if config.coordinates else 0
+    num_coordinates = len(spec.grid.coordinate_channels()) if config.coordinates else 0
     num_static = len(weights["static"]) - num_coordinates
     forecaster = Forecaster(
         config,

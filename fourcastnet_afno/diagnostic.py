@@ -95,7 +95,7 @@ class DiagnosticHead(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
-        self.is_periodic = forecaster.spec.grid.is_periodic
+        self.wraps = forecaster.spec.grid.wraps
         prognostic = forecaster.normalizer
         moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
         self.input_normalizer = Normalizer(*moments)
@@ -124,8 +124,9 @@ class DiagnosticHead(nn.Module):
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Diagnostic channels as the network sees them, see ``to_network``; these are trained."""
         raw = self.network(self.input_normalizer.normalize(state))
-        columns = F.pad(raw, (1, 1, 0, 0), mode="circular" if self.is_periodic else "replicate")
-        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode="replicate")).float()
+        modes = ["circular" if closes else "replicate" for closes in self.wraps]
+        columns = F.pad(raw, (1, 1, 0, 0), mode=modes[1])
+        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode=modes[0])).float()
         return torch.where(self.is_logarithmic | self.is_nonnegative, F.relu(output), output)
 
     def to_physical(

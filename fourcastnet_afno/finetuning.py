@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import Grid
+from data_pipeline.plane import require_latlon
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
 
@@ -208,6 +209,9 @@ def loss_on(
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
+    if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
+        asked_by = "training.loss.spectral_basis=spherical_harmonics"
+        require_latlon(grid, asked_by, "set it to zonal, which is along x")
     try:
         return config.build(
             area_weights=torch.from_numpy(grid.area_weights()),
@@ -217,7 +221,7 @@ def loss_on(
             labels=channels.labels,
             levels=[channel.level for channel in channels],
             field_weights=field_weights,
-            latitude=grid.latitude,
+            latitude=tuple(grid.coords[grid.dims[0]].tolist()),
             is_periodic=grid.is_periodic,
         )
     except ValueError as error:

@@ -68,7 +68,7 @@ def forecast_from(
         dataset = source
     else:
         dataset = open_initial_data(source, forecasters[0].spec.channels, checkpoint)
-    forecasters, regridded = _on_grid_of(dataset, forecasters, config.regrid)
+    forecasters, regridded = _on_grid_of(dataset, forecasters, config)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
@@ -138,23 +138,28 @@ def _is_prepared(path: Path) -> bool:
 
 
 def _on_grid_of(
-    dataset: xr.Dataset, forecasters: list[Forecaster], regrid: bool
+    dataset: xr.Dataset, forecasters: list[Forecaster], config: ForecastConfig
 ) -> tuple[list[Forecaster], str]:
     """The forecasters on the grid of the data, and what was done if that is another."""
     grid, own = grid_of(dataset), forecasters[0].spec.grid
     try:
         own.require_same(grid, "the checkpoint")
     except InputError:
-        if not regrid:
+        if not config.regrid:
             return forecasters, ""
     else:
         return forecasters, ""
-    text = (
-        f"the data is on the grid {grid}, the network on {own}: states are interpolated to the "
-        "network's grid and its changes back; scales that the network does not resolve stay as "
-        "they are (forecast.regrid=false refuses this)"
+    how = (
+        "states are interpolated to the network's grid and its changes back; scales that the "
+        "network does not resolve stay as they are"
     )
-    return [forecaster.on_grid(grid) for forecaster in forecasters], text
+    if config.resolution == "native":
+        how = "the network works on the data's grid, with the wavenumbers of its own"
+    text = (
+        f"the data is on the grid {grid}, the network on {own}: {how} (forecast.regrid=false "
+        "refuses this)"
+    )
+    return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
 def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:

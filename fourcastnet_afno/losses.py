@@ -174,7 +174,7 @@ class Loss(nn.Module):
         config: Kind and its parameters.
         area_weights: Cell areas with mean 1.
         mean: Mean of each channel, in its units.
-        scale: Unit of the errors of each channel, likewise.
+        scale: Unit of the errors of each channel, likewise; a channel where it is 0 has no weight.
         channel_weights: In the mean over channels, of any sum.
         field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
             the errors by them.
@@ -203,6 +203,9 @@ class Loss(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.spectrum = config, spectrum
+        # What never changes, as the coefficients of a steady problem, has no change to be a unit.
+        channel_weights = torch.where(scale > 0, channel_weights, 0)
+        scale = torch.where(scale > 0, scale, 1)
         weights = area_weights[None]
         if field_weights is not None:
             field_weights = field_weights.to(area_weights)

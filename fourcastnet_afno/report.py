@@ -15,6 +15,7 @@ from fourcastnet_afno import maps, plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
 from fourcastnet_afno.evaluation.forecasts import canonical_forecast
 from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.tables import table_metrics
 from fourcastnet_afno.report_parts import (
     STYLE,
     counts_table,
@@ -144,7 +145,8 @@ def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:
 
 
 def _curves(scores: xr.Dataset, figures: _Figures) -> str:
-    metrics = [name for name in ("rmse", "acc", "standard_deviation_ratio") if name in scores]
+    metrics = [*table_metrics(scores, ""), "standard_deviation_ratio"]
+    metrics = [name for name in metrics if name in scores]
     if not metrics:
         return ""
     channels = scores["channel"].values.tolist()
@@ -294,7 +296,7 @@ def _training(history: Sequence[Mapping[str, Any]], figures: _Figures) -> str:
 
 
 def _conventions(scores: xr.Dataset, facts: Mapping[str, str], config_text: str) -> str:
-    hidden = ("notes", "settings", "missing_values_in_all")
+    hidden = ("notes", "settings", "missing_values_in_all", "table_metrics")
     pairs = {key: value for key, value in scores.attrs.items() if key not in hidden}
     text_of = config_text or str(scores.attrs.get("settings", ""))
     return (

@@ -34,6 +34,7 @@ from fourcastnet_afno.autoregression.steppers import DiagnosticModel
 from fourcastnet_afno.autoregression.store import ForecastStore
 from fourcastnet_afno.autoregression.work import Existing, Work, rank_of_process
 from fourcastnet_afno.autoregression.writer import BackgroundWriter
+from fourcastnet_afno.forecaster import Resolution
 
 _STEPS_BETWEEN_RESTARTS = 50
 
@@ -50,6 +51,8 @@ class ForecastConfig:
         batch_size: Forecasts that run together.
         regrid: Whether states on another grid than the network's are taken, see
             ``Forecaster.on_grid``; otherwise they are refused.
+        resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
+            the network works at their resolution, ``native``: right for patches of one cell alone.
         precision: ``bfloat16`` runs the network under autocast.
         ensemble: Members and how they differ.
         stability: What is watched and kept fixed.
@@ -61,6 +64,7 @@ class ForecastConfig:
     init_interval_hours: int = 24
     batch_size: int = 16
     regrid: bool = True
+    resolution: Resolution = "interpolate"
     precision: Literal["float32", "bfloat16"] = "float32"
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
@@ -344,6 +348,5 @@ def _describe_blow_up(record: Mapping[str, Any]) -> str:
     return (
         f"the forecast from {record['init_time']} (member {record['realization']}) blew up in step "
         f"{record['step']}, after {record['lead_hours']} h: {record['channel']} is "
-        f"{record['value']} at {record['latitude']:g} N, {record['longitude']:g} E; it is NaN from "
-        "there on"
+        f"{record['value']} at {record['place']}; it is NaN from there on"
     )

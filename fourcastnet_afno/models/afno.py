@@ -50,7 +50,8 @@ class AFNONetConfig:
         reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
             see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
-        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude.
+        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
+            of y and x.
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.

@@ -1,6 +1,6 @@
 """Layers around the mixers: padding, patches, the token-wise MLP and stochastic depth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,9 +21,10 @@ class Padding:
     """How a field is extended to a multiple of the patch; the forecast is cropped back.
 
     Args:
-        latitude: ``reflect`` mirrors rows at the edge, ``zero`` adds zeros; ``wrap`` joins
-            north and south and is right only for a periodic plane.
-        longitude: ``wrap`` for a global field; ``reflect`` or ``zero`` for a region.
+        latitude: Of the first axis, y on a plane: ``reflect`` mirrors rows at the edge, ``zero``
+            adds zeros; ``wrap`` joins both ends and is right only for a periodic plane.
+        longitude: Of the second axis, x on a plane: ``wrap`` where it closes on itself, as in a
+            global field; ``reflect`` or ``zero`` for a region.
         margin: Rows and columns added on each side before rounding up to the patch, so that a
             Fourier mixer does not join opposite edges of a region directly.
     """
@@ -54,6 +55,15 @@ class Padding:
         rows, columns = self.widths((field.shape[-2], field.shape[-1]), patch_size)
         field = _pad(field, (0, 0, *rows), self.latitude, "latitude")
         return _pad(field, (*columns, 0, 0), self.longitude, "longitude")
+
+
+def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int]) -> Padding:
+    """The same padding for fields of another resolution: margins keep their share of an axis."""
+    rows, columns = (
+        round(margin * after / before)
+        for margin, before, after in zip(padding.margin, old, new, strict=True)
+    )
+    return replace(padding, margin=(rows, columns))
 
 
 def _split_padding(size: int, patch: int, margin: int) -> tuple[int, int]:

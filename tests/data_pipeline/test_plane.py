@@ -60,7 +60,7 @@ def test_grids_differ_by_kind_shape_boundary_and_place() -> None:
     )
     for other in others:
         assert not TORUS.is_same(other)
-    with pytest.raises(InputError, match="the checkpoint expects the grid 8 x 12.*periodic in y"):
+    with pytest.raises(InputError, match=r"the checkpoint expects the grid 8 x 12.*periodic in y"):
         TORUS.require_same(others[2], "the checkpoint")
 
 
@@ -83,9 +83,9 @@ def test_bad_axes_are_refused(changes: dict, message: str) -> None:
 
 
 def test_what_is_of_the_sphere_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="data.crop needs latitudes"):
+    with pytest.raises(InputError, match=r"data.crop needs latitudes"):
         CropConfig(north=10.0).apply(TORUS)
-    with pytest.raises(InputError, match="data.forcings=toa_insolation needs latitudes"):
+    with pytest.raises(InputError, match=r"data.forcings=toa_insolation needs latitudes"):
         compute_forcings(["toa_insolation"], np.array(["2001"], "datetime64[ns]"), TORUS)
     with pytest.raises(InputError, match=r"data\.grid.*needs latitudes"):
         Coarsening(TORUS, LatLonGrid.equiangular(2, 4))
