@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from data_pipeline.pde.equations import (
     KuramotoSivashinsky,
     NavierStokes,
 )
+from data_pipeline.pde.fourier import Equation
 from data_pipeline.trajectories import Splits, lay_out
 
 EQUATIONS: dict[str, type] = {
@@ -140,22 +141,28 @@ class PDEConfig:
         """Points along y and x of the dataset."""
         return _plane(self.saved_resolution or self.resolution)
 
-    def build(self) -> Any:  # noqa: ANN401
+    def build(self) -> Darcy | Equation:
         """The equation with its parameters.
 
         Raises:
-            InputError: If it cannot be found, or does not take the parameters.
+            InputError: If it cannot be found, lacks a part, or does not take the parameters.
         """
         kind = _load(self.equation) if ":" in self.equation else EQUATIONS[self.equation]
         members = fields(kind) if is_dataclass(kind) else ()
         counts = {item.name for item in members if isinstance(item.default, int)}
         given = {n: round(v) if n in counts else float(v) for n, v in self.parameters.items()}
         try:
-            return kind(**given)
+            equation = kind(**given)
         except TypeError as error:
             raise InputError(
                 f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}"
             ) from error
+        if not isinstance(equation, Darcy | Equation):
+            raise InputError(
+                f"{self.equation} is no equation: it needs variables, degree, extent, linear, "
+                "nonlinear and initial, see docs/equations.md"
+            )
+        return equation
 
     @property
     def files(self) -> list[str]:

@@ -47,28 +47,14 @@ def simulate(
             on reading, if a solution becomes infinite.
     """
     equation, times = config.build(), config.times()
-    names, states = equation.variables, config.num_steps + 1
-    size, state_shape = _block_size(config, len(names)), (len(names), *config.saved_shape)
-    runs = np.split(np.arange(len(times)), range(size, len(times), size))
+    shape = (times.size, len(equation.variables), *config.saved_shape)
     if lazy is None:
-        lazy = 4 * times.size * int(np.prod(state_shape)) > _EAGER_BYTES
-    if lazy:
-        blocks = [
-            da.from_delayed(
-                delayed(_block)(config, run.tolist(), device),
-                (len(run) * states, *state_shape),
-                np.float32,
-            )
-            for run in runs
-        ]
-        series = da.concatenate(blocks)
-    else:
-        series = np.empty((times.size, *state_shape), np.float32)
-        for run in track(runs, "Simulating (blocks)"):
-            series[run[0] * states : (run[-1] + 1) * states] = _block(config, run.tolist(), device)
+        lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
+    runs = _runs(config, len(equation.variables))
+    series = (_lazy_series if lazy else _series)(config, runs, shape, device)
     data = {
         name: (("time", "y", "x"), series[:, index], {"units": "1"})
-        for index, name in enumerate(names)
+        for index, name in enumerate(equation.variables)
     }
     axes, attrs = _geometry(config, equation)
     coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
@@ -81,6 +67,32 @@ def simulate(
         **attrs,
     }
     return dataset
+
+
+def _series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> np.ndarray:
+    """The states of all trajectories, one after the other (time, variable, y, x)."""
+    series, start = np.empty(shape, np.float32), 0
+    for run in track(runs, "Simulating (blocks)"):
+        block = _block(config, run, device)
+        series[start : start + len(block)] = block
+        start += len(block)
+    return series
+
+
+def _lazy_series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> da.Array:
+    blocks = [
+        da.from_delayed(
+            delayed(_block)(config, run, device),
+            (len(run) * (config.num_steps + 1), *shape[1:]),
+            np.float32,
+        )
+        for run in runs
+    ]
+    return da.concatenate(blocks)
 
 
 def solve(config: PDEConfig, trajectories: list[int], device: str | None = None) -> np.ndarray:
@@ -134,7 +146,8 @@ def _integrate(
     for index in range(shape[1]):
         if index:
             state = stepper.advance(state, config.substeps)
-        result[:, index] = resample(state, grid, config.saved_shape).cpu().numpy()
+        with np.errstate(over="ignore"):  # what overflows is refused afterwards
+            result[:, index] = resample(state, grid, config.saved_shape).cpu().numpy()
     return result
 
 
@@ -150,8 +163,7 @@ def _steady(config: PDEConfig, equation: Darcy, rng: np.random.Generator) -> np.
 
 
 def _geometry(
-    config: PDEConfig,
-    equation: Any,  # noqa: ANN401
+    config: PDEConfig, equation: Darcy | Equation
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Points along the axes, and what the dataset says of them."""
     if isinstance(equation, Darcy):
@@ -169,12 +181,13 @@ def _geometry(
     return {"y": rows, "x": columns}, attrs
 
 
-def _block_size(config: PDEConfig, num_variables: int) -> int:
-    """Trajectories that are solved at a time."""
+def _runs(config: PDEConfig, num_variables: int) -> list[list[int]]:
+    """Trajectories that are solved together."""
     saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
     work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
-    even = -(-config.trajectories.total // _LEAST_BLOCKS)
-    return max(1, min(even, _BLOCK_BYTES // (saved + work)))
+    total = config.trajectories.total
+    size = max(1, min(-(-total // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
+    return [list(range(first, min(first + size, total))) for first in range(0, total, size)]
 
 
 def _default_device() -> str:

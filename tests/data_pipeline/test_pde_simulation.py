@@ -135,6 +135,8 @@ def test_an_equation_of_your_own(tmp_path: Path) -> None:
         simulate(replace(config, equation=f"{tmp_path / 'fisher.py'}:Other"))
     with pytest.raises(InputError, match="there is no equation"):
         simulate(replace(config, equation="no_such_module:Fisher"))
+    with pytest.raises(InputError, match="it needs variables, degree"):
+        simulate(replace(config, equation="pathlib:Path", parameters={}))
 
 
 def test_an_unstable_solution_is_refused() -> None:
