@@ -11,6 +11,7 @@ from data_pipeline.cropping import CropConfig
 from data_pipeline.filling import FillRule
 from data_pipeline.forcings import check_forcings
 from data_pipeline.packing import StorageConfig
+from data_pipeline.pde import PDEConfig
 from data_pipeline.resampling import AccumulateRule
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.sources import SourceConfig
@@ -94,8 +95,9 @@ class DataConfig:
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
-        source: Data to read; or else ``simulation``.
-        simulation: The simulated planet; or else ``source``.
+        source: Data to read; or else ``simulation`` or ``pde``.
+        simulation: The simulated planet.
+        pde: Simulated trajectories of a partial differential equation.
         diagnostic: Variables that are predicted from the state and not fed back, as
             total_precipitation_6hr; the forecaster does not see them, see ``diagnostic`` of the
             experiment.
@@ -125,6 +127,7 @@ class DataConfig:
     test: Period
     source: SourceConfig | None = None
     simulation: SimulationConfig | None = None
+    pde: PDEConfig | None = None
     diagnostic: list[str] = field(default_factory=list)
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
@@ -141,8 +144,9 @@ class DataConfig:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.source is None) == (self.simulation is None):
-            raise ValueError("data needs either data.source or data.simulation, and not both")
+        origins = [self.source, self.simulation, self.pde]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("data needs one of data.source, data.simulation and data.pde")
         if not self.prognostic:
             raise ValueError("data.prognostic must name at least one variable")
         if self.timestep_hours < 1 or self.climatology_harmonics < 0:
@@ -171,12 +175,15 @@ class DataConfig:
 
     def store_settings(self) -> dict[str, Any]:
         """The part of the configuration that a store depends on."""
-        free = ["store", "forcings", "crop", "subset"]
-        if not self.diagnostic:  # as in stores that were prepared before there were any
-            free.append("diagnostic")
+        free = ("store", "forcings", "crop", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
-        if self.source is not None and self.source.periodic is None:
-            del settings["source"]["periodic"]  # likewise
+        # What says nothing is left out: it is unknown to the stores of earlier versions.
+        for key in ("pde", "diagnostic"):
+            if not getattr(self, key):
+                del settings[key]
+        for key in ("periodic", "benchmark"):
+            if self.source is not None and getattr(self.source, key) is None:
+                del settings["source"][key]
         return settings
 
 

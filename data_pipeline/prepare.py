@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
+from data_pipeline import pde
 from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import hours_of_day
@@ -99,7 +100,8 @@ def open_store(location: str, config: DataConfig) -> PreparedStore:
 
 def _identity(config: DataConfig) -> str:
     """What a store depends on: settings, and the files behind them."""
-    files = [stamps(path) for path in config.source.paths] if config.source else []
+    paths = config.source.paths if config.source else config.pde.files if config.pde else []
+    files = [stamps(path) for path in paths]
     return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 
@@ -309,6 +311,8 @@ def _check_disk(path: Path, needed: int) -> None:
 def _read(config: DataConfig) -> xr.Dataset:
     if config.source is not None:
         return open_source(config.source, [parse_label(name)[0] for name in config.static])
+    if config.pde is not None:
+        return pde.simulate(config.pde)
     assert config.simulation is not None
     return simulate(config.simulation)
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.benchmarks import BenchmarkConfig, open_benchmark
 from data_pipeline.errors import InputError
 from data_pipeline.grid import space_dims
 from data_pipeline.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
-from data_pipeline.opening import open_all
+from data_pipeline.opening import matching, open_all
 from data_pipeline.plane import grid_of, is_planar
 
 # Axes of length one that CDS, GRIB and CMIP add.
@@ -43,7 +44,9 @@ class SourceConfig:
             speaks S3, or {token: null} for your own login at Google. It is written into the run
             folder: leave secrets in the environment.
         periodic: Axes of fields on a plane that close on themselves, as [y, x] or [], where the
-            data's attribute ``periodic`` does not say.
+            data does not say.
+        benchmark: Says that the files hold trajectories in the layout of a public benchmark of
+            partial differential equations.
     """
 
     path: str | list[str]
@@ -53,6 +56,7 @@ class SourceConfig:
     channels_timestep_hours: int = 6
     storage_options: dict[str, Any] = field(default_factory=dict)
     periodic: list[str] | None = None
+    benchmark: BenchmarkConfig | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -72,6 +76,9 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
+    if config.benchmark is not None:
+        groups = [matching(path) for path in config.paths]
+        return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
     opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 

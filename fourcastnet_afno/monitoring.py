@@ -208,8 +208,14 @@ def score_rows(scores: Scores, spec: FieldSpec) -> list[dict[str, Any]]:
 
 
 def headline(scores: Scores, spec: FieldSpec) -> str:
-    """RMSE at the last lead time relative to the baselines, as the mean over channels."""
-    rmse = scores["rmse"][:, -1].clip(min=np.finfo(np.float64).tiny)
+    """RMSE at the last lead time relative to the baselines, as the mean over channels.
+
+    Channels of which a baseline is exact are left out, as the coefficient of a steady problem.
+    """
+    rmse = scores["rmse"][:, -1]
+    rmse = rmse[:, (rmse[1:] > 0).all(axis=0)].clip(min=np.finfo(np.float64).tiny)
+    if not rmse.size:
+        return "baselines without an error"
     against = [float(np.exp(np.log(rmse[0] / other).mean())) for other in rmse[1:]]
     hours = scores["rmse"].shape[1] * spec.timestep_hours
     words = [f"{ratio:.2f} of {n}" for ratio, n in zip(against, FORECASTS[1:], strict=True)]

@@ -307,6 +307,8 @@ class _Examination:
 
 
 def _origin(config: DataConfig) -> str:
+    if config.pde is not None:
+        return config.pde.equation
     return ", ".join(config.source.paths) if config.source else "simulation"
 
 
