@@ -4,14 +4,18 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 
 def median_seconds(
-    calls: dict[str, Callable[[], object]], repeats: int, device: str = "cpu", *, warm: bool = False
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: str = "cpu",
+    *,
+    warm: bool = False,
 ) -> dict[str, float]:
     """Median seconds of each call; the calls take turns, the first turn is not counted.
 

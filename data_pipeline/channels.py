@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.grid import space_dims
 from data_pipeline.names import parse_label
 
 Array = np.ndarray | dask.array.Array
@@ -73,7 +74,8 @@ class Channels:
             raise InputError(
                 f"the data lacks the variables {missing}; it holds "
                 f"{sorted(map(str, dataset.data_vars))}; correct the names in "
-                "data.prognostic and data.static, or map them with data.source.rename"
+                "data.prognostic, data.diagnostic and data.static, or map them with "
+                "data.source.rename"
             )
         expanded = [
             _expand(dataset[name], name, levels if level is None else [level])
@@ -101,20 +103,25 @@ class Channels:
     def __iter__(self) -> Iterator[Channel]:
         return iter(self.channels)
 
+    def __add__(self, other: "Channels") -> "Channels":
+        """These, then others, which must differ from them."""
+        return Channels((*self.channels, *other.channels))
+
     def stack(self, dataset: xr.Dataset) -> xr.DataArray:
         """Lay the variables along a channel axis.
 
         Returns:
-            Lazy where the dataset is lazy, of dims (..., channel, latitude, longitude), with labels
-            as the coordinate ``channel``.
+            Lazy where the dataset is lazy, of dims (..., channel, latitude, longitude), or y and x
+            on a plane, with labels as the coordinate ``channel``.
         """
         slices = [_select(dataset, channel) for channel in self.channels]
         coordinate = xr.Variable("channel", np.array(self.labels, dtype=object))
         stacked = xr.concat(
             slices, dim=coordinate, coords="minimal", compat="override", combine_attrs="drop"
         )
-        leading = [dim for dim in stacked.dims if dim not in ("channel", "latitude", "longitude")]
-        return stacked.transpose(*leading, "channel", "latitude", "longitude").rename(None)
+        last = ("channel", *space_dims(stacked.dims))
+        leading = [dim for dim in stacked.dims if dim not in last]
+        return stacked.transpose(*leading, *last).rename(None)
 
     def unstack(self, array: Array, coords: Mapping[str, Any]) -> xr.Dataset:
         """Inverse of ``stack``.
@@ -126,7 +133,7 @@ class Channels:
 
         Returns:
             Dataset with a variable per name; those with levels have the dimension ``level`` before
-            latitude.
+            the axes of space.
         """
         dims = tuple(coords)
         data = {name: self._variable(name, array, dims) for name in dict.fromkeys(self._names)}

@@ -11,6 +11,7 @@ from data_pipeline.cropping import CropConfig
 from data_pipeline.filling import FillRule
 from data_pipeline.forcings import check_forcings
 from data_pipeline.packing import StorageConfig
+from data_pipeline.pde import PDEConfig
 from data_pipeline.resampling import AccumulateRule
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.sources import SourceConfig
@@ -94,8 +95,12 @@ class DataConfig:
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
-        source: Data to read; or else ``simulation``.
-        simulation: The simulated planet; or else ``source``.
+        source: Data to read; or else ``simulation`` or ``pde``.
+        simulation: The simulated planet.
+        pde: Simulated trajectories of a partial differential equation.
+        diagnostic: Variables that are predicted from the state and not fed back, as
+            total_precipitation_6hr; the forecaster does not see them, see ``diagnostic`` of the
+            experiment.
         static: Variables without time that the network sees, as orography, land_sea_mask or
             soil_type; classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.forcings: toa_insolation, and _sin or _cos of
@@ -122,6 +127,8 @@ class DataConfig:
     test: Period
     source: SourceConfig | None = None
     simulation: SimulationConfig | None = None
+    pde: PDEConfig | None = None
+    diagnostic: list[str] = field(default_factory=list)
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
@@ -137,8 +144,9 @@ class DataConfig:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.source is None) == (self.simulation is None):
-            raise ValueError("data needs either data.source or data.simulation, and not both")
+        origins = [self.source, self.simulation, self.pde]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("data needs one of data.source, data.simulation and data.pde")
         if not self.prognostic:
             raise ValueError("data.prognostic must name at least one variable")
         if self.timestep_hours < 1 or self.climatology_harmonics < 0:
@@ -155,6 +163,11 @@ class DataConfig:
                     f"{getattr(self, before)} and {getattr(self, after)}"
                 )
 
+    @property
+    def predicted(self) -> list[str]:
+        """All variables with time, prognostic ones first."""
+        return [*self.prognostic, *self.diagnostic]
+
     def contains(self, times: np.ndarray) -> np.ndarray:
         """Whether each of ``times`` lies in any of the three periods."""
         inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
@@ -163,7 +176,15 @@ class DataConfig:
     def store_settings(self) -> dict[str, Any]:
         """The part of the configuration that a store depends on."""
         free = ("store", "forcings", "crop", "subset")
-        return {key: value for key, value in asdict(self).items() if key not in free}
+        settings = {key: value for key, value in asdict(self).items() if key not in free}
+        # What says nothing is left out: it is unknown to the stores of earlier versions.
+        for key in ("pde", "diagnostic"):
+            if not getattr(self, key):
+                del settings[key]
+        for key in ("periodic", "benchmark"):
+            if self.source is not None and getattr(self.source, key) is None:
+                del settings["source"][key]
+        return settings
 
 
 def _is_date(value: np.datetime64) -> bool:

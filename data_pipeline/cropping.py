@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
+from data_pipeline.plane import require_latlon
 from data_pipeline.states import Region
 
 
@@ -32,12 +33,13 @@ class CropConfig:
                 f"south {self.south:g} and north {self.north:g}"
             )
 
-    def apply(self, grid: LatLonGrid) -> tuple[LatLonGrid, Region]:
+    def apply(self, grid: Grid) -> tuple[LatLonGrid, Region]:
         """The regional grid, and where its fields lie in those of ``grid``.
 
         Raises:
-            InputError: If fewer than 2 x 2 cells are left.
+            InputError: If fewer than 2 x 2 cells are left, or the grid is planar.
         """
+        require_latlon(grid, "data.crop")
         latitude, longitude = (grid.coords[axis] for axis in grid.dims)
         rows = np.flatnonzero((latitude <= self.north + 1e-6) & (latitude >= self.south - 1e-6))
         offsets, columns = self._columns(longitude)

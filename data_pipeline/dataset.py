@@ -59,6 +59,8 @@ class WindowDataset:
         num_steps: States that follow.
         forcings: Names of computed forcings.
         subset: Which of the windows; all by default.
+        state_channels: Which of the store's channels a sample's history has.
+        target_channels: Which of them its targets have.
 
     Raises:
         InputError: If the period holds no window.
@@ -72,7 +74,11 @@ class WindowDataset:
         num_steps: int,
         forcings: Sequence[str] = (),
         subset: SubsetConfig | None = None,
+        *,
+        state_channels: slice = slice(None),
+        target_channels: slice = slice(None),
     ) -> None:
+        self._state_channels, self._target_channels = state_channels, target_channels
         self.store, self._forcings = store, tuple(forcings)
         self._num_history, self._num_steps = num_history, num_steps
         length = num_history + num_steps
@@ -121,8 +127,8 @@ class WindowDataset:
     def sample(self, windows: Windows, fields: Tensor, weight: Tensor) -> Sample:
         """A batch of ``windows`` whose values are ``fields``."""
         return Sample(
-            state=fields[:, : self._num_history],
-            target=fields[:, self._num_history :],
+            state=fields[:, : self._num_history, self._state_channels],
+            target=fields[:, self._num_history :, self._target_channels],
             forcing=windows.forcing,
             time=windows.time,
             weight=weight,

@@ -15,8 +15,9 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from data_pipeline.opening import load
+from data_pipeline.plane import grid_of
 
 FillRule = float | Literal["climatology"]
 _MONTHS = 12
@@ -55,7 +56,7 @@ class Filling:
         Raises:
             InputError: If a variable has no value at all in the training period.
         """
-        grid = LatLonGrid.from_dataset(dataset)
+        grid = grid_of(dataset)
         values: dict[int, np.ndarray] = {}
         masked, masks = [], []
         for index, channel in enumerate(channels):
@@ -63,7 +64,7 @@ class Filling:
             if rule == "climatology":
                 series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
                 values[index], missing = _monthly(series, grid)
-                masked.append(Channel(name=f"{channel.label}_missing", units="1"))
+                masked.append(Channel(name=missing_label(channel), units="1"))
                 masks.append(missing)
             elif rule is not None:
                 values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
@@ -77,6 +78,11 @@ class Filling:
             np.copyto(channel, values[month], where=np.isnan(channel))
 
 
+def missing_label(channel: Channel) -> str:
+    """Name of the static channel that says how often a channel was missing."""
+    return f"{channel.label}_missing"
+
+
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     """Refuse rules for variables that the configuration does not name.
 
@@ -86,12 +92,12 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     unknown = [name for name in rules if name not in names]
     if unknown:
         raise InputError(
-            f"data.fill has rules for {unknown}, the variables of data.prognostic and data.static "
-            f"are {list(dict.fromkeys(names))}; correct data.fill"
+            f"data.fill has rules for {unknown}, the variables of data.prognostic, "
+            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill"
         )
 
 
-def _monthly(series: xr.DataArray, grid: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
+def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the share that is missing."""
     parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))

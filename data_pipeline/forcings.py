@@ -21,13 +21,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
+from data_pipeline.plane import require_latlon
 
 DAYS_PER_YEAR = 365.2425
 _EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")  # J2000
 
 
-def compute_forcings(names: Sequence[str], times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
     """Fields of the named forcings.
 
     Args:
@@ -39,12 +40,12 @@ def compute_forcings(names: Sequence[str], times: np.ndarray, grid: LatLonGrid) 
         float32 of shape (time, forcing, latitude, longitude).
 
     Raises:
-        InputError: If a name is unknown.
+        InputError: If a name is unknown, or the grid is planar and there are names.
     """
     check_forcings(names)
     fields = np.empty((len(times), len(names), *grid.shape), np.float32)
     for index, name in enumerate(names):
-        fields[:, index] = _FUNCTIONS[name](times, grid)
+        fields[:, index] = _FUNCTIONS[name](times, require_latlon(grid, f"data.forcings={name}"))
     return fields
 
 

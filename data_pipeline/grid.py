@@ -1,4 +1,4 @@
-"""Grids: coordinates, cell areas and their validation.
+"""Grids: coordinates, cell areas and their validation. Planar grids are in ``plane``.
 
 A latitude-longitude grid is given by its cell centers. Cell bounds lie half way between neighboring
 centers; the outermost bounds are extrapolated by half a spacing and never pass a pole. The area of
@@ -13,7 +13,10 @@ References:
     WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (area weighting).
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -21,8 +24,94 @@ import xarray as xr
 from data_pipeline.errors import InputError
 
 
+class Grid(ABC):
+    """Cells of fields with two axes; a grid keeps its coordinates under the axes' names."""
+
+    dims: ClassVar[tuple[str, str]]
+    coordinate_attrs: ClassVar[dict[str, dict[str, str]]]
+    """CF attributes of the coordinates, by axis."""
+
+    @property
+    @abstractmethod
+    def coords(self) -> dict[str, np.ndarray]:
+        """Cell centers by axis."""
+
+    @property
+    @abstractmethod
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether rows, and whether columns, close on themselves."""
+
+    @property
+    @abstractmethod
+    def attrs(self) -> dict[str, Any]:
+        """What a canonical dataset states of its grid beside the coordinates."""
+
+    @abstractmethod
+    def area_weights(self) -> np.ndarray:
+        """Exact cell areas divided by their mean, float64 of the grid's shape."""
+
+    @abstractmethod
+    def coordinate_channels(self) -> np.ndarray:
+        """Smooth functions of the place that tell cells apart, float64 of shape (n, *shape)."""
+
+    @abstractmethod
+    def describe_place(self, row: int, column: int) -> str:
+        """Words for a cell."""
+
+    @abstractmethod
+    def covers_as(self, other: "Grid") -> bool:
+        """Whether the other grid has the same domain, with cells of any size."""
+
+    @abstractmethod
+    def band(self, rows: slice) -> "Grid":
+        """The grid of some neighboring rows."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that ``grid_from_json`` reads."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        rows, columns = (len(getattr(self, axis)) for axis in self.dims)
+        return rows, columns
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether columns close a circle, so that rows have wavenumbers."""
+        return self.wraps[1]
+
+    def is_same(self, other: "Grid") -> bool:
+        """Whether kind, shape and coordinates agree to a thousandth of a degree or of a cell."""
+        if self.dims != other.dims or self.shape != other.shape or self.wraps != other.wraps:
+            return False
+        ours, theirs, units = self.coords, other.coords, self._tolerance()
+        return all(np.allclose(ours[axis], theirs[axis], atol=units[axis]) for axis in self.dims)
+
+    @abstractmethod
+    def _tolerance(self) -> dict[str, float]:
+        """Distance by axis below which coordinates are the same."""
+
+    def require_same(self, other: "Grid", expected_by: str) -> None:
+        """Refuse another grid than this one.
+
+        Args:
+            other: The grid that was found.
+            expected_by: Who expects this grid, for the message, as ``checkpoint best.safetensors``.
+
+        Raises:
+            InputError: If kind, shape or coordinates differ, see ``is_same``.
+        """
+        if not self.is_same(other):
+            raise InputError(
+                f"{expected_by} expects the grid {self}, the data has {other}; "
+                "regrid the data, use a checkpoint trained on this grid, or set "
+                "forecast.regrid=true to interpolate to the checkpoint's grid and back"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
-class LatLonGrid:
+class LatLonGrid(Grid):
     """A regular or Gaussian grid on the sphere, global or regional.
 
     Args:
@@ -69,11 +158,10 @@ class LatLonGrid:
         return cls(latitude=tuple(latitude.tolist()), longitude=tuple(longitude.tolist()))
 
     dims = ("latitude", "longitude")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of latitudes and of longitudes."""
-        return len(self.latitude), len(self.longitude)
+    coordinate_attrs: ClassVar[dict[str, dict[str, str]]] = {
+        "latitude": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        "longitude": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
+    }
 
     @property
     def coords(self) -> dict[str, np.ndarray]:
@@ -81,12 +169,16 @@ class LatLonGrid:
         return {"latitude": np.array(self.latitude), "longitude": np.array(self.longitude)}
 
     @property
-    def is_periodic(self) -> bool:
-        """Whether the longitudes close a circle."""
+    def wraps(self) -> tuple[bool, bool]:
+        """Latitudes never close; longitudes do if they go around."""
         step = self.longitude[1] - self.longitude[0]
-        return bool(
-            np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
-        )
+        closed = np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
+        return False, bool(closed)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Nothing: coordinates say all."""
+        return {}
 
     def area_weights(self) -> np.ndarray:
         """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
@@ -119,28 +211,37 @@ class LatLonGrid:
         x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
         return np.stack([x, y, np.broadcast_to(np.sin(latitude), x.shape)])
 
-    def is_same(self, other: "LatLonGrid") -> bool:
-        """Whether shape and coordinates agree to a thousandth of a degree."""
-        return self.shape == other.shape and all(
-            np.allclose(self.coords[axis], other.coords[axis], atol=1e-3) for axis in self.dims
+    def coordinate_channels(self) -> np.ndarray:
+        """The unit vectors."""
+        return self.unit_vectors()
+
+    def _tolerance(self) -> dict[str, float]:
+        return {"latitude": 1e-3, "longitude": 1e-3}
+
+    def describe_place(self, row: int, column: int) -> str:
+        """Degrees north and east."""
+        return f"{self.latitude[row]:g} N, {self.longitude[column]:g} E"
+
+    def covers_as(self, other: Grid) -> bool:
+        """Whether bounds agree to a cell of the coarser grid."""
+        if not isinstance(other, LatLonGrid) or self.wraps != other.wraps:
+            return False
+        pairs = [(self.latitude_bounds(), other.latitude_bounds())]
+        if not self.is_periodic:
+            pairs.append((self.longitude_bounds(), other.longitude_bounds()))
+        cells = [max(np.abs(np.diff(bounds)).max() for bounds in pair) for pair in pairs]
+        return all(
+            np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
+            for (a, b), cell in zip(pairs, cells, strict=True)
         )
 
-    def require_same(self, other: "LatLonGrid", expected_by: str) -> None:
-        """Refuse another grid than this one.
+    def band(self, rows: slice) -> "LatLonGrid":
+        """Some latitudes."""
+        return replace(self, latitude=self.latitude[rows])
 
-        Args:
-            other: The grid that was found.
-            expected_by: Who expects this grid, for the message, as ``checkpoint best.safetensors``.
-
-        Raises:
-            InputError: If shape or coordinates differ by more than a thousandth of a degree.
-        """
-        if not self.is_same(other):
-            raise InputError(
-                f"{expected_by} expects the grid {self}, the data has {other}; "
-                "regrid the data, use a checkpoint trained on this grid, or set "
-                "forecast.regrid=true to interpolate to the checkpoint's grid and back"
-            )
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"kind": "latlon", **asdict(self)}
 
     def __str__(self) -> str:
         rows, columns = self.shape
@@ -148,6 +249,11 @@ class LatLonGrid:
             f"{rows} x {columns} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g}, "
             f"longitude {self.longitude[0]:g}..{self.longitude[-1]:g})"
         )
+
+
+def space_dims(names: Collection[Any]) -> tuple[str, str]:
+    """The axes of space among the names of dimensions: latitude and longitude, or else y and x."""
+    return ("latitude", "longitude") if "latitude" in names else ("y", "x")
 
 
 def _check_axis(name: str, values: tuple[float, ...], *, decreasing: bool) -> None:

@@ -51,21 +51,36 @@ def open_all(
     """
     if "://" in path:
         options = storage_options(path) | dict(further_options or {})
-        return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
+        with _known_options(path, further_options or {}):
+            return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
     if _described(path, lambda: _store_metadata(path)):
         return [_described(path, lambda: _open_zarr(path, {}))]
     datasets = []
-    for file in _described(path, lambda: _matching(path)):
+    for file in _described(path, lambda: matching(path)):
         opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
         datasets += opened if isinstance(opened, list) else [opened]
     return datasets
+
+
+@contextmanager
+def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
+    """Say which options a file system may not know, without their values, which may be secret."""
+    try:
+        yield
+    except TypeError as error:
+        if not further:
+            raise
+        raise InputError(
+            f"data.source.storage_options has {sorted(further)}, which do not all suit the file "
+            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec"
+        ) from error
 
 
 def stamps(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of the files behind a local path; of a store, its metadata."""
     if "://" in path:
         return []
-    files = _store_metadata(path) or _matching(path)
+    files = _store_metadata(path) or matching(path)
     return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
 
 
@@ -200,7 +215,12 @@ def _timeout() -> Any:  # noqa: ANN401
     return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
 
 
-def _matching(path: str) -> list[str]:
+def matching(path: str) -> list[str]:
+    """Files that a path names: itself, those of a glob, or the data files in a folder, sorted.
+
+    Raises:
+        InputError: If there is none.
+    """
     if Path(path).is_dir():
         files = [str(f) for f in Path(path).iterdir() if f.suffix.lower() in (*_NETCDF, *_GRIB)]
         expected = f"{path}/*" + "|".join((*_NETCDF, *_GRIB))

@@ -8,8 +8,9 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.config import DataConfig
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, space_dims
 from data_pipeline.packing import StorageConfig
+from data_pipeline.plane import grid_of
 
 _WASTEFUL = 1.5
 _GIB = 2**30
@@ -84,7 +85,7 @@ class Plan:
         return "\n".join([*lines, *(f"note: {text}" for text in self.chunks)])
 
 
-def state_bytes(storage: StorageConfig, channels: Channels, grid: LatLonGrid) -> int:
+def state_bytes(storage: StorageConfig, channels: Channels, grid: Grid) -> int:
     """Size of a state in a store, uncompressed."""
     value = 4 if storage.dtype == "float32" else 2
     return value * len(channels) * grid.shape[0] * grid.shape[1]
@@ -95,7 +96,7 @@ def plan_store(
     channels: Channels,
     indices: np.ndarray,
     config: DataConfig,
-    grid: LatLonGrid,
+    grid: Grid,
 ) -> tuple[Plan, Lengths]:
     """Plan a store by the chunks of its source, without reading.
 
@@ -107,7 +108,7 @@ def plan_store(
         grid: Of the store.
     """
     step_bytes = state_bytes(config.storage, channels, grid)
-    source_bytes = state_bytes(StorageConfig(), channels, LatLonGrid.from_dataset(dataset))
+    source_bytes = state_bytes(StorageConfig(), channels, grid_of(dataset))
     shard_bytes = int(config.storage.shard_mib * 2**20)
     chunk = source_steps(dataset, channels, int(np.median(np.diff(indices))))
     lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
@@ -188,7 +189,8 @@ def _names(channels: Channels) -> list[str]:
 
 
 def _plane_bytes(variable: xr.DataArray) -> int:
-    return variable.dtype.itemsize * variable.sizes["latitude"] * variable.sizes["longitude"]
+    rows, columns = (variable.sizes[axis] for axis in space_dims(variable.dims))
+    return variable.dtype.itemsize * rows * columns
 
 
 def _chunk(variable: xr.DataArray, dim: str) -> int:

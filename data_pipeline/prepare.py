@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
+from data_pipeline import pde
 from data_pipeline.blocks import SERIES_BYTES, Recipe, fit_channels, process_block, summarize
 from data_pipeline.channels import Channels
 from data_pipeline.climatology import hours_of_day
@@ -22,12 +23,13 @@ from data_pipeline.config import DataConfig, Period, SubsetConfig
 from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig, Executor, Task, executor
 from data_pipeline.filling import Filling, check_rules
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import space_dims
 from data_pipeline.ledger import Ledger, resumable
 from data_pipeline.names import parse_label
 from data_pipeline.opening import load, stamps
 from data_pipeline.packing import Packing
 from data_pipeline.plan import Lengths, Plan, make_plan, plan_store
+from data_pipeline.plane import grid_of, require_latlon
 from data_pipeline.progress import track
 from data_pipeline.resampling import on_timestep, resample
 from data_pipeline.simulation import simulate
@@ -98,7 +100,8 @@ def open_store(location: str, config: DataConfig) -> PreparedStore:
 
 def _identity(config: DataConfig) -> str:
     """What a store depends on: settings, and the files behind them."""
-    files = [stamps(path) for path in config.source.paths] if config.source else []
+    paths = config.source.paths if config.source else config.pde.files if config.pde else []
+    files = [stamps(path) for path in paths]
     return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 
@@ -109,7 +112,8 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
         InputError: If it was not.
     """
     before, now = store.attrs["settings"], config.store_settings()
-    keys = [f"data.{key}" for key in sorted(now) if before.get(key) != now[key]]
+    named = sorted(before.keys() | now.keys())
+    keys = [f"data.{key}" for key in named if before.get(key) != now.get(key)]
     if keys:
         raise InputError(
             f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
@@ -135,7 +139,7 @@ def _opened(config: DataConfig) -> Iterator[xr.Dataset]:
     with _read(config) as opened:
         yield resample(
             opened,
-            [*config.prognostic, *config.static],
+            [*config.predicted, *config.static],
             config.accumulate,
             config.timestep_hours,
             config.contains,
@@ -152,18 +156,22 @@ class _Work:
     recipe: Recipe
     plan: Plan
     block_length: int
+    num_prognostic: int
     static_channels: Channels
     static: np.ndarray
 
     @classmethod
     def of(cls, dataset: xr.Dataset, config: DataConfig, path: Path) -> "_Work":
-        channels = Channels.from_dataset(dataset, config.prognostic, config.levels)
+        prognostic = Channels.from_dataset(dataset, config.prognostic, config.levels)
+        channels = prognostic + Channels.from_dataset(dataset, config.diagnostic, config.levels)
         check_dims(dataset, channels)
         require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
-        check_rules(config.fill, [parse_label(n)[0] for n in (*config.prognostic, *config.static)])
+        check_rules(config.fill, [parse_label(n)[0] for n in (*config.predicted, *config.static)])
         fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
         indices = select_times(dataset["time"].values, config)
-        source_grid = LatLonGrid.from_dataset(dataset)
+        source_grid = grid_of(dataset)
+        if config.forcings:
+            require_latlon(source_grid, "data.forcings")
         grid = config.grid.build() if config.grid else source_grid
         coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
         plan, lengths = plan_store(dataset, channels, indices, config, grid)
@@ -183,6 +191,7 @@ class _Work:
             recipe=Recipe(layout, filling, coarsening, training, timestep),
             plan=plan,
             block_length=lengths.block,
+            num_prognostic=len(prognostic),
             static_channels=Channels((*fixed.channels, *filling.mask_channels)),
             static=coarsening.apply(static) if coarsening else static,
         )
@@ -219,7 +228,7 @@ class _Work:
 
     def _stacked(self, index: np.ndarray | slice) -> xr.DataArray:
         stacked = self.recipe.layout.channels.stack(self.dataset.isel(time=index))
-        return stacked.transpose("time", "channel", "latitude", "longitude")
+        return stacked.transpose("time", "channel", *self.recipe.layout.grid.dims)
 
     def _write_blocks(self, workers: Executor, ledger: Ledger) -> None:
         shared, length = workers.share(self.recipe), self.block_length
@@ -263,11 +272,12 @@ class _Work:
         return hours
 
     def _attrs(self) -> dict[str, Any]:
-        config, channels = self.config, self.recipe.layout.channels
+        config, labels = self.config, self.recipe.layout.channels.labels
         return {
             "static_channels": self.static_channels.to_json(),
             "roles": {
-                "prognostic": channels.labels,
+                "prognostic": labels[: self.num_prognostic],
+                "diagnostic": labels[self.num_prognostic :],
                 "static": self.static_channels.labels,
                 "forcing": list(config.forcings),
             },
@@ -301,23 +311,26 @@ def _check_disk(path: Path, needed: int) -> None:
 def _read(config: DataConfig) -> xr.Dataset:
     if config.source is not None:
         return open_source(config.source, [parse_label(name)[0] for name in config.static])
+    if config.pde is not None:
+        return pde.simulate(config.pde)
     assert config.simulation is not None
     return simulate(config.simulation)
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
-    """Refuse prognostic variables with other axes than time, level, latitude and longitude.
+    """Refuse predicted variables with other axes than time, level and those of space.
 
     Raises:
         InputError: If there is one.
     """
-    allowed = {"time", "level", "latitude", "longitude"}
+    space = space_dims(dataset.dims)
+    allowed = {"time", "level", *space}
     for name in dict.fromkeys(channel.name for channel in channels):
         dims = set(map(str, dataset[name].dims))
-        if dims - allowed or not {"time", "latitude", "longitude"} <= dims:
+        if dims - allowed or not {"time", *space} <= dims:
             raise InputError(
-                f"the prognostic variable {name} has dimensions {sorted(dims)}, expected time, "
-                "latitude and longitude (and level); select one entry of the others, or give it "
+                f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
+                f"{' and '.join(space)} (and level); select one entry of the others, or give it "
                 "another role"
             )
 

@@ -42,6 +42,12 @@ def on_timestep(times: np.ndarray, timestep_hours: int) -> np.ndarray:
     return hours % timestep_hours == 0
 
 
+def usual_step(times: np.ndarray) -> float | None:
+    """The most frequent step of times (datetime64) in hours, the smallest of several such."""
+    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
+    return float(steps[np.argmax(counts)]) if len(steps) else None
+
+
 def resample(
     dataset: xr.Dataset,
     variables: Sequence[str],
@@ -49,6 +55,8 @@ def resample(
     timestep_hours: int,
     contains: Callable[[np.ndarray], np.ndarray],
     allow_gaps: bool,
+    *,
+    states: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> xr.Dataset:
     """The wanted variables, derived ones too, with accumulations over the time before each state.
 
@@ -62,6 +70,8 @@ def resample(
         timestep_hours: Time between states.
         contains: Which times (datetime64) matter.
         allow_gaps: Whether states whose window has gaps are left out; or else refused.
+        states: Which times (datetime64) are states where there are accumulations; by default every
+            timestep from the first.
 
     Raises:
         InputError: If a rule is for a variable that is not wanted or has no times to sum, an
@@ -73,7 +83,8 @@ def resample(
     windows = _windows(dataset, times, names, rules, timestep_hours)
     if not windows:
         return dataset
-    kept = np.flatnonzero(on_timestep(times, timestep_hours) & contains(times))
+    are_states = on_timestep(times, timestep_hours) if states is None else states(times)
+    kept = np.flatnonzero(are_states & contains(times))
     kept = _complete(kept, times, windows, allow_gaps)
     accumulated = {
         name: _accumulate(dataset[window.source], kept, window) for name, window in windows.items()
@@ -93,10 +104,10 @@ def _windows(
     unknown = [name for name in canonical if name not in timed & set(names)]
     if unknown:
         raise InputError(
-            f"data.accumulate has rules for {unknown}, which data.prognostic does not name or the "
-            f"data lacks; it names {names}; correct data.accumulate"
+            f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
+            f"do not name or the data lacks; they name {names}; correct data.accumulate"
         )
-    step = float((np.diff(times) / _HOUR).min()) if len(times) > 1 else float(timestep_hours)
+    step = usual_step(times) or float(timestep_hours)
     _check_thinning(dataset, names, canonical, step, timestep_hours)
     windows: dict[str, _Window] = {
         name: _Window(name, _count(name, timestep_hours, step), rule)
@@ -143,17 +154,20 @@ def _complete(
     kept: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
 ) -> np.ndarray:
     """The states whose windows have all values; their windows' first times must be there."""
-    step = np.diff(times).min()
+    step, steps = usual_step(times), np.diff(times) / _HOUR
     count = max(window.length for window in windows.values())
     inside = kept[kept >= count - 1]
-    spans = times[inside] - times[inside - (count - 1)]
-    gaps = spans != (count - 1) * step
+    # Of the steps before each time, how many are not the usual one.
+    unusual = np.concatenate([[0], np.cumsum(steps != step)])
+    gaps = unusual[inside] > unusual[inside - (count - 1)]
     if gaps.any() and not allow_gaps:
-        first = times[inside[np.argmax(gaps)]]
+        end = int(inside[np.argmax(gaps)])
+        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
         raise InputError(
-            f"{list(windows)} at {first} needs the {count} values before and at that time, every "
-            f"{step / _HOUR:g} h, and some are missing ({int(gaps.sum())} times in all); give "
-            "complete data, or set data.allow_gaps=true to leave these times out"
+            f"{list(windows)} at {times[end]} needs the {count} values before and at that time, "
+            f"every {step:g} h, and {times[odd]} comes {steps[odd - 1]:g} h after the time before "
+            f"it: times are missing or shifted ({int(gaps.sum())} states in all); give complete "
+            "data, or set data.allow_gaps=true to leave these states out"
         )
     return inside[~gaps]
 

@@ -4,6 +4,9 @@ Canonical means: variables under the names of WeatherBench 2 with CF units, dime
 [level], latitude, longitude), latitude from north to south, longitude increasing eastward (0..360,
 or -180..180 for a region that contains the prime meridian), levels as increasing integers in hPa,
 datetime64 times. Everything stays lazy. Names and units are in ``names``.
+
+Fields on a plane have the dimensions (time, y, x) with increasing y and x, and the attributes that
+``plane`` lists. Their variables keep their names, and those that state no units have none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +16,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.benchmarks import BenchmarkConfig, open_benchmark
 from data_pipeline.errors import InputError
+from data_pipeline.grid import space_dims
 from data_pipeline.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
-from data_pipeline.opening import open_all
+from data_pipeline.opening import matching, open_all
+from data_pipeline.plane import grid_of, is_planar
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
@@ -37,6 +43,10 @@ class SourceConfig:
         storage_options: Further options of fsspec for URLs, as {endpoint_url: ...} for a store that
             speaks S3, or {token: null} for your own login at Google. It is written into the run
             folder: leave secrets in the environment.
+        periodic: Axes of fields on a plane that close on themselves, as [y, x] or [], where the
+            data does not say.
+        benchmark: Says that the files hold trajectories in the layout of a public benchmark of
+            partial differential equations.
     """
 
     path: str | list[str]
@@ -45,6 +55,8 @@ class SourceConfig:
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: int = 6
     storage_options: dict[str, Any] = field(default_factory=dict)
+    periodic: list[str] | None = None
+    benchmark: BenchmarkConfig | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -64,6 +76,9 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
+    if config.benchmark is not None:
+        groups = [matching(path) for path in config.paths]
+        return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
     opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
@@ -84,12 +99,15 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header."""
     name = str(dataset.encoding.get("source", config.path))
     dataset = _with_one_time(dataset)
+    plane = _on_plane(dataset, config)
+    if plane is not None:
+        return _canonical_plane(plane, config, name)
     dataset = _without_incidental_axes(_renamed(dataset, config.rename))
     for axis in ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
-                f"{name} lacks the 1-D coordinate {axis}; it has {list(dataset.coords)}; map its "
-                "name with data.source.rename"
+                f"{name} lacks the 1-D coordinate {axis} (or, on a plane, y and x); it has "
+                f"{list(dataset.coords)}; map its name with data.source.rename"
             )
     if "time" in dataset.variables:
         dataset = _with_standard_times(dataset, name)
@@ -98,6 +116,40 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     dataset = dataset.transpose(*dims, ...)
     dataset.encoding["source"] = name
     return _with_checked_units(dataset, config, name)
+
+
+def _on_plane(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset | None:
+    """The dataset with the names of ``data.source.rename`` alone, if it has y and x then.
+
+    Projected maps have them too, beside the latitudes and longitudes of each point.
+    """
+    known = {*dataset.variables, *dataset.dims}
+    renamed = dataset.rename({old: new for old, new in config.rename.items() if old in known})
+    names = {RENAME.get(str(name), str(name)) for name in renamed.variables}
+    if names & {"latitude", "longitude"} or not is_planar(renamed):
+        return None
+    return renamed
+
+
+def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
+    dataset = _without_incidental_axes(dataset)
+    if "time" in dataset.variables:
+        dataset = _with_standard_times(dataset, name)
+    for axis in ("y", "x"):
+        dataset = _sorted(dataset, axis)
+    if config.periodic is not None:
+        dataset = dataset.assign_attrs(periodic=" ".join(config.periodic))
+    try:
+        grid = grid_of(dataset)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    dims = [axis for axis in ("time", *grid.dims) if axis in dataset.dims]
+    dataset = dataset.transpose(*dims, ...).assign_attrs(grid.attrs)
+    for variable, array in dataset.data_vars.items():
+        units = config.units.get(str(variable), str(array.attrs.get("units", "")))
+        array.attrs["units"] = normalize_units(units) or "1"
+    dataset.encoding["source"] = name
+    return dataset
 
 
 def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
@@ -310,12 +362,12 @@ def _check_alike(parts: Sequence[xr.Dataset]) -> None:
     first, units = parts[0], {}
     for part in parts:
         name = part.encoding["source"]
-        for axis in ("latitude", "longitude"):
-            same = part.sizes[axis] == first.sizes[axis]
+        for axis in space_dims(first.dims):
+            same = part.sizes.get(axis) == first.sizes[axis]
             if not same or not np.allclose(part[axis], first[axis], atol=1e-3):
                 raise InputError(
-                    f"{name} has the {axis} {_values(part[axis])}, {first.encoding['source']} has "
-                    f"{_values(first[axis])}; regrid one of them, or leave it out"
+                    f"{name} has the {axis} {_values(part, axis)}, {first.encoding['source']} has "
+                    f"{_values(first, axis)}; regrid one of them, or leave it out"
                 )
         for variable, array in part.data_vars.items():
             other, where = units.setdefault(variable, (array.attrs["units"], name))
@@ -326,8 +378,11 @@ def _check_alike(parts: Sequence[xr.Dataset]) -> None:
                 )
 
 
-def _values(axis: xr.DataArray) -> str:
-    return f"{axis.values[0]:g}..{axis.values[-1]:g} ({axis.size})"
+def _values(part: xr.Dataset, axis: str) -> str:
+    if axis not in part.coords:
+        return "of another kind of grid"
+    values = part[axis].values
+    return f"{values[0]:g}..{values[-1]:g} ({len(values)})"
 
 
 def _span(dataset: xr.Dataset) -> str:

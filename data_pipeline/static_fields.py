@@ -13,10 +13,11 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
-from data_pipeline.filling import FillRule
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.filling import FillRule, missing_label
+from data_pipeline.grid import Grid, space_dims
 from data_pipeline.names import CATEGORICAL
 from data_pipeline.opening import load
+from data_pipeline.plane import grid_of
 from data_pipeline.sources import require_units
 
 _COMPARED_TIMES = 64
@@ -62,8 +63,8 @@ class StaticFields:
             if _is_categorical(dataset[channel.name]):
                 found |= _classes(channel, _filled_class(channel, values, rule))
             else:
-                found |= _filled(channel, values, rule, LatLonGrid.from_dataset(dataset))
-        shape = LatLonGrid.from_dataset(dataset).shape
+                found |= _filled(channel, values, rule, grid_of(dataset))
+        shape = grid_of(dataset).shape
         fields = np.array(list(found.values()), np.float32).reshape(-1, *shape)
         return cls(Channels(tuple(found)), fields)
 
@@ -75,10 +76,12 @@ def _is_categorical(array: xr.DataArray) -> bool:
 def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
     array = dataset[name]
     dims = set(map(str, array.dims))
-    if dims - {"time", "level", "latitude", "longitude"} or not {"latitude", "longitude"} <= dims:
+    space = space_dims(dataset.dims)
+    if dims - {"time", "level", *space} or not set(space) <= dims:
         raise InputError(
-            f"the static variable {name} has dimensions {sorted(dims)}, expected latitude and "
-            "longitude alone (and level); select one entry of the others, or give it another role"
+            f"the static variable {name} has dimensions {sorted(dims)}, expected "
+            f"{' and '.join(space)} alone (and level); select one entry of the others, or give it "
+            "another role"
         )
     if "time" not in dims:
         return load(array, f"the static variable {name}")
@@ -99,7 +102,7 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def _filled(
-    channel: Channel, values: np.ndarray, rule: FillRule | None, grid: LatLonGrid
+    channel: Channel, values: np.ndarray, rule: FillRule | None, grid: Grid
 ) -> dict[Channel, np.ndarray]:
     missing = np.isnan(values)
     if isinstance(rule, int | float):
@@ -110,7 +113,7 @@ def _filled(
         return {channel: values}
     weights = grid.area_weights() * ~missing
     mean = (weights * np.nan_to_num(values)).sum() / weights.sum()
-    mask = Channel(name=f"{channel.label}_missing", units="1")
+    mask = Channel(name=missing_label(channel), units="1")
     return {channel: np.where(missing, mean, values), mask: missing.astype(float)}
 
 

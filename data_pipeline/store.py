@@ -1,7 +1,8 @@
 """The training store: prepared fields as a zarr store that any reader opens, laid out to be mapped.
 
-    fields       (time, channel, latitude, longitude), one time step a chunk, many steps a shard
-                 file; float32, or 16 bits of (value - offset) / scale, see ``packing``
+    fields       (time, channel, latitude, longitude), or y and x on a plane, one time step a chunk,
+                 many steps a shard file; float32, or 16 bits of (value - offset) / scale, see
+                 ``packing``
     offset, scale          (channel) float64
     static       (static, latitude, longitude) float32
     checksum     (shard) uint64, of the stored fields in each shard file
@@ -10,8 +11,9 @@
     climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
     time, channel, latitude, longitude, hour
 
-Attributes hold the channels with their units and roles, the configuration with the source, a
-fingerprint of the content and the versions.
+Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
+hold the channels with their units and roles, the configuration with the source, a fingerprint of
+the content and the versions, and for a plane what ``plane`` says.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import dask.array
 import numpy as np
@@ -34,17 +36,19 @@ from zarr.storage import FsspecStore, MemoryStore
 from data_pipeline.channels import Channels
 from data_pipeline.cropping import CropConfig
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.filling import missing_label
+from data_pipeline.grid import Grid, space_dims
 from data_pipeline.opening import storage_options
 from data_pipeline.packing import Packing, StorageConfig
+from data_pipeline.plane import grid_of
 from data_pipeline.progress import track
 from data_pipeline.states import MappedReader, Reader, Region, States, ZarrReader, shard_path
 from data_pipeline.statistics import Statistics
 
 FORMAT = 3
+Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
 _CACHE_BYTES = 2 * 2**30
-_SPACE = ("latitude", "longitude")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Layout:
 
     path: Path
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     times: np.ndarray
     packing: Packing
     storage: StorageConfig
@@ -84,7 +88,7 @@ class Layout:
             shards=(self.shard_length, *self.shape[1:]),
             dtype=self.packing.stored,
             compressors=compressor if self.storage.compression == "zstd" else None,
-            dimension_names=("time", "channel", *_SPACE),
+            dimension_names=("time", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -110,7 +114,7 @@ class Layout:
         """What has been written."""
         fields = zarr.open_group(self.path, mode="r")["fields"]
         assert isinstance(fields, zarr.Array)
-        return _states(self.path, fields, Region(channels), self.packing)
+        return _states(self.path, fields, Region(channels), self.packing.of(channels))
 
     def create_climatology(self, hours: np.ndarray, num_coefficients: int) -> None:
         """Make the empty array of the climatology, a chunk for each channel."""
@@ -120,7 +124,7 @@ class Layout:
             shape=shape,
             chunks=(*shape[:2], 1, *shape[3:]),
             dtype="float32",
-            dimension_names=("hour", "harmonic", "channel", *_SPACE),
+            dimension_names=("hour", "harmonic", "channel", *self.grid.dims),
             overwrite=True,
         )
 
@@ -138,10 +142,15 @@ class Layout:
             attrs: Further attributes.
         """
         group = zarr.open_group(self.path, mode="r+")
-        record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
+        record = {
+            "channels": self.channels.to_json(),
+            "dtype": self.packing.dtype,
+            **self.grid.attrs,
+        }
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         packing = {"offset": self.packing.offset, "scale": self.packing.scale}
-        for array in (*_coordinates(self.times, self.grid), *_labelled({**packing, **contents})):
+        labelled = _labelled({**packing, **contents}, self.grid)
+        for array in (*_coordinates(self.times, self.grid), *labelled):
             _write_small(group, array)
             digest.update(array.values.tobytes())
         _write_small(group, _Small("channel", np.array(self.channels.labels), ("channel",), {}))
@@ -174,8 +183,8 @@ def _write_small(group: zarr.Group, small: _Small) -> None:
         array[...] = small.values.astype(object) if text else small.values
 
 
-def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
-    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *_SPACE)}
+def _labelled(contents: Mapping[str, np.ndarray], grid: Grid) -> list[_Small]:
+    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *grid.dims)}
     attributes = {"hour": {"units": "h"}}
     return [
         _Small(name, values, dims.get(name, ("channel",)), attributes.get(name, {}))
@@ -183,17 +192,11 @@ def _labelled(contents: Mapping[str, np.ndarray]) -> list[_Small]:
     ]
 
 
-def _coordinates(times: np.ndarray, grid: LatLonGrid) -> list[_Small]:
+def _coordinates(times: np.ndarray, grid: Grid) -> list[_Small]:
     seconds = times.astype("datetime64[s]").astype("int64")
     since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
-    units = {"latitude": "degrees_north", "longitude": "degrees_east"}
-    return [
-        _Small("time", seconds, ("time",), since),
-        *(
-            _Small(name, grid.coords[name], (name,), {"units": u, "standard_name": name})
-            for name, u in units.items()
-        ),
-    ]
+    space = [_Small(a, grid.coords[a], (a,), dict(grid.coordinate_attrs[a])) for a in grid.dims]
+    return [_Small("time", seconds, ("time",), since), *space]
 
 
 def checksum(stored: np.ndarray) -> str:
@@ -202,7 +205,14 @@ def checksum(stored: np.ndarray) -> str:
 
 
 def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packing) -> States:
-    """Mapped where the files are local and uncompressed, by zarr otherwise."""
+    """Mapped where the files are local and uncompressed, by zarr otherwise.
+
+    Args:
+        path: Of the store.
+        fields: All of its fields.
+        region: What is read of them.
+        packing: Of the channels of the region.
+    """
     assert fields.shards is not None
     reader: Reader
     if isinstance(path, Path) and not fields.compressors:
@@ -210,7 +220,7 @@ def _states(path: Path | str, fields: zarr.Array, region: Region, packing: Packi
         reader = MappedReader(path, fields.shape, stored, length, region)
     else:
         reader = ZarrReader(fields, region)
-    return States(reader, packing.of(region.channels))
+    return States(reader, packing)
 
 
 def _check_complete(path: Path, group: zarr.Group) -> None:
@@ -221,6 +231,14 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
         raise InputError(
             f"the store {path} lacks zarr.json of {', '.join(lost)}; delete it and prepare it again"
         )
+
+
+def _rows_of(grid: Grid, region: Region, rows: slice) -> tuple[Grid, Region]:
+    """Grid and region of some rows of a region."""
+    band = grid.band(rows)
+    all_rows = range(grid.shape[0])
+    start = all_rows[rows].start + (region.rows.start or 0)
+    return band, region._replace(rows=slice(start, start + band.shape[0]))
 
 
 def _open_group(path: Path | str) -> zarr.Group:
@@ -240,12 +258,20 @@ class PreparedStore:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
         crop: Part of the grid to take; statistics stay those of the whole grid.
+        rows: Rows of that to take, see ``band``.
+        role: The channels to take, and all about them; by default those of all roles.
 
     Raises:
         InputError: If there is no store of this version at ``path``, or it lacks arrays.
     """
 
-    def __init__(self, path: Path | str, crop: CropConfig | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        crop: CropConfig | None = None,
+        rows: slice | None = None,
+        role: Role | None = None,
+    ) -> None:
         try:
             self._group = _open_group(path)
         except FileNotFoundError as error:
@@ -253,7 +279,8 @@ class PreparedStore:
             raise InputError(
                 f"no prepared data at {where}; run `fourcastnet-afno prepare`"
             ) from error
-        self.path, self._crop = path, crop
+        self.path, self._crop, self._rows = path, crop, rows
+        self._role: Role | None = role
         self.attrs: dict[str, Any] = dict(self._group.attrs)
         if self.attrs.get("format") != FORMAT:
             raise InputError(
@@ -262,18 +289,41 @@ class PreparedStore:
             )
         if isinstance(path, Path):
             _check_complete(path, self._group)
-        self.channels = Channels.from_json(self.attrs["channels"])
+        self._picked = slice(None) if role is None else _channels_of(self.attrs["roles"], role)
+        self.channels = Channels.from_json(self.attrs["channels"][self._picked])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
-        latitude, longitude = (tuple(self._read(name).tolist()) for name in _SPACE)
-        self.grid, self._region = LatLonGrid(latitude=latitude, longitude=longitude), Region()
+        space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
+        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), Region()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
+        if rows is not None:
+            self.grid, self._region = _rows_of(self.grid, self._region, rows)
+        self._region = self._region._replace(channels=self._picked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the store anew."""
-        return type(self), (self.path, self._crop)
+        return type(self), (self.path, self._crop, self._rows, self._role)
+
+    @cached_property
+    def prognostic(self) -> "PreparedStore":
+        """The same store with the channels of a forecaster's state alone."""
+        return self._of_role("prognostic")
+
+    @cached_property
+    def diagnostic(self) -> "PreparedStore":
+        """The same store with the channels alone that are predicted and not fed back."""
+        return self._of_role("diagnostic")
+
+    def _of_role(self, role: Role) -> "PreparedStore":
+        if role == self._role:
+            return self
+        return PreparedStore(self.path, self._crop, self._rows, role)
+
+    def band(self, rows: slice) -> "PreparedStore":
+        """The same store with some of the rows alone; others are not read."""
+        return PreparedStore(self.path, self._crop, rows, self._role)
 
     @property
     def timestep(self) -> np.timedelta64:
@@ -283,12 +333,13 @@ class PreparedStore:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training period by channel."""
-        return Statistics(*(self._read(name) for name in Statistics._fields))
+        return Statistics(*(self._read_picked(name) for name in Statistics._fields))
 
     @cached_property
     def packing(self) -> Packing:
         """What the stored values stand for."""
-        return Packing(self.attrs["dtype"], self._read("offset"), self._read("scale"))
+        offset, scale = (self._read_picked(name) for name in ("offset", "scale"))
+        return Packing(self.attrs["dtype"], offset, scale)
 
     @cached_property
     def states(self) -> States:
@@ -298,7 +349,7 @@ class PreparedStore:
     @property
     def rounding(self) -> np.ndarray:
         """Root mean square error of storing by channel, in its units (channel,)."""
-        return self._read("rounding")
+        return self._read_picked("rounding")
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -322,11 +373,27 @@ class PreparedStore:
 
     def normalized_static(self) -> np.ndarray:
         """Static fields with area-weighted mean 0 and variance 1, float32 (static, lat, lon)."""
-        fields = self._regional("static").astype(np.float64)
+        fields = self._regional(self._read("static")).astype(np.float64)
         weights = self.grid.area_weights()
         centered = fields - (weights * fields).mean(axis=(1, 2), keepdims=True)
         std = np.sqrt((weights * centered**2).mean(axis=(1, 2), keepdims=True))
         return (centered / np.where(std > 0, std, 1)).astype(np.float32)
+
+    def point_weights(self) -> np.ndarray | None:
+        """Share of the training times at which the source had a value, by channel and point.
+
+        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points say
+        nothing about a forecast.
+
+        Returns:
+            float32 (channel, latitude, longitude); None where no channel was filled so.
+        """
+        labels, static = self.static_channels.labels, self._regional(self._read("static"))
+        weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
+        for index, channel in enumerate(self.channels):
+            if (mask := missing_label(channel)) in labels:
+                weights[index] -= static[labels.index(mask)]
+        return weights if weights.min() < 1 else None
 
     def dataset(self) -> xr.Dataset:
         """The fields as a lazy canonical dataset."""
@@ -337,13 +404,17 @@ class PreparedStore:
             chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
-        return self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.climatology.climatology_at``."""
-        values = self._regional("climatology")
+        array = self._group["climatology"]
+        assert isinstance(array, zarr.Array)
+        values = self._regional(np.asarray(array[:, :, self._picked]))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
-        return self.channels.unstack(values, {**axes, **self.grid.coords})
+        dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
 
     @property
     def _fields(self) -> zarr.Array:
@@ -356,12 +427,21 @@ class PreparedStore:
         assert isinstance(array, zarr.Array)
         return np.asarray(array[...])
 
-    def _regional(self, name: str) -> np.ndarray:
+    def _read_picked(self, name: str) -> np.ndarray:
+        """An array (channel,) of the channels of the role."""
+        return self._read(name)[self._picked]
+
+    def _regional(self, values: np.ndarray) -> np.ndarray:
         """An array (..., latitude, longitude), cropped."""
-        values = self._read(name)
         return np.concatenate(
             [values[..., self._region.rows, run] for run in self._region.columns], axis=-1
         )
+
+
+def _channels_of(roles: Mapping[str, list[str]], role: Role) -> slice:
+    """Where the channels of a role lie: prognostic ones come first."""
+    count = len(roles["prognostic"])
+    return slice(count) if role == "prognostic" else slice(count, None)
 
 
 def _checksum_of(reader: Reader, rows: np.ndarray, stored: np.dtype) -> str:

@@ -5,6 +5,7 @@ Tensors lie under ``forecaster.`` (the weights to use), and for a run that goes 
 the model, the channels with units, the grid and the versions. No pickle is read or written.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -121,7 +122,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     weights, metadata = read_checkpoint(Path(path), "forecaster")
     spec = FieldSpec.from_json(metadata["fields"])
     config = parse_config(ModelConfig, metadata["model"])
-    num_coordinates = 3 if config.coordinates else 0
+    num_coordinates = len(spec.grid.coordinate_channels()) if config.coordinates else 0
     num_static = len(weights["static"]) - num_coordinates
     forecaster = Forecaster(
         config,
@@ -133,6 +134,16 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     )
     forecaster.load_state_dict(weights)
     return forecaster.to(device).eval()
+
+
+def fingerprint_of(forecaster: Forecaster) -> str:
+    """Of weights, statistics, static fields and what they mean, 16 hexadecimal digits."""
+    facts = {"model": asdict(forecaster.config), "fields": forecaster.spec.to_json()}
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8)
+    for name, value in sorted(forecaster.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:

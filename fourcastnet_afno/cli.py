@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
 from jsonargparse.typing import PositiveInt
@@ -18,6 +19,7 @@ from data_pipeline.sources import SourceConfig
 from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.checkpoint import read_checkpoint
+from fourcastnet_afno.diagnostic_run import train_diagnostic
 from fourcastnet_afno.doctor import doctor
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.tables import scores_table
@@ -30,6 +32,8 @@ from fourcastnet_afno.training import TrainingInterruptedError
 _VERBS = {
     "prepare": "Read or simulate the data, check it, and write the training store.",
     "train": "Train a forecaster; go on where an interrupted run in the same folder stopped.",
+    "train-diagnostic": "Train a head for data.diagnostic, as precipitation, on the frozen "
+    "forecaster of --checkpoint; it goes into a run folder of its own.",
     "forecast": "Roll the trained forecaster out from the initial times of the test period, or "
     "from any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
     "--output F.zarr",
@@ -49,10 +53,11 @@ _SHORT = {
     "--steps": "--forecast.num_steps",
     "--members": "--forecast.ensemble.num_members",
     "--source": "--source.path",
+    "--diagnostic": "--forecast.diagnostic",
 }
 # Those of `evaluate` with forecasts of its own.
 _SHORT_OF_FILES = {f"--{name}": f"--{name}.path" for name in ("truth", "climatology", "training")}
-_PARALLEL_VERBS = ("train", "forecast")
+_PARALLEL_VERBS = ("train", "train-diagnostic", "forecast")
 _RUNS = "Compare the runs in a folder: a table, and their losses in runs.png."
 _FOUND_ERRORS, _USER_ERROR, _INTERRUPTED = 1, 2, 130
 
@@ -89,11 +94,15 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         help="YAML file of the experiment; may be repeated, the later file wins key by key. "
         "Without it, OUTPUT/config.yaml of an earlier verb is used.",
     )
+    output: dict[str, Any] = {"default": Path("runs/quickstart")}
+    if name == "train-diagnostic":  # not the folder of the forecaster
+        output = {"required": True}
+        parser.add_argument("--checkpoint", type=Path, required=True, help="frozen forecaster")
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("runs/quickstart"),
         help="run folder for data, checkpoints, forecasts, scores and the report",
+        **output,
     )
     parser.add_class_arguments(ExperimentConfig, as_group=False)
     if name == "prepare":
@@ -210,8 +219,8 @@ def with_default_config(arguments: Sequence[str]) -> list[str]:
     own = _option(given, "--output", "runs/quickstart") / "config.yaml"
     if own.exists():
         return [given[0], f"--config={own}", *given[1:]]
-    checkpoint = _option(given, "--checkpoint", "")
-    if given[0] == "forecast" and checkpoint.is_file():
+    checkpoint = _option(given, "--checkpoint", str(_option(given, "--forecast.diagnostic", "")))
+    if given[0] in ("forecast", "train-diagnostic") and checkpoint.is_file():
         return [given[0], f"--config={_experiment_of(checkpoint)}", *given[1:]]
     if given[0] == "quickstart":
         embedded = files("fourcastnet_afno").joinpath("quickstart.yaml")
@@ -307,7 +316,7 @@ def _refuse_several_processes(verb: str) -> None:
     if num_processes > 1:
         raise InputError(
             f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
-            f"for {' and '.join(_PARALLEL_VERBS)}"
+            f"for {', '.join(_PARALLEL_VERBS)}"
         )
 
 
@@ -332,6 +341,7 @@ def run_verb(verb: str, options: Namespace) -> int:
         data=options.data,
         model=options.model,
         training=options.training,
+        diagnostic=options.diagnostic,
         forecast=options.forecast,
         evaluation=options.evaluation,
     )
@@ -339,6 +349,9 @@ def run_verb(verb: str, options: Namespace) -> int:
         asked = {"measure": options.measure, "sample_mib": options.sample_mib}
         report = doctor(config, options.output, as_json=options.json, **asked)
         return _FOUND_ERRORS if report.num_errors else os.EX_OK
+    if verb == "train-diagnostic":
+        train_diagnostic(config, options.output, options.checkpoint)
+        return os.EX_OK
     further = {
         "prepare": ("verify", "plan", "execution"),
         "forecast": ("checkpoint", "source", "existing"),

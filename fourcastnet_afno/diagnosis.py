@@ -8,12 +8,13 @@ from torch import Tensor
 
 from data_pipeline.dataset import Sample
 from fourcastnet_afno.distributed import Process, full, is_part
-from fourcastnet_afno.updating import RolloutLoss
+from fourcastnet_afno.forecaster import Forecaster
+from fourcastnet_afno.updating import Objective
 
 _SHOWN = 4
 
 
-def describe_loss(loss: RolloutLoss, sample: Sample, process: Process) -> str:
+def describe_loss(loss: Objective, sample: Sample, process: Process) -> str:
     """What is not finite in the data or in the loss of a batch; all processes must ask.
 
     Args:
@@ -21,23 +22,23 @@ def describe_loss(loss: RolloutLoss, sample: Sample, process: Process) -> str:
         sample: Rows of this process.
         process: This process.
     """
-    labels = loss.forecaster.spec.channels.labels
+    inputs, labels = (part.spec.channels.labels for part in (loss.forecaster, loss.trained))
     with torch.no_grad():
         losses = loss.by_channel(sample.state, sample.forcing, sample.target)
     found = [
-        _places("the initial states", sample.state, sample, labels),
+        _places("the initial states", sample.state, sample, inputs),
         _places("the targets", sample.target, sample, labels),
         _places("the loss", losses, sample, labels),
     ]
     return _joined(found, process)
 
 
-def describe_gradient(loss: RolloutLoss, sample: Sample, process: Process) -> str:
+def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
     """Which windows and channels have a gradient that is not finite; all processes must ask.
 
     With sharded weights only the parameters are named, from the gradients that are there.
     """
-    named = [(n, p) for n, p in loss.forecaster.named_parameters() if p.requires_grad]
+    named = [(n, p) for n, p in loss.trained.named_parameters() if p.requires_grad]
     parameters = [parameter for _, parameter in named]
     if any(is_part(parameter) for parameter in parameters):
         bad = [n for n, p in named if p.grad is not None and not full(p.grad).isfinite().all()]
@@ -46,15 +47,24 @@ def describe_gradient(loss: RolloutLoss, sample: Sample, process: Process) -> st
 
     def is_finite(value: Tensor) -> bool:
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        return all(g is None or bool(g.isfinite().all()) for g in gradients)
+        finite = all(g is None or bool(g.isfinite().all()) for g in gradients)
+        return _everywhere(finite, loss.forecaster)
 
     rows = [r for r, value in enumerate(losses.mean(dim=(1, 2))) if not is_finite(value)]
     if not rows:
         return _joined([], process)
     channels = [c for c, v in enumerate(losses[rows[0]].mean(dim=0)) if not is_finite(v)]
-    labels = loss.forecaster.spec.channels.labels
+    labels = loss.trained.spec.channels.labels
     names = _listed([labels[channel] for channel in channels])
     return _joined([f"the gradient of {names} at {_times(sample, rows)}"], process)
+
+
+def _everywhere(finite: bool, forecaster: Forecaster) -> bool:
+    """Whether something is finite on all bands, which go on together."""
+    if forecaster.band is None:
+        return finite
+    bad = torch.tensor(0.0 if finite else 1.0, device=forecaster.diff_std.device)
+    return forecaster.band.exchange.sum(bad).item() == 0
 
 
 def _places(what: str, values: Tensor, sample: Sample, labels: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.checkpoint import (
+    fingerprint_of,
     load_forecaster,
     parse_config,
     prefixed,
@@ -43,6 +44,7 @@ from fourcastnet_afno.forecaster import Forecaster, suit_grid
 from fourcastnet_afno.losses import Loss, LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.normalization import Normalizer
+from fourcastnet_afno.regridding import Regridder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,8 @@ class DiagnosticHead(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
-        self.is_periodic = forecaster.spec.grid.is_periodic
+        self.spec = replace(forecaster.spec, channels=channels)
+        self.wraps = forecaster.spec.grid.wraps
         prognostic = forecaster.normalizer
         moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
         self.input_normalizer = Normalizer(*moments)
@@ -124,8 +127,9 @@ class DiagnosticHead(nn.Module):
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Diagnostic channels as the network sees them, see ``to_network``; these are trained."""
         raw = self.network(self.input_normalizer.normalize(state))
-        columns = F.pad(raw, (1, 1, 0, 0), mode="circular" if self.is_periodic else "replicate")
-        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode="replicate")).float()
+        modes = ["circular" if closes else "replicate" for closes in self.wraps]
+        columns = F.pad(raw, (1, 1, 0, 0), mode=modes[1])
+        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode=modes[0])).float()
         return torch.where(self.is_logarithmic | self.is_nonnegative, F.relu(output), output)
 
     def to_physical(
@@ -154,42 +158,60 @@ class DiagnosticHead(nn.Module):
         return torch.where(self.is_logarithmic, torch.log1p(amounts / self.config.epsilon), scaled)
 
 
-def build_diagnostic_loss(config: LossConfig, head: DiagnosticHead, forecaster: Forecaster) -> Loss:
+class ChainedHead:
+    """A head as the diagnostic model of forecasts, which sees their newest states.
+
+    Args:
+        head: In evaluation mode, on the device of the forecaster.
+        forecaster: The one it was trained behind, on the grid of the forecasts; on another grid
+            than the network's, states and diagnostic channels are interpolated.
+    """
+
+    def __init__(self, head: DiagnosticHead, forecaster: Forecaster) -> None:
+        self._head, self.channels = head, head.channels
+        self._to_network_grid = forecaster.to_network_grid
+        self._from_network_grid: nn.Module = nn.Identity()
+        grid, own = forecaster.spec.grid, forecaster.network_grid
+        if grid != own:
+            device = forecaster.diff_std.device
+            self._from_network_grid = Regridder(own, grid, head.channels).to(device)
+
+    def __call__(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Diagnostic channels at the time of the newest state."""
+        return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
+
+
+def build_diagnostic_loss(
+    config: LossConfig,
+    head: DiagnosticHead,
+    forecaster: Forecaster,
+    field_weights: Float[Tensor, "diagnostic lat lon"] | None = None,
+) -> Loss:
     """A loss of the head's values as the network sees them, which have no further scale.
+
+    Args:
+        config: What is minimized.
+        head: Gives the channels.
+        forecaster: Gives the grid.
+        field_weights: Weights of the points, as 0 where values are filled.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
     one = torch.ones_like(head.normalizer.std).flatten()
-    return loss_on(config, forecaster.spec.grid, head.channels, mean=0 * one, std=one, diff_std=one)
-
-
-def diagnostic_loss(
-    head: DiagnosticHead,
-    forecaster: Forecaster,
-    loss: Loss,
-    state: Float[Tensor, "batch history channel lat lon"],
-    forcing: Float[Tensor, "batch forcing network_lat network_lon"],
-    target: Float[Tensor, "batch diagnostic lat lon"],
-) -> Float[Tensor, " batch"]:
-    """Loss of each sample behind one step of the frozen forecaster.
-
-    Args:
-        head: Trained.
-        forecaster: Predicts the state that the head sees; in evaluation mode, gets no gradient.
-        loss: See ``build_diagnostic_loss``; FourCastNet's is ``relative_l2``.
-        state: History, in physical units.
-        forcing: Forcings at its newest state.
-        target: Diagnostic channels a timestep later, in physical units.
-
-    Raises:
-        ValueError: If the forecaster is in training mode, where dropout would disturb it.
-    """
-    if forecaster.training:
-        raise ValueError("the forecaster of a diagnostic head is frozen; call forecaster.eval()")
-    with torch.no_grad():
-        following = forecaster(state, forcing)
-    return loss(head.predict(following), head.to_network(target))
+    return loss_on(
+        config,
+        forecaster.spec.grid,
+        head.channels,
+        mean=0 * one,
+        std=one,
+        diff_std=one,
+        field_weights=field_weights,
+    )
 
 
 def diagnostic_rollout(
@@ -227,21 +249,29 @@ def save_diagnostic(
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
     """
-    record = {
-        "config": asdict(head.config),
-        "channels": head.channels.to_json(),
-    }
     own = {
         **prefixed("forecaster", forecaster.state_dict()),
         **prefixed("diagnostic", head.state_dict()),
     }
     save_checkpoint(
-        path, forecaster, {**own, **(tensors or {})}, {**(metadata or {}), "diagnostic": record}
+        path,
+        forecaster,
+        {**own, **(tensors or {})},
+        {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)},
     )
 
 
+def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
+    """What the checkpoint of a head says of it beside its weights, for JSON."""
+    return {
+        "config": asdict(head.config),
+        "channels": head.channels.to_json(),
+        "backbone": fingerprint_of(forecaster),
+    }
+
+
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
-    """The head of a checkpoint and its forecaster, ready to roll out.
+    """The head of a checkpoint and its forecaster, ready to roll out; see ``ChainedHead``.
 
     Args:
         path: File written by ``save_diagnostic``.
@@ -266,3 +296,28 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
     )
     head.load_state_dict(weights)
     return head.to(device).eval(), forecaster
+
+
+def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str) -> DiagnosticHead:
+    """The head of a checkpoint that was trained behind all of some forecasters.
+
+    Args:
+        path: File written by ``save_diagnostic``.
+        forecasters: As they were loaded, by file.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If it was trained behind another one; both are named.
+    """
+    head, own = load_diagnostic(path, device)
+    trained_behind = fingerprint_of(own)
+    for file, forecaster in forecasters.items():
+        found = fingerprint_of(forecaster)
+        if found != trained_behind:
+            raise InputError(
+                f"the diagnostic head {path} was trained behind the forecaster {trained_behind}, "
+                f"{file} is {found}; give the checkpoint it was trained behind (or {path}, which "
+                "holds it), or train a head behind this one with `fourcastnet-afno "
+                "train-diagnostic`"
+            )
+    return head

@@ -4,12 +4,16 @@
 initialized. Every process asks a small store, by a thread, whether another one has failed: a rank
 that raises stops all of them with its message, even those that wait in a collective.
 
+Several processes may share each field, see ``bands``: they are neighbors by rank, and a batch is
+shared by such groups. Gradients are means over all processes, whether they share a field or not.
+
 Values are exchanged as tensors and JSON, never pickled.
 """
 # pyright: reportPrivateImportUsage=false
 
 import faulthandler
 import json
+import math
 import os
 import sys
 import threading
@@ -31,6 +35,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from data_pipeline.errors import InputError
+from fourcastnet_afno.bands import Cut
 from fourcastnet_afno.placement import DeviceName, Placement, select_device
 
 Parallel = Literal["ddp", "fsdp"]
@@ -60,6 +65,7 @@ class Process:
         local_rank: Of this process on its node.
         device: Where its tensors live.
         group: Processes that share the batches; all of them where it is None.
+        spatial: Those of them that share each field with this one; none where it is None.
     """
 
     rank: int = 0
@@ -68,6 +74,17 @@ class Process:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: dist.ProcessGroup | None = field(default=None, repr=False, compare=False)
     store: dist.Store | None = field(default=None, repr=False, compare=False)
+    spatial: "FieldGroup | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def data_rank(self) -> int:
+        """Of the processes that share a field with this one, among those that share a batch."""
+        return self.rank // (self.spatial.size if self.spatial else 1)
+
+    @property
+    def data_size(self) -> int:
+        """Number of such groups: parts of each batch."""
+        return self.world_size // (self.spatial.size if self.spatial else 1)
 
     @property
     def is_main(self) -> bool:
@@ -142,21 +159,88 @@ class Process:
         return function()
 
 
+class FieldGroup:
+    """The processes that share a field, see ``bands.Exchange``.
+
+    Args:
+        group: Of these processes, by rank from north to south.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self._group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+
+    def transpose(self, tensor: Tensor, split: Cut, join: Cut) -> Tensor:
+        """See ``bands.Exchange``."""
+        parts = tensor.split(split.counts, dim=split.axis)
+        shapes = []
+        for count in join.counts:
+            shape = list(parts[self.rank].shape)
+            shape[join.axis] = count
+            shapes.append(shape)
+        outgoing, incoming = [p.numel() for p in parts], [math.prod(shape) for shape in shapes]
+        received = tensor.new_empty(sum(incoming))
+        sent = torch.cat([part.reshape(-1) for part in parts])
+        dist.all_to_all_single(received, sent, incoming, outgoing, group=self._group)
+        pieces = zip(received.split(incoming), shapes, strict=True)
+        return torch.cat([piece.view(shape) for piece, shape in pieces], dim=join.axis)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """See ``bands.Exchange``."""
+        return _Sum.apply(tensor, self._group)
+
+    def of_first(self, tensor: Tensor) -> Tensor:
+        """See ``bands.Exchange``."""
+        result = tensor.clone()
+        dist.broadcast(result, group=self._group, group_src=0)
+        return result
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; its adjoint is itself."""
+
+    @staticmethod
+    def forward(ctx, tensor, group):  # noqa: ANN001, ANN205 # pyright: ignore
+        ctx.group = group
+        return _summed(tensor, group)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        return _summed(gradients[0], ctx.group), None
+
+
+def _summed(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=group)
+    return total
+
+
 @contextmanager
-def launched(device: DeviceName = "auto", *, timeout_minutes: float = 10.0) -> Iterator[Process]:
+def launched(
+    device: DeviceName = "auto", *, timeout_minutes: float = 10.0, spatial_ranks: int = 1
+) -> Iterator[Process]:
     """Join the processes that this one was started with, until the block ends.
 
     Args:
         device: NCCL connects GPUs, gloo CPUs.
         timeout_minutes: How long a collective may take before it counts as failed.
+        spatial_ranks: Number of processes that share each field.
 
     Raises:
-        InputError: If the environment or the device does not fit.
+        InputError: If the environment, the device or the number of processes does not fit.
     """
     place = Placement.from_environment(os.environ)
+    if place.world_size % spatial_ranks:
+        raise InputError(
+            f"training.spatial_ranks={spatial_ranks} must divide the number of processes, got "
+            f"{place.world_size}; start a multiple of {spatial_ranks} of them, as `torchrun "
+            f"--nproc-per-node={spatial_ranks} -m fourcastnet_afno train ...`, or set it to 1"
+        )
     if place.world_size == 1:
         yield Process(device=select_device(device, place))
         return
+    place.require_address()
     timeout = timedelta(minutes=timeout_minutes)
     watch = _Watch(place, timeout)
     try:
@@ -168,6 +252,7 @@ def launched(device: DeviceName = "auto", *, timeout_minutes: float = 10.0) -> I
             local_rank=place.local_rank,
             device=chosen,
             store=watch.store,
+            spatial=field_group(spatial_ranks, timeout),
         )
     except AgreedStop:
         _disconnect(watch)
@@ -189,6 +274,19 @@ def _connect(place: Placement, device: torch.device, store: dist.Store, timeout:
         timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
+
+
+def field_group(size: int, timeout: timedelta) -> FieldGroup | None:
+    """The processes that share a field with this one, ``size`` neighbors by rank; all must call."""
+    if size == 1:
+        return None
+    first = dist.get_rank() // size * size
+    # The groups need not wait for each other, which may be a thousand.
+    group = dist.new_group(
+        list(range(first, first + size)), timeout=timeout, use_local_synchronization=True
+    )
+    assert isinstance(group, dist.ProcessGroup)
+    return FieldGroup(group)
 
 
 def _disconnect(watch: "_Watch") -> None:
@@ -291,7 +389,7 @@ def wrap(
     """Make the gradients of a module the mean over all processes.
 
     Args:
-        module: Its forward pass gives the loss of this process.
+        module: Its forward pass gives the loss of this process; its weights are the same in all.
         process: This process; one alone needs no wrapping.
         parallel: ``ddp`` keeps all weights everywhere, ``fsdp`` a part of them in each process.
         shards: Submodules whose weights ``fsdp`` gathers together, inner ones before outer ones.
@@ -313,6 +411,8 @@ def wrap(
         process_group=process.group,
         gradient_as_bucket_view=True,
         static_graph=static_graph,
+        # Weights are the same everywhere; buffers may be those of the rows of a process.
+        init_sync=process.spatial is None,
         **buffers,
     )
     if compress_gradients:
@@ -342,6 +442,23 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
         if isinstance(part, FSDPModule):
             part.set_requires_gradient_sync(last, recurse=False)
     yield
+
+
+def settle(module: nn.Module, backward: Callable[[], None]) -> None:
+    """Let a wrapped module find the messages in which it exchanges gradients, once.
+
+    DDP orders them anew after its first backward pass, or its second one with a static graph. A sum
+    over three processes or more depends on where a gradient lies in its message: without this, the
+    first steps of a run that goes on would have other roundings than those of an unbroken run.
+
+    Args:
+        module: By ``wrap``.
+        backward: A forward and a backward pass through it, whose gradients are forgotten.
+    """
+    if isinstance(module, DistributedDataParallel):
+        for _ in range(2):
+            backward()
+            module.zero_grad(set_to_none=True)
 
 
 def nccl_version() -> str | None:

@@ -183,7 +183,13 @@ def _summary(facts: dict[str, Any]) -> list[str]:
     """A line for each section of facts that is there."""
     lines = [f"Source   {facts['source']['origin']}"]
     grid, time, sample = (facts.get(name) for name in ("grid", "time", "sample"))
-    if grid:
+    if grid and grid["kind"] == "plane":
+        closed = f"periodic in {grid['periodic']}" if grid["periodic"] else "not periodic"
+        lines.append(
+            f"Grid     {grid['rows']} x {grid['columns']}, plane of {grid['extent_y']:g} x "
+            f"{grid['extent_x']:g}, {closed}"
+        )
+    elif grid:
         spacing = [grid[f"{axis}_spacing"] for axis in ("latitude", "longitude")]
         steps = " x ".join("uneven" if step is None else f"{step:g}" for step in spacing)
         poles = "with" if grid["poles"] else "without"

@@ -23,6 +23,7 @@ import torch
 import xarray as xr
 import yaml
 from rich.console import Console
+from torch import Tensor, nn
 
 from data_pipeline.atomic import replacing
 from data_pipeline.climatology import climatology_at
@@ -40,7 +41,9 @@ from fourcastnet_afno.autoregression import (
     select_init_times,
 )
 from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
+from fourcastnet_afno.diagnostic import DiagnosticConfig
 from fourcastnet_afno.distributed import Process, launched
 from fourcastnet_afno.evaluation.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.config import EvaluationConfig
@@ -53,6 +56,7 @@ from fourcastnet_afno.live_view import peak_memory_gib
 from fourcastnet_afno.placement import select_device
 from fourcastnet_afno.report import write_report
 from fourcastnet_afno.runs import find_runs, runs_table
+from fourcastnet_afno.spatial import share_fields
 from fourcastnet_afno.training import OPERATIONAL_SETTINGS, Trainer, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, connect
 from fourcastnet_afno.validation import RolloutValidation
@@ -68,7 +72,8 @@ class ExperimentConfig:
     Args:
         data: Where the data comes from, its channels, timestep and splits.
         model: What the forecaster sees and predicts, and its network.
-        training: How it is trained.
+        training: How it is trained; for ``train-diagnostic``, how the head is.
+        diagnostic: A head that predicts the diagnostic channels from the forecaster's state.
         forecast: Which forecasts of the test period are made.
         evaluation: How they are scored.
     """
@@ -76,6 +81,7 @@ class ExperimentConfig:
     data: DataConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    diagnostic: DiagnosticConfig = field(default_factory=DiagnosticConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
@@ -142,8 +148,13 @@ def train(
         functions: Called with the step and the values of each row of the log.
     """
     settings, folder = config.training, output / "checkpoints"
-    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
-        store = process.main_first("prepared", partial(_prepared_once, config, output, process))
+    with launched(
+        settings.device,
+        timeout_minutes=settings.timeout_minutes,
+        spatial_ranks=settings.spatial_ranks,
+    ) as process:
+        prepared = process.main_first("prepared", partial(prepared_once, config, output, process))
+        store = prepared.prognostic
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)
@@ -151,30 +162,49 @@ def train(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 console.print(f"From {settings.start_from}: {match}")
-        _describe_training(forecaster, process)
-        if process.is_main:
-            named = [connect(name, output, asdict(config)) for name in settings.loggers]
-            functions = [*functions, *named]
+        share_fields(forecaster, process)
+        band, weights = forecaster.band, field_weights(store)
+        describe_training(forecaster, process)
+        functions = [*functions, *loggers(config, output, process)]
         Trainer(
             forecaster,
-            partial(_windows, config, store),
+            partial(_windows, config, store if band is None else store.band(band.rows)),
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process),
+            validation=_rollout_validation(config, store, process, band, weights),
             functions=functions,
             console=console,
+            field_weights=weights,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 
 
-def _prepared_once(config: ExperimentConfig, output: Path, process: Process) -> PreparedStore:
-    """The data, which the main process alone prepares."""
+def loggers(config: ExperimentConfig, output: Path, process: Process) -> list[LogFunction]:
+    """Further places for the log that the configuration asks for, in the main process."""
+    names = config.training.loggers if process.is_main else []
+    return [connect(name, output, asdict(config)) for name in names]
+
+
+def prepared_once(
+    config: ExperimentConfig, output: Path, process: Process, backbone: str | None = None
+) -> PreparedStore:
+    """The data, which the main process alone prepares.
+
+    Args:
+        config: Says what is trained.
+        output: Run folder.
+        process: One of those that train.
+        backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
+
+    Raises:
+        InputError: If the folder holds another run.
+    """
     if not process.is_main:
         return open_store(config.data.store or str(output / "data.zarr"), config.data)
     folder = output / "checkpoints"
-    _check_resumable(config, folder / "last.safetensors")
+    _check_resumable(config, folder / "last.safetensors", backbone)
     store = _open_or_prepare(config, output)
     folder.mkdir(exist_ok=True)
     return store
@@ -194,36 +224,53 @@ def _windows(
     return training, validation
 
 
-def _describe_training(forecaster: Forecaster, process: Process) -> None:
+def describe_training(module: nn.Module, process: Process) -> None:
+    """Say how much is trained where."""
     if process.is_main:
-        parameters = sum(p.numel() for p in forecaster.parameters())
+        parameters = sum(p.numel() for p in module.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        if process.spatial is not None:
+            places = f"{process.data_size} x {process.spatial.size} processes, each on "
         console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 
 def _rollout_validation(
-    config: ExperimentConfig, store: PreparedStore, process: Process
+    config: ExperimentConfig,
+    store: PreparedStore,
+    process: Process,
+    band: Band | None = None,
+    weights: Tensor | None = None,
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
         return None
-    coefficients = store.climatology()
+    read = store if band is None else store.band(band.rows)
+    coefficients = read.climatology()
 
     def climatology(times: np.ndarray) -> np.ndarray:
         return store.channels.stack(climatology_at(coefficients, times)).values
 
     return RolloutValidation(
-        _windows(config, store, settings.num_steps)[1],
+        _windows(config, read, settings.num_steps)[1],
         climatology,
         settings,
         area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
+        band=band,
         precision=config.training.precision,
+        field_weights=weights,
     )
 
 
+def field_weights(store: PreparedStore) -> Tensor | None:
+    """Weights of the points by channel, which leave out filled values; None if there are none."""
+    weights = store.point_weights()
+    return None if weights is None else torch.from_numpy(weights)
+
+
 def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:
-    """A forecaster with fresh weights for prepared data."""
+    """A forecaster with fresh weights for the prognostic channels of prepared data."""
+    store = store.prognostic
     spec = FieldSpec(
         channels=store.channels,
         static_channels=store.static_channels,
@@ -266,7 +313,7 @@ def forecast(
     checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
     if source is not None:
         return forecast_from(config.forecast, checkpoint, source, path, device, existing)
-    dataset, init_times = _open_or_prepare(config, output).dataset(), None
+    dataset, init_times = _open_or_prepare(config, output).prognostic.dataset(), None
     if config.forecast.init_times is None:
         times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
         init_times = select_init_times(
@@ -290,6 +337,8 @@ def evaluate(
     """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
+    if not any(channel.name in predictions for channel in store.diagnostic.channels):
+        store = store.prognostic  # nothing else is read
     truth, train = truth_of(store), config.data.train
     times = truth["time"].values
     training = truth.sel(time=times[train.contains(times)])
@@ -370,15 +419,16 @@ def compare_runs(folder: Path) -> None:
         console.print(f"Validation losses: {path.resolve()}")
 
 
-def _check_resumable(config: ExperimentConfig, last: Path) -> None:
+def _check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:
     """Refuse to go on with a run whose data, model or training was configured otherwise."""
     if not last.exists():
         return
     _, metadata = read_checkpoint(last, "none")
+    _check_backbone(last, metadata.get("diagnostic"), backbone)
     before, now = yaml.safe_load(metadata["config"]), yaml.safe_load(config.to_yaml())
     keys = [
         key
-        for part in ("data", "model", "training")
+        for part in ("data", "diagnostic" if backbone else "model", "training")
         for key in differing_keys(before[part], now[part], part)
         if key.removeprefix("training.").split(".")[0] not in OPERATIONAL_SETTINGS
     ]
@@ -387,6 +437,18 @@ def _check_resumable(config: ExperimentConfig, last: Path) -> None:
             f"{last.parent.parent.resolve()} holds a run with another configuration, differing in "
             f"{', '.join(keys)}; give another --output, or delete that folder to start over"
         )
+
+
+def _check_backbone(last: Path, found: Mapping[str, Any] | None, backbone: str | None) -> None:
+    kept = found and found["backbone"]
+    if kept == backbone:
+        return
+    run, head = last.parent.parent.resolve(), "a diagnostic head"
+    what = "a forecaster" if kept is None else f"{head} behind the forecaster {kept}"
+    wanted = "a forecaster" if backbone is None else f"{head} behind {backbone}"
+    raise InputError(
+        f"{run} holds the training of {what}, asked for is that of {wanted}; give another --output"
+    )
 
 
 def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: ANN401

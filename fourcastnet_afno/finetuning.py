@@ -27,7 +27,9 @@ from torch.utils.checkpoint import checkpoint
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
+from data_pipeline.plane import require_latlon
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
 
@@ -181,18 +183,20 @@ def build_loss(
         std=normalizer.std.flatten(),
         diff_std=forecaster.diff_std.flatten(),
         field_weights=field_weights,
+        band=forecaster.band,
     )
 
 
 def loss_on(
     config: LossConfig,
-    grid: LatLonGrid,
+    grid: Grid,
     channels: Channels,
     *,
     mean: Float[Tensor, " channel"],
     std: Float[Tensor, " channel"],
     diff_std: Float[Tensor, " channel"],
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
+    band: Band | None = None,
 ) -> Loss:
     """The loss for channels on a grid, on the device of ``mean``.
 
@@ -204,10 +208,14 @@ def loss_on(
         std: Standard deviation of each channel, likewise.
         diff_std: Standard deviation of the change over a timestep, likewise.
         field_weights: Weights of the points by channel, as 0 where values are filled.
+        band: The rows that fields have, where processes share them.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
+    if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
+        asked_by = "training.loss.spectral_basis=spherical_harmonics"
+        require_latlon(grid, asked_by, "set it to zonal, which is along x")
     try:
         return config.build(
             area_weights=torch.from_numpy(grid.area_weights()),
@@ -217,8 +225,9 @@ def loss_on(
             labels=channels.labels,
             levels=[channel.level for channel in channels],
             field_weights=field_weights,
-            latitude=grid.latitude,
+            latitude=tuple(grid.coords[grid.dims[0]].tolist()),
             is_periodic=grid.is_periodic,
+            band=band,
         )
     except ValueError as error:
         raise InputError(f"training.{error}") from error

@@ -2,32 +2,36 @@
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
+import yaml
 import zarr
 from rich.console import Console
 
-from data_pipeline.channels import Channels
-from data_pipeline.derived import with_derived
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.names import parse_label
+from data_pipeline.plane import grid_of
+from data_pipeline.resampling import resample
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
+    MissingValuesError,
     check_init_times,
     check_source,
     parse_init_times,
     select_init_times,
     write_forecast,
 )
-from fourcastnet_afno.autoregression.work import Existing, device_of_process
-from fourcastnet_afno.checkpoint import load_forecaster, versions
-from fourcastnet_afno.forecaster import Forecaster
+from fourcastnet_afno.autoregression.work import Existing
+from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
+from fourcastnet_afno.diagnostic import ChainedHead, load_chained
+from fourcastnet_afno.forecaster import FieldSpec, Forecaster
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -46,7 +50,7 @@ def forecast_from(
 
     Args:
         config: Which forecasts.
-        checkpoint: The forecaster.
+        checkpoint: The forecaster; by default that of ``config.diagnostic``.
         source: Data to start from, or a canonical dataset; without it, the prepared data beside
             the checkpoint.
         path: The zarr store or NetCDF file to write.
@@ -57,60 +61,70 @@ def forecast_from(
     Raises:
         InputError: If the checkpoint, the data or a setting does not suit the others.
     """
+    if checkpoint is None and config.diagnostic is not None:
+        checkpoint = Path(config.diagnostic)
     if checkpoint is None:
         raise InputError(
             f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output"
         )
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
-    device = device_of_process(device, os.environ, torch.cuda.device_count())
     forecasters = [load_forecaster(file, device) for file in files]
+    if init_times is None and config.init_times:
+        init_times = parse_init_times(config.init_times, config.init_interval_hours)
     if isinstance(source, xr.Dataset):
         dataset = source
     else:
-        dataset = open_initial_data(source, forecasters[0].spec.channels, checkpoint)
-    forecasters, regridded = _on_grid_of(dataset, forecasters, config.regrid)
+        dataset = open_initial_data(source, forecasters[0].spec, checkpoint, init_times)
+    head = None
+    if config.diagnostic is not None:
+        by_file = dict(zip(files, forecasters, strict=True))
+        head = load_chained(Path(config.diagnostic), by_file, device)
+    forecasters, regridded = _on_grid_of(dataset, forecasters, config)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
     if init_times is None:
         init_times = _init_times(config, dataset["time"].values, first)
     check_init_times(init_times, dataset["time"].values, first.spec, first.num_history)
-    attrs = {
-        "title": f"Forecasts of {checkpoint.name}",
-        "source": "fourcastnet_afno",
-        "checkpoint": str(checkpoint),
-        "initial_data": str(dataset.encoding.get("source", "")) or _place(source),
-        "checkpoint_digest": " ".join(map(_digest, files)),
-        "versions": json.dumps(versions()),
-        **({"regridded": regridded} if regridded else {}),
-    }
+    attrs = _attrs_of(files, config.diagnostic, regridded)
+    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or _place(source)
     if regridded:
         console.print(regridded)
-    return write_forecast(
-        first,
-        dataset,
-        init_times,
-        config,
-        path,
-        attrs,
-        further=forecasters[1:],
-        existing=existing,
-        report=lambda text: console.print(text, style="yellow", markup=False),
-    )
+    options: dict[str, Any] = {"further": forecasters[1:], "existing": existing}
+    if head is not None:
+        options["diagnostic"] = ChainedHead(head, first)
+    try:
+        return write_forecast(
+            first, dataset, init_times, config, path, attrs, report=_warn, **options
+        )
+    except MissingValuesError as error:
+        raise _with_fill_rules(error, checkpoint) from error
+
+
+def _warn(text: str) -> None:
+    console.print(text, style="yellow", markup=False)
 
 
 def open_initial_data(
-    source: SourceConfig | None, channels: Channels, checkpoint: Path
+    source: SourceConfig | None,
+    spec: FieldSpec,
+    checkpoint: Path,
+    init_times: np.ndarray | None = None,
 ) -> xr.Dataset:
     """The data to start from as a canonical dataset: of any source, or prepared.
 
+    A source is treated as it was for training: what can be derived is, accumulations are those of a
+    timestep, and missing values become the numbers of ``data.fill``.
+
     Args:
         source: Where it is; without it, the prepared data of the checkpoint's run folder.
-        channels: What is wanted; what can be derived is.
+        spec: What is wanted.
         checkpoint: A checkpoint in a run folder.
+        init_times: Initial times (datetime64), which must be a whole number of timesteps from the
+            states; by default states are every timestep from the first time of the data.
 
     Raises:
-        InputError: If there is no data.
+        InputError: If there is no data, or it cannot be accumulated as in training.
     """
     if source is None:
         beside = checkpoint.absolute().parent.parent / "data.zarr"
@@ -122,13 +136,71 @@ def open_initial_data(
         source = SourceConfig(path=str(beside))
     (path, *others) = source.paths
     if not others and "://" not in path and _is_prepared(Path(path)):
-        return PreparedStore(Path(path)).dataset()
-    dataset = with_derived(open_source(source), channels.labels)
+        return PreparedStore(Path(path)).prognostic.dataset()
+    recorded = _recorded_data(checkpoint)
+    dataset = open_source(source, [parse_label(n)[0] for n in recorded.get("static", [])])
     if "time" not in dataset.dims:
         raise InputError(
             f"{path} has no times; give the time coordinate CF units as 'hours since 1900-01-01'"
         )
-    return dataset
+    return _as_in_training(dataset, spec, recorded, init_times)
+
+
+def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
+    """The part ``data`` of the experiment that a checkpoint was trained in, where it is known."""
+    _, metadata = read_checkpoint(checkpoint, "none")
+    return (yaml.safe_load(metadata.get("config", "")) or {}).get("data") or {}
+
+
+def _as_in_training(
+    dataset: xr.Dataset,
+    spec: FieldSpec,
+    recorded: Mapping[str, Any],
+    init_times: np.ndarray | None,
+) -> xr.Dataset:
+    names = {channel.name for channel in spec.channels}
+    rules = recorded.get("accumulate") or {}
+    rules = {name: rule for name, rule in rules.items() if parse_label(name)[0] in names}
+    try:
+        states = resample(
+            dataset,
+            spec.channels.labels,
+            rules,
+            spec.timestep_hours,
+            lambda times: np.ones(len(times), bool),
+            allow_gaps=True,  # an initial time that is missing is refused by name
+            states=None if init_times is None else partial(_in_phase, init_times, spec.timestep),
+        )
+    except InputError as error:
+        raise InputError(
+            f"{dataset.encoding.get('source', 'the data')} cannot be accumulated as for training "
+            f"(data.accumulate={rules}): {error}"
+        ) from error
+    fill = recorded.get("fill") or {}
+    numbers = {name: value for name, value in fill.items() if isinstance(value, int | float)}
+    known = [name for name in numbers if name in names and name in states]
+    states = states.assign({n: states[n].fillna(np.float32(numbers[n])) for n in known})
+    states.encoding["source"] = dataset.encoding.get("source", "")
+    return states
+
+
+def _in_phase(init_times: np.ndarray, timestep: np.timedelta64, times: np.ndarray) -> np.ndarray:
+    """Whether times are a whole number of timesteps from any initial time."""
+    step = timestep.astype("timedelta64[ns]").astype(np.int64)
+    phases = (t.astype("datetime64[ns]").astype(np.int64) % step for t in (times, init_times))
+    return np.isin(*phases)
+
+
+def _with_fill_rules(error: MissingValuesError, checkpoint: Path) -> InputError:
+    """The error, with a word on variables that training has filled by their climatology."""
+    rules = _recorded_data(checkpoint).get("fill") or {}
+    names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
+    if not names:
+        return error
+    return InputError(
+        f"{error}: for training {list(names)} was filled by its climatology "
+        "(data.fill), which a checkpoint does not hold"
+    )
 
 
 def _is_prepared(path: Path) -> bool:
@@ -138,34 +210,51 @@ def _is_prepared(path: Path) -> bool:
 
 
 def _on_grid_of(
-    dataset: xr.Dataset, forecasters: list[Forecaster], regrid: bool
+    dataset: xr.Dataset, forecasters: list[Forecaster], config: ForecastConfig
 ) -> tuple[list[Forecaster], str]:
     """The forecasters on the grid of the data, and what was done if that is another."""
-    grid, own = LatLonGrid.from_dataset(dataset), forecasters[0].spec.grid
+    grid, own = grid_of(dataset), forecasters[0].spec.grid
     try:
         own.require_same(grid, "the checkpoint")
     except InputError:
-        if not regrid:
+        if not config.regrid:
             return forecasters, ""
     else:
         return forecasters, ""
-    text = (
-        f"the data is on the grid {grid}, the network on {own}: states are interpolated to the "
-        "network's grid and its changes back; scales that the network does not resolve stay as "
-        "they are (forecast.regrid=false refuses this)"
+    how = (
+        "states are interpolated to the network's grid and its changes back; scales that the "
+        "network does not resolve stay as they are"
     )
-    return [forecaster.on_grid(grid) for forecaster in forecasters], text
+    if config.resolution == "native":
+        how = "the network works on the data's grid, with the wavenumbers of its own"
+    text = (
+        f"the data is on the grid {grid}, the network on {own}: {how} (forecast.regrid=false "
+        "refuses this)"
+    )
+    return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
 def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:
-    if config.init_times:
-        return parse_init_times(config.init_times, config.init_interval_hours)
     return select_init_times(
         times,
         forecaster.spec,
         forecaster.num_history,
         interval_hours=config.init_interval_hours,
     )
+
+
+def _attrs_of(files: list[Path], diagnostic: str | None, regridded: str) -> dict[str, str]:
+    """Provenance of forecasts."""
+    attrs = {
+        "title": f"Forecasts of {files[0].name}",
+        "source": "fourcastnet_afno",
+        "checkpoint": str(files[0]),
+        "checkpoint_digest": " ".join(map(_digest, files)),
+        "versions": json.dumps(versions()),
+    }
+    if diagnostic is not None:
+        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
+    return attrs | ({"regridded": regridded} if regridded else {})
 
 
 def _place(source: SourceConfig | xr.Dataset | None) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_pipeline.dataset import Sample
-from fourcastnet_afno.updating import Precision, RolloutLoss
+from fourcastnet_afno.updating import Objective, Precision
 
 Item = TypeVar("Item")
 _RECENT_SECONDS = 20.0
@@ -53,7 +53,7 @@ def peak_flops(device: torch.device, precision: Precision) -> float | None:
     return next((1e12 * peaks[column] for key, peaks in _PEAKS.items() if key in name), None)
 
 
-def flops_per_window(loss: RolloutLoss, sample: Sample) -> float:
+def flops_per_window(loss: Objective, sample: Sample) -> float:
     """Operations of a training step on one window: three times those of the forward pass.
 
     Recomputation of activations does not count, as in the usual model FLOP utilization. Products

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.spectral_loss import PowerSpectrum, SpectralBasis, adjusted_mse
 
 _LEAST_NORM = 1e-6  # of a target about its mean, in units of the scale
@@ -103,6 +104,7 @@ class LossConfig:
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
         latitude: Sequence[float] = (),
         is_periodic: bool = True,
+        band: Band | None = None,
     ) -> "Loss":
         """The loss for these channels on this grid, with the type and device of ``mean``.
 
@@ -116,6 +118,7 @@ class LossConfig:
             field_weights: Further weights of the points, as 0 where values are filled.
             latitude: Rows in degrees, for ``amse``.
             is_periodic: Whether the longitudes close a circle, for ``amse``.
+            band: The rows that fields have, where processes share them.
 
         Raises:
             ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
@@ -139,6 +142,7 @@ class LossConfig:
             channel_weights=self._channel_weights(labels, levels).to(mean),
             field_weights=field_weights,
             spectrum=spectrum,
+            band=band,
         )
 
     def _channel_weights(
@@ -174,11 +178,13 @@ class Loss(nn.Module):
         config: Kind and its parameters.
         area_weights: Cell areas with mean 1.
         mean: Mean of each channel, in its units.
-        scale: Unit of the errors of each channel, likewise.
+        scale: Unit of the errors of each channel, likewise; a channel where it is 0 has no weight.
         channel_weights: In the mean over channels, of any sum.
         field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
             the errors by them.
         spectrum: Of the grid, for ``amse``.
+        band: The rows that fields have, where processes share them; everything else is of the
+            whole grid, and so is the loss.
 
     Raises:
         ValueError: If no channel has weight.
@@ -200,9 +206,13 @@ class Loss(nn.Module):
         channel_weights: Float[Tensor, " channel"],
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
         spectrum: PowerSpectrum | None = None,
+        band: Band | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.spectrum = config, spectrum
+        self.config, self.spectrum, self.band = config, spectrum, band
+        # What never changes, as the coefficients of a steady problem, has no change to be a unit.
+        channel_weights = torch.where(scale > 0, channel_weights, 0)
+        scale = torch.where(scale > 0, scale, 1)
         weights = area_weights[None]
         if field_weights is not None:
             field_weights = field_weights.to(area_weights)
@@ -212,11 +222,12 @@ class Loss(nn.Module):
             channel_weights = torch.where(sums[:, 0, 0] > 0, channel_weights, 0)
         if not channel_weights.sum() > 0:
             raise ValueError(
-                "loss.channel_weights must leave a channel with weight and points that are not "
-                "filled, got none"
+                "loss.channel_weights must leave a channel with weight that changes and has points "
+                "that are not filled, got none"
             )
+        rows = band.rows if band else slice(None)
         buffers = {
-            "weights": weights,
+            "weights": weights[:, rows],
             "mean": mean[:, None, None],
             "scale": scale[:, None, None],
             "channel_weights": channel_weights / channel_weights.mean(),
@@ -236,7 +247,7 @@ class Loss(nn.Module):
             with torch.autocast(targets.device.type, enabled=False):
                 weights = self.weights * self.channel_weights[:, None, None]
                 pair = self._normalized(predictions), self._normalized(targets)
-                return _relative_norm(*pair, weights, dims=(-3, -2, -1))
+                return self._relative_norm(*pair, weights, dims=(-3, -2, -1))
         return (self.channel_weights * self.by_channel(predictions, targets)).mean(dim=1)
 
     def by_channel(
@@ -249,13 +260,14 @@ class Loss(nn.Module):
         with torch.autocast(targets.device.type, enabled=False):
             if self.config.kind == "relative_l2":
                 pair = self._normalized(predictions), self._normalized(targets)
-                return _relative_norm(*pair, self.weights, dims=(-2, -1))
+                return self._relative_norm(*pair, self.weights, dims=(-2, -1))
             if self.spectrum is not None:
                 return self._adjusted_mse(self._normalized(predictions), self._normalized(targets))
             if predictions.ndim > targets.ndim:
                 targets = targets[:, None]
             error = (_precise(predictions) - _precise(targets)) / self.scale
-            return (self.weights * self._pointwise(error)).mean(dim=(-2, -1))
+            values = self.weights * self._pointwise(error)
+            return self.band.mean(values) if self.band else values.mean(dim=(-2, -1))
 
     def _check(self, predictions: Tensor, targets: Tensor) -> None:
         if predictions.ndim > targets.ndim and self.config.kind != "crps":
@@ -269,6 +281,8 @@ class Loss(nn.Module):
 
     def _adjusted_mse(self, predictions: Tensor, targets: Tensor) -> Tensor:
         assert self.spectrum is not None
+        if self.band is not None:
+            predictions, targets = self.band.whole(predictions), self.band.whole(targets)
         if self.error_weights is not None:
             predictions = targets + self.error_weights * (predictions - targets)
         return adjusted_mse(predictions, targets, self.spectrum)
@@ -283,20 +297,24 @@ class Loss(nn.Module):
             return _crps_of_errors(error, self.config.crps_alpha)
         return error.abs()
 
+    def _relative_norm(
+        self, predictions: Tensor, targets: Tensor, weights: Tensor, dims: tuple[int, ...]
+    ) -> Tensor:
+        """Ratio of the norms of error and target; a norm, unlike a root, has a slope at 0."""
+        roots = weights.sqrt()
+        error = self._norm(roots * (predictions - targets), dims)
+        size = self._norm(roots * targets, dims)
+        num_rows = self.band.layout.num_rows if self.band else targets.shape[-2]
+        return error / size.clamp_min(_LEAST_NORM * (num_rows * targets.shape[-1]) ** 0.5)
+
+    def _norm(self, fields: Tensor, dims: tuple[int, ...]) -> Tensor:
+        if self.band is not None:
+            return self.band.norm(fields, dims)
+        return torch.linalg.vector_norm(fields, dim=dims)
+
 
 def _precise(fields: Tensor) -> Tensor:
     return fields if fields.dtype == torch.float64 else fields.float()
-
-
-def _relative_norm(
-    predictions: Tensor, targets: Tensor, weights: Tensor, dims: tuple[int, ...]
-) -> Tensor:
-    """Ratio of the norms of error and target; a norm, unlike a root, has a slope at 0."""
-    roots = weights.sqrt()
-    error = torch.linalg.vector_norm(roots * (predictions - targets), dim=dims)
-    size = torch.linalg.vector_norm(roots * targets, dim=dims)
-    count = targets.shape[-1] * targets.shape[-2]
-    return error / size.clamp_min(_LEAST_NORM * count**0.5)
 
 
 def almost_fair_crps(

@@ -1,5 +1,6 @@
 """Maps of fields: truth, forecasts and errors, still and moving; with cartopy where installed."""
 
+from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -24,12 +25,12 @@ def error_maps(
     """Truth, forecast and forecast minus truth; a row for each lead time.
 
     Args:
-        truth: (lead_time, latitude, longitude) at the valid times, with ``units``.
+        truth: (lead_time, latitude, longitude), or y and x, at the valid times, with ``units``.
         predictions: Likewise.
         land: Land fraction, whose half is drawn as coastline.
     """
     rows = truth.sizes["lead_time"]
-    figure, axes = _map_axes(rows, 3, 12.5, 2.4 * rows + 0.3)
+    figure, axes = _map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
     difference = predictions - truth
     limits = float(truth.min()), float(truth.max())
     largest = _largest(difference)
@@ -54,7 +55,8 @@ def mean_maps(
     """Bias and RMSE of each cell over all initial times; a column for each lead time."""
     chosen = scores.sel(forecast=forecast, map_channel=channel)
     leads = chosen["map_lead_time"].values
-    figure, axes = _map_axes(2, len(leads), 3.6 * len(leads) + 0.6, 4.4)
+    size = 3.6 * len(leads) + 0.6, 4.4
+    figure, axes = _map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
     largest, highest = _largest(chosen["bias_map"]), float(chosen["rmse_map"].max())
     for column, lead in enumerate(leads):
@@ -75,32 +77,34 @@ def _largest(field: xr.DataArray) -> float:
     return value if np.isfinite(value) and value > 0 else 1.0
 
 
-def _map_axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    """Axes of maps: plain, or with cartopy where it is installed, in longitude and latitude."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _map_axes(
+    rows: int, columns: int, size: tuple[float, float], dims: tuple[Hashable, ...]
+) -> tuple[Figure, Any]:
+    """Axes of maps: plain, or of the globe with cartopy where it is installed."""
+    figure = Figure(figsize=size, layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
-    if find_spec("cartopy") is not None:
+    if "latitude" in dims and find_spec("cartopy") is not None:
         from cartopy.crs import PlateCarree  # pyright: ignore
 
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
     axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
         edges = {"left": column == 0, "bottom": row == rows - 1}
-        _label(axes[row, column], [side for side, outer in edges.items() if outer])
+        _label(axes[row, column], [side for side, outer in edges.items() if outer], dims)
     return figure, axes
 
 
-def _label(axis: Any, sides: list[str]) -> None:  # noqa: ANN401  Axes, or those of cartopy
-    """Degrees along the outer sides of the figure."""
+def _label(axis: Any, sides: list[str], dims: Sequence[Hashable]) -> None:  # noqa: ANN401
+    """Coordinates along the outer sides of the figure."""
     if hasattr(axis, "projection"):
         lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
         lines.xlabel_style = lines.ylabel_style = {"size": 7}
         return
     axis.tick_params(labelsize=7)
     if "left" in sides:
-        axis.set_ylabel("latitude", fontsize=8)
+        axis.set_ylabel(str(dims[0]), fontsize=8)
     if "bottom" in sides:
-        axis.set_xlabel("longitude", fontsize=8)
+        axis.set_xlabel(str(dims[1]), fontsize=8)
 
 
 def _draw(  # noqa: ANN202
@@ -120,10 +124,14 @@ def _draw(  # noqa: ANN202
             land["longitude"], land["latitude"], land.values, [0.5], colors="black",
             linewidths=0.6, **options,
         )  # fmt: skip
-    return axis.pcolormesh(
-        field["longitude"], field["latitude"], field.values,
-        vmin=limits[0], vmax=limits[1], cmap=cmap, shading="nearest", **options,
-    )  # fmt: skip
+    y, x = (field[dim].values for dim in field.dims)
+    if len(y) == 1:  # a band, of problems in one dimension
+        middles = (x[1:] + x[:-1]) / 2
+        x = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
+        y, options = np.array([0.0, 1.0]), {"shading": "flat"}
+    else:
+        options["shading"] = "nearest"
+    return axis.pcolormesh(x, y, field.values, vmin=limits[0], vmax=limits[1], cmap=cmap, **options)
 
 
 def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from data_pipeline.dataset import Sample
@@ -23,7 +24,7 @@ from fourcastnet_afno.live_view import (
 from fourcastnet_afno.position import Position
 from fourcastnet_afno.training_config import TrainingConfig
 from fourcastnet_afno.training_log import LogFunction, TrainingLog
-from fourcastnet_afno.updating import Outcome, RolloutLoss
+from fourcastnet_afno.updating import Objective, Outcome
 from fourcastnet_afno.validation import FORECASTS, Scores
 
 
@@ -75,10 +76,16 @@ class Monitor:
             if close is not None:
                 close()
 
-    def count_flops(self, loss: RolloutLoss, sample: Sample) -> None:
-        """Count the operations of a stage's step, where a utilization can be shown."""
-        if self._peak is not None and self._flops is None:
-            self._flops = flops_per_window(loss, sample)
+    def count_flops(self, loss: Objective, sample: Sample) -> None:
+        """Count the operations of a stage's step, where a utilization can be shown.
+
+        Those behind a frozen forecaster are not: they are no multiple of the forward pass.
+        """
+        if loss.part == "forecaster" and self._peak is not None and self._flops is None:
+            self._flops, process = flops_per_window(loss, sample), self._process
+            if process.spatial is not None:  # Each of those that share a window counts its part.
+                parts = torch.tensor(self._flops, dtype=torch.float64)
+                self._flops = process.reduce_sum(parts).item() / process.data_size
 
     def new_stage(self) -> None:
         """Steps of another length follow."""
@@ -201,8 +208,14 @@ def score_rows(scores: Scores, spec: FieldSpec) -> list[dict[str, Any]]:
 
 
 def headline(scores: Scores, spec: FieldSpec) -> str:
-    """RMSE at the last lead time relative to the baselines, as the mean over channels."""
-    rmse = scores["rmse"][:, -1].clip(min=np.finfo(np.float64).tiny)
+    """RMSE at the last lead time relative to the baselines, as the mean over channels.
+
+    Channels of which a baseline is exact are left out, as the coefficient of a steady problem.
+    """
+    rmse = scores["rmse"][:, -1]
+    rmse = rmse[:, (rmse[1:] > 0).all(axis=0)].clip(min=np.finfo(np.float64).tiny)
+    if not rmse.size:
+        return "baselines without an error"
     against = [float(np.exp(np.log(rmse[0] / other).mean())) for other in rmse[1:]]
     hours = scores["rmse"].shape[1] * spec.timestep_hours
     words = [f"{ratio:.2f} of {n}" for ratio, n in zip(against, FORECASTS[1:], strict=True)]

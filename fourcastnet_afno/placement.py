@@ -31,58 +31,86 @@ class Placement:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    address: str = "localhost"
+    address: str = ""
     port: int = 0
     attempt: str = "0"
     agent_store: bool = False
     one_device_each: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.rank < self.world_size:
+            raise InputError(
+                f"a rank must lie in 0..number of processes - 1, got rank {self.rank} of "
+                f"{self.world_size} processes; start them with torchrun or srun, or unset RANK "
+                "and WORLD_SIZE"
+            )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Placement":
         """Read the variables of ``torchrun``, else those of a step of ``srun``.
 
         Raises:
-            InputError: If some of the variables are missing.
+            InputError: If the variables are no numbers or contradict each other.
         """
         if "RANK" in environment and "WORLD_SIZE" in environment:
             return cls._from_torchrun(environment)
         # A batch script has SLURM_PROCID too; only what srun starts has the number of its tasks.
-        if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        if _count(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
             return cls._from_slurm(environment)
         return cls()
 
     @classmethod
     def _from_torchrun(cls, environment: Mapping[str, str]) -> "Placement":
-        world_size = int(environment["WORLD_SIZE"])
-        missing = [n for n in ("MASTER_ADDR", "MASTER_PORT") if n not in environment]
-        if world_size > 1 and missing:
-            raise InputError(
-                f"WORLD_SIZE is {world_size} but {' and '.join(missing)} are not set; start with "
-                "`torchrun --nproc-per-node=N -m fourcastnet_afno train ...`"
-            )
+        rank, world_size = (_count(environment, name) for name in ("RANK", "WORLD_SIZE"))
         return cls(
-            rank=int(environment["RANK"]),
+            rank=rank,
             world_size=world_size,
-            local_rank=int(environment.get("LOCAL_RANK", environment["RANK"])),
-            address=environment.get("MASTER_ADDR", "localhost"),
-            port=int(environment.get("MASTER_PORT", "0")),
+            local_rank=_count(environment, "LOCAL_RANK", rank),
+            address=environment.get("MASTER_ADDR", ""),
+            port=_count(environment, "MASTER_PORT", 0),
             attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
             agent_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         )
 
     @classmethod
     def _from_slurm(cls, environment: Mapping[str, str]) -> "Placement":
-        job, step = (int(environment.get(f"SLURM_{n}_ID", "0")) for n in ("JOB", "STEP"))
+        job, step = (_count(environment, f"SLURM_{n}_ID", 0) for n in ("JOB", "STEP"))
         nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", ""))
         return cls(
-            rank=int(environment["SLURM_PROCID"]),
-            world_size=int(environment["SLURM_STEP_NUM_TASKS"]),
-            local_rank=int(environment.get("SLURM_LOCALID", "0")),
-            address=environment.get("MASTER_ADDR") or first_host(nodes),
-            port=int(environment.get("MASTER_PORT") or 20000 + (job * 16 + step) % 20000),
+            rank=_count(environment, "SLURM_PROCID"),
+            world_size=_count(environment, "SLURM_STEP_NUM_TASKS"),
+            local_rank=_count(environment, "SLURM_LOCALID", 0),
+            address=environment.get("MASTER_ADDR") or (first_host(nodes) if nodes else ""),
+            port=_count(environment, "MASTER_PORT", 0) or 20000 + (job * 16 + step) % 20000,
             attempt=environment.get("SLURM_RESTART_COUNT", "0"),
             one_device_each=True,
         )
+
+    def require_address(self) -> None:
+        """Refuse processes that could not find each other.
+
+        Raises:
+            InputError: If host or port of rank 0 are not known.
+        """
+        known = {"MASTER_ADDR": self.address, "MASTER_PORT": self.port}
+        missing = [name for name, value in known.items() if not value]
+        if self.world_size > 1 and missing:
+            raise InputError(
+                f"WORLD_SIZE is {self.world_size} but {' and '.join(missing)} are not set; start "
+                "with `torchrun --nproc-per-node=N -m fourcastnet_afno train ...`"
+            )
+
+
+def _count(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environment.get(name, "")
+    if not text and default is not None:
+        return default
+    if not text.isdigit():
+        raise InputError(
+            f"the environment variable {name} must be a whole number, got {text!r}; start the "
+            "processes with torchrun or srun, or unset it"
+        )
+    return int(text)
 
 
 def first_host(nodes: str) -> str:

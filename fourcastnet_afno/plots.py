@@ -25,6 +25,7 @@ LABELS = {
     "bias": "bias",
     "mae": "MAE",
     "crps": "CRPS",
+    "relative_l2": "relative L2",
     "standard_deviation_ratio": "standard deviation over truth's",
 }
 _IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
@@ -165,7 +166,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
     """Zonal energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
-    count = len(lead_indices)
+    count, on_sphere = len(lead_indices), "latitude" in str(scores.attrs.get("grid", "latitude"))
     figure = Figure(figsize=(3.2 * count + 0.6, 5.0), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
     spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
@@ -190,7 +191,7 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
         axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
-        axes[1, column].set_xlabel("zonal wavenumber")
+        axes[1, column].set_xlabel("zonal wavenumber" if on_sphere else "wavenumber along x")
         for row in range(2):
             axes[row, column].grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()

@@ -1,21 +1,27 @@
-"""Fields from one latitude-longitude grid to another, exact for fields that both resolve.
+"""Fields from one grid to another, exact for fields that both resolve.
 
 Zonally a global field is interpolated by its trigonometric polynomial. Meridionally it is continued
 over the poles on the opposite meridian (the double Fourier sphere): even zonal wavenumbers are
 cosines in colatitude and odd ones sines, for components of vectors inversely. The wavenumbers are
 those that both grids have. Regional grids are interpolated linearly.
+
+On a plane, axes that close on themselves are interpolated by trigonometric polynomials too, and
+bounded ones by cubic splines, which go on from the outermost points to the boundary.
 """
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import make_interp_spline
 from torch import Tensor, nn
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
+from data_pipeline.plane import PlaneGrid, require_latlon
 
 _Matrix = Float[np.ndarray, "_ _"]
+_Signed = Float[np.ndarray, "channel _ _"]
 
 
 class Regridder(nn.Module):
@@ -32,19 +38,17 @@ class Regridder(nn.Module):
 
     longitude: Tensor
     latitude: Tensor
-    opposite_longitude: Tensor
-    opposite_latitude: Tensor
+    opposite_longitude: Tensor | None
+    opposite_latitude: Tensor | None
 
-    def __init__(self, source: LatLonGrid, target: LatLonGrid, channels: Channels) -> None:
+    def __init__(self, source: Grid, target: Grid, channels: Channels) -> None:
         super().__init__()
-        direct, opposite = _meridional(source, target)
-        sign = np.array([[[-1.0 if _is_component(c.name) else 1.0]] for c in channels])
-        matrices = {
-            "longitude": _zonal(source, target, 0.0).T,
-            "latitude": direct,
-            "opposite_longitude": _zonal(source, target, 180.0).T if opposite.any() else None,
-            "opposite_latitude": sign * opposite,
-        }
+        if isinstance(source, PlaneGrid) and isinstance(target, PlaneGrid):
+            matrices = _on_plane(source, target)
+        else:
+            asked_by = "forecast.regrid between the data's and the network's grid"
+            spheres = [require_latlon(grid, asked_by) for grid in (source, target)]
+            matrices = _on_sphere(spheres[0], spheres[1], channels)
         for name, matrix in matrices.items():
             buffer = None if matrix is None else torch.from_numpy(matrix).float()
             self.register_buffer(name, buffer, persistent=False)
@@ -54,9 +58,46 @@ class Regridder(nn.Module):
     ) -> Float[Tensor, "*batch channel target_lat target_lon"]:
         """The fields on the target grid."""
         result = self.latitude @ (fields @ self.longitude)
-        if self.opposite_longitude is not None:
+        if self.opposite_longitude is not None and self.opposite_latitude is not None:
             result = result + self.opposite_latitude @ (fields @ self.opposite_longitude)
         return result
+
+
+def _on_sphere(
+    source: LatLonGrid, target: LatLonGrid, channels: Channels
+) -> dict[str, _Matrix | _Signed | None]:
+    direct, opposite = _meridional(source, target)
+    sign = np.array([[[-1.0 if _is_component(c.name) else 1.0]] for c in channels])
+    return {
+        "longitude": _zonal(source, target, 0.0).T,
+        "latitude": direct,
+        "opposite_longitude": _zonal(source, target, 180.0).T if opposite.any() else None,
+        "opposite_latitude": sign.reshape(-1, 1, 1) * opposite,
+    }
+
+
+def _on_plane(source: PlaneGrid, target: PlaneGrid) -> dict[str, _Matrix | _Signed | None]:
+    if not source.covers_as(target):
+        raise InputError(
+            f"the grid {target} is no other resolution of {source}: lengths or periodic axes "
+            "differ; choose a grid of the same domain"
+        )
+    rows, columns = (_along(axis, source, target) for axis in source.dims)
+    names = ("longitude", "latitude", "opposite_longitude", "opposite_latitude")
+    return dict(zip(names, (columns.T, rows, None, None), strict=True))
+
+
+def _along(axis: str, source: PlaneGrid, target: PlaneGrid) -> _Matrix:
+    """Interpolation (target, source) along an axis."""
+    given, wanted = source.coords[axis], target.coords[axis]
+    if axis not in source.periodic:
+        order = min(3, len(given) - 1)
+        if order == 0:
+            return np.ones((len(wanted), 1))
+        return make_interp_spline(given, np.eye(len(given)), k=order)(wanted)
+    circle = source.extent[source.dims.index(axis)]
+    largest = (min(len(given), len(wanted)) - 1) // 2
+    return _polynomial(2 * np.pi * given / circle, 2 * np.pi * wanted / circle, largest)
 
 
 def _is_component(name: str) -> bool:
@@ -68,11 +109,16 @@ def _zonal(source: LatLonGrid, target: LatLonGrid, turn: float) -> _Matrix:
     given, wanted = source.coords["longitude"], target.coords["longitude"]
     if not source.is_periodic:
         return _linear("longitude", given, wanted)
-    points, largest = len(given), (len(given) - 1) // 2
+    largest = (len(given) - 1) // 2
     if target.is_periodic:
         largest = min(largest, (len(wanted) - 1) // 2)
+    return _polynomial(np.deg2rad(given), np.deg2rad(wanted + turn), largest)
+
+
+def _polynomial(given: np.ndarray, wanted: np.ndarray, largest: int) -> _Matrix:
+    """Trigonometric interpolation (wanted, given) between angles on a circle."""
     wavenumbers = np.arange(1, largest + 1)
-    given, wanted = (np.outer(np.deg2rad(x), wavenumbers) for x in (given, wanted + turn))
+    points, (given, wanted) = len(given), (np.outer(x, wavenumbers) for x in (given, wanted))
     # The sum over k of cos(k (wanted - given)), without an array for each k.
     waves = np.cos(wanted) @ np.cos(given).T + np.sin(wanted) @ np.sin(given).T
     return (1 + 2 * waves) / points

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from data_pipeline.atomic import replacing
 from data_pipeline.channels import Channels
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.plane import grid_of
 from fourcastnet_afno import maps, plots
 from fourcastnet_afno.evaluation.baselines import at_valid_times
 from fourcastnet_afno.evaluation.forecasts import canonical_forecast
 from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.tables import table_metrics
 from fourcastnet_afno.report_parts import (
     STYLE,
     counts_table,
@@ -144,7 +145,8 @@ def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:
 
 
 def _curves(scores: xr.Dataset, figures: _Figures) -> str:
-    metrics = [name for name in ("rmse", "acc", "standard_deviation_ratio") if name in scores]
+    metrics = [*table_metrics(scores, ""), "standard_deviation_ratio"]
+    metrics = [name for name in metrics if name in scores]
     if not metrics:
         return ""
     channels = scores["channel"].values.tolist()
@@ -209,11 +211,15 @@ def _pair_maps(
 
 
 def _picture_channel(scores: xr.Dataset) -> str:
+    """Geopotential where there is any, or else the first channel that changes."""
     labels = scores["channel"].values.tolist()
     for start in ("geopotential_500", "geopotential"):
         found = [label for label in labels if label.startswith(start)]
         if found:
             return found[0]
+    if "rmse" in scores and "persistence" in scores["forecast"]:
+        changes = scores["rmse"].sel(forecast="persistence").max("lead_time") > 0
+        labels = scores["channel"].values[changes.values].tolist() or labels
     return labels[0]
 
 
@@ -235,7 +241,7 @@ def _one_forecast(
         longitude); ``None`` where there is none, or truth is on another grid.
     """
     ready = canonical_forecast(predictions)
-    if not LatLonGrid.from_dataset(truth).is_same(LatLonGrid.from_dataset(ready)):
+    if not grid_of(truth).is_same(grid_of(ready)):
         return None
     every = Channels.from_dataset(ready, [str(n) for n in ready.data_vars if n in truth])
     channels = Channels(tuple(c for c in every if c.label == channel))
@@ -296,7 +302,7 @@ def _training(history: Sequence[Mapping[str, Any]], figures: _Figures) -> str:
 
 
 def _conventions(scores: xr.Dataset, facts: Mapping[str, str], config_text: str) -> str:
-    hidden = ("notes", "settings", "missing_values_in_all")
+    hidden = ("notes", "settings", "missing_values_in_all", "table_metrics")
     pairs = {key: value for key, value in scores.attrs.items() if key not in hidden}
     text_of = config_text or str(scores.attrs.get("settings", ""))
     return (

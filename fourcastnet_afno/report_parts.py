@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
-from fourcastnet_afno.evaluation.tables import best_of, format_score
+from fourcastnet_afno.evaluation.tables import best_of, format_score, table_metrics
 from fourcastnet_afno.plots import LABELS, relative_change
 
 STYLE = """
@@ -96,15 +96,13 @@ def _cell_of_change(change: float, certain: bool) -> str:
 
 
 def score_table(scores: xr.Dataset) -> str:
-    """RMSE and ACC of all forecasts at selected lead times, the best of each column marked."""
+    """``table_metrics`` of all forecasts at selected lead times, the best of each column marked."""
     indices, hours = selected_leads(scores), lead_hours(scores)
     head = "".join(f"<th>{hours[i]} h</th>" for i in indices)
     names = "".join(f'<th class="name">{n}</th>' for n in ("channel", "score", "forecast"))
     rows = [f"<tr>{names}{head}</tr>"]
     for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
-        for metric, label in (("rmse", f"RMSE [{units}]"), ("acc", "ACC")):
-            if metric not in scores:
-                continue
+        for metric, label in table_metrics(scores, str(units)).items():
             values = scores[metric].sel(channel=channel).transpose("forecast", "lead_time").values
             values = values[:, indices]
             best = best_of(metric, values)

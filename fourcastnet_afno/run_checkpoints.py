@@ -34,6 +34,8 @@ class RunCheckpoints:
         metadata: Kept inside every checkpoint.
         process: The main one writes and reads, the others are given what it has read.
         keep_last: Number of the newest ones that are kept.
+        part: Name of what is trained, under which its weights lie: ``forecaster``, or
+            ``diagnostic`` for a head behind it.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class RunCheckpoints:
         process: Process,
         *,
         keep_last: int = 1,
+        part: str = "forecaster",
     ) -> None:
         self.folder, self._process = folder, process
         self._forecaster, self._metadata = forecaster, metadata
-        self._keep_last = keep_last
+        self._keep_last, self.part = keep_last, part
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: list[Future[None]] = []
 
@@ -57,7 +60,7 @@ class RunCheckpoints:
         """Write ``tensors``, which nobody may change from here on, under each of ``names``.
 
         Args:
-            names: ``best`` needs the forecaster alone, ``last`` everything.
+            names: ``best`` needs the part alone, ``last`` everything.
             tensors: On the CPU; empty in all but the main process.
             record: Position and what else JSON can hold.
 
@@ -76,7 +79,7 @@ class RunCheckpoints:
         if name == "last":
             self._keep(path)
         else:
-            tensors = {k: v for k, v in tensors.items() if k.startswith("forecaster.")}
+            tensors = {k: v for k, v in tensors.items() if k.startswith(f"{self.part}.")}
         save_checkpoint(path, self._forecaster, tensors, {**self._metadata, **record})
 
     def _keep(self, last: Path) -> None:
@@ -129,16 +132,17 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def snapshot(
-    forecaster: Forecaster,
+    trained: nn.Module,
     average: MovingAverage,
     optimizer: torch.optim.Optimizer,
     process: Process,
+    part: str = "forecaster",
 ) -> dict[str, Tensor]:
     """All tensors of a run as copies on the CPU of the main process; all processes must call."""
     with average.applied():
-        tensors = _whole(prefixed("forecaster", forecaster.state_dict()), process)
+        tensors = _whole(prefixed(part, trained.state_dict()), process)
     if average.is_on:
-        tensors |= _whole(prefixed("weights", forecaster.state_dict()), process)
+        tensors |= _whole(prefixed("weights", trained.state_dict()), process)
     return tensors | _whole(pack_optimizer(optimizer), process)
 
 
@@ -153,16 +157,16 @@ def _whole(tensors: Mapping[str, Tensor], process: Process) -> dict[str, Tensor]
 
 def restore(
     tensors: Mapping[str, Tensor],
-    forecaster: Forecaster,
+    trained: nn.Module,
     average: MovingAverage,
     optimizer: torch.optim.Optimizer,
+    part: str = "forecaster",
 ) -> None:
     """Inverse of ``snapshot``, given its tensors in all processes."""
-    averaged = under("forecaster", tensors)
-    load_weights(forecaster, averaged)
+    load_weights(trained, under(part, tensors))
     average.reset()
     if average.is_on:
-        load_weights(forecaster, under("weights", tensors))
+        load_weights(trained, under("weights", tensors))
     unpack_optimizer(optimizer, under("optimizer", tensors))
 
 

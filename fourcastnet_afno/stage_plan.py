@@ -53,8 +53,8 @@ class StagePlan:
             seed=self._config.seed,
             shuffle=shuffle,
             device=self._process.device,
-            rank=self._process.rank,
-            world_size=self._process.world_size,
+            rank=self._process.data_rank,
+            world_size=self._process.data_size,
             workers=self._config.workers,
             read_ahead=self._config.read_ahead,
         )

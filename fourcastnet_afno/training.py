@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from data_pipeline.atomic import replacing
 from data_pipeline.dataset import Sample
@@ -23,6 +24,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.loader import Loader
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.diagnosis import describe_gradient, describe_loss
+from fourcastnet_afno.diagnostic import DiagnosticHead
 from fourcastnet_afno.distributed import Process, wrap
 from fourcastnet_afno.finetuning import build_loss
 from fourcastnet_afno.forecaster import Forecaster
@@ -36,6 +38,7 @@ from fourcastnet_afno.stopping import StopRequests, TrainingInterruptedError, st
 from fourcastnet_afno.training_config import OPERATIONAL_SETTINGS, Stage, TrainingConfig
 from fourcastnet_afno.training_log import LogFunction
 from fourcastnet_afno.updating import (
+    DiagnosticLoss,
     Outcome,
     RolloutLoss,
     Updater,
@@ -57,7 +60,8 @@ class Trainer:
     """Trains a forecaster on windows and keeps the last and the best checkpoint.
 
     Args:
-        forecaster: With fresh weights, the same in all processes; trained in place.
+        forecaster: With fresh weights, the same in all processes; trained in place. Or else a
+            diagnostic head, with its ``objective``.
         windows: Gives training and validation windows for a number of rollout steps.
         config: How to train.
         folder: Where ``last.safetensors`` and ``best.safetensors`` are kept.
@@ -66,11 +70,14 @@ class Trainer:
         validation: Scores rollouts beside the validation loss.
         functions: Called with step and values of each row of the log, as of wandb.
         console: Where progress is shown.
+        objective: What is minimized; by default the loss of the forecaster's rollouts.
+        field_weights: Weights of the points in that loss (channel, lat, lon), as 0 where values
+            are filled; by default all count by their area.
     """
 
     def __init__(
         self,
-        forecaster: Forecaster,
+        forecaster: Forecaster | DiagnosticHead,
         windows: WindowsOf,
         config: TrainingConfig,
         *,
@@ -80,28 +87,39 @@ class Trainer:
         validation: RolloutValidation | None = None,
         functions: Sequence[LogFunction] = (),
         console: Console | None = None,
+        objective: DiagnosticLoss | None = None,
+        field_weights: Tensor | None = None,
     ) -> None:
         self.process = process or Process(device=select_device(config.device))
         self.windows, self.config, self.folder = windows, config, folder
         self.forecaster = forecaster.to(self.process.device)
-        self._updater = self._new_updater()
+        self._updater = self._new_updater(objective, field_weights)
         self.optimizer = self._new_optimizer()
         self.checkpoints = RunCheckpoints(
-            folder, forecaster, metadata, self.process, keep_last=config.keep_last
+            folder,
+            self._updater.loss.forecaster,
+            metadata,
+            self.process,
+            keep_last=config.keep_last,
+            part=self._updater.loss.part,
         )
         self.position = Position()
         self._validation, self._functions, self._console = validation, functions, console
         self._stopped, self._flags = StopRequests(), (False, False, False)
         self._saved_at = time.monotonic()
 
-    def _new_updater(self) -> Updater:
+    def _new_updater(
+        self, objective: DiagnosticLoss | None, field_weights: Tensor | None
+    ) -> Updater:
         config, forecaster = self.config, self.forecaster
         if config.compile != "off":
             forecaster.network.compile(mode=config.compile)
         freeze(forecaster, config.optimizer.frozen)  # Before it is wrapped for several processes.
-        loss = RolloutLoss(
-            forecaster, build_loss(config.loss, forecaster), config.rollout, config.precision
-        )
+        loss = objective
+        if loss is None:
+            assert isinstance(forecaster, Forecaster)
+            of_state = build_loss(config.loss, forecaster, field_weights)
+            loss = RolloutLoss(forecaster, of_state, config.rollout, config.precision)
         module = wrap(
             loss,
             self.process,
@@ -169,13 +187,20 @@ class Trainer:
             return
         tensors, metadata = found
         self.position = Position.from_json(metadata["position"])
-        restore(tensors, self.forecaster, self._updater.average, self.optimizer)
+        part = self.checkpoints.part
+        restore(tensors, self.forecaster, self._updater.average, self.optimizer, part)
         unpack_steps(self.optimizer, metadata["optimizer_steps"])
         self._updater.scaler.load_state_dict(metadata["scaler"])
 
     def _save(self, names: tuple[str, ...]) -> None:
         self.checkpoints.wait()
-        tensors = snapshot(self.forecaster, self._updater.average, self.optimizer, self.process)
+        tensors = snapshot(
+            self.forecaster,
+            self._updater.average,
+            self.optimizer,
+            self.process,
+            self.checkpoints.part,
+        )
         record = {
             "position": self.position.to_json(),
             "scaler": self._updater.scaler.state_dict(),
@@ -275,8 +300,10 @@ class Trainer:
     def _with_noise(self, sample: Sample) -> Sample:
         if self.config.input_noise == 0:
             return sample
-        scale = self.config.input_noise * self.forecaster.diff_std
-        return with_noise(sample, scale, seed_of(self.config.seed, self.position.step))
+        forecaster = self._updater.loss.forecaster
+        scale = self.config.input_noise * forecaster.diff_std
+        seed = seed_of(self.config.seed, self.position.step)
+        return with_noise(sample, scale, seed, forecaster.band)
 
     def _agree(self, loss: float) -> float:
         """The mean of a loss over all processes, which also tell each other what was asked of them.
@@ -348,7 +375,8 @@ class Trainer:
         with self._updater.average.applied():
             self.forecaster.eval()
             loss = self._validation_loss(loader)
-            scores = self._validation and self._validation(self.forecaster, self._pause)
+            forecaster = self._updater.loss.forecaster
+            scores = self._validation and self._validation(forecaster, self._pause)
         if not math.isfinite(loss):
             raise InputError(
                 f"the validation loss is {loss} at {self._place()}; lower "
@@ -395,7 +423,7 @@ class Trainer:
 
     def _finish_stage(self) -> None:
         self.position = self.position.after_stage()
-        found = self.checkpoints.read("best", "forecaster")
+        found = self.checkpoints.read("best", self.checkpoints.part)
         assert found is not None, "every stage ends with a validation"
         load_weights(self.forecaster, found[0])
         self._updater.average.reset()

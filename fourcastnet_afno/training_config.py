@@ -15,7 +15,7 @@ from fourcastnet_afno.validation import ValidationConfig
 
 # A run may go on with other values of these: they say where and how fast, not what.
 OPERATIONAL_SETTINGS = (
-    "device", "parallel", "compress_gradients", "compile", "timeout_minutes",
+    "device", "parallel", "spatial_ranks", "compress_gradients", "compile", "timeout_minutes",
     "checkpoint_every_minutes", "checkpoint_every_steps", "keep_last", "log_every", "loggers",
     "peak_tflops", "workers", "read_ahead",
 )  # fmt: skip
@@ -77,6 +77,8 @@ class TrainingConfig:
             and Fourier transforms stay float32. ``tf32`` allows TF32 in matrix products on GPUs.
         compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs.
         parallel: On several processes, ``ddp`` keeps all weights in each, ``fsdp`` a part.
+        spatial_ranks: Processes that share each field, a band of rows each, for grids that do not
+            fit one device; it divides their number, and the rest share the batches.
         compress_gradients: Whether ``ddp`` sends gradients as bfloat16.
         timeout_minutes: How long processes wait for each other before the run fails.
         non_finite: What to do when a loss or gradient is not finite: ``stop``, or ``skip`` the
@@ -112,6 +114,7 @@ class TrainingConfig:
     precision: Precision = "float32"
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     parallel: Parallel = "ddp"
+    spatial_ranks: int = 1
     compress_gradients: bool = False
     timeout_minutes: float = 10.0
     non_finite: Literal["stop", "skip"] = "stop"
@@ -149,12 +152,17 @@ class TrainingConfig:
             )
         if self.parallel == "fsdp" and self.compress_gradients:
             raise ValueError("training.compress_gradients is for parallel=ddp, got fsdp")
+        if self.spatial_ranks > 1 and self.compile != "off":
+            raise ValueError(
+                "training.compile does not see the exchanges of training.spatial_ranks="
+                f"{self.spatial_ranks}; set training.compile=off"
+            )
 
     def _check_counts(self) -> None:
         least = {
             "gradient_clip": 0, "input_noise": 0, "early_stopping": 0, "keep_last": 1,
             "log_every": 1, "checkpoint_every_minutes": 0, "checkpoint_every_steps": 0,
-            "peak_tflops": 0, "read_ahead": 0,
+            "peak_tflops": 0, "read_ahead": 0, "spatial_ranks": 1,
         }  # fmt: skip
         for name, value in least.items():
             if not getattr(self, name) >= value:

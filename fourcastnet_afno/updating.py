@@ -22,8 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
+from fourcastnet_afno.autoregression import shifted
 from fourcastnet_afno.averaging import MovingAverage
-from fourcastnet_afno.distributed import Process, accumulating, full
+from fourcastnet_afno.bands import Band
+from fourcastnet_afno.diagnostic import DiagnosticHead
+from fourcastnet_afno.distributed import Process, accumulating, full, settle
 from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss
@@ -43,6 +46,8 @@ class RolloutLoss(nn.Module):
         precision: Of the network under autocast.
     """
 
+    part = "forecaster"
+
     def __init__(
         self,
         forecaster: Forecaster,
@@ -54,6 +59,11 @@ class RolloutLoss(nn.Module):
         self.forecaster, self.loss = forecaster, loss
         self.rollout = rollout or RolloutConfig()
         self.precision: Precision = precision
+
+    @property
+    def trained(self) -> Forecaster:
+        """Whose weights are trained."""
+        return self.forecaster
 
     def forward(
         self,
@@ -76,6 +86,73 @@ class RolloutLoss(nn.Module):
         fields = (state, forcing, target, self.rollout)
         with autocast(state.device, self.precision):
             return rollout_loss_by_channel(self.forecaster, self.loss, *fields)
+
+
+class DiagnosticLoss(nn.Module):
+    """Loss of each window of a diagnostic head behind the rollout of a frozen forecaster.
+
+    Args:
+        head: Trained.
+        forecaster: Predicts the states that the head sees; it gets no gradient and drops nothing.
+        loss: Of the head's values, see ``build_diagnostic_loss``; FourCastNet's is ``relative_l2``.
+        rollout: Weights of the steps.
+        precision: Of the networks under autocast.
+    """
+
+    part = "diagnostic"
+
+    def __init__(
+        self,
+        head: DiagnosticHead,
+        forecaster: Forecaster,
+        loss: Loss,
+        rollout: RolloutConfig | None = None,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.trained, self.loss = head, loss
+        self.forecaster = forecaster.eval().requires_grad_(False)
+        self.rollout = rollout or RolloutConfig()
+        self.precision: Precision = precision
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step diagnostic lat lon"],
+    ) -> Float[Tensor, " batch"]:
+        """Loss of each window: the weighted mean over the steps of its rollout."""
+        weights, total = self.rollout.step_weights(target.shape[1]), state.new_zeros(len(state))
+        with autocast(state.device, self.precision):
+            states = self._states(state, forcing)
+            for weight, following, wanted in zip(weights, states, target.unbind(1), strict=True):
+                if weight > 0:
+                    predicted = self.trained.predict(following)
+                    total = total + weight * self.loss(predicted, self.trained.to_network(wanted))
+        return total
+
+    def by_channel(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step diagnostic lat lon"],
+    ) -> Float[Tensor, "batch step diagnostic"]:
+        """Loss of each window, step and channel, to look at."""
+        head = self.trained
+        with autocast(state.device, self.precision):
+            steps = zip(self._states(state, forcing), target.unbind(1), strict=True)
+            losses = [self.loss.by_channel(head.predict(x), head.to_network(y)) for x, y in steps]
+        return torch.stack(losses, dim=1)
+
+    def _states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        for at_step in forcing.unbind(1):
+            with torch.no_grad():
+                following = self.forecaster(state, at_step)
+            yield following
+            state = shifted(state, following)
+
+
+Objective = RolloutLoss | DiagnosticLoss
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
@@ -104,18 +181,22 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def with_noise(sample: Sample, scale: Tensor, seed: int) -> Sample:
+def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = None) -> Sample:
     """A sample with Gaussian noise on its history, which depends on seed and window alone.
 
     Args:
         sample: Physical states.
         scale: Standard deviation by channel, shape (channel, 1, 1).
         seed: Of this step.
+        band: The rows that the states have, where processes share them.
     """
     device, rows = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
         generator = torch.Generator(device).manual_seed(seed_of(seed, time))
-        noise = torch.randn(state.shape, generator=generator, device=device)
+        shape = list(state.shape)
+        shape[-2] = band.layout.num_rows if band else shape[-2]
+        noise = torch.randn(shape, generator=generator, device=device)
+        noise = noise[..., band.rows, :] if band else noise
         rows.append(state + scale * noise)
     return sample._replace(state=torch.stack(rows))
 
@@ -148,7 +229,7 @@ class Updater:
     def __init__(
         self,
         module: nn.Module,
-        loss: RolloutLoss,
+        loss: Objective,
         average: MovingAverage,
         process: Process,
         *,
@@ -159,6 +240,7 @@ class Updater:
         self._process, self._clip, self._seed = process, gradient_clip, seed
         enabled = loss.precision == "float16"
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=enabled)
+        self._settled = False
 
     def accumulate(
         self, sample: Sample, *, share: float, step: int, part: int, last: bool
@@ -175,6 +257,10 @@ class Updater:
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
         """
+        if not self._settled:
+            fields = sample.state, sample.forcing, sample.target
+            settle(self.module, lambda: self.module(*fields).mean().backward())
+            self._settled = True
         self.seed(step, part)
         with accumulating(self.module, last):
             rows = self.module(sample.state, sample.forcing, sample.target)
@@ -211,7 +297,7 @@ class Updater:
         optimizer.zero_grad(set_to_none=True)
 
     def _clipped_norm(self) -> float:
-        parameters = [p for p in self.loss.forecaster.parameters() if p.grad is not None]
+        parameters = [p for p in self.loss.trained.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         value = full(norm).item()
         if self._clip > 0 and math.isfinite(value):

@@ -16,6 +16,7 @@ from torch import Tensor
 from data_pipeline.dataset import Sample, WindowDataset
 from data_pipeline.loader import Loader
 from fourcastnet_afno.autoregression import rollout
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.distributed import Process
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.updating import Precision, autocast
@@ -68,6 +69,8 @@ class RolloutValidation:
         area_weights: Cell areas with mean 1, (lat, lon).
         process: Rolls out its share.
         precision: Of the network.
+        field_weights: Further weights of the points by channel, as 0 where values are filled.
+        band: The rows that windows and climatology have, where processes share fields.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class RolloutValidation:
         area_weights: Float[Tensor, "lat lon"],
         process: Process,
         precision: Precision = "float32",
+        field_weights: Float[Tensor, "channel lat lon"] | None = None,
+        band: Band | None = None,
     ) -> None:
         self._climatology, self._process = climatology, process
         self._precision: Precision = precision
@@ -93,11 +98,16 @@ class RolloutValidation:
             seed=0,
             shuffle=False,
             device=process.device,
-            rank=process.rank,
-            world_size=process.world_size,
+            rank=process.data_rank,
+            world_size=process.data_size,
         )
+        self._band = band
         weights = area_weights.to(process.device, torch.float64)
-        self._weights = weights / weights.numel()
+        if field_weights is not None:
+            weights = weights * field_weights.to(weights)
+        means = weights.mean(dim=(-2, -1), keepdim=True)
+        self._weights = weights / torch.where(means > 0, means, 1)
+        self._weights = self._weights[..., band.rows, :] if band else self._weights
         self._baselines: Tensor | None = None
 
     @torch.no_grad()
@@ -157,7 +167,8 @@ class RolloutValidation:
         forecast = normal if predictions is None else predictions.double()
 
         def mean(field: Tensor) -> Tensor:
-            return (self._weights * field).sum(dim=(-2, -1))
+            values = self._weights * field
+            return self._band.mean(values) if self._band else values.mean(dim=(-2, -1))
 
         ours, theirs = forecast - normal, truth - normal
         norms = (mean(ours**2) * mean(theirs**2)).sqrt()

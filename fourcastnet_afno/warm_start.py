@@ -99,8 +99,9 @@ def start_from(forecaster: Forecaster, path: Path) -> Match:
 def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What the numbers that the first layer takes and the last one gives stand for."""
     inputs = [spec.static_channels.labels, list(spec.forcings), model["num_history"]]
+    coordinates = model["coordinates"] and spec.grid.attrs.get("periodic", "on the sphere")
     return {
-        "patch_embed": [spec.channels.labels, *inputs, model["coordinates"]],
+        "patch_embed": [spec.channels.labels, *inputs, coordinates],
         "patch_recovery": [spec.channels.labels, model["prediction"]],
     }
 

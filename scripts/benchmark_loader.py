@@ -5,13 +5,13 @@
     python -m scripts.benchmark_loader --first true    # the first batch of a store of 60 years
 
 Pairs of consecutive states at random times, in batches, interleaved repeats in one process, all
-files in the page cache, each turn after one that is not timed. The limit copies the same states from a mapped file of plain float32 into
-one buffer that is used again, with one thread. A turn of the loader is an epoch, from starting its
-threads to their end, so that nothing is read ahead while others are measured; ``packed`` leaves
-16-bit values as they are for the device to unpack. The common readers give the same batch in new
-memory, as they do in training: zarr, zarrs (its pipeline in Rust) and h5py from the same bytes,
-xarray and xbatcher from the prepared store, and xarray from the layout in which WeatherBench 2 is
-published (a variable each, a time step a chunk, blosc).
+files in the page cache, each turn after one that is not timed. The limit copies the same states
+from a mapped file of plain float32 into one buffer that is used again, with one thread. A turn of
+the loader is an epoch, from starting its threads to their end, so that nothing is read ahead while
+others are measured; ``packed`` leaves 16-bit values as they are for the device to unpack. The
+common readers give the same batch in new memory, as they do in training: zarr, zarrs (its pipeline
+in Rust) and h5py from the same bytes, xarray and xbatcher from the prepared store, and xarray from
+the layout in which WeatherBench 2 is published (a variable each, a time step a chunk, blosc).
 """
 
 import tempfile

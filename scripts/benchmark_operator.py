@@ -29,7 +29,6 @@ from benchmarks.memory import kept_bytes
 from benchmarks.timing import describe, large_product, median_seconds, rate_of
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO, SelfAttention
-from fourcastnet_afno.models.transforms import MatrixTransform, matrix_operations, plan_for
 
 _ATTENTION_TOKENS = 20_000  # more would take minutes on a CPU
 _Records = dict[str, dict[int, dict[str, float]]]
@@ -111,23 +110,22 @@ def measure_mixers(
     calls = {
         name: lambda m=module: m(tokens).backward(gradient) for name, module in modules.items()
     }
-    return measure_calls(modules, calls, tokens, tokens, large_product(device), repeats)
+    return measure_calls(modules, calls, tokens, large_product(device), repeats)
 
 
 def measure_calls(
     modules: Mapping[str, nn.Module],
     calls: dict[str, Callable[[], object]],
     inputs: Tensor,
-    tokens: Tensor,
     product: Callable[[], object],
     repeats: int,
 ) -> dict[str, dict[str, float]]:
     """Seconds of the modules' calls, bytes kept for ``inputs``, and share of the GEMM limit."""
-    device = tokens.device.type
+    device = inputs.device.type
     times = median_seconds({**calls, "product": product}, repeats, device)
     records = {}
     for name, module in modules.items():
-        operations = counted(calls[name]) + mixer_operations(module, tokens)
+        operations = counted(calls[name])
         records[name] = {
             "seconds": times[name],
             "bytes": kept_bytes(module, lambda m=module: m(inputs), inputs),
@@ -137,32 +135,10 @@ def measure_calls(
 
 
 def counted(call) -> float:  # noqa: ANN001
-    """Operations of the matrix products that torch sees, which excludes those inside of AFNO."""
+    """Operations of matrix products; an FFT has none."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
-
-
-def mixer_operations(module: nn.Module, tokens: Tensor) -> float:
-    """Operations of forward and backward of the AFNO mixers in a module, each on ``tokens``."""
-    total = 0.0
-    for mixer in module.modules():
-        if isinstance(mixer, FourCastNetFilter):
-            return 0.0  # counted by torch; it holds an AFNO for its weights alone
-        if isinstance(mixer, AFNO):
-            total += _afno_operations(mixer, tokens)
-    return total
-
-
-def _afno_operations(mixer: AFNO, tokens: Tensor) -> float:
-    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
-    plan = plan_for(mixer.spectrum.to_json(), shape, channels, tokens.device.type)
-    _, blocks, inner, hidden = mixer.weight1.shape
-    modes = len(tokens) * plan.num_modes
-    perceptron = 3 * 2 * (2 * modes * blocks * 2 * inner * 2 * hidden)
-    if not isinstance(plan, MatrixTransform):
-        return perceptron
-    return perceptron + 4 * matrix_operations(plan.kept, shape) * tokens.numel()
 
 
 def networks(
@@ -242,9 +218,7 @@ def measure_steps(
     state, target = torch.randn(2, *shape, device=device)
     calls = {name: _training_step(net, state, target, bfloat16) for name, net in built.items()}
     product = large_product(device, torch.bfloat16 if bfloat16 else torch.float32)
-    with torch.no_grad():
-        tokens = next(iter(built.values())).patch_embed(state)
-    return measure_calls(built, calls, state, tokens, product, repeats)
+    return measure_calls(built, calls, state, product, repeats)
 
 
 def _training_step(network: AFNONet, state: Tensor, target: Tensor, bfloat16: bool):  # noqa: ANN202

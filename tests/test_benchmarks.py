@@ -1,5 +1,6 @@
 """The baseline of the benchmarks computes the same, or the comparison means nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import xarray as xr
 
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
+from benchmarks.scaling import Machine, Workload, step_time
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
-from scripts import benchmark_loader, benchmark_rollout
-from scripts.benchmark_operator import counted, mixer_operations, mixers, networks
+from fourcastnet_afno.models.transforms import matrix_operations
+from scripts import benchmark_loader, benchmark_rollout, benchmark_training
+from scripts.benchmark_operator import counted, mixers, networks
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (9, 18), (8, 8)])
@@ -63,8 +66,11 @@ def test_operations_of_the_mixer_by_hand() -> None:
     modes = 6 * 5
     perceptron = 2 * 2 * modes * (2 * 2) * (2 * 2) * 2
     zonal, meridional = 2 * 10 * 8 * 6 * 4, 2 * 6 * 6 * 10 * 4
-    assert mixer_operations(mixer, tokens) == 3 * perceptron + 4 * (zonal + meridional)
-    assert mixer_operations(FourCastNetFilter(mixer), tokens) == 0
+    zero = 2 * (2 * 2) * (2 * 2) * 2  # the response to zero, of one layer
+    forward = counted(lambda: mixer(tokens))
+    assert forward == perceptron + zero + 2 * (zonal + meridional)
+    both = counted(lambda: mixer(tokens).sum().backward())
+    assert both == 3 * (perceptron + zero) + 4 * (zonal + meridional)
     assert counted(lambda: tokens[0, 0] @ torch.ones(4, 3)) == 2 * 8 * 4 * 3
 
 
@@ -135,3 +141,57 @@ def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
         memory=False,
     )
     assert "times as fast as the plain loop" in capsys.readouterr().out
+
+
+def test_the_training_benchmark_accounts_for_the_whole_step(tmp_path: Path) -> None:
+    case = benchmark_training.Case(
+        num_rows=8, num_columns=16, num_channels=2, embed_dim=16, depth=1, batch_size=2,
+        num_batches=5,
+    )  # fmt: skip
+    store = benchmark_training.write_data(case, tmp_path, 1)
+    watch = benchmark_training.run_alone(case, store, tmp_path / "run")
+    assert all(seconds > 0 for seconds in watch.seconds.values())
+    assert sum(watch.seconds.values()) < watch.total
+    assert sum(benchmark_training.shares([watch]).values()) == pytest.approx(1)
+
+
+def test_the_training_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    case = benchmark_training.Case(
+        num_rows=8, num_columns=16, num_channels=2, embed_dim=16, depth=1, num_batches=3
+    )
+    benchmark_training.steps(case, repeats=1)
+    assert "samples/s of the plain loop" in capsys.readouterr().out
+
+
+MACHINE = Machine(peak=100e12, share=0.5, devices=4, link=100e9, network=50e9, latency=0.0)
+
+
+def test_a_device_alone_computes_and_reads() -> None:
+    work = Workload()
+    alone = step_time(work, MACHINE, 1)
+    assert alone.compute == work.operations / 50e12
+    assert alone.all_to_all == alone.all_reduce == alone.waiting == 0
+    assert alone.total == max(alone.compute, work.window_bytes / MACHINE.storage)
+
+
+def test_exchanges_by_hand() -> None:
+    work = Workload(num_rows=8, num_columns=16, patch=4, embed_dim=8, depth=1, num_blocks=2)
+    assert (work.tokens, work.modes) == (8, 2 * 3)
+    assert work.parameters == 8 * 64 + 4 * 64 / 2 + 2 * 20 * 16 * 8
+    size = 2 * 4 * work.parameters
+    slow = replace(MACHINE, share=1e6)  # so that nothing is hidden behind it
+    assert step_time(work, slow, 2).all_reduce == pytest.approx(size / 2 / 100e9, rel=1e-3)
+    two_nodes = size * (3 / 4 / 100e9 + 1 / 2 / 50e9)
+    assert step_time(work, slow, 8).all_reduce == pytest.approx(two_nodes, rel=1e-3)
+    shared = replace(work, spatial=4)
+    assert step_time(shared, MACHINE, 4).all_to_all == 4 * 8 * 6 * 8 / 4 * (3 / 4) / 100e9
+
+
+def test_the_scaling_model_counts_as_torch_does() -> None:
+    shape = {"embed_dim": 32, "depth": 2, "num_blocks": 4}
+    network = AFNONetConfig(patch_size=(4, 4), **shape).build(in_channels=20, out_channels=20)
+    work = Workload(num_rows=32, num_columns=64, patch=4, **shape)
+    field = torch.zeros(1, 20, 32, 64, requires_grad=True)
+    found = counted(lambda: network(field).sum().backward())
+    transforms = 4 * matrix_operations([8, 9], [8, 16]) * work.tokens * 32
+    assert found - transforms == pytest.approx(work.operations, rel=0.05)

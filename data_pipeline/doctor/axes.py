@@ -8,12 +8,15 @@ import xarray as xr
 from scipy.special import roots_legendre
 
 from data_pipeline.doctor.findings import Finding, found
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
 from data_pipeline.names import RENAME
 
 
-def check_grid(grid: LatLonGrid) -> tuple[dict[str, Any], list[Finding]]:
-    """Spacing, kind, poles and coverage."""
+def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
+    """Spacing, kind, poles and coverage; of a plane, whose axes are checked already, its size."""
+    if not isinstance(grid, LatLonGrid):
+        rows, columns = grid.shape
+        return {"kind": "plane", "rows": rows, "columns": columns, **grid.attrs}, []
     latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
     gaussian = _is_gaussian(latitude)
     rows, columns = None if gaussian else _even_step(latitude), _even_step(longitude)

@@ -42,17 +42,18 @@ from data_pipeline.doctor.times import (
     check_times,
     describe_times,
     times_of,
-    usual_step,
 )
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
 from data_pipeline.filling import check_rules
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid, space_dims
 from data_pipeline.names import parse_label
 from data_pipeline.plan import plan_store, state_bytes
+from data_pipeline.plane import grid_of
 from data_pipeline.prepare import DataConfig, check_dims
+from data_pipeline.resampling import usual_step
 from data_pipeline.sources import require_units
-from data_pipeline.store import PreparedStore
+from data_pipeline.store import PreparedStore, Role
 
 _MIB = 2**20
 
@@ -66,13 +67,13 @@ class Examined:
         channels: Prognostic channels, or ``None`` where they are not known.
         num_static: Static channels, with those that say where values are missing.
         grid: That the model sees: of the store, cropped.
-        store: The training store, where there is one.
+        store: The training store with these channels, where there is one.
     """
 
     report: Report
     channels: Channels | None = None
     num_static: int = 0
-    grid: LatLonGrid | None = None
+    grid: Grid | None = None
     store: PreparedStore | None = None
 
 
@@ -120,23 +121,26 @@ class _Examination:
         # Store and source may be refused for the same reason.
         report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
-            return Examined(report, store.channels, len(store.static_channels), store.grid, store)
+            state = store.prognostic
+            return Examined(report, state.channels, len(state.static_channels), state.grid, state)
         return Examined(report, *known) if known else Examined(report)
 
     def _check_source(
         self, source: xr.Dataset | None, store: PreparedStore | None
-    ) -> tuple[Channels, int, LatLonGrid] | None:
+    ) -> tuple[Channels, int, Grid] | None:
         """Check all of the source; channels, number of static ones, and the grid of a model."""
         if source is None:
             self._check_times(self.opened.times)
             return None
         states = self._states(source)
         with self._refusals("fill", "data.fill"):
-            labels = [*self.config.prognostic, *self.config.static]
+            labels = [*self.config.predicted, *self.config.static]
             check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
         grid = self._check_grid(source)
-        channels = self._prognostic(states.dataset)
-        if grid is None or not len(channels) or not len(times_of(states.dataset)):
+        channels = prognostic = self._channels(states.dataset, "prognostic")
+        with self._refusals("prepare", "data.diagnostic"):
+            channels = prognostic + self._channels(states.dataset, "diagnostic")
+        if grid is None or not len(prognostic) or not len(times_of(states.dataset)):
             return None
         sample, num_static = self._check_values(states, channels, grid)
         target = self._target_grid(grid)
@@ -148,7 +152,7 @@ class _Examination:
             self._check_store(store, sample, grid)
         masks = sum(self.config.fill.get(c.name) == "climatology" for c in channels)
         grid = self._cropped(target)
-        return (channels, num_static + masks, grid) if grid is not None else None
+        return (prognostic, num_static + masks, grid) if grid is not None else None
 
     @contextmanager
     def _refusals(self, check: str, where: str) -> Iterator[None]:
@@ -195,33 +199,33 @@ class _Examination:
         self.findings += findings
         return wrong
 
-    def _prognostic(self, dataset: xr.Dataset) -> Channels:
-        """The channels; where some are missing or have other axes, those that suit."""
-        wanted, levels = self.config.prognostic, self.config.levels
+    def _channels(self, dataset: xr.Dataset, role: Role) -> Channels:
+        """Those of a role; where some are missing or have other axes, those that suit."""
+        wanted, levels = getattr(self.config, role), self.config.levels
         try:
             channels = Channels.from_dataset(dataset, wanted, levels)
         except InputError as error:
-            self.findings.append(refused("prepare", error, "data.prognostic"))
+            self.findings.append(refused("prepare", error, f"data.{role}"))
             channels = _available(dataset, wanted, levels)
         suitable = []
         for name in dict.fromkeys(channel.name for channel in channels):
-            with self._refusals("prepare", f"data.prognostic, {name}"):
+            with self._refusals("prepare", f"data.{role}, {name}"):
                 group = [channel for channel in channels if channel.name == name]
                 check_dims(dataset, Channels(tuple(group)))
                 suitable += group
-        with self._refusals("prepare", "data.prognostic"):
+        with self._refusals("prepare", f"data.{role}"):
             require_units(dataset, list(dict.fromkeys(channel.name for channel in suitable)))
         return Channels(tuple(suitable))
 
-    def _check_grid(self, dataset: xr.Dataset) -> LatLonGrid | None:
-        with self._refusals("prepare", "latitude, longitude"):
-            grid = LatLonGrid.from_dataset(dataset)
+    def _check_grid(self, dataset: xr.Dataset) -> Grid | None:
+        with self._refusals("prepare", " and ".join(space_dims(dataset.dims))):
+            grid = grid_of(dataset)
             self._add("grid", *check_grid(grid))
             return grid
         self.facts["grid"] = None
         return None
 
-    def _target_grid(self, grid: LatLonGrid) -> LatLonGrid | None:
+    def _target_grid(self, grid: Grid) -> Grid | None:
         """The grid of a store."""
         simulation = self.config.simulation
         if simulation is not None:  # the sample may be coarser
@@ -234,16 +238,14 @@ class _Examination:
             return target
         return None
 
-    def _cropped(self, grid: LatLonGrid) -> LatLonGrid | None:
+    def _cropped(self, grid: Grid) -> Grid | None:
         if self.config.crop is None:
             return grid
         with self._refusals("prepare", "data.crop"):
             return self.config.crop.apply(grid)[0]
         return None
 
-    def _check_preparation(
-        self, dataset: xr.Dataset, channels: Channels, target: LatLonGrid
-    ) -> None:
+    def _check_preparation(self, dataset: xr.Dataset, channels: Channels, target: Grid) -> None:
         """What it would read and write."""
         if "://" in self.location:
             return
@@ -259,7 +261,7 @@ class _Examination:
             self.findings += check_chunks(plan)
         self._add("disk", *check_disk(Path(self.location), written))
 
-    def _check_store(self, store: PreparedStore, sample: Sample, grid: LatLonGrid) -> None:
+    def _check_store(self, store: PreparedStore, sample: Sample, grid: Grid) -> None:
         whole, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
             indices = spread(config, whole.times)
@@ -268,9 +270,7 @@ class _Examination:
             grid, config = whole.grid, replace(config, grid=None)
         self.findings += check_store(whole, sample, grid, config)
 
-    def _check_values(
-        self, states: States, channels: Channels, grid: LatLonGrid
-    ) -> tuple[Sample, int]:
+    def _check_values(self, states: States, channels: Channels, grid: Grid) -> tuple[Sample, int]:
         """Read and check a sample; the sample, and the number of static channels."""
         indices = spread(self.config, times_of(states.dataset))
         step = usual_step(times_of(states.source))
@@ -282,7 +282,8 @@ class _Examination:
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
-        self.findings += check_north_is_up(sample, fixed, grid)
+        if isinstance(grid, LatLonGrid):
+            self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
         if step and len(summed):
             first, budget = int(indices[0]), self.budget // 4
@@ -306,6 +307,8 @@ class _Examination:
 
 
 def _origin(config: DataConfig) -> str:
+    if config.pde is not None:
+        return config.pde.equation
     return ", ".join(config.source.paths) if config.source else "simulation"
 
 

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data_pipeline import pde
 from data_pipeline.doctor.findings import Finding, refused
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.names import INVARIANT, UNITS, parse_label
 from data_pipeline.opening import stamps
+from data_pipeline.pde import PDEConfig
 from data_pipeline.prepare import DataConfig
 from data_pipeline.simulation import SimulationConfig, simulate
-from data_pipeline.sources import SourceConfig, canonicalize, join, open_raw
+from data_pipeline.sources import SourceConfig, canonicalize, join, open_raw, open_source
+from data_pipeline.trajectories import Splits
 
+_SOLVED_STEPS = 4
 _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32
 
 
@@ -40,11 +44,16 @@ class Opened:
 
 def open_examined(config: DataConfig) -> Opened:
     """Open the source, or simulate a few days."""
+    if config.pde is not None:
+        return _solved(config.pde)
     if config.source is None:
         assert config.simulation is not None
         return _simulated(config.simulation)
     source, raw = config.source, []
     try:
+        if source.benchmark is not None:
+            dataset = open_source(source)
+            return Opened(dataset, times_of(dataset))
         raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
         parts = [canonicalize(dataset, source) for dataset in raw]
         dataset = join(parts, (*INVARIANT, *_static_names(config)))
@@ -52,6 +61,9 @@ def open_examined(config: DataConfig) -> Opened:
     except InputError as error:
         for opened in raw:
             opened.close()
+        if source.benchmark is not None:
+            finding = refused("source", error, "data.source")
+            return Opened(None, times_of(xr.Dataset()), findings=(finding,))
         return _opened_leniently(config, source, error)
 
 
@@ -67,6 +79,22 @@ def _simulated(config: SimulationConfig) -> Opened:
         num_longitudes=2 * rows,
     )
     return Opened(simulate(short), config.times().ravel())
+
+
+def _solved(config: PDEConfig) -> Opened:
+    """The first states of the first trajectory, and the times of all of them."""
+    short = replace(
+        config,
+        trajectories=Splits(train=1),
+        num_steps=min(config.num_steps, _SOLVED_STEPS),
+        spinup_steps=0,
+    )
+    try:
+        return Opened(pde.simulate(short).compute(), config.times().ravel())
+    except InputError as error:
+        return Opened(
+            None, times_of(xr.Dataset()), findings=(refused("source", error, "data.pde"),)
+        )
 
 
 def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputError) -> Opened:

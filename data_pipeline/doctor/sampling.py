@@ -10,12 +10,13 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.derived import with_derived
 from data_pipeline.doctor.findings import Finding, found, refused
-from data_pipeline.doctor.times import times_of, usual_step
+from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError, TransferError
+from data_pipeline.grid import space_dims
 from data_pipeline.names import parse_label
 from data_pipeline.opening import persistently
 from data_pipeline.prepare import DataConfig
-from data_pipeline.resampling import resample
+from data_pipeline.resampling import resample, usual_step
 from data_pipeline.static_fields import StaticFields
 
 _SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period
@@ -88,7 +89,7 @@ class States:
     @classmethod
     def of_source(cls, source: xr.Dataset, config: DataConfig) -> "States":
         """All times of a source, with derived variables."""
-        source_and_derived = with_derived(source, [*config.prognostic, *config.static])
+        source_and_derived = with_derived(source, [*config.predicted, *config.static])
         derived = set(source_and_derived.data_vars) - set(source.data_vars)
         return cls(source_and_derived, source_and_derived, frozenset(map(str, derived)))
 
@@ -98,7 +99,7 @@ class States:
         Raises:
             InputError: As ``resample``.
         """
-        wanted = [*config.prognostic, *config.static]
+        wanted = [*config.predicted, *config.static]
         rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
         dataset = resample(self.source, wanted, rules, hours, contains, config.allow_gaps)
         step = usual_step(times_of(self.source)) or config.timestep_hours
@@ -233,7 +234,7 @@ def _read_variable(
 
 def _plane(variable: xr.DataArray, level: int | None) -> np.ndarray:
     plane = variable if level is None else variable.sel(level=level)
-    return plane.transpose("time", "latitude", "longitude").values
+    return plane.transpose("time", *space_dims(plane.dims)).values
 
 
 def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:

@@ -10,7 +10,7 @@ from data_pipeline.coarsening import Coarsening
 from data_pipeline.doctor.findings import Finding, found, refused
 from data_pipeline.doctor.sampling import Sample
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from data_pipeline.plan import Plan
 from data_pipeline.prepare import DataConfig, check_same
 from data_pipeline.store import PreparedStore
@@ -61,7 +61,7 @@ def describe_store(store: PreparedStore) -> dict[str, Any]:
 
 
 def check_store(
-    store: PreparedStore, sample: Sample, grid: LatLonGrid, config: DataConfig
+    store: PreparedStore, sample: Sample, grid: Grid, config: DataConfig
 ) -> list[Finding]:
     """Compare states at the same times, and the statistics with those of a fresh sample.
 

@@ -12,6 +12,7 @@ from data_pipeline.climatology import fit_climatology, hours_of_day
 from data_pipeline.doctor.findings import Finding, Severity, found, refused
 from data_pipeline.errors import InputError
 from data_pipeline.prepare import DataConfig, SubsetConfig, select_times
+from data_pipeline.resampling import usual_step
 
 _HOUR = np.timedelta64(1, "h")
 _PERIODS = ("train", "validation", "test")
@@ -45,12 +46,6 @@ def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
 def times_of(dataset: xr.Dataset) -> np.ndarray:
     """Times of a canonical dataset, none where it has no time."""
     return dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
-
-
-def usual_step(times: np.ndarray) -> float | None:
-    """The most frequent step in hours."""
-    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
-    return float(steps[np.argmax(counts)]) if len(steps) else None
 
 
 def _text(time: np.datetime64) -> str:

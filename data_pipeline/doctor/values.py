@@ -14,16 +14,14 @@ from data_pipeline.doctor.plausibility import (
     plausible_range,
 )
 from data_pipeline.doctor.sampling import Sample
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
 from data_pipeline.names import UNITS
 from data_pipeline.prepare import DataConfig
 
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
 
 
-def describe_values(
-    sample: Sample, channels: Channels, grid: LatLonGrid
-) -> dict[str, dict[str, Any]]:
+def describe_values(sample: Sample, channels: Channels, grid: Grid) -> dict[str, dict[str, Any]]:
     """Area-weighted moments, extremes and share of NaN of each channel that was read."""
     weights = grid.area_weights()
     facts = {}
@@ -48,25 +46,29 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> dict[str, float | None]
 
 
 def check_values(
-    sample: Sample, channels: Channels, grid: LatLonGrid, config: DataConfig, *, static: bool
+    sample: Sample, channels: Channels, grid: Grid, config: DataConfig, *, static: bool
 ) -> list[Finding]:
-    """Check what was read of prognostic or static channels, variable by variable."""
+    """Check what was read of prognostic or static channels, variable by variable.
+
+    On a plane fields may well have a single value at first, and no values are implausible.
+    """
     findings: list[Finding] = []
     for name in dict.fromkeys(channel.name for channel in channels):
         group = [c for c in channels if c.name == name and c.label in sample.values]
         constant = [c for c in group if _is_constant(sample.values[c.label], static)]
         varying = [c for c in group if c not in constant]
         findings += _constant_finding(sample, constant, static)
-        findings += _check_blank(sample, varying)
-        findings += _check_range(sample, varying, grid)
+        if isinstance(grid, LatLonGrid):
+            findings += _check_blank(sample, varying)
+            findings += _check_range(sample, varying, grid)
         findings += _check_missing(sample, group, grid, config)
     return findings
 
 
-def _place(sample: Sample, grid: LatLonGrid, at: np.ndarray, *, timed: bool) -> str:
+def _place(sample: Sample, grid: Grid, at: np.ndarray, *, timed: bool) -> str:
     """Words for an index (time, latitude, longitude)."""
-    row, column = grid.latitude[at[1]], grid.longitude[at[2]]
-    where = f"latitude {row:g}, longitude {column:g}"
+    row, column = (grid.coords[axis][i] for axis, i in zip(grid.dims, at[1:], strict=True))
+    where = f"{grid.dims[0]} {row:g}, {grid.dims[1]} {column:g}"
     if not timed or not len(sample.times):
         return where
     return f"{sample.times[at[0]].astype('datetime64[m]')}, {where}"
@@ -79,7 +81,7 @@ def _labels(group: Sequence[Channel]) -> str:
 def _check_missing(
     sample: Sample,
     group: Sequence[Channel],
-    grid: LatLonGrid,
+    grid: Grid,
     config: DataConfig,
 ) -> list[Finding]:
     bad = [
@@ -160,7 +162,7 @@ def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
     return []
 
 
-def _check_range(sample: Sample, group: Sequence[Channel], grid: LatLonGrid) -> list[Finding]:
+def _check_range(sample: Sample, group: Sequence[Channel], grid: Grid) -> list[Finding]:
     """One finding for a variable: of its unit where many values are implausible, or of outliers."""
     wrong, outliers = [], []
     for channel in group:
@@ -199,7 +201,7 @@ def _units_finding(wrong: Sequence[tuple[Channel, np.ndarray, Range]]) -> Findin
 
 
 def _outlier_finding(
-    sample: Sample, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: LatLonGrid
+    sample: Sample, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: Grid
 ) -> Finding:
     channel, values, expected = outliers[0]
     center = (expected.low + expected.high) / 2

@@ -3,6 +3,7 @@
 from fourcastnet_afno.autoregression.ensemble import EnsembleConfig
 from fourcastnet_afno.autoregression.forecasting import ForecastConfig, write_forecast
 from fourcastnet_afno.autoregression.initial import (
+    MissingValuesError,
     check_init_times,
     check_source,
     parse_init_times,
@@ -10,7 +11,7 @@ from fourcastnet_afno.autoregression.initial import (
 )
 from fourcastnet_afno.autoregression.layout import StoreConfig
 from fourcastnet_afno.autoregression.reading import open_diagnostics, open_forecast
-from fourcastnet_afno.autoregression.rollout import Stepper, forcings_from, rollout
+from fourcastnet_afno.autoregression.rollout import Stepper, forcings_from, rollout, shifted
 from fourcastnet_afno.autoregression.stability import StabilityConfig
 from fourcastnet_afno.autoregression.steppers import (
     Climatology,
@@ -24,6 +25,7 @@ __all__ = [
     "DiagnosticModel",
     "EnsembleConfig",
     "ForecastConfig",
+    "MissingValuesError",
     "Persistence",
     "ShallowWaterSolver",
     "StabilityConfig",
@@ -37,5 +39,6 @@ __all__ = [
     "parse_init_times",
     "rollout",
     "select_init_times",
+    "shifted",
     "write_forecast",
 ]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.autoregression.initial import InitialStates
 from fourcastnet_afno.autoregression.perturbations import (
     SphericalRandomField,
@@ -36,7 +37,8 @@ class EnsembleConfig:
         members: Numbers of the members to run; all where empty.
         perturbation: Of the initial states: ``gaussian`` noise at each grid point, ``spherical``
             Gaussian random fields with a length scale, ``bred`` vectors (the difference that grew
-            between two forecasts, rescaled), or ``lagged``: member i starts i lags earlier.
+            between two forecasts, rescaled; it starts from such a field, on a plane from noise at
+            each point), or ``lagged``: member i starts i lags earlier.
         amplitude: Size of a perturbation, in standard deviations of the change over a timestep, by
             channel; for bred vectors the mean over channels.
         length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) of spherical random fields.
@@ -116,7 +118,9 @@ class Perturber:
                 f"got {config.lag_hours}"
             )
         self._random_field = None
-        if config.perturbation in ("spherical", "bred"):
+        if config.perturbation == "spherical" or (
+            config.perturbation == "bred" and isinstance(self._spec.grid, LatLonGrid)
+        ):
             self._random_field = SphericalRandomField(self._spec.grid, config.length_scale_km)
 
     def histories(
@@ -172,7 +176,8 @@ class Perturber:
 
     def _rescaled(self, difference: Tensor, members: np.ndarray) -> Tensor:
         weights = torch.from_numpy(self._spec.grid.area_weights()).to(difference)
-        relative = difference[:, -1] / self._scales.diff_std
+        scale = self._scales.diff_std
+        relative = difference[:, -1] / torch.where(scale > 0, scale, torch.inf)
         size = (weights * relative.square()).mean(dim=(1, 2, 3), keepdim=True).sqrt()
         factor = self._config.amplitude / size.clamp_min(torch.finfo(size.dtype).tiny)
         factor[torch.from_numpy(members == 0).to(factor.device)] = 0

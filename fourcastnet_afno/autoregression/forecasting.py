@@ -32,8 +32,10 @@ from fourcastnet_afno.autoregression.rollout import Stepper
 from fourcastnet_afno.autoregression.stability import StabilityConfig
 from fourcastnet_afno.autoregression.steppers import DiagnosticModel
 from fourcastnet_afno.autoregression.store import ForecastStore
-from fourcastnet_afno.autoregression.work import Existing, Work, rank_of_process
+from fourcastnet_afno.autoregression.work import Existing, Work
 from fourcastnet_afno.autoregression.writer import BackgroundWriter
+from fourcastnet_afno.forecaster import Resolution
+from fourcastnet_afno.placement import Placement
 
 _STEPS_BETWEEN_RESTARTS = 50
 
@@ -50,7 +52,11 @@ class ForecastConfig:
         batch_size: Forecasts that run together.
         regrid: Whether states on another grid than the network's are taken, see
             ``Forecaster.on_grid``; otherwise they are refused.
+        resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
+            the network works at their resolution, ``native``: right for patches of one cell alone.
         precision: ``bfloat16`` runs the network under autocast.
+        diagnostic: Checkpoint of a head that was trained behind this forecaster, see
+            ``train-diagnostic``; its channels are written beside the others.
         ensemble: Members and how they differ.
         stability: What is watched and kept fixed.
         store: What is written, and how.
@@ -61,7 +67,9 @@ class ForecastConfig:
     init_interval_hours: int = 24
     batch_size: int = 16
     regrid: bool = True
+    resolution: Resolution = "interpolate"
     precision: Literal["float32", "bfloat16"] = "float32"
+    diagnostic: str | None = None
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
@@ -100,7 +108,7 @@ def write_forecast(
         diagnostic: Predicts further channels.
         existing: Whether an output that is there is refused, gone on with, or replaced. Work that
             was interrupted is gone on with in any case, if its settings are the same.
-        environment: Tells rank and number of processes, see ``work.rank_of_process``.
+        environment: Tells rank and number of processes, see ``Placement``.
         report: Is told of blow-ups and of what other processes have still to do.
 
     Returns:
@@ -116,7 +124,7 @@ def write_forecast(
         init_times,
         config,
         diagnostic,
-        rank_of_process(environment),
+        Placement.from_environment(environment),
     )
     if run.is_complete(path, attrs, existing):
         return open_forecast(path)
@@ -145,9 +153,9 @@ class _Run:
         init_times: np.ndarray,
         config: ForecastConfig,
         diagnostic: DiagnosticModel | None,
-        process: tuple[int, int],
+        place: Placement,
     ) -> None:
-        self._steppers, self._config, self._process = steppers, config, process
+        self._steppers, self._config, self._place = steppers, config, place
         self._spec = steppers[0].spec
         self._members = np.array(config.ensemble.numbers)
         self._init_times = init_times.astype("datetime64[ns]")
@@ -212,19 +220,18 @@ class _Run:
             "fields": self._spec.to_json(),
         }
         num_parts = -(-self._config.num_steps // self.layout.steps_together)
-        rank, world_size = self._process
         return Work(
             path,
             identity,
             num_units=len(self._units),
             num_parts=num_parts,
-            rank=rank,
-            world_size=world_size,
+            rank=self._place.rank,
+            world_size=self._place.world_size,
         )
 
     def is_complete(self, path: Path, attrs: Mapping[str, str], existing: Existing) -> bool:
         """Whether these very forecasts are there: to be gone on with, or from other processes."""
-        alone = self._process[1] == 1
+        alone = self._place.world_size == 1
         if not path.exists() or (alone and existing != "resume"):
             return False
         try:
@@ -344,6 +351,5 @@ def _describe_blow_up(record: Mapping[str, Any]) -> str:
     return (
         f"the forecast from {record['init_time']} (member {record['realization']}) blew up in step "
         f"{record['step']}, after {record['lead_hours']} h: {record['channel']} is "
-        f"{record['value']} at {record['latitude']:g} N, {record['longitude']:g} E; it is NaN from "
-        "there on"
+        f"{record['value']} at {record['place']}; it is NaN from there on"
     )

@@ -8,10 +8,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from data_pipeline.channels import Channels
+from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.forcings import check_forcings
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.plane import grid_of
 from fourcastnet_afno.forecaster import FieldSpec
 
 _RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<hours>\d+)h)?")
@@ -140,7 +140,7 @@ def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None
     checks = (
         lambda: check_forcings(spec.forcings),
         lambda: _check_channels(dataset, spec.channels, expected_by),
-        lambda: spec.grid.require_same(LatLonGrid.from_dataset(dataset), expected_by),
+        lambda: spec.grid.require_same(grid_of(dataset), expected_by),
     )
     wrong = []
     for check in checks:
@@ -190,6 +190,19 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
         )
 
 
+class MissingValuesError(InputError):
+    """Initial states have values that are not finite.
+
+    Args:
+        message: What and where.
+        channels: Which channels have any.
+    """
+
+    def __init__(self, message: str, channels: list[Channel]) -> None:
+        super().__init__(message)
+        self.channels = channels
+
+
 class InitialStates:
     """States of a dataset as a forecaster takes them.
 
@@ -210,7 +223,8 @@ class InitialStates:
         """The history of each of ``times`` (datetime64), oldest state first.
 
         Raises:
-            InputError: If a state is missing or has values that are not finite.
+            InputError: If a state is missing.
+            MissingValuesError: If values are not finite.
         """
         check_init_times(times, self._times, self._spec, self._num_history)
         offsets = np.arange(1 - self._num_history, 1) * self._spec.timestep
@@ -220,9 +234,11 @@ class InitialStates:
         fields = channels.stack(self._dataset.sel(time=unique)).values
         wrong = channels.describe_not_finite(fields, unique)
         if wrong:
-            raise InputError(
+            finite = np.all(np.isfinite(fields), axis=(0, 2, 3)).tolist()
+            raise MissingValuesError(
                 f"the initial states have {wrong}; fill them as in training, or start from the "
-                "run's own prepared data"
+                "run's own prepared data",
+                [channel for channel, good in zip(channels, finite, strict=True) if not good],
             )
         states = torch.from_numpy(fields.astype(np.float32, copy=False))
         return states[torch.from_numpy(inverse.reshape(wanted.shape))].to(self._device)

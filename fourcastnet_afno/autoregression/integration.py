@@ -141,7 +141,7 @@ class Integration:
         return self._fixer(following, self._reference)
 
     def _record(self, blow_up: dict[str, Any]) -> dict[str, Any]:
-        forecast = self._alive[blow_up.pop("forecast")]
+        forecast, coords = self._alive[blow_up.pop("forecast")], blow_up.pop("coords")
         hours = self._num_steps * self._stepper.spec.timestep_hours
         return {
             "init_time": str(self._init_times[forecast].astype("datetime64[s]")),
@@ -149,6 +149,7 @@ class Integration:
             "step": self._num_steps,
             "lead_hours": hours,
             **blow_up,
+            **coords,
             "value": repr(blow_up["value"]),
         }
 

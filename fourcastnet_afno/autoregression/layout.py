@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from data_pipeline.names import parse_label
 
 CHUNK_BYTES = 16 * 2**20
@@ -87,7 +87,7 @@ class Layout:
     """
 
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
     members: tuple[int, ...]

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
+from data_pipeline.plane import require_latlon
 from data_pipeline.spherical_harmonics import legendre_functions
 
 _EARTH_RADIUS_KM = 6371.22
@@ -75,7 +76,9 @@ class SphericalRandomField:
         length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) at a distance d.
     """
 
-    def __init__(self, grid: LatLonGrid, length_scale_km: float) -> None:
+    def __init__(self, grid: Grid, length_scale_km: float) -> None:
+        asked_by = "forecast.ensemble.perturbation=spherical"
+        require_latlon(grid, asked_by, "use perturbation=gaussian")
         variances = spectral_variances(length_scale_km)
         truncation = len(variances) - 1
         mu = np.sin(np.deg2rad(grid.coords["latitude"]))

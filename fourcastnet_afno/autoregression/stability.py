@@ -22,7 +22,7 @@ from torch import Tensor
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from fourcastnet_afno.forecaster import FieldSpec, Scales
 
 _GRAVITY = 9.80665
@@ -60,15 +60,15 @@ class BlowUp(NamedTuple):
     Args:
         forecast: Index of the forecast.
         channel: Label of the channel.
-        latitude: Degrees north of the farthest value, or of the first that is not finite.
-        longitude: Degrees east.
+        place: Words for where the farthest value is, or the first that is not finite.
+        coords: Its coordinates, by axis.
         value: The value there.
     """
 
     forecast: int
     channel: str
-    latitude: float
-    longitude: float
+    place: str
+    coords: dict[str, float]
     value: float
 
 
@@ -124,12 +124,12 @@ class Monitor:
         distance = (state - self._mean[:, None, None]).abs() / self._std[:, None, None]
         distance = torch.nan_to_num(distance, nan=torch.inf, posinf=torch.inf)
         channel, row, column = np.unravel_index(int(distance.argmax()), tuple(state.shape))
-        latitude, longitude = (self._spec.grid.coords[axis] for axis in self._spec.grid.dims)
+        grid, at = self._spec.grid, (int(row), int(column))
         return BlowUp(
             int(index),
             self._spec.channels.labels[int(channel)],
-            float(latitude[row]),
-            float(longitude[column]),
+            grid.describe_place(*at),
+            {axis: float(grid.coords[axis][i]) for axis, i in zip(grid.dims, at, strict=True)},
             float(state[channel, row, column]),
         )
 
@@ -140,7 +140,7 @@ def zonal_spectrum(
     """Mean square of fields by zonal wavenumber, see the module's header.
 
     Args:
-        fields: On a grid whose longitudes close a circle.
+        fields: On a grid whose columns close a circle.
         row_weights: Area weights of the rows, with mean 1.
     """
     count = fields.shape[-1]
@@ -180,7 +180,7 @@ class Fixer:
     """
 
     def __init__(
-        self, config: StabilityConfig, channels: Channels, grid: LatLonGrid, device: torch.device
+        self, config: StabilityConfig, channels: Channels, grid: Grid, device: torch.device
     ) -> None:
         self._nonnegative = _indices(config.nonnegative, channels, "nonnegative")
         self._conserved = _indices(config.conserve_mean, channels, "conserve_mean")

@@ -2,6 +2,8 @@
 
     VARIABLE (time, [realization], prediction_timedelta, [level], latitude, longitude) float32
 
+or y and x on a plane, with the attributes of ``data_pipeline.plane``.
+
 ``time`` is the initial time and ``prediction_timedelta`` the lead time; names, units and attributes
 follow the CF conventions. Inside this project these axes are called ``init_time`` and
 ``lead_time``: ``reading`` is the one place that translates. Groups beside the variables hold
@@ -45,8 +47,6 @@ _COORDINATES = {
         "positive": "down",
         "axis": "Z",
     },
-    "latitude": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
 }
 
 Block = Float[np.ndarray, "init member lead channel lat lon"]
@@ -72,7 +72,7 @@ class ForecastStore:
             quantiles: If given, the store holds the statistics of an ensemble.
         """
         layout = self._layout
-        root = {"Conventions": "CF-1.8", **attrs}
+        root = {"Conventions": "CF-1.8", **layout.grid.attrs, **attrs}
         if quantiles is None:
             self._create(layout.coords, root, None, None)
             return
@@ -97,7 +97,7 @@ class ForecastStore:
         template = layout.channels.unstack(empty, coords)
         template.attrs = dict(attrs)
         for name, variable in template.variables.items():
-            variable.attrs.update(_COORDINATES.get(str(name), {}))
+            variable.attrs.update((_COORDINATES | layout.grid.coordinate_attrs).get(str(name), {}))
         for name, variable in template.data_vars.items():
             variable.attrs.update(_variable_attrs(str(name), layout.config))
             if cell_methods:

@@ -34,46 +34,6 @@ Existing = Literal["refuse", "resume", "overwrite"]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def rank_of_process(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Rank and number of processes, as torchrun and SLURM's srun state them.
-
-    Args:
-        environment: Environment variables: RANK and WORLD_SIZE, or SLURM_PROCID and
-            SLURM_STEP_NUM_TASKS (a batch script has SLURM_NTASKS too, and is one process).
-
-    Raises:
-        InputError: If they contradict each other.
-    """
-    for rank_name, size_name in (
-        ("RANK", "WORLD_SIZE"),
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-    ):
-        if rank_name not in environment or size_name not in environment:
-            continue
-        rank, size = environment[rank_name], environment[size_name]
-        if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
-            raise InputError(
-                f"{rank_name} must lie in 0..{size_name} - 1, got {rank_name}={rank!r} and "
-                f"{size_name}={size!r}; start the processes with torchrun or srun, or unset both"
-            )
-        return int(rank), int(size)
-    return 0, 1
-
-
-def device_of_process(device: str, environment: Mapping[str, str], num_devices: int) -> str:
-    """The GPU of this process, where several processes on a machine share its GPUs.
-
-    Args:
-        device: What is asked for; all but ``cuda`` without a number stays.
-        environment: LOCAL_RANK (torchrun) or SLURM_LOCALID (srun) count the machine's processes.
-        num_devices: GPUs that this process sees.
-    """
-    local = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", "0"))
-    if device != "cuda" or not num_devices or not local.isdigit():
-        return device
-    return f"cuda:{int(local) % num_devices}"
-
-
 class Work:
     """A work folder beside the output.
 

@@ -9,7 +9,8 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
+from data_pipeline.plane import grid_of
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.fields import DatasetFields, TruthFields, coarsening_between
 from fourcastnet_afno.evaluation.forecasts import (
@@ -36,7 +37,7 @@ class Alignment:
     """
 
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
     forecasts: Mapping[str, DatasetFields]
@@ -219,10 +220,10 @@ def _note_missing(
 
 def _common_grid(
     forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, regrid: str
-) -> tuple[LatLonGrid, Coarsening | None, dict[str, Coarsening | None]]:
+) -> tuple[Grid, Coarsening | None, dict[str, Coarsening | None]]:
     """The grid of scores, what truth goes through, and what each forecast goes through."""
-    own = LatLonGrid.from_dataset(truth)
-    grids = {name: LatLonGrid.from_dataset(dataset) for name, dataset in forecasts.items()}
+    own = grid_of(truth)
+    grids = {name: grid_of(dataset) for name, dataset in forecasts.items()}
     target = next(iter(grids.values())) if regrid == "truth" else own
     differ = {name: grid for name, grid in grids.items() if not target.is_same(grid)}
     if differ and regrid != "forecast":

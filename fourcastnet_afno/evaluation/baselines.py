@@ -14,7 +14,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.climatology import climatology_at
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from data_pipeline.progress import track
 from fourcastnet_afno.evaluation.climatologies import Fields
 from fourcastnet_afno.evaluation.fields import FieldsAt, TruthFields
@@ -158,7 +158,7 @@ class LinearFields:
 def fit_linear(
     series: TruthFields,
     channels: Channels,
-    grid: LatLonGrid,
+    grid: Grid,
     climatology: Fields,
     lead_times: np.ndarray,
     num_components: int,
@@ -195,7 +195,7 @@ def fit_linear(
     )
 
 
-def _sample_times(times: np.ndarray, num_channels: int, grid: LatLonGrid) -> np.ndarray:
+def _sample_times(times: np.ndarray, num_channels: int, grid: Grid) -> np.ndarray:
     """The last times of the series, as many as fit into memory."""
     state_bytes = 4 * num_channels * grid.shape[0] * grid.shape[1]
     return times[-max(2, min(_MAX_SAMPLES, _SAMPLE_BYTES // state_bytes)) :]

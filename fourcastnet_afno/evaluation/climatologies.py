@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.climatology import fields_at, fit_climatology, hours_of_day
 from data_pipeline.errors import InputError
+from data_pipeline.grid import space_dims
 from data_pipeline.progress import track
 from data_pipeline.sources import SourceConfig, canonicalize, open_source
 from data_pipeline.store import PreparedStore
@@ -95,7 +96,8 @@ def from_table(table: xr.Dataset, description: str = "given table") -> Climatolo
                     f"for are {missing}; give one with these hours"
                 )
             index["hour"] = xr.DataArray(hours, dims="time")
-        found = picked(channel).sel(index).transpose("time", "latitude", "longitude")
+        found = picked(channel).sel(index)
+        found = found.transpose("time", *space_dims(found.dims))
         return found.compute(scheduler="synchronous").values.astype(np.float64)
 
     def mean(channel: Channel) -> np.ndarray:
@@ -125,7 +127,7 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
             "evaluation.climatology_harmonics lower (0 fits a constant)"
         ) from error
     axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
-    space = {axis: series[axis].values for axis in ("latitude", "longitude")}
+    space = {axis: series[axis].values for axis in space_dims(series.dims)}
     text = (
         f"mean and {num_harmonics} harmonics of the day of year for each hour of day, fitted to "
         f"{times[0].astype('datetime64[D]')} to {times[-1].astype('datetime64[D]')}"

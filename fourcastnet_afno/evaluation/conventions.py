@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid, LatLonGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class Convention:
     climatology: Literal["day_of_year", "training_mean", "scored_mean"]
     weights: Literal["area", "cosine"]
 
-    def grid_weights(self, grid: LatLonGrid) -> np.ndarray:
-        """Weights with mean 1, float64 of shape (latitude, longitude)."""
-        if self.weights == "area":
+    def grid_weights(self, grid: Grid) -> np.ndarray:
+        """Weights with mean 1, float64 of shape (latitude, longitude); on a plane always areas."""
+        if self.weights == "area" or not isinstance(grid, LatLonGrid):
             return grid.area_weights()
         cosines = np.cos(np.deg2rad(grid.coords["latitude"])).clip(min=0)
         return np.repeat(cosines[:, None] / cosines.mean(), grid.shape[1], axis=1)

@@ -330,7 +330,7 @@ def _key(
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*forecasts.values(), truth):
         source = str(dataset.encoding.get("source", ""))
-        files = stamps(source) if Path(source).exists() else []
+        files = stamps(source) if source and Path(source).exists() else []
         digest.update(repr((source, files, dataset.attrs)).encode())
     for channel in plan.channels:
         first = plan.init_times[:1] + plan.lead_times[0]

@@ -16,7 +16,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channel
 from data_pipeline.coarsening import Coarsening
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.forecasts import Layout
 from fourcastnet_afno.evaluation.mapped import MappedVariable, open_mapped
 
@@ -248,7 +248,7 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     return rows
 
 
-def coarsening_between(source: LatLonGrid, target: LatLonGrid) -> Coarsening | None:
+def coarsening_between(source: Grid, target: Grid) -> Coarsening | None:
     """Conservative means from one grid to another; ``None`` where they are the same."""
     return None if source.is_same(target) else Coarsening(source, target)
 

@@ -1,10 +1,10 @@
 """Forecasts as people store them, read as one canonical dataset.
 
 Canonical means the dimensions (init_time, lead_time, [realization], [level], latitude, longitude),
-names, units and axes as in ``data_pipeline.sources``. Understood are WeatherBench 2's layout
-(``time``, ``prediction_timedelta``, latitude and longitude in either order), this project's
-(``init_time``, ``lead_time``), and members along ``realization``, ``number``, ``ensemble``,
-``member`` or ``sample``.
+or y and x on a plane, names, units and axes as in ``data_pipeline.sources``. Understood are
+WeatherBench 2's layout (``time``, ``prediction_timedelta``, latitude and longitude in either
+order), this project's (``init_time``, ``lead_time``), and members along ``realization``,
+``number``, ``ensemble``, ``member`` or ``sample``.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,19 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.grid import space_dims
 from data_pipeline.opening import open_all
 from data_pipeline.sources import SourceConfig, canonicalize, open_source
 
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
-_AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
+_AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
+_SPACE = {
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon"),
+    "y": ("y",),
+    "x": ("x",),
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Layout:
         path: Local zarr store.
         name: Name of the array.
         axes: Axis of the array for each canonical axis of the variable.
-        flip: Whether its latitudes go from south to north.
+        flip: Whether its rows are in the other order, as latitudes from south to north.
     """
 
     path: str
@@ -131,9 +138,9 @@ def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
 
 def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layout]:
     """How the arrays of a store are turned into canonical variables, where axes are but moved."""
-    if not _only_flipped(result, given):
+    flip = _flip(result, given)
+    if flip is None:
         return {}
-    flip = bool(_latitude(given)[0] < _latitude(given)[-1])
     layouts = {}
     for name, variable in result.data_vars.items():
         if name in given and given[name].ndim == variable.ndim:
@@ -148,24 +155,24 @@ def _stored_name(dim: str, stored: list[str]) -> str:
         "init_time": ("init_time", "time"),
         "lead_time": _LEADS,
         "realization": _MEMBERS,
-        "latitude": ("latitude", "lat"),
-        "longitude": ("longitude", "lon"),
+        **_SPACE,
     }
     return next(name for name in candidates.get(dim, (dim,)) if name in stored)
 
 
-def _latitude(dataset: xr.Dataset) -> np.ndarray:
-    return dataset["latitude" if "latitude" in dataset.coords else "lat"].values
-
-
-def _only_flipped(result: xr.Dataset, given: xr.Dataset) -> bool:
-    """Whether the axes on disk are the canonical ones, up to the order of latitudes."""
-    latitude = next((name for name in ("latitude", "lat") if name in given.coords), None)
-    longitude = next((name for name in ("longitude", "lon") if name in given.coords), None)
-    if latitude is None or longitude is None:
+def _flip(result: xr.Dataset, given: xr.Dataset) -> bool | None:
+    """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
+    rows, columns = space_dims(result.dims)
+    on_disk = [
+        next((n for n in _SPACE[axis] if n in given.coords), None) for axis in (rows, columns)
+    ]
+    if None in on_disk or not np.array_equal(given[on_disk[1]], result[columns]):
+        return None
+    if "level" in result.dims and not (
+        "level" in given.dims and np.array_equal(given["level"], result["level"])
+    ):
+        return None
+    stored, wanted = given[on_disk[0]].values, result[rows].values
+    if np.array_equal(stored, wanted):
         return False
-    same = np.array_equal(given[longitude], result["longitude"])
-    if "level" in result.dims:
-        same &= "level" in given.dims and np.array_equal(given["level"], result["level"])
-    rows = np.sort(given[latitude].values)[::-1]
-    return same and np.array_equal(rows, result["latitude"])
+    return True if np.array_equal(stored[::-1], wanted) else None

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from data_pipeline.errors import InputError
+from data_pipeline.grid import space_dims
 from fourcastnet_afno.evaluation.forecasts import Layout
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
@@ -22,7 +23,7 @@ class MappedVariable:
         array: Array without compression, filters and shards in a local folder.
         folder: The array's folder.
         axes: Axis of the array for each canonical axis.
-        flip: Whether its latitudes go from south to north.
+        flip: Whether its rows are in the other order.
         has_members: Whether it has a canonical axis of realizations.
     """
 
@@ -119,7 +120,7 @@ def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
     array = zarr.open_array(folder, mode="r")
     packed = {"scale_factor", "add_offset"} & set(array.attrs)
     plain = not (array.compressors or array.filters or array.shards or packed)
-    whole = (axes[dims.index(d)] for d in ("realization", "latitude", "longitude") if d in dims)
+    whole = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
     uncut = all(array.chunks[axis] == array.shape[axis] for axis in whole)
     little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
     chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize

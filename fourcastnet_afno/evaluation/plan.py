@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from data_pipeline.channels import Channels
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.climatologies import Fields
 from fourcastnet_afno.evaluation.fields import FieldSource, TruthFields
 from fourcastnet_afno.evaluation.statistics import Averager
@@ -57,7 +57,7 @@ class Plan:
     """
 
     channels: Channels
-    grid: LatLonGrid
+    grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
     sources: Mapping[str, FieldSource]

@@ -1,4 +1,4 @@
-"""Regions: where on the globe scores are averaged.
+"""Regions: where on the globe scores are averaged; a plane has ``global`` alone.
 
 The boxes are WeatherBench 2's. A cell belongs to a box if its center does, bounds included. Within
 a region the weights are the cell areas (or what the convention says) and sum to one. ``_land`` and
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grid import Grid
+from data_pipeline.plane import require_latlon
 
 _Range = tuple[float, float]
 _EVERYWHERE: tuple[_Range, ...] = ((-90.0, 90.0),)
@@ -34,9 +35,12 @@ class Region:
     west: float = 0.0
     east: float = 360.0
 
-    def mask(self, grid: LatLonGrid) -> np.ndarray:
+    def mask(self, grid: Grid) -> np.ndarray:
         """Which cell centers lie inside, bool of shape (latitude, longitude)."""
-        latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
+        if self == Region():
+            return np.ones(grid.shape, bool)
+        sphere = require_latlon(grid, "a part of evaluation.regions", "score global alone")
+        latitude, longitude = sphere.coords["latitude"], sphere.coords["longitude"]
         rows = np.any([(latitude >= s) & (latitude <= n) for s, n in self.latitudes], axis=0)
         columns = (longitude - self.west) % 360 <= self.east - self.west
         return rows[:, None] & columns[None, :]
@@ -66,7 +70,7 @@ def box_of(name: str) -> str:
 
 def region_weights(
     names: Sequence[str],
-    grid: LatLonGrid,
+    grid: Grid,
     weights: np.ndarray,
     land_fraction: np.ndarray | None = None,
 ) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.conventions import CONVENTIONS
 from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, correlation_time, mean_over_inits
@@ -23,6 +24,7 @@ from fourcastnet_afno.evaluation.sums import histograms, maps, spectra
 _SEASONS = ("DJF", "MAM", "JJA", "SON")
 _BASELINES = BaselineName.__args__
 _DIMS = ("forecast", "lead_time", "channel")
+_SHORT_HOURS = 3
 _WINDS = {
     "wind_vector": ("u_component_of_wind", "v_component_of_wind"),
     "10m_wind_vector": ("10m_u_component_of_wind", "10m_v_component_of_wind"),
@@ -48,19 +50,21 @@ def assemble(
     data |= spectra(result, plan, config, table.block_length)
     data |= histograms(result, plan)
     data |= maps(result, plan)
+    on_sphere = isinstance(plan.grid, LatLonGrid)
     scores = xr.Dataset(data, coords=_coords(plan, config), attrs=dict(attrs))
     scores.attrs |= {
         "num_init_times": len(plan.init_times),
         "first_init_time": str(plan.init_times[0]),
         "last_init_time": str(plan.init_times[-1]),
         "grid": str(plan.grid),
+        "table_metrics": "rmse acc" if on_sphere else "rmse relative_l2 acc",
         "reference": table.reference,
         "block_length": table.block_length,
         "confidence": config.confidence,
         "num_members": ", ".join(f"{n}: {s.num_members}" for n, s in plan.sources.items()),
         "missing_values_in_all": int(np.nansum(scores["missing_values"].values)),
     }
-    scores = _with_summaries(scores)
+    scores = _with_summaries(scores, on_sphere=on_sphere)
     if len(config.regions) == 1:
         scores = scores.isel(region=0)
     return scores
@@ -269,13 +273,14 @@ def _coords(plan: Plan, config: EvaluationConfig) -> dict[str, Any]:
     return coords
 
 
-def _with_summaries(scores: xr.Dataset) -> xr.Dataset:
+def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
     """Effective resolution and correlation time."""
     if "spectrum" in scores:
         spectrum = scores["spectrum"].values
         wavenumber = effective_wavenumber(spectrum[1:], spectrum[:1])
         scores["effective_wavenumber"] = (_DIMS, wavenumber)
-        scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
+        if on_sphere:
+            scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
     if "correlation" in scores:
         values = scores["correlation"].transpose("lead_time", "forecast", "channel", "region")
         hours = correlation_time(values.values, lead_hours(scores).astype(float))
@@ -294,9 +299,14 @@ def hours_of(lead_times: np.ndarray) -> np.ndarray:
 
 
 def selected_leads_of(lead_times: np.ndarray) -> list[int]:
-    """Indices of the first lead time and of 1, 2, 3, 5, 7 and 10 days where they exist."""
+    """Indices of the first lead time and of 1, 2, 3, 5, 7 and 10 days where they exist.
+
+    Of timesteps of an hour or two, the 1st, 2nd, 5th, 10th, ... and the last.
+    """
     hours = hours_of(lead_times).tolist()
     wanted = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
+    if hours[0] < _SHORT_HOURS:
+        wanted = {*(hours[0] * count for count in (1, 2, 5, 10, 20, 50, 100)), hours[-1]}
     return [index for index, hour in enumerate(hours) if hour in wanted]
 
 

@@ -120,7 +120,7 @@ def maps(result: Result, plan: Plan) -> dict[str, Any]:
     """Bias and RMSE of each cell over all initial times."""
     if not plan.map_channels or not plan.map_leads:
         return {}
-    dims = ("forecast", "map_lead_time", "map_channel", "latitude", "longitude")
+    dims = ("forecast", "map_lead_time", "map_channel", *plan.grid.dims)
     leads, channels = list(plan.map_leads), len(plan.map_channels)
     bias, rmse = [], []
     for name in plan.sources:
@@ -135,5 +135,5 @@ def maps(result: Result, plan: Plan) -> dict[str, Any]:
         "map_channel": ("map_channel", list(plan.map_channels)),
         "bias_map": (dims, np.stack(bias).astype(np.float32)),
         "rmse_map": (dims, np.stack(rmse).astype(np.float32)),
-        **{axis: (axis, plan.grid.coords[axis]) for axis in ("latitude", "longitude")},
+        **{axis: (axis, plan.grid.coords[axis]) for axis in plan.grid.dims},
     }

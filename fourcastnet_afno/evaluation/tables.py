@@ -16,6 +16,7 @@ from data_pipeline.atomic import replacing
 from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
 
 _CURVE = {"forecast", "lead_time", "channel"}
+_LABELS = {"rmse": "RMSE", "acc": "ACC", "relative_l2": "relative L2"}
 
 
 def curve_names(scores: xr.Dataset) -> list[str]:
@@ -133,8 +134,15 @@ def format_score(metric: str, value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def table_metrics(scores: xr.Dataset, units: str) -> dict[str, str]:
+    """What tables show, with what people call it: RMSE and ACC, on a plane relative L2 too."""
+    wanted = str(scores.attrs.get("table_metrics", "rmse acc")).split()
+    labels = _LABELS | {"rmse": f"RMSE [{units}]"}
+    return {name: labels[name] for name in wanted if name in scores}
+
+
 def scores_table(scores: xr.Dataset) -> Group:
-    """RMSE and ACC at selected lead times, a table for each channel, the best in bold."""
+    """``table_metrics`` at selected lead times, a table for each channel, the best in bold."""
     first = scores.isel(region=0) if "region" in scores.dims else scores
     tables = [_channel_table(first.sel(channel=name)) for name in first["channel"].values]
     notes = [Text(line, "yellow") for line in str(scores.attrs.get("notes", "")).splitlines()]
@@ -156,9 +164,7 @@ def _channel_table(scores: xr.Dataset) -> Table:
         table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
     power = _power_of_ten(scores["rmse"].values[..., indices]) if "rmse" in scores else 0
     unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
-    for metric, label in (("rmse", f"RMSE [{unit}]"), ("acc", "ACC")):
-        if metric not in scores:
-            continue
+    for metric, label in table_metrics(scores, unit).items():
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
         values = values / 10.0**power if metric == "rmse" else values
         best = best_of(metric, values)

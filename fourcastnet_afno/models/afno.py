@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
 from fourcastnet_afno.models.mixers import (
     AFNO2D,
@@ -50,7 +51,8 @@ class AFNONetConfig:
         reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
             see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
-        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude.
+        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
+            of y and x.
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.
@@ -188,6 +190,7 @@ class AFNONet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, config: AFNONetConfig) -> None:
         super().__init__()
+        self.config = config
         self.patch_size, self.padding, self.pole = config.patch_size, config.padding, config.pole
         self.checkpoint_activations = config.checkpoint_activations
         self.patch_embed = PatchEmbed(in_channels, config.embed_dim, config.patch_size)
@@ -199,6 +202,7 @@ class AFNONet(nn.Module):
         norm = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.norm = norm if config.final_norm else nn.Identity()
         self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)
+        self.band: Band | None = None
         self.apply(_initialize)
 
     def forward(
@@ -211,14 +215,18 @@ class AFNONet(nn.Module):
         """
         height, width = state.shape[-2:]
         (top, bottom), (left, _) = self.padding.widths((height, width), self.patch_size)
+        if self.band is not None:
+            _check_rows(height, self.band)
+            top, bottom = self.band.padding
         if self.pole != "none" and top + bottom:
             raise ValueError(
                 f"pole={self.pole} needs whole patches from pole to pole, got {height} rows and "
                 f"patches of {self.patch_size[0]} with a margin of {self.padding.margin[0]}"
             )
-        tokens = self.patch_embed(self.padding.apply(state, self.patch_size))
+        tokens = self.patch_embed(self.padding.apply(state, self.patch_size, self.band))
         if self.position is not None:
-            tokens = tokens + _matching(self.position, tokens)
+            rows = self.band.token_rows if self.band else slice(None)
+            tokens = tokens + _matching(self.position[rows], tokens)
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
@@ -226,6 +234,35 @@ class AFNONet(nn.Module):
                 tokens = block(tokens)
         output = self.patch_recovery(self.norm(tokens))
         return output[..., top : top + height, left : left + width]
+
+    def split(self, band: Band) -> None:
+        """From here on fields are the rows of a band, and the mixers exchange with the others.
+
+        Raises:
+            ValueError: If the mixer is not AFNO, or its transform or the padding needs other rows.
+        """
+        _check_sharing(self.config)
+        self.band = band
+        for module in self.modules():
+            if isinstance(module, DropPath | AFNO2D):
+                module.band = band
+
+
+def _check_sharing(config: AFNONetConfig) -> None:
+    if config.mixer != "afno":
+        raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
+    if config.boundary[1] == "reflected":
+        raise ValueError(
+            "processes share fields whose longitudes are periodic or zero_padded, got boundary="
+            f"{config.boundary}"
+        )
+    if config.padding.latitude == "wrap":
+        raise ValueError("padding.latitude=wrap needs rows of another process; use reflect or zero")
+
+
+def _check_rows(height: int, band: Band) -> None:
+    if height != band.num_rows:
+        raise ValueError(f"this process holds {band.num_rows} rows of a field, got {height}")
 
 
 def _matching(position: Tensor, tokens: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Layers around the mixers: padding, patches, the token-wise MLP and stochastic depth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -8,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fourcastnet_afno.bands import Band
 
 PaddingMode = Literal["reflect", "wrap", "zero"]
 
@@ -21,9 +23,10 @@ class Padding:
     """How a field is extended to a multiple of the patch; the forecast is cropped back.
 
     Args:
-        latitude: ``reflect`` mirrors rows at the edge, ``zero`` adds zeros; ``wrap`` joins
-            north and south and is right only for a periodic plane.
-        longitude: ``wrap`` for a global field; ``reflect`` or ``zero`` for a region.
+        latitude: Of the first axis, y on a plane: ``reflect`` mirrors rows at the edge, ``zero``
+            adds zeros; ``wrap`` joins both ends and is right only for a periodic plane.
+        longitude: Of the second axis, x on a plane: ``wrap`` where it closes on itself, as in a
+            global field; ``reflect`` or ``zero`` for a region.
         margin: Rows and columns added on each side before rounding up to the patch, so that a
             Fourier mixer does not join opposite edges of a region directly.
     """
@@ -44,16 +47,34 @@ class Padding:
         ]
 
     def apply(
-        self, field: Float[Tensor, "batch channel lat lon"], patch_size: tuple[int, int]
+        self,
+        field: Float[Tensor, "batch channel lat lon"],
+        patch_size: tuple[int, int],
+        band: Band | None = None,
     ) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
         """Extend both axes to a multiple of the patch.
+
+        Args:
+            field: Of any size.
+            patch_size: Rows and columns of a patch.
+            band: Which rows of a larger field they are; only its edges are extended.
 
         Raises:
             ValueError: If an axis is too short to be reflected or wrapped that far.
         """
         rows, columns = self.widths((field.shape[-2], field.shape[-1]), patch_size)
+        rows = band.padding if band else rows
         field = _pad(field, (0, 0, *rows), self.latitude, "latitude")
         return _pad(field, (*columns, 0, 0), self.longitude, "longitude")
+
+
+def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int]) -> Padding:
+    """The same padding for fields of another resolution: margins keep their share of an axis."""
+    rows, columns = (
+        round(margin * after / before)
+        for margin, before, after in zip(padding.margin, old, new, strict=True)
+    )
+    return replace(padding, margin=(rows, columns))
 
 
 def _split_padding(size: int, patch: int, margin: int) -> tuple[int, int]:
@@ -226,6 +247,9 @@ class DropPath(nn.Module):
 
     The branches that stay are scaled by ``1 / (1 - rate)``, so that the expectation is kept.
 
+    Attributes:
+        band: The rows that this process has of a larger field; None for whole fields.
+
     References:
         Deep Networks with Stochastic Depth, Huang et al., 2016, https://arxiv.org/abs/1603.09382
     """
@@ -233,6 +257,7 @@ class DropPath(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.band: Band | None = None
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The branch, or zero, for each sample."""
@@ -240,4 +265,6 @@ class DropPath(nn.Module):
             return branch
         shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
         kept = torch.rand(shape, device=branch.device) >= self.rate
+        if self.band is not None:  # Bands of one sample are kept or dropped together.
+            kept = self.band.exchange.of_first(kept)
         return branch * kept.to(branch.dtype) / (1 - self.rate)

@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.bands import Band
 from fourcastnet_afno.models.mode_mixing import mix_modes
 from fourcastnet_afno.models.spectral import (
     analyze,
@@ -72,6 +73,9 @@ class AFNO(nn.Module):
         vector_channels: How many of the last channels change sign across the pole.
         transform: How modes are computed; the result is the same. ``auto`` takes the faster one.
 
+    Attributes:
+        band: The rows that this process has of a larger grid of two axes; None for whole grids.
+
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
 
@@ -108,6 +112,7 @@ class AFNO(nn.Module):
             transform=transform,
         )
         self._spectrum = self.spectrum.to_json()
+        self.band: Band | None = None
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
@@ -140,6 +145,7 @@ class AFNO(nn.Module):
                 offset,
                 threshold=self.sparsity_threshold,
                 spectrum=self._spectrum,
+                band=self.band,
             )
 
     def _response_to_zero(

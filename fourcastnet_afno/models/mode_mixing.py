@@ -4,15 +4,28 @@ It works on a few diagonal blocks of channels at a time, from transform to inver
 that what lies between stays in the processor's cache, and keeps for the backward pass the modes,
 the hidden layer and a mask of the outputs: about 2.25 times the tokens. ``torch.compile`` sees one
 node.
+
+Of a band, a part of the rows of a grid that several processes share, the transforms exchange with
+the other processes; all channels go at once, as few large messages are faster than many small ones.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
-from fourcastnet_afno.models.transforms import Transform, plan_for, transform_for
+from fourcastnet_afno.bands import Band
+from fourcastnet_afno.models.banded import BandedTransform, TwoStages
+from fourcastnet_afno.models.transforms import (
+    MatrixTransform,
+    Transform,
+    matrix_operations,
+    plan_for,
+    transform_for,
+)
 
 _CACHE_BYTES = 8 * 2**20
 
@@ -27,6 +40,7 @@ def mix_modes(
     *,
     threshold: float,
     spectrum: str,
+    band: Band | None = None,
 ) -> Tensor:
     """Tokens plus the inverse transform of S(W2 relu(W1 z + b1) + b2) - offset, z their modes.
 
@@ -42,11 +56,16 @@ def mix_modes(
         offset: Shape (block, 1, 2 in_dim), in float32 or wider.
         threshold: Of the soft shrinkage S.
         spectrum: ``Spectrum.to_json``: which modes, and their scale.
+        band: The rows that the tokens are of a larger grid.
 
     Returns:
         The mixed tokens, in the shape and dtype of ``tokens``.
     """
     parameters = (weight1, bias1, weight2, bias2, offset)
+    if band is not None:
+        keep = torch.is_grad_enabled()
+        transform = _banded_transform(tokens, weight1, spectrum, band)
+        return _MixingOfBand.apply(tokens.contiguous(), *parameters, threshold, transform, keep)
     if torch.compiler.is_exporting():  # plain matrix products, for who does not have this operator
         return _mix(tokens.contiguous(), *parameters, threshold, spectrum, False)[0]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *parameters))
@@ -65,9 +84,25 @@ def _mix(
     keep: bool,
 ) -> list[Tensor]:
     """The mixed tokens and, if ``keep``, modes, hidden layer and mask of each chunk."""
-    transform = _transform(tokens, weight1, spectrum)
+    parameters = (weight1, bias1, weight2, bias2, offset)
+    transform, chunks = _transform(tokens, weight1, spectrum), _chunks(tokens, len(weight1))
+    return _mix_chunks(transform, chunks, tokens, *parameters, threshold, keep)
+
+
+def _mix_chunks(
+    transform: Transform,
+    chunks: list[tuple[slice, slice]],
+    tokens: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    offset: Tensor,
+    threshold: float,
+    keep: bool,
+) -> list[Tensor]:
     output, kept = torch.empty_like(tokens), []
-    for blocks, channels in _chunks(tokens, len(weight1)):
+    for blocks, channels in chunks:
         modes = _by_block(transform.to_modes(tokens, channels), weight1[blocks])
         hidden = torch.baddbmm(bias1[blocks], modes, weight1[blocks]).relu_()
         result = torch.baddbmm(bias2[blocks], hidden, weight2[blocks])
@@ -87,10 +122,20 @@ def _backward(
     gradient: Tensor, weight1: Tensor, weight2: Tensor, kept: list[Tensor], spectrum: str
 ) -> list[Tensor]:
     """Gradients by tokens, weight1, bias1, weight2, bias2 and offset."""
-    transform = _transform(gradient, weight1, spectrum)
+    transform, chunks = _transform(gradient, weight1, spectrum), _chunks(gradient, len(weight1))
+    return _differentiate_chunks(transform, chunks, gradient, weight1, weight2, kept)
+
+
+def _differentiate_chunks(
+    transform: Transform,
+    chunks: list[tuple[slice, slice]],
+    gradient: Tensor,
+    weight1: Tensor,
+    weight2: Tensor,
+    kept: Sequence[Tensor],
+) -> list[Tensor]:
     by_tokens = torch.empty_like(gradient)
     by_parameters = _new_gradients(weight1, weight2)
-    chunks = _chunks(gradient, len(weight1))
     for i, (blocks, channels) in enumerate(chunks):
         modes, hidden, mask = kept[3 * i : 3 * i + 3]
         by_weight1, by_bias1, by_weight2, by_bias2, by_offset = (x[blocks] for x in by_parameters)
@@ -127,6 +172,34 @@ def _(gradient, weight1, weight2, kept, spectrum):  # noqa: ANN001, ANN202
     return [torch.empty_like(gradient), *_new_gradients(weight1, weight2)]
 
 
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes, get_raw=True)
+def _count_forward(tokens, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    *_, spectrum, _ = parameters
+    return _operations(tokens, weight1, spectrum)
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes_backward, get_raw=True)
+def _count_backward(gradient, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    products = _perceptron_operations(gradient, weight1, parameters[-1])
+    return products + _operations(gradient, weight1, parameters[-1])
+
+
+def _operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    """Of the matrix products from tokens to tokens; those of an FFT do not count."""
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    transforms = 0.0
+    if isinstance(plan, MatrixTransform):
+        transforms = 2 * matrix_operations(plan.kept, shape) * tokens.numel()
+    return round(transforms) + _perceptron_operations(tokens, weight1, spectrum)
+
+
+def _perceptron_operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    modes = len(tokens) * plan_for(spectrum, shape, channels, tokens.device.type).num_modes
+    return 2 * 2 * modes * weight1.numel()
+
+
 def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
     _, weight1, _, weight2, _, _, _, spectrum, _ = inputs
     ctx.set_materialize_grads(False)
@@ -145,6 +218,38 @@ def _differentiate(ctx, gradients):  # noqa: ANN001, ANN202
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
+class _MixingOfBand(torch.autograd.Function):
+    """The same for a band, by a transform that an operator of torch could not take."""
+
+    @staticmethod
+    def forward(  # pyright: ignore
+        ctx,  # noqa: ANN001
+        tokens: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        offset: Tensor,
+        threshold: float,
+        transform: BandedTransform,
+        keep: bool,
+    ) -> Tensor:
+        parameters = (weight1, bias1, weight2, bias2, offset)
+        everything = slice(0, len(weight1)), slice(0, tokens.shape[-1])
+        ctx.transform, ctx.chunks = transform, [everything]
+        output, *kept = _mix_chunks(transform, ctx.chunks, tokens, *parameters, threshold, keep)
+        ctx.save_for_backward(weight1, weight2, *kept)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        weight1, weight2, *kept = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        parts = ctx.transform, ctx.chunks, gradient, weight1, weight2, kept
+        return *_differentiate_chunks(*parts), None, None, None
+
+
 def _new_gradients(
     weight1: Tensor, weight2: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -160,6 +265,14 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _transform(tokens: Tensor, weight: Tensor, spectrum: str) -> Transform:
     shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
     return transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
+
+
+def _banded_transform(tokens: Tensor, weight: Tensor, spectrum: str, band: Band) -> BandedTransform:
+    _, _, columns, channels = tokens.shape
+    shape = (sum(band.layout.token_rows), columns)
+    whole = transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
+    assert isinstance(whole, TwoStages)
+    return BandedTransform(whole, band)
 
 
 def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:

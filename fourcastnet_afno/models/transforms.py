@@ -23,7 +23,6 @@ References:
 """
 
 import copy
-import itertools
 import json
 import math
 from abc import ABC, abstractmethod
@@ -34,9 +33,18 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
+from fourcastnet_afno.models.axes import (
+    Axis,
+    CosineAxis,
+    HalfAxis,
+    PoleAxis,
+    RealAxis,
+    WaveAxis,
+    Wavenumbers,
+    multiplicity,
+)
 from fourcastnet_afno.models.spectral import (
     axis_modes,
     expand_modes,
@@ -51,9 +59,6 @@ Boundary = Literal["periodic", "reflected", "zero_padded"]
 Pole = Literal["none", "double_fourier_sphere"]
 ModeSelection = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
-
-_Wavenumbers = Int[np.ndarray, " kept"]
-_Matrix = Float[np.ndarray, "_ _"]
 
 # An FFT takes about as long for each value of a grid as matrices of this many operations, hardly
 # depending on the grid: measured on CPUs (scripts/benchmark_transforms.py, and copies around it), a
@@ -164,9 +169,7 @@ class MatrixTransform(Transform):
 
     _dtype: torch.dtype
 
-    def __init__(
-        self, half: "_HalfAxis | _RealAxis", axes: Sequence["_Axis"], half_axis: int
-    ) -> None:
+    def __init__(self, half: HalfAxis | RealAxis, axes: Sequence[Axis], half_axis: int) -> None:
         # The half axis goes first on the way to the modes and last on the way back.
         self._half, self._axes, self._half_axis = half, axes, half_axis
         self.kept = (*(axis.kept for axis in axes), half.kept)
@@ -203,183 +206,37 @@ class MatrixTransform(Transform):
     def _half_last(self, fields: Tensor) -> Tensor:
         return fields.movedim(self._half_axis + 1, -2)
 
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._half.to_modes(fields[..., channels].to(self._dtype), adjoint)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_modes(modes, channels, adjoint)
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_grid(modes, channels, adjoint)
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        self._half.add_to_grid(modes, fields[..., channels], out[..., channels], adjoint)
+
+    @property
+    def _latitude(self) -> Axis:
+        (axis,) = self._axes
+        return axis
+
 
 def _around(modes: Tensor, position: int) -> Tensor:
     """Modes as (before, axis, after, 2, channel)."""
     before, after = modes.shape[:position], modes.shape[position + 1 : -2]
     size = modes.shape[position]
     return modes.reshape(math.prod(before), size, math.prod(after), *modes.shape[-2:])
-
-
-class _Pair:
-    """The matrices of an axis: analysis (kept x points) and synthesis (points x kept)."""
-
-    analysis: Tensor
-    synthesis: Tensor
-
-    def __init__(self, analysis: _Matrix, synthesis: _Matrix) -> None:
-        self._arrays = analysis, synthesis
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.analysis, self.synthesis = (
-            torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
-            for array in self._arrays
-        )
-
-    def to_modes(self, adjoint: bool) -> Tensor:
-        return self.synthesis.mT if adjoint else self.analysis
-
-    def to_grid(self, adjoint: bool) -> Tensor:
-        return self.analysis.mT if adjoint else self.synthesis
-
-
-class _HalfAxis:
-    """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary)."""
-
-    def __init__(self, wavenumbers: _Wavenumbers, points: int, period: int, scale: float) -> None:
-        angle = _angles(wavenumbers, points, period)
-        waves = np.stack([np.cos(angle), -np.sin(angle)], axis=1).reshape(-1, points)
-        weight = np.repeat(_multiplicity(wavenumbers, period), 2)
-        self.kept = len(wavenumbers)
-        self.pair = _Pair(waves * (scale / period), waves.T * weight / scale)
-
-    def pairs(self) -> list[_Pair]:
-        return [self.pair]
-
-    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
-        """Fields (..., points, channel) to modes (..., kept, 2, channel)."""
-        *lead, points, channel = fields.shape
-        modes = _product(self.pair.to_modes(adjoint), fields.reshape(-1, points, channel))
-        return modes.view(*lead, self.kept, 2, channel)
-
-    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
-        count, channel = math.prod(fields.shape[:-2]), modes.shape[-1]
-        flat = modes.reshape(count, 2 * self.kept, channel)
-        change = _product(self.pair.to_grid(adjoint), flat)
-        torch.add(fields, change.view(fields.shape), out=out)
-
-
-class _RealAxis:
-    """Stands for the half axis where no axis is exponential: the imaginary part is zero."""
-
-    kept = 1
-
-    def pairs(self) -> list[_Pair]:
-        return []
-
-    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
-        real = fields.unsqueeze(-2).unsqueeze(-2)
-        return torch.cat([real, torch.zeros_like(real)], dim=-2)
-
-    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
-        out.copy_(fields + modes[..., 0, 0, :])
-
-
-class _Axis(ABC):
-    """An axis beside the half axis; modes have shape (before, axis, after, 2, channel)."""
-
-    kept: int
-    pair: _Pair
-
-    def pairs(self) -> list[_Pair]:
-        return [self.pair]
-
-    @abstractmethod
-    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """Points to wavenumbers."""
-
-    @abstractmethod
-    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """Wavenumbers to points."""
-
-
-class _WaveAxis(_Axis):
-    """Exponentials of both signs, first the wavenumbers >= 0 and then those below zero.
-
-    Cosines and sines serve both signs: half as many products as exponentials take.
-    """
-
-    def __init__(self, wavenumbers: _Wavenumbers, points: int, period: int, scale: float) -> None:
-        magnitudes = np.unique(np.abs(wavenumbers))
-        self._positive = _span(wavenumbers[wavenumbers >= 0], magnitudes)
-        self._negative = _span(-wavenumbers[wavenumbers < 0], magnitudes)
-        self._num_positive = int((wavenumbers >= 0).sum())
-        self._magnitudes, self.kept = len(magnitudes), len(wavenumbers)
-        self._spans = _split(self._positive, self._negative)
-        angle = _angles(magnitudes, points, period)
-        waves = np.concatenate([np.cos(angle), np.sin(angle)])
-        self.pair = _Pair(waves * (scale / period), waves.T / scale)
-
-    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        products = _contract(self.pair.to_modes(adjoint), modes)
-        cosine, sine = products[:, : self._magnitudes], products[:, self._magnitudes :]
-        result = modes.new_empty(modes.shape[0], self.kept, *modes.shape[2:])
-        split = self._num_positive
-        _add_turned(cosine[:, self._positive], sine[:, self._positive], -1, result[:, :split])
-        _add_turned(cosine[:, self._negative], sine[:, self._negative], 1, result[:, split:])
-        return result
-
-    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        positive, negative = modes[:, : self._num_positive], modes[:, self._num_positive :]
-        parts = modes.new_empty(modes.shape[0], 2, self._magnitudes, *modes.shape[2:])
-        for rows in self._spans:
-            _split_parity(
-                _rows(positive, rows, self._positive),
-                _rows(negative, rows, self._negative),
-                parts[:, 0, rows],
-                parts[:, 1, rows],
-            )
-        return _contract(self.pair.to_grid(adjoint), parts.flatten(1, 2))
-
-
-class _CosineAxis(_Axis):
-    """A reflected axis: the orthonormal cosine transform (DCT-II)."""
-
-    def __init__(self, kept: int, points: int, scale: float) -> None:
-        self.kept = kept
-        self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
-
-    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        return _contract(self.pair.to_modes(adjoint), modes)
-
-    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        return _contract(self.pair.to_grid(adjoint), modes)
-
-
-class _PoleAxis(_Axis):
-    """Latitude: cosines for even and sines for odd zonal wavenumbers, for vectors inversely.
-
-    The axis after it is longitude with the even wavenumbers first.
-    """
-
-    def __init__(
-        self, kept: int, points: int, scale: float, num_even: int, first_vector: int
-    ) -> None:
-        self.kept, self._num_even, self._first_vector = kept, num_even, first_vector
-        self.cosine = _Pair(*_half_step_matrices("cos", kept, points, scale))
-        self.sine = _Pair(*_half_step_matrices("sin", kept, points, scale))
-
-    def pairs(self) -> list[_Pair]:
-        return [self.cosine, self.sine]
-
-    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        return self._apply(modes, channels, lambda pair: pair.to_modes(adjoint))
-
-    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
-
-    def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
-        scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
-        cosine, sine = matrix_of(self.cosine), matrix_of(self.sine)
-        parts = []
-        for part, (even, odd) in (
-            (modes[..., :scalars], (cosine, sine)),
-            (modes[..., scalars:], (sine, cosine)),
-        ):
-            by_parity = part.tensor_split([self._num_even], dim=2)
-            pairs = zip((even, odd), by_parity, strict=True)
-            parts.append(torch.cat([_contract(m, x) for m, x in pairs], dim=2))
-        return torch.cat(parts, dim=-1)
 
 
 class FFTTransform(Transform):
@@ -397,7 +254,7 @@ class FFTTransform(Transform):
         """See ``Transform``."""
         result = copy.copy(self)
         result._indices = [torch.from_numpy(axis).to(device) for axis in self._arrays]
-        weight = _multiplicity(self._arrays[-1], self._shape[-1])
+        weight = multiplicity(self._arrays[-1], self._shape[-1])
         weight = torch.from_numpy(weight).to(device, dtype)[:, None]
         analysis, synthesis = self._scale / math.prod(self._shape), 1 / self._scale
         result._to_modes = torch.full_like(weight, analysis), weight * synthesis
@@ -410,14 +267,13 @@ class FFTTransform(Transform):
         factor = self._to_modes[adjoint]
         spectrum = torch.fft.rfftn(fields[..., channels].to(factor.dtype), dim=axes)
         spectrum = select_modes(spectrum, self._indices)
-        return torch.view_as_real(spectrum * factor).movedim(-1, -2)
+        return _as_real(spectrum * factor)
 
     def add_to_grid(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
     ) -> None:
         """See ``Transform``."""
-        real, imaginary = modes.unbind(-2)
-        spectrum = torch.complex(real, imaginary) * self._to_grid[adjoint]
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
         half = (len(modes), *self._shape[:-1], self._shape[-1] // 2 + 1, modes.shape[-1])
         spectrum = expand_modes(spectrum, self._indices, half)
         *others, last = range(1, modes.ndim - 2)
@@ -426,6 +282,36 @@ class FFTTransform(Transform):
         if others:
             spectrum = torch.fft.ifftn(spectrum, dim=others, norm="forward")
         change = torch.fft.irfft(spectrum, n=self._shape[-1], dim=last, norm="forward")
+        torch.add(fields[..., channels], change, out=out[..., channels])
+
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        factor = self._to_modes[adjoint]
+        spectrum = torch.fft.rfft(fields[..., channels].to(factor.dtype), dim=-2)
+        return _as_real(spectrum.index_select(-2, self._indices[-1]) * factor)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = torch.fft.fft(_as_complex(modes), dim=1)
+        return _as_real(spectrum.index_select(1, self._indices[0]))
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes)
+        whole = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
+        whole.index_copy_(1, self._indices[0], spectrum)
+        return _as_real(torch.fft.ifft(whole, dim=1, norm="forward"))
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
+        whole = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
+        whole.index_copy_(2, self._indices[1], spectrum)
+        change = torch.fft.irfft(whole, n=self._shape[1], dim=2, norm="forward")
         torch.add(fields[..., channels], change, out=out[..., channels])
 
 
@@ -493,7 +379,7 @@ def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int)
     if spectrum.pole != "none":
         exponential = [len(shape) - 1]
     half_axis = exponential[-1] if exponential else len(shape) - 1
-    axes: list[_Axis] = []
+    axes: list[Axis] = []
     for i, boundary in enumerate(boundaries):
         if i == half_axis and exponential:
             continue
@@ -504,25 +390,25 @@ def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int)
         else:
             axes.append(_wave_axis(spectrum, shape, i))
     if not exponential:
-        return MatrixTransform(_RealAxis(), axes, half_axis)
+        return MatrixTransform(RealAxis(), axes, half_axis)
     return MatrixTransform(_half_axis(spectrum, shape, half_axis), axes, half_axis)
 
 
-def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _HalfAxis:
+def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> HalfAxis:
     wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
     if spectrum.pole != "none":
         wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
-    return _HalfAxis(wavenumbers, shape[axis], period, scale)
+    return HalfAxis(wavenumbers, shape[axis], period, scale)
 
 
-def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _WaveAxis:
+def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> WaveAxis:
     wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=False)
-    return _WaveAxis(wavenumbers, shape[axis], period, scale)
+    return WaveAxis(wavenumbers, shape[axis], period, scale)
 
 
 def _wavenumbers(
     spectrum: Spectrum, shape: tuple[int, ...], axis: int, half: bool
-) -> tuple[_Wavenumbers, int, float]:
+) -> tuple[Wavenumbers, int, float]:
     """Signed wavenumbers of an exponential axis, its period in points, and its scale."""
     factor = 2 if spectrum.boundaries(len(shape))[axis] == "zero_padded" else 1
     period = factor * shape[axis]
@@ -534,17 +420,17 @@ def _wavenumbers(
     return signed_wavenumbers(indices, period), period, math.sqrt(reference)
 
 
-def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> _CosineAxis:
+def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> CosineAxis:
     points, reference = shape[axis], (spectrum.reference_grid or shape)[axis]
     largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points - 1)
-    return _CosineAxis(largest + 1, points, math.sqrt(reference))
+    return CosineAxis(largest + 1, points, math.sqrt(reference))
 
 
-def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> _PoleAxis:
+def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> PoleAxis:
     points, reference = shape[-2], (spectrum.reference_grid or shape)[-2]
     largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points)
     zonal, _, _ = _wavenumbers(spectrum, shape, len(shape) - 1, half=True)
-    return _PoleAxis(
+    return PoleAxis(
         largest + 1,
         points,
         math.sqrt(reference),
@@ -553,80 +439,11 @@ def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> _Po
     )
 
 
-def _half_step_matrices(
-    kind: Literal["cos", "sin"], kept: int, points: int, scale: float
-) -> tuple[_Matrix, _Matrix]:
-    """Analysis and synthesis of the orthonormal DCT-II or DST-II, wavenumbers 0..kept - 1.
-
-    Both have a wavenumber without a wave, whose row is zero: ``points`` and 0.
-    """
-    wavenumbers = np.arange(kept)
-    angle = np.pi * np.outer(wavenumbers, np.arange(points) + 0.5) / points
-    waves = np.cos(angle) if kind == "cos" else np.sin(angle)
-    alone, absent = (0, points) if kind == "cos" else (points, 0)
-    weight = np.full((kept, 1), math.sqrt(2.0))
-    weight[wavenumbers == alone], weight[wavenumbers == absent] = 1.0, 0.0
-    return waves * weight * (scale / points), (waves * weight).T / scale
+def _as_real(spectrum: Tensor) -> Tensor:
+    """Complex (..., channel) as (..., 2, channel)."""
+    return torch.view_as_real(spectrum).movedim(-1, -2)
 
 
-def _angles(wavenumbers: _Wavenumbers, points: int, period: int) -> _Matrix:
-    return 2 * np.pi * (np.outer(wavenumbers, np.arange(points)) % period) / period
-
-
-def _multiplicity(wavenumbers: _Wavenumbers, period: int) -> Float[np.ndarray, " kept"]:
-    """How many wavenumbers of a real field each one of half a spectrum stands for."""
-    return np.where((wavenumbers == 0) | (2 * wavenumbers == period), 1.0, 2.0)
-
-
-def _span(values: _Wavenumbers, magnitudes: Int[np.ndarray, " all"]) -> slice:
-    """Where consecutive ``values`` lie among consecutive ``magnitudes``."""
-    if not len(values):
-        return slice(0, 0)
-    first = int(values.min() - magnitudes[0])
-    return slice(first, first + len(values))
-
-
-def _split(first: slice, second: slice) -> list[slice]:
-    """The spans between the ends of two spans."""
-    ends = sorted({first.start, first.stop, second.start, second.stop})
-    return [slice(a, b) for a, b in itertools.pairwise(ends)]
-
-
-def _rows(modes: Tensor, rows: slice, span: slice) -> Tensor | None:
-    """The rows of modes of a span, None if they lie outside."""
-    if rows.start < span.start or rows.stop > span.stop:
-        return None
-    return modes[:, rows.start - span.start : rows.stop - span.start]
-
-
-def _split_parity(
-    positive: Tensor | None, negative: Tensor | None, even: Tensor, odd: Tensor
-) -> None:
-    """Write positive + negative and i (positive - negative), of (..., 2, channel)."""
-    if positive is None or negative is None:
-        present, sign = (negative, -1) if positive is None else (positive, 1)
-        assert present is not None
-        even.copy_(present)
-        torch.mul(present[..., 1, :], -sign, out=odd[..., 0, :])
-        torch.mul(present[..., 0, :], sign, out=odd[..., 1, :])
-        return
-    torch.add(positive, negative, out=even)
-    torch.sub(negative[..., 1, :], positive[..., 1, :], out=odd[..., 0, :])
-    torch.sub(positive[..., 0, :], negative[..., 0, :], out=odd[..., 1, :])
-
-
-def _product(matrix: Tensor, columns: Tensor) -> Tensor:
-    """One matrix times each of a batch."""
-    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
-
-
-def _contract(matrix: Tensor, modes: Tensor) -> Tensor:
-    """Apply (row, axis) to (before, axis, after, 2, channel)."""
-    flat = modes.reshape(*modes.shape[:2], math.prod(modes.shape[2:]))
-    return _product(matrix, flat).view(len(modes), matrix.shape[0], *modes.shape[2:])
-
-
-def _add_turned(cosine: Tensor, sine: Tensor, sign: int, out: Tensor) -> None:
-    """Cosine part plus sign times i times sine part, of (..., 2, channel)."""
-    torch.add(cosine[..., 0, :], sine[..., 1, :], alpha=-sign, out=out[..., 0, :])
-    torch.add(cosine[..., 1, :], sine[..., 0, :], alpha=sign, out=out[..., 1, :])
+def _as_complex(modes: Tensor) -> Tensor:
+    """Inverse of ``_as_real``."""
+    return torch.complex(*modes.unbind(-2))

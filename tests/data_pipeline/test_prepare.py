@@ -269,7 +269,7 @@ def test_a_store_of_another_configuration_is_not_reused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": None}, "either data.source or data.simulation"),
+        ({"source": None}, "one of data.source, data.simulation and data.pde"),
         ({"prognostic": []}, "prognostic must name"),
         ({"train": Period(start="2001-01-01", end="2001-03-02")}, "train must end before"),
         ({"forcings": ["moon"]}, "unknown names.*moon"),

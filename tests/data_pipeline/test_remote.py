@@ -58,6 +58,19 @@ def test_a_server_that_does_not_recover_is_named(server: Server, published: xr.D
         open_source(SourceConfig(path=f"{url}/era5.zarr"))
 
 
+def test_an_option_that_the_file_system_lacks_is_refused(
+    server: Server, published: xr.Dataset
+) -> None:
+    url, _ = server
+    config = SourceConfig(path=f"{url}/era5.zarr", storage_options={"retrys": "secret"})
+    with pytest.raises(
+        InputError, match=r"storage_options has \['retrys'\], which do not"
+    ) as found:
+        open_source(config)
+    assert "http:// (" in str(found.value)
+    assert "secret" not in str(found.value)
+
+
 def test_what_is_not_there_is_not_asked_for_again(server: Server) -> None:
     url, handler = server
     with pytest.raises(InputError, match=r"no zarr store at http://.*/nothing.zarr.*download"):

@@ -112,10 +112,25 @@ def test_derived_variables_are_averaged_too() -> None:
 
 def test_a_gap_in_a_window_is_refused_or_left_out() -> None:
     source = hourly().drop_isel(time=9)  # 09 UTC, in the window that ends at 12
-    with pytest.raises(InputError, match=r"2001-01-01T12.* needs the 6 .*\(1 times in all\)"):
+    with pytest.raises(InputError, match=r"T12.* needs the 6 .*T10.* comes 2 h after .*\(1 states"):
         resampled(source, {RAIN: "sum"})
     found = resampled(source, {RAIN: "sum"}, allow_gaps=True)
     assert [str(time)[11:13] for time in found["time"].values] == ["06", "18", "00", "06"]
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_shifted_time_is_named(minutes: int) -> None:
+    """One of 31 hourly times is not on the hour: the others have steps of 1 h all the same."""
+    source = hourly()
+    times = source["time"].values.copy()
+    times[9] += np.timedelta64(minutes, "m")
+    shifted = source.assign_coords(time=times)
+    message = rf"T12.* every 1 h, and {str(times[9])[:16]}.* comes {1 + minutes / 60:g} h after"
+    with pytest.raises(InputError, match=message):
+        resampled(shifted, {RAIN: "sum"})
+    found = resampled(shifted, {RAIN: "sum"}, allow_gaps=True)
+    assert [str(time)[11:13] for time in found["time"].values] == ["06", "18", "00", "06"]
+    np.testing.assert_array_equal(found[RAIN][1], resampled(source, {RAIN: "sum"})[RAIN][2])
 
 
 def test_gaps_where_nobody_looks_do_not_matter() -> None:

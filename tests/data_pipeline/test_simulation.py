@@ -3,7 +3,15 @@ import pytest
 import xarray as xr
 
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.simulation import VARIABLES, SimulationConfig, simulate
+from data_pipeline.pde import zonal_jet
+from data_pipeline.simulation import (
+    VARIABLES,
+    SimulationConfig,
+    Stirring,
+    build_planet,
+    jet_speed,
+    simulate,
+)
 from data_pipeline.spherical_harmonics import SphericalHarmonicTransform
 
 CONFIG = SimulationConfig(
@@ -69,6 +77,23 @@ def test_vorticity_is_the_curl_of_the_wind(planet: xr.Dataset) -> None:
     curl = -np.gradient(momentum, latitude) / (6.37122e6 * np.cos(latitude))
     # Second differences at 11 degrees are rough: the two agree in shape, away from the poles.
     assert np.corrcoef(curl[2:-2], zonal_mean[2:-2])[0, 1] > 0.9
+
+
+def test_error_in_time_by_halving_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without stirring. A surrogate leaves a tenth of the change over 6 hours, or more."""
+    model = build_planet(16, 32)
+    eddies = Stirring(model, [[0]]).initial_eddies()
+    state = model.balanced(zonal_jet(model, jet_speed) + eddies)
+    monkeypatch.setattr("data_pipeline.simulation._STEP_SECONDS", model.timestep / 2)
+    finer = build_planet(16, 32)
+    assert finer.timestep == model.timestep / 2
+    coarse = fine = state
+    for _ in range(round(6 * 3600 / model.timestep)):
+        coarse, fine = model.step(coarse), finer.step(finer.step(fine))
+    fields = [model.fields(s).permute(2, 0, 1, 3).flatten(1) for s in (state, coarse, fine)]
+    start, end, exact = fields
+    error, change = ((f - exact).norm(dim=1) for f in (end, start))
+    assert (error < 1e-2 * change).all()
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_xarray_opens_a_store_as_it_is(source: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(picked, expected, atol=0.01)
         assert opened.attrs["roles"] == {
             "prognostic": store.channels.labels,
+            "diagnostic": [],
             "static": ["height"],
             "forcing": ["day_of_year_sin"],
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from fourcastnet_afno.checkpoint import load_forecaster
 from fourcastnet_afno.cli import build_parser, main
@@ -16,9 +17,13 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def parser() -> ArgumentParser:
+    return build_parser()
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_recipe_parses(path: Path) -> None:
-    parser = build_parser()
+def test_every_recipe_parses(path: Path, parser: ArgumentParser) -> None:
     parser.instantiate(parser.parse_args(["train", f"--config={path}"]))
 
 

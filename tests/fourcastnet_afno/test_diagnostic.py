@@ -16,15 +16,16 @@ from fourcastnet_afno.diagnostic import (
     DiagnosticConfig,
     DiagnosticHead,
     build_diagnostic_loss,
-    diagnostic_loss,
     diagnostic_rollout,
     load_diagnostic,
     save_diagnostic,
 )
+from fourcastnet_afno.finetuning import RolloutConfig
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.updating import DiagnosticLoss
 from tests.builders import GRID, make_forecaster, make_states
 
 CHANNELS = Channels(
@@ -115,39 +116,60 @@ def test_the_convolution_closes_the_circle() -> None:
     state = make_states(forecaster, 1)
     turned = head.predict(state.roll(4, dims=-1))
     torch.testing.assert_close(turned, head.predict(state).roll(4, dims=-1))
-    head.is_periodic = False
+    head.wraps = (False, False)
     assert not torch.allclose(head.predict(state.roll(4, dims=-1)), turned)
 
 
+def make_loss(head: DiagnosticHead, forecaster: Forecaster, **settings: object) -> DiagnosticLoss:
+    loss = build_diagnostic_loss(LossConfig(kind="relative_l2"), head, forecaster)
+    return DiagnosticLoss(head, forecaster, loss, RolloutConfig(**settings))  # type: ignore[arg-type]
+
+
 def test_the_forecaster_stays_frozen() -> None:
-    forecaster = make_forecaster().eval()
+    forecaster = make_forecaster()
     head = make_head(forecaster).train()
     before = {name: t.clone() for name, t in forecaster.state_dict().items()}
-    loss = build_diagnostic_loss(LossConfig(kind="relative_l2"), head, forecaster)
+    loss = make_loss(head, forecaster)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-2)
-    state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, *GRID.shape)
+    state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, 1, *GRID.shape)
     values = []
     for _ in range(20):
         optimizer.zero_grad()
-        by_sample = diagnostic_loss(head, forecaster, loss, state, forcing, make_targets(2))
+        by_sample = loss(state, forcing, make_targets(2)[:, None])
         assert by_sample.shape == (2,)
         by_sample.mean().backward()
         optimizer.step()
         values.append(by_sample.mean().item())
     assert values[-1] < 0.8 * values[0]
+    assert not forecaster.training
     assert all(p.grad is None for p in forecaster.parameters())
     assert all(torch.equal(t, before[name]) for name, t in forecaster.state_dict().items())
-    with pytest.raises(ValueError, match=r"call forecaster\.eval\(\)"):
-        diagnostic_loss(head, forecaster.train(), loss, state, forcing, make_targets(2))
 
 
 def test_relative_l2_of_logarithms_by_hand() -> None:
-    forecaster = make_forecaster().eval()
+    forecaster = make_forecaster()
     head = predicting(make_head(forecaster), [0.0, 0.0, 0.0])
-    loss = build_diagnostic_loss(LossConfig(kind="relative_l2"), head, forecaster)
-    state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, *GRID.shape)
-    found = diagnostic_loss(head, forecaster, loss, state, forcing, make_targets(2))
+    state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, 1, *GRID.shape)
+    found = make_loss(head, forecaster)(state, forcing, make_targets(2)[:, None])
     torch.testing.assert_close(found, torch.ones(2))  # Predicting 0 misses all of the norm.
+
+
+def test_the_loss_of_two_steps_is_that_of_both_states() -> None:
+    forecaster = make_forecaster(num_history=2).eval()
+    head, targets = make_head(forecaster).eval(), make_targets(4).unflatten(0, (2, 2))
+    state, forcing = make_states(forecaster, 2, 2), torch.rand(2, 2, 1, *GRID.shape)
+    loss = make_loss(head, forecaster, discount=0.5)
+    first, second = rollout(forecaster, state, forcing.unbind(1), 2)
+    of_state = [
+        loss.loss(head.predict(s), head.to_network(targets[:, i]))
+        for i, s in enumerate((first, second))
+    ]
+    expected = of_state[0] * 2 / 3 + of_state[1] / 3
+    torch.testing.assert_close(loss(state, forcing, targets), expected)
+    by_channel = loss.by_channel(state, forcing, targets)
+    assert by_channel.shape == (2, 2, 3)
+    alone = loss.loss.by_channel(head.predict(second), head.to_network(targets[:, 1]))
+    torch.testing.assert_close(by_channel[:, 1], alone)
 
 
 def test_rollout_diagnoses_every_state() -> None:
@@ -192,6 +214,6 @@ def test_a_region_does_not_wrap() -> None:
         patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, padding=Padding(longitude="reflect")
     )
     forecaster = make_forecaster(region, network=plain)
-    assert not make_head(forecaster, plain).is_periodic
+    assert not any(make_head(forecaster, plain).wraps)
     with pytest.raises(InputError, match=r"diagnostic\.network\.padding\.longitude=wrap needs"):
         make_head(forecaster)

@@ -79,7 +79,35 @@ def test_placement_by_slurm_torchrun_and_alone() -> None:
     torchrun = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     assert Placement.from_environment({**step, **torchrun}).world_size == 2
     with pytest.raises(InputError, match="MASTER_ADDR and MASTER_PORT are not set"):
-        Placement.from_environment({"RANK": "1", "WORLD_SIZE": "2"})
+        Placement.from_environment({"RANK": "1", "WORLD_SIZE": "2"}).require_address()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}, (1, 3)),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "9"},
+            (0, 2),
+        ),
+        ({"RANK": "2"}, (0, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),  # a batch script
+    ],
+)
+def test_rank_and_number_of_processes(
+    environment: dict[str, str], expected: tuple[int, int]
+) -> None:
+    place = Placement.from_environment(environment)
+    assert (place.rank, place.world_size) == expected
+
+
+def test_impossible_places_are_refused() -> None:
+    with pytest.raises(InputError, match=r"got rank 4 of 4 processes"):
+        Placement.from_environment({"RANK": "4", "WORLD_SIZE": "4"})
+    with pytest.raises(InputError, match="RANK must be a whole number, got 'first'"):
+        Placement.from_environment({"RANK": "first", "WORLD_SIZE": "4"})
 
 
 def test_one_process_is_local() -> None:

@@ -59,6 +59,19 @@ def test_constant_network_output_by_hand(prediction: str) -> None:
     torch.testing.assert_close(forecaster(state, forcing), expected)
 
 
+@pytest.mark.parametrize("prediction", ["residual", "direct"])
+def test_a_channel_that_never_changes_is_kept(prediction: str) -> None:
+    spec, state = make_forecaster().spec, make_state()
+    network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2)
+    config = ModelConfig(network=network, prediction=prediction)  # type: ignore[arg-type]
+    still = DIFF_STD * torch.tensor([0, 1])
+    fields = {"mean": MEAN, "std": STD, "diff_std": still}
+    forecaster = Forecaster(config, spec, static=torch.zeros(0, 6, 12), **fields)
+    following = forecaster(state, torch.zeros(3, 1, 6, 12))
+    assert torch.equal(following[:, 0], state[:, -1, 0])
+    assert not torch.equal(following[:, 1], state[:, -1, 1])
+
+
 def test_forcings_and_coordinates_reach_the_network() -> None:
     forecaster = make_forecaster()
     seen = []

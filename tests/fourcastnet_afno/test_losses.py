@@ -142,6 +142,30 @@ def test_autocast_leaves_the_loss_alone(kind: str) -> None:
     torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber", "relative_l2", "amse", "crps"])
+def test_a_channel_that_never_changes_has_no_weight(kind: str) -> None:
+    settings: dict = {
+        "area_weights": torch.from_numpy(GRID.area_weights()),
+        "latitude": GRID.latitude,
+    }
+    config = LossConfig(kind=kind)  # type: ignore[arg-type]
+    both, alone = (
+        config.build(
+            **settings,
+            mean=MEAN[chosen],
+            std=STD[chosen],
+            diff_std=STD[chosen] * torch.tensor([0.0, 0.3], dtype=STD.dtype)[chosen],
+            labels=["a", "b"][chosen],
+            levels=(None, None)[chosen],
+        )
+        for chosen in (slice(0, 2), slice(1, 2))
+    )
+    predictions, targets = make_fields(4, seed=1)[:, :2], make_fields(4)[:, :2]
+    expected = alone(predictions[:, 1:], targets[:, 1:])
+    torch.testing.assert_close(both(predictions, targets), expected)
+    assert torch.isfinite(both.by_channel(predictions, targets)).all()
+
+
 def test_pressure_weights_by_hand() -> None:
     weights = pressure_weights([500, 850, None, 1000, 50])
     torch.testing.assert_close(weights, torch.tensor([500, 850, 600, 1000, 50]) / 600)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
+from data_pipeline.channels import Channels
 from data_pipeline.climatology import climatology_at
 from data_pipeline.errors import InputError
 from data_pipeline.store import PreparedStore
@@ -25,14 +26,16 @@ from fourcastnet_afno.evaluation import baselines
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.experiment import ExperimentConfig, _rollout_validation
 from fourcastnet_afno.finetuning import build_loss
+from fourcastnet_afno.forecaster import FieldSpec
 from fourcastnet_afno.live_view import Glance, LiveView, Meter, flops_per_window, sparkline
 from fourcastnet_afno.losses import LossConfig
+from fourcastnet_afno.monitoring import headline
 from fourcastnet_afno.runs import differing_settings, find_runs
 from fourcastnet_afno.training import Stage
 from fourcastnet_afno.training_log import TrainingLog, connect
 from fourcastnet_afno.updating import RolloutLoss
 from fourcastnet_afno.validation import FORECASTS, ValidationConfig
-from tests.builders import make_dataset, make_experiment
+from tests.builders import GRID, make_dataset, make_experiment
 from tests.processes import on_ranks
 
 VALIDATION = ValidationConfig(num_steps=3, num_init_times=5, batch_size=2)
@@ -258,3 +261,19 @@ def test_only_training_takes_several_processes(
     config = runs / "seed0" / "config.yaml"
     assert main(["evaluate", f"--config={config}", f"--output={runs / 'seed0'}"]) == 2
     assert "`evaluate` runs in one process and 2 were started" in capsys.readouterr().err
+
+
+def test_the_headline_leaves_out_channels_whose_baselines_are_exact() -> None:
+    """Geometric means over the channels: 2 / 4 and 2 / 8 of the last, at the last lead time."""
+    spec = FieldSpec(
+        channels=Channels(()),
+        static_channels=Channels(()),
+        forcings=(),
+        grid=GRID,
+        timestep_hours=6,
+    )
+    rmse = np.array([[[9, 9], [1, 2]], [[9, 9], [0, 4]], [[9, 9], [3, 8]]], float)
+    text = headline({"rmse": rmse}, spec)
+    assert text == "RMSE at 12 h 0.50 of persistence and 0.25 of climatology"
+    steady = headline({"rmse": rmse[:, :, :1]}, spec)
+    assert steady == "baselines without an error"

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from safetensors.torch import load_file
 from data_pipeline.errors import InputError
 from fourcastnet_afno import checkpoint, experiment
 from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
+from fourcastnet_afno.distributed import Process
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.position import Position
 from fourcastnet_afno.training import Stage
 from fourcastnet_afno.training_log import MEASURED_COLUMNS
 from fourcastnet_afno.validation import ValidationConfig
 from tests.builders import make_dataset, make_experiment
-from tests.processes import start
+from tests.processes import on_ranks, start
 
 STAGES = [Stage(epochs=2), Stage(epochs=1, num_steps=2)]
 
@@ -144,6 +146,40 @@ def test_stopped_while_it_validates_it_goes_on_bit_for_bit(
         assert stop.value.exit_code == 75
     experiment.train(config, tmp_path / "stopped")
     assert not stops
+    assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+def train_in_two_parts(process: Process, config: ExperimentConfig, folder: Path) -> None:
+    """A run, and one that all processes stop as one of them is told to, and go on with."""
+    from fourcastnet_afno.training import Trainer, TrainingInterruptedError
+
+    original, stops = Trainer._take_step, {2, 6}
+
+    def take(self: Trainer, *arguments: object) -> None:
+        if self.folder.parent.name == "stopped" and self.position.step in stops:
+            stops.remove(self.position.step)
+            self._stopped.by_system = self.process.rank == 1
+        original(self, *arguments)  # type: ignore[arg-type]
+
+    experiment.launched, Trainer._take_step = (lambda *_, **__: nullcontext(process)), take
+    experiment.train(config, folder / "whole")
+    for _ in range(2):
+        with pytest.raises(TrainingInterruptedError):
+            experiment.train(config, folder / "stopped")
+    experiment.train(config, folder / "stopped")
+    assert not stops
+
+
+def test_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """Stopped within the first epoch and within the second stage; dropout belongs to a process.
+
+    Of three numbers, unlike two, the sum depends on the order.
+    """
+    stages = [Stage(epochs=1), Stage(epochs=1, num_steps=2)]
+    config = make_config(tmp_path, stages=stages, batch_size=16, checkpoint_every_steps=0)
+    experiment.prepare(config, tmp_path / "whole")
+    experiment.prepare(config, tmp_path / "stopped")
+    on_ranks(3, train_in_two_parts, config, tmp_path)
     assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 

@@ -22,7 +22,7 @@ from fourcastnet_afno.autoregression import forecasting, open_forecast, write_fo
 from fourcastnet_afno.autoregression.layout import bit_rounded
 from fourcastnet_afno.autoregression.reading import open_diagnostics
 from fourcastnet_afno.autoregression.store import ForecastStore
-from fourcastnet_afno.autoregression.work import Work, device_of_process, rank_of_process
+from fourcastnet_afno.autoregression.work import Work
 from tests.fourcastnet_afno.autoregression.builders import (
     Growing,
     contents,
@@ -332,45 +332,6 @@ def test_a_process_that_comes_too_late_finds_the_output(tmp_path: Path, existing
     assert write(tmp_path / "f.zarr", environment=ranks[1], **options) is not None
     assert contents(tmp_path / "f.zarr") == before
     assert [path.name for path in tmp_path.iterdir()] == ["f.zarr"]
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (0, 1)),
-        ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
-        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}, (1, 3)),
-        (
-            {"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "9"},
-            (0, 2),
-        ),
-        ({"RANK": "2"}, (0, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),  # a batch script
-    ],
-)
-def test_rank_of_process(environment: dict[str, str], expected: tuple[int, int]) -> None:
-    assert rank_of_process(environment) == expected
-
-
-@pytest.mark.parametrize(
-    ("device", "environment", "count", "expected"),
-    [
-        ("cuda", {}, 4, "cuda:0"),
-        ("cuda", {"LOCAL_RANK": "3"}, 4, "cuda:3"),
-        ("cuda", {"SLURM_LOCALID": "3"}, 1, "cuda:0"),
-        ("cuda:2", {"LOCAL_RANK": "3"}, 4, "cuda:2"),
-        ("cpu", {"LOCAL_RANK": "3"}, 0, "cpu"),
-    ],
-)
-def test_processes_of_a_machine_share_its_gpus(
-    device: str, environment: dict[str, str], count: int, expected: str
-) -> None:
-    assert device_of_process(device, environment, count) == expected
-
-
-def test_a_rank_outside_of_the_world_is_refused() -> None:
-    with pytest.raises(InputError, match=r"RANK must lie in 0..WORLD_SIZE - 1, got RANK='4'"):
-        rank_of_process({"RANK": "4", "WORLD_SIZE": "4"})
 
 
 # Faults

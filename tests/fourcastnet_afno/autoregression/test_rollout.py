@@ -222,7 +222,8 @@ def test_blow_ups_of_several_forecasts_are_located(value: float) -> None:
     state[2, 1, 4, 7] = value
     _, (blow_up,) = Monitor(stepper.spec, stepper.scales, StabilityConfig())(state)
     assert (blow_up.forecast, blow_up.channel) == (2, CHANNELS.labels[1])
-    assert (blow_up.latitude, blow_up.longitude) == (GRID.latitude[4], GRID.longitude[7])
+    assert blow_up.coords == {"latitude": GRID.latitude[4], "longitude": GRID.longitude[7]}
+    assert blow_up.place == f"{GRID.latitude[4]:g} N, {GRID.longitude[7]:g} E"
     assert str(blow_up.value) == str(float(value))
 
 

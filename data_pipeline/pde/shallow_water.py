@@ -18,10 +18,7 @@ References:
     equations in spherical geometry, https://doi.org/10.1016/S0021-9991(05)80016-6.
     Hack and Jakob, 1992, Description of a global shallow water model based on the spectral
     transform method, NCAR/TN-343+STR, https://doi.org/10.5065/D64X55QB.
-    Cox and Matthews, 2002, Exponential time differencing for stiff systems,
-    https://doi.org/10.1006/jcph.2002.6995.
-    Kassam and Trefethen, 2005, Fourth-order time-stepping for stiff PDEs,
-    https://doi.org/10.1137/S1064827502410633.
+    See ``data_pipeline.pde.exponential`` for ETDRK4.
 """
 
 from collections.abc import Callable
@@ -33,6 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_pipeline.pde import exponential
 from data_pipeline.spherical_harmonics import SphericalHarmonicTransform
 
 State = Float[Tensor, "order part degree 3 batch"]
@@ -67,17 +65,6 @@ class Relaxation(NamedTuple):
 
     equilibrium: Tensor
     rate: Tensor
-
-
-class _Exponentials(NamedTuple):
-    """Functions of timestep * linear operator that ETDRK4 needs, each (diagonal, exchange)."""
-
-    whole: tuple[Tensor, Tensor]
-    half: tuple[Tensor, Tensor]
-    stage: tuple[Tensor, Tensor]
-    first: tuple[Tensor, Tensor]
-    middle: tuple[Tensor, Tensor]
-    last: tuple[Tensor, Tensor]
 
 
 class ShallowWater:
@@ -128,22 +115,10 @@ class ShallowWater:
         Args:
             state: Spectrum of (zeta, delta, eta).
             forcing: Further tendency, constant during the step.
-
-        References:
-            Cox and Matthews (2002), equations 26-29.
         """
-        e = self._exponentials
-        start = self.tendency(state) + forcing
-        half = _apply(e.half, state)
-        first = half + _apply(e.stage, start)
-        first_tendency = self.tendency(first) + forcing
-        second = half + _apply(e.stage, first_tendency)
-        second_tendency = self.tendency(second) + forcing
-        third = _apply(e.half, first) + _apply(e.stage, 2 * second_tendency - start)
-        third_tendency = self.tendency(third) + forcing
-        middle = _apply(e.middle, first_tendency + second_tendency)
-        ends = _apply(e.first, start) + _apply(e.last, third_tendency)
-        return _apply(e.whole, state) + ends + middle
+        return exponential.step(
+            self._exponentials, _apply, lambda x: self.tendency(x) + forcing, state
+        )
 
     def tendency(self, state: State) -> State:
         """Rate of change without gravity waves of the mean depth and hyperdiffusion."""
@@ -309,7 +284,7 @@ def _apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
 
 def _exponentials(
     laplacian: Tensor, planet: Planet, timestep: float, diffusion_rate: float, diffusion_power: int
-) -> _Exponentials:
+) -> exponential.Exponentials[tuple[Tensor, Tensor]]:
     """Coefficients of ETDRK4 for gravity waves and hyperdiffusion.
 
     On (delta, eta) of degree n the linear operator is [[-nu, k], [-Phi0, -nu]] with
@@ -321,32 +296,15 @@ def _exponentials(
     wavenumber = degrees / planet.radius**2
     frequency = np.sqrt(wavenumber * planet.mean_geopotential)
     damping = diffusion_rate * (degrees / max(degrees[-1], 1.0)) ** diffusion_power
-    step = timestep
 
-    def pair(function: Callable[[np.ndarray], np.ndarray]) -> tuple[Tensor, Tensor]:
-        rotation = _circle_mean(function, step * (-damping + 1j * frequency))
+    def pair(function: exponential.Function) -> tuple[Tensor, Tensor]:
+        rotation = exponential.circle_mean(function, timestep * (-damping + 1j * frequency))
         growth, turn = np.real(rotation), np.imag(rotation)
-        decay = np.real(_circle_mean(function, -step * damping + 0j))
+        decay = np.real(exponential.circle_mean(function, -timestep * damping + 0j))
         ratio = turn / np.maximum(frequency, 1e-30)
         exchange = [0 * decay, ratio * wavenumber, -ratio * planet.mean_geopotential]
         arrays = np.stack([decay, growth, growth], 1), np.stack(exchange, 1)
         diagonal, mixed = (torch.tensor(array[..., None]).to(laplacian) for array in arrays)
         return diagonal, mixed
 
-    return _Exponentials(
-        whole=pair(np.exp),
-        half=pair(lambda z: np.exp(z / 2)),
-        stage=pair(lambda z: step * np.expm1(z / 2) / z),
-        first=pair(lambda z: step * (-4 - z + np.exp(z) * (4 - 3 * z + z**2)) / z**3),
-        middle=pair(lambda z: step * 2 * (2 + z + np.exp(z) * (z - 2)) / z**3),
-        last=pair(lambda z: step * (-4 - 3 * z - z**2 + np.exp(z) * (4 - z)) / z**3),
-    )
-
-
-def _circle_mean(function: Callable[[np.ndarray], np.ndarray], center: np.ndarray) -> np.ndarray:
-    """Value of an entire function as its mean on a circle, without cancellation at zero.
-
-    Kassam and Trefethen (2005), section 2.
-    """
-    circle = np.exp(2j * np.pi * (np.arange(64) + 0.5) / 64)
-    return function(center[:, None] + circle).mean(axis=1)
+    return exponential.Exponentials.of(pair, timestep)

@@ -1,0 +1,327 @@
+"""Layouts of public benchmarks of partial differential equations.
+
+- PDEBench: HDF5 in several layouts, told apart by their names. ``tensor`` (sample, time, x) with
+  ``x-coordinate`` and ``t-coordinate``; ``density``, ``pressure``, ``Vx``, ... (sample, time, x[,
+  y]) of compressible flow; groups ``0000``, ``0001``, ... with ``data`` (time, x[, y], channel)
+  and ``grid``; and Darcy flow, ``nu`` (sample, x, y) with ``tensor`` (sample, 1, x, y).
+- The Well: HDF5 with the groups ``dimensions``, ``boundary_conditions`` and ``t0_fields``,
+  ``t1_fields``, ``t2_fields`` for scalars, vectors and tensors.
+- neuraloperator: Darcy flow as arrays ``x`` and ``y`` (sample, y, x), in .npz or .pt.
+
+References:
+    Takamoto et al., 2022, PDEBench, https://arxiv.org/abs/2210.07182.
+    Ohana et al., 2024, The Well, https://arxiv.org/abs/2412.00568; its data format,
+    https://polymathic-ai.org/the_well/data_format/.
+    Kossaifi et al., 2024, A library for learning neural operators,
+    https://arxiv.org/abs/2412.10354.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from data_pipeline.errors import InputError
+
+DARCY = ("permeability", "pressure")
+_Node = Any  # the types of h5py do not tell groups from arrays
+_WELL_FIELDS = ("t0_fields", "t1_fields", "t2_fields")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryFile:
+    """Trajectories of a file.
+
+    Args:
+        path: Its name.
+        variables: Names of the fields.
+        count: Number of trajectories.
+        num_states: States of each.
+        y: Coordinates of the rows, increasing; a single one in one dimension.
+        x: Coordinates of the columns, increasing.
+        time_step: Model time between states.
+        periodic: Axes that close on themselves, as "y x"; ``None`` where the file does not say.
+        read: ``read(first, last)`` gives the values (trajectory, state, variable, y, x).
+    """
+
+    path: str
+    variables: tuple[str, ...]
+    count: int
+    num_states: int
+    y: np.ndarray
+    x: np.ndarray
+    time_step: float
+    periodic: str | None
+    read: Callable[[int, int], np.ndarray]
+
+
+def _opened(path: str) -> _Node:
+    return h5py.File(path)
+
+
+def open_pdebench(path: str) -> TrajectoryFile:
+    """A file of PDEBench.
+
+    Raises:
+        InputError: If it has another layout.
+    """
+    with _opened(path) as file:
+        names = set(file)
+        if {"nu", "tensor"} <= names and file["tensor"].shape[1] == 1:
+            return _pdebench_darcy(path, file)
+        if "tensor" in names and file["tensor"].ndim == 3:
+            return _pdebench_arrays(path, file, ("tensor",))
+        if "density" in names and file["density"].ndim in (3, 4):
+            flow = ("density", "pressure", "Vx", "Vy")[: file["density"].ndim]
+            return _pdebench_arrays(path, file, flow)
+        groups = sorted(name for name in names if name.isdigit())
+        if groups and "data" in file[groups[0]]:
+            return _pdebench_groups(path, file, groups)
+        raise InputError(
+            f"{path} has {sorted(names)[:8]}, expected a layout of PDEBench in one or two "
+            "dimensions: tensor (sample, time, x); density, pressure, Vx, Vy; groups 0000, 0001, "
+            "... with data and grid; or nu and tensor of Darcy flow"
+        )
+
+
+def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
+    return TrajectoryFile(
+        path=path,
+        variables=DARCY,
+        count=len(file["nu"]),
+        num_states=2,
+        y=file["y-coordinate"][:],
+        x=file["x-coordinate"][:],
+        time_step=1.0,
+        periodic="",
+        read=partial(_read_pdebench_darcy, path),
+    )
+
+
+def _read_pdebench_darcy(path: str, first: int, last: int) -> np.ndarray:
+    with _opened(path) as file:
+        coefficient, solution = file["nu"][first:last], file["tensor"][first:last, 0]
+    return steady(coefficient.swapaxes(1, 2), solution.swapaxes(1, 2))
+
+
+def _pdebench_arrays(path: str, file: _Node, names: tuple[str, ...]) -> TrajectoryFile:
+    count, num_states = file[names[0]].shape[:2]
+    flat = file[names[0]].ndim == 3
+    return TrajectoryFile(
+        path=path,
+        variables=names,
+        count=count,
+        num_states=num_states,
+        y=np.zeros(1) if flat else file["y-coordinate"][:],
+        x=file["x-coordinate"][:],
+        time_step=_spacing(file["t-coordinate"][:]),
+        periodic=None,
+        read=partial(_read_pdebench_arrays, path, names),
+    )
+
+
+def _read_pdebench_arrays(path: str, names: tuple[str, ...], first: int, last: int) -> np.ndarray:
+    with _opened(path) as file:
+        fields = np.stack([file[name][first:last] for name in names], axis=2)
+    return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
+
+
+def _pdebench_groups(path: str, file: _Node, groups: list[str]) -> TrajectoryFile:
+    data, grid = file[groups[0]]["data"], file[groups[0]]["grid"]
+    channels = data.shape[-1]
+    return TrajectoryFile(
+        path=path,
+        variables=("data",) if channels == 1 else tuple(f"data_{i}" for i in range(channels)),
+        count=len(groups),
+        num_states=len(data),
+        y=np.zeros(1) if data.ndim == 3 else grid["y"][:],
+        x=grid["x"][:],
+        time_step=_spacing(grid["t"][:]),
+        periodic=None,
+        read=partial(_read_pdebench_groups, path, groups),
+    )
+
+
+def _read_pdebench_groups(path: str, groups: list[str], first: int, last: int) -> np.ndarray:
+    with _opened(path) as file:
+        fields = np.stack([file[group]["data"][:] for group in groups[first:last]])
+    fields = np.moveaxis(fields, -1, 2)  # (sample, time, channel, x[, y])
+    return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
+
+
+def open_well(path: str) -> TrajectoryFile:
+    """A file of The Well, in one or two Cartesian dimensions.
+
+    Vectors and tensors are a variable for each component, as velocity_x. What does not vary along
+    an axis, in time or with the trajectory is repeated.
+
+    Raises:
+        InputError: If it has another layout, or other dimensions.
+    """
+    with _opened(path) as file:
+        if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
+            raise InputError(
+                f"{path} has {sorted(file)[:8]}, expected the layout of The Well with the groups "
+                "dimensions and t0_fields"
+            )
+        axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
+        kind = _text(file.attrs.get("grid_type", "cartesian"))
+        if len(axes) > 2 or kind != "cartesian":
+            raise InputError(
+                f"{path} has the dimensions {axes} of a {kind} grid; one or two Cartesian "
+                "dimensions can be read"
+            )
+        names = tuple(name for _, name, _ in _well_components(file, axes))
+        y, x = _well_order(axes)
+        time = file["dimensions"]["time"][:]
+        return TrajectoryFile(
+            path=path,
+            variables=names,
+            count=int(file.attrs["n_trajectories"]),
+            num_states=time.shape[-1],
+            y=np.zeros(1) if y is None else _axis(file, axes[y]),
+            x=_axis(file, axes[x]),
+            time_step=_spacing(time.reshape(-1, time.shape[-1])[0]),
+            periodic=_well_periodic(file, axes),
+            read=partial(_read_well, path),
+        )
+
+
+def _axis(file: _Node, name: str) -> np.ndarray:
+    """Points along an axis, which may be given for each trajectory."""
+    points = file["dimensions"][name][:]
+    return points.reshape(-1, points.shape[-1])[0]
+
+
+def _well_order(axes: list[str]) -> tuple[int | None, int]:
+    """Which of the axes are y and x: x comes first, but where the names say otherwise."""
+    if len(axes) == 1:
+        return None, 0
+    return (0, 1) if axes[1] == "x" or axes[0] == "y" else (1, 0)
+
+
+def _well_components(file: _Node, axes: list[str]) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Place in the file, name and index of each component."""
+    found = []
+    for rank, group in enumerate(_WELL_FIELDS):
+        if group not in file:
+            continue
+        for field in map(_text, file[group].attrs["field_names"]):
+            for index in np.ndindex(*[len(axes)] * rank):
+                suffix = "".join(axes[i] for i in index)
+                name = f"{field}_{suffix}" if suffix else field
+                found.append((f"{group}/{field}", name, index))
+    return found
+
+
+def _well_periodic(file: _Node, axes: list[str]) -> str:
+    closed = set()
+    for boundary in file.get("boundary_conditions", {}).values():
+        if _text(boundary.attrs["bc_type"]).lower() == "periodic":
+            closed |= {_text(name) for name in boundary.attrs["associated_dims"]}
+    y, x = _well_order(axes)
+    periodic = ["y"] if y is None or axes[y] in closed else []
+    return " ".join(periodic + (["x"] if axes[x] in closed else []))
+
+
+def _read_well(path: str, first: int, last: int) -> np.ndarray:
+    with _opened(path) as file:
+        axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
+        sizes = [len(_axis(file, name)) for name in axes]
+        num_states = file["dimensions"]["time"].shape[-1]
+        shape = (last - first, num_states, *sizes)
+        fields = [
+            np.broadcast_to(_well_field(file[place], index, first, last, len(axes)), shape)
+            for place, _, index in _well_components(file, axes)
+        ]
+    stacked = np.stack(fields, axis=2)
+    y, x = _well_order(axes)
+    if y is None:
+        return stacked[..., None, :]
+    return stacked if y < x else stacked.swapaxes(-1, -2)
+
+
+def _well_field(
+    data: _Node, index: tuple[int, ...], first: int, last: int, num_axes: int
+) -> np.ndarray:
+    """A component with all axes (trajectory, time, ...), of length 1 where it does not vary.
+
+    Axes in space along which a field does not vary are left out of some files, and of length 1 in
+    others.
+    """
+    of_sample, of_time = (bool(data.attrs[f"{name}_varying"]) for name in ("sample", "time"))
+    values = data[first:last] if of_sample else data[:]
+    values = values[(..., *index)]
+    leading = [values.shape[0] if of_sample else 1]
+    leading.append(values.shape[of_sample] if of_time else 1)
+    space = values.shape[of_sample + of_time :]
+    if len(space) < num_axes:
+        sizes = iter(space)
+        space = tuple(next(sizes) if flag else 1 for flag in data.attrs["dim_varying"])
+    return values.reshape(*leading, *space)
+
+
+def open_neuraloperator(path: str) -> TrajectoryFile:
+    """Darcy flow as neuraloperator has it: x, where the medium is permeable, and y, the pressure.
+
+    The points are i / n of the unit square.
+
+    Raises:
+        InputError: If it lacks the arrays.
+    """
+    coefficient, solution = _load_neuraloperator(path)
+    if coefficient.ndim != 3 or coefficient.shape != solution.shape:
+        raise InputError(
+            f"{path} has x of shape {coefficient.shape} and y of shape {solution.shape}, expected "
+            "both as (sample, y, x)"
+        )
+    count, rows, columns = coefficient.shape
+    return TrajectoryFile(
+        path=path,
+        variables=DARCY,
+        count=count,
+        num_states=2,
+        y=np.arange(rows) / rows,
+        x=np.arange(columns) / columns,
+        time_step=1.0,
+        periodic="",
+        read=partial(_read_neuraloperator, path),
+    )
+
+
+def _read_neuraloperator(path: str, first: int, last: int) -> np.ndarray:
+    coefficient, solution = _load_neuraloperator(path)
+    return steady(coefficient[first:last], solution[first:last])
+
+
+def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
+    data: Any
+    if Path(path).suffix == ".npz":
+        data = np.load(path, allow_pickle=False)
+    else:
+        import torch
+
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    if "x" not in data or "y" not in data:
+        raise InputError(f"{path} has {list(data)}, expected the arrays x and y of Darcy flow")
+    x, y = (np.asarray(data[name], np.float32) for name in ("x", "y"))
+    return (x[:, 0], y[:, 0]) if x.ndim == 4 and x.shape[1] == 1 else (x, y)
+
+
+def steady(coefficient: np.ndarray, solution: np.ndarray) -> np.ndarray:
+    """Trajectories of two states: the solution is 0, then complete; the coefficient is in both."""
+    before = np.stack([coefficient, np.zeros_like(solution)], axis=1)
+    after = np.stack([coefficient, solution], axis=1)
+    return np.stack([before, after], axis=1)
+
+
+def _spacing(times: np.ndarray) -> float:
+    return float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,194 @@
+"""Simulated trajectories of an equation as a canonical dataset, made block by block.
+
+A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
+attributes ``periodic`` (the axes that close on themselves, as "y x"), ``extent_y``, ``extent_x``
+and ``time_step`` (model time between states, which are called an hour apart). In one dimension y
+has one point. Trajectories lie on the time axis as ``data_pipeline.trajectories`` says.
+
+A steady problem is a trajectory of two states: the coefficient is in both, the solution is 0 in the
+first and complete in the second.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import torch
+import xarray as xr
+from dask.delayed import delayed
+
+from data_pipeline.errors import InputError
+from data_pipeline.pde.config import PDEConfig
+from data_pipeline.pde.darcy import Darcy, solve_darcy
+from data_pipeline.pde.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.progress import track
+
+_BLOCK_BYTES = 64 * 2**20
+_EAGER_BYTES = 2**30
+_LEAST_BLOCKS = 16
+_WORK_ARRAYS = 16  # of the size of a state, in a step
+
+
+def simulate(
+    config: PDEConfig, device: str | None = None, *, lazy: bool | None = None
+) -> xr.Dataset:
+    """Simulate and return a canonical dataset, float32, the trajectories one after the other.
+
+    Args:
+        config: What to simulate.
+        device: Where; by default on the GPU of the machine that computes, if it has one.
+        lazy: Whether the values are computed when they are read, a block of trajectories at a time;
+            or else at once, with a progress bar. By default, where they take more than 1 GiB.
+
+    Raises:
+        InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
+            on reading, if a solution becomes infinite.
+    """
+    equation, times = config.build(), config.times()
+    shape = (times.size, len(equation.variables), *config.saved_shape)
+    if lazy is None:
+        lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
+    runs = _runs(config, len(equation.variables))
+    series = (_lazy_series if lazy else _series)(config, runs, shape, device)
+    data = {
+        name: (("time", "y", "x"), series[:, index], {"units": "1"})
+        for index, name in enumerate(equation.variables)
+    }
+    axes, attrs = _geometry(config, equation)
+    coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
+    dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": config.equation,
+        "source": "data_pipeline.pde",
+        "config": json.dumps(asdict(config)),
+        **attrs,
+    }
+    return dataset
+
+
+def _series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> np.ndarray:
+    """The states of all trajectories, one after the other (time, variable, y, x)."""
+    series, start = np.empty(shape, np.float32), 0
+    for run in track(runs, "Simulating (blocks)"):
+        block = _block(config, run, device)
+        series[start : start + len(block)] = block
+        start += len(block)
+    return series
+
+
+def _lazy_series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> da.Array:
+    blocks = [
+        da.from_delayed(
+            delayed(_block)(config, run, device),
+            (len(run) * (config.num_steps + 1), *shape[1:]),
+            np.float32,
+        )
+        for run in runs
+    ]
+    return da.concatenate(blocks)
+
+
+def solve(config: PDEConfig, trajectories: list[int], device: str | None = None) -> np.ndarray:
+    """Some trajectories; each is the same in whatever company.
+
+    Args:
+        config: What to simulate.
+        trajectories: Their numbers, training first, then validation, then test.
+        device: Where; by default on the GPU, if there is one.
+
+    Returns:
+        float32 of shape (trajectory, state, variable, y, x).
+
+    Raises:
+        InputError: If a solution becomes infinite.
+    """
+    equation, seeds = config.build(), config.seeds()
+    generators = [np.random.default_rng(seeds[index]) for index in trajectories]
+    if isinstance(equation, Darcy):
+        return np.stack([_steady(config, equation, rng) for rng in generators])
+    fields = _integrate(config, equation, generators, device or _default_device())
+    bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+    if bad.any():
+        raise InputError(
+            f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became infinite "
+            f"with {config.substeps} steps of the solver in a timestep; raise data.pde.substeps"
+        )
+    return fields
+
+
+def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndarray:
+    fields = solve(config, indices, device)
+    return fields.reshape(-1, *fields.shape[2:])
+
+
+def _integrate(
+    config: PDEConfig, equation: Equation, generators: list[np.random.Generator], device: str
+) -> np.ndarray:
+    grid = FourierGrid(
+        config.shape,
+        equation.extent,
+        degree=equation.degree,
+        dtype=getattr(torch, config.dtype),
+        device=device,
+    )
+    stepper = Stepper(equation, grid, config.timestep / config.substeps)
+    state = torch.stack([equation.initial(grid, rng) for rng in generators])
+    state = stepper.advance(state, config.spinup_steps * config.substeps)
+    shape = (len(generators), config.num_steps + 1, state.shape[1], *config.saved_shape)
+    result = np.empty(shape, np.float32)
+    for index in range(shape[1]):
+        if index:
+            state = stepper.advance(state, config.substeps)
+        with np.errstate(over="ignore"):  # what overflows is refused afterwards
+            result[:, index] = resample(state, grid, config.saved_shape).cpu().numpy()
+    return result
+
+
+def _steady(config: PDEConfig, equation: Darcy, rng: np.random.Generator) -> np.ndarray:
+    """The states (2, variable, y, x) of one problem."""
+    permeability = equation.permeability(config.shape, rng)
+    pressure = solve_darcy(permeability)
+    rows, columns = (
+        (n - 1) // (m - 1) for n, m in zip(config.shape, config.saved_shape, strict=True)
+    )
+    a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
+    return np.array([[a, 0 * u], [a, u]], np.float32)
+
+
+def _geometry(
+    config: PDEConfig, equation: Darcy | Equation
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Points along the axes, and what the dataset says of them."""
+    if isinstance(equation, Darcy):
+        rows, columns = (equation.points(count) for count in config.saved_shape)
+        extent, periodic = (1.0, 1.0), ""
+    else:
+        grid = FourierGrid(config.saved_shape, equation.extent, degree=1)
+        rows, columns, extent, periodic = grid.y, grid.x, grid.extent, "y x"
+    attrs = {
+        "periodic": periodic,
+        "extent_y": extent[0],
+        "extent_x": extent[1],
+        "time_step": config.timestep,
+    }
+    return {"y": rows, "x": columns}, attrs
+
+
+def _runs(config: PDEConfig, num_variables: int) -> list[list[int]]:
+    """Trajectories that are solved together."""
+    saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
+    work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
+    total = config.trajectories.total
+    size = max(1, min(-(-total // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
+    return [list(range(first, min(first + size, total))) for first in range(0, total, size)]
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

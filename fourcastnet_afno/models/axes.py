@@ -1,0 +1,292 @@
+"""The axes of a matrix transform: what each does to fields or modes, see ``transforms``.
+
+Matrices of an axis are a pair, analysis (kept x points) and synthesis (points x kept); the adjoint
+of one stage is the transpose of the other.
+"""
+
+import copy
+import itertools
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Wavenumbers = Int[np.ndarray, " kept"]
+_Matrix = Float[np.ndarray, "_ _"]
+
+
+class _Pair:
+    """The matrices of an axis: analysis (kept x points) and synthesis (points x kept)."""
+
+    analysis: Tensor
+    synthesis: Tensor
+
+    def __init__(self, analysis: _Matrix, synthesis: _Matrix) -> None:
+        self._arrays = analysis, synthesis
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.analysis, self.synthesis = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+            for array in self._arrays
+        )
+
+    def to_modes(self, adjoint: bool) -> Tensor:
+        return self.synthesis.mT if adjoint else self.analysis
+
+    def to_grid(self, adjoint: bool) -> Tensor:
+        return self.analysis.mT if adjoint else self.synthesis
+
+
+class HalfAxis:
+    """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary)."""
+
+    def __init__(self, wavenumbers: Wavenumbers, points: int, period: int, scale: float) -> None:
+        angle = _angles(wavenumbers, points, period)
+        waves = np.stack([np.cos(angle), -np.sin(angle)], axis=1).reshape(-1, points)
+        weight = np.repeat(multiplicity(wavenumbers, period), 2)
+        self.kept = len(wavenumbers)
+        self.pair = _Pair(waves * (scale / period), waves.T * weight / scale)
+
+    def pairs(self) -> list[_Pair]:
+        """Its matrices, which are to be loaded."""
+        return [self.pair]
+
+    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
+        """Fields (..., points, channel) to modes (..., kept, 2, channel)."""
+        *lead, points, channel = fields.shape
+        modes = _product(self.pair.to_modes(adjoint), fields.reshape(-1, points, channel))
+        return modes.view(*lead, self.kept, 2, channel)
+
+    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
+        """Write ``fields`` plus the fields of ``modes`` to ``out``."""
+        count, channel = math.prod(fields.shape[:-2]), modes.shape[-1]
+        flat = modes.reshape(count, 2 * self.kept, channel)
+        change = _product(self.pair.to_grid(adjoint), flat)
+        torch.add(fields, change.view(fields.shape), out=out)
+
+
+class RealAxis:
+    """Stands for the half axis where no axis is exponential: the imaginary part is zero."""
+
+    kept = 1
+
+    def pairs(self) -> list[_Pair]:
+        """See ``HalfAxis``."""
+        return []
+
+    def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
+        """See ``HalfAxis``."""
+        real = fields.unsqueeze(-2).unsqueeze(-2)
+        return torch.cat([real, torch.zeros_like(real)], dim=-2)
+
+    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
+        """See ``HalfAxis``."""
+        out.copy_(fields + modes[..., 0, 0, :])
+
+
+class Axis(ABC):
+    """An axis beside the half axis; modes have shape (before, axis, after, 2, channel)."""
+
+    kept: int
+    pair: _Pair
+
+    def pairs(self) -> list[_Pair]:
+        """Its matrices, which are to be loaded."""
+        return [self.pair]
+
+    @abstractmethod
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """Points to wavenumbers."""
+
+    @abstractmethod
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """Wavenumbers to points."""
+
+    def at(self, following: slice) -> "Axis":
+        """The same for some entries of the axis after it."""
+        return self
+
+
+class WaveAxis(Axis):
+    """Exponentials of both signs, first the wavenumbers >= 0 and then those below zero.
+
+    Cosines and sines serve both signs: half as many products as exponentials take.
+    """
+
+    def __init__(self, wavenumbers: Wavenumbers, points: int, period: int, scale: float) -> None:
+        magnitudes = np.unique(np.abs(wavenumbers))
+        self._positive = _span(wavenumbers[wavenumbers >= 0], magnitudes)
+        self._negative = _span(-wavenumbers[wavenumbers < 0], magnitudes)
+        self._num_positive = int((wavenumbers >= 0).sum())
+        self._magnitudes, self.kept = len(magnitudes), len(wavenumbers)
+        self._spans = _split(self._positive, self._negative)
+        angle = _angles(magnitudes, points, period)
+        waves = np.concatenate([np.cos(angle), np.sin(angle)])
+        self.pair = _Pair(waves * (scale / period), waves.T / scale)
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        products = _contract(self.pair.to_modes(adjoint), modes)
+        cosine, sine = products[:, : self._magnitudes], products[:, self._magnitudes :]
+        result = modes.new_empty(modes.shape[0], self.kept, *modes.shape[2:])
+        split = self._num_positive
+        _add_turned(cosine[:, self._positive], sine[:, self._positive], -1, result[:, :split])
+        _add_turned(cosine[:, self._negative], sine[:, self._negative], 1, result[:, split:])
+        return result
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        positive, negative = modes[:, : self._num_positive], modes[:, self._num_positive :]
+        parts = modes.new_empty(modes.shape[0], 2, self._magnitudes, *modes.shape[2:])
+        for rows in self._spans:
+            _split_parity(
+                _rows(positive, rows, self._positive),
+                _rows(negative, rows, self._negative),
+                parts[:, 0, rows],
+                parts[:, 1, rows],
+            )
+        return _contract(self.pair.to_grid(adjoint), parts.flatten(1, 2))
+
+
+class CosineAxis(Axis):
+    """A reflected axis: the orthonormal cosine transform (DCT-II)."""
+
+    def __init__(self, kept: int, points: int, scale: float) -> None:
+        self.kept = kept
+        self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        return _contract(self.pair.to_modes(adjoint), modes)
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        return _contract(self.pair.to_grid(adjoint), modes)
+
+
+class PoleAxis(Axis):
+    """Latitude: cosines for even and sines for odd zonal wavenumbers, for vectors inversely.
+
+    The axis after it is longitude with the even wavenumbers first.
+    """
+
+    def __init__(
+        self, kept: int, points: int, scale: float, num_even: int, first_vector: int
+    ) -> None:
+        self.kept, self._num_even, self._first_vector = kept, num_even, first_vector
+        self.cosine = _Pair(*_half_step_matrices("cos", kept, points, scale))
+        self.sine = _Pair(*_half_step_matrices("sin", kept, points, scale))
+
+    def pairs(self) -> list[_Pair]:
+        """See ``Axis``."""
+        return [self.cosine, self.sine]
+
+    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        return self._apply(modes, channels, lambda pair: pair.to_modes(adjoint))
+
+    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``Axis``."""
+        return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
+
+    def at(self, following: slice) -> "PoleAxis":
+        """See ``Axis``."""
+        part = copy.copy(self)
+        part._num_even = min(max(self._num_even, following.start), following.stop) - following.start
+        return part
+
+    def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
+        scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
+        cosine, sine = matrix_of(self.cosine), matrix_of(self.sine)
+        parts = []
+        for part, (even, odd) in (
+            (modes[..., :scalars], (cosine, sine)),
+            (modes[..., scalars:], (sine, cosine)),
+        ):
+            by_parity = part.tensor_split([self._num_even], dim=2)
+            pairs = zip((even, odd), by_parity, strict=True)
+            parts.append(torch.cat([_contract(m, x) for m, x in pairs], dim=2))
+        return torch.cat(parts, dim=-1)
+
+
+def _half_step_matrices(
+    kind: Literal["cos", "sin"], kept: int, points: int, scale: float
+) -> tuple[_Matrix, _Matrix]:
+    """Analysis and synthesis of the orthonormal DCT-II or DST-II, wavenumbers 0..kept - 1.
+
+    Both have a wavenumber without a wave, whose row is zero: ``points`` and 0.
+    """
+    wavenumbers = np.arange(kept)
+    angle = np.pi * np.outer(wavenumbers, np.arange(points) + 0.5) / points
+    waves = np.cos(angle) if kind == "cos" else np.sin(angle)
+    alone, absent = (0, points) if kind == "cos" else (points, 0)
+    weight = np.full((kept, 1), math.sqrt(2.0))
+    weight[wavenumbers == alone], weight[wavenumbers == absent] = 1.0, 0.0
+    return waves * weight * (scale / points), (waves * weight).T / scale
+
+
+def _angles(wavenumbers: Wavenumbers, points: int, period: int) -> _Matrix:
+    return 2 * np.pi * (np.outer(wavenumbers, np.arange(points)) % period) / period
+
+
+def multiplicity(wavenumbers: Wavenumbers, period: int) -> Float[np.ndarray, " kept"]:
+    """How many wavenumbers of a real field each one of half a spectrum stands for."""
+    return np.where((wavenumbers == 0) | (2 * wavenumbers == period), 1.0, 2.0)
+
+
+def _span(values: Wavenumbers, magnitudes: Int[np.ndarray, " all"]) -> slice:
+    """Where consecutive ``values`` lie among consecutive ``magnitudes``."""
+    if not len(values):
+        return slice(0, 0)
+    first = int(values.min() - magnitudes[0])
+    return slice(first, first + len(values))
+
+
+def _split(first: slice, second: slice) -> list[slice]:
+    """The spans between the ends of two spans."""
+    ends = sorted({first.start, first.stop, second.start, second.stop})
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _rows(modes: Tensor, rows: slice, span: slice) -> Tensor | None:
+    """The rows of modes of a span, None if they lie outside."""
+    if rows.start < span.start or rows.stop > span.stop:
+        return None
+    return modes[:, rows.start - span.start : rows.stop - span.start]
+
+
+def _split_parity(
+    positive: Tensor | None, negative: Tensor | None, even: Tensor, odd: Tensor
+) -> None:
+    """Write positive + negative and i (positive - negative), of (..., 2, channel)."""
+    if positive is None or negative is None:
+        present, sign = (negative, -1) if positive is None else (positive, 1)
+        assert present is not None
+        even.copy_(present)
+        torch.mul(present[..., 1, :], -sign, out=odd[..., 0, :])
+        torch.mul(present[..., 0, :], sign, out=odd[..., 1, :])
+        return
+    torch.add(positive, negative, out=even)
+    torch.sub(negative[..., 1, :], positive[..., 1, :], out=odd[..., 0, :])
+    torch.sub(positive[..., 0, :], negative[..., 0, :], out=odd[..., 1, :])
+
+
+def _product(matrix: Tensor, columns: Tensor) -> Tensor:
+    """One matrix times each of a batch."""
+    return torch.bmm(matrix.expand(len(columns), -1, -1), columns)
+
+
+def _contract(matrix: Tensor, modes: Tensor) -> Tensor:
+    """Apply (row, axis) to (before, axis, after, 2, channel)."""
+    flat = modes.reshape(*modes.shape[:2], math.prod(modes.shape[2:]))
+    return _product(matrix, flat).view(len(modes), matrix.shape[0], *modes.shape[2:])
+
+
+def _add_turned(cosine: Tensor, sine: Tensor, sign: int, out: Tensor) -> None:
+    """Cosine part plus sign times i times sine part, of (..., 2, channel)."""
+    torch.add(cosine[..., 0, :], sine[..., 1, :], alpha=-sign, out=out[..., 0, :])
+    torch.add(cosine[..., 1, :], sine[..., 0, :], alpha=sign, out=out[..., 1, :])

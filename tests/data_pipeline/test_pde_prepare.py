@@ -1,0 +1,83 @@
+"""Trajectories through the same verbs as weather: prepare, windows, doctor."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.benchmarks import BenchmarkConfig
+from data_pipeline.config import DataConfig, Period
+from data_pipeline.dataset import WindowDataset
+from data_pipeline.doctor import Horizons, examine
+from data_pipeline.errors import InputError
+from data_pipeline.pde import PDEConfig, simulate, solve
+from data_pipeline.plane import grid_of
+from data_pipeline.prepare import prepare
+from data_pipeline.sources import SourceConfig
+from data_pipeline.trajectories import Splits
+
+SPLITS = Splits(train=6, validation=2, test=2)
+DATA = DataConfig(
+    pde=PDEConfig(
+        equation="gray_scott", resolution=[16, 16], trajectories=SPLITS, num_steps=3, substeps=2
+    ),
+    prognostic=["u", "v"],
+    train=Period(start="2001-01-01", end="2100-12-31"),
+    validation=Period(start="2101-01-01", end="2200-12-31"),
+    test=Period(start="2201-01-01", end="2261-12-31"),
+    timestep_hours=1,
+    allow_gaps=True,
+    climatology_harmonics=0,
+)
+
+
+def test_a_store_holds_the_trajectories_and_windows_stay_within_one(tmp_path: Path) -> None:
+    store = prepare(DATA, tmp_path / "store")
+    assert DATA.pde is not None
+    values = store.dataset()
+    fields = np.stack([values["u"], values["v"]], axis=1).reshape(10, 4, 2, 16, 16)
+    np.testing.assert_array_equal(fields, solve(DATA.pde, list(range(10))))
+    assert grid_of(simulate(DATA.pde)) == store.grid
+    windows = WindowDataset(store, DATA.train, 1, 2)
+    assert windows.starts.tolist() == [4 * k + i for k in range(6) for i in (0, 1)]
+    other = replace(DATA, pde=replace(DATA.pde, seed=1))
+    with pytest.raises(InputError, match=r"other values of data\.pde"):
+        prepare(other, tmp_path / "store")
+
+
+def test_lazy_blocks_give_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = prepare(DATA, tmp_path / "whole")
+    monkeypatch.setattr("data_pipeline.pde.simulation._EAGER_BYTES", 0)
+    blocks = prepare(DATA, tmp_path / "blocks")
+    for name in ("u", "v"):
+        np.testing.assert_array_equal(blocks.dataset()[name], whole.dataset()[name])
+
+
+def test_stores_of_earlier_versions_stay_valid() -> None:
+    """Settings that did not exist are not in the identity of a store that does not use them."""
+    source = SourceConfig(path="data.nc")
+    settings = replace(DATA, pde=None, source=source).store_settings()
+    assert "pde" not in settings
+    assert "benchmark" not in settings["source"]
+    assert DATA.store_settings()["pde"]["equation"] == "gray_scott"
+
+
+def test_the_doctor_examines_an_equation_and_a_benchmark(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "darcy.npz", x=rng.random((10, 8, 8)) > 0.5, y=rng.random((10, 8, 8)))
+    benchmark = BenchmarkConfig(layout="neuraloperator", trajectories=SPLITS)
+    source = SourceConfig(path=str(tmp_path / "darcy.npz"), benchmark=benchmark)
+    arrays = replace(DATA, pde=None, source=source, prognostic=["permeability", "pressure"])
+    for config, shape in ((DATA, (16, 16)), (arrays, (8, 8))):
+        examined = examine(config, str(tmp_path / "data.zarr"), Horizons())
+        assert not [f for f in examined.report.findings if f.severity == "error"]
+        assert examined.grid is not None
+        assert examined.grid.shape == shape
+    missing = replace(arrays, source=replace(source, path=str(tmp_path / "none.npz")))
+    findings = examine(missing, str(tmp_path / "data.zarr"), Horizons()).report.findings
+    assert any("none.npz" in finding.what for finding in findings)
+    assert DATA.pde is not None
+    absent = replace(DATA, pde=replace(DATA.pde, equation="none.py:Equation"))
+    findings = examine(absent, str(tmp_path / "data.zarr"), Horizons()).report.findings
+    assert any("there is no equation none.py:Equation" in finding.what for finding in findings)
