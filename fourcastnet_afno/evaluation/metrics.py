@@ -11,7 +11,8 @@ References:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -205,169 +206,91 @@ def _mean_of(name: str) -> Callable[[Means], np.ndarray]:
     return lambda means: means[name]
 
 
+_POOLED = (
+    "anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly", "forecast_anomaly",
+    "truth_anomaly", "plain_forecast_anomaly", "plain_truth_anomaly",
+)  # fmt: skip
+_ACTIVITIES = ("forecast_activity", "truth_activity")
+
+
 def metrics_of(convention: Convention) -> dict[str, Metric]:
     """All metrics by name, as a convention defines them."""
-    after = convention.root == "after"
-    pooled = ("anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly")
-    pooled += ("forecast_anomaly", "truth_anomaly")
-    pooled += ("plain_forecast_anomaly", "plain_truth_anomaly")
-    activities = ("forecast_activity", "truth_activity")
+    root_error = _metric("rmse", "RMSE", rmse, "squared_error")
+    if convention.root != "after":
+        root_error = _metric("rmse", "RMSE", mean_root_square_error, "root_squared_error")
+    unitless = partial(_metric, units="none")
+    anomalies = unitless("acc", "ACC", acc, "anomaly_correlation", best="high")
+    if convention.acc != "by_field":
+        anomalies = unitless("acc", "ACC", pooled_acc, *_POOLED, best="high")
     listed = [
-        Metric(
-            name="rmse",
-            statistics=("squared_error",) if after else ("root_squared_error",),
-            combine=rmse if after else mean_root_square_error,
-            label="RMSE",
+        root_error,
+        anomalies,
+        _metric("bias", "bias", bias, "error", best="zero"),
+        _metric("mae", "MAE", mae, "absolute_error"),
+        _metric("mse", "MSE", mse, "squared_error", units="squared"),
+        _metric("activity", "activity", activity, *_ACTIVITIES, best="high"),
+        unitless(
+            "standard_deviation_ratio", "standard deviation over truth's",
+            standard_deviation_ratio, *_ACTIVITIES, best="one",
         ),
-        Metric(
-            name="acc",
-            statistics=("anomaly_correlation",) if convention.acc == "by_field" else pooled,
-            combine=acc if convention.acc == "by_field" else pooled_acc,
-            best="high",
-            units="none",
-            label="ACC",
-        ),
-        Metric(name="bias", statistics=("error",), combine=bias, best="zero", label="bias"),
-        Metric(name="mae", statistics=("absolute_error",), combine=mae, label="MAE"),
-        Metric(
-            name="mse", statistics=("squared_error",), combine=mse, units="squared", label="MSE"
-        ),
-        Metric(
-            name="activity",
-            statistics=activities,
-            combine=activity,
-            best="high",
-            label="activity",
-        ),
-        Metric(
-            name="standard_deviation_ratio",
-            statistics=activities,
-            combine=standard_deviation_ratio,
-            best="one",
-            units="none",
-            label="standard deviation over truth's",
-        ),
-        Metric(
-            name="correlation",
-            statistics=("correlation",),
-            combine=correlation,
-            best="high",
-            units="none",
-            label="correlation",
-        ),
-        Metric(
-            name="relative_l2",
-            statistics=("relative_error",),
-            combine=relative_l2,
-            units="none",
-            label="relative L2",
-        ),
-        Metric(
-            name="nrmse",
-            statistics=("squared_error", "squared_truth"),
-            combine=nrmse,
-            units="none",
-            label="nRMSE",
-        ),
-        Metric(
-            name="vrmse",
-            statistics=("variance_scaled_error",),
-            combine=vrmse,
-            units="none",
-            label="VRMSE",
-        ),
+        unitless("correlation", "correlation", correlation, "correlation", best="high"),
+        unitless("relative_l2", "relative L2", relative_l2, "relative_error"),
+        unitless("nrmse", "nRMSE", nrmse, "squared_error", "squared_truth"),
+        unitless("vrmse", "VRMSE", vrmse, "variance_scaled_error"),
         *_ensemble_metrics(),
         *_event_metrics(),
-    ]
+    ]  # fmt: skip
     return {metric.name: metric for metric in listed}
 
 
+def _metric(
+    name: str,
+    label: str,
+    combine: Callable[[Means], np.ndarray],
+    *statistics: str,
+    **further: Any,  # noqa: ANN401
+) -> Metric:
+    return Metric(name=name, label=label, combine=combine, statistics=statistics, **further)
+
+
 def _ensemble_metrics() -> list[Metric]:
+    metric = partial(_metric, kind="ensemble")
+    ratio = partial(metric, best="one", units="none")
     scores = {
         "crps": "CRPS",
         "crps_biased": "CRPS (biased)",
         "crps_almost_fair": "CRPS (almost fair)",
         "energy_score": "energy score",
     }
-    plain = [
-        Metric(name=n, statistics=(n,), combine=_mean_of(n), label=label, kind="ensemble")
-        for n, label in scores.items()
-    ]
+    variance, corrected = "ensemble_variance", "debiased_squared_error"
     return [
-        *plain,
-        Metric(
-            name="spread",
-            statistics=("ensemble_variance",),
-            combine=spread,
-            best="high",
-            label="spread",
-            kind="ensemble",
+        *(metric(name, label, _mean_of(name), name) for name, label in scores.items()),
+        metric("spread", "spread", spread, variance, best="high"),
+        ratio(
+            "spread_skill_ratio", "spread over RMSE", spread_skill_ratio, variance, "squared_error"
         ),
-        Metric(
-            name="spread_skill_ratio",
-            statistics=("ensemble_variance", "squared_error"),
-            combine=spread_skill_ratio,
-            best="one",
-            units="none",
-            label="spread over RMSE",
-            kind="ensemble",
+        metric("debiased_rmse", "RMSE of the ensemble mean, debiased", debiased_rmse, corrected),
+        ratio(
+            "debiased_spread_skill_ratio", "spread over RMSE, debiased",
+            debiased_spread_skill_ratio, variance, corrected,
         ),
-        Metric(
-            name="debiased_rmse",
-            statistics=("debiased_squared_error",),
-            combine=debiased_rmse,
-            label="RMSE of the ensemble mean, debiased",
-            kind="ensemble",
-        ),
-        Metric(
-            name="debiased_spread_skill_ratio",
-            statistics=("ensemble_variance", "debiased_squared_error"),
-            combine=debiased_spread_skill_ratio,
-            best="one",
-            units="none",
-            label="spread over RMSE, debiased",
-            kind="ensemble",
-        ),
-    ]
+    ]  # fmt: skip
 
 
 def _event_metrics() -> list[Metric]:
+    metric = partial(_metric, units="none")
     return [
-        Metric(
-            name="brier_score",
-            statistics=("brier",),
-            combine=_mean_of("brier"),
-            units="none",
-            label="Brier score",
-            kind="event",
+        metric("brier_score", "Brier score", _mean_of("brier"), "brier", kind="event"),
+        metric(
+            "fraction_skill_score", "fraction skill score", fraction_skill,
+            "fraction_error", "fraction_reference", best="high", kind="event",
         ),
-        Metric(
-            name="fraction_skill_score",
-            statistics=("fraction_error", "fraction_reference"),
-            combine=fraction_skill,
-            best="high",
-            units="none",
-            label="fraction skill score",
-            kind="event",
+        metric(
+            "relative_quantile_error", "relative error of high quantiles",
+            _mean_of("quantile_error"), "quantile_error", best="zero", kind="extreme",
         ),
-        Metric(
-            name="relative_quantile_error",
-            statistics=("quantile_error",),
-            combine=_mean_of("quantile_error"),
-            best="zero",
-            units="none",
-            label="relative error of high quantiles",
-            kind="extreme",
-        ),
-        Metric(
-            name="seeps",
-            statistics=("seeps",),
-            combine=_mean_of("seeps"),
-            units="none",
-            label="SEEPS",
-            kind="seeps",
-        ),
-    ]
+        metric("seeps", "SEEPS", _mean_of("seeps"), "seeps", kind="seeps"),
+    ]  # fmt: skip
 
 
 def correlation_time(

@@ -68,7 +68,7 @@ def test_constant_error_is_rmse_and_bias(
     np.testing.assert_allclose(scores["bias"], 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("columns", [11, 12])
+@pytest.mark.parametrize("columns", [11, 12, 81, 82])
 def test_spectrum_sums_to_the_mean_square(columns: int) -> None:
     grid = LatLonGrid.equiangular(5, columns)
     fields = np.random.default_rng(0).standard_normal((2, 5, columns))

@@ -193,7 +193,11 @@ def _all_truth(truth: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
 def test_a_forecast_that_blew_up_is_named(truth: xr.Dataset) -> None:
     broken = make_forecast(truth).copy(deep=True)
     broken["geopotential"][3, 2, 0, 0, 0] = np.inf
-    with pytest.raises(InputError, match=r"ours is infinite in geopotential_500.*blew up"):
+    with pytest.raises(
+        InputError,
+        match=r"ours is infinite in geopotential_500, initial time 2001-01-02T12:00, lead time "
+        r"18 h, valid at 2001-01-03T06:00; the rollout blew up",
+    ):
         score(truth, ours=broken)
 
 
