@@ -1,5 +1,6 @@
 """Maps of fields: truth, forecasts and errors, still and moving; with cartopy where installed."""
 
+import sys
 from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from io import BytesIO
@@ -83,7 +84,7 @@ def _map_axes(
     """Axes of maps: plain, or of the globe with cartopy where it is installed."""
     figure = Figure(figsize=size, layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
-    if "latitude" in dims and find_spec("cartopy") is not None:
+    if "latitude" in dims and _has_cartopy():
         from cartopy.crs import PlateCarree  # pyright: ignore
 
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
@@ -92,6 +93,16 @@ def _map_axes(
         edges = {"left": column == 0, "bottom": row == rows - 1}
         _label(axes[row, column], [side for side, outer in edges.items() if outer], dims)
     return figure, axes
+
+
+def _has_cartopy() -> bool:
+    """Whether cartopy is installed and can be loaded.
+
+    The wheels of pyproj and of eccodes each bring a PROJ library; to load the former after the
+    latter ends the process.
+    """
+    loaded = "eccodes" in sys.modules and "pyproj" not in sys.modules
+    return find_spec("cartopy") is not None and not loaded
 
 
 def _label(axis: Any, sides: list[str], dims: Sequence[Hashable]) -> None:  # noqa: ANN401
