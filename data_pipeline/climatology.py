@@ -83,6 +83,35 @@ def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
     return np.tensordot(np.linalg.inv(matrix), sums, axes=(1, 0))
 
 
+def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The climatology of one variable at given times.
+
+    Args:
+        coefficients: Of shape (hour, harmonic, ...).
+        hours: Hours of day, of shape (hour,).
+        times: datetime64, of shape (time,), in any order.
+
+    Returns:
+        float32 of shape (time, ...).
+
+    Raises:
+        InputError: If an hour of day did not occur in the training period.
+    """
+    of_day = hours_of_day(times)
+    missing = sorted(set(of_day.tolist()) - set(hours.tolist()))
+    if missing:
+        raise InputError(
+            f"the climatology has the hours of day {hours.tolist()}, asked for are {missing}; "
+            "choose times at the hours of the training period"
+        )
+    basis = harmonics(times, coefficients.shape[1] // 2)
+    fields = np.empty((len(times), *coefficients.shape[2:]), np.float32)
+    for hour, of_hour in zip(hours.tolist(), coefficients, strict=True):
+        chosen = of_day == hour
+        fields[chosen] = np.tensordot(basis[chosen], of_hour, axes=(1, 0))
+    return fields
+
+
 def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:
     """The climatological state at given times.
 
@@ -96,20 +125,9 @@ def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:
     Raises:
         InputError: If an hour of day did not occur in the training period.
     """
-    of_day, known = hours_of_day(times), coefficients["hour"].values.tolist()
-    missing = sorted(set(of_day.tolist()) - set(known))
-    if missing:
-        raise InputError(
-            f"the climatology has the hours of day {known}, asked for are {missing}; choose times "
-            "at the hours of the training period"
-        )
-    basis = harmonics(times, coefficients.sizes["harmonic"] // 2)
-    data = {}
+    known, data = coefficients["hour"].values, {}
     for name, variable in coefficients.data_vars.items():
-        values = np.empty((len(times), *variable.shape[2:]), np.float32)
-        for index, hour in enumerate(known):
-            chosen = of_day == hour
-            values[chosen] = np.tensordot(basis[chosen], variable.values[index], axes=(1, 0))
+        values = fields_at(variable.values, known, times)
         data[name] = (("time", *variable.dims[2:]), values, variable.attrs)
     coords = {k: v for k, v in coefficients.coords.items() if k not in ("hour", "harmonic")}
     return xr.Dataset(data, coords={"time": times, **coords})

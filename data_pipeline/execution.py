@@ -1,4 +1,4 @@
-"""Where the work of a preparation is done: on threads of this machine, or on a dask cluster."""
+"""Where preparations and evaluations run: on threads of this machine, or on a dask cluster."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """On what a preparation runs; the result is the same everywhere.
+    """On what a preparation or an evaluation runs; the result is the same everywhere.
 
     Args:
         scheduler_address: A running dask scheduler, as tcp://host:8786. Its workers need this
@@ -46,6 +46,11 @@ class ExecutionConfig:
                 "num_jobs must be at least 1 and memory_gib above 0, got "
                 f"{self.num_jobs} and {self.memory_gib}"
             )
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the work is done by a dask cluster."""
+        return self.scheduler_address is not None or self.jobqueue is not None
 
 
 class Task(NamedTuple):
@@ -87,9 +92,20 @@ def executor(config: ExecutionConfig) -> Iterator[Executor]:
     Raises:
         InputError: If the cluster cannot be reached or its packages are missing.
     """
-    if config.scheduler_address is None and config.jobqueue is None:
+    if not config.has_cluster:
         yield _Threads(config)
         return
+    with cluster_client(config) as client:
+        yield _Cluster(config, client)
+
+
+@contextmanager
+def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
+    """A ``distributed.Client`` of the cluster that a configuration names or starts.
+
+    Raises:
+        InputError: If the cluster cannot be reached or its packages are missing.
+    """
     try:
         from distributed import Client
     except ImportError as error:
@@ -105,7 +121,7 @@ def executor(config: ExecutionConfig) -> Iterator[Executor]:
                 f"no dask scheduler answers at {address} ({error}); correct --scheduler_address"
             ) from error
         with client:
-            yield _Cluster(config, client)
+            yield client
 
 
 @contextmanager

@@ -112,12 +112,9 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         parser.add_argument(
             "--plan", action="store_true", help="say what would be read and written, and stop"
         )
-        parser.add_class_arguments(ExecutionConfig, "execution")
-        parser.add_argument(
-            "--scheduler-address",
-            type=str | None,
-            help="of a dask cluster to run on, as execution.scheduler_address",
-        )
+        _add_execution(parser)
+    if name == "evaluate":
+        _add_execution(parser, skip={"memory_gib"})
     if name == "forecast":
         parser.add_argument("--checkpoint", type=Path | None, help="forecaster to use")
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
@@ -140,6 +137,15 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     return parser
 
 
+def _add_execution(parser: ArgumentParser, skip: set[str] | None = None) -> None:
+    parser.add_class_arguments(ExecutionConfig, "execution", skip=skip)
+    parser.add_argument(
+        "--scheduler-address",
+        type=str | None,
+        help="of a dask cluster to run on, as execution.scheduler_address",
+    )
+
+
 def _files_parser(text: str) -> ArgumentParser:
     """The parser of ``evaluate`` with forecasts of its own."""
     parser = ArgumentParser(description=text)
@@ -157,7 +163,14 @@ def _files_parser(text: str) -> ArgumentParser:
     )
     parser.add_argument("--output", type=Path, default=Path("scores.nc"), help="scores, as NetCDF")
     parser.add_argument("--report", type=Path | None, help="HTML file to write")
+    parser.add_argument(
+        "--state",
+        type=Path | None,
+        help="file that keeps what is done, so that the same command goes on after an "
+        "interruption; hidden beside OUTPUT by default",
+    )
     parser.add_class_arguments(EvaluationConfig, "evaluation")
+    _add_execution(parser, skip={"memory_gib"})
     return parser
 
 
@@ -281,12 +294,21 @@ def _evaluate_files(options: Namespace) -> None:
         options.evaluation,
         training=options.training,
         report=options.report,
+        state=options.state,
+        execution=_execution(options),
     )
     console = Console(soft_wrap=True)
     console.print(scores_table(scores))
     for path in (options.output, options.report):
         if path is not None:
             console.print(f"Written: {path.resolve()}")
+
+
+def _execution(options: Namespace) -> ExecutionConfig:
+    """Where the work is done, by the long or the short option."""
+    if options.scheduler_address is None:
+        return options.execution
+    return replace(options.execution, scheduler_address=options.scheduler_address)
 
 
 def _refuse_several_processes(verb: str) -> None:
@@ -333,12 +355,11 @@ def run_verb(verb: str, options: Namespace) -> int:
     further = {
         "prepare": ("verify", "plan", "execution"),
         "forecast": ("checkpoint", "source", "existing"),
+        "evaluate": ("execution",),
     }
     extra = {name: options[name] for name in further.get(verb, ())}
-    if options.get("scheduler_address"):
-        extra["execution"] = replace(
-            extra["execution"], scheduler_address=options.scheduler_address
-        )
+    if "execution" in extra:
+        extra["execution"] = _execution(options)
     getattr(experiment, verb)(config, options.output, **extra)
     return os.EX_OK
 

@@ -10,6 +10,7 @@ import yaml
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig
 from data_pipeline.opening import stamps
 from data_pipeline.sources import SourceConfig, open_source
 from data_pipeline.store import PreparedStore
@@ -32,6 +33,8 @@ def evaluate_files(
     *,
     training: SourceConfig | None = None,
     report: Path | None = None,
+    state: Path | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> xr.Dataset:
     """Score stored forecasts side by side, and write scores and a report.
 
@@ -43,6 +46,9 @@ def evaluate_files(
         config: What is scored, and by which conventions.
         training: The training years, for the baseline ``linear`` and the thresholds of events.
         report: HTML file to write.
+        state: File that keeps what is done while it runs, so that the same evaluation goes on after
+            an interruption; hidden beside ``output`` by default.
+        execution: A dask cluster on which the scores are computed; threads by default.
 
     Raises:
         InputError: If something is not there or does not fit together; nothing is written then.
@@ -51,6 +57,7 @@ def evaluate_files(
         raise InputError(f"scores are written to a file that ends in .nc, got {output}")
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
+    state = state or output.with_name(f".{output.stem}.evaluation.npz")
     opened = {name: open_forecast(path) for name, path in named.items()}
     actual = _open(truth)
     first = next(iter(opened.values()))
@@ -58,7 +65,18 @@ def evaluate_files(
     channels = Channels.from_dataset(first, common)
     base = open_climatology(climatology, channels, config.climatology_harmonics)
     years = None if training is None else _open(training)
-    scores = evaluate(named, actual, base, config, training=years)
+    plain = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
+    source = truth.paths[0] if plain and len(truth.paths) == 1 else actual
+    state.parent.mkdir(parents=True, exist_ok=True)
+    scores = evaluate(
+        {name: _everywhere(path) for name, path in named.items()},
+        source if source is actual else _everywhere(truth.paths[0]),
+        base,
+        config,
+        training=years,
+        state=state,
+        execution=execution,
+    )
     scores.attrs["files"] = "\n".join(
         [f"{name}: {path}" for name, path in named.items()]
         + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
@@ -114,6 +132,11 @@ def truth_of(store: PreparedStore) -> xr.Dataset:
         if land.shape == store.grid.shape:  # else the store is cropped
             dataset[_LAND] = (("latitude", "longitude"), land)
     return dataset
+
+
+def _everywhere(path: str) -> str:
+    """A path that means the same to workers in other folders."""
+    return str(Path(path).absolute()) if Path(path).exists() else path
 
 
 def _fingerprint(path: str) -> str:

@@ -329,7 +329,10 @@ def forecast(
 
 
 def evaluate(
-    config: ExperimentConfig, output: Path, seconds: Mapping[str, float] | None = None
+    config: ExperimentConfig,
+    output: Path,
+    seconds: Mapping[str, float] | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> xr.Dataset:
     """Score the run's forecasts beside the baselines, and write the report."""
     store = _open_or_prepare(config, output)
@@ -351,6 +354,7 @@ def evaluate(
         config.evaluation,
         training=training,
         state=output / ".evaluation.npz",
+        execution=execution,
     )
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))

@@ -1,6 +1,6 @@
 """Maps of fields: truth, forecasts and errors, still and moving; with cartopy where installed."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -89,12 +89,22 @@ def _map_axes(
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
     axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
-        axes[row, column].tick_params(labelsize=7)
-        if column == 0:
-            axes[row, column].set_ylabel(str(dims[0]), fontsize=8)
-        if row == rows - 1:
-            axes[row, column].set_xlabel(str(dims[1]), fontsize=8)
+        edges = {"left": column == 0, "bottom": row == rows - 1}
+        _label(axes[row, column], [side for side, outer in edges.items() if outer], dims)
     return figure, axes
+
+
+def _label(axis: Any, sides: list[str], dims: Sequence[Hashable]) -> None:  # noqa: ANN401
+    """Coordinates along the outer sides of the figure."""
+    if hasattr(axis, "projection"):
+        lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
+        lines.xlabel_style = lines.ylabel_style = {"size": 7}
+        return
+    axis.tick_params(labelsize=7)
+    if "left" in sides:
+        axis.set_ylabel(str(dims[0]), fontsize=8)
+    if "bottom" in sides:
+        axis.set_xlabel(str(dims[1]), fontsize=8)
 
 
 def _draw(  # noqa: ANN202

@@ -182,6 +182,12 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
             axes[0, column].loglog(wavenumbers, values, color=colors[name], label=name)
             ratio = values / np.where(truth[index] > 0, truth[index], np.nan)
             axes[1, column].semilogx(wavenumbers, ratio, color=colors[name])
+            for row, what in enumerate(("spectrum", "spectrum_ratio")):
+                if f"{what}_interval" in scores:
+                    bounds = scores[f"{what}_interval"].sel(channel=channel, source=name)
+                    low, high = bounds.isel(lead_time=index).transpose("bound", ...).values[:, 1:]
+                    style = {"color": colors[name], "alpha": 0.2, "lw": 0}
+                    axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
         axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
@@ -201,8 +207,14 @@ def spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
     days = scores["lead_time"].values / np.timedelta64(1, "D")
     figure = Figure(figsize=(7.6, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(days, chosen["rmse"], color=COLORS["model"], lw=2, label="RMSE of the mean")
-    left.plot(days, chosen["spread"], color=COLORS["persistence"], lw=2, label="spread")
+    for metric, color, label in (
+        ("rmse", COLORS["model"], "RMSE of the mean"),
+        ("spread", COLORS["persistence"], "spread"),
+    ):
+        left.plot(days, chosen[metric], color=color, lw=2, label=label)
+        if f"{metric}_interval" in chosen:
+            low, high = chosen[f"{metric}_interval"].transpose("bound", ...).values
+            left.fill_between(days, low, high, color=color, alpha=0.2, lw=0)
     left.set_xlabel("lead time [days]")
     left.set_ylabel(f"[{scores['units'].sel(channel=channel).item()}]")
     left.set_ylim(bottom=0)

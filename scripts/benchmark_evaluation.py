@@ -166,10 +166,10 @@ def score(folder: Path, num_threads: int) -> None:
         num_resamples=0,
         num_threads=num_threads,
     )
-    truth = xr.open_zarr(folder / "truth.zarr", consolidated=False, chunks=None)
     with xr.open_dataset(folder / "climatology.nc") as coefficients:
         climatology = from_coefficients(coefficients.load())
-    evaluate({"forecast": str(folder / "forecast.zarr")}, truth, climatology, config)
+    forecasts = {"forecast": str(folder / "forecast.zarr")}
+    evaluate(forecasts, str(folder / "truth.zarr"), climatology, config)
 
 
 def score_with_xarray(folder: Path, count: int) -> None:

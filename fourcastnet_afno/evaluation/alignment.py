@@ -48,7 +48,10 @@ class Alignment:
 
 
 def align(
-    forecasts: Mapping[str, xr.Dataset | str], truth: xr.Dataset, config: EvaluationConfig
+    forecasts: Mapping[str, xr.Dataset | str],
+    truth: xr.Dataset,
+    config: EvaluationConfig,
+    layouts: Mapping[str, Layout] | None = None,
 ) -> Alignment:
     """Find what can be compared.
 
@@ -57,6 +60,7 @@ def align(
             it lies.
         truth: Canonical dataset.
         config: Channels to score, and whether to regrid.
+        layouts: Of truth's variables, where they lie in a local store.
 
     Raises:
         InputError: If they have no time, variable or level in common, or units or grids differ.
@@ -72,17 +76,20 @@ def align(
     lead_times = np.unique(np.concatenate([d["lead_time"].values for d in ready.values()]))
     _note_missing(ready, lead_times, init_times, truth, notes)
     grid, coarsening, by_forecast = _common_grid(ready, truth, config.regrid)
+    series = scored(truth, channels)
+    if series.sizes.get("level") != truth.sizes.get("level"):
+        layouts = {}  # they are of all levels
     return Alignment(
         channels=channels,
         grid=grid,
         init_times=init_times,
         lead_times=lead_times,
         forecasts={
-            name: DatasetFields(dataset, by_forecast[name], layouts)
-            for name, (dataset, layouts) in opened.items()
+            name: DatasetFields(dataset, by_forecast[name], own)
+            for name, (dataset, own) in opened.items()
         },
         datasets=ready,
-        truth=TruthFields(scored(truth, channels), coarsening),
+        truth=TruthFields(series, coarsening, layouts),
         coarsening=coarsening,
         notes=notes,
     )

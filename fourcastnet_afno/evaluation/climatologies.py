@@ -1,6 +1,6 @@
 """Climatologies: the mean state at a time, from a prepared store, a table, or a series.
 
-A climatology gives float64 fields of a channel at any times. It comes from the harmonics that a
+A climatology gives fields of a channel at any times. It comes from the harmonics that a
 prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is fitted here to a
 series of fields; see ``data_pipeline.climatology`` for the fit.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.climatology import climatology_at, fit_climatology, hours_of_day
+from data_pipeline.climatology import fields_at, fit_climatology, hours_of_day
 from data_pipeline.errors import InputError
 from data_pipeline.grid import space_dims
 from data_pipeline.progress import track
@@ -30,7 +30,8 @@ class Climatology:
     """The climatological state.
 
     Args:
-        at: Fields (time, latitude, longitude) of a channel at times (datetime64), float64.
+        at: Fields (time, latitude, longitude) of a channel at times (datetime64), in float32 or
+            float64.
         mean: Field (latitude, longitude) of a channel, the mean over the year.
         description: One sentence.
         period: First and last time of the data behind it, where known.
@@ -57,17 +58,15 @@ def from_coefficients(
         period: First and last time of the data behind it.
     """
 
-    def picked(channel: Channel) -> xr.Dataset:
-        dataset = coefficients[[channel.name]]
-        return dataset if channel.level is None else dataset.sel(level=[channel.level])
+    def picked(channel: Channel) -> np.ndarray:
+        array = coefficients[channel.name]
+        return (array if channel.level is None else array.sel(level=channel.level)).values
 
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
-        fields = climatology_at(picked(channel), times)[channel.name].values
-        return fields.reshape(len(times), *fields.shape[-2:]).astype(np.float64)
+        return fields_at(picked(channel), coefficients["hour"].values, times)
 
     def mean(channel: Channel) -> np.ndarray:
-        values = picked(channel)[channel.name].isel(harmonic=0).mean("hour", dtype="float64").values
-        return values.reshape(values.shape[-2:])
+        return picked(channel)[:, 0].mean(axis=0, dtype=np.float64)
 
     return Climatology(at, mean, description, period, coefficients)
 

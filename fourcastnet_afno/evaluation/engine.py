@@ -9,10 +9,11 @@ pass that was interrupted goes on bit for bit.
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from fourcastnet_afno.evaluation.plan import Plan, Result, Task
 from fourcastnet_afno.evaluation.tasks import run_task
 
 _SAVE_SECONDS = 30.0
+_KINDS = ("series", "sums", "grouped")
 
 
 def run(
@@ -30,6 +32,7 @@ def run(
     *,
     num_threads: int = 2,
     executor: Executor | None = None,
+    share: Callable[[Plan], Any] = lambda plan: plan,
     state: Path | None = None,
     key: str = "",
 ) -> Result:
@@ -41,6 +44,8 @@ def run(
         num_threads: Threads of this process, where no executor is given.
         executor: Where tasks run, as ``Client.get_executor()`` of dask.distributed for many
             machines; it must serialize functions as cloudpickle does.
+        share: What to give to tasks in place of the plan, as ``Client.scatter``, so that it is sent
+            once.
         state: File that holds what is done so far, to go on from after an interruption.
         key: What the state belongs to; another key starts anew.
     """
@@ -50,7 +55,7 @@ def run(
     try:
         pool = executor or own
         assert pool is not None
-        results = _ordered(pool, plan, tasks[done:], 2 * num_threads)
+        results = _ordered(pool, share(plan), tasks[done:], 2 * num_threads)
         for task, result in track(
             zip(tasks[done:], results, strict=True), "Evaluating", len(tasks) - done
         ):
@@ -72,7 +77,10 @@ def run(
 
 
 def _ordered(
-    pool: Executor, plan: Plan, tasks: Sequence[Task], ahead: int
+    pool: Executor,
+    plan: Any,  # noqa: ANN401  the plan, or what stands for it
+    tasks: Sequence[Task],
+    ahead: int,
 ) -> Iterator[dict[int, Result]]:
     """Results in order, with a bounded number of tasks under way."""
     waiting: deque[Future] = deque()
@@ -95,11 +103,18 @@ def _merge(total: Result, plan: Plan, task: Task, results: Mapping[int, Result])
             if name not in total.sums:
                 total.sums[name] = np.zeros((*shape[1:], *values.shape[1:]))
             total.sums[name][task.leads, channel] += values
+        for name, values in result.grouped.items():
+            if name not in total.grouped:
+                total.grouped[name] = np.zeros((*shape[1:], plan.num_groups, *values.shape[2:]))
+            total.grouped[name][task.leads, channel, plan.groups_of(task.inits)] += values
 
 
 def _save(total: Result, done: int, state: Path, key: str) -> None:
-    arrays = {f"series/{'/'.join(name)}": values for name, values in total.series.items()}
-    arrays |= {f"sums/{'/'.join(name)}": values for name, values in total.sums.items()}
+    arrays = {
+        f"{kind}/{'/'.join(name)}": values
+        for kind in _KINDS
+        for name, values in getattr(total, kind).items()
+    }
     header = np.frombuffer(json.dumps({"key": key, "done": done}).encode(), np.uint8)
     with replacing(state) as temporary, temporary.open("wb") as file:
         np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
@@ -115,7 +130,7 @@ def _load(state: Path | None, key: str) -> tuple[Result, int]:
         result = Result()
         for full in stored.files:
             kind, _, name = full.partition("/")
-            if kind in ("series", "sums"):
+            if kind in _KINDS:
                 forecast, _, statistic = name.rpartition("/")
                 getattr(result, kind)[forecast, statistic] = stored[full]
     return result, header["done"]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
+from data_pipeline.execution import ExecutionConfig, cluster_client
+from data_pipeline.opening import stamps
 from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
 from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.climatologies import (
@@ -33,25 +36,29 @@ from fourcastnet_afno.evaluation.fields import (
     chunk_lengths,
     holds_levels_together,
 )
+from fourcastnet_afno.evaluation.forecasts import open_series
 from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
 from fourcastnet_afno.evaluation.statistics import Averager
+from fourcastnet_afno.evaluation.sums import group_length
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
+_RETRIES = 3  # of a task whose worker died
 
 
 def evaluate(
     forecasts: Mapping[str, xr.Dataset | str],
-    truth: xr.Dataset,
+    truth: xr.Dataset | str,
     climatology: xr.Dataset | Climatology,
     config: EvaluationConfig | None = None,
     *,
     training: xr.Dataset | None = None,
     state: Path | None = None,
+    execution: ExecutionConfig | None = None,
     executor: Executor | None = None,
     block_bytes: int | None = None,
 ) -> xr.Dataset:
@@ -61,23 +68,27 @@ def evaluate(
         forecasts: By name; each has initial times, lead times, [members], [level], latitude and
             longitude in WeatherBench 2's layout or this project's, see ``forecasts``; or the path
             of a store, which is read faster where it is a local zarr store.
-        truth: Canonical dataset, see ``data_pipeline.sources``.
+        truth: Canonical dataset, see ``data_pipeline.sources``; or the path of a store, which is
+            read faster where it is a local zarr store.
         climatology: Coefficients as those of ``PreparedStore.climatology``, or what
             ``climatologies.open_climatology`` gives.
         config: What is scored, and by which conventions.
         training: Canonical dataset of the training years, for the baseline ``linear`` and the
             thresholds of events.
         state: File that keeps what is done, so that an interrupted evaluation goes on.
-        executor: Where the work is done, see ``engine.run``.
+        execution: A dask cluster on which the work is done; its workers need this package and the
+            stores, under the same paths. Without one it is done by threads of this process.
+        executor: Where the work is done instead, see ``engine.run``.
         block_bytes: Bytes of a forecast that a task reads; results do not depend on it.
 
     Returns:
         Every metric of ``metrics`` that applies, (forecast, lead_time, channel, [quantile],
         [neighborhood], [region]), with ``..._interval`` (bound, ...) where the sample allows;
         ``spectrum`` (source, lead_time, channel, zonal_wavenumber) on grids that close a circle,
-        where the source is a forecast or ``truth``; ``num_init_times`` and ``missing_values``;
-        maps of the errors. A single region is no dimension. Attributes state the conventions, what
-        was left out, and warnings.
+        where the source is a forecast or ``truth``, with ``spectrum_interval`` and
+        ``spectrum_ratio_interval`` of the ratio to truth's; ``num_init_times`` and
+        ``missing_values``; maps of the errors. A single region is no dimension. Attributes state
+        the conventions, what was left out, and warnings.
 
     Raises:
         InputError: If forecasts and truth do not fit together, see ``alignment``, a forecast is
@@ -86,7 +97,8 @@ def evaluate(
     config = config or EvaluationConfig()
     convention = CONVENTIONS[config.convention]
     given = climatology if isinstance(climatology, Climatology) else from_coefficients(climatology)
-    alignment = align(forecasts, truth, config)
+    truth, layouts = open_series(truth) if isinstance(truth, str) else (truth, {})
+    alignment = align(forecasts, truth, config, layouts)
     given = _through(given, alignment.coarsening)
     notes = [*alignment.notes, *_overlap_note(given, alignment)]
     if training is not None:
@@ -103,10 +115,18 @@ def evaluate(
         block_bytes,
         levels_together=any(holds_levels_together(d) for d in alignment.datasets.values()),
     )
-    key = _key(config, plan, tasks, alignment.datasets, truth)
-    result = run(
-        plan, tasks, num_threads=config.num_threads, executor=executor, state=state, key=key
-    )
+    key = "" if state is None else _key(config, plan, tasks, alignment.datasets, truth, series)
+    run_all = partial(run, plan, tasks, state=state, key=key)
+    if execution is not None and execution.has_cluster:
+        with cluster_client(execution) as client:
+            client.wait_for_workers(1)
+            result = run_all(
+                num_threads=sum(client.nthreads().values()),
+                executor=client.get_executor(retries=_RETRIES),
+                share=partial(client.scatter, broadcast=True, hash=False),
+            )
+    else:
+        result = run_all(num_threads=config.num_threads, executor=executor)
     attrs = convention.describe() | {
         "climatology": given.description,
         "notes": "\n".join(notes),
@@ -241,6 +261,11 @@ def _plan(
         events=_events(config, channels, climatology, series),
         map_leads=leads,
         map_channels=labels if config.maps else (),
+        group_length=group_length(
+            len(alignment.init_times),
+            8 * len(alignment.lead_times) * len(channels) * (grid.shape[1] // 2 + 1),
+            config.num_resamples > 0,
+        ),
     )
 
 
@@ -291,12 +316,26 @@ def _key(
     tasks: list,
     forecasts: Mapping[str, xr.Dataset],
     truth: xr.Dataset,
+    training: TruthFields | None,
 ) -> str:
-    """What results depend on, so that a state of another evaluation is not taken up."""
+    """What results depend on, so that a state of another evaluation is not taken up.
+
+    Files count by name, size and time of change, climatology and training years by a sample.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(asdict(config)).encode())
+    settings = asdict(config)
+    del settings["num_threads"]  # may be another when it goes on
+    digest.update(json.dumps(settings).encode())
     digest.update(repr((tasks, plan.channels.to_json(), str(plan.grid))).encode())
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*forecasts.values(), truth):
-        digest.update(repr((dataset.encoding.get("source"), dataset.attrs)).encode())
+        source = str(dataset.encoding.get("source", ""))
+        files = stamps(source) if source and Path(source).exists() else []
+        digest.update(repr((source, files, dataset.attrs)).encode())
+    for channel in plan.channels:
+        first = plan.init_times[:1] + plan.lead_times[0]
+        digest.update(np.ascontiguousarray(plan.climatology(channel, first)).tobytes())
+        if training is not None:
+            digest.update(training.times.tobytes())
+            digest.update(training.at(channel, training.times[-1:]).tobytes())
     return digest.hexdigest()

@@ -7,21 +7,19 @@ costs many times the arithmetic.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from data_pipeline.channels import Channel
 from data_pipeline.coarsening import Coarsening
-from data_pipeline.grid import Grid, space_dims
+from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.forecasts import Layout
+from fourcastnet_afno.evaluation.mapped import MappedVariable, open_mapped
 
-_MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _KEPT_BYTES, _NUM_KEPT = 128 * 2**20, 3
 _MEAN_BYTES = 64 * 2**20
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
@@ -39,6 +37,8 @@ class FieldSource(Protocol):
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields (lead_time, realization, latitude, longitude) of each initial time.
+
+        An array may be written over when the next is taken.
 
         Args:
             channel: Which channel.
@@ -78,8 +78,8 @@ class DatasetFields:
         order = np.searchsorted(self._init_times, inits)
         mapped = self._mapped(channel.name)
         if mapped is not None:
-            level = self._level_index(channel)
-            fields = (mapped.fields(int(index), leads, level) for index in order)
+            level, buffers = self._level_index(channel), []
+            fields = (mapped.fields(int(index), leads, level, buffers) for index in order)
         else:
             fields = iter(self._decoded(channel, order, leads))
         coarsening = self._coarsening
@@ -97,92 +97,11 @@ class DatasetFields:
             return None
         return int(np.flatnonzero(self._dataset["level"].values == channel.level)[0])
 
-    def _mapped(self, name: str) -> "MappedVariable | None":
+    def _mapped(self, name: str) -> MappedVariable | None:
         layout = self._layouts.get(name)
         if layout is None:
             return None
         return open_mapped(layout, tuple(map(str, self._dataset[name].dims)))
-
-
-class MappedVariable:
-    """A variable whose chunks are plain files of little-endian numbers.
-
-    Args:
-        array: Array without compression, filters and shards in a local folder.
-        folder: The array's folder.
-        axes: Axis of the array for each canonical axis.
-        flip: Whether its rows are in the other order.
-        has_members: Whether it has a canonical axis of realizations.
-    """
-
-    def __init__(
-        self,
-        array: zarr.Array,
-        folder: Path,
-        axes: tuple[int, ...],
-        flip: bool,
-        has_members: bool,
-    ) -> None:
-        self._array, self._folder, self._axes = array, folder, axes
-        self._flip, self._has_members = flip, has_members
-        self._chunks = tuple(array.chunks[axis] for axis in axes)
-        self._shape, self._dtype = array.chunks, array.dtype
-        self._small = int(np.prod(array.chunks)) * array.dtype.itemsize <= _SMALL_BYTES
-
-    def fields(self, init: int, leads: slice, level: int | None) -> np.ndarray:
-        """Fields (lead_time, realization, latitude, longitude) of one initial time."""
-        length = self._chunks[1]
-        first, last = leads.start // length, (leads.stop - 1) // length
-        parts = []
-        for chunk in range(first, last + 1):
-            part = slice(
-                max(leads.start - chunk * length, 0), min(leads.stop - chunk * length, length)
-            )
-            parts.append(self._part(init, chunk, part, level))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _part(self, init: int, lead_chunk: int, leads: slice, level: int | None) -> np.ndarray:
-        chunk = [init // self._chunks[0], lead_chunk] + [0] * (len(self._axes) - 2)
-        if level is not None:
-            chunk[-3] = level // self._chunks[-3]
-        block = self._block(tuple(chunk))[init % self._chunks[0], leads]
-        if level is not None:
-            block = block[..., level % self._chunks[-3], :, :]
-        if not self._has_members:
-            block = block[:, None]
-        return block[..., ::-1, :] if self._flip else block
-
-    def _block(self, chunk: tuple[int, ...]) -> np.ndarray:
-        """A chunk with canonical axes."""
-        stored = [0] * len(chunk)
-        for axis, index in zip(self._axes, chunk, strict=True):
-            stored[axis] = index
-        path = f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
-        shape, dtype = self._shape, self._dtype
-        try:
-            if self._small:  # a copy costs less than a map
-                block = np.fromfile(path, dtype).reshape(shape)
-            else:
-                block = np.memmap(path, dtype, "r", shape=shape)
-        except FileNotFoundError:  # a chunk of nothing but the fill value is not written
-            block = np.full(shape, self._array.fill_value, dtype)
-        return block.transpose(self._axes)
-
-
-@lru_cache(maxsize=256)
-def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
-    """A variable to be mapped, or ``None`` where its chunks must be decoded."""
-    folder, axes = Path(layout.path) / layout.name, layout.axes
-    array = zarr.open_array(folder, mode="r")
-    packed = {"scale_factor", "add_offset"} & set(array.attrs)
-    plain = not (array.compressors or array.filters or array.shards or packed)
-    whole = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
-    uncut = all(array.chunks[axis] == array.shape[axis] for axis in whole)
-    little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
-    chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
-    if not (plain and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
-        return None
-    return MappedVariable(array, folder, axes, layout.flip, "realization" in dims)
 
 
 class TruthFields:
@@ -194,16 +113,23 @@ class TruthFields:
     Args:
         dataset: Canonical dataset, of the variables that are scored.
         coarsening: Applied to every field.
+        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened, with
+            all its times and levels.
     """
 
-    def __init__(self, dataset: xr.Dataset, coarsening: Coarsening | None = None) -> None:
-        self._dataset, self._coarsening = dataset, coarsening
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        coarsening: Coarsening | None = None,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
+        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
         self._kept: OrderedDict[bytes, dict[str, np.ndarray]] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes read for themselves."""
-        return type(self), (self._dataset, self._coarsening)
+        return type(self), (self._dataset, self._coarsening, self._layouts)
 
     def at(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Fields (time, latitude, longitude) at times that truth has."""
@@ -224,13 +150,20 @@ class TruthFields:
         key = times.tobytes()
         with self._lock:  # two threads that need the same times read them once
             if key not in self._kept:
-                picked = self._dataset.isel(time=order)
-                fields = {str(n): _computed(v) for n, v in picked.data_vars.items()}
-                self._kept[key] = fields
+                names = map(str, self._dataset.data_vars)
+                self._kept[key] = {name: self._states(name, order) for name in names}
                 if len(self._kept) > _NUM_KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+    def _states(self, name: str, order: slice | np.ndarray) -> np.ndarray:
+        """A variable with all levels at some times."""
+        layout, variable = self._layouts.get(name), self._dataset[name]
+        mapped = None if layout is None else open_mapped(layout, tuple(map(str, variable.dims)))
+        if mapped is None:
+            return _computed(variable.isel(time=order))
+        return mapped.states(np.arange(len(self.times))[order])
 
     def _level_index(self, channel: Channel) -> int | None:
         if channel.level is None:

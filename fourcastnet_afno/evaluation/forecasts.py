@@ -16,7 +16,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grid import space_dims
 from data_pipeline.opening import open_all
-from data_pipeline.sources import SourceConfig, canonicalize
+from data_pipeline.sources import SourceConfig, canonicalize, open_source
 
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
@@ -64,6 +64,16 @@ def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
     given = _open_zarr(path) if local else open_all(path, (), 6)[0]
     forecast = canonical_forecast(given, path)
     return forecast, _layouts(forecast, given, path) if local else {}
+
+
+def open_series(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """A series as by ``open_source``, and the layouts of its variables on this machine."""
+    series = open_source(SourceConfig(path=path))
+    if not (Path(path) / "zarr.json").exists():
+        return series, {}
+    with _open_zarr(path) as given:
+        same = "time" in given and np.array_equal(given["time"].values, series["time"].values)
+        return series, _layouts(series, given, path) if same else {}
 
 
 def _open_zarr(path: str) -> xr.Dataset:
@@ -133,7 +143,7 @@ def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layo
         return {}
     layouts = {}
     for name, variable in result.data_vars.items():
-        if name in given:
+        if name in given and given[name].ndim == variable.ndim:
             stored = [str(dim) for dim in given[name].dims]
             axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
             layouts[str(name)] = Layout(path, str(name), axes, flip)

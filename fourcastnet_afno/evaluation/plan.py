@@ -53,6 +53,7 @@ class Plan:
         events: Thresholds.
         map_leads: Indices of lead times whose maps of the error are summed.
         map_channels: Labels of the channels of these maps.
+        group_length: Successive initial times whose spectra are summed together; all by default.
     """
 
     channels: Channels
@@ -70,11 +71,27 @@ class Plan:
     events: EventPlan = field(default_factory=EventPlan)
     map_leads: Sequence[int] = ()
     map_channels: Sequence[str] = ()
+    group_length: int = 2**62
 
     @cached_property
     def area_weights(self) -> np.ndarray:
         """Exact cell areas with mean 1."""
         return self.grid.area_weights()
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of initial times, the last of which may be shorter."""
+        return -(-len(self.init_times) // self.group_length)
+
+    def groups_of(self, inits: slice) -> slice:
+        """The groups to which a range of initial times belongs."""
+        return slice(inits.start // self.group_length, (inits.stop - 1) // self.group_length + 1)
+
+    def group_starts(self, inits: slice) -> np.ndarray:
+        """Where these groups start, counted from the start of the range."""
+        groups = self.groups_of(inits)
+        firsts = np.arange(groups.start, groups.stop) * min(self.group_length, inits.stop)
+        return np.maximum(firsts - inits.start, 0)
 
 
 @dataclass(frozen=True)
@@ -100,10 +117,13 @@ class Result:
         series: Of each field: in a task of shape (init_time, lead_time, ...), all together
             (init_time, lead_time, channel, ...); NaN where missing.
         sums: Over initial times, (lead_time, ...) or (lead_time, channel, ...).
+        grouped: Over groups of initial times: in a task (lead_time, group, ...) of the groups that
+            it touches, all together (lead_time, channel, group, ...).
     """
 
     series: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     sums: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    grouped: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
 
 def split(
@@ -127,7 +147,7 @@ def split(
     num_leads = _whole(block_bytes // field_bytes, chunks[1], len(plan.lead_times))
     num_inits = _whole(block_bytes // (field_bytes * num_leads), chunks[0], len(plan.init_times))
     cells = plan.grid.shape[0] * plan.grid.shape[1]
-    while num_inits > 1 and 24 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
+    while num_inits > 1 and 32 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
         num_inits //= 2
     groups: dict[str, list[int]] = {}
     for index, channel in enumerate(plan.channels):

@@ -19,6 +19,7 @@ from fourcastnet_afno.evaluation.significance import (
     verdicts,
 )
 from fourcastnet_afno.evaluation.spectra import effective_wavenumber, wavelength_km
+from fourcastnet_afno.evaluation.sums import histograms, maps, spectra
 
 _SEASONS = ("DJF", "MAM", "JJA", "SON")
 _BASELINES = BaselineName.__args__
@@ -46,9 +47,9 @@ def assemble(
     table = _Table(result, plan, config, wanted)
     data = table.scores()
     data |= table.counts()
-    data |= _spectra(result, plan)
-    data |= _histograms(result, plan)
-    data |= _maps(result, plan)
+    data |= spectra(result, plan, config, table.block_length)
+    data |= histograms(result, plan)
+    data |= maps(result, plan)
     on_sphere = isinstance(plan.grid, LatLonGrid)
     scores = xr.Dataset(data, coords=_coords(plan, config), attrs=dict(attrs))
     scores.attrs |= {
@@ -270,75 +271,6 @@ def _coords(plan: Plan, config: EvaluationConfig) -> dict[str, Any]:
     if plan.spectra:
         coords["source"] = ["truth", *plan.sources]
     return coords
-
-
-def _divided(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-
-
-def _spectra(result: Result, plan: Plan) -> dict[str, Any]:
-    if not plan.spectra:
-        return {}
-    names = ["truth", *plan.sources]
-    shape = result.sums["truth", "spectrum"].shape
-    empty = np.full(shape, np.nan)
-    spectra = [
-        _divided(result.sums[name, "spectrum"], result.sums[name, "spectrum_count"][..., None])
-        if (name, "spectrum") in result.sums
-        else empty
-        for name in names
-    ]
-    dims = ("source", "lead_time", "channel", "zonal_wavenumber")
-    return {"spectrum": (dims, np.stack(spectra))}
-
-
-def _histograms(result: Result, plan: Plan) -> dict[str, Any]:
-    """Rank histograms and reliability diagrams of the forecasts that have them."""
-    data: dict[str, Any] = {}
-    for name in plan.sources:
-        if (name, "ranks") in result.sums:
-            ranks = result.sums[name, "ranks"]
-            dims = ("lead_time", "channel", f"rank_of_{name}")
-            data[f"rank_histogram_{name}"] = (dims, _normalized(ranks))
-    kept = {
-        n: result.sums[n, "reliability"] for n in plan.sources if (n, "reliability") in result.sums
-    }
-    if kept:
-        dims = ("forecast", "lead_time", "channel", "quantile", "probability_bin")
-        whole = np.stack(
-            [kept.get(n, np.full_like(next(iter(kept.values())), np.nan)) for n in plan.sources]
-        )
-        weight, probability, events = (whole[..., row, :] for row in range(3))
-        data["reliability_weight"] = (dims, _normalized(weight))
-        data["reliability_probability"] = (dims, _divided(probability, weight))
-        data["reliability_frequency"] = (dims, _divided(events, weight))
-    return data
-
-
-def _normalized(values: np.ndarray) -> np.ndarray:
-    return _divided(values, np.broadcast_to(values.sum(axis=-1, keepdims=True), values.shape))
-
-
-def _maps(result: Result, plan: Plan) -> dict[str, Any]:
-    if not plan.map_channels or not plan.map_leads:
-        return {}
-    dims = ("forecast", "map_lead_time", "map_channel", *plan.grid.dims)
-    leads, channels = list(plan.map_leads), len(plan.map_channels)
-    bias, rmse = [], []
-    for name in plan.sources:
-        parts = [
-            result.sums[name, f"map_{what}"][leads][:, :channels]
-            for what in ("error", "squared_error", "count")
-        ]
-        bias.append(_divided(parts[0], parts[2]))
-        rmse.append(np.sqrt(_divided(parts[1], parts[2])))
-    return {
-        "map_lead_time": ("map_lead_time", plan.lead_times[leads]),
-        "map_channel": ("map_channel", list(plan.map_channels)),
-        "bias_map": (dims, np.stack(bias).astype(np.float32)),
-        "rmse_map": (dims, np.stack(rmse).astype(np.float32)),
-        **{axis: (axis, plan.grid.coords[axis]) for axis in plan.grid.dims},
-    }
 
 
 def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:

@@ -3,24 +3,22 @@
 For the error e = f - o of a forecast f against truth o, and truth's anomaly b = o - c from the
 climatology c, every field gives the weighted means <e>, <e^2>, <|e|>, <e b> and <e o'>; truth alone
 gives <b>, <b^2>, <o'>, <o'^2> and <o^2>, where o' is o less its plain mean over the grid, as the
-variance of a temperature would drown in the square of its mean. The rest follows without loss, as
-the forecast's anomaly a = e + b:
-
-    <a> = <e> + <b>,   <a b> = <e b> + <b^2>,   <a^2> = <e^2> + 2 <e b> + <b^2>.
+variance of a temperature would drown in the square of its mean. The rest follows without loss, see
+``derived``.
 
 Everything is summed in float64 within each field, so that no result depends on how fields are
 grouped. Where values are missing (NaN) the means are over the cells that have both forecast and
 truth.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-# An anomaly this much smaller than truth's (in mean square) is rounding: there is nothing to
-# correlate, as for the climatology itself.
-_ROUNDING = 1e-13
+_TILE_VALUES = 2**17  # what stays in the cache of a core
+# What only some statistics need of truth.
+TRUTH_PRODUCTS = frozenset({"centered", "squared_truth"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Averager:
     def mean(self, fields: np.ndarray) -> np.ndarray:
         """Means (field, region) of fields (field, latitude, longitude)."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
-        if rows is not None:  # the same weight along each row: sum the rows first
+        if rows is not None and self.num_regions > 1:  # one weight in a row: sum the rows first
             return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
         return self._by_cell(fields)
 
@@ -58,6 +56,17 @@ class Averager:
         if rows is not None:
             return np.vecdot(first, second) @ rows
         return self._by_cell(first * second)
+
+    def folded(self, fields: np.ndarray) -> np.ndarray:
+        """What fields become that ``mean_folded`` multiplies many others with."""
+        return fields * self.weights[0] if self.num_regions == 1 else fields
+
+    def mean_folded(self, first: np.ndarray, folded: np.ndarray) -> np.ndarray:
+        """``mean_product`` with fields that went through ``folded``."""
+        if self.num_regions > 1:
+            return self.mean_product(first, folded)
+        flat = (len(first), -1)
+        return np.vecdot(first.reshape(flat), folded.reshape(flat))[:, None]
 
     def _by_cell(self, fields: np.ndarray) -> np.ndarray:
         cells: np.ndarray = self._cells  # type: ignore[attr-defined]
@@ -71,15 +80,20 @@ class TruthBlock:
     Args:
         fields: float64 of shape (time, latitude, longitude).
         anomalies: Fields minus the climatology, likewise.
-        centered: Fields minus their plain means over the grid, likewise.
-        means: ``anomaly``, ``squared_anomaly``, ``truth`` and ``squared_deviation`` of the centered
-            fields, ``squared_truth`` and ``squared_climatology``, of shape (time, region);
-            ``plain_anomaly`` without weights.
+        folded: Anomalies as ``Averager.folded`` gives them.
+        centered: Fields minus their plain means over the grid, likewise; just the fields where no
+            statistic needs them.
+        complete: Whether a field lacks no cell, of shape (time,).
+        means: ``anomaly``, ``squared_anomaly`` and ``squared_climatology`` of shape (time, region),
+            and where needed ``truth`` and ``squared_deviation`` of the centered fields and
+            ``squared_truth``; ``plain_anomaly`` without weights.
     """
 
     fields: np.ndarray
     anomalies: np.ndarray
+    folded: np.ndarray
     centered: np.ndarray
+    complete: np.ndarray
     means: dict[str, np.ndarray]
 
     @classmethod
@@ -89,28 +103,77 @@ class TruthBlock:
         climatology: np.ndarray,
         averager: Averager,
         plain: Averager | None = None,
+        needed: frozenset[str] = TRUTH_PRODUCTS,
     ) -> "TruthBlock":
-        """Compute the statistics of truth; ``plain`` averages without weights, where needed."""
-        anomalies = fields - climatology
-        present = None if np.isfinite(anomalies).all() else np.isfinite(anomalies)
-        centered = fields - _plain_means(fields, present)
+        """Compute the statistics of truth.
 
-        def square(values: np.ndarray) -> np.ndarray:
-            if present is None:
-                return averager.mean_product(values, values)
-            return masked_mean(averager, values**2, present)
+        Args:
+            fields: Fields (time, latitude, longitude).
+            climatology: At the same times.
+            averager: Regions and weights.
+            plain: Averages without weights, where needed.
+            needed: Which of ``TRUTH_PRODUCTS`` are computed beside the others.
+        """
+        count, center = len(fields), bool(needed & {"centered"})
+        anomalies = np.empty(fields.shape)
+        folded = np.empty(fields.shape) if averager.num_regions == 1 else anomalies
+        centered = np.empty(fields.shape) if center else fields
+        complete = np.ones(count, bool)
+        parts = []
+        for tile in tiles(count, fields[0].size):
+            part = np.subtract(fields[tile], climatology[tile], out=anomalies[tile])
+            folded[tile] = averager.folded(part)
+            finite = np.isfinite(np.vecdot(part, part).sum(axis=-1))
+            present = None if finite.all() else np.isfinite(part)
+            complete[tile] = finite
+            if center:
+                np.subtract(fields[tile], _plain_means(fields[tile], present), out=centered[tile])
+            averages = _Averages(averager, present, tile)
+            means = {
+                "anomaly": averages.mean(anomalies),
+                "squared_anomaly": averages.square(anomalies),
+                "squared_climatology": averages.square(climatology),
+            }
+            if center:
+                means["truth"] = averages.mean(centered)
+                means["squared_deviation"] = averages.square(centered)
+            if "squared_truth" in needed:
+                means["squared_truth"] = averages.square(fields)
+            if plain is not None:
+                means["plain_anomaly"] = masked_mean(plain, part, present)
+            parts.append(means)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return cls(fields, anomalies, folded, centered, complete, joined)
 
-        means = {
-            "anomaly": masked_mean(averager, anomalies, present),
-            "squared_anomaly": square(anomalies),
-            "truth": masked_mean(averager, centered, present),
-            "squared_deviation": square(centered),
-            "squared_truth": square(fields),
-            "squared_climatology": square(climatology),
-        }
-        if plain is not None:
-            means["plain_anomaly"] = masked_mean(plain, anomalies, present)
-        return cls(fields, anomalies, centered, means)
+
+@dataclass(frozen=True)
+class _Averages:
+    """Means of a tile of fields over the cells that are present."""
+
+    averager: Averager
+    present: np.ndarray | None
+    tile: slice
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        return masked_mean(self.averager, values[self.tile], self.present)
+
+    def square(self, values: np.ndarray) -> np.ndarray:
+        part = values[self.tile]
+        if self.present is None:
+            return self.averager.mean_product(part, part)
+        return masked_mean(self.averager, part**2, self.present)
+
+
+def tiles(total: int, num_cells: int) -> Iterator[slice]:
+    """Ranges of fields that stay in the cache of a core."""
+    length = tile_length(num_cells)
+    for start in range(0, total, length):
+        yield slice(start, min(start + length, total))
+
+
+def tile_length(num_cells: int) -> int:
+    """How many fields stay in the cache of a core."""
+    return max(1, _TILE_VALUES // num_cells)
 
 
 def _plain_means(fields: np.ndarray, present: np.ndarray | None) -> np.ndarray:
@@ -151,38 +214,35 @@ class ErrorStatistics:
     ) -> None:
         self._averager, self._needed, self._plain = averager, needed, plain
         self._error = np.empty((num_fields, *shape))
+        # Written only where needed: memory that is not touched costs nothing.
         self._absolute = np.empty((num_fields, *shape))
+        self._none_missing = np.zeros((num_fields, averager.num_regions))
 
     def __call__(
-        self,
-        forecast: np.ndarray,
-        truth: np.ndarray,
-        anomalies: np.ndarray,
-        centered: np.ndarray,
+        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
     ) -> dict[str, np.ndarray]:
         """Means by name, of shape (field, region), and ``missing``, the number of missing cells.
 
         Args:
             forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
-            truth: At the valid times, float64, likewise.
-            anomalies: Truth minus climatology, likewise.
-            centered: Truth minus its plain mean, likewise.
+            truth: Truth.
+            rows: Its times at which the forecasts are valid.
         """
         error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
         np.copyto(error, forecast)
-        np.subtract(error, truth, out=error)
+        np.subtract(error, truth.fields[rows], out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
-            return self._masked(forecast, truth, anomalies, centered)
+            return self._masked(forecast, truth, rows)
         result = {
             "error": average.mean(error),
             "squared_error": squared,
-            "error_anomaly": average.mean_product(error, anomalies),
-            "missing": np.zeros_like(squared),
+            "error_anomaly": average.mean_folded(error, truth.folded[rows]),
+            "missing": self._none_missing[: len(forecast)],
         }
         if "error_truth" in self._needed:
-            result["error_truth"] = average.mean_product(error, centered)
+            result["error_truth"] = average.mean_product(error, truth.centered[rows])
         if "absolute_error" in self._needed:
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
@@ -190,14 +250,13 @@ class ErrorStatistics:
         return result
 
     def _masked(
-        self,
-        forecast: np.ndarray,
-        truth: np.ndarray,
-        anomalies: np.ndarray,
-        centered: np.ndarray,
+        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
     ) -> dict[str, np.ndarray]:
         """With truth's own means over the same cells, which differ where forecasts lack some."""
-        error = forecast - truth
+        fields, anomalies, centered = (
+            values[rows] for values in (truth.fields, truth.anomalies, truth.centered)
+        )
+        error = forecast - fields
         present = np.isfinite(error) & np.isfinite(anomalies)
         values = {
             "error": error,
@@ -209,7 +268,7 @@ class ErrorStatistics:
             "squared_anomaly": anomalies**2,
             "truth": centered,
             "squared_deviation": centered**2,
-            "squared_truth": truth**2,
+            "squared_truth": fields**2,
         }
         result = {n: masked_mean(self._averager, v, present) for n, v in values.items()}
         if self._plain is not None:
@@ -217,90 +276,3 @@ class ErrorStatistics:
             result["plain_anomaly"] = masked_mean(self._plain, anomalies, present)
         missing = (~present).sum(axis=(1, 2))[:, None]
         return result | {"missing": np.broadcast_to(missing, result["error"].shape).astype(float)}
-
-
-def derived_statistics(
-    means: Mapping[str, np.ndarray], needed: Iterable[str]
-) -> dict[str, np.ndarray]:
-    """Statistics of each pair of forecast and truth, which metrics average over initial times.
-
-    Args:
-        means: Means of ``ErrorStatistics`` and ``TruthBlock`` by name, of one shape.
-        needed: Names of ``DERIVED``.
-
-    Returns:
-        The needed statistics by name, of the same shape.
-    """
-    return {name: DERIVED[name](means) for name in needed if name in DERIVED}
-
-
-_Means = Mapping[str, np.ndarray]
-
-
-def _squared_forecast_anomaly(means: _Means) -> np.ndarray:
-    b2 = means["squared_anomaly"]
-    a2 = means["squared_error"] + 2 * means["error_anomaly"] + b2
-    tiny = _ROUNDING * b2 + 1e-24 * means["squared_climatology"]
-    return np.where(a2 <= tiny, 0.0, a2)
-
-
-def _anomaly_product(means: _Means) -> np.ndarray:
-    product = means["error_anomaly"] + means["squared_anomaly"]
-    return np.where(_squared_forecast_anomaly(means) == 0, 0.0, product)
-
-
-def _anomaly_correlation(means: _Means) -> np.ndarray:
-    norms = np.sqrt(_squared_forecast_anomaly(means) * means["squared_anomaly"])
-    return _ratio(_anomaly_product(means), norms)
-
-
-def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The second moment about the mean; 0 where it is rounding, as in a region of one cell."""
-    variance = square - mean**2
-    return np.where(variance <= _ROUNDING * square, 0.0, variance)
-
-
-def _truth_variance(means: _Means) -> np.ndarray:
-    return _variance(means["squared_deviation"], means["truth"])
-
-
-def _correlation(means: _Means) -> np.ndarray:
-    truth, error = _truth_variance(means), means["error"]
-    mixed = means["error_truth"] - error * means["truth"]
-    square = means["squared_error"] + 2 * means["error_truth"] + means["squared_deviation"]
-    forecast = _variance(square, error + means["truth"])
-    norm = np.sqrt(forecast * truth)
-    return _ratio(np.where(norm == 0, 0.0, mixed + truth), norm)
-
-
-DERIVED: dict[str, Callable[[_Means], np.ndarray]] = {
-    "error": lambda m: m["error"],
-    "squared_error": lambda m: m["squared_error"],
-    "root_squared_error": lambda m: np.sqrt(m["squared_error"]),
-    "absolute_error": lambda m: m["absolute_error"],
-    "missing": lambda m: m["missing"],
-    "forecast_anomaly": lambda m: m["error"] + m["anomaly"],
-    "truth_anomaly": lambda m: m["anomaly"],
-    "plain_forecast_anomaly": lambda m: m["plain_error"] + m["plain_anomaly"],
-    "plain_truth_anomaly": lambda m: m["plain_anomaly"],
-    "squared_forecast_anomaly": _squared_forecast_anomaly,
-    "squared_truth_anomaly": lambda m: m["squared_anomaly"],
-    "anomaly_product": _anomaly_product,
-    "anomaly_correlation": _anomaly_correlation,
-    "forecast_activity": lambda m: _variance(
-        _squared_forecast_anomaly(m), m["error"] + m["anomaly"]
-    ),
-    "truth_activity": lambda m: _variance(m["squared_anomaly"], m["anomaly"]),
-    "correlation": _correlation,
-    "squared_truth": lambda m: m["squared_truth"],
-    "relative_error": lambda m: _ratio(np.sqrt(m["squared_error"]), np.sqrt(m["squared_truth"])),
-    "variance_scaled_error": lambda m: _ratio(
-        np.sqrt(m["squared_error"]), np.sqrt(_truth_variance(m))
-    ),
-}
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; 0 for 0 / 0; NaN stays."""
-    otherwise = np.where(numerator == 0, 0.0, np.where(np.isnan(numerator), np.nan, np.inf))
-    return np.divide(numerator, denominator, out=otherwise, where=denominator != 0)

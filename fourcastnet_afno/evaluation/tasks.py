@@ -1,11 +1,10 @@
 """One task of the engine: the statistics of one variable over some initial and lead times."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
+from fourcastnet_afno.evaluation.derived import derived_statistics, inputs_of
 from fourcastnet_afno.evaluation.ensembles import ensemble_statistics, rank_histogram
 from fourcastnet_afno.evaluation.events import (
     event_statistics,
@@ -19,11 +18,10 @@ from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
 from fourcastnet_afno.evaluation.statistics import (
     ErrorStatistics,
     TruthBlock,
-    derived_statistics,
     masked_mean,
+    tile_length,
+    tiles,
 )
-
-_TILE_VALUES = 2**17  # what stays in the cache of a core
 
 
 def run_task(plan: Plan, task: Task) -> dict[int, Result]:
@@ -42,16 +40,16 @@ class _ChannelTask:
     """
 
     def __init__(self, plan: Plan, task: Task, channel: Channel) -> None:
-        self._plan, self._channel = plan, channel
+        self._plan, self._task, self._channel = plan, task, channel
         self._inits = plan.init_times[task.inits]
         self._leads = plan.lead_times[task.leads]
         valid = self._inits[:, None] + self._leads[None, :]
         self._times, positions = np.unique(valid, return_inverse=True)
         self._positions = positions.reshape(valid.shape)
-        self._tile = max(1, _TILE_VALUES // (plan.grid.shape[0] * plan.grid.shape[1]))
-        needed = frozenset({"error_truth", "absolute_error"} & _inputs(plan.needed))
+        self._cells = plan.grid.shape[0] * plan.grid.shape[1]
+        self._inputs = inputs_of(plan.needed)
         self._errors = ErrorStatistics(
-            plan.averager, self._tile, plan.grid.shape, needed, plan.plain
+            plan.averager, tile_length(self._cells), plan.grid.shape, self._inputs, plan.plain
         )
         self._result = Result()
         label = channel.label
@@ -64,10 +62,9 @@ class _ChannelTask:
         plan = self._plan
         fields = self._truth_fields()
         climatology = plan.climatology(self._channel, self._times)
-        self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain)
-        self._complete = np.asarray(np.isfinite(fields).all(axis=(1, 2)))
+        self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain, self._inputs)
         if plan.spectra:
-            self._add_truth_spectrum()
+            self._add_spectra("truth", self._by_time(fields), slice(None))
         for name, source in plan.sources.items():
             if source.at is not None:
                 self._by_valid_time(name, source)
@@ -85,44 +82,42 @@ class _ChannelTask:
             fields[known] = self._plan.truth.at(self._channel, self._times[known])
         return fields
 
-    def _add_truth_spectrum(self) -> None:
-        fields = self._truth.fields.astype(self._plan.truth.dtype)
-        spectra = zonal_energy_spectrum(fields, self._plan.area_weights)[self._positions]
-        for lead in range(len(self._leads)):
-            self._add_spectrum("truth", slice(lead, lead + 1), spectra[:, lead])
+    def _by_time(self, fields: np.ndarray) -> np.ndarray:
+        """Spectra (init_time, lead_time, zonal_wavenumber) of fields at the valid times."""
+        dtype, weights = self._plan.truth.dtype, self._plan.area_weights
+        parts = [
+            zonal_energy_spectrum(fields[tile].astype(dtype), weights)
+            for tile in tiles(len(fields), self._cells)
+        ]
+        return np.concatenate(parts)[self._positions]
 
-    def _add_spectrum(self, name: str, leads: slice, spectra: np.ndarray) -> None:
-        """Add spectra (field, zonal_wavenumber), all to one lead time or one to each."""
-        complete = np.asarray(np.isfinite(spectra).all(axis=-1))
-        sums = self._sums(name, "spectrum", spectra.shape[-1:])
-        counts = self._sums(name, "spectrum_count", ())
-        values = np.where(complete[:, None], spectra, 0.0)
-        if leads.stop - leads.start == 1:
-            sums[leads] += values.sum(axis=0)
-            counts[leads] += complete.sum()
-        else:
-            sums[leads] += values
-            counts[leads] += complete
+    def _add_spectra(self, name: str, spectra: np.ndarray, leads: slice | np.ndarray) -> None:
+        """Sum spectra (init_time, lead_time, zonal_wavenumber) over groups of initial times.
+
+        Left out are valid times where truth lacks a cell, and forecasts that lack one.
+        """
+        known = self._truth.complete[self._positions[:, leads]] & np.isfinite(spectra).all(axis=-1)
+        if not known.all():
+            spectra = np.where(known[..., None], spectra, 0.0)
+        starts = self._plan.group_starts(self._task.inits)
+        for statistic, values in (("spectrum", spectra), ("spectrum_count", known.astype(float))):
+            sums = np.add.reduceat(values, starts, axis=0).swapaxes(0, 1)
+            full = np.zeros((len(self._leads), *sums.shape[1:]))
+            full[leads] = sums
+            self._result.grouped[name, statistic] = full
 
     def _by_valid_time(self, name: str, source: FieldSource) -> None:
         """Score each valid time once, and hand the statistics to all pairs with this time."""
         assert source.at is not None
         values = source.at(self._channel, self._times)
         own = np.isin(self._leads, source.lead_times)
-        rows = np.arange(len(self._times))
-        means = dict(self._truth.means)
+        means = {key: found.copy() for key, found in self._truth.means.items()}
         extra: dict[str, np.ndarray] = {}
-        for tile in _tiles(len(values), self._tile):
-            members = values[tile, None]
-            self._score(name, means, extra, tile, members, rows[tile])
+        for tile in tiles(len(values), self._cells):
+            self._score(name, means, extra, tile, values[tile, None], tile)
         self._keep(name, {n: v[self._positions] for n, v in (means | extra).items()}, own)
         if self._plan.spectra:
-            fields = values.astype(self._plan.truth.dtype)
-            spectra = zonal_energy_spectrum(fields, self._plan.area_weights)
-            # Only where there is truth, as for the other forecasts.
-            spectra = np.where(self._complete[:, None], spectra, np.nan)[self._positions]
-            for lead in np.flatnonzero(own):
-                self._add_spectrum(name, slice(lead, lead + 1), spectra[:, lead])
+            self._add_spectra(name, self._by_time(values)[:, own], own)
         for lead in self._leads_of_fields(np.flatnonzero(own), 1):
             for row in self._positions[:, lead].tolist():
                 self._add_fields(name, lead, values[row : row + 1, None], row)
@@ -138,12 +133,21 @@ class _ChannelTask:
         positions = self._positions[:, where]
         means = {n: v[positions].reshape(-1, *v.shape[1:]) for n, v in self._truth.means.items()}
         extra: dict[str, np.ndarray] = {}
+        spectra = []
         for init, fields in enumerate(forecasts):
-            for tile in _tiles(len(where), self._tile):
+            times = as_slice(positions[init])
+            for tile in tiles(len(where), self._cells):
                 flat = slice(init * len(where) + tile.start, init * len(where) + tile.stop)
-                rows = positions[init, tile]
+                rows = _part(times, tile)
+                if self._plan.spectra:
+                    spectra.append(self._spectra_of(fields[tile]))
                 self._score(name, means, extra, flat, fields[tile], rows)
-                self._add_tile(name, where[tile], fields[tile], rows)
+                for lead in self._leads_of_fields(where[tile], fields.shape[1]):
+                    index = int(np.searchsorted(where, lead))
+                    row = int(positions[init, index])
+                    self._add_fields(name, lead, fields[index : index + 1], row)
+        if self._plan.spectra:
+            self._add_spectra(name, np.concatenate(spectra).reshape(*shape, -1), own)
         both = means | extra
         self._keep(name, {n: v.reshape(*shape, *v.shape[1:]) for n, v in both.items()}, own)
 
@@ -154,16 +158,15 @@ class _ChannelTask:
         extra: dict[str, np.ndarray],
         where: slice,
         members: np.ndarray,
-        rows: np.ndarray,
+        rows: slice | np.ndarray,
     ) -> None:
         """Put the statistics of fields (field, realization, ...) into place."""
-        index = as_slice(rows)
-        truth, block = self._truth.fields[index], self._truth
+        truth = self._truth.fields[rows]
         single = members.shape[1] == 1
         forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, truth, block.anomalies[index], block.centered[index])
+        found = self._errors(forecast, self._truth, rows)
         if found["missing"].any():
-            self._refuse_infinite(name, members)
+            self._refuse_infinite(name, members, rows, where)
         total = len(next(iter(means.values())))
         for key, values in found.items():
             _put(means, key, where, values, total)
@@ -171,7 +174,11 @@ class _ChannelTask:
             _put(extra, f"+{key}", where, values, total)
 
     def _further(
-        self, members: np.ndarray, forecast: np.ndarray, truth: np.ndarray, rows: np.ndarray
+        self,
+        members: np.ndarray,
+        forecast: np.ndarray,
+        truth: np.ndarray,
+        rows: slice | np.ndarray,
     ) -> dict[str, np.ndarray]:
         plan, label = self._plan, self._channel.label
         result: dict[str, np.ndarray] = {}
@@ -190,25 +197,16 @@ class _ChannelTask:
             result["seeps"] = masked_mean(plan.averager, values, np.isfinite(values))
         return result
 
-    def _add_tile(
-        self, name: str, leads: np.ndarray, members: np.ndarray, rows: np.ndarray
-    ) -> None:
-        if self._plan.spectra:
-            spectra = zonal_energy_spectrum(members, self._plan.area_weights)
-            spectra = spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
-            spectra = np.where(self._complete[rows, None], spectra, np.nan)
-            if len(leads) == 1 or np.all(np.diff(leads) == 1):
-                self._add_spectrum(name, slice(leads[0], leads[-1] + 1), spectra)
-            else:
-                for lead, spectrum in zip(leads, spectra, strict=True):
-                    self._add_spectrum(name, slice(lead, lead + 1), spectrum[None])
-        for lead in self._leads_of_fields(leads, members.shape[1]):
-            index = int(np.searchsorted(leads, lead))
-            self._add_fields(name, lead, members[index : index + 1], int(rows[index]))
+    def _spectra_of(self, members: np.ndarray) -> np.ndarray:
+        """Spectra (field, zonal_wavenumber), means over the members."""
+        spectra = zonal_energy_spectrum(members, self._plan.area_weights)
+        return spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
 
     def _leads_of_fields(self, leads: np.ndarray, num_members: int) -> list[int]:
         """Lead times whose fields are added one by one, to maps or histograms."""
         every = self._thresholds is not None or (self._plan.ensembles and num_members > 1)
+        if not every and not self._maps:
+            return []
         return [lead for lead in leads.tolist() if every or lead in self._maps]
 
     def _add_fields(self, name: str, lead: int, members: np.ndarray, row: int) -> None:
@@ -246,28 +244,35 @@ class _ChannelTask:
                 full[:, own] = values[:, own] if values.shape[1] == len(own) else values
             self._result.series[name, statistic] = full
 
-    def _refuse_infinite(self, name: str, members: np.ndarray) -> None:
-        if np.isinf(members).any():
-            raise InputError(
-                f"the forecast {name} is infinite in {self._channel.label}, initial times "
-                f"{self._inits[0]} to {self._inits[-1]}; the rollout blew up: train with more "
-                "rollout steps, score fewer lead times, or mark such values as missing (NaN)"
-            )
+    def _refuse_infinite(
+        self, name: str, members: np.ndarray, rows: slice | np.ndarray, where: slice
+    ) -> None:
+        """Infinite values are no missing ones: to mask them would flatter what blew up."""
+        infinite = np.isinf(members).any(axis=tuple(range(1, members.ndim)))
+        if not infinite.any():
+            return
+        first = int(np.argmax(infinite))
+        valid = self._times[rows][first]
+        source = self._plan.sources[name]
+        start = ""
+        if source.at is None:
+            num_leads = int(np.isin(self._leads, source.lead_times).sum())
+            init = self._inits[(where.start + first) // num_leads]
+            hours = (valid - init) / np.timedelta64(1, "h")
+            start = f", initial time {init.astype('datetime64[m]')}, lead time {hours:g} h"
+        raise InputError(
+            f"the forecast {name} is infinite in {self._channel.label}{start}, valid at "
+            f"{valid.astype('datetime64[m]')}; the rollout blew up: train with more rollout steps, "
+            "score fewer lead times, or mark such values as missing (NaN)"
+        )
 
 
-def _inputs(needed: frozenset[str]) -> set[str]:
-    """Means of products that some statistics need and others do not."""
-    names = set()
-    if "absolute_error" in needed:
-        names.add("absolute_error")
-    if "correlation" in needed:
-        names.add("error_truth")
-    return names
-
-
-def _tiles(total: int, length: int) -> Iterator[slice]:
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
+def _part(rows: slice | np.ndarray, tile: slice) -> slice | np.ndarray:
+    """A part of evenly spaced rows, or of others."""
+    if isinstance(rows, slice):
+        step = rows.step or 1
+        return slice(rows.start + tile.start * step, rows.start + tile.stop * step, step)
+    return rows[tile]
 
 
 def _put(

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 from PIL import Image
 
@@ -49,3 +50,25 @@ def test_loss_has_a_panel_for_each_stage() -> None:
     np.testing.assert_allclose(first.lines[0].get_xdata(), [0.5, 1])
     np.testing.assert_allclose(second.lines[0].get_ydata(), [3, 2.5])
     np.testing.assert_allclose(second.lines[1].get_xdata(), [2])
+
+
+def test_maps_with_cartopy_lie_on_the_sphere_without_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crs = pytest.importorskip("cartopy.crs", reason="cartopy is optional")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a map must not open the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    field = make_field(2)
+    land = xr.DataArray(np.eye(*GRID.shape), GRID.coords, GRID.dims)
+    figure = maps.error_maps(field, field, land)
+    drawn = [axis for axis in figure.axes if hasattr(axis, "projection")]
+    assert len(drawn) == 6
+    for axis in drawn:
+        assert axis.projection == crs.PlateCarree(central_longitude=180)
+        mesh, coast = axis.collections[::-1][:2]
+        assert mesh.get_array().size == field[0].size
+        assert len(coast.get_paths()) > 0
+    assert plots.png(figure).startswith(b"\x89PNG")

@@ -1,5 +1,7 @@
 """Forecasts from files: layouts, bad input, and the verb."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.cli import main
+from fourcastnet_afno.evaluation import engine
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.forecasts import open_forecast
+from fourcastnet_afno.evaluation.plan import Plan, Result, Task
+from fourcastnet_afno.evaluation.tasks import run_task
 from tests.fourcastnet_afno.evaluation.fixtures import (
     DAY,
     make_coefficients,
@@ -206,3 +211,70 @@ def test_bad_input_of_the_verb(
     assert main(["evaluate", constant, *given, *sources]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+# In a process of its own, as functions that the tests' type checker has wrapped cannot be sent.
+_ON_A_CLUSTER = """
+import sys
+from distributed import LocalCluster
+from fourcastnet_afno.cli import main
+
+with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    status = main([*sys.argv[1:], f"--scheduler-address={cluster.scheduler_address}"])
+    assert "run_task" in cluster.scheduler.task_prefixes
+sys.exit(status)
+"""
+
+
+def _words(files: Path) -> list[str]:
+    words = ["evaluate", f"--forecast={files / 'two.nc'}", f"--truth={files / 'truth.nc'}"]
+    words += [f"--climatology={files / 'years.nc'}", f"--training={files / 'years.nc'}"]
+    return [*words, "--evaluation.climatology_harmonics=0", "--evaluation.num_resamples=20"]
+
+
+@pytest.mark.slow
+def test_the_verb_on_a_cluster_gives_the_same(files: Path, tmp_path: Path) -> None:
+    assert main([*_words(files), f"--output={tmp_path / 'here.nc'}"]) == 0
+    on_cluster = [*_words(files), f"--output={tmp_path / 'there.nc'}"]
+    subprocess.run([sys.executable, "-c", _ON_A_CLUSTER, *on_cluster], check=True)
+    whole, there = (xr.load_dataset(tmp_path / f"{n}.nc") for n in ("here", "there"))
+    assert whole.sizes == there.sizes
+    for name, array in whole.data_vars.items():
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(there[name], array, rtol=1e-12, err_msg=str(name))
+
+
+def test_the_verb_goes_on_after_an_interruption(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.npz"
+
+    def scores(name: str, *further: str) -> xr.Dataset:
+        assert main([*_words(files), f"--output={tmp_path / name}.nc", *further]) == 0
+        return xr.load_dataset(tmp_path / f"{name}.nc").drop_attrs(deep=False)
+
+    whole = scores("here")
+
+    def stop(plan: Plan, task: Task) -> dict[int, Result]:
+        if task.channels == (1,):
+            raise KeyboardInterrupt
+        return run_task(plan, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run_task", stop)
+        stopped = [*_words(files), f"--output={tmp_path / 'again.nc'}", f"--state={kept}"]
+        assert main(stopped) == 130
+    assert kept.exists()
+    assert not (tmp_path / "again.nc").exists()
+    done: list[Task] = []
+
+    def counted(plan: Plan, task: Task) -> dict[int, Result]:
+        done.append(task)
+        return run_task(plan, task)
+
+    monkeypatch.setattr(engine, "run_task", counted)
+    again = scores("again", f"--state={kept}", "--evaluation.num_threads=1")
+    xr.testing.assert_identical(again, whole)
+    assert len(done) == 2
+    assert not kept.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
