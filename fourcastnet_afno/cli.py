@@ -137,7 +137,7 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
     return parser
 
 
-def _add_execution(parser: ArgumentParser, skip: set[str] | None = None) -> None:
+def _add_execution(parser: ArgumentParser, skip: set[str | int] | None = None) -> None:
     parser.add_class_arguments(ExecutionConfig, "execution", skip=skip)
     parser.add_argument(
         "--scheduler-address",

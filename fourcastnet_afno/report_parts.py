@@ -2,8 +2,10 @@
 
 import base64
 import html
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -186,6 +188,27 @@ def counts_table(scores: xr.Dataset) -> str:
     return (
         f'<div class="scroll"><table><tr><th class="name">forecast</th>{head}</tr>'
         f"{''.join(rows)}</table></div>"
+    )
+
+
+def stability(forecasts: Mapping[str, xr.Dataset]) -> str:
+    """Which forecasts stayed bounded to their end, as the forecasts themselves say."""
+    told = {
+        n: json.loads(f.attrs["blow_ups"]) for n, f in forecasts.items() if "blow_ups" in f.attrs
+    }
+    return definitions({name: _stability(forecasts[name], told[name]) for name in told})
+
+
+def _stability(forecast: xr.Dataset, blow_ups: Sequence[Mapping[str, Any]]) -> str:
+    count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
+    hours = forecast["lead_time"].values[-1] / np.timedelta64(1, "h")
+    if not blow_ups:
+        return f"all {count} forecasts stayed bounded for {hours:g} h"
+    first = min(blow_ups, key=lambda record: record["lead_hours"])
+    return (
+        f"{len(blow_ups)} of {count} forecasts blew up within {hours:g} h, the first one, from "
+        f"{first['init_time']}, after {first['lead_hours']} h: {first['channel']} was "
+        f"{first['value']} at {first['place']}"
     )
 
 

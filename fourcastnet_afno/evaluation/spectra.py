@@ -44,7 +44,7 @@ def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.nd
     else:
         coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
         coefficients[..., 1 : (length + 1) // 2] *= np.sqrt(2)
-        parts = coefficients.view(coefficients.real.dtype)
+        parts = coefficients.view(np.finfo(coefficients.dtype).dtype)
     weights = area_weights[:, 0] / rows / length**2
     squares = np.matmul(weights.astype(parts.dtype), np.multiply(parts, parts, out=parts))
     if length > _MAX_MATRIX:
