@@ -36,6 +36,11 @@ class Region(NamedTuple):
         width = sum(len(range(columns)[run]) for run in self.columns)
         return *leading, len(range(channels)[self.channels]), len(range(rows)[self.rows]), width
 
+    def part(self, channels: slice, total: int) -> "Region":
+        """Some of its channels; ``total`` is the number of channels of each state."""
+        start = range(total)[self.channels].start
+        return self._replace(channels=slice(start + channels.start, start + channels.stop))
+
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         """Copy the part of ``source`` (time, channel, latitude, longitude) into ``target``."""
         start = 0
@@ -56,6 +61,10 @@ class Reader(Protocol):
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+        ...
+
+    def part(self, channels: slice) -> "Reader":
+        """A reader of some of its channels."""
         ...
 
 
@@ -99,6 +108,13 @@ class MappedReader:
             source = self._shard(shard)[first : first + stop - start]
             self._region.copy(source, buffer[start:stop])
 
+    def part(self, channels: slice) -> "MappedReader":
+        """A reader of some of the channels, with the same maps."""
+        region = self._region.part(channels, self._full[1])
+        other = MappedReader(self._path, self._full, self._dtype, self._shard_length, region)
+        other._shard = self._shard
+        return other
+
     def _map(self, shard: int) -> np.ndarray:
         """A view of a shard file: its chunks lie in order, before the index."""
         path, size = shard_path(self._path, shard), self._dtype.itemsize
@@ -131,6 +147,10 @@ class ZarrReader:
     def shape(self) -> tuple[int, ...]:
         """(time, channel, latitude, longitude) of what is read."""
         return self._region.shape(self._array.shape)
+
+    def part(self, channels: slice) -> "ZarrReader":
+        """A reader of some of the channels."""
+        return ZarrReader(self._array, self._region.part(channels, self._array.shape[1]))
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
@@ -186,10 +206,17 @@ class States:
         return self.packing.unpack(buffer)
 
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Values of a tuple of slices or integers, one for each axis."""
-        indices = np.arange(self.shape[0])[key[0]]
-        values = self.at(indices.reshape(-1))
-        return values.reshape(*indices.shape, *self.shape[1:])[(..., *key[1:])]
+        """Values of a tuple of slices, integers or lists, one for each axis.
+
+        Only the range of channels that holds what is asked for is read.
+        """
+        indices, channels = (np.arange(n)[k] for n, k in zip(self.shape, key[:2], strict=False))
+        first = int(channels.min(initial=self.shape[1]))
+        span = slice(first, max(first, int(channels.max(initial=-1)) + 1))
+        part = States(self.reader.part(span), self.packing.of(span))
+        values = part.at(indices.reshape(-1))
+        values = values.reshape(*indices.shape, *part.shape[1:])
+        return values[(..., channels - first, slice(None), slice(None))][(..., *key[2:])]
 
     def blocks(self, chosen: np.ndarray, length: int) -> Iterator[np.ndarray]:
         """The states where ``chosen`` (time,) is true, in order, up to ``length`` at a time."""

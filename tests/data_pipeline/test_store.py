@@ -19,7 +19,7 @@ from data_pipeline.grid import LatLonGrid
 from data_pipeline.loader import Loader
 from data_pipeline.packing import StorageConfig
 from data_pipeline.prepare import DataConfig, Period, SubsetConfig, prepare
-from data_pipeline.states import _runs
+from data_pipeline.states import MappedReader, ZarrReader, _runs
 from data_pipeline.store import PreparedStore
 from tests.builders import make_data_config, make_dataset
 
@@ -272,3 +272,30 @@ def test_a_store_of_another_format_is_refused(source: Path, tmp_path: Path) -> N
     zarr.open_group(path, mode="r+").attrs["format"] = 1
     with pytest.raises(InputError, match="no store of this version: its format is 1"):
         PreparedStore(path)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_one_variable_is_read_without_the_others(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, compression: str
+) -> None:
+    storage = StorageConfig(dtype=dtype, compression=compression)
+    store = prepare(make_data_config(source, storage=storage), tmp_path / "data.zarr")
+    every = store.states[:, :, :, :]
+    read: list[int] = []
+    for reader in (MappedReader, ZarrReader):
+        whole = reader.read_into
+
+        def counted(self, buffer, indices, whole=whole) -> None:  # noqa: ANN001
+            read.append(buffer.shape[1])
+            whole(self, buffer, indices)
+
+        monkeypatch.setattr(reader, "read_into", counted)
+    dataset, labels = store.dataset(), store.channels.labels
+    for index, channel in enumerate(store.channels):
+        field = dataset[channel.name].isel(time=slice(3, 9))
+        field = field if channel.level is None else field.sel(level=channel.level)
+        np.testing.assert_array_equal(field.values, every[3:9, index])
+    assert len(labels) > 1
+    assert set(read) == {1}
+    np.testing.assert_array_equal(store.states[2, [1, 0], :, 1], every[2, [1, 0], :, 1])
