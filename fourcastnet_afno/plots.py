@@ -31,7 +31,7 @@ LABELS = {
 _IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
 # They do not change with the lead time, or are the truth of another time.
 _WITHOUT_SPECTRUM = ("persistence", "climatology", "weekly_climatology")
-_CYCLE = ("#8e44ad", "#c0392b", "#16a085", "#b7950b", "#2c3e50")
+_CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")

@@ -280,12 +280,12 @@ def _spectra(scores: xr.Dataset, figures: _Figures) -> str:
 
 
 def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:
-    channel, parts = _picture_channel(scores), []
+    channel, wide, parts = _picture_channel(scores), [], []
     for name in scores["forecast"].values.tolist():
         if f"rank_histogram_{name}" in scores and {"rmse", "spread"} <= set(scores.data_vars):
             title = f"{channel} of {name}: spread and skill, and rank histograms"
             drawn = plots.spread_skill(scores, channel, name)
-            parts.append(figures.add(f"spread_skill_{name}", title, drawn))
+            wide.append(figures.add(f"spread_skill_{name}", title, drawn))
     if "crps" in scores:
         drawn = plots.score_curves(scores.sel(channel=[channel]), ("crps",))
         parts.append(figures.add("crps", f"{channel}: CRPS", drawn))
@@ -294,7 +294,8 @@ def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:
         title = f"{channel}: reliability of events at {lead_hours(scores)[index]} h"
         drawn = plots.reliability(scores, channel, index)
         parts.append(figures.add("reliability", title, drawn))
-    return f'<div class="grid">{"".join(parts)}</div>' if parts else ""
+    grid = f'<div class="grid">{"".join(parts)}</div>' if parts else ""
+    return "".join(wide) + grid
 
 
 def _training(history: Sequence[Mapping[str, Any]], figures: _Figures) -> str:

@@ -14,6 +14,8 @@ from fourcastnet_afno.evaluation.scores import lead_hours, selected_leads
 from fourcastnet_afno.evaluation.tables import best_of, format_score, table_metrics
 from fourcastnet_afno.plots import LABELS, relative_change
 
+_MAX_ROWS = 24  # of a table that is not folded
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2937; --soft: #6b7280; --paper: #ffffff;
   --line: #e5e7eb; --panel: #f6f7f9; --strong: #0b62a4; --better: 37 99 235; --worse: 200 60 30 }
@@ -48,10 +50,17 @@ td.unsure { color: var(--soft) }
 pre { background: var(--panel); padding: 1rem; overflow-x: auto; font-size: .8rem }
 dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .25rem 1rem }
 dt { font-weight: 600; overflow-wrap: anywhere } dd { margin: 0; overflow-wrap: anywhere }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .5rem } }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .5rem }
+  td, th { padding: .2rem .35rem } table { font-size: .78rem }
+  table.card td.cell { min-width: 0 }
+  table.card .name { position: sticky; left: 0; background: var(--paper);
+    min-width: 8.4rem; white-space: normal; overflow-wrap: anywhere } }
 @media (prefers-color-scheme: dark) { img.chart { filter: invert(.9) hue-rotate(180deg) } }
 @media print { body { max-width: none; margin: 0; color: #000; background: #fff; font-size: 11px }
   nav { display: none } .scroll { overflow: visible } details:not([open]) { display: none }
+  .verdict { font-size: 1em } .verdict details:not([open]) { display: block }
+  .verdict details::details-content { content-visibility: visible; block-size: auto }
+  tr { break-inside: avoid } h3 { break-after: avoid }
   img.chart { filter: none } h2 { break-after: avoid } table.card td.cell { min-width: 0 }
   td, th { padding: .1rem .3rem }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
@@ -146,7 +155,11 @@ def summary_table(scores: xr.Dataset) -> str:
             labels = "".join(f'<td class="name">{text(n)}</td>' for n in (channel, name))
             rows.append(f"<tr>{labels}{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
     table = f"<table><tr>{''.join(head)}</tr>{''.join(rows)}</table>"
-    return f'<h3>Resolution and correlation</h3><div class="scroll">{table}</div>'
+    title = "Resolution and correlation"
+    if len(rows) > _MAX_ROWS:
+        summary = f"<summary>{title}</summary>"
+        return f'<details>{summary}<div class="scroll">{table}</div></details>'
+    return f'<h3>{title}</h3><div class="scroll">{table}</div>'
 
 
 def _rounded(value: float) -> str:
