@@ -468,10 +468,13 @@ def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:
     assert "of 3 forecasts blew up within 48 h, the first one, from 2020-01-01T" in in_report
 
 
-def test_the_report_says_that_forecasts_stayed_bounded(tmp_path: Path) -> None:
-    written = write(tmp_path / "f.zarr", Growing(factor=1.0, std=1.0), num_steps=6)
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_the_report_says_whether_forecasts_stayed_bounded(tmp_path: Path, factor: float) -> None:
+    written = write(tmp_path / "f.zarr", Growing(factor=factor, std=1.0), num_steps=3)
     assert written is not None
-    assert "all 7 forecasts stayed bounded for 36 h" in stability({"growing": written})
+    told = stability({"growing": written})
+    assert "all 7 forecasts stayed within bounds for 18 h" in told
+    assert f"to {factor**2:.2f} times what it was" in told
 
 
 def test_when_all_have_ended_the_rest_is_nan(tmp_path: Path) -> None:
