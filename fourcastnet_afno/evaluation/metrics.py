@@ -207,12 +207,21 @@ def _mean_of(name: str) -> Callable[[Means], np.ndarray]:
 
 def metrics_of(convention: Convention) -> dict[str, Metric]:
     """All metrics by name, as a convention defines them."""
+    listed = [
+        *_metrics_by_convention(convention),
+        *_plain_metrics(),
+        *_ensemble_metrics(),
+        *_event_metrics(),
+    ]
+    return {metric.name: metric for metric in listed}
+
+
+def _metrics_by_convention(convention: Convention) -> list[Metric]:
     after = convention.root == "after"
     pooled = ("anomaly_product", "squared_forecast_anomaly", "squared_truth_anomaly")
     pooled += ("forecast_anomaly", "truth_anomaly")
     pooled += ("plain_forecast_anomaly", "plain_truth_anomaly")
-    activities = ("forecast_activity", "truth_activity")
-    listed = [
+    return [
         Metric(
             name="rmse",
             statistics=("squared_error",) if after else ("root_squared_error",),
@@ -227,6 +236,12 @@ def metrics_of(convention: Convention) -> dict[str, Metric]:
             units="none",
             label="ACC",
         ),
+    ]
+
+
+def _plain_metrics() -> list[Metric]:
+    activities = ("forecast_activity", "truth_activity")
+    return [
         Metric(name="bias", statistics=("error",), combine=bias, best="zero", label="bias"),
         Metric(name="mae", statistics=("absolute_error",), combine=mae, label="MAE"),
         Metric(
@@ -276,10 +291,7 @@ def metrics_of(convention: Convention) -> dict[str, Metric]:
             units="none",
             label="VRMSE",
         ),
-        *_ensemble_metrics(),
-        *_event_metrics(),
     ]
-    return {metric.name: metric for metric in listed}
 
 
 def _ensemble_metrics() -> list[Metric]:
