@@ -46,6 +46,7 @@ class TrajectoryFile:
         time_step: Model time between states.
         periodic: Axes that close on themselves, as "y x"; ``None`` where the file does not say.
         read: ``read(first, last)`` gives the values (trajectory, state, variable, y, x).
+        origin: Where the domain starts along y and x, if that is known.
     """
 
     path: str
@@ -57,6 +58,7 @@ class TrajectoryFile:
     time_step: float
     periodic: str | None
     read: Callable[[int, int], np.ndarray]
+    origin: tuple[float, float] | None = None
 
 
 def _opened(path: str) -> _Node:
@@ -290,6 +292,7 @@ def open_neuraloperator(path: str) -> TrajectoryFile:
         time_step=1.0,
         periodic="",
         read=partial(_read_neuraloperator, path),
+        origin=(0.0, 0.0),
     )
 
 

@@ -99,6 +99,8 @@ def open_benchmark(
         "extent_x": _extent(first.x),
         "time_step": first.time_step,
     }
+    if first.origin is not None:
+        dataset.attrs |= dict(zip(("origin_y", "origin_x"), first.origin, strict=True))
     closed = first.periodic if periodic is None else " ".join(periodic)
     if closed is not None:
         dataset.attrs["periodic"] = closed

@@ -2,11 +2,12 @@
 
 A planar grid has evenly spaced points on the axes y and x, in the length units of its problem, each
 for a cell of the same area. An axis closes on itself, and then the spacing times the number of
-points is its length, or it has two boundaries, half way of its length on both sides of the middle.
-Problems in one dimension have a single y.
+points is its length, or it has two boundaries, where ``origin`` says or else with the points in the
+middle between them. Problems in one dimension have a single y.
 
 A canonical dataset on such a grid has the attributes ``periodic``, the names of the axes that close
-on themselves as ``y x``, ``x`` or nothing, and ``extent_y`` and ``extent_x``, their lengths.
+on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their lengths, and
+``origin_y`` and ``origin_x`` where the domain starts at a place that is known.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ class PlaneGrid(Grid):
         x: Columns, increasing, at least two.
         periodic: Names of the axes that close on themselves.
         extent: Lengths of the domain along y and x.
+        origin: Where the domain starts along y and x; by default such that the points lie in its
+            middle.
 
     Raises:
         InputError: If an axis is too short, unordered or uneven, or its length does not fit.
@@ -38,6 +41,7 @@ class PlaneGrid(Grid):
     x: tuple[float, ...]
     periodic: tuple[str, ...]
     extent: tuple[float, float]
+    origin: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.periodic if name not in self.dims]
@@ -86,8 +90,22 @@ class PlaneGrid(Grid):
     @property
     def attrs(self) -> dict[str, Any]:
         """Periodic axes and lengths, see the module's header."""
-        y, x = self.extent
-        return {"periodic": " ".join(self.periodic), "extent_y": y, "extent_x": x}
+        record = {"periodic": " ".join(self.periodic)}
+        record |= {f"extent_{a}": v for a, v in zip(self.dims, self.extent, strict=True)}
+        if self.origin is not None:
+            record |= {f"origin_{a}": v for a, v in zip(self.dims, self.origin, strict=True)}
+        return record
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """Where the domain starts along y and x."""
+        if self.origin is not None:
+            return self.origin
+        y, x = (
+            (values[0] + values[-1] - length) / 2
+            for values, length in zip((self.y, self.x), self.extent, strict=True)
+        )
+        return y, x
 
     def area_weights(self) -> np.ndarray:
         """Ones: all cells are of one size."""
@@ -102,7 +120,8 @@ class PlaneGrid(Grid):
             0 to 1, in halves of its length L.
         """
         channels = []
-        for axis, length, closes in zip(self.dims, self.extent, self.wraps, strict=True):
+        domain = zip(self.dims, self.starts, self.extent, self.wraps, strict=True)
+        for axis, start, length, closes in domain:
             values = self.coords[axis]
             if len(values) == 1:
                 continue
@@ -110,7 +129,7 @@ class PlaneGrid(Grid):
                 waves = 2 * np.pi * values / length
                 pair = np.sin(waves), np.cos(waves)
             else:
-                place = (values - (values[0] + values[-1]) / 2) / (length / 2)
+                place = (values - start) / (length / 2) - 1
                 pair = place, 1 - np.abs(place)
             channels += [v[:, None] if axis == "y" else v[None, :] for v in pair]
         return np.stack([np.broadcast_to(channel, self.shape) for channel in channels])
@@ -131,8 +150,12 @@ class PlaneGrid(Grid):
         return f"y {self.y[row]:g}, x {self.x[column]:g}"
 
     def covers_as(self, other: Grid) -> bool:
-        """Whether lengths and periodic axes are the same."""
+        """Whether lengths, periodic axes and known places of the boundaries are the same."""
         if not isinstance(other, PlaneGrid) or self.periodic != other.periodic:
+            return False
+        if (self.origin is None) != (other.origin is None):
+            return False
+        if not np.allclose(self.origin or 0, other.origin or 0, atol=1e-3 * min(self.extent)):
             return False
         return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
 
@@ -147,13 +170,14 @@ class PlaneGrid(Grid):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {
+        record = {
             "kind": "plane",
             "y": list(self.y),
             "x": list(self.x),
             "periodic": list(self.periodic),
             "extent": list(self.extent),
         }
+        return record | ({} if self.origin is None else {"origin": list(self.origin)})
 
     def __str__(self) -> str:
         rows, columns = self.shape
@@ -206,7 +230,10 @@ def grid_of(dataset: xr.Dataset) -> Grid:
     y, x = (tuple(np.asarray(dataset[axis].values, float).tolist()) for axis in PlaneGrid.dims)
     extent_y, extent_x = (_extent(dataset, axis) for axis in PlaneGrid.dims)
     periodic = tuple(str(dataset.attrs["periodic"]).split())
-    return PlaneGrid(y=y, x=x, periodic=periodic, extent=(extent_y, extent_x))
+    names = [f"origin_{axis}" for axis in PlaneGrid.dims]
+    known = all(name in dataset.attrs for name in names)
+    origin = (float(dataset.attrs[names[0]]), float(dataset.attrs[names[1]])) if known else None
+    return PlaneGrid(y=y, x=x, periodic=periodic, extent=(extent_y, extent_x), origin=origin)
 
 
 def is_planar(dataset: xr.Dataset) -> bool:

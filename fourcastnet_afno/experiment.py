@@ -42,7 +42,7 @@ from fourcastnet_afno.autoregression import (
 )
 from fourcastnet_afno.autoregression.work import Existing
 from fourcastnet_afno.bands import Band
-from fourcastnet_afno.checkpoint import load_forecaster, read_checkpoint, versions
+from fourcastnet_afno.checkpoint import load_forecaster, parse_config, read_checkpoint, versions
 from fourcastnet_afno.diagnostic import DiagnosticConfig
 from fourcastnet_afno.distributed import Process, launched
 from fourcastnet_afno.evaluation.climatologies import from_coefficients
@@ -425,7 +425,13 @@ def _check_resumable(config: ExperimentConfig, last: Path, backbone: str | None)
         return
     _, metadata = read_checkpoint(last, "none")
     _check_backbone(last, metadata.get("diagnostic"), backbone)
-    before, now = yaml.safe_load(metadata["config"]), yaml.safe_load(config.to_yaml())
+    before, now = (  # as it is read now, with the defaults of what did not exist then
+        yaml.safe_load(experiment.to_yaml())
+        for experiment in (
+            parse_config(ExperimentConfig, yaml.safe_load(metadata["config"])),
+            config,
+        )
+    )
     keys = [
         key
         for part in ("data", "diagnostic" if backbone else "model", "training")

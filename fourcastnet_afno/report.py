@@ -23,6 +23,7 @@ from fourcastnet_afno.report_parts import (
     picture,
     score_table,
     scorecard_table,
+    stability,
     summary_table,
     text,
     verdicts,
@@ -65,6 +66,7 @@ def write_report(
         "Maps": _maps(scores, truth, forecasts, shown, figures),
         "Spectra": _spectra(scores, figures),
         "Ensembles and events": _probabilities(scores, figures),
+        "Stability": stability(forecasts),
         "Training": _training(history, figures),
         "Conventions and data": _conventions(scores, facts or {}, config_text),
     }

@@ -2,8 +2,10 @@
 
 import base64
 import html
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +15,8 @@ from fourcastnet_afno.evaluation.tables import best_of, format_score, table_metr
 from fourcastnet_afno.plots import LABELS, relative_change
 
 _MAX_ROWS = 24  # of a table that is not folded
+
+_FEW_FORECASTS = 8
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2937; --soft: #6b7280; --paper: #ffffff;
@@ -199,6 +203,45 @@ def counts_table(scores: xr.Dataset) -> str:
     return (
         f'<div class="scroll"><table><tr><th class="name">forecast</th>{head}</tr>'
         f"{''.join(rows)}</table></div>"
+    )
+
+
+def stability(forecasts: Mapping[str, xr.Dataset]) -> str:
+    """Which forecasts stayed bounded to their end, as the forecasts themselves say."""
+    told = {
+        n: json.loads(f.attrs["blow_ups"]) for n, f in forecasts.items() if "blow_ups" in f.attrs
+    }
+    return definitions({name: _stability(forecasts[name], told[name]) for name in told})
+
+
+def _stability(forecast: xr.Dataset, blow_ups: Sequence[Mapping[str, Any]]) -> str:
+    count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
+    hours = forecast["lead_time"].values[-1] / np.timedelta64(1, "h")
+    if not blow_ups:
+        return f"all {count} forecasts stayed within bounds for {hours:g} h; {_growth(forecast)}"
+    first = min(blow_ups, key=lambda record: record["lead_hours"])
+    return (
+        f"{len(blow_ups)} of {count} forecasts blew up within {hours:g} h, the first one, from "
+        f"{first['init_time']}, after {first['lead_hours']} h: {first['channel']} was "
+        f"{first['value']} at {first['place']}"
+    )
+
+
+def _growth(forecast: xr.Dataset) -> str:
+    """How the spread of the fields changes from the first lead time to the last, at the worst."""
+    some = forecast.isel(init_time=slice(_FEW_FORECASTS), lead_time=[0, -1])
+    some = some.isel(realization=0) if "realization" in some.dims else some
+    ratios = {}
+    for name in some.data_vars:
+        first, last = some[name].std([d for d in some[name].dims if d != "lead_time"]).values
+        if first > 0:
+            ratios[str(name)] = float(last / first)
+    if not ratios:
+        return "nothing in them varies"
+    name = max(ratios, key=lambda key: abs(np.log(max(ratios[key], 1e-9))))
+    return (
+        f"from the first lead time to the last the spread of {name} changes most, to "
+        f"{ratios[name]:.2f} times what it was"
     )
 
 

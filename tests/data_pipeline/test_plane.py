@@ -1,6 +1,7 @@
 """Planar grids: coordinates, boundaries, sources, training stores."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,24 @@ from data_pipeline.store import PreparedStore
 from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
 
 LINE = PlaneGrid.regular(1, 16, extent=(1.0, 2 * np.pi), periodic=("x",))
+
+
+def test_a_known_origin_makes_places_the_same_at_any_resolution() -> None:
+    """Points at i / n, of which only the first lies on the boundary."""
+
+    def grid(count: int) -> PlaneGrid:
+        points = tuple((np.arange(count) / count).tolist())
+        return PlaneGrid(y=points, x=points, periodic=(), extent=(1.0, 1.0), origin=(0.0, 0.0))
+
+    coarse, fine = grid(8), grid(24)
+    np.testing.assert_allclose(
+        fine.coordinate_channels()[:, ::3, ::3], coarse.coordinate_channels(), atol=1e-12
+    )
+    assert coarse.coordinate_channels()[0, 0, 0] == -1
+    assert coarse.covers_as(fine)
+    assert not coarse.covers_as(replace(fine, origin=None))
+    dataset = xr.Dataset(coords=fine.coords, attrs=fine.attrs)
+    assert grid_of(dataset) == fine == grid_from_json(fine.to_json())
 
 
 @pytest.mark.parametrize("grid", [TORUS, SQUARE, LINE, LatLonGrid.equiangular(4, 8)], ids=str)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+import yaml
 from safetensors.torch import load_file
 
 from data_pipeline.dataset import Sample
@@ -17,6 +18,7 @@ from data_pipeline.grid import LatLonGrid
 from data_pipeline.loader import Loader
 from fourcastnet_afno import experiment, load_forecaster, rollout
 from fourcastnet_afno.autoregression import check_source, forcings_from, open_forecast
+from fourcastnet_afno.checkpoint import parse_config, read_checkpoint
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.experiment import ExperimentConfig
@@ -213,6 +215,25 @@ def test_config_round_trip_through_yaml(data: Path, run: Path) -> None:
     )
     assert parsed.to_yaml() == (run / "config.yaml").read_text()
     assert replace(parsed).data.source is not None
+
+
+def test_a_run_of_before_a_setting_existed_goes_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = parse_config(ExperimentConfig, yaml.safe_load((run / "config.yaml").read_text()))
+
+    def read_older(path: Path, part: str) -> tuple[dict, dict]:
+        tensors, metadata = read_checkpoint(path, part)
+        older = yaml.safe_load(metadata["config"])
+        del older["data"]["diagnostic"], older["training"]["spatial_ranks"]
+        return tensors, {**metadata, "config": yaml.safe_dump(older)}
+
+    monkeypatch.setattr(experiment, "read_checkpoint", read_older)
+    experiment.train(config, tmp_path / "run")
+    changed = replace(config, training=replace(config.training, gradient_clip=0.5))
+    with pytest.raises(InputError, match=r"differing in training\.gradient_clip"):
+        experiment.train(changed, tmp_path / "run")
 
 
 def test_the_python_of_the_readme_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from data_pipeline.store import PreparedStore
 from fourcastnet_afno import experiment, load_forecaster
+from fourcastnet_afno.bands import Band, Cut, Layout
 from fourcastnet_afno.experiment import field_weights
 from fourcastnet_afno.finetuning import build_loss
 from fourcastnet_afno.losses import LossConfig
@@ -140,3 +141,46 @@ def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
     store = experiment.prepare(config, tmp_path / "run")
     assert store is not None
     assert field_weights(store) is None
+
+
+class Parts:
+    """An exchange whose sums stay parts, to be added up by the test."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank, self.size = rank, 2
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def of_first(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def transpose(self, tensor: torch.Tensor, split: Cut, join: Cut) -> torch.Tensor:
+        raise AssertionError("no loss transposes")
+
+
+def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
+    """The weights have mean 1 over the whole field, wherever the filled points are."""
+    generator = torch.Generator().manual_seed(0)
+    predictions, targets = torch.randn(2, 3, 2, 7, 5, generator=generator)
+    filled = torch.ones(2, 7, 5)
+    filled[0, :3] = 0
+    one = torch.ones(2)
+
+    def loss(band: Band | None) -> torch.Tensor:
+        built = LossConfig().build(
+            area_weights=torch.linspace(0.5, 1.5, 7)[:, None].expand(7, 5),
+            mean=0 * one,
+            std=one,
+            diff_std=one,
+            labels=["a", "b"],
+            levels=[None, None],
+            field_weights=filled,
+            band=band,
+        )
+        rows = band.rows if band else slice(None)
+        return built.by_channel(predictions[..., rows, :], targets[..., rows, :])
+
+    layout = Layout(7, (0, 0), 1, 2)
+    parts = [loss(Band(layout, Parts(rank))) for rank in range(2)]
+    torch.testing.assert_close(parts[0] + parts[1], loss(None))

@@ -23,6 +23,7 @@ from fourcastnet_afno.autoregression.layout import bit_rounded
 from fourcastnet_afno.autoregression.reading import open_diagnostics
 from fourcastnet_afno.autoregression.store import ForecastStore
 from fourcastnet_afno.autoregression.work import Work
+from fourcastnet_afno.report_parts import stability
 from tests.fourcastnet_afno.autoregression.builders import (
     Growing,
     contents,
@@ -463,6 +464,17 @@ def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:
     maximum = open_diagnostics(tmp_path / "f.zarr")["maximum"].sel(channel=record["channel"])
     np.testing.assert_array_equal(maximum[1, :4], [201, 403, 807, 1615])
     assert maximum[1, 4:].isnull().all()
+    in_report = stability({"growing": written})
+    assert "of 3 forecasts blew up within 48 h, the first one, from 2020-01-01T" in in_report
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_the_report_says_whether_forecasts_stayed_bounded(tmp_path: Path, factor: float) -> None:
+    written = write(tmp_path / "f.zarr", Growing(factor=factor, std=1.0), num_steps=3)
+    assert written is not None
+    told = stability({"growing": written})
+    assert "all 7 forecasts stayed within bounds for 18 h" in told
+    assert f"to {factor**2:.2f} times what it was" in told
 
 
 def test_when_all_have_ended_the_rest_is_nan(tmp_path: Path) -> None:
