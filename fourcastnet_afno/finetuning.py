@@ -16,7 +16,7 @@ References:
     Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (curriculum).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +29,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grid import Grid
 from data_pipeline.plane import require_latlon
+from fourcastnet_afno.autoregression import shifted
 from fourcastnet_afno.bands import Band
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss, LossConfig
@@ -95,7 +96,7 @@ def trained_rollout(
                 following = forecaster(state, forcing)
         assert isinstance(following, Tensor)
         yield following
-        state = torch.cat([state[:, 1:], following[:, None]], dim=1)
+        state = shifted(state, following)
 
 
 def rollout_loss(
@@ -116,13 +117,8 @@ def rollout_loss(
         target: The following states, in physical units.
         config: Gradient, weights and members. Noise is drawn from torch's global generator.
     """
-    weights = config.step_weights(target.shape[1])
     predictions = _predictions(forecaster, state, forcing, config)
-    total = state.new_zeros(len(state))
-    for weight, predicted, targets in zip(weights, predictions, target.unbind(1), strict=True):
-        if weight > 0:
-            total = total + weight * loss(predicted, targets)
-    return total
+    return loss_of_steps(loss, predictions, target, config.step_weights(target.shape[1]))
 
 
 def rollout_loss_by_channel(
@@ -134,9 +130,38 @@ def rollout_loss_by_channel(
     config: RolloutConfig,
 ) -> Float[Tensor, "batch step channel"]:
     """Loss of each window, step and channel without weights, to look at; see ``rollout_loss``."""
-    predictions = _predictions(forecaster, state, forcing, config)
-    steps = zip(predictions, target.unbind(1), strict=True)
-    return torch.stack([loss.by_channel(predicted, targets) for predicted, targets in steps], dim=1)
+    return losses_by_step(loss.by_channel, _predictions(forecaster, state, forcing, config), target)
+
+
+def loss_of_steps(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    states: Iterable[Tensor],
+    target: Float[Tensor, "batch step channel lat lon"],
+    weights: Sequence[float],
+) -> Float[Tensor, " batch"]:
+    """Weighted sum of the losses of the steps; the loss of a step without weight is not computed.
+
+    Args:
+        loss: Of a state and its target, by window.
+        states: After each step.
+        target: What follows in truth.
+        weights: Of the steps.
+    """
+    total = target.new_zeros(len(target))
+    for weight, state, wanted in zip(weights, states, target.unbind(1), strict=True):
+        if weight > 0:
+            total = total + weight * loss(state, wanted)
+    return total
+
+
+def losses_by_step(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    states: Iterable[Tensor],
+    target: Float[Tensor, "batch step channel lat lon"],
+) -> Float[Tensor, "batch step channel"]:
+    """Losses by window and channel of each step; see ``loss_of_steps``."""
+    steps = zip(states, target.unbind(1), strict=True)
+    return torch.stack([loss(state, wanted) for state, wanted in steps], dim=1)
 
 
 def _predictions(

@@ -11,7 +11,7 @@ the rank (dropout) or the window (noise), so that they need no state in checkpoi
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -22,12 +22,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.dataset import Sample
-from fourcastnet_afno.autoregression import shifted
+from fourcastnet_afno.autoregression import rollout
 from fourcastnet_afno.averaging import MovingAverage
 from fourcastnet_afno.bands import Band
 from fourcastnet_afno.diagnostic import DiagnosticHead
 from fourcastnet_afno.distributed import Process, accumulating, full, settle
-from fourcastnet_afno.finetuning import RolloutConfig, rollout_loss, rollout_loss_by_channel
+from fourcastnet_afno.finetuning import (
+    RolloutConfig,
+    loss_of_steps,
+    losses_by_step,
+    rollout_loss,
+    rollout_loss_by_channel,
+)
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.losses import Loss
 from fourcastnet_afno.optimization import set_learning_rate
@@ -122,14 +128,10 @@ class DiagnosticLoss(nn.Module):
         target: Float[Tensor, "batch step diagnostic lat lon"],
     ) -> Float[Tensor, " batch"]:
         """Loss of each window: the weighted mean over the steps of its rollout."""
-        weights, total = self.rollout.step_weights(target.shape[1]), state.new_zeros(len(state))
+        weights = self.rollout.step_weights(target.shape[1])
         with autocast(state.device, self.precision):
             states = self._states(state, forcing)
-            for weight, following, wanted in zip(weights, states, target.unbind(1), strict=True):
-                if weight > 0:
-                    predicted = self.trained.predict(following)
-                    total = total + weight * self.loss(predicted, self.trained.to_network(wanted))
-        return total
+            return loss_of_steps(self._behind(self.loss), states, target, weights)
 
     def by_channel(
         self,
@@ -138,18 +140,23 @@ class DiagnosticLoss(nn.Module):
         target: Float[Tensor, "batch step diagnostic lat lon"],
     ) -> Float[Tensor, "batch step diagnostic"]:
         """Loss of each window, step and channel, to look at."""
-        head = self.trained
         with autocast(state.device, self.precision):
-            steps = zip(self._states(state, forcing), target.unbind(1), strict=True)
-            losses = [self.loss.by_channel(head.predict(x), head.to_network(y)) for x, y in steps]
-        return torch.stack(losses, dim=1)
+            states = self._states(state, forcing)
+            return losses_by_step(self._behind(self.loss.by_channel), states, target)
+
+    def _behind(
+        self, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """A loss of the head's values as one of the forecaster's state."""
+        head = self.trained
+        return lambda state, wanted: loss(head.predict(state), head.to_network(wanted))
 
     def _states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        for at_step in forcing.unbind(1):
-            with torch.no_grad():
-                following = self.forecaster(state, at_step)
-            yield following
-            state = shifted(state, following)
+        return rollout(self._step, state, forcing.unbind(1), forcing.shape[1])
+
+    @torch.no_grad()
+    def _step(self, state: Tensor, forcing: Tensor) -> Tensor:
+        return self.forecaster(state, forcing)
 
 
 Objective = RolloutLoss | DiagnosticLoss
