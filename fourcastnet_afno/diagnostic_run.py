@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_pipeline.dataset import WindowDataset
 from data_pipeline.errors import InputError
 from data_pipeline.prepare import open_store
 from data_pipeline.store import PreparedStore
@@ -34,6 +33,7 @@ from fourcastnet_afno.experiment import (
     field_weights,
     loggers,
     prepared_once,
+    split_windows,
 )
 from fourcastnet_afno.forecaster import Forecaster
 from fourcastnet_afno.training import Trainer
@@ -66,18 +66,29 @@ def train_diagnostic(
     """
     _check_settings(config)
     settings, folder = config.training, output / "checkpoints"
-    fingerprint = fingerprint_of(load_forecaster(checkpoint))
+    forecaster = load_forecaster(checkpoint)
+    fingerprint = fingerprint_of(forecaster)
     config = _with_store(config, output, checkpoint)
     with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
         opening = partial(prepared_once, config, output, process, fingerprint)
         store = process.main_first("prepared", opening)
-        forecaster = load_forecaster(checkpoint, str(process.device))
+        forecaster = forecaster.to(process.device)
         _check_suits(forecaster, store, checkpoint)
         head = build_head(config, forecaster, store).to(process.device)
         describe_training(head, process)
+        count = len(forecaster.spec.channels)
+        windows = partial(
+            split_windows,
+            config.data,
+            store,
+            num_history=forecaster.num_history,
+            forcings=forecaster.spec.forcings,
+            state_channels=slice(count),
+            target_channels=slice(count, None),
+        )
         Trainer(
             head,
-            partial(_windows, config, store, forecaster),
+            windows,
             settings,
             folder=folder,
             metadata={
@@ -114,29 +125,6 @@ def build_head(
     with torch.random.fork_rng([]):
         torch.manual_seed(config.training.seed)
         return DiagnosticHead(config.diagnostic, forecaster, channels, mean=mean, std=std)
-
-
-def _windows(
-    config: ExperimentConfig, store: PreparedStore, forecaster: Forecaster, num_steps: int
-) -> tuple[WindowDataset, WindowDataset]:
-    count = len(forecaster.spec.channels)
-    training, validation = (
-        WindowDataset(
-            store,
-            period,
-            forecaster.num_history,
-            num_steps,
-            forecaster.spec.forcings,
-            subset,
-            state_channels=slice(count),
-            target_channels=slice(count, None),
-        )
-        for period, subset in (
-            (config.data.train, config.data.subset),
-            (config.data.validation, None),
-        )
-    )
-    return training, validation
 
 
 def _check_settings(config: ExperimentConfig) -> None:

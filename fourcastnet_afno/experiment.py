@@ -214,12 +214,26 @@ def _windows(
     config: ExperimentConfig, store: PreparedStore, num_steps: int
 ) -> tuple[WindowDataset, WindowDataset]:
     history, forcings = config.model.num_history, config.data.forcings
+    return split_windows(config.data, store, num_steps, num_history=history, forcings=forcings)
+
+
+def split_windows(
+    data: DataConfig,
+    store: PreparedStore,
+    num_steps: int,
+    **options: Any,  # noqa: ANN401
+) -> tuple[WindowDataset, WindowDataset]:
+    """Windows of the training period, those of its subset, and all of the validation period.
+
+    Args:
+        data: Says the periods.
+        store: Prepared data.
+        num_steps: States that follow.
+        options: Further arguments of ``WindowDataset``.
+    """
     training, validation = (
-        WindowDataset(store, period, history, num_steps, forcings, subset)
-        for period, subset in (
-            (config.data.train, config.data.subset),
-            (config.data.validation, None),
-        )
+        WindowDataset(store, period, num_steps=num_steps, subset=subset, **options)
+        for period, subset in ((data.train, data.subset), (data.validation, None))
     )
     return training, validation
 
