@@ -251,6 +251,13 @@ def _open_group(path: Path | str) -> zarr.Group:
     return zarr.open_group(cached, mode="r")
 
 
+def is_prepared(path: Path) -> bool:
+    """Whether a folder is a training store of this project, of any version."""
+    if not (path / "zarr.json").exists():
+        return False
+    return {"fingerprint", "format"} <= zarr.open_group(path, mode="r").attrs.keys()
+
+
 class PreparedStore:
     """A store ready for training.
 

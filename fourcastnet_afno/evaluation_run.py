@@ -13,8 +13,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.execution import ExecutionConfig
 from data_pipeline.opening import stamps
 from data_pipeline.sources import SourceConfig, open_source
-from data_pipeline.store import PreparedStore
-from fourcastnet_afno.evaluation.climatologies import is_prepared, open_climatology
+from data_pipeline.store import PreparedStore, is_prepared
+from fourcastnet_afno.evaluation.climatologies import open_climatology
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.forecasts import open_forecast

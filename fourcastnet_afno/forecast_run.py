@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import yaml
-import zarr
 from rich.console import Console
 
 from data_pipeline.errors import InputError
@@ -18,7 +17,7 @@ from data_pipeline.names import parse_label
 from data_pipeline.plane import grid_of
 from data_pipeline.resampling import resample
 from data_pipeline.sources import SourceConfig, open_source
-from data_pipeline.store import PreparedStore
+from data_pipeline.store import PreparedStore, is_prepared
 from fourcastnet_afno.autoregression import (
     ForecastConfig,
     MissingValuesError,
@@ -135,7 +134,7 @@ def open_initial_data(
             )
         source = SourceConfig(path=str(beside))
     (path, *others) = source.paths
-    if not others and "://" not in path and _is_prepared(Path(path)):
+    if not others and "://" not in path and is_prepared(Path(path)):
         return PreparedStore(Path(path)).prognostic.dataset()
     recorded = _recorded_data(checkpoint)
     dataset = open_source(source, [parse_label(n)[0] for n in recorded.get("static", [])])
@@ -201,12 +200,6 @@ def _with_fill_rules(error: MissingValuesError, checkpoint: Path) -> InputError:
         f"{error}: for training {list(names)} was filled by its climatology "
         "(data.fill), which a checkpoint does not hold"
     )
-
-
-def _is_prepared(path: Path) -> bool:
-    if not (path / "zarr.json").exists():
-        return False
-    return "fingerprint" in zarr.open_group(path, mode="r").attrs and (path / "fields").exists()
 
 
 def _on_grid_of(

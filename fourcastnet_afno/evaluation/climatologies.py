@@ -18,7 +18,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import space_dims
 from data_pipeline.progress import track
 from data_pipeline.sources import SourceConfig, canonicalize, open_source
-from data_pipeline.store import PreparedStore
+from data_pipeline.store import PreparedStore, is_prepared
 
 _FIT_BYTES = 64 * 2**20
 _WEEKS = 53
@@ -154,14 +154,6 @@ def open_climatology(
     if table is not None:
         return from_table(table, f"table {path.name} by day of year and hour of day")
     return from_series(open_source(source), channels, num_harmonics)
-
-
-def is_prepared(path: Path) -> bool:
-    """Whether a folder is a training store of this project."""
-    if not (path / "zarr.json").exists():
-        return False
-    with xr.open_zarr(path, consolidated=False) as dataset:
-        return "fingerprint" in dataset.attrs and "format" in dataset.attrs
 
 
 def from_store(store: PreparedStore) -> Climatology:
