@@ -31,8 +31,13 @@ def median_seconds(
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
+def waiting_for(device: str) -> Callable[[], object]:
+    """Waits until a device has done what it was given; a CPU has done it already."""
+    return torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
 def _seconds(call: Callable[[], object], device: str) -> float:
-    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize = waiting_for(device)
     synchronize()
     started = time.perf_counter()
     call()

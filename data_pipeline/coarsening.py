@@ -81,7 +81,7 @@ def _on_sphere(source: LatLonGrid, target: LatLonGrid) -> tuple[np.ndarray, np.n
 
 def _on_plane(axis: str, source: PlaneGrid, target: PlaneGrid) -> np.ndarray:
     given, wanted = source.bounds(axis), target.bounds(axis)
-    length, other = (grid.extent[grid.dims.index(axis)] for grid in (source, target))
+    length, other = source.length(axis), target.length(axis)
     closes = axis in source.periodic
     overlaps = _turned_overlaps(given, wanted, length) if closes else _overlaps(given, wanted)
     covered = np.allclose(overlaps.sum(axis=1), np.diff(wanted), rtol=1e-3, atol=0)

@@ -134,10 +134,14 @@ class PlaneGrid(Grid):
             channels += [v[:, None] if axis == "y" else v[None, :] for v in pair]
         return np.stack([np.broadcast_to(channel, self.shape) for channel in channels])
 
+    def length(self, axis: str) -> float:
+        """Of the domain along an axis."""
+        return self.extent[self.dims.index(axis)]
+
     def bounds(self, axis: str) -> np.ndarray:
         """Edges of the cells along an axis, of shape (n + 1,)."""
         values = self.coords[axis]
-        step = self.extent[self.dims.index(axis)] / len(values)
+        step = self.length(axis) / len(values)
         if len(values) > 1:
             step = (values[-1] - values[0]) / (len(values) - 1)
         return np.append(values - step / 2, values[-1] + step / 2)

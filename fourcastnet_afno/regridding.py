@@ -95,7 +95,7 @@ def _along(axis: str, source: PlaneGrid, target: PlaneGrid) -> _Matrix:
         if order == 0:
             return np.ones((len(wanted), 1))
         return make_interp_spline(given, np.eye(len(given)), k=order)(wanted)
-    circle = source.extent[source.dims.index(axis)]
+    circle = source.length(axis)
     largest = (min(len(given), len(wanted)) - 1) // 2
     return _polynomial(2 * np.pi * given / circle, 2 * np.pi * wanted / circle, largest)
 

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.fourcastnet import as_fourcastnet
-from benchmarks.timing import describe, median_seconds
+from benchmarks.timing import describe, median_seconds, waiting_for
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.autoregression import (
@@ -193,7 +193,7 @@ class Clock:
 
     def watch(self, network: torch.nn.Module, device: str) -> None:
         """Add the seconds of every call of ``network``."""
-        synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+        synchronize = waiting_for(device)
 
         def before(*_: object) -> None:
             synchronize()

@@ -41,7 +41,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import describe, large_product, median_seconds, rate_of
+from benchmarks.timing import describe, large_product, median_seconds, rate_of, waiting_for
 from data_pipeline.channels import Channels
 from data_pipeline.dataset import Sample, WindowDataset
 from data_pipeline.grid import LatLonGrid
@@ -100,7 +100,7 @@ class Stopwatch:
             ("data", "forward", "backward", "optimizer"), 0.0
         )
         self.total = 0.0
-        self._synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+        self._synchronize = waiting_for(device)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -137,7 +137,7 @@ class Burgers:
 
     def nonlinear(self, grid: FourierGrid, state: State) -> State:
         """Self-advection."""
-        return -grid.dx(grid.spectrum(grid.fields(state) ** 2 / 2))
+        return _self_advection(grid, state)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field."""
@@ -167,7 +167,7 @@ class KuramotoSivashinsky:
 
     def nonlinear(self, grid: FourierGrid, state: State) -> State:
         """Self-advection."""
-        return -grid.dx(grid.spectrum(grid.fields(state) ** 2 / 2))
+        return _self_advection(grid, state)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field of unit order with waves as long as those that grow."""
@@ -228,6 +228,11 @@ class GrayScott:
         state = torch.stack([-0.5 * bumps, 0.25 * bumps])
         state[0, 0, 0] += 1
         return state
+
+
+def _self_advection(grid: FourierGrid, velocity: State) -> State:
+    """- d(u^2 / 2)/dx."""
+    return -grid.dx(grid.spectrum(grid.fields(velocity) ** 2 / 2))
 
 
 def _advection(grid: FourierGrid, vorticity: State) -> State:
