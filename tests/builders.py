@@ -11,7 +11,10 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.prepare import DataConfig, Period
 from data_pipeline.sources import SourceConfig
+from data_pipeline.store import PreparedStore
+from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression import ForecastConfig
+from fourcastnet_afno.checkpoint import save_checkpoint
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
@@ -111,3 +114,19 @@ def make_experiment(path: Path, **training: object) -> ExperimentConfig:
         training=TrainingConfig(**(settings | training)),
         forecast=ForecastConfig(num_steps=5, init_interval_hours=24, batch_size=7),
     )
+
+
+def make_untrained_run(config: ExperimentConfig, folder: Path) -> tuple[Path, PreparedStore]:
+    """A run folder with its data and a checkpoint of fresh weights, as training leaves it.
+
+    Returns:
+        The checkpoint and the store.
+    """
+    store = experiment.prepare(config, folder)
+    assert store is not None
+    torch.manual_seed(0)
+    forecaster = experiment.build_forecaster(config, store)
+    checkpoint = folder / "checkpoints" / "best.safetensors"
+    checkpoint.parent.mkdir()
+    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    return checkpoint, store

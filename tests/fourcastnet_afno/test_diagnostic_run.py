@@ -51,7 +51,7 @@ from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.regridding import Regridder
 from fourcastnet_afno.training import Stage, TrainingInterruptedError
 from fourcastnet_afno.updating import DiagnosticLoss
-from tests.builders import GRID, make_data_config, make_dataset, make_experiment
+from tests.builders import GRID, make_data_config, make_dataset, make_experiment, make_untrained_run
 
 RAIN = "total_precipitation_6hr"
 NETWORK = AFNONetConfig(patch_size=(3, 3), embed_dim=8, depth=1, num_blocks=2, drop_rate=0.1)
@@ -85,12 +85,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
         data=make_data_config(folder / "data.nc", diagnostic=[RAIN]),
         diagnostic=DiagnosticConfig(network=NETWORK),
     )
-    store = experiment.prepare(config, folder / "run")
-    torch.manual_seed(0)
-    forecaster = experiment.build_forecaster(config, store)
-    checkpoint = folder / "run" / "checkpoints" / "best.safetensors"
-    checkpoint.parent.mkdir()
-    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    checkpoint, _ = make_untrained_run(config, folder / "run")
     return Backbone(config, checkpoint, folder)
 
 

@@ -11,11 +11,10 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 from data_pipeline.grid import LatLonGrid
-from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression import forcings_from, open_forecast, rollout
-from fourcastnet_afno.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.checkpoint import load_forecaster
 from fourcastnet_afno.cli import main, with_long_names
-from tests.builders import make_dataset, make_experiment
+from tests.builders import make_dataset, make_experiment, make_untrained_run
 
 
 @dataclass
@@ -32,12 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("files")
     make_dataset().to_netcdf(folder / "data.nc")
     config = make_experiment(folder / "data.nc")
-    store = experiment.prepare(config, folder / "run")
-    torch.manual_seed(0)
-    forecaster = experiment.build_forecaster(config, store)
-    checkpoint = folder / "run" / "checkpoints" / "best.safetensors"
-    checkpoint.parent.mkdir()
-    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    checkpoint, store = make_untrained_run(config, folder / "run")
     return Files(checkpoint, folder / "data.nc", store.path, folder)
 
 

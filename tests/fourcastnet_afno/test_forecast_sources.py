@@ -18,7 +18,7 @@ from fourcastnet_afno.autoregression import ForecastConfig
 from fourcastnet_afno.checkpoint import save_checkpoint
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.forecast_run import forecast_from
-from tests.builders import GRID, make_data_config, make_dataset, make_experiment
+from tests.builders import GRID, make_data_config, make_dataset, make_experiment, make_untrained_run
 
 RAIN, SEA = "total_precipitation", "sea_surface_temperature"
 HOUR = np.timedelta64(1, "h")
@@ -61,13 +61,7 @@ def make_files(folder: Path, rule: FillRule) -> Files:
         test=Period(start="2001-01-09", end="2001-01-10"),
     )
     config: ExperimentConfig = replace(make_experiment(folder / "hourly.nc"), data=data)
-    store = experiment.prepare(config, folder / "run")
-    assert store is not None
-    torch.manual_seed(0)
-    forecaster = experiment.build_forecaster(config, store)
-    checkpoint = folder / "run" / "checkpoints" / "best.safetensors"
-    checkpoint.parent.mkdir()
-    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    checkpoint, _ = make_untrained_run(config, folder / "run")
     return Files(folder / "hourly.nc", folder / "run" / "data.zarr", checkpoint)
 
 
