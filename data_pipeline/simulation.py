@@ -14,7 +14,9 @@ References:
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from torch import Tensor
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.pde import Planet, Relaxation, ShallowWater, zonal_jet
 from data_pipeline.progress import track
-from data_pipeline.spherical_harmonics import SphericalHarmonicTransform
+from data_pipeline.spherical_harmonics import SphericalHarmonicTransform, alias_free_truncation
 
 _DAY = 86400.0
 _STEP_SECONDS = 5400
@@ -99,23 +101,67 @@ def simulate(config: SimulationConfig) -> xr.Dataset:
         Variables ``VARIABLES`` with the dimensions (time, latitude, longitude) and the static
         ``geopotential_at_surface`` (latitude, longitude), SI units.
     """
+    shape = _shape(config)
+    fields = simulate_on(config, [shape])[shape]
+    return _dataset(config, config.times(), *fields)
+
+
+class SampledFields(NamedTuple):
+    """The simulated planet at the points of a grid.
+
+    Attributes:
+        states: (trajectory, time, variable, latitude, longitude), float32.
+        surface: Geopotential of the ground in m2 s-2, (latitude, longitude).
+    """
+
+    states: np.ndarray
+    surface: np.ndarray
+
+
+def simulate_on(
+    config: SimulationConfig, shapes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], SampledFields]:
+    """Simulate once, on the grid of the configuration, and evaluate on several.
+
+    Args:
+        config: What to simulate.
+        shapes: Rows and columns of the grids, half a cell away from the poles. Coarser ones than
+            the simulation's are without the harmonics that they do not resolve.
+    """
     model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
-    output = SphericalHarmonicTransform.equiangular(
-        config.num_latitudes, config.num_longitudes, dtype=torch.float32
-    )
+    outputs = {shape: _output_transform(model, shape) for shape in shapes}
     stirring = Stirring(model, [[config.seed, k] for k in range(config.num_trajectories)])
     state = model.balanced(zonal_jet(model, jet_speed) + stirring.initial_eddies())
     per_output = round(config.timestep_hours * 3600 / model.timestep)
     spinup = config.spinup_days * 24 // config.timestep_hours
-    times = config.times()
-    fields = np.empty((*times.shape, len(VARIABLES), *_shape(config)), np.float32)
-    for index in track(range(spinup + times.shape[1]), "Simulating (timesteps)"):
+    times = config.times().shape
+    series = {shape: np.empty((*times, len(VARIABLES), *shape), np.float32) for shape in shapes}
+    for index in track(range(spinup + times[1]), "Simulating (timesteps)"):
         if index >= spinup:
-            fields[:, index - spinup] = _output_fields(model, output, state)
+            for shape, output in outputs.items():
+                series[shape][:, index - spinup] = _output_fields(model, output, state)
         for _ in range(per_output):
             state = model.step(state, stirring.next())
-    surface = output.synthesize(_mountain(model.transform)[..., None])[..., 0].T.numpy()
-    return _dataset(config, times, fields, surface)
+    mountain = _mountain(model.transform)[..., None]
+    return {
+        shape: SampledFields(
+            series[shape], output.synthesize(_part(mountain, output))[..., 0].T.numpy()
+        )
+        for shape, output in outputs.items()
+    }
+
+
+def _output_transform(model: ShallowWater, shape: tuple[int, int]) -> SphericalHarmonicTransform:
+    truncation = min(model.transform.truncation, alias_free_truncation(*shape))
+    return SphericalHarmonicTransform.equiangular(
+        *shape, truncation=truncation, dtype=torch.float32
+    )
+
+
+def _part(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
+    """The harmonics of a transform, of a spectrum (order, part, degree, ...) with more."""
+    count = transform.truncation + 1
+    return spectrum[:count, :, :count]
 
 
 def build_planet(num_latitudes: int, num_longitudes: int, timestep_hours: int = 6) -> ShallowWater:
@@ -207,7 +253,8 @@ def _output_fields(
 ) -> np.ndarray:
     """(trajectory, variable, latitude, longitude) on the output grid, evaluated spectrally."""
     planet = model.planet
-    scale = planet.radius * model.transform.inverse_laplacian[:, None, None]
+    state = _part(state, output)
+    scale = planet.radius * output.inverse_laplacian[:, None, None]
     grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
     v, u, vorticity, eta = grid.unbind(2)
     cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]

@@ -1,0 +1,123 @@
+"""Networks of ``scripts.benchmark_pde``: the same inputs, outputs and number of weights for all."""
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from benchmarks.pde.problems import Data, Problem, Shape
+from benchmarks.unet import PaddingMode, UNet
+from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+from fourcastnet_afno.models.layers import scaled_padding
+
+KINDS = ("afno", "fno", "global_filter", "attention", "unet")
+_DEPTH, _MLP_RATIO = 4, 2.0
+
+
+class Surrogate(nn.Module):
+    """A state to the next: normalization, the place as further channels, a network.
+
+    The network gives the change of a state, or the solution itself where the problem is steady. It
+    works at all resolutions; margins of its padding keep their share of the domain.
+
+    Args:
+        network: Channels of the state and of the place to channels of the state.
+        problem: What is learned.
+        data: Its data; mean and spread are those of the training.
+    """
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, problem: Problem, data: Data) -> None:
+        super().__init__()
+        self.network, self._problem, self._data = network, problem, data
+        self._places: dict[Shape, tuple[Tensor, Tensor]] = {}
+        states = torch.from_numpy(data["train"])
+        axes = (0, 1, 3, 4)
+        inputs, targets = states[:, :-1], states[:, 1:]
+        spread = targets if problem.steady else targets - inputs
+        for name, value in (
+            ("mean", inputs.mean(axes)),
+            ("std", inputs.std(axes)),
+            ("scale", spread.std(axes)),
+        ):
+            self.register_buffer(name, value[:, None, None])
+        # Errors count in the spread of what is predicted; a change is predicted from its state.
+        self.unit = self.scale if problem.steady else self.std
+        self.offset = torch.zeros_like(self.mean) if problem.steady else self.mean
+
+    def forward(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
+        """The next state."""
+        shape = (state.shape[-2], state.shape[-1])
+        if shape not in self._places:
+            problem = self._problem
+            self._places[shape] = problem.extra(shape, self._data), problem.envelope(shape)
+        extra, envelope = self._places[shape]
+        normalized = (state - self.mean) / self.std
+        if isinstance(self.network, AFNONet):
+            config = self.network.config
+            self.network.padding = scaled_padding(config.padding, self._problem.train_shape, shape)
+        output = self.network(torch.cat([normalized, extra.expand(len(state), -1, -1, -1)], 1))
+        change = envelope * self.scale * output
+        return change if self._problem.steady else state + change
+
+
+def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogate:
+    """A network of a kind with about so many weights: the widest that has no more.
+
+    Raises:
+        ValueError: If not even the narrowest network has so few.
+    """
+    with torch.device("meta"):
+        widths = [w for w in range(8, 257, 4) if w % 8 == 0 or kind in ("fno", "unet")]
+        fitting = [w for w in widths if _count(_network(kind, problem, data, w)) <= num_weights]
+    if not fitting:
+        raise ValueError(f"no {kind} has at most {num_weights} weights")
+    return Surrogate(_network(kind, problem, data, fitting[-1]), problem, data)
+
+
+def build_afno(config: AFNONetConfig, problem: Problem, data: Data) -> Surrogate:
+    """A network of a given configuration, its reference grid that of the training."""
+    return Surrogate(_trunk(config, problem, data), problem, data)
+
+
+def afno_config(problem: Problem, width: int) -> AFNONetConfig:
+    """The network of a problem."""
+    config = problem.network("afno")
+    return replace(config, embed_dim=width, depth=_DEPTH, mlp_ratio=_MLP_RATIO)
+
+
+def count_weights(module: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(weight.numel() for weight in module.parameters())
+
+
+_count = count_weights
+
+
+def _channels(problem: Problem, data: Data) -> tuple[int, int]:
+    channels = data["train"].shape[2]
+    return channels + len(problem.extra(problem.train_shape, data)), channels
+
+
+def _network(kind: str, problem: Problem, data: Data, width: int) -> nn.Module:
+    if kind != "unet":
+        config = problem.network(kind)
+        config = replace(config, mixer=kind, embed_dim=width, depth=_DEPTH, mlp_ratio=_MLP_RATIO)
+        return _trunk(config, problem, data)
+    config = problem.network("unet")
+    modes = (config.padding.latitude, config.padding.longitude)
+    padding = tuple("circular" if mode == "wrap" else "replicate" for mode in modes)
+    inputs, outputs = _channels(problem, data)
+    widths = [width, 2 * width, 2 * width]
+    return UNet(inputs, outputs, widths, cast("tuple[PaddingMode, PaddingMode]", padding))
+
+
+def _trunk(config: AFNONetConfig, problem: Problem, data: Data) -> AFNONet:
+    reference = config.token_grid(problem.train_shape)
+    inputs, outputs = _channels(problem, data)
+    return replace(config, reference_grid=reference).build(in_channels=inputs, out_channels=outputs)

@@ -1,0 +1,99 @@
+"""Pictures of what AFNO predicts at resolutions that it was not trained with."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmarks.pde.problems import Problem, Shape, test_name
+from benchmarks.pde.runs import Run, load_trained
+from data_pipeline.atomic import replacing
+
+_TITLES = ("truth", "prediction", "error", "spectrum along x")
+_SAMPLES = 20
+
+
+def draw(problem: Problem, output: Path, images: Path) -> Path | None:
+    """A row for each resolution: truth, prediction and error of a sample, spectra of many.
+
+    The last channel of the state is shown, one step ahead, of the network of seed 0.
+
+    Args:
+        problem: What was learned.
+        output: Folder of data and weights.
+        images: Folder for the picture.
+
+    Returns:
+        The picture; None where the run has not ended.
+    """
+    run = Run(problem=problem, label="afno", kind="afno", seed=0)
+    if not run.path(output).exists():
+        return None
+    data, surrogate = problem.load(output / "data"), load_trained(run, output)
+    shapes = sorted(problem.test_shapes)
+    figure = Figure(figsize=(12, 2.9 * len(shapes)), layout="constrained")
+    rows = figure.subplots(len(shapes), 4, squeeze=False)
+    for axes, shape in zip(rows, shapes, strict=True):
+        states = torch.from_numpy(data[test_name(shape)])
+        pairs = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
+        chosen = torch.linspace(0, len(pairs[0]) - 1, _SAMPLES).round().long()
+        with torch.inference_mode():
+            predicted = torch.cat([surrogate(pairs[0][part]) for part in chosen.split(5)])
+        _draw_row(axes, problem, shape, pairs[1][chosen][:, -1], predicted[:, -1])
+    for axis, title in zip(rows[0], _TITLES, strict=True):
+        axis.set_title(title)
+    path = images / f"pde_{problem.name}.png"
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=80)
+    return path
+
+
+def _draw_row(
+    axes: np.ndarray, problem: Problem, shape: Shape, truth: Tensor, predicted: Tensor
+) -> None:
+    trained = " (trained)" if shape == problem.train_shape else ""
+    axes[0].set_ylabel(f"{shape[0]} x {shape[1]}{trained}")
+    error = predicted - truth
+    largest = truth[0].abs().max().item()
+    limits = (largest, largest, error[0].abs().max().item())
+    fields_by_column = (truth, predicted, error)
+    for axis, fields, limit in zip(axes, fields_by_column, limits, strict=False):
+        _show(axis, fields[0].numpy(), limit)
+    for name, fields in zip(_TITLES, fields_by_column, strict=False):
+        power = spectrum(fields.numpy(), problem.steady).mean(0)
+        axes[3].loglog(np.arange(1, len(power)), power[1:], label=name)
+    axes[3].axvline(
+        (problem.train_shape[1] - 1) / (1 if problem.steady else 2), color="gray", linestyle=":"
+    )
+    axes[3].legend(fontsize="small")
+    axes[3].set_xlabel("wavenumber; dotted: the last one of the training grid")
+
+
+def _show(axis: Axes, field: Float[np.ndarray, "y x"], limit: float) -> None:
+    image = axis.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.figure.colorbar(image, ax=axis, shrink=0.8)
+
+
+def spectrum(
+    fields: Float[np.ndarray, "sample y x"], is_bounded: bool
+) -> Float[np.ndarray, "sample wavenumber"]:
+    """Mean square of the waves along x, the mean over rows.
+
+    Args:
+        fields: On the points of a closed axis, or both ends included and zero there.
+        is_bounded: Whether waves are sines of half periods, with zeros at both ends.
+    """
+    count = fields.shape[-1]
+    if is_bounded:
+        amplitudes = scipy.fft.dst(fields[..., 1:-1], type=1, axis=-1) / (count - 1)
+        return np.pad((amplitudes**2 / 2).mean(-2), ((0, 0), (1, 0)))
+    power = np.abs(np.fft.rfft(fields, axis=-1, norm="forward")) ** 2
+    power[..., 1 : (count + 1) // 2] *= 2
+    return power.mean(-2)

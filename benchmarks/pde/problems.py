@@ -1,0 +1,363 @@
+"""Problems of ``scripts.benchmark_pde``: trajectories at the resolution of training and at others.
+
+Every problem is solved once and sampled at all its resolutions, so that these hold the same
+functions. A steady problem has trajectories of two states, the coefficient and the solution.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.grid import LatLonGrid
+from data_pipeline.pde.config import PDEConfig
+from data_pipeline.pde.darcy import solve_darcy
+from data_pipeline.pde.fourier import FourierGrid, Stepper, resample
+from data_pipeline.progress import track
+from data_pipeline.simulation import SimulationConfig, simulate_on
+from data_pipeline.trajectories import Splits
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.layers import Padding
+
+Shape = tuple[int, int]
+Trajectories = Float[np.ndarray, "trajectory state channel y x"]
+Data = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem(ABC):
+    """What is to be learned, and how much of it.
+
+    Args:
+        train_shape: Points along y and x of the training data.
+        test_shapes: Those of the tests.
+        num_train: Trajectories for training.
+        num_test: Trajectories of the test.
+        epochs: Passes over the training data.
+        samples_per_epoch: Samples of a pass, a random part of all; 0 for all.
+        batch_size: Samples of a step of the optimizer.
+    """
+
+    train_shape: Shape
+    test_shapes: tuple[Shape, ...]
+    num_train: int
+    num_test: int
+    epochs: int
+    samples_per_epoch: int = 0
+    batch_size: int = 16
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ("afno", "fno", "global_filter", "attention", "unet")
+    steady: ClassVar[bool] = False
+    symmetries: ClassVar[bool] = False
+    """Whether samples are reflected and transposed, which turns solutions into solutions."""
+    coarse_share: ClassVar[float] = 0.0
+    """Share of the batches that have every other point."""
+
+    @abstractmethod
+    def solve(self) -> Data:
+        """Arrays ``train``, ``test_ROWSxCOLUMNS`` and those that ``extra`` needs."""
+
+    @abstractmethod
+    def network(self, mixer: str) -> AFNONetConfig:
+        """Boundaries and modes for a mixer; the widths come from the budget."""
+
+    def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
+        """Further channels of the input: where a point is."""
+        return torch.zeros(0, *shape)
+
+    def envelope(self, shape: Shape) -> Float[Tensor, "y x"]:
+        """A factor of the network's output: zero where the solution is known to be."""
+        return torch.ones(shape)
+
+    def weights(self, shape: Shape) -> Float[Tensor, "y x"]:
+        """Areas of the cells, mean 1."""
+        return torch.ones(shape)
+
+    def load(self, folder: Path) -> Data:
+        """The data, from a file of the folder or solved and written there."""
+        path = folder / f"{self.name}.npz"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp.npz")
+            np.savez(temporary, **self.solve())  # pyright: ignore
+            temporary.rename(path)
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+
+def test_name(shape: Shape) -> str:
+    """Of a test's array."""
+    return f"test_{shape[0]}x{shape[1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darcy(Problem):
+    """Permeability to pressure on the unit square, points on its boundary included.
+
+    Args:
+        solver_points: Points of the solver along an axis.
+        symmetries: See ``Problem``.
+        coarse_share: See ``Problem``.
+        coordinates: Whether the network sees where a point is.
+        hard_boundary: Whether the output has a factor that is zero on the boundary.
+
+    References:
+        Li et al., 2021, https://arxiv.org/abs/2010.08895, section 5.2.
+    """
+
+    train_shape: Shape = (17, 17)
+    test_shapes: tuple[Shape, ...] = ((17, 17), (33, 33), (65, 65), (25, 25))
+    num_train: int = 1000
+    num_test: int = 50
+    epochs: int = 30
+    batch_size: int = 8
+    solver_points: int = 193
+    symmetries: bool = True  # pyright: ignore
+    coarse_share: float = 0.0  # pyright: ignore
+    coordinates: bool = True
+    hard_boundary: bool = True
+
+    name: ClassVar[str] = "darcy"
+    steady: ClassVar[bool] = True
+
+    def solve(self) -> Data:
+        """See ``Problem``."""
+        config = PDEConfig(
+            equation="darcy",
+            resolution=[self.solver_points] * 2,
+            trajectories=Splits(train=self.num_train, validation=1, test=self.num_test),
+        )
+        equation, splits = config.build(), {"train": [], "test": []}
+        for seed in track(config.seeds(), "Solving (problems)"):
+            a = equation.permeability(config.shape, np.random.default_rng(seed))  # pyright: ignore
+            states = np.array([a, solve_darcy(a)], np.float32)[:, None]
+            if seed[1] == 0:
+                splits["train"].append(self._sampled(states, self.train_shape))
+            if seed[1] == 2:
+                splits["test"].append(states)
+        tests = {
+            test_name(shape): np.stack([self._sampled(states, shape) for states in splits["test"]])
+            for shape in self.test_shapes
+        }
+        return {"train": np.stack(splits["train"]), **tests}
+
+    def _sampled(self, states: np.ndarray, shape: Shape) -> np.ndarray:
+        rows, columns = ((self.solver_points - 1) // (points - 1) for points in shape)
+        return states[..., ::rows, ::columns]
+
+    def network(self, mixer: str) -> AFNONetConfig:
+        """See ``Problem``; a mixer for periodic fields has a margin of zeros around them."""
+        if mixer == "afno":
+            return AFNONetConfig(
+                boundary=("mirrored", "mirrored"),
+                hard_thresholding_fraction=0.5,
+                sparsity_threshold=0.0,
+                num_blocks=4,
+            )
+        margin = 0 if mixer in ("attention", "unet") else self.train_shape[0] // 8
+        padding = Padding(latitude="zero", longitude="zero", margin=(margin, margin))
+        return AFNONetConfig(padding=padding, hard_thresholding_fraction=0.5, num_blocks=4)
+
+    def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
+        """Sines and cosines of the place."""
+        if not self.coordinates:
+            return super().extra(shape, data)
+        y, x = torch.meshgrid(*(torch.linspace(0, 1, n) for n in shape), indexing="ij")
+        waves = [f(torch.pi * k * z) for k in (1, 2, 3) for z in (y, x) for f in _WAVES]
+        return torch.stack(waves)
+
+    def envelope(self, shape: Shape) -> Float[Tensor, "y x"]:
+        """Zero on the boundary, as the pressure is."""
+        if not self.hard_boundary:
+            return super().envelope(shape)
+        rows, columns = (torch.sin(torch.pi * torch.linspace(0, 1, n)) for n in shape)
+        return 2 * rows[:, None] * columns
+
+
+_WAVES = (torch.sin, torch.cos)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicDarcy(Darcy):
+    """neuraloperator's small Darcy problems: trained on 16 x 16, tested there and on 32 x 32.
+
+    Their points are i / n, without those at 1; there the pressure is 0 and the permeability taken
+    from the neighbour, so that both ends are there.
+
+    Args:
+        folder: Of ``darcy_train_16.npz``, ``darcy_test_16.npz`` and ``darcy_test_32.npz``, with the
+            permeability ``x`` and the pressure ``y`` (sample, y, x).
+    """
+
+    folder: Path
+    test_shapes: tuple[Shape, ...] = ((17, 17), (33, 33))
+
+    name: ClassVar[str] = "darcy_public"
+
+    def solve(self) -> Data:
+        """See ``Problem``."""
+        tests = {test_name(s): self._read(f"test_{s[0] - 1}") for s in self.test_shapes}
+        return {"train": self._read("train_16")[: self.num_train], **tests}
+
+    def _read(self, part: str) -> np.ndarray:
+        with np.load(self.folder / f"darcy_{part}.npz") as arrays:
+            ends = ((0, 0), (0, 1), (0, 1))
+            a = np.pad(arrays["x"].astype(np.float32), ends, mode="edge")
+            u = np.pad(arrays["y"].astype(np.float32), ends)
+        return np.stack([a, u], axis=1)[:, :, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NavierStokes(Problem):
+    """Vorticity of forced flow on the unit torus, a unit of time ahead.
+
+    References:
+        Li et al., 2021, https://arxiv.org/abs/2010.08895, section 5.3.
+    """
+
+    train_shape: Shape = (32, 32)
+    test_shapes: tuple[Shape, ...] = ((32, 32), (64, 64), (128, 128), (48, 48))
+    num_train: int = 100
+    num_test: int = 10
+    epochs: int = 6
+    viscosity: float = 1e-3
+    solver_points: int = 64
+    num_steps: int = 20
+
+    name: ClassVar[str] = "navier_stokes"
+
+    def solve(self) -> Data:
+        """See ``Problem``."""
+        config = PDEConfig(
+            equation="navier_stokes",
+            parameters={"viscosity": self.viscosity, "forcing": 0.1, "initial_scale": 343.0},
+            resolution=[self.solver_points] * 2,
+            num_steps=self.num_steps,
+            substeps=30,
+            trajectories=Splits(train=self.num_train, validation=1, test=self.num_test),
+        )
+        seeds = config.seeds()
+        tests = self._trajectories(config, [s for s in seeds if s[1] == 2], self.test_shapes)
+        (train,) = self._trajectories(
+            config, [s for s in seeds if s[1] == 0], (self.train_shape,)
+        ).values()
+        return {"train": train, **{test_name(shape): x for shape, x in tests.items()}}
+
+    def _trajectories(
+        self, config: PDEConfig, seeds: list[list[int]], shapes: tuple[Shape, ...]
+    ) -> dict[Shape, np.ndarray]:
+        equation = config.build()
+        grid = FourierGrid(config.shape, equation.extent, degree=equation.degree)  # pyright: ignore
+        stepper = Stepper(equation, grid, config.timestep / config.substeps)  # pyright: ignore
+        generators = [np.random.default_rng(seed) for seed in seeds]
+        state = torch.stack([equation.initial(grid, rng) for rng in generators])  # pyright: ignore
+        series = {shape: [] for shape in shapes}
+        for index in track(range(config.num_steps + 1), "Solving (steps)"):
+            if index:
+                state = stepper.advance(state, config.substeps)
+            for shape, states in series.items():
+                states.append(resample(state, grid, shape).float().numpy())
+        return {shape: np.stack(states, axis=1) for shape, states in series.items()}
+
+    def network(self, mixer: str) -> AFNONetConfig:
+        """See ``Problem``; attention has patches, for fewer tokens."""
+        patch = (2, 2) if mixer == "attention" else (1, 1)
+        padding = Padding(latitude="wrap", longitude="wrap")
+        return AFNONetConfig(
+            patch_size=patch,
+            padding=padding,
+            hard_thresholding_fraction=0.5,
+            sparsity_threshold=0.0,
+            num_blocks=4,
+        )
+
+    def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
+        """Sines and cosines of the place: the forcing depends on it."""
+        y, x = torch.meshgrid(*(torch.arange(n) / n for n in shape), indexing="ij")
+        return torch.stack([f(2 * torch.pi * z) for z in (y, x) for f in _WAVES])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphericalShallowWater(Problem):
+    """Winds, geopotential and vorticity of the simulated planet, 6 hours ahead.
+
+    All resolutions are evaluated from the harmonics of one simulation; coarser ones without those
+    that they do not resolve.
+
+    Args:
+        days: Length of a trajectory.
+        solver_latitudes: Rows of the solver.
+    """
+
+    train_shape: Shape = (32, 64)
+    test_shapes: tuple[Shape, ...] = ((32, 64), (64, 128), (128, 256), (48, 96))
+    num_train: int = 8
+    num_test: int = 2
+    epochs: int = 3
+    samples_per_epoch: int = 2000
+    days: int = 70
+    solver_latitudes: int = 64
+
+    name: ClassVar[str] = "shallow_water"
+
+    def solve(self) -> Data:
+        """See ``Problem``."""
+        config = SimulationConfig(
+            num_trajectories=self.num_train + self.num_test,
+            days=self.days,
+            spinup_days=30,
+            num_latitudes=self.solver_latitudes,
+            num_longitudes=2 * self.solver_latitudes,
+        )
+        shapes = sorted({self.train_shape, *self.test_shapes})
+        fields = simulate_on(config, shapes)
+        data: Data = {"train": fields[self.train_shape].states[: self.num_train]}
+        for shape in self.test_shapes:
+            data[test_name(shape)] = fields[shape].states[self.num_train :, :_TEST_STATES]
+        return data | {f"surface_{s[0]}x{s[1]}": fields[s].surface for s in shapes}
+
+    def network(self, mixer: str) -> AFNONetConfig:
+        """See ``Problem``; attention has patches, for fewer tokens."""
+        if mixer == "afno":
+            return AFNONetConfig(
+                pole="double_fourier_sphere",
+                vector_channels=32,
+                hard_thresholding_fraction=0.5,
+                sparsity_threshold=0.0,
+                num_blocks=4,
+            )
+        patch = (2, 2) if mixer == "attention" else (1, 1)
+        return AFNONetConfig(patch_size=patch, hard_thresholding_fraction=0.5, num_blocks=4)
+
+    def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
+        """The unit vector of the place and the height of the ground."""
+        grid = LatLonGrid.equiangular(*shape)
+        place = torch.from_numpy(grid.coordinate_channels()).float()
+        surface = torch.from_numpy(data[f"surface_{shape[0]}x{shape[1]}"]).float()
+        return torch.cat([place, surface[None] / _SURFACE])
+
+    def weights(self, shape: Shape) -> Float[Tensor, "y x"]:
+        """See ``Problem``."""
+        weights = LatLonGrid.equiangular(*shape).area_weights()
+        return torch.from_numpy(np.broadcast_to(weights, shape).copy()).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineShallowWater(SphericalShallowWater):
+    """The same trained at twice the resolution, to compare a network that was not."""
+
+    train_shape: Shape = (64, 128)
+    test_shapes: tuple[Shape, ...] = ((64, 128),)
+
+    name: ClassVar[str] = "shallow_water_fine"
+    kinds: ClassVar[tuple[str, ...]] = ("afno",)
+
+
+_SURFACE = 2e4  # m2 s-2
+_TEST_STATES = 81  # 20 days
