@@ -25,6 +25,7 @@ from data_pipeline.forcings import compute_forcings
 from data_pipeline.grid import Grid, LatLonGrid
 from data_pipeline.plane import grid_from_json, require_latlon
 from fourcastnet_afno.bands import Band
+from fourcastnet_afno.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.models.afno import AFNONetConfig, Block
 from fourcastnet_afno.models.layers import scaled_padding
 from fourcastnet_afno.models.origins import count_from
@@ -132,7 +133,7 @@ class Forecaster(nn.Module):
 
     Raises:
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
-            knows poles and the grid does not end there.
+            knows poles or mirrors fields and the grid does not end there.
     """
 
     diff_std: Tensor
@@ -264,7 +265,7 @@ class Forecaster(nn.Module):
 def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:
     """By axis, how many tokens the first token of a grid lies after that of the trained one.
 
-    Only along axes that are periodic to the network: reflected ones count from the edge.
+    Only along axes that are periodic to the network: cosines count from the edge.
     """
     paddings = network.padding, scaled_padding(network.padding, trained.shape, grid.shape)
     shift = []
@@ -298,6 +299,7 @@ def _check_native(network: AFNONetConfig, own: Grid, grid: Grid) -> None:
             f"the data has {grid}; use resolution=interpolate, or give data on the same domain"
         )
     _check_pole(network, grid, "model.network")
+    check_same_ends(network, own, grid)
 
 
 def suit_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
@@ -310,10 +312,11 @@ def suit_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
 
     Raises:
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
-            knows poles and the grid does not end there.
+            knows poles or mirrors fields and the grid does not end there.
     """
     _check_padding(network, grid, name)
     _check_pole(network, grid, name)
+    check_ends(network, grid, name)
     if network.reference_grid is not None or network.mode_selection == "fourcastnet":
         return network
     return replace(network, reference_grid=network.token_grid(grid.shape))

@@ -23,7 +23,13 @@ from fourcastnet_afno.models.mixers import (
     GlobalFilter2D,
     SelfAttention,
 )
-from fourcastnet_afno.models.transforms import Boundary, ModeSelection, Pole, TransformKind
+from fourcastnet_afno.models.transforms import (
+    COSINE_BOUNDARIES,
+    Boundary,
+    ModeSelection,
+    Pole,
+    TransformKind,
+)
 
 _NORM_EPS = 1e-6
 
@@ -52,7 +58,7 @@ class AFNONetConfig:
             see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
         boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
-            of y and x.
+            of y and x, see ``transforms``; along ``mirrored`` axes patches are points, no margin.
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.
@@ -110,6 +116,7 @@ class AFNONetConfig:
                 f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
                 f"pole={self.pole} and mixer={self.mixer}"
             )
+        _check_mirrored(self)
 
     def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of fields of ``shape``, padding included."""
@@ -123,6 +130,18 @@ class AFNONetConfig:
     def build(self, *, in_channels: int, out_channels: int) -> "AFNONet":
         """A network with fresh weights."""
         return AFNONet(in_channels, out_channels, config=self)
+
+
+def _check_mirrored(config: AFNONetConfig) -> None:
+    """Refuse tokens that are no points, or a first one that does not lie on the boundary."""
+    axes = zip(config.boundary, config.patch_size, config.padding.margin, strict=True)
+    for axis, (boundary, patch, margin) in enumerate(axes):
+        if boundary == "mirrored" and (patch > 1 or margin):
+            raise ValueError(
+                f"boundary=mirrored is for tokens that are points, the outermost on the boundary: "
+                f"it needs patch_size 1 and padding.margin 0 along its axis, got {patch} and "
+                f"{margin} on axis {axis}; set them, or use boundary=reflected or zero_padded"
+            )
 
 
 class Block(nn.Module):
@@ -251,7 +270,7 @@ class AFNONet(nn.Module):
 def _check_sharing(config: AFNONetConfig) -> None:
     if config.mixer != "afno":
         raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
-    if config.boundary[1] == "reflected":
+    if config.boundary[1] in COSINE_BOUNDARIES:
         raise ValueError(
             "processes share fields whose longitudes are periodic or zero_padded, got boundary="
             f"{config.boundary}"

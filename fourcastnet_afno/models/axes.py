@@ -153,11 +153,14 @@ class WaveAxis(Axis):
 
 
 class CosineAxis(Axis):
-    """A reflected axis: the orthonormal cosine transform (DCT-II)."""
+    """A reflected axis, the orthonormal DCT-II, or one mirrored at its end points, a DCT-I."""
 
-    def __init__(self, kept: int, points: int, scale: float) -> None:
+    def __init__(self, kept: int, points: int, scale: float, *, end_points: bool = False) -> None:
         self.kept = kept
-        self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
+        if end_points:
+            self.pair = _Pair(*_whole_step_matrices(kept, points, scale))
+        else:
+            self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
 
     def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """See ``Axis``."""
@@ -227,6 +230,25 @@ def _half_step_matrices(
     weight = np.full((kept, 1), math.sqrt(2.0))
     weight[wavenumbers == alone], weight[wavenumbers == absent] = 1.0, 0.0
     return waves * weight * (scale / points), (waves * weight).T / scale
+
+
+def _whole_step_matrices(kept: int, points: int, scale: float) -> tuple[_Matrix, _Matrix]:
+    """Analysis and synthesis of a DCT-I by the trapezoidal rule, wavenumbers 0..kept - 1.
+
+    As ``points - 1`` steps have one cosine more than that, which alternates at the points, not all
+    can be orthonormal: its coefficient is the one that it has on finer grids. A single point has
+    its mean alone.
+    """
+    steps = max(points - 1, 1)
+    wavenumbers = np.arange(kept)
+    waves = np.cos(np.pi * (np.outer(wavenumbers, np.arange(points)) % (2 * steps)) / steps)
+    weight = np.where(wavenumbers == 0, 1.0, math.sqrt(2.0))[:, None]
+    # The alternating cosine has mean square 1, the others 1 / 2.
+    inverse = np.where(wavenumbers == steps, 0.5, 1.0)[:, None] * weight
+    trapezoid = np.ones(points)
+    if points > 1:
+        trapezoid[[0, -1]] = 0.5
+    return waves * inverse * trapezoid * (scale / steps), (waves * weight).T / scale
 
 
 def _angles(wavenumbers: Wavenumbers, points: int, period: int) -> _Matrix:

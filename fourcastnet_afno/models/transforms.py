@@ -9,7 +9,10 @@ Axes differ by what lies beyond their edges:
 
     periodic     exp(2 pi i k j / n)
     zero_padded  exp(2 pi i k j / (2 n)), the field followed by as many zeros
-    reflected    cos(pi k (j + 1/2) / n), the field mirrored at its edges
+    reflected    cos(pi k (j + 1/2) / n), the field mirrored at the edges of its cells: for points
+                 in the middle of cells, half a cell from the boundary
+    mirrored     cos(pi k j / (n - 1)), the field mirrored at its first and last point, of period
+                 2 (n - 1): for points that lie on the boundary
     pole         cos for even and sin for odd zonal wavenumbers: a field on the sphere goes on
                  beyond the pole on the opposite meridian (glide reflection), and its zonal
                  wavenumber m has the parity of m in colatitude. Components of vectors change sign
@@ -55,10 +58,13 @@ from fourcastnet_afno.models.spectral import (
     signed_wavenumbers,
 )
 
-Boundary = Literal["periodic", "reflected", "zero_padded"]
+Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
 Pole = Literal["none", "double_fourier_sphere"]
 ModeSelection = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
+
+COSINE_BOUNDARIES = ("reflected", "mirrored")
+"""Boundaries whose waves are cosines alone, without a sign of the wavenumber."""
 
 # An FFT takes about as long for each value of a grid as matrices of this many operations, hardly
 # depending on the grid: measured on CPUs (scripts/benchmark_transforms.py, and copies around it), a
@@ -375,7 +381,7 @@ def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[np.ndarr
 
 def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:
     boundaries = spectrum.boundaries(len(shape))
-    exponential = [i for i, boundary in enumerate(boundaries) if boundary != "reflected"]
+    exponential = [i for i, name in enumerate(boundaries) if name not in COSINE_BOUNDARIES]
     if spectrum.pole != "none":
         exponential = [len(shape) - 1]
     half_axis = exponential[-1] if exponential else len(shape) - 1
@@ -385,7 +391,7 @@ def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int)
             continue
         if spectrum.pole != "none" and i == len(shape) - 2:
             axes.append(_pole_axis(spectrum, shape, channels))
-        elif boundary == "reflected":
+        elif boundary in COSINE_BOUNDARIES:
             axes.append(_cosine_axis(spectrum, shape, i))
         else:
             axes.append(_wave_axis(spectrum, shape, i))
@@ -421,9 +427,12 @@ def _wavenumbers(
 
 
 def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> CosineAxis:
-    points, reference = shape[axis], (spectrum.reference_grid or shape)[axis]
-    largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points - 1)
-    return CosineAxis(largest + 1, points, math.sqrt(reference))
+    points, steps = shape[axis], (spectrum.reference_grid or shape)[axis]
+    mirrored = spectrum.boundaries(len(shape))[axis] == "mirrored"
+    if mirrored:
+        steps -= 1
+    largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points - 1)
+    return CosineAxis(largest + 1, points, math.sqrt(max(steps, 1)), end_points=mirrored)
 
 
 def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> PoleAxis:

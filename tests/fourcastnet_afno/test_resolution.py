@@ -32,6 +32,15 @@ def from_zero(rows: int, columns: int) -> PlaneGrid:
     return PlaneGrid(y=y, x=x, periodic=("y", "x"), extent=EXTENT)
 
 
+def with_ends(rows: int, columns: int) -> PlaneGrid:
+    """A box whose outermost points lie on its boundary."""
+    y, x = (
+        tuple(np.linspace(0, length, n).tolist())
+        for n, length in zip((rows, columns), EXTENT, strict=True)
+    )
+    return PlaneGrid(y=y, x=x, periodic=(), extent=EXTENT)
+
+
 def waves(grid: Grid, seed: int = 0) -> Tensor:
     """Smooth fields (channel, rows, columns): waves of up to 2 periods, cosines on bounded axes."""
     rng = np.random.default_rng(seed)
@@ -146,6 +155,7 @@ NATIVE = {
     "torus of cells": (plane(24, 36, "y", "x"), plane(72, 108, "y", "x"), slice(1, None, 3)),
     "channel of cells": (plane(24, 36, "x"), plane(72, 108, "x"), slice(1, None, 3)),
     "box of cells": (plane(24, 36), plane(72, 108), slice(1, None, 3)),
+    "box with its boundary": (with_ends(25, 37), with_ends(49, 73), slice(None, None, 2)),
     "line of cells": (
         PlaneGrid.regular(1, 36, extent=EXTENT, periodic=("x",)),
         PlaneGrid.regular(1, 108, extent=EXTENT, periodic=("x",)),
@@ -167,7 +177,8 @@ def test_a_network_of_points_is_the_same_operator_at_any_resolution(name: str) -
     With phases counted from the first point, whose place depends on the size of a cell, 0.05.
     """
     coarse, fine, _ = NATIVE[name]
-    sides = tuple("periodic" if closes else "reflected" for closes in coarse.wraps)
+    edge = "mirrored" if name == "box with its boundary" else "reflected"
+    sides = tuple("periodic" if closes else edge for closes in coarse.wraps)
     trained = make_forecaster(coarse, boundary=sides)
     native = trained.on_grid(fine, "native")
     assert disagreement(trained, native, name) < 3e-3
@@ -177,6 +188,31 @@ def test_a_network_of_points_is_the_same_operator_at_any_resolution(name: str) -
         for block in native.network.blocks:
             block.mixer = block.mixer.mixer  # type: ignore[assignment, union-attr]
         assert disagreement(trained, native, name) > 3e-2
+
+
+def test_fields_are_mirrored_at_the_same_places_at_any_resolution() -> None:
+    both = ("mirrored", "mirrored")
+    mirrored = make_forecaster(with_ends(9, 13), boundary=both)
+    with pytest.raises(
+        InputError, match=r"boundary=mirrored needs the first and the last y on.*2,"
+    ):
+        mirrored.on_grid(plane(16, 24), "native")
+    with pytest.raises(InputError, match=r"use reflected for cell centers, or correct.*extent_y"):
+        make_forecaster(plane(8, 12), boundary=both)
+    with pytest.raises(InputError, match=r"mirrored is for axes with two ends, x of.*use periodic"):
+        make_forecaster(plane(8, 12, "x"), boundary=("reflected", "mirrored"))
+    reflected = make_forecaster(with_ends(9, 13), boundary=("reflected", "reflected"))
+    with pytest.raises(InputError, match=r"native.*boundary=reflected and mirrors.*at y -0\.125"):
+        reflected.on_grid(with_ends(17, 25), "native")
+    region, inside = (
+        LatLonGrid(latitude=tuple(latitude), longitude=(0.0, 5.0, 10.0, 15.0))
+        for latitude in ((30.0, 20.0, 10.0), (27.5, 22.5, 17.5, 12.5))
+    )
+    limited = make_forecaster(region, boundary=("mirrored", "mirrored"))
+    with pytest.raises(InputError, match=r"boundary=mirrored and mirrors.*latitude 30 and 10 on"):
+        limited.on_grid(inside, "native")
+    line = PlaneGrid(y=(0.5,), x=(0.0, 1.5, 3.0), periodic=(), extent=EXTENT)
+    assert change(make_forecaster(line, boundary=both), line).isfinite().all()
 
 
 @pytest.mark.parametrize("mixer", ["fno", "global_filter", "attention"])

@@ -419,6 +419,11 @@ def test_a_run_is_that_of_one_process(data: Path, tmp_path: Path) -> None:
     [
         (replace(SMALL, mixer="attention"), 8, "mixer=afno alone, got attention; start with fewer"),
         (replace(SMALL, boundary=("reflected", "reflected")), 8, "periodic or zero_padded, got"),
+        (
+            replace(SMALL, boundary=("periodic", "mirrored"), patch_size=(2, 1)),
+            8,
+            "periodic or zero_padded, got",
+        ),
         (SMALL, 6, "4 processes that share 6 rows, 3 patches high"),
         (replace(SMALL, patch_size=(8, 2)), 25, r"mirrors \(3, 4\) rows at the edges"),
     ],

@@ -127,6 +127,15 @@ def test_options_of_the_transform_reach_the_mixer(changes: dict[str, object]) ->
     [
         ({"mixer": "fno", "boundary": ("reflected", "periodic")}, "mixer=afno"),
         ({"vector_channels": 9}, "vector_channels"),
+        ({"boundary": ("mirrored", "periodic")}, "patch_size 1 and padding.margin 0.*got 2 and 0"),
+        (
+            {
+                "boundary": ("periodic", "mirrored"),
+                "patch_size": (2, 1),
+                "padding": Padding(margin=(0, 3)),
+            },
+            "got 1 and 3 on axis 1",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

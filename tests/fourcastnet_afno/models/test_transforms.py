@@ -21,6 +21,12 @@ BOUNDARIES = [
     ((4, 5), ("zero_padded", "reflected"), "none"),
     ((4, 3), "zero_padded", "none"),
     ((4, 3), "reflected", "none"),
+    ((1,), "mirrored", "none"),
+    ((6,), "mirrored", "none"),
+    ((5, 6), ("mirrored", "periodic"), "none"),
+    ((4, 5), ("zero_padded", "mirrored"), "none"),
+    ((4, 5), ("mirrored", "reflected"), "none"),
+    ((2, 5), "mirrored", "none"),
     ((4, 6), "periodic", "double_fourier_sphere"),
     ((5, 7), "periodic", "double_fourier_sphere"),
     ((3, 4, 5), ("reflected", "periodic", "zero_padded"), "none"),
@@ -138,6 +144,104 @@ def test_reflection_is_the_orthonormal_cosine_transform() -> None:
     change = torch.fft.irfft(mixed, n=6, dim=2, norm="ortho")
     expected = tokens + torch.from_numpy(scipy.fft.idct(change.numpy(), axis=1, norm="ortho"))
     torch.testing.assert_close(mixer(tokens), expected, rtol=0, atol=1e-12)
+
+
+def whole_step_extension(tokens: Tensor) -> Tensor:
+    """Rows that go on mirrored at the first and the last one: a periodic field."""
+    return torch.cat([tokens, tokens.flip(1)[:, 1:-1]], dim=1)
+
+
+def mix_mirrored(mixer: AFNO, tokens: Tensor) -> Tensor:
+    """A mixer of all modes of mirrored rows and periodic columns, by FFT of the extended rows."""
+    steps = tokens.shape[1] - 1
+    zonal = torch.fft.rfft(tokens, dim=2, norm="ortho")
+    sums = torch.fft.fft(whole_step_extension(zonal), dim=1)[:, : steps + 1] / 2
+    weight = torch.full((steps + 1, 1, 1), math.sqrt(2.0), dtype=torch.float64)
+    weight[0] = 1.0
+    share = torch.ones_like(weight)
+    share[-1] = 0.5  # The last cosine has twice the mean square of the others.
+    modes = sums * weight * share / math.sqrt(steps)
+    mixed = perceptron(mixer, modes) - perceptron(mixer, torch.zeros_like(modes))
+    numbers = torch.arange(steps + 1, dtype=torch.float64)
+    cosines = torch.cos(math.pi * torch.outer(numbers, numbers) / steps).to(mixed.dtype)
+    change = torch.einsum("jk,bkxc->bjxc", cosines, mixed * weight / math.sqrt(steps))
+    return tokens + torch.fft.irfft(change, n=tokens.shape[2], dim=2, norm="ortho")
+
+
+def test_mirrored_rows_and_their_gradients_are_those_of_the_extended_field() -> None:
+    results = []
+    for mix in (lambda mixer, x: mixer(x), mix_mirrored):
+        tokens = random(2, 5, 6, 6).requires_grad_()
+        mixer = make_mixer(boundary=("mirrored", "periodic"))
+        output = mix(mixer, tokens)
+        (output * random(*output.shape, seed=1)).sum().backward()
+        gradients = [parameter.grad for parameter in mixer.parameters()]
+        results.append([output.detach(), tokens.grad, *gradients])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_mirrored_rows_have_the_modes_of_the_periodic_extension(fraction: float) -> None:
+    tokens = random(1, 5, 6, 6)
+    options = {"hard_thresholding_fraction": fraction}
+    # Coefficients of the mean, and of the cosine that alternates, have another scale.
+    for make, rows in ((make_linear, tokens), (make_mixer, inner_cosines(tokens))):
+        expected = make(**options)(whole_step_extension(rows))[:, :5]
+        found = make(boundary=("mirrored", "periodic"), **options)(rows)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        assert (found - rows).abs().max() > 0.1
+
+
+def inner_cosines(tokens: Tensor) -> Tensor:
+    """Sums of cos(pi k j / (n - 1)) with 0 < k < n - 1 along the rows."""
+    rows, number = torch.arange(tokens.shape[1]), torch.arange(1, tokens.shape[1] - 1)
+    cosines = torch.cos(math.pi * torch.outer(rows, number).double() / (tokens.shape[1] - 1))
+    return torch.einsum("jk,bkxc->bjxc", cosines, tokens[:, 1:-1])
+
+
+def cosine_field(points: tuple[int, ...], largest: int = 8) -> Tensor:
+    """Cosines up to ``largest`` half periods along each axis, with random coefficients."""
+    field = random(1, *(largest + 1 for _ in points), 6)
+    for axis, count in enumerate(points, start=1):
+        place = torch.linspace(0, math.pi, count, dtype=torch.float64)
+        cosines = torch.cos(torch.outer(place, torch.arange(largest + 1, dtype=torch.float64)))
+        field = torch.tensordot(field.movedim(axis, -1), cosines.mT, dims=1).movedim(-1, axis)
+    return field
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reference", [9, 17, 33])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+@pytest.mark.parametrize("num_axes", [1, 2])
+def test_mirrored_axes_have_the_same_output_at_any_resolution(
+    reference: int, fraction: float, num_axes: int
+) -> None:
+    """Nine points resolve all the cosines of the field, the last of them at its crests alone."""
+    mixer = make_mixer(
+        boundary="mirrored",
+        reference_grid=(reference,) * num_axes,
+        hard_thresholding_fraction=fraction,
+    )
+    coarse = cosine_field((9,) * num_axes)
+    expected = mixer(coarse)
+    assert (expected - coarse).abs().max() > 0.1
+    for points, stride in ((17, 2), (25, 3)):
+        fine = mixer(cosine_field((points,) * num_axes))
+        common = fine[(slice(None), *(slice(None, None, stride) for _ in range(num_axes)))]
+        torch.testing.assert_close(common, expected, rtol=0, atol=1e-11)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("boundary", ["mirrored", "reflected"])
+def test_flips_of_an_axis_with_edges_commute_with_the_linear_mixer(
+    boundary: str, axis: int
+) -> None:
+    mixer, tokens = make_linear(boundary=boundary), random(1, 5, 6, 6)
+    flipped = mixer(tokens.flip(axis))
+    torch.testing.assert_close(flipped, mixer(tokens).flip(axis), rtol=0, atol=1e-12)
 
 
 def perceptron(mixer: AFNO, modes: Tensor) -> Tensor:
@@ -280,6 +384,7 @@ def test_grids_that_do_not_suit_are_refused(
     ("options", "named"),
     [
         ({"transform": "fft", "boundary": "reflected"}, "transform=fft"),
+        ({"transform": "fft", "boundary": "mirrored"}, "transform=fft"),
         ({"mode_selection": "fourcastnet", "boundary": "reflected"}, "published weights"),
         ({"pole": "double_fourier_sphere", "boundary": "reflected"}, "periodic longitudes"),
     ],
