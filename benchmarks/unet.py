@@ -76,7 +76,7 @@ class UNet(nn.Module):
 
 
 class _Stage(nn.Sequential):
-    """Two convolutions, each with normalization over groups of 8 channels and GELU."""
+    """Two convolutions, each with normalization over groups of 4 channels and GELU."""
 
     def __init__(
         self, in_channels: int, out_channels: int, padding: tuple[PaddingMode, PaddingMode]
@@ -85,7 +85,7 @@ class _Stage(nn.Sequential):
         for channels in (in_channels, out_channels):
             layers += [
                 PaddedConv2d(channels, out_channels, padding),
-                nn.GroupNorm(max(1, out_channels // 8), out_channels),
+                nn.GroupNorm(out_channels // 4, out_channels),
                 nn.GELU(),
             ]
         super().__init__(*layers)

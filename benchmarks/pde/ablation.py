@@ -14,9 +14,8 @@ _ZERO_MARGIN = Padding(latitude="zero", longitude="zero", margin=(2, 2))
 
 _NETWORKS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "num_blocks 1": {"num_blocks": 1},
-    "num_blocks 2": {"num_blocks": 2},
-    "num_blocks 8": {"num_blocks": 8},
+    "num_blocks 4": {"num_blocks": 4},
+    "num_blocks 16": {"num_blocks": 16},
     "sparsity_threshold 0.001": {"sparsity_threshold": 0.001},
     "sparsity_threshold 0.01": {"sparsity_threshold": 0.01},
     "sparsity_threshold 0.1": {"sparsity_threshold": 0.1},

@@ -14,6 +14,7 @@ from fourcastnet_afno.models.layers import scaled_padding
 
 KINDS = ("afno", "fno", "global_filter", "attention", "unet")
 _DEPTH, _MLP_RATIO = 4, 2.0
+_LARGEST_WIDTH = 64
 
 
 class Surrogate(nn.Module):
@@ -67,13 +68,13 @@ class Surrogate(nn.Module):
 
 
 def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogate:
-    """A network of a kind with about so many weights: the widest that has no more.
+    """A network of a kind: the widest that has no more weights and no more than 64 channels.
 
     Raises:
         ValueError: If not even the narrowest network has so few.
     """
-    with torch.device("meta"):
-        widths = [w for w in range(8, 257, 4) if w % 8 == 0 or kind in ("fno", "unet")]
+    with torch.random.fork_rng():
+        widths = range(8, _LARGEST_WIDTH + 1, 2 if kind == "fno" else 4)
         fitting = [w for w in widths if _count(_network(kind, problem, data, w)) <= num_weights]
     if not fitting:
         raise ValueError(f"no {kind} has at most {num_weights} weights")
@@ -87,8 +88,7 @@ def build_afno(config: AFNONetConfig, problem: Problem, data: Data) -> Surrogate
 
 def afno_config(problem: Problem, width: int) -> AFNONetConfig:
     """The network of a problem."""
-    config = problem.network("afno")
-    return replace(config, embed_dim=width, depth=_DEPTH, mlp_ratio=_MLP_RATIO)
+    return _sized(problem.network("afno"), width)
 
 
 def count_weights(module: nn.Module) -> int:
@@ -107,7 +107,7 @@ def _channels(problem: Problem, data: Data) -> tuple[int, int]:
 def _network(kind: str, problem: Problem, data: Data, width: int) -> nn.Module:
     if kind != "unet":
         config = problem.network(kind)
-        config = replace(config, mixer=kind, embed_dim=width, depth=_DEPTH, mlp_ratio=_MLP_RATIO)
+        config = _sized(replace(config, mixer=kind), width)
         return _trunk(config, problem, data)
     config = problem.network("unet")
     modes = (config.padding.latitude, config.padding.longitude)
@@ -115,6 +115,13 @@ def _network(kind: str, problem: Problem, data: Data, width: int) -> nn.Module:
     inputs, outputs = _channels(problem, data)
     widths = [width, 2 * width, 2 * width]
     return UNet(inputs, outputs, widths, cast("tuple[PaddingMode, PaddingMode]", padding))
+
+
+def _sized(config: AFNONetConfig, width: int) -> AFNONetConfig:
+    vectors = 0 if config.pole == "none" else width // 2
+    return replace(
+        config, embed_dim=width, depth=_DEPTH, mlp_ratio=_MLP_RATIO, vector_channels=vectors
+    )
 
 
 def _trunk(config: AFNONetConfig, problem: Problem, data: Data) -> AFNONet:

@@ -155,14 +155,20 @@ class Darcy(Problem):
         """See ``Problem``; a mixer for periodic fields has a margin of zeros around them."""
         if mixer == "afno":
             return AFNONetConfig(
+                patch_size=(1, 1),
                 boundary=("mirrored", "mirrored"),
                 hard_thresholding_fraction=0.5,
                 sparsity_threshold=0.0,
-                num_blocks=4,
+                num_blocks=1,
             )
         margin = 0 if mixer in ("attention", "unet") else self.train_shape[0] // 8
         padding = Padding(latitude="zero", longitude="zero", margin=(margin, margin))
-        return AFNONetConfig(padding=padding, hard_thresholding_fraction=0.5, num_blocks=4)
+        return AFNONetConfig(
+            patch_size=(1, 1),
+            padding=padding,
+            hard_thresholding_fraction=0.5,
+            num_blocks=_blocks(mixer),
+        )
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """Sines and cosines of the place."""
@@ -181,6 +187,11 @@ class Darcy(Problem):
 
 
 _WAVES = (torch.sin, torch.cos)
+
+
+def _blocks(mixer: str) -> int:
+    """Heads of the attention; AFNO's weights are one block here, as the networks are narrow."""
+    return 4 if mixer == "attention" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +285,7 @@ class NavierStokes(Problem):
             padding=padding,
             hard_thresholding_fraction=0.5,
             sparsity_threshold=0.0,
-            num_blocks=4,
+            num_blocks=_blocks(mixer),
         )
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
@@ -326,14 +337,16 @@ class SphericalShallowWater(Problem):
         """See ``Problem``; attention has patches, for fewer tokens."""
         if mixer == "afno":
             return AFNONetConfig(
+                patch_size=(1, 1),
                 pole="double_fourier_sphere",
-                vector_channels=32,
                 hard_thresholding_fraction=0.5,
                 sparsity_threshold=0.0,
-                num_blocks=4,
+                num_blocks=1,
             )
         patch = (2, 2) if mixer == "attention" else (1, 1)
-        return AFNONetConfig(patch_size=patch, hard_thresholding_fraction=0.5, num_blocks=4)
+        return AFNONetConfig(
+            patch_size=patch, hard_thresholding_fraction=0.5, num_blocks=_blocks(mixer)
+        )
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """The unit vector of the place and the height of the ground."""
