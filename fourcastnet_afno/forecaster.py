@@ -224,8 +224,8 @@ class Forecaster(nn.Module):
         zero-padded axes, where AFNO's phases are counted from the first point.
 
         Raises:
-            InputError: If one grid does not cover the other, the network is tied to its grid, or
-                processes share the fields.
+            InputError: If one grid does not cover the other, the network is tied to its grid or
+                would mirror fields at other places, or processes share the fields.
         """
         if self.band is not None:
             raise InputError(

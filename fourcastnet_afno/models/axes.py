@@ -235,9 +235,9 @@ def _half_step_matrices(
 def _whole_step_matrices(kept: int, points: int, scale: float) -> tuple[_Matrix, _Matrix]:
     """Analysis and synthesis of a DCT-I by the trapezoidal rule, wavenumbers 0..kept - 1.
 
-    As ``points - 1`` steps have one cosine more than that, which alternates at the points, not all
-    can be orthonormal: its coefficient is the one that it has on finer grids. A single point has
-    its mean alone.
+    Orthonormal but for wavenumber ``points - 1``, which alternates from point to point and has
+    twice the mean square that it has on finer grids: its coefficient is the one it has there. A
+    single point has its mean alone.
     """
     steps = max(points - 1, 1)
     wavenumbers = np.arange(kept)

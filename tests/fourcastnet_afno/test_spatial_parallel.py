@@ -419,11 +419,6 @@ def test_a_run_is_that_of_one_process(data: Path, tmp_path: Path) -> None:
     [
         (replace(SMALL, mixer="attention"), 8, "mixer=afno alone, got attention; start with fewer"),
         (replace(SMALL, boundary=("reflected", "reflected")), 8, "periodic or zero_padded, got"),
-        (
-            replace(SMALL, boundary=("periodic", "mirrored"), patch_size=(2, 1)),
-            8,
-            "periodic or zero_padded, got",
-        ),
         (SMALL, 6, "4 processes that share 6 rows, 3 patches high"),
         (replace(SMALL, patch_size=(8, 2)), 25, r"mirrors \(3, 4\) rows at the edges"),
     ],
@@ -435,6 +430,15 @@ def test_what_cannot_be_shared_is_refused(network: AFNONetConfig, rows: int, nam
     with pytest.raises(InputError, match=rf"training.spatial_ranks=4: .*{named}"):
         share_fields(forecaster, Process(spatial=group))
     assert forecaster.band is None
+
+
+def test_columns_mirrored_at_their_ends_are_not_shared() -> None:
+    network = replace(SMALL, boundary=("periodic", "mirrored"), patch_size=(2, 1))
+    group = object.__new__(FieldGroup)
+    group.rank, group.size = 0, 2
+    band = Band(Layout(8, (0, 0), 2, 2, False), group)
+    with pytest.raises(ValueError, match="longitudes are periodic or zero_padded, got"):
+        network.build(in_channels=1, out_channels=1).split(band)
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:

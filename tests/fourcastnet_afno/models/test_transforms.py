@@ -234,6 +234,17 @@ def test_mirrored_axes_have_the_same_output_at_any_resolution(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("boundary", ["mirrored", ("mirrored", "periodic")])
+def test_mirrored_axes_under_bfloat16_stay_close_to_float32(boundary: object) -> None:
+    mixer, tokens = make_mixer(boundary=boundary).float(), random(1, 9, 8, 6).float()
+    expected = mixer(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = mixer(tokens)
+    assert not torch.equal(rounded, expected)
+    assert torch.linalg.norm(rounded - expected) < 2e-2 * torch.linalg.norm(expected)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("boundary", ["mirrored", "reflected"])
 def test_flips_of_an_axis_with_edges_commute_with_the_linear_mixer(
