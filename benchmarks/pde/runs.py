@@ -26,8 +26,8 @@ LEARNING_RATES = {
     "afno": 8e-3,
     "fno": 8e-3,
     "global_filter": 8e-3,
-    "attention": 2e-3,
-    "unet": 4e-3,
+    "attention": 4e-3,
+    "unet": 2e-3,
 }
 
 

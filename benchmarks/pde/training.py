@@ -41,7 +41,7 @@ class Optimization:
 def train(
     surrogate: Surrogate, problem: Problem, data: Data, plan: Optimization, seed: int
 ) -> tuple[nn.Module, float]:
-    """The surrogate with averaged weights, and the seconds of its training."""
+    """The surrogate with averaged weights, and the processor seconds of its training."""
     average = AveragedModel(surrogate, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging))
     optimizer = torch.optim.AdamW(
         surrogate.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
@@ -50,7 +50,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, plan.learning_rate, total_steps=len(batches), pct_start=0.15
     )
-    started = time.perf_counter()
+    started = time.process_time()
     for state, target in track(batches, f"Training ({problem.name}, steps)", total=len(batches)):
         weights = problem.weights((state.shape[-2], state.shape[-1]))
         loss = relative_error(surrogate(state), target, weights, surrogate).mean()
@@ -60,7 +60,7 @@ def train(
         optimizer.step()
         schedule.step()
         average.update_parameters(surrogate)
-    return average.module.eval(), time.perf_counter() - started
+    return average.module.eval(), time.process_time() - started
 
 
 class Batches:
