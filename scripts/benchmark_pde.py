@@ -168,4 +168,4 @@ def pictures(output: Path, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli([run, ablation, cost, table, pictures])
+    auto_cli([run, ablation, cost, table, pictures], as_positional=False)
