@@ -165,12 +165,13 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
-    """Zonal energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
-    count, on_sphere = len(lead_indices), "latitude" in str(scores.attrs.get("grid", "latitude"))
+    """Energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
+    count = len(lead_indices)
     figure = Figure(figsize=(3.2 * count + 0.6, 5.0), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
-    spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
-    wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
+    axis = scores[scores["spectrum"].dims[-1]]
+    spectrum = scores["spectrum"].sel(channel=channel).isel({axis.name: slice(1, None)})
+    wavenumbers = axis.values[1:]
     names = [n for n in spectrum["source"].values.tolist() if n not in _WITHOUT_SPECTRUM]
     colors = colors_of(names)
     truth = spectrum.sel(source="truth").values
@@ -191,7 +192,7 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
         axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
-        axes[1, column].set_xlabel("zonal wavenumber" if on_sphere else "wavenumber along x")
+        axes[1, column].set_xlabel(axis.attrs["long_name"])
         for row in range(2):
             axes[row, column].grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()

@@ -273,7 +273,8 @@ def _spectra(scores: xr.Dataset, figures: _Figures) -> str:
     hours = lead_hours(scores)
     chosen = [indices[0], *[i for i in indices[1:] if hours[i] in (72, 120, 240)]]
     drawn = plots.spectra(scores, channel, chosen)
-    title = f"{channel}: zonal energy spectra by lead time, and their ratio to truth's"
+    scale = scores[scores["spectrum"].dims[-1]].attrs["long_name"]
+    title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
         title += f"; bands are {scores.attrs['confidence']:.0%} intervals"
     return figures.add("spectra", title, drawn)
