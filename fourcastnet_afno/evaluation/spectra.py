@@ -96,9 +96,10 @@ def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -
     """
     rows, columns = fields.shape[-2:]
     wavenumbers, indices = _shells((rows, columns), extent)
-    coefficients = np.asarray(scipy.fft.rfft2(fields, norm="forward"))
+    coefficients = np.ascontiguousarray(scipy.fft.rfft2(fields, norm="forward"))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out later
-        power = coefficients.real**2 + coefficients.imag**2
+        squares = np.square(coefficients.view(np.finfo(coefficients.dtype).dtype))
+        power = squares[..., ::2] + squares[..., 1::2]
     power[..., 1 : (columns + 1) // 2] *= 2  # and the conjugates
     shells = [
         np.bincount(indices, weights=values, minlength=len(wavenumbers))
