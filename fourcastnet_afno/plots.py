@@ -29,8 +29,8 @@ LABELS = {
     "standard_deviation_ratio": "standard deviation over truth's",
 }
 _IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
-# They do not change with the lead time, or are the truth of another time.
-_WITHOUT_SPECTRUM = ("persistence", "climatology", "weekly_climatology")
+# They do not change with the lead time.
+_WITHOUT_SPECTRUM = ("climatology", "weekly_climatology")
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
@@ -172,7 +172,9 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
     axis = scores[scores["spectrum"].dims[-1]]
     spectrum = scores["spectrum"].sel(channel=channel).isel({axis.name: slice(1, None)})
     wavenumbers = axis.values[1:]
-    names = [n for n in spectrum["source"].values.tolist() if n not in _WITHOUT_SPECTRUM]
+    # Weather has the same scales at another time; on a torus they may grow or vanish with time.
+    left_out = (*_WITHOUT_SPECTRUM, *(["persistence"] if axis.name == "zonal_wavenumber" else []))
+    names = [n for n in spectrum["source"].values.tolist() if n not in left_out]
     colors = colors_of(names)
     truth = spectrum.sel(source="truth").values
     for column, index in enumerate(lead_indices):

@@ -11,7 +11,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.plane import PlaneGrid, grid_of
 from data_pipeline.store import PreparedStore
-from fourcastnet_afno import experiment, load_forecaster, maps
+from fourcastnet_afno import experiment, load_forecaster, maps, plots
 from fourcastnet_afno.autoregression import (
     EnsembleConfig,
     ForecastConfig,
@@ -29,7 +29,7 @@ from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.forecaster import ModelConfig, suit_grid
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
-from fourcastnet_afno.report import _picture_channel
+from fourcastnet_afno.report import _leads_of_spectra, _picture_channel
 from fourcastnet_afno.training import Stage, TrainingConfig
 from fourcastnet_afno.validation import ValidationConfig
 from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
@@ -115,6 +115,12 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
         found = stored["spectrum"].sel(source="model", channel="tracer").isel(lead_time=0)
         np.testing.assert_allclose(found, ours, rtol=1e-6)
         assert stored["spectrum"]["source"].values.tolist() == ["truth", *stored["forecast"].values]
+        figure = plots.spectra(stored, "tracer", _leads_of_spectra(stored))
+        assert [axis.get_title() for axis in figure.axes[:3]] == ["1 h", "2 h", "5 h"]
+        labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert labels == ["truth", "model", "persistence", "linear"]
+        line = figure.axes[0].get_lines()[0]
+        np.testing.assert_array_equal(line.get_xdata(), stored["wavenumber"][1:])
         assert "effective_resolution_km" not in stored
         assert stored["rmse_map"].dims[-2:] == ("y", "x")
     report = (run / "report.html").read_text()

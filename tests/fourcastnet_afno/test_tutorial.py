@@ -4,12 +4,15 @@ import re
 import runpy
 import shlex
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline import PDEConfig, Splits
+from data_pipeline.pde import solve
 from fourcastnet_afno import experiment
 from fourcastnet_afno.autoregression import open_forecast
 from fourcastnet_afno.cli import main
@@ -48,6 +51,22 @@ def errors(scores: xr.Dataset) -> dict[str, np.ndarray]:
 def test_thirty_lines() -> None:
     assert len([line for line in (EQUATION + SCRIPT).splitlines() if line.strip()]) <= 30
     assert max(len(line) for line in (EQUATION + SCRIPT).splitlines()) <= 100
+
+
+def test_the_wind_carries_the_waves(folder: Path) -> None:
+    """With the steps of the tutorial: 5 of them are a quarter of the square."""
+    (folder / "calm.py").write_text(EQUATION.replace("0.1", "0.0"))
+    shared = {"resolution": [16, 16], "trajectories": Splits(train=2), "num_steps": 5}
+    shared |= {"timestep": 0.5, "substeps": 4}
+    assert all(f"{name}={shared[name]}" in SCRIPT for name in ("timestep", "substeps"))
+    windy = PDEConfig(equation=f"{folder / 'allen_cahn.py'}:AllenCahn", **shared)
+    calm = replace(windy, equation=f"{folder / 'calm.py'}:AllenCahn")
+    fields = solve(windy, [0, 1])
+    change = np.abs(fields[:, 5] - fields[:, 0]).max()
+    carried = np.roll(solve(calm, [0, 1]), 4, axis=-1)
+    np.testing.assert_allclose(fields[:, 5], carried[:, 5], rtol=0, atol=1e-4 * change)
+    halved = solve(replace(windy, substeps=8), [0, 1])
+    np.testing.assert_allclose(fields, halved, rtol=0, atol=1e-4 * change)
 
 
 def test_the_network_is_better_than_the_baselines(first: xr.Dataset) -> None:
