@@ -59,7 +59,7 @@ def spectrum_of(grid: Grid) -> Spectrum | None:
     if not grid.is_periodic:
         return None
     if isinstance(grid, PlaneGrid) and (grid.wraps[0] or grid.shape[0] == 1):
-        length = max(grid.extent) if grid.shape[0] > 1 else grid.length("x")
+        length = _longest_wave(grid.shape, grid.extent)
         wavenumbers, _ = _shells(grid.shape, grid.extent)
         name = "magnitude of the wave vector" if grid.shape[0] > 1 else "wavenumber"
         return Spectrum(
@@ -108,11 +108,15 @@ def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -
     return np.reshape(shells, (*fields.shape[:-2], len(wavenumbers)))
 
 
+def _longest_wave(shape: tuple[int, int], extent: tuple[float, float]) -> float:
+    return max(extent) if shape[0] > 1 else extent[1]
+
+
 @lru_cache
 def _shells(shape: tuple[int, int], extent: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Wavenumbers of the shells that hold waves, and the index of each wave's shell."""
     rows, columns = shape
-    longest = max(extent) if rows > 1 else extent[1]
+    longest = _longest_wave(shape, extent)
     along_y = np.fft.fftfreq(rows, 1 / rows) * longest / extent[0]
     along_x = np.arange(columns // 2 + 1) * longest / extent[1]
     # What lies on an edge but for rounding belongs to the shell above, along either axis.

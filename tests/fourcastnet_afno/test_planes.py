@@ -130,6 +130,18 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
     assert "<th>effective wavenumber, 1 h</th>" in report
 
 
+def test_spectra_on_a_torus_do_not_depend_on_the_cut(torus_run: Path) -> None:
+    store = PreparedStore(torus_run / "run" / "data.zarr")
+    config = EvaluationConfig(num_resamples=0, baselines=["persistence"], maps=False)
+    forecasts = {"model": str(torus_run / "run" / "forecast.zarr")}
+    whole, parts = (
+        evaluate(forecasts, store.dataset(), from_store(store), config, block_bytes=size)
+        for size in (None, 1)
+    )
+    for name in ("spectrum", "effective_wavenumber"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)
+
+
 def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
     make_steady().to_netcdf(tmp_path / "data.nc")
     edges = Padding(latitude="reflect", longitude="reflect")
