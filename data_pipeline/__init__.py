@@ -21,6 +21,7 @@ _HOMES = {
     "Sample": "data_pipeline.dataset",
     "SimulationConfig": "data_pipeline.simulation",
     "SourceConfig": "data_pipeline.sources",
+    "Splits": "data_pipeline.trajectories",
     "WindowDataset": "data_pipeline.dataset",
     "grid_of": "data_pipeline.plane",
     "open_source": "data_pipeline.sources",

@@ -15,6 +15,7 @@ from data_pipeline.pde import PDEConfig
 from data_pipeline.resampling import AccumulateRule
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.sources import SourceConfig
+from data_pipeline.trajectories import SPANS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,35 @@ class DataConfig:
                     f"data.{before} must end before data.{after} starts, got "
                     f"{getattr(self, before)} and {getattr(self, after)}"
                 )
+
+    @classmethod
+    def of_pde(cls, pde: PDEConfig, **settings: Any) -> "DataConfig":  # noqa: ANN401
+        """Data of simulated trajectories, each of its fields predicted.
+
+        A saved step is an hour, no window goes from one trajectory to another, and the periods are
+        those in which the trajectories of each split lie, see ``trajectories``.
+
+        Args:
+            pde: What is simulated.
+            settings: Other settings, and others than these.
+
+        Raises:
+            InputError: If the equation cannot be found.
+        """
+        day = np.timedelta64(1, "D")
+        periods = {
+            split: Period(start=start, end=str(np.datetime64(end) - day))
+            for split, (start, end) in SPANS.items()
+        }
+        chosen: dict[str, Any] = {
+            "prognostic": list(pde.build().variables),
+            "timestep_hours": 1,
+            "allow_gaps": True,
+            "climatology_harmonics": 0,  # the same at every time
+            **periods,
+            **settings,
+        }
+        return cls(pde=pde, **chosen)
 
     @property
     def predicted(self) -> list[str]:

@@ -119,7 +119,20 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
             f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
             "--output or data.store, or delete that folder to prepare it again"
         )
+    _check_equation(config, store)
     return store
+
+
+def _check_equation(config: DataConfig, store: PreparedStore) -> None:
+    """Refuse data of an equation whose file was edited since; the file may be gone."""
+    now = config.pde.fingerprint() if config.pde else ""
+    before = store.attrs.get("equation_fingerprint") or now
+    if now and before != now:
+        assert config.pde is not None
+        raise InputError(
+            f"{store.path} was prepared with another text of {config.pde.files[0]}; give another "
+            "--output or data.store, or delete the run folder to start over"
+        )
 
 
 def _describe_rounding(store: PreparedStore) -> str:
@@ -273,7 +286,9 @@ class _Work:
 
     def _attrs(self) -> dict[str, Any]:
         config, labels = self.config, self.recipe.layout.channels.labels
+        equation = config.pde.fingerprint() if config.pde else ""
         return {
+            **({"equation_fingerprint": equation} if equation else {}),
             "static_channels": self.static_channels.to_json(),
             "roles": {
                 "prognostic": labels[: self.num_prognostic],

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipeline.errors import InputError
 
 _DAY_HOURS = 24
-SPANS = {
+SPANS = {  # from a day on, and before a day
     "train": ("2001-01-01", "2101-01-01"),
     "validation": ("2101-01-01", "2201-01-01"),
     "test": ("2201-01-01", "2262-01-01"),

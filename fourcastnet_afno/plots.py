@@ -29,8 +29,8 @@ LABELS = {
     "standard_deviation_ratio": "standard deviation over truth's",
 }
 _IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
-# They do not change with the lead time, or are the truth of another time.
-_WITHOUT_SPECTRUM = ("persistence", "climatology", "weekly_climatology")
+# They do not change with the lead time.
+_WITHOUT_SPECTRUM = ("climatology", "weekly_climatology")
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
@@ -165,13 +165,16 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
-    """Zonal energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
-    count, on_sphere = len(lead_indices), "latitude" in str(scores.attrs.get("grid", "latitude"))
+    """Energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
+    count = len(lead_indices)
     figure = Figure(figsize=(3.2 * count + 0.6, 5.0), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
-    spectrum = scores["spectrum"].sel(channel=channel).isel(zonal_wavenumber=slice(1, None))
-    wavenumbers = np.arange(1, spectrum.sizes["zonal_wavenumber"] + 1)
-    names = [n for n in spectrum["source"].values.tolist() if n not in _WITHOUT_SPECTRUM]
+    axis = scores[scores["spectrum"].dims[-1]]
+    spectrum = scores["spectrum"].sel(channel=channel).isel({axis.name: slice(1, None)})
+    wavenumbers = axis.values[1:]
+    # Weather has the same scales at another time; on a torus they may grow or vanish with time.
+    left_out = (*_WITHOUT_SPECTRUM, *(["persistence"] if axis.name == "zonal_wavenumber" else []))
+    names = [n for n in spectrum["source"].values.tolist() if n not in left_out]
     colors = colors_of(names)
     truth = spectrum.sel(source="truth").values
     for column, index in enumerate(lead_indices):
@@ -191,7 +194,7 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
         axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
-        axes[1, column].set_xlabel("zonal wavenumber" if on_sphere else "wavenumber along x")
+        axes[1, column].set_xlabel(axis.attrs["long_name"])
         for row in range(2):
             axes[row, column].grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()

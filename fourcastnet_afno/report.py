@@ -269,14 +269,20 @@ def _spectra(scores: xr.Dataset, figures: _Figures) -> str:
     if "spectrum" not in scores:
         return ""
     channel = _picture_channel(scores)
-    indices = selected_leads(scores)
-    hours = lead_hours(scores)
-    chosen = [indices[0], *[i for i in indices[1:] if hours[i] in (72, 120, 240)]]
-    drawn = plots.spectra(scores, channel, chosen)
-    title = f"{channel}: zonal energy spectra by lead time, and their ratio to truth's"
+    drawn = plots.spectra(scores, channel, _leads_of_spectra(scores))
+    scale = scores[scores["spectrum"].dims[-1]].attrs["long_name"]
+    title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
         title += f"; bands are {scores.attrs['confidence']:.0%} intervals"
     return figures.add("spectra", title, drawn)
+
+
+def _leads_of_spectra(scores: xr.Dataset) -> list[int]:
+    """The first lead time and 3, 5 and 10 days, or of shorter forecasts the middle and the last."""
+    indices, hours = selected_leads(scores), lead_hours(scores)
+    later = [i for i in indices[1:] if hours[i] in (72, 120, 240)]
+    later = later or [indices[len(indices) // 2], indices[-1]]
+    return list(dict.fromkeys([indices[0], *later]))
 
 
 def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:

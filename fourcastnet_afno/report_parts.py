@@ -135,13 +135,18 @@ def _cell(value: float, best: bool, metric: str) -> str:
 
 def summary_table(scores: xr.Dataset) -> str:
     """Effective resolution at selected lead times and correlation time of each forecast."""
-    if "effective_resolution_km" not in scores and "correlation_time_hours" not in scores:
+    units = {
+        "effective_resolution_km": "resolution, {} h [km]",
+        "effective_wavenumber": "wavenumber, {} h",
+    }
+    resolution = next((name for name in units if name in scores), None)
+    if resolution is None and "correlation_time_hours" not in scores:
         return ""
     indices, hours = selected_leads(scores), lead_hours(scores)
     chosen = [indices[0], indices[-1]]
     head = ['<th class="name">channel</th><th class="name">forecast</th>']
-    if "effective_resolution_km" in scores:
-        head += [f"<th>effective resolution, {hours[i]} h [km]</th>" for i in chosen]
+    if resolution is not None:
+        head += [f"<th>effective {units[resolution].format(hours[i])}</th>" for i in chosen]
     if "correlation_time_hours" in scores:
         head.append("<th>correlation above 0.8 [h]</th>")
     rows = []
@@ -149,8 +154,8 @@ def summary_table(scores: xr.Dataset) -> str:
         for name in scores["forecast"].values:
             one = scores.sel(channel=channel, forecast=name)
             cells = []
-            if "effective_resolution_km" in scores:
-                cells += [_rounded(one["effective_resolution_km"].values[i]) for i in chosen]
+            if resolution is not None:
+                cells += [_rounded(one[resolution].values[i]) for i in chosen]
             if "correlation_time_hours" in scores:
                 value = float(one["correlation_time_hours"])
                 cells.append(f"over {hours[-1]}" if np.isnan(value) else f"{value:.0f}")

@@ -1,5 +1,6 @@
 """What of an equation is simulated: the part ``data.pde`` of an experiment."""
 
+import hashlib
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -169,6 +170,12 @@ class PDEConfig:
         """The file of an equation of your own, if it is in one."""
         place = self.equation.rpartition(":")[0]
         return [place] if place.endswith(".py") else []
+
+    def fingerprint(self) -> str:
+        """Of the text of these files; empty if there is none, or no longer."""
+        paths = [Path(file) for file in self.files]
+        texts = [path.read_bytes() for path in paths if path.is_file()]
+        return hashlib.blake2b(b"".join(texts), digest_size=8).hexdigest() if texts else ""
 
     def times(self) -> np.ndarray:
         """Times of all states, (trajectory, state) as datetime64."""

@@ -20,7 +20,7 @@ class EvaluationConfig:
             all that the forecasts hold.
         metrics: Names of the metrics that every forecast has, see ``evaluation.metrics``; empty for
             all. RMSE and ACC are always there.
-        spectra: Whether zonal energy spectra are computed.
+        spectra: Whether energy spectra are computed, see ``evaluation.spectra``.
         maps: Whether maps of the errors are kept, of at most four channels.
         regions: Some of ``evaluation.regions.REGIONS``, each also with ``_land`` or ``_sea`` where
             the truth holds ``land_sea_mask``.

@@ -41,6 +41,7 @@ from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
+from fourcastnet_afno.evaluation.spectra import spectrum_of
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.sums import group_length
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
@@ -84,11 +85,11 @@ def evaluate(
     Returns:
         Every metric of ``metrics`` that applies, (forecast, lead_time, channel, [quantile],
         [neighborhood], [region]), with ``..._interval`` (bound, ...) where the sample allows;
-        ``spectrum`` (source, lead_time, channel, zonal_wavenumber) on grids that close a circle,
-        where the source is a forecast or ``truth``, with ``spectrum_interval`` and
-        ``spectrum_ratio_interval`` of the ratio to truth's; ``num_init_times`` and
-        ``missing_values``; maps of the errors. A single region is no dimension. Attributes state
-        the conventions, what was left out, and warnings.
+        ``spectrum`` (source, lead_time, channel, zonal_wavenumber) on grids whose rows are circles,
+        with ``wavenumber`` instead on a torus, see ``spectra``, where the source is a forecast or
+        ``truth``, with ``spectrum_interval`` and ``spectrum_ratio_interval`` of the ratio to
+        truth's; ``num_init_times`` and ``missing_values``; maps of the errors. A single region is
+        no dimension. Attributes state the conventions, what was left out, and warnings.
 
     Raises:
         InputError: If forecasts and truth do not fit together, see ``alignment``, a forecast is
@@ -245,6 +246,8 @@ def _plan(
     cells = grid.shape[0] * grid.shape[1]
     largest = _MAX_MAP_BYTES // (24 * cells * len(leads) * len(sources))
     labels = channels.labels[: min(_MAX_MAP_CHANNELS, largest)]
+    spectrum = spectrum_of(grid) if config.spectra else None
+    num_wavenumbers = 1 if spectrum is None else len(spectrum.wavenumbers)
     return Plan(
         channels=channels,
         grid=grid,
@@ -256,14 +259,14 @@ def _plan(
         averager=Averager(weights),
         plain=Averager(flat) if convention.acc == "pooled" else None,
         needed=frozenset(needed | {"squared_error", "missing"}),
-        spectra=grid.is_periodic and config.spectra,
+        spectrum=spectrum,
         ensembles=any(source.num_members > 1 for source in sources.values()),
         events=_events(config, channels, climatology, series),
         map_leads=leads,
         map_channels=labels if config.maps else (),
         group_length=group_length(
             len(alignment.init_times),
-            8 * len(alignment.lead_times) * len(channels) * (grid.shape[1] // 2 + 1),
+            8 * len(alignment.lead_times) * len(channels) * num_wavenumbers,
             config.num_resamples > 0,
         ),
     )
@@ -326,7 +329,8 @@ def _key(
     settings = asdict(config)
     del settings["num_threads"]  # may be another when it goes on
     digest.update(json.dumps(settings).encode())
-    digest.update(repr((tasks, plan.channels.to_json(), str(plan.grid))).encode())
+    dim = None if plan.spectrum is None else plan.spectrum.dim
+    digest.update(repr((tasks, plan.channels.to_json(), str(plan.grid), dim)).encode())
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*forecasts.values(), truth):
         source = str(dataset.encoding.get("source", ""))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.climatologies import Fields
 from fourcastnet_afno.evaluation.fields import FieldSource, TruthFields
+from fourcastnet_afno.evaluation.spectra import Spectrum
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.thresholds import SeepsThresholds
 
@@ -48,7 +48,7 @@ class Plan:
         averager: Regions and weights.
         plain: Averages without weights, where the convention needs them.
         needed: Names of ``statistics.DERIVED`` to keep.
-        spectra: Whether zonal spectra are summed.
+        spectrum: The spectra that are summed, if any.
         ensembles: Whether probabilistic statistics are kept.
         events: Thresholds.
         map_leads: Indices of lead times whose maps of the error are summed.
@@ -66,17 +66,12 @@ class Plan:
     averager: Averager
     plain: Averager | None = None
     needed: frozenset[str] = frozenset()
-    spectra: bool = True
+    spectrum: Spectrum | None = None
     ensembles: bool = False
     events: EventPlan = field(default_factory=EventPlan)
     map_leads: Sequence[int] = ()
     map_channels: Sequence[str] = ()
     group_length: int = 2**62
-
-    @cached_property
-    def area_weights(self) -> np.ndarray:
-        """Exact cell areas with mean 1."""
-        return self.grid.area_weights()
 
     @property
     def num_groups(self) -> int:

@@ -268,8 +268,13 @@ def _coords(plan: Plan, config: EvaluationConfig) -> dict[str, Any]:
         coords["season"] = list(_SEASONS)
     if config.by_init_hour:
         coords["init_hour"] = _init_hours(plan)
-    if plan.spectra:
+    if plan.spectrum is not None:
         coords["source"] = ["truth", *plan.sources]
+        coords[plan.spectrum.dim] = (
+            plan.spectrum.dim,
+            plan.spectrum.wavenumbers,
+            plan.spectrum.attrs,
+        )
     return coords
 
 
@@ -277,7 +282,8 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
     """Effective resolution and correlation time."""
     if "spectrum" in scores:
         spectrum = scores["spectrum"].values
-        wavenumber = effective_wavenumber(spectrum[1:], spectrum[:1])
+        wavenumbers = scores[scores["spectrum"].dims[-1]].values
+        wavenumber = effective_wavenumber(spectrum[1:], spectrum[:1], wavenumbers)
         scores["effective_wavenumber"] = (_DIMS, wavenumber)
         if on_sphere:
             scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))

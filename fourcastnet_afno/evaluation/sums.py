@@ -33,10 +33,10 @@ def spectra(
 
     Groups of initial times are resampled in blocks, those of all forecasts and of truth together.
     """
-    if not plan.spectra:
+    if plan.spectrum is None:
         return {}
     names = ["truth", *plan.sources]
-    dims = ("source", "lead_time", "channel", "zonal_wavenumber")
+    dims = ("source", "lead_time", "channel", plan.spectrum.dim)
     shape = result.grouped["truth", "spectrum"].shape
     sums = [result.grouped.get((name, "spectrum"), np.zeros(shape)) for name in names]
     counts = [
@@ -66,10 +66,10 @@ def spectra(
 def _bounds(
     sums: list[np.ndarray], counts: list[np.ndarray], weights: np.ndarray, confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals (bound, source, lead_time, zonal_wavenumber) of spectra and of ratios to the first.
+    """Intervals (bound, source, lead_time, wavenumber) of spectra and of ratios to the first.
 
     Args:
-        sums: Of each source, (lead_time, group, zonal_wavenumber).
+        sums: Of each source, (lead_time, group, wavenumber).
         counts: Of each source, (lead_time, group, 1).
         weights: How often each group is in each resample, (resample, group).
         confidence: Probability inside of an interval.

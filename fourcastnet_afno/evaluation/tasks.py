@@ -14,7 +14,6 @@ from fourcastnet_afno.evaluation.events import (
 )
 from fourcastnet_afno.evaluation.fields import FieldSource, as_slice
 from fourcastnet_afno.evaluation.plan import Plan, Result, Task
-from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
 from fourcastnet_afno.evaluation.statistics import (
     ErrorStatistics,
     TruthBlock,
@@ -63,7 +62,7 @@ class _ChannelTask:
         fields = self._truth_fields()
         climatology = plan.climatology(self._channel, self._times)
         self._truth = TruthBlock.of(fields, climatology, plan.averager, plan.plain, self._inputs)
-        if plan.spectra:
+        if plan.spectrum is not None:
             self._add_spectra("truth", self._by_time(fields), slice(None))
         for name, source in plan.sources.items():
             if source.at is not None:
@@ -83,16 +82,14 @@ class _ChannelTask:
         return fields
 
     def _by_time(self, fields: np.ndarray) -> np.ndarray:
-        """Spectra (init_time, lead_time, zonal_wavenumber) of fields at the valid times."""
-        dtype, weights = self._plan.truth.dtype, self._plan.area_weights
-        parts = [
-            zonal_energy_spectrum(fields[tile].astype(dtype), weights)
-            for tile in tiles(len(fields), self._cells)
-        ]
+        """Spectra (init_time, lead_time, wavenumber) of fields at the valid times."""
+        assert self._plan.spectrum is not None
+        dtype, energies = self._plan.truth.dtype, self._plan.spectrum.energies
+        parts = [energies(fields[tile].astype(dtype)) for tile in tiles(len(fields), self._cells)]
         return np.concatenate(parts)[self._positions]
 
     def _add_spectra(self, name: str, spectra: np.ndarray, leads: slice | np.ndarray) -> None:
-        """Sum spectra (init_time, lead_time, zonal_wavenumber) over groups of initial times.
+        """Sum spectra (init_time, lead_time, wavenumber) over groups of initial times.
 
         Left out are valid times where truth lacks a cell, and forecasts that lack one.
         """
@@ -116,7 +113,7 @@ class _ChannelTask:
         for tile in tiles(len(values), self._cells):
             self._score(name, means, extra, tile, values[tile, None], tile)
         self._keep(name, {n: v[self._positions] for n, v in (means | extra).items()}, own)
-        if self._plan.spectra:
+        if self._plan.spectrum is not None:
             self._add_spectra(name, self._by_time(values)[:, own], own)
         for lead in self._leads_of_fields(np.flatnonzero(own), 1):
             for row in self._positions[:, lead].tolist():
@@ -139,14 +136,14 @@ class _ChannelTask:
             for tile in tiles(len(where), self._cells):
                 flat = slice(init * len(where) + tile.start, init * len(where) + tile.stop)
                 rows = _part(times, tile)
-                if self._plan.spectra:
+                if self._plan.spectrum is not None:
                     spectra.append(self._spectra_of(fields[tile]))
                 self._score(name, means, extra, flat, fields[tile], rows)
                 for lead in self._leads_of_fields(where[tile], fields.shape[1]):
                     index = int(np.searchsorted(where, lead))
                     row = int(positions[init, index])
                     self._add_fields(name, lead, fields[index : index + 1], row)
-        if self._plan.spectra:
+        if self._plan.spectrum is not None:
             self._add_spectra(name, np.concatenate(spectra).reshape(*shape, -1), own)
         both = means | extra
         self._keep(name, {n: v.reshape(*shape, *v.shape[1:]) for n, v in both.items()}, own)
@@ -198,8 +195,9 @@ class _ChannelTask:
         return result
 
     def _spectra_of(self, members: np.ndarray) -> np.ndarray:
-        """Spectra (field, zonal_wavenumber), means over the members."""
-        spectra = zonal_energy_spectrum(members, self._plan.area_weights)
+        """Spectra (field, wavenumber), means over the members."""
+        assert self._plan.spectrum is not None
+        spectra = self._plan.spectrum.energies(members)
         return spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
 
     def _leads_of_fields(self, leads: np.ndarray, num_members: int) -> list[int]:

@@ -30,6 +30,21 @@ DATA = DataConfig(
     allow_gaps=True,
     climatology_harmonics=0,
 )
+HEAT = """
+from data_pipeline.pde import random_field
+
+class Heat:
+    variables, degree, extent = ("u",), 1, (1.0, 1.0)
+
+    def linear(self, grid):
+        return 0.1 * grid.laplacian[None]
+
+    def nonlinear(self, grid, state):
+        return 0 * state
+
+    def initial(self, grid, rng):
+        return random_field(grid, rng, scale=1.0, power=1.0, shift=1.0)[None]
+"""
 
 
 def test_a_store_holds_the_trajectories_and_windows_stay_within_one(tmp_path: Path) -> None:
@@ -44,6 +59,32 @@ def test_a_store_holds_the_trajectories_and_windows_stay_within_one(tmp_path: Pa
     other = replace(DATA, pde=replace(DATA.pde, seed=1))
     with pytest.raises(InputError, match=r"other values of data\.pde"):
         prepare(other, tmp_path / "store")
+
+
+def test_the_settings_of_trajectories_are_one_call() -> None:
+    assert DATA.pde is not None
+    assert DataConfig.of_pde(DATA.pde) == DATA
+    fewer = DataConfig.of_pde(DATA.pde, prognostic=["v"], climatology_harmonics=1)
+    assert fewer == replace(DATA, prognostic=["v"], climatology_harmonics=1)
+    times = {name: getattr(fewer, name).contains(DATA.pde.times()).sum() for name in SPLITS.counts}
+    assert times == {name: 4 * count for name, count in SPLITS.counts.items()}
+
+
+def test_an_equation_that_was_edited_is_not_that_of_the_store(tmp_path: Path) -> None:
+    file = tmp_path / "heat.py"
+    file.write_text(HEAT)
+    assert DATA.pde is not None
+    pde = replace(DATA.pde, equation=f"{file}:Heat", parameters={})
+    config = DataConfig.of_pde(pde)
+    assert config.prognostic == ["u"]
+    store = prepare(config, tmp_path / "store")
+    file.touch()
+    assert prepare(config, tmp_path / "store").fingerprint == store.fingerprint
+    file.write_text(HEAT.replace("0.1 *", "0.2 *"))
+    with pytest.raises(InputError, match=r"prepared with another text of .*heat\.py"):
+        prepare(config, tmp_path / "store")
+    file.unlink()
+    assert prepare(config, tmp_path / "store").fingerprint == store.fingerprint
 
 
 def test_lazy_blocks_give_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

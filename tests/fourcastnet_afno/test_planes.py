@@ -11,7 +11,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.plane import PlaneGrid, grid_of
 from data_pipeline.store import PreparedStore
-from fourcastnet_afno import experiment, load_forecaster, maps
+from fourcastnet_afno import experiment, load_forecaster, maps, plots
 from fourcastnet_afno.autoregression import (
     EnsembleConfig,
     ForecastConfig,
@@ -24,11 +24,12 @@ from fourcastnet_afno.evaluation.baselines import persistence
 from fourcastnet_afno.evaluation.climatologies import from_store
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.spectra import isotropic_energy_spectrum
 from fourcastnet_afno.experiment import ExperimentConfig
 from fourcastnet_afno.forecaster import ModelConfig, suit_grid
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
-from fourcastnet_afno.report import _picture_channel
+from fourcastnet_afno.report import _leads_of_spectra, _picture_channel
 from fourcastnet_afno.training import Stage, TrainingConfig
 from fourcastnet_afno.validation import ValidationConfig
 from tests.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
@@ -104,15 +105,41 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
     np.testing.assert_allclose(found, relative, rtol=1e-5)
     assert rmse[0] < scores["persistence"]["rmse"]["tracer"]["1"]
     with xr.open_dataset(run / "scores.nc") as stored:
+        assert stored["wavenumber"].attrs["long_name"] == "magnitude of the wave vector"
         spectrum = stored["spectrum"].sel(source="truth", channel="tracer")
         np.testing.assert_allclose(
-            spectrum.sum("zonal_wavenumber"), (wanted**2).mean((0, 2, 3)), rtol=1e-4
+            spectrum.sum("wavenumber"), (wanted**2).mean((0, 2, 3)), rtol=1e-4
         )
+        first, *_ = open_forecast(run / "forecast.zarr")["tracer"].values.swapaxes(0, 1)
+        ours = isotropic_energy_spectrum(first, TORUS.extent).mean(axis=0)
+        found = stored["spectrum"].sel(source="model", channel="tracer").isel(lead_time=0)
+        np.testing.assert_allclose(found, ours, rtol=1e-6)
+        assert stored["spectrum"]["source"].values.tolist() == ["truth", *stored["forecast"].values]
+        figure = plots.spectra(stored, "tracer", _leads_of_spectra(stored))
+        assert [axis.get_title() for axis in figure.axes[:3]] == ["1 h", "2 h", "5 h"]
+        labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert labels == ["truth", "model", "persistence", "linear"]
+        line = figure.axes[0].get_lines()[0]
+        np.testing.assert_array_equal(line.get_xdata(), stored["wavenumber"][1:])
         assert "effective_resolution_km" not in stored
         assert stored["rmse_map"].dims[-2:] == ("y", "x")
     report = (run / "report.html").read_text()
     assert "relative L2" in report
     assert "Spectra" in report
+    assert "energy spectra (magnitude of the wave vector)" in report
+    assert "<th>effective wavenumber, 1 h</th>" in report
+
+
+def test_spectra_on_a_torus_do_not_depend_on_the_cut(torus_run: Path) -> None:
+    store = PreparedStore(torus_run / "run" / "data.zarr")
+    config = EvaluationConfig(num_resamples=0, baselines=["persistence"], maps=False)
+    forecasts = {"model": str(torus_run / "run" / "forecast.zarr")}
+    whole, parts = (
+        evaluate(forecasts, store.dataset(), from_store(store), config, block_bytes=size)
+        for size in (None, 1)
+    )
+    for name in ("spectrum", "effective_wavenumber"):
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)
 
 
 def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
@@ -169,7 +196,7 @@ def test_problems_in_one_dimension_go_through_every_verb(tmp_path: Path) -> None
     config = make_config(tmp_path / "data.nc", ["tracer"], 4, Padding())
     config = replace(config, training=replace(config.training, stages=[Stage(epochs=1)]))
     scores = scores_of(config, tmp_path / "run")
-    assert scores["spectrum"].sizes["zonal_wavenumber"] == 9
+    assert scores["spectrum"].sizes["wavenumber"] == 9
     figure = maps.mean_maps(scores, "tracer", "model")
     (band,) = figure.axes[0].collections
     np.testing.assert_allclose(band.get_array(), scores["bias_map"][0, 0, 0], rtol=1e-6)

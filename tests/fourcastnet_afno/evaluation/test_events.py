@@ -128,9 +128,10 @@ def test_seeps_by_the_matrix() -> None:
 def test_effective_wavenumber_is_the_last_resolved() -> None:
     truth = np.ones(6)
     forecast = np.array([1, 1, 0.9, 0.5, 0.4, 1.0])
-    assert effective_wavenumber(forecast, truth) == 3
-    assert effective_wavenumber(truth, truth) == 5
-    assert effective_wavenumber(0 * truth, truth) == 0
+    wavenumbers = np.arange(6)
+    assert effective_wavenumber(forecast, truth, wavenumbers) == 3
+    assert effective_wavenumber(truth, truth, wavenumbers) == 5
+    assert effective_wavenumber(0 * truth, truth, wavenumbers) == 0
     assert wavelength_km(np.array([4.0])) == pytest.approx(10007.5)
 
 
