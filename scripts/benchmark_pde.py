@@ -35,6 +35,7 @@ from benchmarks.pde.problems import (
     Problem,
     PublicDarcy,
     SphericalShallowWater,
+    VorticityAlone,
 )
 from benchmarks.pde.runs import Run, perform, surrogate_of
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
@@ -42,7 +43,7 @@ from benchmarks.timing import describe, median_seconds
 from data_pipeline.atomic import replacing
 
 console = Console()
-_ABLATION_EPOCHS = 10
+_ABLATION_EPOCHS = 8
 
 
 def problems(quick: bool, darcy_folder: Path | None) -> list[Problem]:
@@ -56,7 +57,8 @@ def problems(quick: bool, darcy_folder: Path | None) -> list[Problem]:
             ),
         ]
     public = [PublicDarcy(folder=darcy_folder)] if darcy_folder else []
-    return [*public, Darcy(), NavierStokes(), SphericalShallowWater(), FineShallowWater()]
+    flows = [NavierStokes(), VorticityAlone(), SphericalShallowWater(), FineShallowWater()]
+    return [*public, Darcy(), *flows]
 
 
 def run(

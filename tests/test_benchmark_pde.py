@@ -19,11 +19,12 @@ from benchmarks.pde.problems import (
     Problem,
     PublicDarcy,
     SphericalShallowWater,
+    VorticityAlone,
 )
 from benchmarks.pde.problems import test_name as array_of
 from benchmarks.pde.runs import Run, load_trained, perform
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
-from benchmarks.pde.training import Batches, baselines, correlations, scores, time_above
+from benchmarks.pde.training import Batches, baselines, correlations, roll_out, scores, time_above
 from benchmarks.unet import UNet
 
 PROBLEMS = [
@@ -154,15 +155,12 @@ def test_correlation_of_rollouts() -> None:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(3, 5, 2, 8, 8, generator=generator)
     weights = torch.ones(8, 8)
-    exact = iter(states[:, 1:].unbind(1))
-    parts: list[torch.Tensor] = []
-
-    def truth(part: torch.Tensor) -> torch.Tensor:
-        if not parts:
-            parts.extend((3 * next(exact) + 7).split(2))
-        return parts.pop(0)
-
-    np.testing.assert_allclose(correlations(truth, states, weights), 1, atol=1e-6)
+    rollout = [3 * state + 7 for state in states[:, 1:].unbind(1)]
+    np.testing.assert_allclose(correlations(rollout, states, weights), 1, atol=1e-6)
+    rollout[1] = -rollout[1]
+    assert correlations(rollout, states, weights)[1] == pytest.approx(-1)
+    doubled = roll_out(lambda state: 2 * state, states)
+    torch.testing.assert_close(doubled[-1], 16 * states[:, 0])
     assert time_above(np.array([0.9, 0.9, 0.7])) == pytest.approx(2.5)
     assert time_above(np.array([0.9, 0.9])) is None
 
@@ -218,7 +216,7 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     results = read_results(tmp_path / "darcy")
     header, _, row, mean = scores_table(results, {"afno": 1.25})
     assert "17 x 17" in header
-    assert row.startswith("| afno | 1")
+    assert row.startswith(f"| afno | {results[0]['weights']} |")
     assert "| 1.2 |" in row
     assert row.count("±") == 2
     assert mean.startswith("| mean of the training |")
@@ -251,6 +249,18 @@ def test_public_darcy_gets_its_missing_ends(tmp_path: Path) -> None:
     assert data["train"].shape == (2, 2, 1, 17, 17)
     assert (data["test_33x33"][:, 1, :, -1] == 0).all()
     assert (data["test_33x33"][:, 0, :, -1] == data["test_33x33"][:, 0, :, -2]).all()
+
+
+def test_velocity_has_the_vorticity_as_its_curl_and_no_divergence() -> None:
+    y, x = torch.meshgrid(torch.arange(16) / 16, torch.arange(24) / 24, indexing="ij")
+    k = 2 * torch.pi
+    vorticity = (k * x).sin() * (2 * k * y).cos() + (3 * k * x).cos()
+    # The stream function of a wave is the wave over its squared wavenumber.
+    stream_y = (k * x).sin() * -2 * k * (2 * k * y).sin() / (5 * k**2)
+    stream_x = k * (k * x).cos() * (2 * k * y).cos() / (5 * k**2) - (3 * k * x).sin() / (3 * k)
+    velocity = NavierStokes().derived(vorticity[None, None])
+    torch.testing.assert_close(velocity[0], torch.stack([stream_y, -stream_x]), atol=1e-6, rtol=0)
+    assert VorticityAlone().derived(vorticity[None, None]).shape == (1, 0, 16, 24)
 
 
 def test_the_finer_planet_is_the_same_one() -> None:

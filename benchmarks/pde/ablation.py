@@ -14,8 +14,11 @@ _ZERO_MARGIN = Padding(latitude="zero", longitude="zero", margin=(2, 2))
 
 _NETWORKS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "num_blocks 1": {"num_blocks": 1},
     "num_blocks 4": {"num_blocks": 4},
     "num_blocks 16": {"num_blocks": 16},
+    "initialization small": {"initialization": "small"},
+    "hidden_size_factor 4": {"hidden_size_factor": 4},
     "sparsity_threshold 0.001": {"sparsity_threshold": 0.001},
     "sparsity_threshold 0.01": {"sparsity_threshold": 0.01},
     "sparsity_threshold 0.1": {"sparsity_threshold": 0.1},

@@ -32,6 +32,7 @@ class Surrogate(nn.Module):
     mean: Tensor
     std: Tensor
     scale: Tensor
+    derived_std: Tensor
 
     def __init__(self, network: nn.Module, problem: Problem, data: Data) -> None:
         super().__init__()
@@ -47,6 +48,8 @@ class Surrogate(nn.Module):
             ("scale", spread.std(axes)),
         ):
             self.register_buffer(name, value[:, None, None])
+        derived = problem.derived(inputs[:, 0])
+        self.register_buffer("derived_std", derived.square().mean((0, 2, 3)).sqrt()[:, None, None])
         # Errors count in the spread of what is predicted; a change is predicted from its state.
         self.unit = self.scale if problem.steady else self.std
         self.offset = torch.zeros_like(self.mean) if problem.steady else self.mean
@@ -62,7 +65,9 @@ class Surrogate(nn.Module):
         if isinstance(self.network, AFNONet):
             config = self.network.config
             self.network.padding = scaled_padding(config.padding, self._problem.train_shape, shape)
-        output = self.network(torch.cat([normalized, extra.expand(len(state), -1, -1, -1)], 1))
+        derived = self._problem.derived(state) / self.derived_std
+        channels = [normalized, derived, extra.expand(len(state), -1, -1, -1)]
+        output = self.network(torch.cat(channels, dim=1))
         change = envelope * self.scale * output
         return change if self._problem.steady else state + change
 
@@ -74,7 +79,7 @@ def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogat
         ValueError: If not even the narrowest network has so few.
     """
     with torch.random.fork_rng():
-        widths = range(8, _LARGEST_WIDTH + 1, 2 if kind == "fno" else 4)
+        widths = range(8, _LARGEST_WIDTH + 1, {"fno": 2, "afno": 8}.get(kind, 4))
         fitting = [w for w in widths if _count(_network(kind, problem, data, w)) <= num_weights]
     if not fitting:
         raise ValueError(f"no {kind} has at most {num_weights} weights")
@@ -101,7 +106,8 @@ _count = count_weights
 
 def _channels(problem: Problem, data: Data) -> tuple[int, int]:
     channels = data["train"].shape[2]
-    return channels + len(problem.extra(problem.train_shape, data)), channels
+    derived = problem.derived(torch.from_numpy(data["train"][:1, 0])).shape[1]
+    return channels + derived + len(problem.extra(problem.train_shape, data)), channels
 
 
 def _network(kind: str, problem: Problem, data: Data, width: int) -> nn.Module:

@@ -54,8 +54,8 @@ def _row(cells: Sequence[str]) -> str:
 
 def _title(name: str) -> str:
     kind, _, shape = name.rpartition("test_")
-    words = "correlated [steps]" if kind else "error"
-    return f"{words}, {shape.replace('x', ' x ')}"
+    words = {"correlation_time_": "correlated [steps]", "last_step_": "error of the last step"}
+    return f"{words.get(kind, 'error')}, {shape.replace('x', ' x ')}"
 
 
 def _spread(values: Sequence[float | None], name: str) -> str:

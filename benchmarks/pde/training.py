@@ -1,7 +1,7 @@
 """Training and scores of a network on a problem."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,25 +136,40 @@ def scores(
     if not problem.steady:
         for shape in problem.test_shapes[:2]:
             states = torch.from_numpy(data[test_name(shape)][:_ROLLOUT_TRAJECTORIES])
-            curve = correlations(step, states, problem.weights(shape))
+            rollout = roll_out(step, states)
+            curve = correlations(rollout, states, problem.weights(shape))
+            errors = relative_error(rollout[-1], states[:, -1], problem.weights(shape), surrogate)
             result[f"correlation_time_{test_name(shape)}"] = time_above(curve)
+            result[f"last_step_{test_name(shape)}"] = errors.mean().item()
     return result
 
 
-def correlations(step: Step, states: Tensor, weights: Tensor) -> Float[np.ndarray, " lead"]:
-    """Pearson correlation of rollouts with truth in space, after each step.
+def roll_out(
+    step: Step, states: Float[Tensor, "trajectory state c y x"]
+) -> list[Float[Tensor, "trajectory c y x"]]:
+    """A forecast of all but the first of the states, from the first."""
+    state, rollout = states[:, 0], []
+    for _ in range(states.shape[1] - 1):
+        state = torch.cat([step(part) for part in state.split(2)])
+        rollout.append(state)
+    return rollout
+
+
+def correlations(
+    rollout: Sequence[Tensor], states: Tensor, weights: Tensor
+) -> Float[np.ndarray, " lead"]:
+    """Pearson correlation of a rollout with truth in space, after each step.
 
     Args:
-        step: State to the next.
-        states: Truth (trajectory, state, c, y, x); rollouts start from the first states.
+        rollout: What ``roll_out`` gives.
+        states: Truth (trajectory, state, c, y, x).
         weights: Areas of the cells, mean 1.
 
     Returns:
         Means over trajectories and channels.
     """
-    state, curve = states[:, 0], []
-    for target in states[:, 1:].unbind(1):
-        state = torch.cat([step(part) for part in state.split(2)])
+    curve = []
+    for state, target in zip(rollout, states[:, 1:].unbind(1), strict=True):
         a, b = (x - (weights * x).mean((-1, -2), keepdim=True) for x in (state, target))
         product, *squares = ((weights * x).mean((-1, -2)) for x in (a * b, a * a, b * b))
         curve.append((product / (squares[0] * squares[1]).sqrt()).nan_to_num(0).mean())

@@ -23,6 +23,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ from fourcastnet_afno.models.transforms import (
     TransformKind,
 )
 
+Initialization = Literal["small", "he"]
+
 
 class AFNO(nn.Module):
     """Adaptive Fourier neural operator on a grid of tokens, with its own skip connection.
@@ -72,6 +75,9 @@ class AFNO(nn.Module):
             longitude: fields go on smoothly across the poles.
         vector_channels: How many of the last channels change sign across the pole.
         transform: How modes are computed; the result is the same. ``auto`` takes the faster one.
+        initialization: Of the weights: ``small`` has standard deviation 0.02, as FourCastNet's;
+            ``he`` keeps the size of the coefficients through both layers, whatever the width of
+            the blocks, and learns faster where those are narrow.
 
     Attributes:
         band: The rows that this process has of a larger grid of two axes; None for whole grids.
@@ -97,6 +103,7 @@ class AFNO(nn.Module):
         pole: Pole = "none",
         vector_channels: int = 0,
         transform: TransformKind = "auto",
+        initialization: Initialization = "small",
     ) -> None:
         super().__init__()
         _check_afno(embed_dim, num_blocks, sparsity_threshold)
@@ -116,9 +123,12 @@ class AFNO(nn.Module):
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
-        self.weight1 = nn.Parameter(0.02 * torch.randn(2, num_blocks, block, hidden))
+        # Each real output of a layer is the sum of twice as many products, with both parts.
+        by_fan_in = initialization == "he"
+        std1, std2 = (block**-0.5, (2 * hidden) ** -0.5) if by_fan_in else (0.02, 0.02)
+        self.weight1 = nn.Parameter(std1 * torch.randn(2, num_blocks, block, hidden))
         self.bias1 = nn.Parameter(0.02 * torch.randn(2, num_blocks, hidden))
-        self.weight2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, hidden, block))
+        self.weight2 = nn.Parameter(std2 * torch.randn(2, num_blocks, hidden, block))
         self.bias2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, block))
 
     def forward(
