@@ -16,6 +16,7 @@ from data_pipeline.atomic import replacing
 
 _TITLES = ("truth", "prediction", "error", "spectrum along x")
 _SAMPLES = 20
+_LEAST_POWER = 1e-9  # of the largest, below which is rounding
 
 
 def draw(problem: Problem, output: Path, images: Path) -> Path | None:
@@ -64,14 +65,16 @@ def _draw_row(
     fields_by_column = (truth, predicted, error)
     for axis, fields, limit in zip(axes, fields_by_column, limits, strict=False):
         _show(axis, fields[0].numpy(), limit)
-    for name, fields in zip(_TITLES, fields_by_column, strict=False):
-        power = spectrum(fields.numpy(), problem.steady).mean(0)
+    spectra = [spectrum(fields.numpy(), problem.steady).mean(0) for fields in fields_by_column]
+    for name, power in zip(_TITLES, spectra, strict=False):
         axes[3].loglog(np.arange(1, len(power)), power[1:], label=name)
+    largest = max(power[1:].max() for power in spectra)
+    axes[3].set_ylim(_LEAST_POWER * largest, 3 * largest)
     axes[3].axvline(
         (problem.train_shape[1] - 1) / (1 if problem.steady else 2), color="gray", linestyle=":"
     )
     axes[3].legend(fontsize="small")
-    axes[3].set_xlabel("wavenumber; dotted: the last one of the training grid")
+    axes[3].set_xlabel("wavenumber (dotted: training)")
 
 
 def _show(axis: Axes, field: Float[np.ndarray, "y x"], limit: float) -> None:
