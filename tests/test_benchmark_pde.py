@@ -22,7 +22,7 @@ from benchmarks.pde.problems import (
     VorticityAlone,
 )
 from benchmarks.pde.problems import test_name as array_of
-from benchmarks.pde.runs import Run, load_trained, perform
+from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, perform
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
 from benchmarks.pde.training import Batches, baselines, correlations, roll_out, scores, time_above
 from benchmarks.unet import UNet
@@ -232,6 +232,16 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     assert picture is not None
     assert picture.stat().st_size > 10_000
     assert draw(NavierStokes(), tmp_path, tmp_path / "images") is None
+
+
+def test_every_network_of_the_table_fits_its_budget() -> None:
+    for problem in (Darcy(), NavierStokes(), SphericalShallowWater()):
+        channels = 4 if isinstance(problem, SphericalShallowWater) else 1
+        data = {"train": np.zeros((1, 2, channels, *problem.train_shape), np.float32)}
+        surface = f"surface_{problem.train_shape[0]}x{problem.train_shape[1]}"
+        data[surface] = np.zeros(problem.train_shape, np.float32)
+        for kind in problem.kinds:
+            assert 70_000 < count_weights(build(kind, problem, data, NUM_WEIGHTS)) <= NUM_WEIGHTS
 
 
 def test_every_change_of_the_ablation_can_be_built() -> None:
