@@ -50,7 +50,7 @@ def draw(problem: Problem, output: Path, images: Path) -> Path | None:
         axis.set_title(title)
     path = images / f"pde_{problem.name}.png"
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=80)
+        figure.savefig(temporary, format="png", dpi=80, bbox_inches="tight")
     return path
 
 
