@@ -26,9 +26,9 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.pde.ablation import variants
-from benchmarks.pde.networks import KINDS
 from benchmarks.pde.pictures import draw
 from benchmarks.pde.problems import (
+    KINDS,
     Darcy,
     Data,
     FineShallowWater,

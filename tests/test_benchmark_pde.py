@@ -1,17 +1,17 @@
 """Operators side by side: problems, networks, scores and tables mean what they say."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.pde.ablation import variants
-from benchmarks.pde.networks import KINDS, build, count_weights
+from benchmarks.pde.networks import build, count_weights
 from benchmarks.pde.pictures import draw, spectrum
 from benchmarks.pde.problems import (
+    KINDS,
     Darcy,
     Data,
     FineShallowWater,
@@ -191,21 +191,16 @@ def test_spectra_hold_the_mean_square() -> None:
     np.testing.assert_allclose(spectrum(bounded, True).sum(-1), mean_square, rtol=1e-12)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TinyDarcy(Darcy):
-    train_shape: tuple[int, int] = (9, 9)
-    test_shapes: tuple[tuple[int, int], ...] = ((9, 9), (17, 17))
-    num_train: int = 2
-    num_test: int = 2
-    epochs: int = 1
-    solver_points: int = 17
-
-    name: ClassVar[str] = "darcy"
-
-
 def test_runs_tables_and_pictures(tmp_path: Path) -> None:
-    problem = TinyDarcy()
-    problem.load(tmp_path / "data")
+    problem = Darcy(
+        train_shape=(9, 9),
+        test_shapes=((9, 9), (17, 17)),
+        num_train=2,
+        num_test=2,
+        epochs=1,
+        solver_points=17,
+    )
+    data = problem.load(tmp_path / "data")
     runs = [Run(problem=problem, label="afno", kind="afno", seed=seed) for seed in (0, 1)]
     changed = [run for run in variants(problem) if run.spectral_norm]
     perform([*runs, *changed], tmp_path, processes=1)
@@ -223,9 +218,9 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     (_, _, ablated) = ablation_table(read_results(tmp_path / "ablation_darcy"))
     assert ablated.startswith("| spectral normalization of the MLPs |")
 
-    trained = load_trained(runs[0], tmp_path)
-    state = torch.from_numpy(problem.load(tmp_path / "data")["test_9x9"])
-    again = scores(trained, trained, problem, problem.load(tmp_path / "data"))
+    trained = load_trained(runs[0], data, tmp_path)
+    state = torch.from_numpy(data["test_9x9"])
+    again = scores(trained, trained, problem, data)
     assert again == pytest.approx(results[0]["scores"])
     assert torch.isfinite(trained(state[:, 0])).all()
     picture = draw(problem, tmp_path, tmp_path / "images")

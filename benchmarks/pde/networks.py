@@ -1,7 +1,7 @@
 """Networks of ``scripts.benchmark_pde``: the same inputs, outputs and number of weights for all."""
 
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,16 @@ from benchmarks.unet import PaddingMode, UNet
 from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
 from fourcastnet_afno.models.layers import scaled_padding
 
-KINDS = ("afno", "fno", "global_filter", "attention", "unet")
 _DEPTH, _MLP_RATIO = 4, 2.0
 _LARGEST_WIDTH = 64
+
+
+class _Place(NamedTuple):
+    """What a problem says of the points of a grid, see ``Problem``."""
+
+    extra: Tensor
+    envelope: Tensor
+    weights: Tensor
 
 
 class Surrogate(nn.Module):
@@ -37,7 +44,7 @@ class Surrogate(nn.Module):
     def __init__(self, network: nn.Module, problem: Problem, data: Data) -> None:
         super().__init__()
         self.network, self._problem, self._data = network, problem, data
-        self._places: dict[Shape, tuple[Tensor, Tensor]] = {}
+        self._places: dict[Shape, _Place] = {}
         states = torch.from_numpy(data["train"])
         axes = (0, 1, 3, 4)
         inputs, targets = states[:, :-1], states[:, 1:]
@@ -57,10 +64,7 @@ class Surrogate(nn.Module):
     def forward(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The next state."""
         shape = (state.shape[-2], state.shape[-1])
-        if shape not in self._places:
-            problem = self._problem
-            self._places[shape] = problem.extra(shape, self._data), problem.envelope(shape)
-        extra, envelope = self._places[shape]
+        extra, envelope, _ = self._place(shape)
         normalized = (state - self.mean) / self.std
         if isinstance(self.network, AFNONet):
             config = self.network.config
@@ -71,6 +75,18 @@ class Surrogate(nn.Module):
         change = envelope * self.scale * output
         return change if self._problem.steady else state + change
 
+    def weights(self, shape: Shape) -> Float[Tensor, "y x"]:
+        """Areas of the cells, mean 1."""
+        return self._place(shape).weights
+
+    def _place(self, shape: Shape) -> _Place:
+        if shape not in self._places:
+            problem = self._problem
+            self._places[shape] = _Place(
+                problem.extra(shape, self._data), problem.envelope(shape), problem.weights(shape)
+            )
+        return self._places[shape]
+
 
 def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogate:
     """A network of a kind: the widest that has no more weights and no more than 64 channels.
@@ -80,7 +96,9 @@ def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogat
     """
     with torch.random.fork_rng():
         widths = range(8, _LARGEST_WIDTH + 1, {"fno": 2, "afno": 8}.get(kind, 4))
-        fitting = [w for w in widths if _count(_network(kind, problem, data, w)) <= num_weights]
+        fitting = [
+            w for w in widths if count_weights(_network(kind, problem, data, w)) <= num_weights
+        ]
     if not fitting:
         raise ValueError(f"no {kind} has at most {num_weights} weights")
     return Surrogate(_network(kind, problem, data, fitting[-1]), problem, data)
@@ -99,9 +117,6 @@ def afno_config(problem: Problem, width: int) -> AFNONetConfig:
 def count_weights(module: nn.Module) -> int:
     """Number of trained values."""
     return sum(weight.numel() for weight in module.parameters())
-
-
-_count = count_weights
 
 
 def _channels(problem: Problem, data: Data) -> tuple[int, int]:

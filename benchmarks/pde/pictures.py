@@ -12,7 +12,9 @@ from torch import Tensor
 
 from benchmarks.pde.problems import Problem, Shape, test_name
 from benchmarks.pde.runs import Run, load_trained
+from benchmarks.pde.training import one_step, some_pairs
 from data_pipeline.atomic import replacing
+from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
 
 _TITLES = ("truth", "prediction", "error", "spectrum along x")
 _SAMPLES = 20
@@ -35,17 +37,16 @@ def draw(problem: Problem, output: Path, images: Path) -> Path | None:
     run = Run(problem=problem, label="afno", kind="afno", seed=0)
     if not run.path(output).exists():
         return None
-    data, surrogate = problem.load(output / "data"), load_trained(run, output)
+    data = problem.load(output / "data")
+    surrogate = load_trained(run, data, output)
     shapes = sorted(problem.test_shapes)
     figure = Figure(figsize=(12, 2.9 * len(shapes)), layout="constrained")
     rows = figure.subplots(len(shapes), 4, squeeze=False)
     for axes, shape in zip(rows, shapes, strict=True):
-        states = torch.from_numpy(data[test_name(shape)])
-        pairs = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
-        chosen = torch.linspace(0, len(pairs[0]) - 1, _SAMPLES).round().long()
+        states, targets = some_pairs(data[test_name(shape)], _SAMPLES)
         with torch.inference_mode():
-            predicted = torch.cat([surrogate(pairs[0][part]) for part in chosen.split(5)])
-        _draw_row(axes, problem, shape, pairs[1][chosen][:, -1], predicted[:, -1])
+            predicted = one_step(surrogate, states)
+        _draw_row(axes, problem, shape, targets[:, -1], predicted[:, -1])
     for axis, title in zip(rows[0], _TITLES, strict=True):
         axis.set_title(title)
     path = images / f"pde_{problem.name}.png"
@@ -93,10 +94,7 @@ def spectrum(
         fields: On the points of a closed axis, or both ends included and zero there.
         is_bounded: Whether waves are sines of half periods, with zeros at both ends.
     """
-    count = fields.shape[-1]
-    if is_bounded:
-        amplitudes = scipy.fft.dst(fields[..., 1:-1], type=1, axis=-1) / (count - 1)
-        return np.pad((amplitudes**2 / 2).mean(-2), ((0, 0), (1, 0)))
-    power = np.abs(np.fft.rfft(fields, axis=-1, norm="forward")) ** 2
-    power[..., 1 : (count + 1) // 2] *= 2
-    return power.mean(-2)
+    if not is_bounded:
+        return zonal_energy_spectrum(fields, np.ones(fields.shape[-2:]))
+    amplitudes = scipy.fft.dst(fields[..., 1:-1], type=1, axis=-1) / (fields.shape[-1] - 1)
+    return np.pad((amplitudes**2 / 2).mean(-2), ((0, 0), (1, 0)))

@@ -6,14 +6,16 @@ functions. A steady problem has trajectories of two states, the coefficient and 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_pipeline.atomic import replacing
 from data_pipeline.grid import LatLonGrid
 from data_pipeline.pde.config import PDEConfig
 from data_pipeline.pde.darcy import solve_darcy
@@ -25,8 +27,8 @@ from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 
 Shape = tuple[int, int]
-Trajectories = Float[np.ndarray, "trajectory state channel y x"]
 Data = dict[str, np.ndarray]
+KINDS = ("afno", "fno", "global_filter", "attention", "unet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class Problem(ABC):
     batch_size: int = 16
 
     name: ClassVar[str]
-    kinds: ClassVar[tuple[str, ...]] = ("afno", "fno", "global_filter", "attention", "unet")
+    kinds: ClassVar[tuple[str, ...]] = KINDS
     steady: ClassVar[bool] = False
     symmetries: ClassVar[bool] = False
     """Whether samples are reflected and transposed, which turns solutions into solutions."""
@@ -87,10 +89,8 @@ class Problem(ABC):
         """The data, from a file of the folder or solved and written there."""
         path = folder / f"{self.name}.npz"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, **self.solve())  # pyright: ignore
-            temporary.rename(path)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **self.solve())  # pyright: ignore
         with np.load(path) as arrays:
             return dict(arrays)
 
@@ -158,22 +158,10 @@ class Darcy(Problem):
     def network(self, mixer: str) -> AFNONetConfig:
         """See ``Problem``; a mixer for periodic fields has a margin of zeros around them."""
         if mixer == "afno":
-            return AFNONetConfig(
-                patch_size=(1, 1),
-                boundary=("mirrored", "mirrored"),
-                hard_thresholding_fraction=0.5,
-                sparsity_threshold=0.0,
-                num_blocks=8,
-                initialization="he",
-            )
+            return _config(mixer, boundary=("mirrored", "mirrored"))
         margin = 0 if mixer in ("attention", "unet") else self.train_shape[0] // 8
         padding = Padding(latitude="zero", longitude="zero", margin=(margin, margin))
-        return AFNONetConfig(
-            patch_size=(1, 1),
-            padding=padding,
-            hard_thresholding_fraction=0.5,
-            num_blocks=_blocks(mixer),
-        )
+        return _config(mixer, padding=padding)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """Sines and cosines of the place."""
@@ -194,9 +182,16 @@ class Darcy(Problem):
 _WAVES = (torch.sin, torch.cos)
 
 
-def _blocks(mixer: str) -> int:
-    """Heads of the attention."""
-    return 4 if mixer == "attention" else 1
+_OF_MIXER: dict[str, dict[str, Any]] = {
+    "afno": {"sparsity_threshold": 0.0, "num_blocks": 8, "initialization": "he"},
+    "attention": {"num_blocks": 4},  # its heads
+}
+
+
+def _config(mixer: str, **options: Any) -> AFNONetConfig:  # noqa: ANN401
+    """Patches of one point, half of the wavenumbers, and what the mixer has of its own."""
+    common = {"patch_size": (1, 1), "hard_thresholding_fraction": 0.5, "num_blocks": 1}
+    return AFNONetConfig(**{**common, **_OF_MIXER.get(mixer, {}), **options})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,20 +289,11 @@ class NavierStokes(Problem):
         """See ``Problem``; attention has patches, for fewer tokens."""
         patch = (2, 2) if mixer == "attention" else (1, 1)
         padding = Padding(latitude="wrap", longitude="wrap")
-        return AFNONetConfig(
-            patch_size=patch,
-            padding=padding,
-            hard_thresholding_fraction=0.5,
-            sparsity_threshold=0.0,
-            num_blocks=8 if mixer == "afno" else _blocks(mixer),
-            initialization="he",
-        )
+        return _config(mixer, patch_size=patch, padding=padding)
 
     def derived(self, state: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 2 y x"]:
         """Velocity along x and y."""
-        grid = FourierGrid(
-            (state.shape[-2], state.shape[-1]), (1.0, 1.0), degree=1, dtype=torch.float32
-        )
+        grid = _unit_torus((state.shape[-2], state.shape[-1]))
         stream = -grid.inverse_laplacian * grid.spectrum(state)
         return torch.cat([grid.fields(grid.dy(stream)), grid.fields(-grid.dx(stream))], dim=1)
 
@@ -315,6 +301,11 @@ class NavierStokes(Problem):
         """Sines and cosines of the place: the forcing depends on it."""
         y, x = torch.meshgrid(*(torch.arange(n) / n for n in shape), indexing="ij")
         return torch.stack([f(2 * torch.pi * z) for z in (y, x) for f in _WAVES])
+
+
+@lru_cache
+def _unit_torus(shape: Shape) -> FourierGrid:
+    return FourierGrid(shape, (1.0, 1.0), degree=1, dtype=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,20 +363,11 @@ class SphericalShallowWater(Problem):
     def network(self, mixer: str) -> AFNONetConfig:
         """See ``Problem``; attention has patches, for fewer tokens."""
         if mixer == "afno":
-            return AFNONetConfig(
-                patch_size=(1, 1),
-                pole="double_fourier_sphere",
-                hard_thresholding_fraction=0.5,
-                sparsity_threshold=0.0,
-                num_blocks=8,
-                initialization="he",
-            )
+            return _config(mixer, pole="double_fourier_sphere")
         patch = (2, 2) if mixer == "attention" else (1, 1)
         # Matrices for half of the wavenumbers would be more weights than there may be.
         fraction = 0.25 if mixer == "fno" else 0.5
-        return AFNONetConfig(
-            patch_size=patch, hard_thresholding_fraction=fraction, num_blocks=_blocks(mixer)
-        )
+        return _config(mixer, patch_size=patch, hard_thresholding_fraction=fraction)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """The unit vector of the place and the height of the ground."""

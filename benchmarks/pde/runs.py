@@ -113,8 +113,8 @@ def surrogate_of(run: Run, data: Data) -> Surrogate:
     return surrogate
 
 
-def load_trained(run: Run, output: Path) -> Surrogate:
+def load_trained(run: Run, data: Data, output: Path) -> Surrogate:
     """The trained network of a run that has ended."""
-    surrogate = surrogate_of(run, run.problem.load(output / "data"))
+    surrogate = surrogate_of(run, data)
     surrogate.load_state_dict(load_file(run.path(output).with_suffix(".safetensors")))
     return surrogate.eval()

@@ -52,8 +52,7 @@ def train(
     )
     started = time.process_time()
     for state, target in track(batches, f"Training ({problem.name}, steps)", total=len(batches)):
-        weights = problem.weights((state.shape[-2], state.shape[-1]))
-        loss = relative_error(surrogate(state), target, weights, surrogate).mean()
+        loss = relative_error(surrogate(state), target, surrogate).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(surrogate.parameters(), plan.gradient_norm)
@@ -96,14 +95,13 @@ class Batches:
         return first, second
 
 
-def relative_error(
-    prediction: Tensor, target: Tensor, weights: Tensor, surrogate: Surrogate
-) -> Float[Tensor, " b"]:
+def relative_error(prediction: Tensor, target: Tensor, surrogate: Surrogate) -> Float[Tensor, " b"]:
     """Norm of the error over the norm of the target, channels in units of their spread.
 
     Where the problem is not steady the mean of a channel is taken off its target, so that a large
     constant (as of a geopotential) does not make errors small.
     """
+    weights = surrogate.weights((target.shape[-2], target.shape[-1]))
     error = (prediction - target) / surrogate.unit
     size = (target - surrogate.offset) / surrogate.unit
     norms = [(x.square() * weights).sum((1, 2, 3)).sqrt() for x in (error, size)]
@@ -124,24 +122,31 @@ def scores(
     """
     result: dict[str, float | None] = {}
     for shape in problem.test_shapes:
-        name, weights = test_name(shape), problem.weights(shape)
-        states = torch.from_numpy(data[name])
-        pairs = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
-        chosen = torch.linspace(0, len(pairs[0]) - 1, _SAMPLES_OF_A_TEST).round().long().unique()
-        errors = [
-            relative_error(step(pairs[0][part]), pairs[1][part], weights, surrogate)
-            for part in chosen.split(5)
-        ]
-        result[name] = torch.cat(errors).mean().item()
+        states, targets = some_pairs(data[test_name(shape)], _SAMPLES_OF_A_TEST)
+        errors = relative_error(one_step(step, states), targets, surrogate)
+        result[test_name(shape)] = errors.mean().item()
     if not problem.steady:
         for shape in problem.test_shapes[:2]:
             states = torch.from_numpy(data[test_name(shape)][:_ROLLOUT_TRAJECTORIES])
             rollout = roll_out(step, states)
-            curve = correlations(rollout, states, problem.weights(shape))
-            errors = relative_error(rollout[-1], states[:, -1], problem.weights(shape), surrogate)
+            curve = correlations(rollout, states, surrogate.weights(shape))
+            errors = relative_error(rollout[-1], states[:, -1], surrogate)
             result[f"correlation_time_{test_name(shape)}"] = time_above(curve)
             result[f"last_step_{test_name(shape)}"] = errors.mean().item()
     return result
+
+
+def some_pairs(trajectories: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    """States (b, c, y, x) spread over trajectories (trajectory, state, c, y, x), and the next."""
+    states = torch.from_numpy(trajectories)
+    pairs = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
+    chosen = torch.linspace(0, len(pairs[0]) - 1, count).round().long().unique()
+    return pairs[0][chosen], pairs[1][chosen]
+
+
+def one_step(step: Step, states: Tensor) -> Tensor:
+    """The next states, some at a time, as grids may be large."""
+    return torch.cat([step(part) for part in states.split(5)])
 
 
 def roll_out(
