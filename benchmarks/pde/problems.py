@@ -17,10 +17,7 @@ from torch import Tensor
 
 from data_pipeline.atomic import replacing
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.pde.config import PDEConfig
-from data_pipeline.pde.darcy import solve_darcy
-from data_pipeline.pde.fourier import FourierGrid, Stepper, resample
-from data_pipeline.progress import track
+from data_pipeline.pde import FourierGrid, PDEConfig, solve_on
 from data_pipeline.simulation import SimulationConfig, simulate_on
 from data_pipeline.trajectories import Splits
 from fourcastnet_afno.models.afno import AFNONetConfig
@@ -95,6 +92,15 @@ class Problem(ABC):
             return dict(arrays)
 
 
+def _solved(problem: Problem, config: PDEConfig) -> Data:
+    """Trajectories for training at its resolution, those of the test at theirs."""
+    total = config.trajectories.total
+    train = solve_on(config, range(problem.num_train), [problem.train_shape])
+    tests = solve_on(config, range(total - problem.num_test, total), problem.test_shapes)
+    named = {test_name(shape): states for shape, states in tests.items()}
+    return {"train": train[problem.train_shape], **named}
+
+
 def test_name(shape: Shape) -> str:
     """Of a test's array."""
     return f"test_{shape[0]}x{shape[1]}"
@@ -137,23 +143,11 @@ class Darcy(Problem):
             resolution=[self.solver_points] * 2,
             trajectories=Splits(train=self.num_train, validation=1, test=self.num_test),
         )
-        equation, splits = config.build(), {"train": [], "test": []}
-        for seed in track(config.seeds(), "Solving (problems)"):
-            a = equation.permeability(config.shape, np.random.default_rng(seed))  # pyright: ignore
-            states = np.array([a, solve_darcy(a)], np.float32)[:, None]
-            if seed[1] == 0:
-                splits["train"].append(self._sampled(states, self.train_shape))
-            if seed[1] == 2:
-                splits["test"].append(states)
-        tests = {
-            test_name(shape): np.stack([self._sampled(states, shape) for states in splits["test"]])
-            for shape in self.test_shapes
+        # The coefficient of the first state, the solution of the second.
+        return {
+            name: np.stack([states[:, 0, :1], states[:, 1, 1:]], axis=1)
+            for name, states in _solved(self, config).items()
         }
-        return {"train": np.stack(splits["train"]), **tests}
-
-    def _sampled(self, states: np.ndarray, shape: Shape) -> np.ndarray:
-        rows, columns = ((self.solver_points - 1) // (points - 1) for points in shape)
-        return states[..., ::rows, ::columns]
 
     def network(self, mixer: str) -> AFNONetConfig:
         """See ``Problem``; a mixer for periodic fields has a margin of zeros around them."""
@@ -262,28 +256,7 @@ class NavierStokes(Problem):
             substeps=30,
             trajectories=Splits(train=self.num_train, validation=1, test=self.num_test),
         )
-        seeds = config.seeds()
-        tests = self._trajectories(config, [s for s in seeds if s[1] == 2], self.test_shapes)
-        (train,) = self._trajectories(
-            config, [s for s in seeds if s[1] == 0], (self.train_shape,)
-        ).values()
-        return {"train": train, **{test_name(shape): x for shape, x in tests.items()}}
-
-    def _trajectories(
-        self, config: PDEConfig, seeds: list[list[int]], shapes: tuple[Shape, ...]
-    ) -> dict[Shape, np.ndarray]:
-        equation = config.build()
-        grid = FourierGrid(config.shape, equation.extent, degree=equation.degree)  # pyright: ignore
-        stepper = Stepper(equation, grid, config.timestep / config.substeps)  # pyright: ignore
-        generators = [np.random.default_rng(seed) for seed in seeds]
-        state = torch.stack([equation.initial(grid, rng) for rng in generators])  # pyright: ignore
-        series = {shape: [] for shape in shapes}
-        for index in track(range(config.num_steps + 1), "Solving (steps)"):
-            if index:
-                state = stepper.advance(state, config.substeps)
-            for shape, states in series.items():
-                states.append(resample(state, grid, shape).float().numpy())
-        return {shape: np.stack(states, axis=1) for shape, states in series.items()}
+        return _solved(self, config)
 
     def network(self, mixer: str) -> AFNONetConfig:
         """See ``Problem``; attention has patches, for fewer tokens."""

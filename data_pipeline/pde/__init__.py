@@ -19,7 +19,7 @@ from data_pipeline.pde.shallow_water import (
     williamson2,
     zonal_jet,
 )
-from data_pipeline.pde.simulation import simulate, solve
+from data_pipeline.pde.simulation import simulate, solve, solve_on
 
 __all__ = [
     "Burgers",
@@ -43,6 +43,7 @@ __all__ = [
     "simulate",
     "solve",
     "solve_darcy",
+    "solve_on",
     "williamson2",
     "zonal_jet",
 ]

@@ -10,6 +10,7 @@ first and complete in the second.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -109,18 +110,35 @@ def solve(config: PDEConfig, trajectories: list[int], device: str | None = None)
     Raises:
         InputError: If a solution becomes infinite.
     """
+    return solve_on(config, trajectories, [config.saved_shape], device)[config.saved_shape]
+
+
+def solve_on(
+    config: PDEConfig,
+    trajectories: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    device: str | None = None,
+) -> dict[tuple[int, int], np.ndarray]:
+    """``solve`` once, sampled on several numbers of points along y and x.
+
+    Raises:
+        InputError: If a solution becomes infinite.
+    """
     equation, seeds = config.build(), config.seeds()
     generators = [np.random.default_rng(seeds[index]) for index in trajectories]
     if isinstance(equation, Darcy):
-        return np.stack([_steady(config, equation, rng) for rng in generators])
-    fields = _integrate(config, equation, generators, device or _default_device())
-    bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
-    if bad.any():
-        raise InputError(
-            f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became infinite "
-            f"with {config.substeps} steps of the solver in a timestep; raise data.pde.substeps"
-        )
-    return fields
+        problems = [_steady(config, equation, rng, shapes) for rng in generators]
+        return {shape: np.stack([problem[shape] for problem in problems]) for shape in shapes}
+    series = _integrate(config, equation, generators, shapes, device or _default_device())
+    for fields in series.values():
+        bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+        if bad.any():
+            raise InputError(
+                f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became "
+                f"infinite with {config.substeps} steps of the solver in a timestep; raise "
+                "data.pde.substeps"
+            )
+    return series
 
 
 def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndarray:
@@ -129,8 +147,12 @@ def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndar
 
 
 def _integrate(
-    config: PDEConfig, equation: Equation, generators: list[np.random.Generator], device: str
-) -> np.ndarray:
+    config: PDEConfig,
+    equation: Equation,
+    generators: list[np.random.Generator],
+    shapes: Sequence[tuple[int, int]],
+    device: str,
+) -> dict[tuple[int, int], np.ndarray]:
     grid = FourierGrid(
         config.shape,
         equation.extent,
@@ -141,25 +163,32 @@ def _integrate(
     stepper = Stepper(equation, grid, config.timestep / config.substeps)
     state = torch.stack([equation.initial(grid, rng) for rng in generators])
     state = stepper.advance(state, config.spinup_steps * config.substeps)
-    shape = (len(generators), config.num_steps + 1, state.shape[1], *config.saved_shape)
-    result = np.empty(shape, np.float32)
-    for index in range(shape[1]):
+    size = (len(generators), config.num_steps + 1, state.shape[1])
+    series = {shape: np.empty((*size, *shape), np.float32) for shape in shapes}
+    for index in range(config.num_steps + 1):
         if index:
             state = stepper.advance(state, config.substeps)
-        with np.errstate(over="ignore"):  # what overflows is refused afterwards
-            result[:, index] = resample(state, grid, config.saved_shape).cpu().numpy()
-    return result
+        for shape, fields in series.items():
+            with np.errstate(over="ignore"):  # what overflows is refused afterwards
+                fields[:, index] = resample(state, grid, shape).cpu().numpy()
+    return series
 
 
-def _steady(config: PDEConfig, equation: Darcy, rng: np.random.Generator) -> np.ndarray:
-    """The states (2, variable, y, x) of one problem."""
+def _steady(
+    config: PDEConfig,
+    equation: Darcy,
+    rng: np.random.Generator,
+    shapes: Sequence[tuple[int, int]],
+) -> dict[tuple[int, int], np.ndarray]:
+    """The states (2, variable, y, x) of one problem, by number of points."""
     permeability = equation.permeability(config.shape, rng)
     pressure = solve_darcy(permeability)
-    rows, columns = (
-        (n - 1) // (m - 1) for n, m in zip(config.shape, config.saved_shape, strict=True)
-    )
-    a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
-    return np.array([[a, 0 * u], [a, u]], np.float32)
+    states = {}
+    for shape in shapes:
+        rows, columns = ((n - 1) // (m - 1) for n, m in zip(config.shape, shape, strict=True))
+        a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
+        states[shape] = np.array([[a, 0 * u], [a, u]], np.float32)
+    return states
 
 
 def _geometry(
