@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import netCDF4  # noqa: F401  which xarray imports when it opens a file
 import numpy as np
 import xarray as xr
 from jsonargparse import auto_cli

@@ -12,12 +12,13 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import Grid
 from data_pipeline.plane import grid_of
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.fields import DatasetFields, TruthFields, coarsening_between
+from fourcastnet_afno.evaluation.fields import DatasetFields, coarsening_between
 from fourcastnet_afno.evaluation.forecasts import (
     Layout,
     canonical_forecast,
     open_with_layouts,
 )
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import Grid
 from data_pipeline.progress import track
 from fourcastnet_afno.evaluation.climatologies import Fields
-from fourcastnet_afno.evaluation.fields import FieldsAt, TruthFields
+from fourcastnet_afno.evaluation.fields import FieldsAt
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
@@ -134,7 +135,7 @@ class LinearFields:
             valid = init + self.lead_times[leads]
             later = self._model.maps[leads] @ start
             anomaly = np.tensordot(later, components, axes=1) * scales
-            yield (self._climatology(channel, valid) + anomaly)[:, None]
+            yield (self._climatology(channel, valid) + anomaly)[None, :, None]
 
     def _coefficients(self, inits: np.ndarray) -> np.ndarray:
         """Principal components (init_time, component) of the initial states."""

@@ -31,7 +31,6 @@ from fourcastnet_afno.evaluation.engine import run
 from fourcastnet_afno.evaluation.fields import (
     FieldSource,
     PersistenceFields,
-    TruthFields,
     ValidTimeFields,
     chunk_lengths,
     holds_levels_together,
@@ -45,6 +44,7 @@ from fourcastnet_afno.evaluation.spectra import spectrum_of
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.sums import group_length
 from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20

@@ -3,6 +3,8 @@
 Decoding chunk by chunk costs many times the arithmetic of scores.
 """
 
+import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from data_pipeline.grid import space_dims
 from fourcastnet_afno.evaluation.forecasts import Layout
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
+_STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
 
 
 class MappedVariable:
@@ -40,77 +43,124 @@ class MappedVariable:
         self._chunks = tuple(array.chunks[axis] for axis in axes)
         self._sizes = tuple(array.shape[axis] for axis in axes)
         self._shape, self._dtype = array.chunks, array.dtype
-        self._small = int(np.prod(array.chunks)) * array.dtype.itemsize <= _SMALL_BYTES
+        self._chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
+        self._small = self._chunk_bytes <= _SMALL_BYTES
 
-    def fields(
-        self, init: int, leads: slice, level: int | None, buffers: list[np.ndarray]
-    ) -> np.ndarray:
-        """Fields (lead_time, realization, latitude, longitude) of one initial time of a forecast.
+    def blocks(self, inits: np.ndarray, leads: slice, level: int | None) -> Iterator[np.ndarray]:
+        """Fields of a forecast, in blocks of successive initial times.
+
+        Blocks have shape (init_time, lead_time, realization, latitude, longitude). The next one is
+        written over the memory of the last.
 
         Args:
-            init: Index of the initial time.
+            inits: Increasing indices of initial times.
             leads: Range of indices of lead times.
             level: Index of the level, if any.
-            buffers: Memory for chunks, filled anew by the next call.
         """
+        length = self._chunks[0]
+        together = max(1, _STACK_BYTES // self._chunk_bytes) if length == 1 else 1
+        buffers: list[np.ndarray] = []
+        chunks, starts = np.unique(inits // length, return_index=True)
+        ends = [*starts[1:], len(inits)]
+        for start in range(0, len(chunks), together):
+            part = chunks[start : start + together].tolist()
+            block = self._lead_times(part, leads, level, buffers)
+            own = inits[starts[start] : ends[start]] % length
+            block = block[:, 0] if length == 1 else block[0, as_slice(own)]
+            block = block if self._has_members else block[:, :, None]
+            yield block[..., ::-1, :] if self._flip else block
+
+    def _lead_times(
+        self, chunks: list[int], leads: slice, level: int | None, buffers: list[np.ndarray]
+    ) -> np.ndarray:
+        """Some lead times of chunks of initial times, (chunk, init_time, lead_time, ...)."""
         length, parts = self._chunks[1], []
-        chunk = [init // self._chunks[0], 0] + [0] * (len(self._axes) - 2)
+        rest = [0] * (len(self._axes) - 2)
         if level is not None:
-            chunk[-3] = level // self._chunks[-3]
+            rest[-3] = level // self._chunks[-3]
         first = leads.start // length
         for position in range(first, (leads.stop - 1) // length + 1):
-            chunk[1], start = position, position * length
+            if len(buffers) <= position - first:
+                shape = (len(chunks), *self._shape) if self._small else (0,)
+                buffers.append(np.empty(shape, self._dtype))
+            wanted = [(chunk, position, *rest) for chunk in chunks]
+            start = position * length
             part = slice(max(leads.start - start, 0), min(leads.stop - start, length))
-            block = self._block(tuple(chunk), buffers, position - first)
-            parts.append(block[init % self._chunks[0], part])
-        block = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if level is not None:
-            block = block[..., level % self._chunks[-3], :, :]
-        if not self._has_members:
-            block = block[:, None]
-        return block[..., ::-1, :] if self._flip else block
+            parts.append(self._stack(wanted, buffers[position - first])[:, :, part])
+        block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return block if level is None else block[..., level % self._chunks[-3], :, :]
 
-    def states(self, order: np.ndarray) -> np.ndarray:
-        """States (time, [level], latitude, longitude) of a series at increasing indices of time."""
+    def states(self, order: np.ndarray, result: np.ndarray) -> None:
+        """States of a series.
+
+        Args:
+            order: Increasing indices of time.
+            result: Where to write them, (time, [level], latitude, longitude).
+        """
         length, lengths, sizes = self._chunks[0], self._chunks[1:-2], self._sizes[1:-2]
-        result = np.empty((len(order), *self._sizes[1:]), self._dtype)
         counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
-        buffers: list[np.ndarray] = []
+        buffer = np.empty((1, *self._shape) if self._small else 0, self._dtype)
         for chunk in np.unique(order // length).tolist():
             own = slice(*np.searchsorted(order, (chunk * length, (chunk + 1) * length)))
             for where in np.ndindex(*counts):  # of levels, if any
-                block = self._block((chunk, *where, 0, 0), buffers, 0)[order[own] - chunk * length]
+                block = self._stack([(chunk, *where, 0, 0)], buffer)[0]
+                block = block[as_slice(order[own] - chunk * length)]
                 levels = (slice(i * n, (i + 1) * n) for i, n in zip(where, lengths, strict=True))
                 part = result[(own, *levels)]
+                block = block[..., ::-1, :] if self._flip else block
                 part[...] = block[:, : part.shape[1]]
-        return result[..., ::-1, :] if self._flip else result
 
-    def _block(self, chunk: tuple[int, ...], buffers: list[np.ndarray], index: int) -> np.ndarray:
-        """A chunk with canonical axes, in the memory of one of the buffers where it is small."""
+    def _stack(self, chunks: list[tuple[int, ...]], buffer: np.ndarray) -> np.ndarray:
+        """Chunks with canonical axes, (chunk, ...), small ones in the memory of the buffer."""
+        paths = [self._path(chunk) for chunk in chunks]
+        if self._small:  # a copy costs less than a map
+            for path, memory in zip(paths, buffer, strict=False):
+                self._copy(path, memory)
+            stack = buffer[: len(chunks)]
+        else:
+            (path,) = paths
+            stack = self._mapped(path)[None]
+        return stack.transpose(0, *(axis + 1 for axis in self._axes))
+
+    def _path(self, chunk: tuple[int, ...]) -> str:
         stored = [0] * len(chunk)
         for axis, position in zip(self._axes, chunk, strict=True):
             stored[axis] = position
-        path = f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
-        try:
-            if self._small:  # a copy costs less than a map
-                block = self._copy(path, buffers, index)
-            else:
-                block = np.memmap(path, self._dtype, "r", shape=self._shape)
-        except FileNotFoundError:  # a chunk of nothing but the fill value is not written
-            block = np.full(self._shape, self._array.fill_value, self._dtype)
-        return block.transpose(self._axes)
+        return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
 
-    def _copy(self, path: str, buffers: list[np.ndarray], index: int) -> np.ndarray:
-        if len(buffers) <= index:
-            buffers.append(np.empty(self._shape, self._dtype))
-        with open(path, "rb", buffering=0) as file:
-            count = file.readinto(buffers[index].data.cast("B"))
-        if count != buffers[index].nbytes:
+    # A chunk of nothing but the fill value is not written.
+
+    def _mapped(self, path: str) -> np.ndarray:
+        try:
+            return np.memmap(path, self._dtype, "r", shape=self._shape)
+        except FileNotFoundError:
+            return np.full(self._shape, self._array.fill_value, self._dtype)
+
+    def _copy(self, path: str, memory: np.ndarray) -> None:
+        try:
+            file = os.open(path, os.O_RDONLY)  # cheaper than a file object
+        except FileNotFoundError:
+            memory[...] = self._array.fill_value
+            return
+        try:
+            count = os.readv(file, [memory])
+        finally:
+            os.close(file)
+        if count != memory.nbytes:
             raise InputError(
-                f"{path} has {count} bytes, expected {buffers[index].nbytes}; the store is damaged "
-                "or not complete: write it again"
+                f"{path} has {count} bytes, expected {memory.nbytes}; the store is damaged or not "
+                "complete: write it again"
             )
-        return buffers[index]
+
+
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Evenly spaced indices as a slice, which copies nothing."""
+    steps = np.diff(rows)
+    if len(rows) == 1:
+        return slice(int(rows[0]), int(rows[0]) + 1)
+    if len(rows) and steps[0] > 0 and (steps == steps[0]).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
+    return rows
 
 
 @lru_cache(maxsize=256)

@@ -8,10 +8,11 @@ import numpy as np
 from data_pipeline.channels import Channels
 from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.climatologies import Fields
-from fourcastnet_afno.evaluation.fields import FieldSource, TruthFields
+from fourcastnet_afno.evaluation.fields import FieldSource
 from fourcastnet_afno.evaluation.spectra import Spectrum
 from fourcastnet_afno.evaluation.statistics import Averager
 from fourcastnet_afno.evaluation.thresholds import SeepsThresholds
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
 

@@ -11,12 +11,14 @@ grouped. Where values are missing (NaN) the means are over the cells that have b
 truth.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-_TILE_VALUES = 2**17  # what stays in the cache of a core
+_TILE_VALUES = 2**19  # what stays in the cache of a core
 # What only some statistics need of truth.
 TRUTH_PRODUCTS = frozenset({"centered", "squared_truth"})
 
@@ -44,14 +46,14 @@ class Averager:
         return len(self.weights)
 
     def mean(self, fields: np.ndarray) -> np.ndarray:
-        """Means (field, region) of fields (field, latitude, longitude)."""
+        """Means (..., region) of fields (..., latitude, longitude)."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
         if rows is not None and self.num_regions > 1:  # one weight in a row: sum the rows first
             return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
         return self._by_cell(fields)
 
     def mean_product(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Means (field, region) of the product of two arrays of fields."""
+        """Means (..., region) of the product of two arrays of fields."""
         rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
         if rows is not None:
             return np.vecdot(first, second) @ rows
@@ -65,12 +67,12 @@ class Averager:
         """``mean_product`` with fields that went through ``folded``."""
         if self.num_regions > 1:
             return self.mean_product(first, folded)
-        flat = (len(first), -1)
-        return np.vecdot(first.reshape(flat), folded.reshape(flat))[:, None]
+        flat = (*first.shape[:-2], -1)
+        return np.vecdot(first.reshape(flat), folded.reshape(flat))[..., None]
 
     def _by_cell(self, fields: np.ndarray) -> np.ndarray:
         cells: np.ndarray = self._cells  # type: ignore[attr-defined]
-        return fields.astype(np.float64, copy=False).reshape(len(fields), -1) @ cells
+        return fields.astype(np.float64, copy=False).reshape(*fields.shape[:-2], -1) @ cells
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,57 @@ class TruthBlock:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return cls(fields, anomalies, folded, centered, complete, joined)
 
+    def at(self, positions: np.ndarray) -> "TruthAt":
+        """Truth at indices of its times, of any shape that takes the place of the axis time."""
+        return TruthAt(self, positions)
+
+
+class TruthAt:
+    """Truth at indices of its times, to be taken part by part.
+
+    Where these are evenly spaced along each axis, as valid times by initial and lead time mostly
+    are, nothing is copied.
+
+    Args:
+        truth: Truth by time.
+        positions: Indices of times, of any shape.
+    """
+
+    def __init__(self, truth: TruthBlock, positions: np.ndarray) -> None:
+        self.positions = positions
+        self._steps, self._truth = _even_steps(positions), truth
+        names = ("fields", "anomalies", "folded", "centered")
+        self._views = {name: self._view(getattr(truth, name)) for name in names}
+
+    def __getitem__(self, where: tuple[slice, ...]) -> TruthBlock:
+        """Truth of a part of the indices; its ``means`` stay by time."""
+        rows = where if self._steps is not None else self.positions[where]
+        parts = {name: values[rows] for name, values in self._views.items()}
+        truth = self._truth
+        return TruthBlock(**parts, complete=truth.complete, means=truth.means)
+
+    def _view(self, values: np.ndarray) -> np.ndarray:
+        if self._steps is None:
+            return values
+        stride, *rest = values.strides
+        return as_strided(
+            values[int(self.positions.flat[0]) :],
+            (*self.positions.shape, *values.shape[1:]),
+            (*(step * stride for step in self._steps), *rest),
+            writeable=False,
+        )
+
+
+def _even_steps(positions: np.ndarray) -> list[int] | None:
+    """Steps between indices along each axis, if they are even and none goes back."""
+    first = int(positions.flat[0])
+    even, steps = np.full((1,) * positions.ndim, first), []
+    for axis, length in enumerate(positions.shape):
+        steps.append(int(positions.take(1, axis).flat[0]) - first if length > 1 else 0)
+        shape = [length if other == axis else 1 for other in range(positions.ndim)]
+        even = even + steps[axis] * np.arange(length).reshape(shape)
+    return steps if min(steps) >= 0 and (even == positions).all() else None
+
 
 @dataclass(frozen=True)
 class _Averages:
@@ -213,49 +266,42 @@ class ErrorStatistics:
         plain: Averager | None = None,
     ) -> None:
         self._averager, self._needed, self._plain = averager, needed, plain
-        self._error = np.empty((num_fields, *shape))
-        # Written only where needed: memory that is not touched costs nothing.
-        self._absolute = np.empty((num_fields, *shape))
-        self._none_missing = np.zeros((num_fields, averager.num_regions))
+        size = num_fields * math.prod(shape)
+        # What is not needed is not written: memory that is not touched costs nothing.
+        self._error, self._absolute = np.empty(size), np.empty(size)
 
-    def __call__(
-        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Means by name, of shape (field, region), and ``missing``, the number of missing cells.
+    def __call__(self, forecast: np.ndarray, truth: TruthBlock) -> dict[str, np.ndarray]:
+        """Means by name, of shape (..., region), and ``missing``, the number of missing cells.
 
         Args:
-            forecast: Fields of shape (field, latitude, longitude), as many as the buffers hold.
-            truth: Truth.
-            rows: Its times at which the forecasts are valid.
+            forecast: Fields of shape (..., latitude, longitude), as many as the buffers hold.
+            truth: Truth at the times at which the forecasts are valid, see ``TruthAt``.
         """
-        error, absolute = self._error[: len(forecast)], self._absolute[: len(forecast)]
+        error = self._error[: forecast.size].reshape(forecast.shape)
         np.copyto(error, forecast)
-        np.subtract(error, truth.fields[rows], out=error)
+        np.subtract(error, truth.fields, out=error)
         average = self._averager
         squared = average.mean_product(error, error)
         if not np.isfinite(squared).all():
-            return self._masked(forecast, truth, rows)
+            return self._masked(forecast, truth)
         result = {
             "error": average.mean(error),
             "squared_error": squared,
-            "error_anomaly": average.mean_folded(error, truth.folded[rows]),
-            "missing": self._none_missing[: len(forecast)],
+            "error_anomaly": average.mean_folded(error, truth.folded),
+            "missing": np.zeros(squared.shape),
         }
         if "error_truth" in self._needed:
-            result["error_truth"] = average.mean_product(error, truth.centered[rows])
+            result["error_truth"] = average.mean_product(error, truth.centered)
         if "absolute_error" in self._needed:
+            absolute = self._absolute[: forecast.size].reshape(forecast.shape)
             result["absolute_error"] = average.mean(np.abs(error, out=absolute))
         if self._plain is not None:
             result["plain_error"] = self._plain.mean(error)
         return result
 
-    def _masked(
-        self, forecast: np.ndarray, truth: TruthBlock, rows: slice | np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _masked(self, forecast: np.ndarray, truth: TruthBlock) -> dict[str, np.ndarray]:
         """With truth's own means over the same cells, which differ where forecasts lack some."""
-        fields, anomalies, centered = (
-            values[rows] for values in (truth.fields, truth.anomalies, truth.centered)
-        )
+        fields, anomalies, centered = truth.fields, truth.anomalies, truth.centered
         error = forecast - fields
         present = np.isfinite(error) & np.isfinite(anomalies)
         values = {
@@ -274,5 +320,5 @@ class ErrorStatistics:
         if self._plain is not None:
             result["plain_error"] = masked_mean(self._plain, error, present)
             result["plain_anomaly"] = masked_mean(self._plain, anomalies, present)
-        missing = (~present).sum(axis=(1, 2))[:, None]
+        missing = (~present).sum(axis=(-2, -1))[..., None]
         return result | {"missing": np.broadcast_to(missing, result["error"].shape).astype(float)}

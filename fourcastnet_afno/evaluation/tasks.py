@@ -1,5 +1,7 @@
 """One task of the engine: the statistics of one variable over some initial and lead times."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from data_pipeline.channels import Channel
@@ -12,10 +14,11 @@ from fourcastnet_afno.evaluation.events import (
     reliability,
     seeps,
 )
-from fourcastnet_afno.evaluation.fields import FieldSource, as_slice
+from fourcastnet_afno.evaluation.fields import FieldSource
 from fourcastnet_afno.evaluation.plan import Plan, Result, Task
 from fourcastnet_afno.evaluation.statistics import (
     ErrorStatistics,
+    TruthAt,
     TruthBlock,
     masked_mean,
     tile_length,
@@ -55,6 +58,8 @@ class _ChannelTask:
         self._maps = {lead - task.leads.start for lead in plan.map_leads}
         self._maps = self._maps if label in plan.map_channels else set()
         self._thresholds = plan.events.thresholds.get(label)
+        events = self._thresholds is not None or plan.events.extremes or label in plan.events.seeps
+        self._has_further = plan.ensembles or events
 
     def run(self) -> Result:
         """All forecasts."""
@@ -110,8 +115,9 @@ class _ChannelTask:
         own = np.isin(self._leads, source.lead_times)
         means = {key: found.copy() for key, found in self._truth.means.items()}
         extra: dict[str, np.ndarray] = {}
+        truth = self._truth.at(np.arange(len(values)))
         for tile in tiles(len(values), self._cells):
-            self._score(name, means, extra, tile, values[tile, None], tile)
+            self._score(name, means, extra, (tile,), values[tile, None], truth)
         self._keep(name, {n: v[self._positions] for n, v in (means | extra).items()}, own)
         if self._plan.spectrum is not None:
             self._add_spectra(name, self._by_time(values)[:, own], own)
@@ -124,61 +130,73 @@ class _ChannelTask:
         if not own.any():
             return
         start = int(np.searchsorted(source.lead_times, self._leads[own][0]))
-        forecasts = source.read(self._channel, self._inits, slice(start, start + int(own.sum())))
-        where = np.flatnonzero(own)
-        shape = (len(self._inits), len(where))
-        positions = self._positions[:, where]
-        means = {n: v[positions].reshape(-1, *v.shape[1:]) for n, v in self._truth.means.items()}
+        blocks = source.read(self._channel, self._inits, slice(start, start + int(own.sum())))
+        leads = np.flatnonzero(own)
+        positions = self._positions[:, leads]
+        truth = self._truth.at(positions)
+        means = {n: v[positions] for n, v in self._truth.means.items()}
         extra: dict[str, np.ndarray] = {}
-        spectra = []
-        for init, fields in enumerate(forecasts):
-            times = as_slice(positions[init])
-            for tile in tiles(len(where), self._cells):
-                flat = slice(init * len(where) + tile.start, init * len(where) + tile.stop)
-                rows = _part(times, tile)
-                if self._plan.spectrum is not None:
-                    spectra.append(self._spectra_of(fields[tile]))
-                self._score(name, means, extra, flat, fields[tile], rows)
-                for lead in self._leads_of_fields(where[tile], fields.shape[1]):
-                    index = int(np.searchsorted(where, lead))
-                    row = int(positions[init, index])
-                    self._add_fields(name, lead, fields[index : index + 1], row)
+        spectra: list[np.ndarray] = []
+        for where, members in _parts(blocks, self._cells):
+            if self._plan.spectrum is not None:
+                found = self._spectra_of(members)
+                spectra.append(found.reshape(-1, found.shape[-1]))
+            self._score(name, means, extra, where, members, truth)
+            rows = positions[where]
+            for lead in self._leads_of_fields(leads[where[1]], members.shape[2]):
+                index = int(np.searchsorted(leads[where[1]], lead))
+                for fields, row in zip(members[:, index], rows[:, index].tolist(), strict=True):
+                    self._add_fields(name, lead, fields[None], row)
         if self._plan.spectrum is not None:
-            self._add_spectra(name, np.concatenate(spectra).reshape(*shape, -1), own)
-        both = means | extra
-        self._keep(name, {n: v.reshape(*shape, *v.shape[1:]) for n, v in both.items()}, own)
+            self._add_spectra(name, np.concatenate(spectra).reshape(*positions.shape, -1), own)
+        self._keep(name, means | extra, own)
 
     def _score(
         self,
         name: str,
         means: dict[str, np.ndarray],
         extra: dict[str, np.ndarray],
-        where: slice,
+        where: tuple[slice, ...],
         members: np.ndarray,
-        rows: slice | np.ndarray,
+        truth: TruthAt,
     ) -> None:
-        """Put the statistics of fields (field, realization, ...) into place."""
-        truth = self._truth.fields[rows]
-        single = members.shape[1] == 1
-        forecast = members[:, 0] if single else members.mean(axis=1, dtype=np.float64)
-        found = self._errors(forecast, self._truth, rows)
+        """Put the statistics of fields (..., realization, latitude, longitude) into place.
+
+        Args:
+            name: The forecast.
+            means: Means of what metrics are derived from.
+            extra: Statistics that are kept as they are.
+            where: Ranges of initial and lead times, or of valid times.
+            members: The fields.
+            truth: Truth at all of their valid times.
+        """
+        single = members.shape[-3] == 1
+        forecast = members[..., 0, :, :] if single else members.mean(axis=-3, dtype=np.float64)
+        own = truth[where]
+        found = self._errors(forecast, own)
         if found["missing"].any():
-            self._refuse_infinite(name, members, rows, where)
-        total = len(next(iter(means.values())))
+            self._refuse_infinite(name, members, where, truth.positions[where])
+        shape = next(iter(means.values())).shape[: len(where)]
         for key, values in found.items():
-            _put(means, key, where, values, total)
-        for key, values in self._further(members, forecast, truth, rows).items():
-            _put(extra, f"+{key}", where, values, total)
+            _put(means, key, where, values, shape)
+        if not self._has_further:
+            return
+        rows = truth.positions[where]
+        for key, values in self._further(members, forecast, own.fields, rows).items():
+            _put(extra, f"+{key}", where, values, shape)
 
     def _further(
         self,
         members: np.ndarray,
         forecast: np.ndarray,
         truth: np.ndarray,
-        rows: slice | np.ndarray,
+        rows: np.ndarray,
     ) -> dict[str, np.ndarray]:
         plan, label = self._plan, self._channel.label
         result: dict[str, np.ndarray] = {}
+        members, forecast, truth = (
+            values.reshape(-1, *values.shape[rows.ndim :]) for values in (members, forecast, truth)
+        )
         if plan.ensembles:
             result |= ensemble_statistics(members.astype(np.float64), truth, plan.averager)
         if self._thresholds is not None:
@@ -189,16 +207,16 @@ class _ChannelTask:
             result["quantile_error"] = relative_quantile_error(forecast, truth, regions)
         if label in plan.events.seeps:
             given = plan.events.seeps[label]
-            heavy = given.heavy(self._times[rows])
+            heavy = given.heavy(self._times[rows.ravel()])
             values = seeps(np.asarray(forecast), truth, given.dry_fraction, heavy, given.dry)
             result["seeps"] = masked_mean(plan.averager, values, np.isfinite(values))
-        return result
+        return {key: found.reshape(*rows.shape, *found.shape[1:]) for key, found in result.items()}
 
     def _spectra_of(self, members: np.ndarray) -> np.ndarray:
-        """Spectra (field, wavenumber), means over the members."""
+        """Spectra (..., wavenumber), means over the members."""
         assert self._plan.spectrum is not None
         spectra = self._plan.spectrum.energies(members)
-        return spectra[:, 0] if members.shape[1] == 1 else spectra.mean(axis=1)
+        return spectra[..., 0, :] if members.shape[-3] == 1 else spectra.mean(axis=-2)
 
     def _leads_of_fields(self, leads: np.ndarray, num_members: int) -> list[int]:
         """Lead times whose fields are added one by one, to maps or histograms."""
@@ -243,19 +261,17 @@ class _ChannelTask:
             self._result.series[name, statistic] = full
 
     def _refuse_infinite(
-        self, name: str, members: np.ndarray, rows: slice | np.ndarray, where: slice
+        self, name: str, members: np.ndarray, where: tuple[slice, ...], rows: np.ndarray
     ) -> None:
         """Infinite values are no missing ones: to mask them would flatter what blew up."""
-        infinite = np.isinf(members).any(axis=tuple(range(1, members.ndim)))
+        infinite = np.isinf(members).any(axis=(-3, -2, -1))
         if not infinite.any():
             return
-        first = int(np.argmax(infinite))
-        valid = self._times[rows][first]
-        source = self._plan.sources[name]
+        first = np.unravel_index(np.argmax(infinite), infinite.shape)
+        valid = self._times[rows[first]]
         start = ""
-        if source.at is None:
-            num_leads = int(np.isin(self._leads, source.lead_times).sum())
-            init = self._inits[(where.start + first) // num_leads]
+        if self._plan.sources[name].at is None:
+            init = self._inits[where[0].start + first[0]]
             hours = (valid - init) / np.timedelta64(1, "h")
             start = f", initial time {init.astype('datetime64[m]')}, lead time {hours:g} h"
         raise InputError(
@@ -265,17 +281,27 @@ class _ChannelTask:
         )
 
 
-def _part(rows: slice | np.ndarray, tile: slice) -> slice | np.ndarray:
-    """A part of evenly spaced rows, or of others."""
-    if isinstance(rows, slice):
-        step = rows.step or 1
-        return slice(rows.start + tile.start * step, rows.start + tile.stop * step, step)
-    return rows[tile]
+def _parts(
+    blocks: Iterable[np.ndarray], num_cells: int
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Ranges of initial and lead times with their fields, which stay in the cache of a core."""
+    first = 0
+    for block in blocks:
+        fields = block.shape[1] * block.shape[2]
+        for inits in tiles(len(block), fields * num_cells):
+            for leads in tiles(block.shape[1], num_cells):
+                yield (slice(first + inits.start, first + inits.stop), leads), block[inits, leads]
+        first += len(block)
 
 
 def _put(
-    arrays: dict[str, np.ndarray], key: str, where: slice, values: np.ndarray, total: int
+    arrays: dict[str, np.ndarray],
+    key: str,
+    where: tuple[slice, ...],
+    values: np.ndarray,
+    shape: tuple[int, ...],
 ) -> None:
+    """Put values of ranges to where they belong; NaN elsewhere."""
     if key not in arrays:
-        arrays[key] = np.full((total, *values.shape[1:]), np.nan)
+        arrays[key] = np.full((*shape, *values.shape[len(where) :]), np.nan)
     arrays[key][where] = values

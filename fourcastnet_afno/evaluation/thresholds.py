@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from fourcastnet_afno.evaluation.climatologies import Climatology, from_table
-from fourcastnet_afno.evaluation.fields import TruthFields
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 _MAX_STATES, _MAX_BYTES = 1000, 256 * 2**20
 # Below this much precipitation, in m, a cell is dry (WeatherBench 2).

@@ -44,13 +44,13 @@ def test_statistics_on_two_by_three(weights: np.ndarray) -> None:
     averager = Averager(weights[None])
     block = TruthBlock.of(truth, climatology, averager)
     errors = ErrorStatistics(averager, 1, (2, 3), frozenset({"absolute_error"}))
-    found = errors(forecast, block, slice(None))
+    found = errors(forecast, block)
     assert found["error"].item() == pytest.approx((3 * 3 - 4) / 12)
     assert found["squared_error"].item() == pytest.approx((3 * 5 + 16) / 12)
     assert found["absolute_error"].item() == pytest.approx((3 * 3 + 4) / 12)
     assert found["error_anomaly"].item() == pytest.approx((3 * 3 - 4) / 12)
     forecast[0, 0, 1] = np.nan
-    masked = errors(forecast, block, slice(None))
+    masked = errors(forecast, block)
     assert masked["missing"].item() == 1
     assert masked["squared_error"].item() == pytest.approx((3 * 1 + 16) / 9)
 

@@ -9,8 +9,9 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
-from fourcastnet_afno.evaluation.fields import DatasetFields, TruthFields
+from fourcastnet_afno.evaluation.fields import DatasetFields
 from fourcastnet_afno.evaluation.forecasts import open_series, open_with_layouts
+from fourcastnet_afno.evaluation.truth import TruthFields
 
 GRID = LatLonGrid.equiangular(32, 64)
 HOURS = np.timedelta64(6, "h").astype("timedelta64[ns]")
@@ -47,8 +48,8 @@ def test_a_forecast_in_any_chunks(tmp_path: Path, chunks: tuple[int, ...], south
     assert source._mapped("geopotential") is not None
     inits = opened["init_time"].values[[1, 2, 4]]
     channel = Channel(name="geopotential", level=500, units="m2 s-2")
-    found = [fields.copy() for fields in source.read(channel, inits, slice(1, 4))]
-    np.testing.assert_array_equal(np.stack(found)[:, :, 0], values[[1, 2, 4], 1:4, 1])
+    found = [block.copy() for block in source.read(channel, inits, slice(1, 4))]
+    np.testing.assert_array_equal(np.concatenate(found)[:, :, 0], values[[1, 2, 4], 1:4, 1])
 
 
 @pytest.mark.parametrize("south", [False, True])
