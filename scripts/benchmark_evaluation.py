@@ -5,9 +5,10 @@
 A forecast and truth of random numbers are written as zarr in WeatherBench 2's layout, without
 compression, and scored for RMSE, ACC, bias and zonal spectra. The limit reads the forecast's files
 into one buffer and sums the squares of the numbers in float64, on one thread as numpy does. The
-runs take turns in one process of their own each, with the files in the page cache. Plain xarray
-scores the first initial times and twice as many: its time for all is extrapolated from both, so
-that what it costs once is not scaled up.
+runs take turns in one process of their own each, with the files in the page cache. Each does the
+same with a few initial times first, untimed, for what Python imports and looks up on the first
+call; ``warm_up=false`` leaves this out. Plain xarray scores the first initial times and twice as
+many: its time for all is extrapolated from both, so that what it costs once is not scaled up.
 """
 
 import multiprocessing
@@ -19,7 +20,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import netCDF4  # noqa: F401  which xarray imports when it opens a file
 import numpy as np
 import xarray as xr
 from jsonargparse import auto_cli
@@ -35,6 +35,7 @@ from fourcastnet_afno.evaluation.evaluate import evaluate
 _HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 _START = np.datetime64("2020-01-01", "ns")
 _INIT_HOURS, _LEAD_HOURS = 12, 6
+_FEW = 4  # initial times of the warm-up
 _ONCE, _TWICE = "plain xarray, once", "plain xarray, twice"
 
 
@@ -48,6 +49,7 @@ def benchmark(
     num_threads: int = 2,
     repeats: int = 3,
     xarray_init_times: int = 16,
+    warm_up: bool = True,
     folder: Path | None = None,
 ) -> None:
     """Measure and print.
@@ -62,6 +64,7 @@ def benchmark(
         num_threads: Threads of the evaluation.
         repeats: Interleaved repeats; the median counts.
         xarray_init_times: Initial times that plain xarray scores, and then twice as many.
+        warm_up: Whether each process does the same with a few initial times before.
         folder: Where the stores are written; a temporary folder by default.
     """
     grid = LatLonGrid.equiangular(num_latitudes, num_longitudes)
@@ -69,21 +72,23 @@ def benchmark(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = Path(temporary)
         shape = (num_init_times, num_lead_times, num_levels)
+        few = path / "few"
         write_stores(path, shape, grid, inits_in_chunk)
+        write_stores(few, (_FEW * inits_in_chunk, *shape[1:]), grid, inits_in_chunk)
         size = 4 * int(np.prod(shape)) * num_latitudes * num_longitudes
         count = min(xarray_init_times, num_init_times // 2)
-        calls: dict[str, Callable[[], None]] = {
-            "numpy reads and sums squares": partial(read_and_sum, path),
-            "evaluate": partial(score, path, num_threads),
-            _ONCE: partial(score_with_xarray, path, count),
-            _TWICE: partial(score_with_xarray, path, 2 * count),
+        calls: dict[str, Callable[[Path], None]] = {
+            "numpy reads and sums squares": read_and_sum,
+            "evaluate": partial(score, num_threads=num_threads),
+            _ONCE: partial(score_with_xarray, count=count),
+            _TWICE: partial(score_with_xarray, count=2 * count),
         }
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         processor: dict[str, list[float]] = {name: [] for name in calls}
         memory: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(repeats):
             for name, call in calls.items():
-                taken, used, peak = in_own_process(call)
+                taken, used, peak = in_own_process(call, path, few if warm_up else None)
                 seconds[name].append(taken)
                 processor[name].append(used)
                 memory[name].append(peak)
@@ -216,16 +221,28 @@ def score_with_xarray(folder: Path, count: int) -> None:
     ).compute()
 
 
-def in_own_process(call: Callable[[], None]) -> tuple[float, float, float]:
-    """Seconds, seconds of all cores and peak memory in GiB of a call, after the imports."""
+def in_own_process(
+    call: Callable[[Path], None], folder: Path, few: Path | None
+) -> tuple[float, float, float]:
+    """Seconds, seconds of all cores and peak memory in GiB of a call, after the imports.
+
+    Args:
+        call: What is measured.
+        folder: Its argument.
+        few: Its argument in a call before; none without one.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_measured, (call,))
+        return pool.apply(_measured, (call, folder, few))
 
 
-def _measured(call: Callable[[], None]) -> tuple[float, float, float]:
+def _measured(
+    call: Callable[[Path], None], folder: Path, few: Path | None
+) -> tuple[float, float, float]:
+    if few is not None:
+        call(few)
     started, used = time.perf_counter(), time.process_time()
-    call()
+    call(folder)
     taken, used = time.perf_counter() - started, time.process_time() - used
     return taken, used, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

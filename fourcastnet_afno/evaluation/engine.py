@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from data_pipeline.atomic import replacing
 from data_pipeline.progress import track
@@ -49,13 +50,29 @@ def run(
         state: File that holds what is done so far, to go on from after an interruption.
         key: What the state belongs to; another key starts anew.
     """
+    if executor is not None:
+        return _run(plan, tasks, executor, 2 * num_threads, share, state, key)
+    own = ThreadPoolExecutor(num_threads)
+    try:
+        with threadpool_limits(1, "blas"):  # its threads and ours would wait for each other
+            return _run(plan, tasks, own, 2 * num_threads, share, state, key)
+    finally:
+        own.shutdown(cancel_futures=True)
+
+
+def _run(
+    plan: Plan,
+    tasks: Sequence[Task],
+    pool: Executor,
+    ahead: int,
+    share: Callable[[Plan], Any],
+    state: Path | None,
+    key: str,
+) -> Result:
     total, done = _load(state, key)
     saved = monotonic()
-    own = None if executor else ThreadPoolExecutor(num_threads)
     try:
-        pool = executor or own
-        assert pool is not None
-        results = _ordered(pool, share(plan), tasks[done:], 2 * num_threads)
+        results = _ordered(pool, share(plan), tasks[done:], ahead)
         for task, result in track(
             zip(tasks[done:], results, strict=True), "Evaluating", len(tasks) - done
         ):
@@ -68,9 +85,6 @@ def run(
         if state is not None:
             _save(total, done, state, key)
         raise
-    finally:
-        if own is not None:
-            own.shutdown(cancel_futures=True)
     if state is not None:
         state.unlink(missing_ok=True)
     return total

@@ -143,7 +143,7 @@ class MappedVariable:
             memory[...] = self._array.fill_value
             return
         try:
-            count = os.readv(file, [memory])
+            count = os.readv(file, [memory.data])
         finally:
             os.close(file)
         if count != memory.nbytes:
