@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-_TILE_VALUES = 2**19  # what stays in the cache of a core
+# Values of a tile: what stays in the caches, and so many that threads rarely wait for each other.
+_TILE_VALUES = 2**19
 # What only some statistics need of truth.
 TRUTH_PRODUCTS = frozenset({"centered", "squared_truth"})
 
@@ -218,14 +219,14 @@ class _Averages:
 
 
 def tiles(total: int, num_cells: int) -> Iterator[slice]:
-    """Ranges of fields that stay in the cache of a core."""
+    """Ranges of fields that stay in the caches."""
     length = tile_length(num_cells)
     for start in range(0, total, length):
         yield slice(start, min(start + length, total))
 
 
 def tile_length(num_cells: int) -> int:
-    """How many fields stay in the cache of a core."""
+    """How many fields stay in the caches."""
     return max(1, _TILE_VALUES // num_cells)
 
 

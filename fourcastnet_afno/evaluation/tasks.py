@@ -284,12 +284,12 @@ class _ChannelTask:
 def _parts(
     blocks: Iterable[np.ndarray], num_cells: int
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Ranges of initial and lead times with their fields, which stay in the cache of a core."""
+    """Ranges of initial and lead times with their fields, small enough to stay in caches."""
     first = 0
     for block in blocks:
-        fields = block.shape[1] * block.shape[2]
-        for inits in tiles(len(block), fields * num_cells):
-            for leads in tiles(block.shape[1], num_cells):
+        num_leads, num_members = block.shape[1:3]
+        for inits in tiles(len(block), num_leads * num_members * num_cells):
+            for leads in tiles(num_leads, num_members * num_cells):
                 yield (slice(first + inits.start, first + inits.stop), leads), block[inits, leads]
         first += len(block)
 
