@@ -93,12 +93,15 @@ class Problem(ABC):
 
 
 def _solved(problem: Problem, config: PDEConfig) -> Data:
-    """Trajectories for training at its resolution, those of the test at theirs."""
-    total = config.trajectories.total
+    """Trajectories for training at its resolution, those of the test at theirs.
+
+    Fields of the state alone: those that follow from it are no channels that are predicted.
+    """
+    total, fields = config.trajectories.total, len(config.build().variables)
     train = solve_on(config, range(problem.num_train), [problem.train_shape])
     tests = solve_on(config, range(total - problem.num_test, total), problem.test_shapes)
-    named = {test_name(shape): states for shape, states in tests.items()}
-    return {"train": train[problem.train_shape], **named}
+    named = {test_name(shape): states[:, :, :fields] for shape, states in tests.items()}
+    return {"train": train[problem.train_shape][:, :, :fields], **named}
 
 
 def test_name(shape: Shape) -> str:

@@ -9,7 +9,7 @@ from data_pipeline.pde.equations import (
     KuramotoSivashinsky,
     NavierStokes,
 )
-from data_pipeline.pde.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.pde.fourier import Deriving, Equation, FourierGrid, Stepper, resample
 from data_pipeline.pde.random_fields import gaussian_bumps, neumann_field, random_field
 from data_pipeline.pde.shallow_water import (
     Planet,
@@ -24,6 +24,7 @@ from data_pipeline.pde.simulation import simulate, solve, solve_on
 __all__ = [
     "Burgers",
     "Darcy",
+    "Deriving",
     "Equation",
     "FourierGrid",
     "GrayScott",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from data_pipeline.errors import InputError
-from data_pipeline.pde.fourier import FourierGrid, State
+from data_pipeline.pde.fourier import FourierGrid, Spectrum, State
 from data_pipeline.pde.random_fields import gaussian_bumps, random_field
 
 
@@ -39,6 +39,7 @@ class NavierStokes:
     """
 
     variables = ("vorticity",)
+    derived = ("velocity_x", "velocity_y")
     degree = 2
     viscosity: float = 1e-3
     forcing: float = 0.1
@@ -59,6 +60,10 @@ class NavierStokes:
         if self.forcing:
             tendency[..., 1, 1] += self.forcing * (1 - 1j) / 2
         return tendency
+
+    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+        """The velocity along x and y."""
+        return torch.cat(_velocity(grid, state), dim=1)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field."""
@@ -81,6 +86,7 @@ class KolmogorovFlow:
     """
 
     variables = ("vorticity",)
+    derived = ("velocity_x", "velocity_y")
     degree = 2
     viscosity: float = 1e-3
     drag: float = 0.1
@@ -101,6 +107,10 @@ class KolmogorovFlow:
         tendency, k = _advection(grid, state), self.wavenumber
         tendency[..., [k, -k], 0] -= self.forcing * k / 2
         return tendency
+
+    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+        """The velocity along x and y."""
+        return torch.cat(_velocity(grid, state), dim=1)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A smooth random field with a standard deviation of about 3."""
@@ -235,10 +245,15 @@ def _self_advection(grid: FourierGrid, velocity: State) -> State:
     return -grid.dx(grid.spectrum(grid.fields(velocity) ** 2 / 2))
 
 
-def _advection(grid: FourierGrid, vorticity: State) -> State:
-    """Minus the divergence of the vorticity's flux, with the velocity (d psi/dy, -d psi/dx)."""
+def _velocity(grid: FourierGrid, vorticity: State) -> tuple[State, State]:
+    """(d psi/dy, -d psi/dx) with the stream function psi, along x and y."""
     psi = -grid.inverse_laplacian * vorticity
-    parts = torch.stack([grid.dy(psi), -grid.dx(psi), vorticity])
+    return grid.dy(psi), -grid.dx(psi)
+
+
+def _advection(grid: FourierGrid, vorticity: State) -> State:
+    """Minus the divergence of the vorticity's flux."""
+    parts = torch.stack([*_velocity(grid, vorticity), vorticity])
     u, v, w = grid.fields(parts).unbind(0)
     flux_x, flux_y = grid.spectrum(torch.stack([u * w, v * w])).unbind(0)
     return -(grid.dx(flux_x) + grid.dy(flux_y))

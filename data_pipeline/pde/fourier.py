@@ -105,7 +105,9 @@ class FourierGrid:
 class Equation(Protocol):
     """What a solver needs to know of an equation; d x / dt = linear x + nonlinear(x).
 
-    Any class with these members is one; docs/equations.md has an example of twenty lines.
+    Any class with these members is one; docs/equations.md has an example of twenty lines. With
+    ``derived``, names of further fields that follow from a state, and ``derive(grid, state)``,
+    their spectra, these are saved beside the others, see ``Deriving``.
     """
 
     variables: ClassVar[tuple[str, ...]]
@@ -130,6 +132,18 @@ class Equation(Protocol):
         self, grid: FourierGrid, rng: np.random.Generator
     ) -> Complex[Tensor, "field ky kx"]:
         """Spectrum of a random initial state; the same field at every resolution of the grid."""
+        ...
+
+
+@runtime_checkable
+class Deriving(Protocol):
+    """An equation with fields that follow from its state."""
+
+    derived: ClassVar[tuple[str, ...]]
+    """Names of the fields."""
+
+    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+        """Their spectra, (trajectory, field, ky, kx)."""
         ...
 
 

@@ -23,7 +23,7 @@ from dask.delayed import delayed
 from data_pipeline.errors import InputError
 from data_pipeline.pde.config import PDEConfig
 from data_pipeline.pde.darcy import Darcy, solve_darcy
-from data_pipeline.pde.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.pde.fourier import Deriving, Equation, FourierGrid, Stepper, resample
 from data_pipeline.progress import track
 
 _BLOCK_BYTES = 64 * 2**20
@@ -48,14 +48,15 @@ def simulate(
             on reading, if a solution becomes infinite.
     """
     equation, times = config.build(), config.times()
-    shape = (times.size, len(equation.variables), *config.saved_shape)
+    names = saved_variables(equation)
+    shape = (times.size, len(names), *config.saved_shape)
     if lazy is None:
         lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
-    runs = _runs(config, len(equation.variables))
+    runs = _runs(config, len(names))
     series = (_lazy_series if lazy else _series)(config, runs, shape, device)
     data = {
         name: (("time", "y", "x"), series[:, index], {"units": "1"})
-        for index, name in enumerate(equation.variables)
+        for index, name in enumerate(names)
     }
     axes, attrs = _geometry(config, equation)
     coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
@@ -68,6 +69,12 @@ def simulate(
         **attrs,
     }
     return dataset
+
+
+def saved_variables(equation: Darcy | Equation) -> tuple[str, ...]:
+    """Names of the fields of a state, and of those that follow from it."""
+    further = equation.derived if isinstance(equation, Deriving) else ()
+    return (*equation.variables, *further)
 
 
 def _series(
@@ -105,7 +112,7 @@ def solve(config: PDEConfig, trajectories: list[int], device: str | None = None)
         device: Where; by default on the GPU, if there is one.
 
     Returns:
-        float32 of shape (trajectory, state, variable, y, x).
+        float32 of shape (trajectory, state, variable, y, x), see ``saved_variables``.
 
     Raises:
         InputError: If a solution becomes infinite.
@@ -163,14 +170,17 @@ def _integrate(
     stepper = Stepper(equation, grid, config.timestep / config.substeps)
     state = torch.stack([equation.initial(grid, rng) for rng in generators])
     state = stepper.advance(state, config.spinup_steps * config.substeps)
-    size = (len(generators), config.num_steps + 1, state.shape[1])
+    size = (len(generators), config.num_steps + 1, len(saved_variables(equation)))
     series = {shape: np.empty((*size, *shape), np.float32) for shape in shapes}
     for index in range(config.num_steps + 1):
         if index:
             state = stepper.advance(state, config.substeps)
+        saved = state
+        if isinstance(equation, Deriving):
+            saved = torch.cat([state, equation.derive(grid, state)], dim=1)
         for shape, fields in series.items():
             with np.errstate(over="ignore"):  # what overflows is refused afterwards
-                fields[:, index] = resample(state, grid, shape).cpu().numpy()
+                fields[:, index] = resample(saved, grid, shape).cpu().numpy()
     return series
 
 

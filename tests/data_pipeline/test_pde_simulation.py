@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from data_pipeline.errors import InputError
@@ -59,6 +60,22 @@ def test_schema() -> None:
     assert json.loads(dataset.attrs["config"])["resolution"] == [16, 16]
     values = dataset["vorticity"].values.reshape(6, 4, 16, 16)
     np.testing.assert_array_equal(values, solve(FLOW, list(range(6)))[:, :, 0])
+
+
+@pytest.mark.parametrize("equation", ["navier_stokes", "kolmogorov_flow"])
+def test_the_velocity_beside_the_vorticity_is_its_own(equation: str) -> None:
+    """Its curl is the vorticity, it has no divergence and no mean."""
+    config = replace(FLOW, equation=equation, substeps=40, spinup_steps=1)
+    grid = FourierGrid((16, 16), config.build().extent, degree=1)  # pyright: ignore
+    w, u, v = (
+        grid.spectrum(torch.from_numpy(f).double()) for f in np.moveaxis(solve(config, [0]), 2, 0)
+    )
+    size = w.abs().max()
+    assert (grid.dx(v) - grid.dy(u) - w).abs().max() < 1e-6 * size
+    assert (grid.dx(u) + grid.dy(v)).abs().max() < 1e-6 * size
+    assert max(u[..., 0, 0].abs().max(), v[..., 0, 0].abs().max()) < 1e-6 * size
+    dataset = simulate(config)
+    assert list(dataset.data_vars) == ["vorticity", "velocity_x", "velocity_y"]
 
 
 def test_one_dimension_has_a_single_row() -> None:
