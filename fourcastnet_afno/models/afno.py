@@ -63,7 +63,7 @@ class AFNONetConfig:
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.
-        initialization: Of AFNO's weights: ``small`` as FourCastNet's, or ``he``, see ``AFNO``.
+        initialization: Of AFNO's weights: ``he``, or ``small`` as FourCastNet's, see ``AFNO``.
         checkpoint_activations: Whether blocks are computed again in the backward pass instead of
             kept, for a third more time and a fraction of the memory.
         position_grid: Rows and columns of a learned table that is added to the tokens and ties the
@@ -92,7 +92,7 @@ class AFNONetConfig:
     pole: Pole = "none"
     vector_channels: int = 0
     transform: TransformKind = "auto"
-    initialization: Initialization = "small"
+    initialization: Initialization = "he"
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:

@@ -75,9 +75,9 @@ class AFNO(nn.Module):
             longitude: fields go on smoothly across the poles.
         vector_channels: How many of the last channels change sign across the pole.
         transform: How modes are computed; the result is the same. ``auto`` takes the faster one.
-        initialization: Of the weights: ``small`` has standard deviation 0.02, as FourCastNet's;
-            ``he`` keeps the size of the coefficients through both layers, whatever the width of
-            the blocks, and learns faster where those are narrow.
+        initialization: Of the weights: ``he`` keeps the size of the coefficients through both
+            layers, whatever the width of the blocks, and learns faster where those are narrow;
+            ``small`` has standard deviation 0.02, as FourCastNet's.
 
     Attributes:
         band: The rows that this process has of a larger grid of two axes; None for whole grids.
@@ -103,7 +103,7 @@ class AFNO(nn.Module):
         pole: Pole = "none",
         vector_channels: int = 0,
         transform: TransformKind = "auto",
-        initialization: Initialization = "small",
+        initialization: Initialization = "he",
     ) -> None:
         super().__init__()
         _check_afno(embed_dim, num_blocks, sparsity_threshold)

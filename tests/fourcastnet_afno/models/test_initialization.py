@@ -16,7 +16,6 @@ def test_he_keeps_the_mean_square_of_coefficients(num_blocks: int, factor: int) 
         sparsity_threshold=0.0,
         hidden_size_factor=factor,
         reference_grid=(32, 32),
-        initialization="he",
     )
     tokens = torch.randn(8, 32, 32, 128)
     change = mixer(tokens) - tokens
@@ -25,13 +24,14 @@ def test_he_keeps_the_mean_square_of_coefficients(num_blocks: int, factor: int) 
 
 def test_small_weights_have_the_deviation_of_fourcastnet() -> None:
     torch.manual_seed(0)
-    for weight in (AFNO(256, 4).weight1, AFNO(256, 4).weight2):
+    mixer = AFNO(256, 4, initialization="small")
+    for weight in (mixer.weight1, mixer.weight2):
         assert weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
 def test_a_network_initializes_its_mixers_as_configured() -> None:
     torch.manual_seed(0)
-    config = AFNONetConfig(embed_dim=64, depth=2, num_blocks=4, initialization="he")
+    config = AFNONetConfig(embed_dim=64, depth=2, num_blocks=4)
     for block in config.build(in_channels=1, out_channels=1).blocks:
         assert isinstance(block, Block)
         assert isinstance(block.mixer, AFNO)

@@ -18,7 +18,8 @@ FRACTIONS = st.integers(min_value=0, max_value=100).map(lambda percent: percent 
 
 def make_mixer(fraction: float = 1.0, **options: object) -> AFNO2D:
     torch.manual_seed(0)
-    mixer = AFNO2D(12, 3, hard_thresholding_fraction=fraction, **options).double()  # type: ignore[arg-type]
+    options = {"hard_thresholding_fraction": fraction, "initialization": "small", **options}
+    mixer = AFNO2D(12, 3, **options).double()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.mul_(20)  # so that thresholds and rectifiers are all passed by some values

@@ -87,7 +87,7 @@ def test_adjoints_have_the_same_inner_products(
 
 def make_mixer(**options: object) -> AFNO:
     torch.manual_seed(0)
-    mixer = AFNO(6, 3, sparsity_threshold=0.3, **options).double()  # type: ignore[arg-type]
+    mixer = AFNO(6, 3, sparsity_threshold=0.3, initialization="small", **options).double()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in mixer.parameters():
             parameter.mul_(20)
