@@ -211,6 +211,6 @@ def test_a_trained_network_of_points_is_the_same_operator_on_finer_grids() -> No
 
 
 def test_a_network_with_orthonormal_coefficients_and_bias_is_not() -> None:
-    network = train_on_points(mode_selection="fourcastnet")
+    network = train_on_points(mode_selection="fourcastnet", initialization="small")
     for shape in ((64, 128), (61, 120), (128, 256)):
         assert disagreement(network, shape) > 1e-2

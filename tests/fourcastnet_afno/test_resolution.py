@@ -66,6 +66,7 @@ def make_forecaster(grid: Grid, **network: object) -> Forecaster:
         "depth": 2,
         "num_blocks": 2,
         "hard_thresholding_fraction": 0.6,
+        "initialization": "small",
         "padding": Padding(latitude="reflect", longitude="wrap" if grid.wraps[1] else "reflect"),
     }
     with torch.random.fork_rng():

@@ -48,7 +48,7 @@ from fourcastnet_afno.validation import ValidationConfig
 from tests.builders import make_dataset, make_experiment, make_forecaster, make_states
 from tests.processes import on_ranks
 
-SMALL = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
+SMALL = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2, initialization="small")
 # Name: rows, columns, network, loss, gradient of the rollout.
 CASES = {
     "uneven": (18, 12, SMALL, LossConfig(kind="mse"), "full"),
