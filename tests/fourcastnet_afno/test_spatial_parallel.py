@@ -106,7 +106,8 @@ def module_and_fields(case: str) -> tuple[MeanLoss, list[Tensor]]:
         torch.randn(4, 2, 1, rows, columns, generator=generator),
         make_states(forecaster, 4, 2, seed=3),
     ]
-    return MeanLoss(forecaster, loss, gradient), fields
+    # In float64, as rounding may switch a rectifier.
+    return MeanLoss(forecaster.double(), loss, gradient), [field.double() for field in fields]
 
 
 def share_of(process: Process, fields: list[Tensor], band: Band | None) -> list[Tensor]:
@@ -280,7 +281,7 @@ def work(size: int) -> dict[str, float]:
 def test_forecasts_and_gradients_are_those_of_one_process(size: int) -> None:
     for errors in on_ranks(size, work, size, joined=False):
         assert len(errors) == (8 if size == 2 else 5)
-        assert max(errors.values()) < 5e-6, errors
+        assert max(errors.values()) < 1e-11, errors
 
 
 @pytest.fixture(scope="module")
