@@ -16,7 +16,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -83,31 +83,36 @@ def benchmark(
             _ONCE: partial(score_with_xarray, count=count),
             _TWICE: partial(score_with_xarray, count=2 * count),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        processor: dict[str, list[float]] = {name: [] for name in calls}
-        memory: dict[str, list[float]] = {name: [] for name in calls}
+        runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
         for _ in range(repeats):
             for name, call in calls.items():
-                taken, used, peak = in_own_process(call, path, few if warm_up else None)
-                seconds[name].append(taken)
-                processor[name].append(used)
-                memory[name].append(peak)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+                runs[name].append(in_own_process(call, path, few if warm_up else None))
+    medians = {
+        name: (
+            statistics.median(seconds for seconds, _, _ in values),
+            statistics.median(used for _, used, _ in values),
+            max(peak for _, _, peak in values),
+        )
+        for name, values in runs.items()
+    }
     once, twice = medians.pop(_ONCE), medians.pop(_TWICE)
-    medians["plain xarray"] = once + (twice - once) * (num_init_times - count) / count
-    memory["plain xarray"] = memory[_TWICE]
-    table = Table("", "s", "s of all cores", "GB/s", "of numpy's speed", "peak memory [GiB]")
-    for name, value in medians.items():
-        share = medians["numpy reads and sums squares"] / value
-        rate, peak = size / value / 1e9, max(memory[name])
-        used = statistics.median(processor[name]) if name in processor else float("nan")
-        numbers = [f"{x:.2f}" for x in (value, used, rate, share, peak)]
-        table.add_row(name, *numbers)
+    all_of_them = once[0] + (twice[0] - once[0]) * (num_init_times - count) / count
+    medians["plain xarray"] = (all_of_them, float("nan"), twice[2])
     console.print(describe())
     console.print(f"{shape} fields of {grid}, {size / 1e9:.2f} GB as float32")
-    console.print(table)
-    faster = medians["plain xarray"] / medians["evaluate"]
+    console.print(table_of(medians, size))
+    faster = all_of_them / medians["evaluate"][0]
     console.print(f"evaluate is {faster:.1f} times as fast as plain xarray")
+
+
+def table_of(medians: Mapping[str, tuple[float, float, float]], size: int) -> Table:
+    """Seconds, seconds of all cores and memory of each way to read so many bytes."""
+    table = Table("", "s", "s of all cores", "GB/s", "of numpy's speed", "peak memory [GiB]")
+    limit = next(iter(medians.values()))[0]
+    for name, (seconds, used, peak) in medians.items():
+        numbers = (seconds, used, size / seconds / 1e9, limit / seconds, peak)
+        table.add_row(name, *(f"{number:.2f}" for number in numbers))
+    return table
 
 
 def write_stores(
