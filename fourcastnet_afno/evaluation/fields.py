@@ -16,7 +16,7 @@ from data_pipeline.channels import Channel
 from data_pipeline.coarsening import Coarsening
 from data_pipeline.grid import Grid
 from fourcastnet_afno.evaluation.forecasts import Layout
-from fourcastnet_afno.evaluation.mapped import MappedVariable, as_slice, open_mapped
+from fourcastnet_afno.evaluation.mapped import as_slice, level_index, mapped_variable
 from fourcastnet_afno.evaluation.truth import TruthFields, computed
 
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
@@ -74,9 +74,9 @@ class DatasetFields:
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
         order = np.searchsorted(self._init_times, inits)
-        mapped = self._mapped(channel.name)
+        mapped = mapped_variable(self._dataset, self._layouts, channel.name)
         if mapped is not None:
-            blocks = mapped.blocks(order, leads, self._level_index(channel))
+            blocks = mapped.blocks(order, leads, level_index(self._dataset, channel))
         else:
             blocks = iter([self._decoded(channel, order, leads)])
         coarsening = self._coarsening
@@ -87,20 +87,9 @@ class DatasetFields:
     def _decoded(self, channel: Channel, order: np.ndarray, leads: slice) -> np.ndarray:
         picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
         if channel.level is not None:
-            picked = picked.isel(level=self._level_index(channel))
+            picked = picked.isel(level=level_index(self._dataset, channel))
         values = computed(picked)
         return values if "realization" in picked.dims else values[:, :, None]
-
-    def _level_index(self, channel: Channel) -> int | None:
-        if channel.level is None:
-            return None
-        return int(np.flatnonzero(self._dataset["level"].values == channel.level)[0])
-
-    def _mapped(self, name: str) -> MappedVariable | None:
-        layout = self._layouts.get(name)
-        if layout is None:
-            return None
-        return open_mapped(layout, tuple(map(str, self._dataset[name].dims)))
 
 
 class PersistenceFields:

@@ -4,13 +4,15 @@ Decoding chunk by chunk costs many times the arithmetic of scores.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 import zarr
 
+from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grid import space_dims
 from fourcastnet_afno.evaluation.forecasts import Layout
@@ -81,8 +83,7 @@ class MappedVariable:
         first = leads.start // length
         for position in range(first, (leads.stop - 1) // length + 1):
             if len(buffers) <= position - first:
-                shape = (len(chunks), *self._shape) if self._small else (0,)
-                buffers.append(np.empty(shape, self._dtype))
+                buffers.append(self._buffer(len(chunks)))
             wanted = [(chunk, position, *rest) for chunk in chunks]
             start = position * length
             part = slice(max(leads.start - start, 0), min(leads.stop - start, length))
@@ -99,7 +100,7 @@ class MappedVariable:
         """
         length, lengths, sizes = self._chunks[0], self._chunks[1:-2], self._sizes[1:-2]
         counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
-        buffer = np.empty((1, *self._shape) if self._small else 0, self._dtype)
+        buffer = self._buffer(1)
         for chunk in np.unique(order // length).tolist():
             own = slice(*np.searchsorted(order, (chunk * length, (chunk + 1) * length)))
             for where in np.ndindex(*counts):  # of levels, if any
@@ -109,6 +110,10 @@ class MappedVariable:
                 part = result[(own, *levels)]
                 block = block[..., ::-1, :] if self._flip else block
                 part[...] = block[:, : part.shape[1]]
+
+    def _buffer(self, num_chunks: int) -> np.ndarray:
+        """Memory for small chunks; none where they are mapped."""
+        return np.empty((num_chunks, *self._shape) if self._small else 0, self._dtype)
 
     def _stack(self, chunks: list[tuple[int, ...]], buffer: np.ndarray) -> np.ndarray:
         """Chunks with canonical axes, (chunk, ...), small ones in the memory of the buffer."""
@@ -151,6 +156,22 @@ class MappedVariable:
                 f"{path} has {count} bytes, expected {memory.nbytes}; the store is damaged or not "
                 "complete: write it again"
             )
+
+
+def level_index(dataset: xr.Dataset, channel: Channel) -> int | None:
+    """Where a channel's level is on the axis of levels, if it has one."""
+    if channel.level is None:
+        return None
+    return int(np.flatnonzero(dataset["level"].values == channel.level)[0])
+
+
+def mapped_variable(
+    dataset: xr.Dataset, layouts: Mapping[str, Layout], name: str
+) -> MappedVariable | None:
+    """A variable of a canonical dataset to be mapped; ``None`` where it must be decoded."""
+    if name not in layouts:
+        return None
+    return open_mapped(layouts[name], tuple(map(str, dataset[name].dims)))
 
 
 def as_slice(rows: np.ndarray) -> slice | np.ndarray:

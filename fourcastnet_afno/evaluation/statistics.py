@@ -13,7 +13,7 @@ truth.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -171,11 +171,10 @@ class TruthAt:
         self._views = {name: self._view(getattr(truth, name)) for name in names}
 
     def __getitem__(self, where: tuple[slice, ...]) -> TruthBlock:
-        """Truth of a part of the indices; its ``means`` stay by time."""
+        """Truth of a part of the indices; ``complete`` and ``means`` stay by time."""
         rows = where if self._steps is not None else self.positions[where]
         parts = {name: values[rows] for name, values in self._views.items()}
-        truth = self._truth
-        return TruthBlock(**parts, complete=truth.complete, means=truth.means)
+        return replace(self._truth, **parts)
 
     def _view(self, values: np.ndarray) -> np.ndarray:
         if self._steps is None:

@@ -12,7 +12,7 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.coarsening import Coarsening
 from fourcastnet_afno.evaluation.forecasts import Layout
-from fourcastnet_afno.evaluation.mapped import as_slice, open_mapped
+from fourcastnet_afno.evaluation.mapped import as_slice, level_index, mapped_variable
 
 _KEPT_BYTES, _ALL_KEPT_BYTES = 128 * 2**20, 192 * 2**20
 _MEAN_BYTES = 64 * 2**20
@@ -48,25 +48,25 @@ class TruthFields:
 
     def at(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Fields (time, latitude, longitude) at times that truth has."""
-        order = as_slice(np.searchsorted(self.times, times))
-        level = self._level_index(channel)
+        order = np.searchsorted(self.times, times)
+        level = level_index(self._dataset, channel)
         size = self._dataset.nbytes // max(1, len(self.times)) * len(times)
         if size <= _KEPT_BYTES:
             values = self._together(times, order)[channel.name]
             values = values if level is None else values[:, level]
         else:
-            picked = self._dataset[channel.name].isel(time=order)
+            picked = self._dataset[channel.name].isel(time=as_slice(order))
             values = computed(picked if level is None else picked.isel(level=level))
         if self._coarsening is not None:
             values = self._coarsening.apply(values)
         return values.astype(np.float64)
 
-    def _together(self, times: np.ndarray, order: slice | np.ndarray) -> dict[str, np.ndarray]:
+    def _together(self, times: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
         """All variables with all levels at some times."""
         key = times.tobytes()
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = self._shared_read(np.arange(len(self.times))[order])
+                self._kept[key] = self._shared_read(order)
                 while len(self._kept) > 2 and _total_bytes(self._kept.values()) > _ALL_KEPT_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
@@ -88,17 +88,11 @@ class TruthFields:
 
     def _read(self, name: str, order: np.ndarray, values: np.ndarray) -> None:
         """A variable with all levels at some indices of time."""
-        layout, variable = self._layouts.get(name), self._dataset[name]
-        mapped = None if layout is None else open_mapped(layout, tuple(map(str, variable.dims)))
+        mapped = mapped_variable(self._dataset, self._layouts, name)
         if mapped is None:
-            values[...] = computed(variable.isel(time=as_slice(order)))
+            values[...] = computed(self._dataset[name].isel(time=as_slice(order)))
         else:
             mapped.states(order, values)
-
-    def _level_index(self, channel: Channel) -> int | None:
-        if channel.level is None:
-            return None
-        return int(np.flatnonzero(self._dataset["level"].values == channel.level)[0])
 
     def mean(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Mean over times that truth has, (latitude, longitude), block by block."""

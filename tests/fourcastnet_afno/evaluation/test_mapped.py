@@ -11,6 +11,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grid import LatLonGrid
 from fourcastnet_afno.evaluation.fields import DatasetFields
 from fourcastnet_afno.evaluation.forecasts import open_series, open_with_layouts
+from fourcastnet_afno.evaluation.mapped import mapped_variable
 from fourcastnet_afno.evaluation.truth import TruthFields
 
 GRID = LatLonGrid.equiangular(32, 64)
@@ -45,7 +46,7 @@ def test_a_forecast_in_any_chunks(tmp_path: Path, chunks: tuple[int, ...], south
     values = write(tmp_path / "f.zarr", chunks, dims, south=south)["geopotential"].values
     opened, layouts = open_with_layouts(str(tmp_path / "f.zarr"))
     source = DatasetFields(opened, None, layouts)
-    assert source._mapped("geopotential") is not None
+    assert mapped_variable(opened, layouts, "geopotential") is not None
     inits = opened["init_time"].values[[1, 2, 4]]
     channel = Channel(name="geopotential", level=500, units="m2 s-2")
     found = [block.copy() for block in source.read(channel, inits, slice(1, 4))]
