@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data_pipeline.atomic import replacing
 from data_pipeline.grid import LatLonGrid
-from data_pipeline.pde import FourierGrid, PDEConfig, solve_on
+from data_pipeline.pde import Flow, FourierGrid, PDEConfig, solve_on
 from data_pipeline.simulation import SimulationConfig, simulate_on
 from data_pipeline.trajectories import Splits
 from fourcastnet_afno.models.afno import AFNONetConfig
@@ -270,8 +270,7 @@ class NavierStokes(Problem):
     def derived(self, state: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 2 y x"]:
         """Velocity along x and y."""
         grid = _unit_torus((state.shape[-2], state.shape[-1]))
-        stream = -grid.inverse_laplacian * grid.spectrum(state)
-        return torch.cat([grid.fields(grid.dy(stream)), grid.fields(-grid.dx(stream))], dim=1)
+        return grid.fields(Flow().derive(grid, grid.spectrum(state)))
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """Sines and cosines of the place: the forcing depends on it."""

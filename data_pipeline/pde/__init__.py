@@ -4,6 +4,7 @@ from data_pipeline.pde.config import PDEConfig
 from data_pipeline.pde.darcy import Darcy, solve_darcy
 from data_pipeline.pde.equations import (
     Burgers,
+    Flow,
     GrayScott,
     KolmogorovFlow,
     KuramotoSivashinsky,
@@ -26,6 +27,7 @@ __all__ = [
     "Darcy",
     "Deriving",
     "Equation",
+    "Flow",
     "FourierGrid",
     "GrayScott",
     "KolmogorovFlow",

@@ -23,8 +23,20 @@ from data_pipeline.pde.fourier import FourierGrid, Spectrum, State
 from data_pipeline.pde.random_fields import gaussian_bumps, random_field
 
 
+class Flow:
+    """Incompressible flow on a torus, by its vorticity, with the velocity that follows from it."""
+
+    variables = ("vorticity",)
+    derived = ("velocity_x", "velocity_y")
+    degree = 2
+
+    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+        """The velocity along x and y."""
+        return torch.cat(_velocity(grid, state), dim=1)
+
+
 @dataclass(frozen=True, kw_only=True)
-class NavierStokes:
+class NavierStokes(Flow):
     """Incompressible flow on the unit torus, by its vorticity w.
 
         dw/dt + v . grad w = nu laplacian(w) + forcing (sin(2 pi (x + y)) + cos(2 pi (x + y)))
@@ -38,9 +50,6 @@ class NavierStokes:
         initial_scale: 7^1.5 in the paper; the code that its authors published has 7^3.
     """
 
-    variables = ("vorticity",)
-    derived = ("velocity_x", "velocity_y")
-    degree = 2
     viscosity: float = 1e-3
     forcing: float = 0.1
     initial_scale: float = 7**1.5
@@ -61,17 +70,13 @@ class NavierStokes:
             tendency[..., 1, 1] += self.forcing * (1 - 1j) / 2
         return tendency
 
-    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
-        """The velocity along x and y."""
-        return torch.cat(_velocity(grid, state), dim=1)
-
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field."""
         return random_field(grid, rng, scale=self.initial_scale, power=2.5, shift=49.0)[None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KolmogorovFlow:
+class KolmogorovFlow(Flow):
     """Turbulence on the torus of length 2 pi, driven by a sine of y and held by drag.
 
         dw/dt + v . grad w = nu laplacian(w) - drag w - forcing k cos(k y)
@@ -85,9 +90,6 @@ class KolmogorovFlow:
         wavenumber: k.
     """
 
-    variables = ("vorticity",)
-    derived = ("velocity_x", "velocity_y")
-    degree = 2
     viscosity: float = 1e-3
     drag: float = 0.1
     forcing: float = 1.0
@@ -107,10 +109,6 @@ class KolmogorovFlow:
         tendency, k = _advection(grid, state), self.wavenumber
         tendency[..., [k, -k], 0] -= self.forcing * k / 2
         return tendency
-
-    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
-        """The velocity along x and y."""
-        return torch.cat(_velocity(grid, state), dim=1)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A smooth random field with a standard deviation of about 3."""
