@@ -1,4 +1,4 @@
-"""AFNO as FourCastNet v1 evaluates it: the baseline of ``scripts.benchmark_operator``.
+"""AFNO as FourCastNet v1 evaluates it: the baseline of ``benchmarks.benchmark_operator``.
 
 Written from the formulas: a full transform of channels-last tokens in float32, zero-filled buffers
 for the hidden layer and the output, and four real contractions for each complex product.

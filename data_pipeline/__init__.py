@@ -9,30 +9,33 @@ from typing import Any
 _HOMES = {
     "Channel": "data_pipeline.channels",
     "Channels": "data_pipeline.channels",
-    "DataConfig": "data_pipeline.prepare",
+    "DataConfig": "data_pipeline.preparation.config",
     "InputError": "data_pipeline.errors",
-    "LatLonGrid": "data_pipeline.grid",
-    "BenchmarkConfig": "data_pipeline.benchmarks",
-    "Loader": "data_pipeline.loader",
-    "Period": "data_pipeline.prepare",
-    "PDEConfig": "data_pipeline.pde",
-    "PlaneGrid": "data_pipeline.plane",
-    "PreparedStore": "data_pipeline.store",
-    "Sample": "data_pipeline.dataset",
-    "SimulationConfig": "data_pipeline.simulation",
-    "SourceConfig": "data_pipeline.sources",
-    "Splits": "data_pipeline.trajectories",
-    "WindowDataset": "data_pipeline.dataset",
-    "grid_of": "data_pipeline.plane",
-    "open_source": "data_pipeline.sources",
-    "prepare": "data_pipeline.prepare",
-    "simulate": "data_pipeline.simulation",
+    "LatLonGrid": "data_pipeline.grids.grid",
+    "BenchmarkConfig": "data_pipeline.sources.pde_benchmarks",
+    "Loader": "data_pipeline.loading.loader",
+    "Period": "data_pipeline.periods",
+    "PDEConfig": "data_pipeline.simulation.config",
+    "PlaneGrid": "data_pipeline.grids.plane",
+    "PreparedStore": "data_pipeline.store.reader",
+    "Sample": "data_pipeline.loading.windows",
+    "SimulationConfig": "data_pipeline.simulation.planet",
+    "SourceConfig": "data_pipeline.sources.config",
+    "Splits": "data_pipeline.simulation.trajectories",
+    "WindowDataset": "data_pipeline.loading.windows",
+    "grid_of": "data_pipeline.grids.plane",
+    "open_source": "data_pipeline.sources.canonical",
+    "prepare": "data_pipeline.preparation.prepare",
+    "simulate_planet": "data_pipeline.simulation.planet",
 }
+# Names of version 0.1, which keep working.
+_FORMER_NAMES = {"simulate": "simulate_planet"}
 
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
+    name = _FORMER_NAMES.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

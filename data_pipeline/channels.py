@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import space_dims
-from data_pipeline.names import parse_label
+from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.names import parse_label
 
 Array = np.ndarray | dask.array.Array
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from fourcastnet_afno.cli import main
+from fourcastnet_afno.cli.main import main
 
 sys.exit(main())

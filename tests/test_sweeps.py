@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_dataset, make_experiment
+from tests.builders.experiments import make_dataset, make_experiment
 
 TEXT = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
 

@@ -1,1 +1,1 @@
-"""Networks side by side on partial differential equations, see ``scripts.benchmark_pde``."""
+"""Networks side by side on partial differential equations, see ``benchmarks.benchmark_pde``."""

@@ -1,4 +1,4 @@
-"""Networks of ``scripts.benchmark_pde``: the same inputs, outputs and number of weights for all."""
+"""Networks of ``benchmark_pde``: the same inputs, outputs and number of weights for all."""
 
 from dataclasses import replace
 from typing import NamedTuple, cast

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.pde.problems import Problem, Shape, test_name
 from benchmarks.pde.runs import Run, load_trained
 from benchmarks.pde.training import one_step, some_pairs
-from data_pipeline.atomic import replacing
-from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
+from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.evaluation.statistics.spectra import zonal_energy_spectrum
 
 _TITLES = ("truth", "prediction", "error", "spectrum along x")
 _SAMPLES = 20

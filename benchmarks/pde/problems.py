@@ -1,4 +1,4 @@
-"""Problems of ``scripts.benchmark_pde``: trajectories at the resolution of training and at others.
+"""Problems of ``benchmark_pde``: trajectories at the resolution of training and at others.
 
 Every problem is solved once and sampled at all its resolutions, so that these hold the same
 functions. A steady problem has trajectories of two states, the coefficient and the solution.
@@ -15,11 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_pipeline.atomic import replacing
-from data_pipeline.grid import LatLonGrid
-from data_pipeline.pde import Flow, FourierGrid, PDEConfig, solve_on
-from data_pipeline.simulation import SimulationConfig, simulate_on
-from data_pipeline.trajectories import Splits
+from data_pipeline.files.atomic import replacing
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.equations import Flow
+from data_pipeline.simulation.fourier import FourierGrid
+from data_pipeline.simulation.pde_dataset import solve_on
+from data_pipeline.simulation.planet import SimulationConfig, simulate_on
+from data_pipeline.simulation.trajectories import Splits
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 

@@ -1,4 +1,4 @@
-"""Runs of ``scripts.benchmark_pde``: each trains and scores a network, and is a file."""
+"""Runs of ``benchmarks.benchmark_pde``: each trains and scores a network, and is a file."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from benchmarks.pde.networks import Surrogate, build, build_afno, count_weights
 from benchmarks.pde.problems import Data, Problem
 from benchmarks.pde.training import Optimization, baselines, scores, train
 from benchmarks.timing import describe
-from data_pipeline.atomic import replacing
+from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.models.afno import AFNONetConfig
 
 console = Console()

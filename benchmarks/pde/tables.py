@@ -1,4 +1,4 @@
-"""Tables of the results of ``scripts.benchmark_pde``, in Markdown."""
+"""Tables of the results of ``benchmarks.benchmark_pde``, in Markdown."""
 
 import json
 import math

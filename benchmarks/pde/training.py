@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.pde.networks import Surrogate
 from benchmarks.pde.problems import Data, Problem, test_name
-from data_pipeline.progress import track
-from fourcastnet_afno.evaluation.metrics import correlation_time
+from data_pipeline.files.progress import track
+from fourcastnet_afno.evaluation.scores.metrics import correlation_time
 
 Step = Callable[[Tensor], Tensor]
 _SAMPLES_OF_A_TEST = 50

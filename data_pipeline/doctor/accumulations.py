@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.config import DataConfig
 from data_pipeline.doctor.findings import Finding, found
 from data_pipeline.doctor.plausibility import is_accumulated
 from data_pipeline.doctor.sampling import States, read_sample
 from data_pipeline.doctor.times import times_of
-from data_pipeline.names import ACCUMULATED, parse_label
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.sources.names import ACCUMULATED, parse_label
 
 _HOUR = np.timedelta64(1, "h")
 _RUN_HOURS, _LONGEST_RUN = 49, 60

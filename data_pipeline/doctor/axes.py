@@ -8,8 +8,8 @@ import xarray as xr
 from scipy.special import roots_legendre
 
 from data_pipeline.doctor.findings import Finding, found
-from data_pipeline.grid import Grid, LatLonGrid
-from data_pipeline.names import RENAME
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.sources.names import RENAME
 
 
 def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channels
-from data_pipeline.coarsening import Coarsening
 from data_pipeline.doctor.accumulations import (
     accumulated,
     check_running_totals,
@@ -45,15 +44,17 @@ from data_pipeline.doctor.times import (
 )
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
-from data_pipeline.filling import check_rules
-from data_pipeline.grid import Grid, LatLonGrid, space_dims
-from data_pipeline.names import parse_label
-from data_pipeline.plan import plan_store, state_bytes
-from data_pipeline.plane import grid_of
-from data_pipeline.prepare import DataConfig, check_dims
-from data_pipeline.resampling import usual_step
-from data_pipeline.sources import require_units
-from data_pipeline.store import PreparedStore, Role
+from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.grids.grid import Grid, LatLonGrid, space_dims
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.preparation.checks import check_dims
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preparation.plan import plan_store, state_bytes
+from data_pipeline.preprocessing.accumulation import usual_step
+from data_pipeline.preprocessing.filling import check_rules
+from data_pipeline.sources.canonical import require_units
+from data_pipeline.sources.names import parse_label
+from data_pipeline.store.reader import PreparedStore, Role
 
 _MIB = 2**20
 

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipeline import pde
 from data_pipeline.doctor.findings import Finding, refused
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
-from data_pipeline.names import INVARIANT, UNITS, parse_label
-from data_pipeline.opening import stamps
-from data_pipeline.pde import PDEConfig
-from data_pipeline.prepare import DataConfig
-from data_pipeline.simulation import SimulationConfig, simulate
-from data_pipeline.sources import SourceConfig, canonicalize, join, open_raw, open_source
-from data_pipeline.trajectories import Splits
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.pde_dataset import simulate_equation
+from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
+from data_pipeline.simulation.trajectories import Splits
+from data_pipeline.sources.canonical import canonicalize, open_raw, open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.files import stamps
+from data_pipeline.sources.join import join
+from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
 
 _SOLVED_STEPS = 4
 _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32
@@ -78,7 +80,7 @@ def _simulated(config: SimulationConfig) -> Opened:
         num_latitudes=rows,
         num_longitudes=2 * rows,
     )
-    return Opened(simulate(short), config.times().ravel())
+    return Opened(simulate_planet(short), config.times().ravel())
 
 
 def _solved(config: PDEConfig) -> Opened:
@@ -90,7 +92,7 @@ def _solved(config: PDEConfig) -> Opened:
         spinup_steps=0,
     )
     try:
-        return Opened(pde.simulate(short).compute(), config.times().ravel())
+        return Opened(simulate_equation(short).compute(), config.times().ravel())
     except InputError as error:
         return Opened(
             None, times_of(xr.Dataset()), findings=(refused("source", error, "data.pde"),)

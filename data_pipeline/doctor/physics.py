@@ -14,8 +14,8 @@ import numpy as np
 
 from data_pipeline.doctor.findings import Finding, found
 from data_pipeline.doctor.sampling import Sample
-from data_pipeline.forcings import sun, toa_insolation
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.preprocessing.forcings import sun, toa_insolation
 
 _POLEWARD_KELVIN, _SEASON_KELVIN = 5.0, 3.0
 _TEMPERATURES = ("2m_temperature", "skin_temperature", "temperature_1000", "temperature_850")

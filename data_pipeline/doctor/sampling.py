@@ -8,16 +8,16 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.derived import with_derived
 from data_pipeline.doctor.findings import Finding, found, refused
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.grid import space_dims
-from data_pipeline.names import parse_label
-from data_pipeline.opening import persistently
-from data_pipeline.prepare import DataConfig
-from data_pipeline.resampling import resample, usual_step
-from data_pipeline.static_fields import StaticFields
+from data_pipeline.grids.grid import space_dims
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.accumulation import resample, usual_step
+from data_pipeline.preprocessing.derived import with_derived
+from data_pipeline.preprocessing.static_fields import StaticFields
+from data_pipeline.sources.names import parse_label
+from data_pipeline.sources.retry import persistently
 
 _SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period
 _MIB = 2**20

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.coarsening import Coarsening
 from data_pipeline.doctor.findings import Finding, found, refused
 from data_pipeline.doctor.sampling import Sample
 from data_pipeline.errors import InputError
-from data_pipeline.grid import Grid
-from data_pipeline.plan import Plan
-from data_pipeline.prepare import DataConfig, check_same
-from data_pipeline.store import PreparedStore
+from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.grids.grid import Grid
+from data_pipeline.preparation.checks import check_same
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preparation.plan import Plan
+from data_pipeline.store.reader import PreparedStore
 
 _GIB = 2**30
 _STALE, _FLOOR = 0.1, 0.01  # in units of the standard deviation

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.climatology import fit_climatology, hours_of_day
 from data_pipeline.doctor.findings import Finding, Severity, found, refused
 from data_pipeline.errors import InputError
-from data_pipeline.prepare import DataConfig, SubsetConfig, select_times
-from data_pipeline.resampling import usual_step
+from data_pipeline.periods import SubsetConfig
+from data_pipeline.preparation.checks import select_times
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.accumulation import usual_step
+from data_pipeline.preprocessing.climatology import fit_climatology, hours_of_day
 
 _HOUR = np.timedelta64(1, "h")
 _PERIODS = ("train", "validation", "test")

@@ -14,9 +14,9 @@ from data_pipeline.doctor.plausibility import (
     plausible_range,
 )
 from data_pipeline.doctor.sampling import Sample
-from data_pipeline.grid import Grid, LatLonGrid
-from data_pipeline.names import UNITS
-from data_pipeline.prepare import DataConfig
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.sources.names import UNITS
 
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data_pipeline.atomic import replacing
-from data_pipeline.progress import track
+from data_pipeline.files.atomic import replacing
+from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.plan import Plan, Result, Task
 from fourcastnet_afno.evaluation.tasks import run_task
 

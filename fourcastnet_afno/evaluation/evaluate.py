@@ -12,39 +12,39 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channels
-from data_pipeline.coarsening import Coarsening
 from data_pipeline.errors import InputError
-from data_pipeline.execution import ExecutionConfig, cluster_client
-from data_pipeline.opening import stamps
-from fourcastnet_afno.evaluation.alignment import Alignment, align, scored
-from fourcastnet_afno.evaluation.baselines import LinearFields, fit_linear
-from fourcastnet_afno.evaluation.climatologies import (
+from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.preparation.execution import ExecutionConfig, cluster_client
+from data_pipeline.sources.files import stamps
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.engine import run
+from fourcastnet_afno.evaluation.inputs.align import Alignment, align, scored
+from fourcastnet_afno.evaluation.inputs.baselines import LinearFields, fit_linear
+from fourcastnet_afno.evaluation.inputs.climatologies import (
     Climatology,
     Fields,
     constant,
     from_coefficients,
     weekly,
 )
-from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.conventions import CONVENTIONS, Convention
-from fourcastnet_afno.evaluation.engine import run
-from fourcastnet_afno.evaluation.fields import (
+from fourcastnet_afno.evaluation.inputs.fields import (
     FieldSource,
     PersistenceFields,
     ValidTimeFields,
     chunk_lengths,
     holds_levels_together,
 )
-from fourcastnet_afno.evaluation.forecasts import open_series
-from fourcastnet_afno.evaluation.metrics import ALWAYS, Metric, metrics_of
+from fourcastnet_afno.evaluation.inputs.open import open_series
+from fourcastnet_afno.evaluation.inputs.thresholds import quantile_thresholds, seeps_thresholds
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
 from fourcastnet_afno.evaluation.regions import region_weights
-from fourcastnet_afno.evaluation.scores import assemble, selected_leads_of
-from fourcastnet_afno.evaluation.spectra import spectrum_of
-from fourcastnet_afno.evaluation.statistics import Averager
-from fourcastnet_afno.evaluation.sums import group_length
-from fourcastnet_afno.evaluation.thresholds import quantile_thresholds, seeps_thresholds
-from fourcastnet_afno.evaluation.truth import TruthFields
+from fourcastnet_afno.evaluation.scores.assemble import assemble, selected_leads_of
+from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
+from fourcastnet_afno.evaluation.scores.metrics import ALWAYS, Metric, metrics_of
+from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
+from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.evaluation.statistics.spectra import spectrum_of
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
@@ -69,8 +69,8 @@ def evaluate(
         forecasts: By name; each has initial times, lead times, [members], [level], latitude and
             longitude in WeatherBench 2's layout or this project's, see ``forecasts``; or the path
             of a store, which is read faster where it is a local zarr store.
-        truth: Canonical dataset, see ``data_pipeline.sources``; or the path of a store, which is
-            read faster where it is a local zarr store.
+        truth: Canonical dataset, see ``data_pipeline.sources.canonical``; or the path of a store,
+            which is read faster where it is a local zarr store.
         climatology: Coefficients as those of ``PreparedStore.climatology``, or what
             ``climatologies.open_climatology`` gives.
         config: What is scored, and by which conventions.

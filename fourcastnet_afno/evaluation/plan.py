@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_pipeline.channels import Channels
-from data_pipeline.grid import Grid
-from fourcastnet_afno.evaluation.climatologies import Fields
-from fourcastnet_afno.evaluation.fields import FieldSource
-from fourcastnet_afno.evaluation.spectra import Spectrum
-from fourcastnet_afno.evaluation.statistics import Averager
-from fourcastnet_afno.evaluation.thresholds import SeepsThresholds
-from fourcastnet_afno.evaluation.truth import TruthFields
+from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.evaluation.inputs.climatologies import Fields
+from fourcastnet_afno.evaluation.inputs.fields import FieldSource
+from fourcastnet_afno.evaluation.inputs.thresholds import SeepsThresholds
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.evaluation.statistics.spectra import Spectrum
 
 _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
 

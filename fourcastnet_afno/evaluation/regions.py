@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import Grid
-from data_pipeline.plane import require_latlon
+from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.plane import require_latlon
 
 _Range = tuple[float, float]
 _EVERYWHERE: tuple[_Range, ...] = ((-90.0, 90.0),)

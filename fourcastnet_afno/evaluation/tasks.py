@@ -6,23 +6,23 @@ import numpy as np
 
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
-from fourcastnet_afno.evaluation.derived import derived_statistics, inputs_of
-from fourcastnet_afno.evaluation.ensembles import ensemble_statistics, rank_histogram
-from fourcastnet_afno.evaluation.events import (
-    event_statistics,
-    relative_quantile_error,
-    reliability,
-    seeps,
-)
-from fourcastnet_afno.evaluation.fields import FieldSource
+from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.plan import Plan, Result, Task
-from fourcastnet_afno.evaluation.statistics import (
+from fourcastnet_afno.evaluation.statistics.averages import (
     ErrorStatistics,
     TruthAt,
     TruthBlock,
     masked_mean,
     tile_length,
     tiles,
+)
+from fourcastnet_afno.evaluation.statistics.derived import derived_statistics, inputs_of
+from fourcastnet_afno.evaluation.statistics.ensemble import ensemble_statistics, rank_histogram
+from fourcastnet_afno.evaluation.statistics.events import (
+    event_statistics,
+    relative_quantile_error,
+    reliability,
+    seeps,
 )
 
 

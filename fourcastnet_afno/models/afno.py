@@ -15,7 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fourcastnet_afno.bands import Band
+from fourcastnet_afno.models.fourier.transforms import (
+    COSINE_BOUNDARIES,
+    Boundary,
+    ModeSelection,
+    Pole,
+    TransformKind,
+)
 from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
 from fourcastnet_afno.models.mixers import (
     AFNO2D,
@@ -24,13 +30,7 @@ from fourcastnet_afno.models.mixers import (
     Initialization,
     SelfAttention,
 )
-from fourcastnet_afno.models.transforms import (
-    COSINE_BOUNDARIES,
-    Boundary,
-    ModeSelection,
-    Pole,
-    TransformKind,
-)
+from fourcastnet_afno.parallel.row_sharding import Band
 
 _NORM_EPS = 1e-6
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fourcastnet_afno.bands import Band
+from fourcastnet_afno.parallel.row_sharding import Band
 
 PaddingMode = Literal["reflect", "wrap", "zero"]
 

@@ -32,22 +32,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fourcastnet_afno.bands import Band
-from fourcastnet_afno.models.mode_mixing import mix_modes
-from fourcastnet_afno.models.spectral import (
+from fourcastnet_afno.models.fourier.mixing_op import mix_modes
+from fourcastnet_afno.models.fourier.modes import (
     analyze,
     kept_modes,
     largest_wavenumber,
     signed_wavenumbers,
     synthesize,
 )
-from fourcastnet_afno.models.transforms import (
+from fourcastnet_afno.models.fourier.transforms import (
     Boundary,
     ModeSelection,
     Pole,
     Spectrum,
     TransformKind,
 )
+from fourcastnet_afno.parallel.row_sharding import Band
 
 Initialization = Literal["small", "he"]
 

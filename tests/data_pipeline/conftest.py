@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_pipeline.earth import EARTH
+from tests.builders.earth import EARTH
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
+from data_pipeline.grids.grid import LatLonGrid
 
 GRID = LatLonGrid.equiangular(3, 4)
 LEVELS = st.lists(st.sampled_from([100, 250, 500, 850, 1000]), min_size=1, max_size=4, unique=True)

@@ -13,11 +13,11 @@ import xarray as xr
 
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
-from fourcastnet_afno.evaluation import baselines
-from fourcastnet_afno.evaluation.climatologies import Climatology, from_table, weekly
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from tests.fourcastnet_afno.evaluation.fixtures import (
+from fourcastnet_afno.evaluation.inputs import baselines
+from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_table, weekly
+from tests.builders.evaluation_fixtures import (
     DAY,
     GRID,
     LEADS,
@@ -86,7 +86,7 @@ from concurrent.futures import Executor, Future
 import cloudpickle, xarray
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from tests.fourcastnet_afno.evaluation.fixtures import make_coefficients, make_forecast, make_truth
+from tests.builders.evaluation_fixtures import make_coefficients, make_forecast, make_truth
 
 class Journey(Executor):
     def submit(self, fn, /, *args):

@@ -9,12 +9,12 @@ import xarray as xr
 from rich.console import Console
 
 from data_pipeline.errors import InputError
-from data_pipeline.grid import LatLonGrid
-from fourcastnet_afno.evaluation import baselines
+from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.spectra import zonal_energy_spectrum
-from fourcastnet_afno.evaluation.tables import scores_table, scores_to_json, write_scores
-from tests.builders import make_dataset
+from fourcastnet_afno.evaluation.inputs import baselines
+from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_json, write_scores
+from fourcastnet_afno.evaluation.statistics.spectra import zonal_energy_spectrum
+from tests.builders.experiments import make_dataset
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
 LEADS = DAY * np.arange(1, 4)

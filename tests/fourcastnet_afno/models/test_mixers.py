@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fourcastnet_afno.models.fourier.modes import kept_modes
 from fourcastnet_afno.models.mixers import AFNO2D
-from fourcastnet_afno.models.spectral import kept_modes
 
 SIZES = st.integers(min_value=2, max_value=13)
 FRACTIONS = st.integers(min_value=0, max_value=100).map(lambda percent: percent / 100)

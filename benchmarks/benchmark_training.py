@@ -1,0 +1,412 @@
+"""Where the time of a training run goes, and what several processes cost.
+
+    python -m benchmarks.benchmark_training steps
+    python -m benchmarks.benchmark_training scaling
+    python -m benchmarks.benchmark_training steps --case.device cuda --case.precision bfloat16 \
+        --case.num_rows 720 --case.num_columns 1440 --case.patch 8 --case.embed_dim 768 \
+        --case.depth 12 --case.batch_size 2
+
+``steps`` trains an epoch from a prepared store with the whole trainer: reading ahead, clipping, log
+and live view. The network's forward and backward pass and the optimizer are timed inside of it;
+what is left, beside waiting for data, is the trainer's own. "Plain loop" repeats forward, backward
+and optimizer on one batch in memory. The limit is the time of the step's matrix products at the
+rate of a large one, in the same process.
+
+``scaling`` keeps the batch of each process (weak scaling): processes that train together, against
+as many that train side by side and know nothing of each other, each with one thread on a CPU. The
+prediction adds the time of an exchange of all gradients to the step, without any overlap.
+"""
+
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import StringIO
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from socket import socket
+from typing import Literal, NamedTuple
+from unittest.mock import patch as replacing_attribute
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.benchmark_loader import write_store
+from benchmarks.benchmark_operator import counted
+from benchmarks.timing import describe, large_product, median_seconds, rate_of, waiting_for
+from data_pipeline.channels import Channels
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.loading.windows import Sample, WindowDataset
+from data_pipeline.periods import Period
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.parallel.environment import select_device
+from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.training.config import Stage, TrainingConfig
+from fourcastnet_afno.training.objectives import RolloutLoss
+from fourcastnet_afno.training.precision import Precision
+from fourcastnet_afno.training.stages import StagePlan
+from fourcastnet_afno.training.trainer import Trainer
+
+_NUM_VALIDATION = 3  # states after those that are trained on
+_DEVICES = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Sizes of the data, the network and the run.
+
+    Args:
+        num_rows: Latitudes.
+        num_columns: Longitudes.
+        num_channels: Channels.
+        patch: Rows and columns of a patch.
+        embed_dim: Channels of a token.
+        depth: Blocks.
+        batch_size: Windows in a batch.
+        num_batches: Steps of a run.
+        device: Torch device.
+        precision: As of a training.
+        compile: Whether the network is compiled.
+    """
+
+    num_rows: int = 64
+    num_columns: int = 128
+    num_channels: int = 20
+    patch: int = 4
+    embed_dim: int = 256
+    depth: int = 4
+    batch_size: int = 8
+    num_batches: int = 40
+    device: _DEVICES = "cpu"
+    precision: Precision = "float32"
+    compile: bool = False
+
+
+class Stopwatch:
+    """Seconds by name, and of whole epochs."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(
+            ("data", "forward", "backward", "optimizer"), 0.0
+        )
+        self.total = 0.0
+        self._synchronize = waiting_for(device)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of the block."""
+        self._synchronize()
+        started = time.perf_counter()
+        yield
+        self._synchronize()
+        self.seconds[name] += time.perf_counter() - started
+
+    def around(self, name: str, function: Callable) -> Callable:
+        """A function whose calls are added."""
+
+        def timed(*args: object, **options: object) -> object:
+            with self.timed(name):
+                return function(*args, **options)
+
+        return timed
+
+
+class TimedTrainer(Trainer):
+    """A trainer that knows where its time goes; the first step of a run does not count."""
+
+    stopwatch: Stopwatch
+    _ended: float | None = None
+
+    @property
+    def loss(self) -> RolloutLoss:
+        """What is minimized."""
+        return self._updater.loss
+
+    def _run_epoch(self, plan: StagePlan) -> None:
+        backward = self.stopwatch.around("backward", torch.autograd.backward)
+        forward = self.stopwatch.around("forward", self._updater.module.forward)
+        step = self.stopwatch.around("optimizer", self.optimizer.step)
+        with (
+            replacing_attribute.object(torch.autograd, "backward", backward),
+            replacing_attribute.object(self._updater.module, "forward", forward),
+            replacing_attribute.object(self.optimizer, "step", step),
+        ):
+            super()._run_epoch(plan)
+
+    def _take_step(self, plan: StagePlan, samples: Iterator[Sample]) -> None:
+        watch, is_first = self.stopwatch, self.position.step == 0
+        if not is_first and self._ended is not None:  # what lies between steps is the trainer's
+            watch.total += time.perf_counter() - self._ended
+        started = time.perf_counter()
+        super()._take_step(plan, _timed_items(samples, watch))
+        self._ended = time.perf_counter()
+        watch.total += self._ended - started
+        if is_first:
+            watch.total, watch.seconds = 0.0, dict.fromkeys(watch.seconds, 0.0)
+
+
+def _timed_items(samples: Iterator[Sample], watch: Stopwatch) -> Iterator[Sample]:
+    while True:
+        with watch.timed("data"):
+            sample = next(samples, None)
+        if sample is None:
+            return
+        yield sample
+
+
+def steps(case: Case | None = None, repeats: int = 3, output: Path | None = None) -> None:
+    """Shares of a training step.
+
+    Args:
+        case: Sizes.
+        repeats: Runs; the medians of their shares count.
+        output: JSON file for the results.
+    """
+    case = case or Case()
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_data(case, Path(folder), 1)
+        watches = [run_alone(case, store, Path(folder) / f"run{i}") for i in range(repeats)]
+        plain, product, operations = plain_loop(case, store)
+    record = shares(watches)
+    seconds = statistics.median(watch.total for watch in watches) / (case.num_batches - 1)
+    record |= {
+        "samples/s": case.batch_size / seconds,
+        "samples/s of the plain loop": case.batch_size / plain,
+        "of the limit": operations / rate_of(product, case.device) / seconds,
+        "of the limit, plain loop": operations / rate_of(product, case.device) / plain,
+    }
+    _show(record, case, output)
+
+
+def shares(watches: list[Stopwatch]) -> dict[str, float]:
+    """Median share of each part of the steps, and of what is left, the trainer's own."""
+    parts = {
+        name: statistics.median(watch.seconds[name] / watch.total for watch in watches)
+        for name in watches[0].seconds
+    }
+    left = [1 - sum(watch.seconds.values()) / watch.total for watch in watches]
+    return {**parts, "trainer": statistics.median(left)}
+
+
+def _show(record: Mapping[str, float], case: Case, output: Path | None) -> None:
+    console = Console(soft_wrap=True)
+    console.print(describe(case.device))
+    console.print(case)
+    table = Table("", "value")
+    for name, value in record.items():
+        table.add_row(name, f"{value:.1f}" if "/s" in name else f"{value:.2%}")
+    console.print(table)
+    if output is not None:
+        output.write_text(json.dumps({**asdict(case), **record}, indent=1))
+
+
+def write_data(case: Case, folder: Path, num_ranks: int) -> PreparedStore:
+    """A store of random states, with as many windows as make the batches of all ranks."""
+    grid = LatLonGrid.equiangular(case.num_rows, case.num_columns)
+    count = case.batch_size * case.num_batches * num_ranks + 1 + _NUM_VALIDATION
+    shape = (count, case.num_channels, *grid.shape)
+    states = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return write_store(folder / "data.zarr", states, grid)
+
+
+def windows_of(store: PreparedStore, num_steps: int = 1) -> tuple[WindowDataset, WindowDataset]:
+    """Training windows, and a few for the validation."""
+    days = store.times.astype("datetime64[s]")
+    last = days[-1 - _NUM_VALIDATION]
+    train = Period(start=str(days[0]), end=str(last))
+    validation = Period(start=str(days[-_NUM_VALIDATION]), end=str(days[-1]))
+    first, second = (WindowDataset(store, period, 1, num_steps) for period in (train, validation))
+    return first, second
+
+
+def build_trainer(case: Case, store: PreparedStore, folder: Path, process: Process) -> TimedTrainer:
+    """A trainer of one epoch of ``num_batches`` steps."""
+    config = TrainingConfig(
+        stages=[Stage(epochs=1, learning_rate=1e-4)],
+        batch_size=case.batch_size * process.world_size,
+        precision=case.precision,
+        compile="default" if case.compile else "off",
+        device=case.device,
+    )
+    trainer = TimedTrainer(
+        build_forecaster(case, store),
+        partial(windows_of, store),
+        config,
+        folder=folder / "checkpoints",
+        metadata={},
+        process=process,
+        console=Console(file=StringIO(), force_terminal=True),
+    )
+    trainer.stopwatch = Stopwatch(case.device)
+    return trainer
+
+
+def build_forecaster(case: Case, store: PreparedStore) -> Forecaster:
+    """A forecaster with fresh weights."""
+    torch.manual_seed(0)
+    spec = FieldSpec(
+        channels=store.channels,
+        static_channels=Channels(()),
+        forcings=(),
+        grid=store.grid,
+        timestep_hours=6,
+    )
+    size = (case.patch, case.patch)
+    network = AFNONetConfig(patch_size=size, embed_dim=case.embed_dim, depth=case.depth)
+    one = torch.ones(case.num_channels)
+    nothing = torch.zeros(0, *store.grid.shape)
+    config = ModelConfig(network=network)
+    return Forecaster(config, spec, mean=0 * one, std=one, diff_std=one, static=nothing)
+
+
+def run_alone(case: Case, store: PreparedStore, folder: Path) -> Stopwatch:
+    """Train in this process."""
+    process = Process(device=select_device(case.device))
+    trainer = build_trainer(case, store, folder, process)
+    trainer.fit()
+    return trainer.stopwatch
+
+
+def plain_loop(case: Case, store: PreparedStore) -> tuple[float, float, float]:
+    """Seconds of a plain step and of a large product, and the operations of the step."""
+    process = Process(device=select_device(case.device))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(case, store, Path(folder), process)
+    windows, _ = windows_of(store)
+    sample = Sample(*(x.to(process.device) for x in windows.read(np.arange(case.batch_size))))
+    loss, optimizer = trainer.loss, trainer.optimizer
+
+    def step() -> None:
+        loss(sample.state, sample.forcing, sample.target).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
+    calls = {"step": step, "product": large_product(case.device, dtype)}
+    times = median_seconds(calls, 7, case.device)
+    return times["step"], times["product"], counted(step)
+
+
+def scaling(case: Case | None = None, ranks: tuple[int, ...] = (2,), repeats: int = 3) -> None:
+    """Weak scaling: samples per second of ranks together and of as many processes side by side.
+
+    Args:
+        case: Sizes; the batch is that of each process.
+        ranks: Numbers of processes.
+        repeats: Interleaved repeats; the median counts.
+    """
+    case = case or Case(batch_size=4, num_batches=30)
+    console = Console(soft_wrap=True)
+    console.print(describe(case.device))
+    console.print(case)
+    table = Table("processes", "together", "side by side", "efficiency", "exchange", "as predicted")
+    for count in ranks:
+        runs = [(run(case, count, True), run(case, count, False)) for _ in range(repeats)]
+        together, apart = (
+            statistics.median(each.samples_per_second for each in way)
+            for way in zip(*runs, strict=True)
+        )
+        exchange = statistics.median(first.exchange for first, _ in runs)
+        step = count * case.batch_size / apart
+        table.add_row(
+            str(count),
+            f"{together:.1f} samples/s",
+            f"{apart:.1f} samples/s",
+            f"{together / apart:.1%}",
+            f"{1e3 * exchange:.1f} of {1e3 * step:.0f} ms",
+            f"{step / (step + exchange):.1%}",
+        )
+    console.print(table)
+
+
+class Rates(NamedTuple):
+    """Of a run.
+
+    Args:
+        samples_per_second: Of all processes.
+        exchange: Seconds of a sum of as many values as there are weights, over all processes.
+    """
+
+    samples_per_second: float
+    exchange: float
+
+
+def run(case: Case, count: int, together: bool) -> Rates:
+    """Train ``count`` processes."""
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(count), context.SimpleQueue()
+    with socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        write_data(case, Path(folder), count if together else 1)
+        places = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(count)]
+        common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        processes = [
+            context.Process(
+                target=_train,
+                args=(case, Path(folder), {**common, **place}, together, barrier, queue),
+            )
+            for place in places
+        ]
+        for process in processes:
+            process.start()
+        rates, exchanges = zip(*(queue.get() for _ in processes), strict=True)
+        for process in processes:
+            process.join()
+    return Rates(sum(rates), max(exchanges))
+
+
+def _train(
+    case: Case,
+    folder: Path,
+    environment: Mapping[str, str],
+    together: bool,
+    barrier: Barrier,
+    queue: "SimpleQueue[tuple[float, float]]",
+) -> None:
+    """Train in a process of its own, from when all are ready, and give its samples per second."""
+    if case.device == "cpu":
+        torch.set_num_threads(1)
+    run = folder / ("run" if together else f"run{environment['RANK']}")
+    store = PreparedStore(folder / "data.zarr")
+    if together:
+        os.environ |= environment
+        with launched(case.device) as process:
+            trainer = build_trainer(case, store, run, process)
+            barrier.wait()
+            trainer.fit()
+            exchange = seconds_of_exchange(trainer.forecaster, process)
+    else:
+        index = f":{environment['LOCAL_RANK']}" if case.device == "cuda" else ""
+        process = Process(device=torch.device(f"{case.device}{index}"))
+        trainer = build_trainer(case, store, run, process)
+        barrier.wait()
+        trainer.fit()
+        exchange = 0.0
+    rate = case.batch_size * (case.num_batches - 1) / trainer.stopwatch.total
+    queue.put((rate, exchange))
+
+
+def seconds_of_exchange(forecaster: Forecaster, process: Process) -> float:
+    """Median seconds of a sum over all processes of as many values as there are weights."""
+    gradient = torch.zeros(sum(p.numel() for p in forecaster.parameters()), device=process.device)
+    times = median_seconds({"sum": lambda: process.reduce_sum(gradient)}, 7, process.device.type)
+    return times["sum"]
+
+
+if __name__ == "__main__":
+    auto_cli([steps, scaling])

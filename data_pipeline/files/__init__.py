@@ -1,0 +1,1 @@
+"""Atomic writes, resumable work and progress."""

@@ -1,0 +1,1 @@
+"""Grids, their areas, coarsening and spherical harmonics."""

@@ -1,0 +1,274 @@
+"""Grids: coordinates, cell areas and their validation. Planar grids are in ``plane``.
+
+A latitude-longitude grid is given by its cell centers. Cell bounds lie half way between neighboring
+centers; the outermost bounds are extrapolated by half a spacing and never pass a pole. The area of
+a cell on the unit sphere is
+
+    A_ij = (sin(phi_i+1/2) - sin(phi_i-1/2)) * (lambda_j+1/2 - lambda_j-1/2),
+
+with the latitude phi and the longitude lambda in radians. Area weights are these areas divided by
+their mean. The same weights serve the loss, the validation and the scores.
+
+References:
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (area weighting).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+
+
+class Grid(ABC):
+    """Cells of fields with two axes; a grid keeps its coordinates under the axes' names."""
+
+    dims: ClassVar[tuple[str, str]]
+    coordinate_attrs: ClassVar[dict[str, dict[str, str]]]
+    """CF attributes of the coordinates, by axis."""
+
+    @property
+    @abstractmethod
+    def coords(self) -> dict[str, np.ndarray]:
+        """Cell centers by axis."""
+
+    @property
+    @abstractmethod
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether rows, and whether columns, close on themselves."""
+
+    @property
+    @abstractmethod
+    def attrs(self) -> dict[str, Any]:
+        """What a canonical dataset states of its grid beside the coordinates."""
+
+    @abstractmethod
+    def area_weights(self) -> np.ndarray:
+        """Exact cell areas divided by their mean, float64 of the grid's shape."""
+
+    @abstractmethod
+    def coordinate_channels(self) -> np.ndarray:
+        """Smooth functions of the place that tell cells apart, float64 of shape (n, *shape)."""
+
+    @abstractmethod
+    def describe_place(self, row: int, column: int) -> str:
+        """Words for a cell."""
+
+    @abstractmethod
+    def covers_as(self, other: "Grid") -> bool:
+        """Whether the other grid has the same domain, with cells of any size."""
+
+    @abstractmethod
+    def band(self, rows: slice) -> "Grid":
+        """The grid of some neighboring rows."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that ``grid_from_json`` reads."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and of columns."""
+        rows, columns = (len(getattr(self, axis)) for axis in self.dims)
+        return rows, columns
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether columns close a circle, so that rows have wavenumbers."""
+        return self.wraps[1]
+
+    def is_same(self, other: "Grid") -> bool:
+        """Whether kind, shape and coordinates agree to a thousandth of a degree or of a cell."""
+        if self.dims != other.dims or self.shape != other.shape or self.wraps != other.wraps:
+            return False
+        ours, theirs, units = self.coords, other.coords, self._tolerance()
+        return all(np.allclose(ours[axis], theirs[axis], atol=units[axis]) for axis in self.dims)
+
+    @abstractmethod
+    def _tolerance(self) -> dict[str, float]:
+        """Distance by axis below which coordinates are the same."""
+
+    def require_same(self, other: "Grid", expected_by: str) -> None:
+        """Refuse another grid than this one.
+
+        Args:
+            other: The grid that was found.
+            expected_by: Who expects this grid, for the message, as ``checkpoint best.safetensors``.
+
+        Raises:
+            InputError: If kind, shape or coordinates differ, see ``is_same``.
+        """
+        if not self.is_same(other):
+            raise InputError(
+                f"{expected_by} expects the grid {self}, the data has {other}; "
+                "regrid the data, use a checkpoint trained on this grid, or set "
+                "forecast.regrid=true to interpolate to the checkpoint's grid and back"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatLonGrid(Grid):
+    """A regular or Gaussian grid on the sphere, global or regional.
+
+    Args:
+        latitude: Cell centers in degrees north, from north to south, at least two.
+        longitude: Cell centers in degrees east, increasing, spanning at most 360 degrees.
+
+    Raises:
+        InputError: If an axis is too short, unordered, or outside of its range.
+    """
+
+    latitude: tuple[float, ...]
+    longitude: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_axis("latitude", self.latitude, decreasing=True)
+        _check_axis("longitude", self.longitude, decreasing=False)
+        if self.latitude[0] > 90 + 1e-6 or self.latitude[-1] < -90 - 1e-6:
+            raise InputError(
+                f"latitude must lie within -90..90 degrees, got {self.latitude[-1]:g}.."
+                f"{self.latitude[0]:g}; check the units of the coordinate"
+            )
+        if self.longitude[-1] - self.longitude[0] >= 360 - 1e-6:
+            raise InputError(
+                f"longitude must span less than 360 degrees, got {self.longitude[0]:g}.."
+                f"{self.longitude[-1]:g}; drop the duplicated meridian"
+            )
+
+    @classmethod
+    def equiangular(
+        cls, num_latitudes: int, num_longitudes: int, poles: bool = False
+    ) -> "LatLonGrid":
+        """A global grid of equal angles, with rows on the poles or half a cell away from them."""
+        if poles:
+            latitude = np.linspace(90, -90, num_latitudes)
+        else:
+            latitude = 90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes
+        longitude = 360 * np.arange(num_longitudes) / num_longitudes
+        return cls(latitude=tuple(latitude.tolist()), longitude=tuple(longitude.tolist()))
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> "LatLonGrid":
+        """The grid of a canonical dataset, see ``data_pipeline.sources.canonical``."""
+        latitude, longitude = (np.asarray(dataset[axis].values, float) for axis in cls.dims)
+        return cls(latitude=tuple(latitude.tolist()), longitude=tuple(longitude.tolist()))
+
+    dims = ("latitude", "longitude")
+    coordinate_attrs: ClassVar[dict[str, dict[str, str]]] = {
+        "latitude": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        "longitude": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
+    }
+
+    @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Coordinates by dimension, in degrees."""
+        return {"latitude": np.array(self.latitude), "longitude": np.array(self.longitude)}
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Latitudes never close; longitudes do if they go around."""
+        step = self.longitude[1] - self.longitude[0]
+        closed = np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
+        return False, bool(closed)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Nothing: coordinates say all."""
+        return {}
+
+    def area_weights(self) -> np.ndarray:
+        """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
+        heights = -np.diff(np.sin(np.deg2rad(self.latitude_bounds())))
+        widths = np.diff(self.longitude_bounds())
+        areas = heights[:, None] * widths[None, :]
+        return areas / areas.mean()
+
+    def latitude_bounds(self) -> np.ndarray:
+        """Bounds of the rows in degrees, from north to south, of shape (latitude + 1,)."""
+        return np.clip(_bounds(np.array(self.latitude)), -90, 90)
+
+    def longitude_bounds(self) -> np.ndarray:
+        """Bounds of the columns in degrees, of shape (longitude + 1,)."""
+        centers = np.array(self.longitude)
+        if not self.is_periodic:
+            return _bounds(centers)
+        closed = np.concatenate([[centers[-1] - 360], centers, [centers[0] + 360]])
+        return (closed[1:] + closed[:-1]) / 2
+
+    def unit_vectors(self) -> np.ndarray:
+        """Cartesian coordinates of the cell centers on the unit sphere.
+
+        Returns:
+            float64 of shape (3, latitude, longitude): cos(lat) cos(lon), cos(lat) sin(lon),
+            sin(lat).
+        """
+        latitude = np.deg2rad(np.array(self.latitude))[:, None]
+        longitude = np.deg2rad(np.array(self.longitude))[None, :]
+        x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
+        return np.stack([x, y, np.broadcast_to(np.sin(latitude), x.shape)])
+
+    def coordinate_channels(self) -> np.ndarray:
+        """The unit vectors."""
+        return self.unit_vectors()
+
+    def _tolerance(self) -> dict[str, float]:
+        return {"latitude": 1e-3, "longitude": 1e-3}
+
+    def describe_place(self, row: int, column: int) -> str:
+        """Degrees north and east."""
+        return f"{self.latitude[row]:g} N, {self.longitude[column]:g} E"
+
+    def covers_as(self, other: Grid) -> bool:
+        """Whether bounds agree to a cell of the coarser grid."""
+        if not isinstance(other, LatLonGrid) or self.wraps != other.wraps:
+            return False
+        pairs = [(self.latitude_bounds(), other.latitude_bounds())]
+        if not self.is_periodic:
+            pairs.append((self.longitude_bounds(), other.longitude_bounds()))
+        cells = [max(np.abs(np.diff(bounds)).max() for bounds in pair) for pair in pairs]
+        return all(
+            np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
+            for (a, b), cell in zip(pairs, cells, strict=True)
+        )
+
+    def band(self, rows: slice) -> "LatLonGrid":
+        """Some latitudes."""
+        return replace(self, latitude=self.latitude[rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"kind": "latlon", **asdict(self)}
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        return (
+            f"{rows} x {columns} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g}, "
+            f"longitude {self.longitude[0]:g}..{self.longitude[-1]:g})"
+        )
+
+
+def space_dims(names: Collection[Any]) -> tuple[str, str]:
+    """The axes of space among the names of dimensions: latitude and longitude, or else y and x."""
+    return ("latitude", "longitude") if "latitude" in names else ("y", "x")
+
+
+def _check_axis(name: str, values: tuple[float, ...], *, decreasing: bool) -> None:
+    steps = np.diff(values)
+    ordered = (steps < 0).all() if decreasing else (steps > 0).all()
+    if len(values) < 2 or not ordered or not np.isfinite(values).all():
+        order = "decrease from north to south" if decreasing else "increase eastward"
+        ends = f" from {values[0]:g} to {values[-1]:g}" if values else ""
+        raise InputError(
+            f"{name} must have at least 2 values that strictly {order}, got {len(values)} values"
+            f'{ends}; sort with .sortby("{name}", ascending={not decreasing})'
+        )
+
+
+def _bounds(centers: np.ndarray) -> np.ndarray:
+    """Midpoints between neighbors, extrapolated at both ends."""
+    middle = (centers[1:] + centers[:-1]) / 2
+    return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])

@@ -1,0 +1,279 @@
+"""Planar grids, and which grid a dataset has.
+
+A planar grid has evenly spaced points on the axes y and x, in the length units of its problem, each
+for a cell of the same area. An axis closes on itself, and then the spacing times the number of
+points is its length, or it has two boundaries, where ``origin`` says or else with the points in the
+middle between them. Problems in one dimension have a single y.
+
+A canonical dataset on such a grid has the attributes ``periodic``, the names of the axes that close
+on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their lengths, and
+``origin_y`` and ``origin_x`` where the domain starts at a place that is known.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid, LatLonGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneGrid(Grid):
+    """Evenly spaced points on a rectangle, a strip that closes on itself, or a torus.
+
+    Args:
+        y: Rows, increasing; a single one for problems in one dimension.
+        x: Columns, increasing, at least two.
+        periodic: Names of the axes that close on themselves.
+        extent: Lengths of the domain along y and x.
+        origin: Where the domain starts along y and x; by default such that the points lie in its
+            middle.
+
+    Raises:
+        InputError: If an axis is too short, unordered or uneven, or its length does not fit.
+    """
+
+    y: tuple[float, ...]
+    x: tuple[float, ...]
+    periodic: tuple[str, ...]
+    extent: tuple[float, float]
+    origin: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.periodic if name not in self.dims]
+        if unknown:
+            raise InputError(
+                f"the periodic axes of a planar grid are some of y and x, got {unknown}; correct "
+                "the attribute periodic or data.source.periodic"
+            )
+        ordered = tuple(axis for axis in self.dims if axis in self.periodic)
+        object.__setattr__(self, "periodic", ordered)
+        for axis, length in zip(self.dims, self.extent, strict=True):
+            _check_axis(axis, self.coords[axis], length, closes=axis in self.periodic)
+
+    @classmethod
+    def regular(
+        cls,
+        num_rows: int,
+        num_columns: int,
+        *,
+        extent: tuple[float, float] = (1.0, 1.0),
+        periodic: tuple[str, ...] = ("y", "x"),
+    ) -> "PlaneGrid":
+        """Centers of equal cells that fill the domain from 0 on."""
+        y, x = (
+            tuple(((np.arange(n) + 0.5) * length / n).tolist())
+            for n, length in zip((num_rows, num_columns), extent, strict=True)
+        )
+        return cls(y=y, x=x, periodic=periodic, extent=extent)
+
+    dims = ("y", "x")
+    coordinate_attrs: ClassVar[dict[str, dict[str, str]]] = {
+        "y": {"long_name": "y", "axis": "Y"},
+        "x": {"long_name": "x", "axis": "X"},
+    }
+
+    @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Coordinates by dimension."""
+        return {"y": np.array(self.y), "x": np.array(self.x)}
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """By axis, as ``periodic`` says."""
+        return "y" in self.periodic, "x" in self.periodic
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Periodic axes and lengths, see the module's header."""
+        record = {"periodic": " ".join(self.periodic)}
+        record |= {f"extent_{a}": v for a, v in zip(self.dims, self.extent, strict=True)}
+        if self.origin is not None:
+            record |= {f"origin_{a}": v for a, v in zip(self.dims, self.origin, strict=True)}
+        return record
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """Where the domain starts along y and x."""
+        if self.origin is not None:
+            return self.origin
+        y, x = (
+            (values[0] + values[-1] - length) / 2
+            for values, length in zip((self.y, self.x), self.extent, strict=True)
+        )
+        return y, x
+
+    def area_weights(self) -> np.ndarray:
+        """Ones: all cells are of one size."""
+        return np.ones(self.shape)
+
+    def coordinate_channels(self) -> np.ndarray:
+        """Where a point lies, the same at any resolution; an axis with one point has none.
+
+        Returns:
+            float64 of shape (n, y, x), for each axis two: sine and cosine of 2 pi x / L where it
+            closes on itself, or else the place from -1 to 1 and the distance to the boundary from
+            0 to 1, in halves of its length L.
+        """
+        channels = []
+        domain = zip(self.dims, self.starts, self.extent, self.wraps, strict=True)
+        for axis, start, length, closes in domain:
+            values = self.coords[axis]
+            if len(values) == 1:
+                continue
+            if closes:
+                waves = 2 * np.pi * values / length
+                pair = np.sin(waves), np.cos(waves)
+            else:
+                place = (values - start) / (length / 2) - 1
+                pair = place, 1 - np.abs(place)
+            channels += [v[:, None] if axis == "y" else v[None, :] for v in pair]
+        return np.stack([np.broadcast_to(channel, self.shape) for channel in channels])
+
+    def length(self, axis: str) -> float:
+        """Of the domain along an axis."""
+        return self.extent[self.dims.index(axis)]
+
+    def bounds(self, axis: str) -> np.ndarray:
+        """Edges of the cells along an axis, of shape (n + 1,)."""
+        values = self.coords[axis]
+        step = self.length(axis) / len(values)
+        if len(values) > 1:
+            step = (values[-1] - values[0]) / (len(values) - 1)
+        return np.append(values - step / 2, values[-1] + step / 2)
+
+    def _tolerance(self) -> dict[str, float]:
+        return {axis: float(1e-3 * np.diff(self.bounds(axis))[0]) for axis in self.dims}
+
+    def describe_place(self, row: int, column: int) -> str:
+        """Coordinates of the point."""
+        return f"y {self.y[row]:g}, x {self.x[column]:g}"
+
+    def covers_as(self, other: Grid) -> bool:
+        """Whether lengths, periodic axes and known places of the boundaries are the same."""
+        if not isinstance(other, PlaneGrid) or self.periodic != other.periodic:
+            return False
+        if (self.origin is None) != (other.origin is None):
+            return False
+        if not np.allclose(self.origin or 0, other.origin or 0, atol=1e-3 * min(self.extent)):
+            return False
+        return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
+
+    def band(self, rows: slice) -> "PlaneGrid":
+        """A strip, which does not close along y unless it has all rows."""
+        y, edges = self.y[rows], self.bounds("y")
+        if y == self.y:
+            return self
+        extent = len(y) * float(edges[1] - edges[0]), self.extent[1]
+        periodic = tuple(axis for axis in self.periodic if axis != "y")
+        return PlaneGrid(y=y, x=self.x, periodic=periodic, extent=extent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        record = {
+            "kind": "plane",
+            "y": list(self.y),
+            "x": list(self.x),
+            "periodic": list(self.periodic),
+            "extent": list(self.extent),
+        }
+        return record | ({} if self.origin is None else {"origin": list(self.origin)})
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        closed = f"periodic in {' and '.join(self.periodic)}" if self.periodic else "not periodic"
+        return (
+            f"{rows} x {columns} (y {self.y[0]:g}..{self.y[-1]:g}, x {self.x[0]:g}..{self.x[-1]:g},"
+            f" {closed})"
+        )
+
+
+def _check_axis(axis: str, values: np.ndarray, length: float, *, closes: bool) -> None:
+    steps, least = np.diff(values), 1 if axis == "y" else 2
+    even = len(steps) == 0 or np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)
+    if len(values) < least or not np.isfinite(values).all() or (steps <= 0).any() or not even:
+        ends = f" from {values[0]:g} to {values[-1]:g}" if len(values) else ""
+        raise InputError(
+            f"{axis} must have at least {least} values that increase in even steps, got "
+            f"{len(values)} values{ends}; sort or regrid the data"
+        )
+    span = float(values[-1] - values[0])
+    full = span * len(values) / max(1, len(values) - 1)
+    fits = np.isclose(length, full, rtol=1e-3) if closes else length >= span * (1 - 1e-3)
+    if not length > 0 or not (fits or len(values) == 1):
+        expected = f"{full:g}, the spacing times the points" if closes else f"at least {span:g}"
+        raise InputError(
+            f"extent_{axis} must be {expected} of an axis that is "
+            f"{'periodic' if closes else 'bounded'}, got {length:g}; correct the attribute, or "
+            "drop a repeated end point of the axis"
+        )
+
+
+def grid_of(dataset: xr.Dataset) -> Grid:
+    """The grid of a canonical dataset, see ``data_pipeline.sources.canonical``.
+
+    Raises:
+        InputError: If it has neither kind of axes, or does not say which planar axes are periodic.
+    """
+    if all(axis in dataset.coords for axis in LatLonGrid.dims):
+        return LatLonGrid.from_dataset(dataset)
+    if not is_planar(dataset):
+        raise InputError(
+            f"the data has the coordinates {list(dataset.coords)}, expected latitude and "
+            "longitude, or y and x; map their names with data.source.rename"
+        )
+    if "periodic" not in dataset.attrs:
+        raise InputError(
+            "the data on a planar grid does not say which axes are periodic; give it the attribute "
+            "periodic, as 'y x', 'x' or '', or set data.source.periodic"
+        )
+    y, x = (tuple(np.asarray(dataset[axis].values, float).tolist()) for axis in PlaneGrid.dims)
+    extent_y, extent_x = (_extent(dataset, axis) for axis in PlaneGrid.dims)
+    periodic = tuple(str(dataset.attrs["periodic"]).split())
+    names = [f"origin_{axis}" for axis in PlaneGrid.dims]
+    known = all(name in dataset.attrs for name in names)
+    origin = (float(dataset.attrs[names[0]]), float(dataset.attrs[names[1]])) if known else None
+    return PlaneGrid(y=y, x=x, periodic=periodic, extent=(extent_y, extent_x), origin=origin)
+
+
+def is_planar(dataset: xr.Dataset) -> bool:
+    """Whether a dataset has planar coordinates and no others."""
+    sphere = any(axis in dataset.coords for axis in LatLonGrid.dims)
+    return not sphere and all(axis in dataset.coords for axis in PlaneGrid.dims)
+
+
+def _extent(dataset: xr.Dataset, axis: str) -> float:
+    """What the attribute says, or else the spacing times the number of points."""
+    given = dataset.attrs.get(f"extent_{axis}")
+    if given is not None:
+        return float(given)
+    values = np.asarray(dataset[axis].values, float)
+    count = len(values)
+    return float(values[-1] - values[0]) * count / (count - 1) if count > 1 else 1.0
+
+
+def grid_from_json(record: Mapping[str, Any]) -> Grid:
+    """Inverse of ``Grid.to_json``; records without ``kind`` are latitude-longitude grids."""
+    values = {n: tuple(v) for n, v in record.items() if n != "kind"}
+    kinds = {"latlon": LatLonGrid, "plane": PlaneGrid}
+    return kinds[record.get("kind", "latlon")](**values)
+
+
+def require_latlon(grid: Grid, asked_by: str, remedy: str = "leave it out") -> LatLonGrid:
+    """The grid, if it is on the sphere.
+
+    Args:
+        grid: Any grid.
+        asked_by: The setting that needs it, for the message, as ``data.crop``.
+        remedy: What else to do.
+
+    Raises:
+        InputError: If it is another.
+    """
+    if isinstance(grid, LatLonGrid):
+        return grid
+    raise InputError(f"{asked_by} needs latitudes and longitudes, the grid is {grid}; {remedy}")

@@ -1,0 +1,1 @@
+"""Windows of the training store, and batches of them."""

@@ -1,0 +1,267 @@
+"""Loading: windows as batches, in an order that depends on seed and epoch alone.
+
+New memory for every batch would cost more than reading: the system clears it page by page. So
+batches are read ahead into buffers that are used again, by threads, as copies run without Python's
+lock. Values of 16 bits go to the device as they are and become float32 there.
+"""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipeline.loading.windows import Sample, Unpacking, WindowDataset, Windows
+
+
+class Share(NamedTuple):
+    """What one rank reads of a global batch.
+
+    Args:
+        indices: Windows (row,); all ranks have as many.
+        weights: See ``Sample.weight``.
+    """
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def share_of(batch: np.ndarray, rank: int, world_size: int) -> Share:
+    """A rank's contiguous part of a global batch; what is missing repeats windows with weight 0."""
+    num_rows = -(-len(batch) // world_size)
+    padded = num_rows * world_size
+    indices = np.resize(batch, padded)
+    weights = np.where(np.arange(padded) < len(batch), padded / len(batch), 0.0)
+    mine = slice(rank * num_rows, (rank + 1) * num_rows)
+    return Share(indices[mine], weights[mine].astype(np.float32))
+
+
+class Loader:
+    """Batches of windows, epoch by epoch.
+
+    The order of the windows is a permutation by seed and epoch, cut into global batches; every rank
+    reads its share of each, so that neither ranks nor threads change what a batch holds.
+
+    Args:
+        dataset: Windows.
+        batch_size: Windows in a global batch, over all ranks; the last batch of an epoch may hold
+            fewer.
+        seed: With the epoch it decides the order.
+        shuffle: Whether the order is random; otherwise it is that of time.
+        device: Where the batches are wanted.
+        read_ahead: Batches that are read while one is in use.
+        rank: Of this process.
+        world_size: Number of processes that share each batch.
+        workers: Threads, or spawned processes, which help where reading needs Python's lock.
+        unpack: Whether 16-bit values become float32 in physical units; otherwise batches hold them
+            as they are stored.
+    """
+
+    def __init__(
+        self,
+        dataset: WindowDataset,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        device: torch.device | None = None,
+        read_ahead: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: Literal["threads", "processes"] = "threads",
+        unpack: bool = True,
+    ) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.seed, self.shuffle = seed, shuffle
+        self.rank, self.world_size = rank, world_size
+        self._device, self._read_ahead = device or torch.device("cpu"), read_ahead
+        rows = -(-min(batch_size, len(dataset)) // world_size)
+        if workers == "threads":
+            self._readers: Readers = ThreadReaders(
+                dataset, rows, read_ahead, pinned=self._device.type == "cuda"
+            )
+        else:
+            self._readers = ProcessReaders(dataset, rows, read_ahead)
+        self._unpacking = Unpacking(dataset.store.packing) if unpack else None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.dataset) // self.batch_size)
+
+    def shares(self, epoch: int, first_sample: int = 0) -> Iterator[Share]:
+        """What this rank reads in an epoch, batch by batch, after ``first_sample`` windows."""
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
+        for start in range(first_sample, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield share_of(batch, self.rank, self.world_size)
+
+    def epoch(self, epoch: int, first_sample: int = 0) -> Iterator[Sample]:
+        """The batches of an epoch, without the first ``first_sample`` windows of its order.
+
+        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
+        """
+        shares = self.shares(epoch, first_sample)
+        with self._readers.running() as submit:
+            waiting = deque(
+                (share, submit(share.indices)) for share in islice(shares, self._read_ahead + 1)
+            )
+            while waiting:
+                share, reading = waiting.popleft()
+                sample, copied = self._moved(reading.result(), share.weights)
+                yield sample
+                if copied is not None:
+                    copied.synchronize()
+                reading.release()
+                waiting.extend((share, submit(share.indices)) for share in islice(shares, 1))
+
+    def _moved(
+        self, windows: Windows, weights: np.ndarray
+    ) -> tuple[Sample, torch.cuda.Event | None]:
+        """The sample on the device, and the end of its copy."""
+        moved = Windows(*(tensor.to(self._device, non_blocking=True) for tensor in windows))
+        fields = self._unpacking(moved.fields) if self._unpacking else moved.fields
+        weight = torch.from_numpy(weights).to(self._device)
+        sample = self.dataset.sample(moved, fields, weight)
+        if self._device.type != "cuda":
+            return sample, None
+        copied = torch.cuda.Event()
+        copied.record()
+        return sample, copied
+
+
+class Reading(NamedTuple):
+    """A batch that is being read.
+
+    Args:
+        result: Waits for it.
+        release: Gives its memory back.
+    """
+
+    result: Callable[[], Windows]
+    release: Callable[[], None]
+
+
+@runtime_checkable
+class Readers(Protocol):
+    """Reads batches of windows in the background."""
+
+    def running(self) -> AbstractContextManager[Callable[[np.ndarray], Reading]]:
+        """While the block runs: a function that starts to read the windows at some indices."""
+        ...
+
+
+class ThreadReaders:
+    """Threads that read into buffers of this process.
+
+    Args:
+        dataset: Windows.
+        num_rows: Windows in a batch.
+        read_ahead: Number of threads.
+        pinned: Whether a GPU copies from the buffers.
+    """
+
+    def __init__(
+        self, dataset: WindowDataset, num_rows: int, read_ahead: int, *, pinned: bool = False
+    ) -> None:
+        self._dataset, self._num_rows = dataset, num_rows
+        self._num_threads, self._pinned = max(1, read_ahead), pinned
+        self._free: list[Tensor] = []
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[np.ndarray], Reading]]:
+        """See ``Readers``."""
+        pool, lent = ThreadPoolExecutor(self._num_threads, "loader"), dict[int, Tensor]()
+
+        def submit(indices: np.ndarray) -> Reading:
+            buffer = self._free.pop() if self._free else self._new_buffer()
+            lent[id(buffer)] = buffer
+            future = pool.submit(self._dataset.read_stored, indices, buffer)
+            return Reading(future.result, lambda: self._free.append(lent.pop(id(buffer))))
+
+        try:
+            yield submit
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._free += lent.values()
+
+    def _new_buffer(self) -> Tensor:
+        buffer = self._dataset.new_buffer(self._num_rows)
+        return buffer.pin_memory() if self._pinned else buffer
+
+
+class ProcessReaders:
+    """Spawned processes that read into memory they share with this one.
+
+    They start with the first epoch and end with the loader.
+
+    Args:
+        dataset: Windows; each process opens the store anew.
+        num_rows: Windows in a batch.
+        read_ahead: Number of processes.
+    """
+
+    def __init__(self, dataset: WindowDataset, num_rows: int, read_ahead: int) -> None:
+        self._dataset = dataset
+        self._num_processes = max(1, read_ahead)
+        self._buffers = [
+            dataset.new_buffer(num_rows).share_memory_() for _ in range(read_ahead + 1)
+        ]
+        self._pool: ProcessPoolExecutor | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[np.ndarray], Reading]]:
+        """See ``Readers``."""
+        pool, pending = self._started(), list[Future[tuple[np.ndarray, np.ndarray]]]()
+        free = list(range(len(self._buffers)))
+
+        def submit(indices: np.ndarray) -> Reading:
+            slot = free.pop()
+            future = pool.submit(_read_in_process, slot, indices)
+            pending.append(future)
+
+            def result() -> Windows:
+                forcing, time = (torch.from_numpy(array) for array in future.result())
+                pending.remove(future)
+                return Windows(self._buffers[slot][: len(indices)], forcing, time)
+
+            return Reading(result, lambda: free.append(slot))
+
+        try:
+            yield submit
+        finally:
+            for future in pending:
+                if not future.cancel():
+                    future.exception()  # the buffers must be at rest before they are used again
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._num_processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_open_in_process,
+                initargs=(self._dataset, self._buffers),
+            )
+        return self._pool
+
+
+_in_process: tuple[WindowDataset, list[Tensor]]
+
+
+def _open_in_process(dataset: WindowDataset, buffers: list[Tensor]) -> None:
+    global _in_process
+    _in_process = dataset, buffers
+
+
+def _read_in_process(slot: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    dataset, buffers = _in_process
+    windows = dataset.read_stored(indices, buffers[slot])
+    return windows.forcing.numpy(), windows.time.numpy()

@@ -1,0 +1,170 @@
+"""Training windows: consecutive states of a prepared store as tensors."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipeline.errors import InputError
+from data_pipeline.periods import Period, SubsetConfig
+from data_pipeline.preprocessing.forcings import compute_forcings
+from data_pipeline.store.packing import Packing
+from data_pipeline.store.reader import PreparedStore
+
+
+class Sample(NamedTuple):
+    """A batch of windows, in physical units.
+
+    Args:
+        state: History (batch, history, channel, latitude, longitude), oldest first.
+        target: The following states (batch, step, channel, latitude, longitude).
+        forcing: Forcings at the newest input of each step (batch, step, forcing, latitude,
+            longitude).
+        time: Time of the newest state in ``state``, in nanoseconds since 1970, (batch,).
+        weight: Of each window in the mean over a global batch, (batch,): the mean of weight times
+            loss over the rows of all ranks is the mean loss of the batch's windows. 1 on one rank;
+            rows that only fill a rank's share up have 0.
+    """
+
+    state: Tensor
+    target: Tensor
+    forcing: Tensor
+    time: Tensor
+    weight: Tensor
+
+
+class Windows(NamedTuple):
+    """Windows as they are read: stored values on the host.
+
+    Args:
+        fields: Stored values (batch, history + step, channel, latitude, longitude).
+        forcing: See ``Sample``.
+        time: See ``Sample``.
+    """
+
+    fields: Tensor
+    forcing: Tensor
+    time: Tensor
+
+
+class WindowDataset:
+    """All windows of ``num_history + num_steps`` consecutive states within a period.
+
+    Args:
+        store: Prepared data.
+        period: Where every state of a window lies.
+        num_history: States that go in.
+        num_steps: States that follow.
+        forcings: Names of computed forcings.
+        subset: Which of the windows; all by default.
+        state_channels: Which of the store's channels a sample's history has.
+        target_channels: Which of them its targets have.
+
+    Raises:
+        InputError: If the period holds no window.
+    """
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        period: Period,
+        num_history: int,
+        num_steps: int,
+        forcings: Sequence[str] = (),
+        subset: SubsetConfig | None = None,
+        *,
+        state_channels: slice = slice(None),
+        target_channels: slice = slice(None),
+    ) -> None:
+        self._state_channels, self._target_channels = state_channels, target_channels
+        self.store, self._forcings = store, tuple(forcings)
+        self._num_history, self._num_steps = num_history, num_steps
+        length = num_history + num_steps
+        # A window is complete where the state ``length - 1`` later is that many timesteps away.
+        times = np.where(period.contains(store.times), store.times, np.datetime64("NaT"))
+        spans = times[length - 1 :] - times[: len(times) - length + 1]
+        self.starts = np.flatnonzero(spans == (length - 1) * store.timestep)
+        if subset is not None:
+            newest = store.times[self.starts + num_history - 1]
+            self.starts = self.starts[subset.contains(newest)][:: subset.stride]
+        if not len(self.starts):
+            raise InputError(
+                f"the period {period} holds no {length} consecutive states (num_history "
+                f"{num_history} + num_steps {num_steps}"
+                + (f", data.subset {subset}" if subset else "")
+                + "); lengthen it, or shorten the windows"
+            )
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def window_shape(self) -> tuple[int, ...]:
+        """Shape (history + step, channel, latitude, longitude) of a window."""
+        return (self._num_history + self._num_steps, *self.store.states.shape[1:])
+
+    def new_buffer(self, num_windows: int) -> Tensor:
+        """Memory for the stored values of some windows."""
+        # By numpy, which asks the system for large pages.
+        return torch.from_numpy(
+            np.empty((num_windows, *self.window_shape), self.store.packing.stored)
+        )
+
+    def read_stored(self, indices: np.ndarray, buffer: Tensor) -> Windows:
+        """The windows at ``indices`` (batch,) as they are stored, in the memory of ``buffer``."""
+        rows = self.starts[indices][:, None] + np.arange(self.window_shape[0])
+        fields = buffer[: len(rows)]
+        self.store.states.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
+        newest = self.store.times[rows[:, self._num_history - 1 : -1]]
+        grid = self.store.grid
+        forcing = compute_forcings(self._forcings, newest.ravel(), grid)
+        forcing = forcing.reshape(*newest.shape, len(self._forcings), *grid.shape)
+        time = torch.from_numpy(newest[:, 0].astype("int64"))
+        return Windows(fields, torch.from_numpy(forcing), time)
+
+    def sample(self, windows: Windows, fields: Tensor, weight: Tensor) -> Sample:
+        """A batch of ``windows`` whose values are ``fields``."""
+        return Sample(
+            state=fields[:, : self._num_history, self._state_channels],
+            target=fields[:, self._num_history :, self._target_channels],
+            forcing=windows.forcing,
+            time=windows.time,
+            weight=weight,
+        )
+
+    def read(self, indices: np.ndarray) -> Sample:
+        """The windows at ``indices`` (batch,) as one batch, in new memory."""
+        windows = self.read_stored(indices, self.new_buffer(len(indices)))
+        fields = Unpacking(self.store.packing)(windows.fields)
+        return self.sample(windows, fields, torch.ones(len(indices)))
+
+
+class Unpacking:
+    """Stored values to float32 in physical units, on the device they are on.
+
+    Args:
+        packing: What stored values stand for.
+    """
+
+    def __init__(self, packing: Packing) -> None:
+        self._dtype = packing.dtype
+        self._offset, self._scale = (
+            torch.from_numpy(x.astype(np.float32))[:, None, None]
+            for x in (packing.offset, packing.scale)
+        )
+        self._memory: dict[torch.device, Tensor] = {}
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Values (..., channel, latitude, longitude); the next call overwrites them."""
+        if self._dtype == "float32":
+            return stored
+        if self._dtype == "bfloat16":
+            stored = stored.view(torch.bfloat16)
+        device = stored.device
+        memory = self._memory.get(device)
+        if memory is None or memory.shape[1:] != stored.shape[1:] or len(memory) < len(stored):
+            memory = self._memory[device] = torch.empty(stored.shape, device=device)
+        values = memory[: len(stored)].copy_(stored)  # faster than a product of mixed types
+        return values.mul_(self._scale.to(device)).add_(self._offset.to(device))

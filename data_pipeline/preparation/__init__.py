@@ -1,0 +1,1 @@
+"""From a source to the training store, block by block."""

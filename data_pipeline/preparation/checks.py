@@ -1,0 +1,115 @@
+"""Checks of a source against its configuration, before anything is written."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import space_dims
+from data_pipeline.periods import Period
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.accumulation import on_timestep
+from data_pipeline.store.reader import PreparedStore
+
+_HOUR = np.timedelta64(1, "h")
+
+
+def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
+    """The store, if it was prepared from the same configuration.
+
+    Raises:
+        InputError: If it was not.
+    """
+    before, now = store.attrs["settings"], config.store_settings()
+    named = sorted(before.keys() | now.keys())
+    keys = [f"data.{key}" for key in named if before.get(key) != now.get(key)]
+    if keys:
+        raise InputError(
+            f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
+            "--output or data.store, or delete that folder to prepare it again"
+        )
+    _check_equation(config, store)
+    return store
+
+
+def _check_equation(config: DataConfig, store: PreparedStore) -> None:
+    """Refuse data of an equation whose file was edited since; the file may be gone."""
+    now = config.pde.fingerprint() if config.pde else ""
+    before = store.attrs.get("equation_fingerprint") or now
+    if now and before != now:
+        assert config.pde is not None
+        raise InputError(
+            f"{store.path} was prepared with another text of {config.pde.files[0]}; give another "
+            "--output or data.store, or delete the run folder to start over"
+        )
+
+
+def check_free_space(path: Path, needed: int) -> None:
+    """Refuse a disk that is too small, counting what an interrupted call has written."""
+    written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    free = shutil.disk_usage(path.parent).free
+    if needed - written > free:
+        raise InputError(
+            f"the store takes {needed / 2**30:.2f} GiB and {path.parent.resolve()} has "
+            f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
+            "variables, levels or years"
+        )
+
+
+def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
+    """Refuse predicted variables with other axes than time, level and those of space.
+
+    Raises:
+        InputError: If there is one.
+    """
+    space = space_dims(dataset.dims)
+    allowed = {"time", "level", *space}
+    for name in dict.fromkeys(channel.name for channel in channels):
+        dims = set(map(str, dataset[name].dims))
+        if dims - allowed or not {"time", *space} <= dims:
+            raise InputError(
+                f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
+                f"{' and '.join(space)} (and level); select one entry of the others, or give it "
+                "another role"
+            )
+
+
+def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Indices of the times to keep: every timestep within the three periods.
+
+    Raises:
+        InputError: If the times are coarser than the timestep, irregular, have gaps that are not
+            allowed, or a period is empty.
+    """
+    indices = np.flatnonzero(on_timestep(times, config.timestep_hours) & config.contains(times))
+    kept = times[indices]
+    for name in ("train", "validation", "test"):
+        period: Period = getattr(config, name)
+        if np.diff(kept[period.contains(kept)]).size == 0:
+            covered = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
+            raise InputError(
+                f"data.{name} ({period}) holds {int(period.contains(kept).sum())} states every "
+                f"{config.timestep_hours} h, expected at least 2; the data covers {covered}"
+            )
+        _check_gaps(kept[period.contains(kept)], config, name)
+    return indices
+
+
+def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
+    steps = np.diff(times) / _HOUR
+    gaps = np.flatnonzero(steps > config.timestep_hours)
+    if len(gaps) == len(steps):
+        raise InputError(
+            f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step is "
+            f"{steps.min():g} h; set data.timestep_hours to the data's step"
+        )
+    if len(gaps) and not config.allow_gaps:
+        first = gaps[0]
+        raise InputError(
+            f"data.{name} has {len(gaps)} gaps, the first between {times[first]} and "
+            f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
+            "data, or set data.allow_gaps=true to leave out the windows that cross a gap"
+        )

@@ -1,0 +1,223 @@
+"""Where preparations and evaluations run: on threads of this machine, or on a dask cluster."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from dask.base import compute
+from dask.delayed import Delayed, delayed
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.retry import persistently, readable
+
+_RETRIES = 3
+_CONNECT_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionConfig:
+    """On what a preparation or an evaluation runs; the result is the same everywhere.
+
+    Args:
+        scheduler_address: A running dask scheduler, as tcp://host:8786. Its workers need this
+            package, the source and the folder of the store.
+        jobqueue: Start workers as jobs of a batch system, by dask-jobqueue.
+        jobqueue_options: Of dask-jobqueue's cluster class, as {queue: cpu, cores: 16, memory: 64GB,
+            walltime: "02:00:00"}.
+        num_jobs: Jobs to start.
+        memory_gib: Bound of the memory for data on this machine; on a cluster that of each worker.
+    """
+
+    scheduler_address: str | None = None
+    jobqueue: Literal["slurm", "pbs", "sge", "lsf", "htcondor", "oar", "local"] | None = None
+    jobqueue_options: dict[str, str | int] = field(default_factory=dict)
+    num_jobs: int = 1
+    memory_gib: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.scheduler_address and self.jobqueue:
+            raise InputError("give either a scheduler address or a jobqueue, and not both")
+        if self.num_jobs < 1 or not self.memory_gib > 0:
+            raise InputError(
+                "num_jobs must be at least 1 and memory_gib above 0, got "
+                f"{self.num_jobs} and {self.memory_gib}"
+            )
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the work is done by a dask cluster."""
+        return self.scheduler_address is not None or self.jobqueue is not None
+
+
+class Task(NamedTuple):
+    """A piece of work.
+
+    Args:
+        key: Comes back with the result.
+        what: What it reads, for messages.
+        work: What to compute.
+    """
+
+    key: int
+    what: str
+    work: Delayed
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs tasks, a bounded number at a time."""
+
+    def share(self, value: Any) -> Any:  # noqa: ANN401
+        """What to give to tasks in place of a large value that all of them need."""
+        ...
+
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
+        """Run tasks and give (key, result) pairs as they finish.
+
+        Args:
+            tasks: Built one by one, as they are started.
+            bytes_each: Memory that each needs.
+        """
+        ...
+
+
+@contextmanager
+def executor(config: ExecutionConfig) -> Iterator[Executor]:
+    """The executor that a configuration asks for; a cluster that it starts ends with the block.
+
+    Raises:
+        InputError: If the cluster cannot be reached or its packages are missing.
+    """
+    if not config.has_cluster:
+        yield _Threads(config)
+        return
+    with cluster_client(config) as client:
+        yield _Cluster(config, client)
+
+
+@contextmanager
+def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
+    """A ``distributed.Client`` of the cluster that a configuration names or starts.
+
+    Raises:
+        InputError: If the cluster cannot be reached or its packages are missing.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError(
+            f"a dask cluster needs packages that are not installed ({error}); "
+            "pip install 'fourcastnet-afno[cluster]'"
+        ) from error
+    with _cluster(config) as address:
+        try:
+            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except OSError as error:
+            raise InputError(
+                f"no dask scheduler answers at {address} ({error}); correct --scheduler_address"
+            ) from error
+        with client:
+            yield client
+
+
+@contextmanager
+def _cluster(config: ExecutionConfig) -> Iterator[str]:
+    if config.jobqueue is None:
+        assert config.scheduler_address is not None
+        yield config.scheduler_address
+        return
+    try:
+        import dask_jobqueue
+        from dask_jobqueue.local import LocalCluster
+    except ImportError as error:
+        raise InputError(
+            f"jobqueue={config.jobqueue} needs dask-jobqueue ({error}); "
+            "pip install 'fourcastnet-afno[cluster]'"
+        ) from error
+    names = {"slurm": "SLURM", "htcondor": "HTCondor", "pbs": "PBS", "lsf": "LSF"}
+    name = f"{names.get(config.jobqueue, config.jobqueue.upper())}Cluster"
+    kind: Any = LocalCluster if config.jobqueue == "local" else getattr(dask_jobqueue, name)
+    try:
+        cluster = kind(n_workers=config.num_jobs, **config.jobqueue_options)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its "
+            "documentation"
+        ) from error
+    with cluster:
+        yield cluster.scheduler_address
+
+
+class _Threads:
+    """Tasks on threads of this process, each computing its graph by itself."""
+
+    def __init__(self, config: ExecutionConfig) -> None:
+        self._config = config
+
+    def share(self, value: Any) -> Any:  # noqa: ANN401
+        return delayed(value, traverse=False)
+
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
+        memory = self._config.memory_gib * 2**30
+        if bytes_each > memory:
+            raise InputError(
+                f"a block needs about {bytes_each / 2**30:.2f} GiB and memory_gib is "
+                f"{self._config.memory_gib:g}; raise it, or lower data.storage.shard_mib"
+            )
+        workers = max(1, min(os.cpu_count() or 1, int(memory // bytes_each)))
+        pool = ThreadPoolExecutor(workers, "prepare")
+        try:
+            waiting = {pool.submit(_compute, task) for task in islice(tasks, workers)}
+            while waiting:
+                done: Future[tuple[int, Any]] = next(as_completed(waiting))
+                waiting.remove(done)
+                yield done.result()
+                waiting |= {pool.submit(_compute, task) for task in islice(tasks, 1)}
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _compute(task: Task) -> tuple[int, Any]:
+    def once() -> Any:  # noqa: ANN401
+        return compute(task.work, scheduler="synchronous")[0]
+
+    with readable(task.what):
+        return task.key, persistently(once, task.what)
+
+
+class _Cluster:
+    """Tasks on the workers of a dask cluster; those of a worker that dies are done by others."""
+
+    def __init__(self, config: ExecutionConfig, client: Any) -> None:  # noqa: ANN401
+        self._config, self._client = config, client
+
+    def share(self, value: Any) -> Any:  # noqa: ANN401
+        self._client.wait_for_workers(1)
+        return self._client.scatter(value, broadcast=True)
+
+    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
+        from distributed import as_completed as completed
+
+        threads = sum(self._client.nthreads().values())
+        under_way: dict[Any, Task] = {}
+
+        def submit(count: int) -> list[Any]:
+            futures = {
+                self._client.compute(task.work, retries=_RETRIES): task
+                for task in islice(tasks, count)
+            }
+            under_way.update(futures)
+            return list(futures)
+
+        queue = completed(submit(2 * threads), loop=self._client.loop)
+        for future in queue:
+            task = under_way.pop(future)
+            with readable(task.what):
+                result = future.result()
+            yield task.key, result
+            for following in submit(1):
+                queue.add(following)

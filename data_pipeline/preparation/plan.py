@@ -1,0 +1,200 @@
+"""A plan before a preparation: bytes in, bytes out, time, and chunks that do not suit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channels
+from data_pipeline.grids.grid import Grid, space_dims
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.store.packing import StorageConfig
+
+_WASTEFUL = 1.5
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Time steps in a shard file, and in a block, which is a number of shards."""
+
+    shard: int
+    block: int
+
+
+def choose_lengths(step_bytes: int, shard_bytes: int, source_steps: int, num_times: int) -> Lengths:
+    """Shards of about ``shard_bytes``, and blocks that read each chunk of the source once.
+
+    Args:
+        step_bytes: Size of a state in the store.
+        shard_bytes: Wanted size of a shard.
+        source_steps: States in a chunk of the source.
+        num_times: States in all.
+    """
+    fitting = max(1, shard_bytes // step_bytes)
+    if source_steps <= fitting:
+        shard = min(fitting - fitting % source_steps, num_times)
+        return Lengths(shard, shard)
+    shard = max(n for n in range(1, fitting + 1) if source_steps % n == 0)
+    return Lengths(min(shard, num_times), min(source_steps, -(-num_times // shard) * shard))
+
+
+def source_steps(dataset: xr.Dataset, channels: Channels, stride: int) -> int:
+    """States in a chunk of the source, where every ``stride``-th time is taken."""
+    lengths = [_chunk(dataset[name], "time") for name in _names(channels)]
+    return max(1, max(lengths) // stride)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a preparation reads and writes.
+
+    Args:
+        bytes_needed: Of the source's values that go into the store.
+        bytes_read: Of the chunks that hold them; a chunk counts as often as it is read.
+        bytes_written: Of the fields in the store, uncompressed.
+        block_bytes: Memory that a block takes, about.
+        num_times: States.
+        num_blocks: Blocks.
+        chunks: Chunks of the source that do not suit, in words.
+        seconds: Estimate of the time of reading, or ``None`` where it was not measured.
+    """
+
+    bytes_needed: int
+    bytes_read: int
+    bytes_written: int
+    block_bytes: int
+    num_times: int
+    num_blocks: int
+    chunks: tuple[str, ...]
+    seconds: float | None = None
+
+    def describe(self) -> str:
+        """A few lines for a person."""
+        lines = [
+            f"{self.num_times} states in {self.num_blocks} blocks: reads "
+            f"{self.bytes_read / _GIB:.2f} GiB (uncompressed), writes "
+            f"{self.bytes_written / _GIB:.2f} GiB, {self.block_bytes / _GIB:.2f} GiB of memory a "
+            "block"
+        ]
+        if self.seconds is not None and self.seconds > 60:
+            hours, minutes = divmod(round(self.seconds / 60), 60)
+            lines.append(f"about {hours} h {minutes} min at the rate of the first state")
+        return "\n".join([*lines, *(f"note: {text}" for text in self.chunks)])
+
+
+def state_bytes(storage: StorageConfig, channels: Channels, grid: Grid) -> int:
+    """Size of a state in a store, uncompressed."""
+    value = 4 if storage.dtype == "float32" else 2
+    return value * len(channels) * grid.shape[0] * grid.shape[1]
+
+
+def plan_store(
+    dataset: xr.Dataset,
+    channels: Channels,
+    indices: np.ndarray,
+    config: DataConfig,
+    grid: Grid,
+) -> tuple[Plan, Lengths]:
+    """Plan a store by the chunks of its source, without reading.
+
+    Args:
+        dataset: Canonical, lazy, with all its times.
+        channels: What goes into the store.
+        indices: Which times (time,), at least two.
+        config: How it is stored.
+        grid: Of the store.
+    """
+    step_bytes = state_bytes(config.storage, channels, grid)
+    source_bytes = state_bytes(StorageConfig(), channels, grid_of(dataset))
+    shard_bytes = int(config.storage.shard_mib * 2**20)
+    chunk = source_steps(dataset, channels, int(np.median(np.diff(indices))))
+    lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
+    return make_plan(dataset, channels, indices, lengths, (source_bytes, step_bytes)), lengths
+
+
+def make_plan(
+    dataset: xr.Dataset,
+    channels: Channels,
+    indices: np.ndarray,
+    lengths: Lengths,
+    step_bytes: tuple[int, int],
+) -> Plan:
+    """Plan the reading of a source.
+
+    Args:
+        dataset: Canonical, lazy, with all its times.
+        channels: What goes into the store.
+        indices: Which times (time,).
+        lengths: Of shards and blocks.
+        step_bytes: Size of a state as float32 on the source's grid, and in the store.
+    """
+    blocks = [indices[s : s + lengths.block] for s in range(0, len(indices), lengths.block)]
+    read = {name: _bytes(dataset[name], name, channels, blocks) for name in _names(channels)}
+    needed = {
+        name: len(indices) * len(_levels(name, channels)) * _plane_bytes(dataset[name])
+        for name in read
+    }
+    source_bytes, stored_bytes = step_bytes
+    block_reading = sum(_bytes(dataset[n], n, channels, blocks[:1]) for n in read)
+    return Plan(
+        bytes_needed=sum(needed.values()),
+        bytes_read=sum(read.values()),
+        bytes_written=len(indices) * stored_bytes,
+        block_bytes=block_reading + lengths.block * (3 * source_bytes + 3 * stored_bytes),
+        num_times=len(indices),
+        num_blocks=len(blocks),
+        chunks=tuple(_notes(dataset, channels, read, needed)),
+    )
+
+
+def _notes(
+    dataset: xr.Dataset, channels: Channels, read: dict[str, int], needed: dict[str, int]
+) -> list[str]:
+    notes = []
+    for name in read:
+        factor = read[name] / needed[name]
+        if factor > _WASTEFUL:
+            shape = ", ".join(f"{d} {_chunk(dataset[name], str(d))}" for d in dataset[name].dims)
+            notes.append(
+                f"{name} lies in chunks of ({shape}): {factor:.1f} times the bytes that are taken "
+                "are read; a source with a level and a time step a chunk, or a larger "
+                "data.storage.shard_mib, reads less"
+            )
+    return notes
+
+
+def _bytes(
+    variable: xr.DataArray, name: str, channels: Channels, blocks: Sequence[np.ndarray]
+) -> int:
+    """Bytes of the chunks that hold some times and levels, chunk by chunk, block by block."""
+    per_chunk = _chunk(variable, "time")
+    steps = sum(len(np.unique(block // per_chunk)) for block in blocks) * per_chunk
+    levels = _levels(name, channels)
+    if "level" not in variable.dims:
+        return steps * _plane_bytes(variable)
+    known, size = variable["level"].values.tolist(), _chunk(variable, "level")
+    touched = {known.index(level) // size for level in levels}
+    return steps * len(touched) * size * _plane_bytes(variable)
+
+
+def _levels(name: str, channels: Channels) -> list[int | None]:
+    return [channel.level for channel in channels if channel.name == name]
+
+
+def _names(channels: Channels) -> list[str]:
+    return list(dict.fromkeys(channel.name for channel in channels))
+
+
+def _plane_bytes(variable: xr.DataArray) -> int:
+    rows, columns = (variable.sizes[axis] for axis in space_dims(variable.dims))
+    return variable.dtype.itemsize * rows * columns
+
+
+def _chunk(variable: xr.DataArray, dim: str) -> int:
+    """Length of the source's chunks; 1 where single values can be read."""
+    if variable.encoding.get("contiguous") or not variable.chunksizes:
+        return 1
+    return max(variable.chunksizes[dim])

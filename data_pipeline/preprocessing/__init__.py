@@ -1,0 +1,1 @@
+"""Fields, masks, climatologies and statistics that are computed from a source."""

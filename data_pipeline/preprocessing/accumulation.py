@@ -1,0 +1,182 @@
+"""Resampling of time: states are instants, accumulations belong to the time before them.
+
+Instants are thinned to every timestep. An accumulation, as hourly precipitation, is summed (or
+averaged) over the timestep that ends at the state: where the data has a value every hour and each
+holds the hour that ends at its label, as in ERA5, the sum over 6 hours at t is that of the labels
+t-5h, ..., t, and sums of successive states add up to the total.
+
+total_precipitation_6hr is the sum over 6 hours in any case, computed where the data lacks it.
+
+References:
+    Hersbach et al., 2020, https://doi.org/10.1002/qj.3803; ERA5 data documentation, "Mean
+    rates/fluxes and accumulations", https://confluence.ecmwf.int/display/CKB/ERA5
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.preprocessing.derived import with_derived
+from data_pipeline.sources.names import ACCUMULATED, parse_label
+
+AccumulateRule = Literal["sum", "mean", "last"]
+_HOUR = np.timedelta64(1, "h")
+_PRECIPITATION = "total_precipitation"
+_SUMS = {"total_precipitation_6hr", "log_total_precipitation_6hr"}
+
+
+class _Window(NamedTuple):
+    """An accumulation over the ``length`` values that end at a state."""
+
+    source: str
+    length: int
+    rule: AccumulateRule
+
+
+def on_timestep(times: np.ndarray, timestep_hours: int) -> np.ndarray:
+    """Whether each of ``times`` (datetime64) is a whole number of timesteps after the first."""
+    hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
+    return hours % timestep_hours == 0
+
+
+def usual_step(times: np.ndarray) -> float | None:
+    """The most frequent step of times (datetime64) in hours, the smallest of several such."""
+    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
+    return float(steps[np.argmax(counts)]) if len(steps) else None
+
+
+def resample(
+    dataset: xr.Dataset,
+    variables: Sequence[str],
+    rules: Mapping[str, AccumulateRule],
+    timestep_hours: int,
+    contains: Callable[[np.ndarray], np.ndarray],
+    allow_gaps: bool,
+    *,
+    states: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> xr.Dataset:
+    """The wanted variables, derived ones too, with accumulations over the time before each state.
+
+    Data without accumulations stays on its own times. Otherwise the result has the timesteps; the
+    first ones are left out where the data does not reach back over their windows.
+
+    Args:
+        dataset: Canonical dataset.
+        variables: Names or labels that are wanted.
+        rules: By variable: ``sum`` or ``mean`` over the timestep, or ``last``, the value as it is.
+        timestep_hours: Time between states.
+        contains: Which times (datetime64) matter.
+        allow_gaps: Whether states whose window has gaps are left out; or else refused.
+        states: Which times (datetime64) are states where there are accumulations; by default every
+            timestep from the first.
+
+    Raises:
+        InputError: If a rule is for a variable that is not wanted or has no times to sum, an
+            accumulation has no rule and would be thinned, or a window has gaps.
+    """
+    names = list(dict.fromkeys(parse_label(label)[0] for label in variables))
+    dataset = with_derived(dataset, names)
+    times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
+    windows = _windows(dataset, times, names, rules, timestep_hours)
+    if not windows:
+        return dataset
+    are_states = on_timestep(times, timestep_hours) if states is None else states(times)
+    kept = np.flatnonzero(are_states & contains(times))
+    kept = _complete(kept, times, windows, allow_gaps)
+    accumulated = {
+        name: _accumulate(dataset[window.source], kept, window) for name, window in windows.items()
+    }
+    return with_derived(dataset.isel(time=kept).assign(accumulated), names)
+
+
+def _windows(
+    dataset: xr.Dataset,
+    times: np.ndarray,
+    names: Sequence[str],
+    rules: Mapping[str, AccumulateRule],
+    timestep_hours: int,
+) -> dict[str, _Window]:
+    canonical: dict[str, AccumulateRule] = {parse_label(n)[0]: rules[n] for n in rules}
+    timed = {str(name) for name, array in dataset.data_vars.items() if "time" in array.dims}
+    unknown = [name for name in canonical if name not in timed & set(names)]
+    if unknown:
+        raise InputError(
+            f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
+            f"do not name or the data lacks; they name {names}; correct data.accumulate"
+        )
+    step = usual_step(times) or float(timestep_hours)
+    _check_thinning(dataset, names, canonical, step, timestep_hours)
+    windows: dict[str, _Window] = {
+        name: _Window(name, _count(name, timestep_hours, step), rule)
+        for name, rule in canonical.items()
+        if rule != "last"
+    }
+    missing = "total_precipitation_6hr" not in dataset and _PRECIPITATION in dataset
+    if missing and _SUMS & set(names):
+        count = _count("total_precipitation_6hr", 6, step)
+        windows["total_precipitation_6hr"] = _Window(_PRECIPITATION, count, "sum")
+    return windows
+
+
+def _check_thinning(
+    dataset: xr.Dataset,
+    names: Sequence[str],
+    rules: Mapping[str, AccumulateRule],
+    step: float,
+    timestep_hours: int,
+) -> None:
+    """Refuse to keep every n-th value of an accumulation and to lose the others unsaid."""
+    lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in rules]
+    if lost and step < timestep_hours:
+        wanted = ", ".join(f"{name}: sum" for name in lost)
+        raise InputError(
+            f"{lost} are accumulated over {step:g} h each, and states every {timestep_hours} h "
+            f"leave out the others; set data.accumulate={{{wanted}}} (or mean, or last for the "
+            "value at the state alone)"
+        )
+
+
+def _count(name: str, hours: int, step: float) -> int:
+    count = round(hours / step)
+    if count < 2 or not np.isclose(count * step, hours):
+        raise InputError(
+            f"{name} is a sum over {hours} h of accumulations, and the data has steps of {step:g} "
+            "h; give data whose steps divide it (as hourly data), or leave it out of "
+            "data.accumulate if it is accumulated already"
+        )
+    return count
+
+
+def _complete(
+    kept: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
+) -> np.ndarray:
+    """The states whose windows have all values; their windows' first times must be there."""
+    step, steps = usual_step(times), np.diff(times) / _HOUR
+    count = max(window.length for window in windows.values())
+    inside = kept[kept >= count - 1]
+    # Of the steps before each time, how many are not the usual one.
+    unusual = np.concatenate([[0], np.cumsum(steps != step)])
+    gaps = unusual[inside] > unusual[inside - (count - 1)]
+    if gaps.any() and not allow_gaps:
+        end = int(inside[np.argmax(gaps)])
+        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
+        raise InputError(
+            f"{list(windows)} at {times[end]} needs the {count} values before and at that time, "
+            f"every {step:g} h, and {times[odd]} comes {steps[odd - 1]:g} h after the time before "
+            f"it: times are missing or shifted ({int(gaps.sum())} states in all); give complete "
+            "data, or set data.allow_gaps=true to leave these states out"
+        )
+    return inside[~gaps]
+
+
+def _accumulate(series: xr.DataArray, kept: np.ndarray, window: _Window) -> xr.DataArray:
+    ends = series["time"].values[kept]
+    parts = [
+        series.isel(time=kept - back).assign_coords(time=ends) for back in range(window.length)
+    ]
+    total = sum(parts[1:], start=parts[0])
+    mean = total / window.length if window.rule == "mean" else total
+    return mean.astype(series.dtype).assign_attrs(series.attrs)

@@ -1,0 +1,133 @@
+"""Climatology: the mean state as a smooth function of the day of the year, for each hour of day.
+
+For every hour of day h, channel and grid point, the training years are fitted by least squares with
+
+    c_h(t) = a_0 + sum_{n=1}^{N} a_n cos(2 pi n p(t)) + b_n sin(2 pi n p(t)),
+
+where p(t) in 0..1 is the phase of the year. Two harmonics (N = 2) smooth as WeatherBench 2's window
+of 61 days does, and need no leap-day rule.
+
+References:
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.3 (climatology).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.preprocessing.forcings import year_phase
+
+
+def harmonics(times: np.ndarray, num_harmonics: int) -> np.ndarray:
+    """The functions 1, cos, sin, cos 2, sin 2, ... of the phase of the year.
+
+    Args:
+        times: datetime64, of shape (time,).
+        num_harmonics: N.
+
+    Returns:
+        float64 of shape (time, 1 + 2 N).
+    """
+    angle = 2 * np.pi * year_phase(times)[:, None] * np.arange(1, num_harmonics + 1)
+    waves = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(len(times), -1)
+    return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
+
+
+def hours_of_day(times: np.ndarray) -> np.ndarray:
+    """Hour of day (UTC) of datetime64 values, as integers."""
+    return (times.astype("datetime64[h]") - times.astype("datetime64[D]")).astype(int)
+
+
+def fit_climatology(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]], num_harmonics: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares fit in one pass, by the sums of the normal equations.
+
+    Args:
+        blocks: Pairs of times (datetime64) and values of shape (time, channel, ...).
+        num_harmonics: N; 0 fits a mean for each hour of day.
+
+    Returns:
+        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, channel,
+        ...), float64.
+    """
+    matrices: dict[int, np.ndarray] = {}
+    sums: dict[int, np.ndarray] = {}
+    for times, values in blocks:
+        of_day = hours_of_day(times)
+        for hour in np.unique(of_day).tolist():
+            basis = harmonics(times[of_day == hour], num_harmonics)
+            chosen = values[of_day == hour].astype(np.float64)
+            matrices[hour] = matrices.get(hour, 0) + basis.T @ basis
+            sums[hour] = sums.get(hour, 0) + _projected(basis, chosen)
+    hours = sorted(matrices)
+    solved = [_solve(matrices[hour], sums[hour]) for hour in hours]
+    return np.array(hours), np.stack(solved)
+
+
+def _projected(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sums over time (coefficient, channel, ...), by channel, so that others change no bit."""
+    channels = [np.tensordot(basis, v, axes=(0, 0)) for v in values.swapaxes(0, 1)]
+    return np.stack(channels, axis=1)
+
+
+def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    if np.linalg.cond(matrix) > 1e6:
+        raise InputError(
+            f"the training period does not cover the year well enough to fit "
+            f"{len(matrix) // 2} harmonics of the day of the year; set data.climatology_harmonics "
+            "lower (0 fits a constant) or lengthen data.train"
+        )
+    return np.tensordot(np.linalg.inv(matrix), sums, axes=(1, 0))
+
+
+def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The climatology of one variable at given times.
+
+    Args:
+        coefficients: Of shape (hour, harmonic, ...).
+        hours: Hours of day, of shape (hour,).
+        times: datetime64, of shape (time,), in any order.
+
+    Returns:
+        float32 of shape (time, ...).
+
+    Raises:
+        InputError: If an hour of day did not occur in the training period.
+    """
+    of_day = hours_of_day(times)
+    missing = sorted(set(of_day.tolist()) - set(hours.tolist()))
+    if missing:
+        raise InputError(
+            f"the climatology has the hours of day {hours.tolist()}, asked for are {missing}; "
+            "choose times at the hours of the training period"
+        )
+    basis = harmonics(times, coefficients.shape[1] // 2)
+    fields = np.empty((len(times), *coefficients.shape[2:]), np.float32)
+    for hour, of_hour in zip(hours.tolist(), coefficients, strict=True):
+        chosen = of_day == hour
+        fields[chosen] = np.tensordot(basis[chosen], of_hour, axes=(1, 0))
+    return fields
+
+
+def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:
+    """The climatological state at given times.
+
+    Args:
+        coefficients: Variables with the dimensions (hour, harmonic, [level], latitude, longitude).
+        times: datetime64, of shape (time,), in any order.
+
+    Returns:
+        float32 variables with the dimensions (time, [level], latitude, longitude) and their units.
+
+    Raises:
+        InputError: If an hour of day did not occur in the training period.
+    """
+    known, data = coefficients["hour"].values, {}
+    for name, variable in coefficients.data_vars.items():
+        values = fields_at(variable.values, known, times)
+        data[name] = (("time", *variable.dims[2:]), values, variable.attrs)
+    coords = {k: v for k, v in coefficients.coords.items() if k not in ("hour", "harmonic")}
+    return xr.Dataset(data, coords={"time": times, **coords})

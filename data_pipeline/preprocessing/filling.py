@@ -1,0 +1,117 @@
+"""Missing values: refused, or filled by a rule that the configuration gives for a variable.
+
+Rules for predicted variables are applied here, those for static ones in ``static_fields``. A number
+stands for itself. ``climatology`` is the mean of the calendar month over the training period at
+that grid point; points that are never there, as land in sea-surface temperature, get the area mean,
+and a static channel says how often each point is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.sources.retry import load
+
+FillRule = float | Literal["climatology"]
+_MONTHS = 12
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What stands for missing values, by index of the channel.
+
+    Args:
+        values: For each filled channel an array (month, latitude, longitude).
+        mask_channels: A static channel for each channel filled by its climatology.
+        masks: Share of the training times at which a point is missing (mask, latitude, longitude).
+    """
+
+    values: Mapping[int, np.ndarray]
+    mask_channels: Channels
+    masks: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        dataset: xr.Dataset,
+        channels: Channels,
+        rules: Mapping[str, FillRule],
+        training: np.ndarray,
+    ) -> "Filling":
+        """Rules turned into values.
+
+        Args:
+            dataset: Canonical dataset.
+            channels: The channels to fill.
+            rules: By variable; others than those of the channels are left alone.
+            training: Which times (time,) the climatology may see.
+
+        Raises:
+            InputError: If a variable has no value at all in the training period.
+        """
+        grid = grid_of(dataset)
+        values: dict[int, np.ndarray] = {}
+        masked, masks = [], []
+        for index, channel in enumerate(channels):
+            rule = rules.get(channel.name)
+            if rule == "climatology":
+                series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
+                values[index], missing = _monthly(series, grid)
+                masked.append(Channel(name=missing_label(channel), units="1"))
+                masks.append(missing)
+            elif rule is not None:
+                values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
+        return cls(values, Channels(tuple(masked)), np.array(masks).reshape(-1, *grid.shape))
+
+    def apply(self, states: np.ndarray, times: np.ndarray) -> None:
+        """Fill NaN in states (time, channel, latitude, longitude) in place."""
+        month = times.astype("datetime64[M]").astype(int) % _MONTHS
+        for index, values in self.values.items():
+            channel = states[:, index]
+            np.copyto(channel, values[month], where=np.isnan(channel))
+
+
+def missing_label(channel: Channel) -> str:
+    """Name of the static channel that says how often a channel was missing."""
+    return f"{channel.label}_missing"
+
+
+def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
+    """Refuse rules for variables that the configuration does not name.
+
+    Raises:
+        InputError: If there are any.
+    """
+    unknown = [name for name in rules if name not in names]
+    if unknown:
+        raise InputError(
+            f"data.fill has rules for {unknown}, the variables of data.prognostic, "
+            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill"
+        )
+
+
+def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Means of the months (month, latitude, longitude), and the share that is missing."""
+    parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
+    monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))
+    monthly = load(monthly.fillna(0), "the values that data.fill needs")  # both in one pass
+    sums, counts = monthly["sum"].values, monthly["count"].values
+    total = counts.sum(axis=0)
+    if not total.any():
+        raise InputError(
+            f"{series['channel'].item()} has no value in the training period; leave it out"
+        )
+    with np.errstate(invalid="ignore"):
+        means, annual = sums / counts, sums.sum(axis=0) / total
+    weights = grid.area_weights() * (total > 0)
+    area_mean = (weights * np.nan_to_num(annual)).sum() / weights.sum()
+    annual = np.where(total > 0, annual, area_mean)
+    filled = np.where(counts > 0, means, annual)
+    return filled.astype(np.float32), 1 - total / series.sizes["time"]

@@ -1,0 +1,130 @@
+"""Forcings: input fields that are computed from the time and the grid.
+
+day_of_year_sin, day_of_year_cos    phase of the year, 0 on January 1st at 00 UTC
+local_time_sin, local_time_cos      phase of the local solar day, 0 at midnight
+latitude_sin, latitude_cos          of the latitude
+longitude_sin, longitude_cos        of the longitude
+toa_insolation                      sunlight that arrives at the top of the atmosphere at that
+                                    moment, over the solar constant of 1361 W m-2
+
+Insolation is max(0, cos(zenith angle)) / r^2, with the place of the sun and its distance r in
+astronomical units from the low-precision formulas of the Astronomical Almanac (0.01 degrees from
+1950 to 2050).
+
+References:
+    The Astronomical Almanac, section C5; Michalsky, 1988,
+    https://doi.org/10.1016/0038-092X(88)90045-X
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.plane import require_latlon
+
+DAYS_PER_YEAR = 365.2425
+_EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")  # J2000
+
+
+def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
+    """Fields of the named forcings.
+
+    Args:
+        names: Some of ``FORCINGS``.
+        times: datetime64, of shape (time,).
+        grid: Where the fields are wanted.
+
+    Returns:
+        float32 of shape (time, forcing, latitude, longitude).
+
+    Raises:
+        InputError: If a name is unknown, or the grid is planar and there are names.
+    """
+    check_forcings(names)
+    fields = np.empty((len(times), len(names), *grid.shape), np.float32)
+    for index, name in enumerate(names):
+        fields[:, index] = _FUNCTIONS[name](times, require_latlon(grid, f"data.forcings={name}"))
+    return fields
+
+
+def check_forcings(names: Sequence[str]) -> None:
+    """Refuse unknown names.
+
+    Raises:
+        InputError: If there are any.
+    """
+    unknown = [name for name in names if name not in FORCINGS]
+    if unknown:
+        raise InputError(
+            f"data.forcings has the unknown names {unknown}; known are {', '.join(FORCINGS)}"
+        )
+
+
+def year_phase(times: np.ndarray) -> np.ndarray:
+    """Time since the start of the year over the length of a year, float64 of the same shape."""
+    days = (times - times.astype("datetime64[Y]")) / np.timedelta64(1, "D")
+    return days / DAYS_PER_YEAR
+
+
+def _local_day_phase(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+    days = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    return days[:, None, None] + grid.coords["longitude"] / 360
+
+
+def toa_insolation(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+    """Sunlight at the top of the atmosphere over the solar constant, see the module's header.
+
+    Returns:
+        float64 of shape (time, latitude, longitude), from 0 to about 1.034.
+    """
+    declination, hour_angle, distance = (x[:, None, None] for x in sun(times))
+    latitude, longitude = (np.deg2rad(grid.coords[axis]) for axis in grid.dims)
+    latitude, longitude = latitude[None, :, None], longitude[None, None, :]
+    cosine = np.sin(latitude) * np.sin(declination)
+    cosine = cosine + np.cos(latitude) * np.cos(declination) * np.cos(hour_angle + longitude)
+    return np.maximum(cosine, 0) / distance**2
+
+
+def sun(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the sun stands.
+
+    Args:
+        times: datetime64 (UTC), of shape (time,).
+
+    Returns:
+        Declination and hour angle at Greenwich in radians, distance in astronomical units, each
+        float64 of shape (time,).
+    """
+    days = (times - _EPOCH) / np.timedelta64(1, "D")
+    longitude = 280.460 + 0.9856474 * days
+    anomaly = np.deg2rad(357.528 + 0.9856003 * days)
+    ecliptic = np.deg2rad(longitude + 1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
+    obliquity = np.deg2rad(23.439 - 0.0000004 * days)
+    right_ascension = np.arctan2(np.cos(obliquity) * np.sin(ecliptic), np.cos(ecliptic))
+    declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))
+    sidereal = np.deg2rad(280.46062 + 360.98564737 * days)
+    distance = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
+    return declination, sidereal - right_ascension, distance
+
+
+_Field = Callable[[np.ndarray, LatLonGrid], np.ndarray]
+
+
+def _waves(name: str, phase: _Field) -> dict[str, _Field]:
+    return {
+        f"{name}_sin": lambda times, grid: np.sin(2 * np.pi * phase(times, grid)),
+        f"{name}_cos": lambda times, grid: np.cos(2 * np.pi * phase(times, grid)),
+    }
+
+
+_FUNCTIONS: dict[str, _Field] = {
+    **_waves("day_of_year", lambda times, grid: year_phase(times)[:, None, None]),
+    **_waves("local_time", _local_day_phase),
+    **_waves("latitude", lambda times, grid: grid.coords["latitude"][:, None] / 360),
+    **_waves("longitude", lambda times, grid: grid.coords["longitude"] / 360),
+    "toa_insolation": toa_insolation,
+}
+
+FORCINGS = tuple(_FUNCTIONS)

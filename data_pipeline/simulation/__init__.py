@@ -1,0 +1,1 @@
+"""Equations, their solvers and the simulated planet."""

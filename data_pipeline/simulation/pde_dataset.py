@@ -1,0 +1,233 @@
+"""Simulated trajectories of an equation as a canonical dataset, made block by block.
+
+A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
+attributes ``periodic`` (the axes that close on themselves, as "y x"), ``extent_y``, ``extent_x``
+and ``time_step`` (model time between states, which are called an hour apart). In one dimension y
+has one point. Trajectories lie on the time axis as ``data_pipeline.simulation.trajectories`` says.
+
+A steady problem is a trajectory of two states: the coefficient is in both, the solution is 0 in the
+first and complete in the second.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import torch
+import xarray as xr
+from dask.delayed import delayed
+
+from data_pipeline.errors import InputError
+from data_pipeline.files.progress import track
+from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.darcy import Darcy, solve_darcy
+from data_pipeline.simulation.fourier import Deriving, Equation, FourierGrid, Stepper, resample
+
+_BLOCK_BYTES = 64 * 2**20
+_EAGER_BYTES = 2**30
+_LEAST_BLOCKS = 16
+_WORK_ARRAYS = 16  # of the size of a state, in a step
+
+
+def simulate_equation(
+    config: PDEConfig, device: str | None = None, *, lazy: bool | None = None
+) -> xr.Dataset:
+    """Simulate and return a canonical dataset, float32, the trajectories one after the other.
+
+    Args:
+        config: What to simulate.
+        device: Where; by default on the GPU of the machine that computes, if it has one.
+        lazy: Whether the values are computed when they are read, a block of trajectories at a time;
+            or else at once, with a progress bar. By default, where they take more than 1 GiB.
+
+    Raises:
+        InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
+            on reading, if a solution becomes infinite.
+    """
+    equation, times = config.build(), config.times()
+    names = saved_variables(equation)
+    shape = (times.size, len(names), *config.saved_shape)
+    if lazy is None:
+        lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
+    runs = _runs(config, len(names))
+    series = (_lazy_series if lazy else _series)(config, runs, shape, device)
+    data = {
+        name: (("time", "y", "x"), series[:, index], {"units": "1"})
+        for index, name in enumerate(names)
+    }
+    axes, attrs = _geometry(config, equation)
+    coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
+    dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": config.equation,
+        "source": "data_pipeline.pde",
+        "config": json.dumps(asdict(config)),
+        **attrs,
+    }
+    return dataset
+
+
+def saved_variables(equation: Darcy | Equation) -> tuple[str, ...]:
+    """Names of the fields of a state, and of those that follow from it."""
+    further = equation.derived if isinstance(equation, Deriving) else ()
+    return (*equation.variables, *further)
+
+
+def _series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> np.ndarray:
+    """The states of all trajectories, one after the other (time, variable, y, x)."""
+    series, start = np.empty(shape, np.float32), 0
+    for run in track(runs, "Simulating (blocks)"):
+        block = _block(config, run, device)
+        series[start : start + len(block)] = block
+        start += len(block)
+    return series
+
+
+def _lazy_series(
+    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
+) -> da.Array:
+    blocks = [
+        da.from_delayed(
+            delayed(_block)(config, run, device),
+            (len(run) * (config.num_steps + 1), *shape[1:]),
+            np.float32,
+        )
+        for run in runs
+    ]
+    return da.concatenate(blocks)
+
+
+def solve(config: PDEConfig, trajectories: list[int], device: str | None = None) -> np.ndarray:
+    """Some trajectories; each is the same in whatever company.
+
+    Args:
+        config: What to simulate.
+        trajectories: Their numbers, training first, then validation, then test.
+        device: Where; by default on the GPU, if there is one.
+
+    Returns:
+        float32 of shape (trajectory, state, variable, y, x), see ``saved_variables``.
+
+    Raises:
+        InputError: If a solution becomes infinite.
+    """
+    return solve_on(config, trajectories, [config.saved_shape], device)[config.saved_shape]
+
+
+def solve_on(
+    config: PDEConfig,
+    trajectories: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    device: str | None = None,
+) -> dict[tuple[int, int], np.ndarray]:
+    """``solve`` once, sampled on several numbers of points along y and x.
+
+    Raises:
+        InputError: If a solution becomes infinite.
+    """
+    equation, seeds = config.build(), config.seeds()
+    generators = [np.random.default_rng(seeds[index]) for index in trajectories]
+    if isinstance(equation, Darcy):
+        problems = [_steady(config, equation, rng, shapes) for rng in generators]
+        return {shape: np.stack([problem[shape] for problem in problems]) for shape in shapes}
+    series = _integrate(config, equation, generators, shapes, device or _default_device())
+    for fields in series.values():
+        bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+        if bad.any():
+            raise InputError(
+                f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became "
+                f"infinite with {config.substeps} steps of the solver in a timestep; raise "
+                "data.pde.substeps"
+            )
+    return series
+
+
+def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndarray:
+    fields = solve(config, indices, device)
+    return fields.reshape(-1, *fields.shape[2:])
+
+
+def _integrate(
+    config: PDEConfig,
+    equation: Equation,
+    generators: list[np.random.Generator],
+    shapes: Sequence[tuple[int, int]],
+    device: str,
+) -> dict[tuple[int, int], np.ndarray]:
+    grid = FourierGrid(
+        config.shape,
+        equation.extent,
+        degree=equation.degree,
+        dtype=getattr(torch, config.dtype),
+        device=device,
+    )
+    stepper = Stepper(equation, grid, config.timestep / config.substeps)
+    state = torch.stack([equation.initial(grid, rng) for rng in generators])
+    state = stepper.advance(state, config.spinup_steps * config.substeps)
+    size = (len(generators), config.num_steps + 1, len(saved_variables(equation)))
+    series = {shape: np.empty((*size, *shape), np.float32) for shape in shapes}
+    for index in range(config.num_steps + 1):
+        if index:
+            state = stepper.advance(state, config.substeps)
+        saved = state
+        if isinstance(equation, Deriving):
+            saved = torch.cat([state, equation.derive(grid, state)], dim=1)
+        for shape, fields in series.items():
+            with np.errstate(over="ignore"):  # what overflows is refused afterwards
+                fields[:, index] = resample(saved, grid, shape).cpu().numpy()
+    return series
+
+
+def _steady(
+    config: PDEConfig,
+    equation: Darcy,
+    rng: np.random.Generator,
+    shapes: Sequence[tuple[int, int]],
+) -> dict[tuple[int, int], np.ndarray]:
+    """The states (2, variable, y, x) of one problem, by number of points."""
+    permeability = equation.permeability(config.shape, rng)
+    pressure = solve_darcy(permeability)
+    states = {}
+    for shape in shapes:
+        rows, columns = ((n - 1) // (m - 1) for n, m in zip(config.shape, shape, strict=True))
+        a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
+        states[shape] = np.array([[a, 0 * u], [a, u]], np.float32)
+    return states
+
+
+def _geometry(
+    config: PDEConfig, equation: Darcy | Equation
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Points along the axes, and what the dataset says of them."""
+    if isinstance(equation, Darcy):
+        rows, columns = (equation.points(count) for count in config.saved_shape)
+        extent, periodic = (1.0, 1.0), ""
+    else:
+        grid = FourierGrid(config.saved_shape, equation.extent, degree=1)
+        rows, columns, extent, periodic = grid.y, grid.x, grid.extent, "y x"
+    attrs = {
+        "periodic": periodic,
+        "extent_y": extent[0],
+        "extent_x": extent[1],
+        "time_step": config.timestep,
+    }
+    return {"y": rows, "x": columns}, attrs
+
+
+def _runs(config: PDEConfig, num_variables: int) -> list[list[int]]:
+    """Trajectories that are solved together."""
+    saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
+    work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
+    total = config.trajectories.total
+    size = max(1, min(-(-total // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
+    return [list(range(first, min(first + size, total))) for first in range(0, total, size)]
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

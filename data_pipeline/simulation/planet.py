@@ -1,0 +1,287 @@
+"""The simulated planet: weather-like shallow-water flow, written as an ERA5-style dataset.
+
+A layer of fluid on the rotating sphere is relaxed toward two zonal jets, one in each hemisphere,
+over a mountain of the middle latitudes. Random stirring of the vorticity at wavenumbers 6 to 12, a
+Markov process with a memory of a day and a half, stands for the baroclinic eddies that a single
+layer cannot make; relaxation and hyperdiffusion damp them. The eddies ride on the jets, break and
+decay for years without settling, so that the flow can be predicted for days and not for months.
+There are no seasons.
+
+References:
+    Vallis, Gerber, Kushner and Cash, 2004, A mechanism and simple dynamical model of the North
+    Atlantic Oscillation and annular modes,
+    https://doi.org/10.1175/1520-0469(2004)061<0264:AMASDM>2.0.CO;2 (stirring, equation 4).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from data_pipeline.files.progress import track
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.spherical_harmonics import (
+    SphericalHarmonicTransform,
+    alias_free_truncation,
+)
+from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
+
+_DAY = 86400.0
+_STEP_SECONDS = 5400
+_JET_SPEED, _JET_LATITUDE, _JET_WIDTH = 80.0, 45.0, 10.0
+_RELAXATION_DAYS = 10.0
+_STIRRING_RMS, _STIRRING_DAYS, _STIRRING_DEGREES = 5e-11, 1.5, (6, 12)
+_DIFFUSION_HOURS = 4.0
+_MOUNTAIN_HEIGHT, _MOUNTAIN_WIDTH = 2000.0, 18.0
+
+VARIABLES = {
+    "u_component_of_wind": ("m s-1", "eastward_wind"),
+    "v_component_of_wind": ("m s-1", "northward_wind"),
+    "geopotential": ("m2 s-2", "geopotential"),
+    "relative_vorticity": ("s-1", "atmosphere_upward_relative_vorticity"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """A simulated planet: how long, how fine, from which random state.
+
+    Args:
+        num_trajectories: Independent trajectories; the k-th fills the k-th calendar year.
+        days: Length of a trajectory, at most a year.
+        spinup_days: Days before each trajectory that are left out.
+        num_latitudes: Rows of the output, half a cell away from the poles.
+        num_longitudes: Columns of the output, twice the rows.
+        timestep_hours: Time between states.
+        seed: Of the initial eddies and the stirring.
+        start: Date of the first state; each trajectory starts on that day of its year.
+    """
+
+    num_trajectories: int = 12
+    days: int = 360
+    spinup_days: int = 60
+    num_latitudes: int = 32
+    num_longitudes: int = 64
+    timestep_hours: int = 6
+    seed: int = 0
+    start: str = "2001-01-01"
+
+    def __post_init__(self) -> None:
+        for name in ("num_trajectories", "days", "timestep_hours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"simulation.{name} must be at least 1, got {getattr(self, name)}")
+        if self.days > 365 or self.spinup_days < 0:
+            raise ValueError(
+                "simulation.days must be at most 365 (a trajectory fills a calendar year; raise "
+                f"num_trajectories for more) and spinup_days not negative, got {self.days} and "
+                f"{self.spinup_days}"
+            )
+        if self.num_latitudes < 8 or self.num_longitudes != 2 * self.num_latitudes:
+            raise ValueError(
+                "simulation.num_latitudes must be at least 8 and num_longitudes twice that, got "
+                f"{self.num_latitudes} x {self.num_longitudes}"
+            )
+        np.datetime64(self.start, "D")
+
+    def times(self) -> np.ndarray:
+        """Times of all states, (trajectory, time) as datetime64."""
+        first = np.datetime64(self.start, "D")
+        years = first.astype("datetime64[Y]") + np.arange(self.num_trajectories)
+        starts = years.astype("datetime64[D]") + (first - first.astype("datetime64[Y]"))
+        steps = np.arange(self.days * 24 // self.timestep_hours) * self.timestep_hours
+        return starts.astype("datetime64[ns]")[:, None] + steps.astype("timedelta64[h]")
+
+
+def simulate_planet(config: SimulationConfig) -> xr.Dataset:
+    """Simulate and return a canonical dataset, float32, the trajectories one after the other.
+
+    Returns:
+        Variables ``VARIABLES`` with the dimensions (time, latitude, longitude) and the static
+        ``geopotential_at_surface`` (latitude, longitude), SI units.
+    """
+    shape = _shape(config)
+    fields = simulate_on(config, [shape])[shape]
+    return _dataset(config, config.times(), *fields)
+
+
+class SampledFields(NamedTuple):
+    """The simulated planet at the points of a grid.
+
+    Attributes:
+        states: (trajectory, time, variable, latitude, longitude), float32.
+        surface: Geopotential of the ground in m2 s-2, (latitude, longitude).
+    """
+
+    states: np.ndarray
+    surface: np.ndarray
+
+
+def simulate_on(
+    config: SimulationConfig, shapes: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], SampledFields]:
+    """Simulate once, on the grid of the configuration, and evaluate on several.
+
+    Args:
+        config: What to simulate.
+        shapes: Rows and columns of the grids, half a cell away from the poles. Coarser ones than
+            the simulation's are without the harmonics that they do not resolve.
+    """
+    model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
+    outputs = {shape: _output_transform(model, shape) for shape in shapes}
+    stirring = Stirring(model, [[config.seed, k] for k in range(config.num_trajectories)])
+    state = model.balanced(zonal_jet(model, jet_speed) + stirring.initial_eddies())
+    per_output = round(config.timestep_hours * 3600 / model.timestep)
+    spinup = config.spinup_days * 24 // config.timestep_hours
+    times = config.times().shape
+    series = {shape: np.empty((*times, len(VARIABLES), *shape), np.float32) for shape in shapes}
+    for index in track(range(spinup + times[1]), "Simulating (timesteps)"):
+        if index >= spinup:
+            for shape, output in outputs.items():
+                series[shape][:, index - spinup] = _output_fields(model, output, state)
+        for _ in range(per_output):
+            state = model.step(state, stirring.next())
+    mountain = _mountain(model.transform)[..., None]
+    return {
+        shape: SampledFields(
+            series[shape], output.synthesize(_part(mountain, output))[..., 0].T.numpy()
+        )
+        for shape, output in outputs.items()
+    }
+
+
+def _output_transform(model: ShallowWater, shape: tuple[int, int]) -> SphericalHarmonicTransform:
+    truncation = min(model.transform.truncation, alias_free_truncation(*shape))
+    return SphericalHarmonicTransform.equiangular(
+        *shape, truncation=truncation, dtype=torch.float32
+    )
+
+
+def _part(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
+    """The harmonics of a transform, of a spectrum (order, part, degree, ...) with more."""
+    count = transform.truncation + 1
+    return spectrum[:count, :, :count]
+
+
+def build_planet(num_latitudes: int, num_longitudes: int, timestep_hours: int = 6) -> ShallowWater:
+    """The forced and damped planet, in float32, as a time stepper."""
+    transform = SphericalHarmonicTransform.gaussian(
+        num_latitudes, num_longitudes, dtype=torch.float32
+    )
+    # Resolved waves move faster across smaller cells: the step shrinks with the truncation.
+    finest = _STEP_SECONDS * min(1.0, 21 / transform.truncation)
+    substeps = int(np.ceil(timestep_hours * 3600 / finest))
+    step = timestep_hours * 3600 / substeps
+    free = ShallowWater(transform, Planet(), timestep=step)
+    equilibrium = free.balanced(zonal_jet(free, jet_speed))
+    rate = torch.full((3, 1), 1 / (_RELAXATION_DAYS * _DAY))
+    return ShallowWater(
+        transform,
+        Planet(),
+        timestep=step,
+        diffusion_rate=1 / (_DIFFUSION_HOURS * 3600),
+        diffusion_power=4,
+        surface_geopotential=_mountain(transform),
+        relaxation=Relaxation(equilibrium, rate),
+    )
+
+
+def jet_speed(latitude: np.ndarray) -> np.ndarray:
+    """Zonal wind of the equilibrium in m s-1: a westerly jet in each hemisphere."""
+    distance = (np.abs(latitude) - _JET_LATITUDE) / _JET_WIDTH
+    return _JET_SPEED * np.exp(-(distance**2)) * np.cos(np.deg2rad(latitude)) ** 0.5
+
+
+def _shape(config: SimulationConfig) -> tuple[int, int]:
+    return config.num_latitudes, config.num_longitudes
+
+
+def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
+    """Spectrum of the surface geopotential: a Gaussian mountain at 40 N, 90 E."""
+    latitude = np.deg2rad(transform.latitude)[None, :]
+    longitude = np.deg2rad(transform.longitude - 90)[:, None]
+    center = np.deg2rad(40.0)
+    cosine = np.sin(center) * np.sin(latitude) + np.cos(center) * np.cos(latitude) * np.cos(
+        longitude
+    )
+    width = np.deg2rad(_MOUNTAIN_WIDTH)
+    height = _MOUNTAIN_HEIGHT * np.exp((cosine - 1) / width**2)
+    field = torch.tensor(Planet().gravity * height[..., None]).to(transform.laplacian)
+    return transform.analyze(field)[..., 0]
+
+
+class Stirring:
+    """Random vorticity tendencies, a Markov process for each harmonic and trajectory.
+
+    Args:
+        model: Sets the resolution and the timestep.
+        seeds: A seed for each trajectory.
+    """
+
+    def __init__(self, model: ShallowWater, seeds: list[list[int]]) -> None:
+        degree = np.arange(model.transform.truncation + 1)
+        low, high = _STIRRING_DEGREES
+        stirred = (degree >= low) & (degree <= high) & (degree > 0)
+        self._mask = (stirred & (degree[:, None] <= degree) & (degree[:, None] > 0))[:, None, :]
+        # Each order m > 0 stands for itself and its conjugate, in two parts.
+        self._scale = _STIRRING_RMS / np.sqrt(4 * self._mask.sum())
+        self._memory = np.exp(-model.timestep / (_STIRRING_DAYS * _DAY))
+        self._generators = [np.random.default_rng(seed) for seed in seeds]
+        self._like = model.transform.laplacian
+        self._vorticity = self._noise()
+
+    def next(self) -> Tensor:
+        """Tendency of the state during the next step, (order, part, degree, 3, trajectory)."""
+        kick = np.sqrt(1 - self._memory**2)
+        self._vorticity = self._memory * self._vorticity + kick * self._noise()
+        vorticity = torch.tensor(self._vorticity).to(self._like)
+        return torch.stack([vorticity, 0 * vorticity, 0 * vorticity], dim=3)
+
+    def initial_eddies(self) -> Tensor:
+        """Vorticity that the stirring leaves in a day, (order, part, degree, trajectory)."""
+        return torch.tensor(_DAY * self._vorticity).to(self._like)
+
+    def _noise(self) -> np.ndarray:
+        shape = (self._mask.shape[0], 2, self._mask.shape[2])
+        fields = [generator.standard_normal(shape) for generator in self._generators]
+        return self._scale * self._mask[..., None] * np.stack(fields, axis=-1)
+
+
+def _output_fields(
+    model: ShallowWater, output: SphericalHarmonicTransform, state: Tensor
+) -> np.ndarray:
+    """(trajectory, variable, latitude, longitude) on the output grid, evaluated spectrally."""
+    planet = model.planet
+    state = _part(state, output)
+    scale = planet.radius * output.inverse_laplacian[:, None, None]
+    grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
+    v, u, vorticity, eta = grid.unbind(2)
+    cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]
+    fields = torch.stack([u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity])
+    return fields.permute(3, 0, 2, 1).numpy()
+
+
+def _dataset(
+    config: SimulationConfig, times: np.ndarray, fields: np.ndarray, surface: np.ndarray
+) -> xr.Dataset:
+    grid = LatLonGrid.equiangular(*_shape(config))
+    series = fields.reshape(-1, *fields.shape[2:])
+    dims = ("time", "latitude", "longitude")
+    data = {
+        name: (dims, series[:, index], {"units": units, "standard_name": standard_name})
+        for index, (name, (units, standard_name)) in enumerate(VARIABLES.items())
+    }
+    attrs = {"units": "m2 s-2", "long_name": "geopotential of the ground"}
+    dataset = xr.Dataset(data, coords={"time": times.ravel(), **grid.coords})
+    dataset["geopotential_at_surface"] = (dims[1:], surface, attrs)
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": "Forced rotating shallow-water planet",
+        "source": "data_pipeline.simulation.planet",
+        "config": json.dumps(asdict(config)),
+    }
+    return dataset

@@ -1,0 +1,310 @@
+"""Rotating shallow-water equations on the sphere, solved spectrally.
+
+A layer of fluid of free-surface geopotential Phi0 + eta over a surface geopotential phi_s, with
+vorticity zeta, divergence delta and absolute vorticity q = zeta + f (Coriolis parameter f):
+
+    d zeta  / dt = - div(q v)                                        + F
+    d delta / dt =   curl(q v) - laplacian(eta + |v|^2 / 2)          + F
+    d eta   / dt = - Phi0 delta - div((eta - phi_s) v)               + F
+
+where F is hyperdiffusion, drag and relaxation. Quadratic products are formed on a Gauss-Legendre
+grid without aliasing. Gravity waves about the mean depth Phi0 and the hyperdiffusion are integrated
+exactly, the rest by the fourth-order exponential Runge-Kutta method ETDRK4; the step is therefore
+bound by the wind, not by gravity waves, and depends on the current state alone. The mean of eta
+has no tendency, so mass is conserved to rounding.
+
+References:
+    Williamson et al., 1992, A standard test set for numerical approximations to the shallow water
+    equations in spherical geometry, https://doi.org/10.1016/S0021-9991(05)80016-6.
+    Hack and Jakob, 1992, Description of a global shallow water model based on the spectral
+    transform method, NCAR/TN-343+STR, https://doi.org/10.5065/D64X55QB.
+    See ``data_pipeline.simulation.exponential`` for ETDRK4.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
+from data_pipeline.simulation import exponential
+
+State = Float[Tensor, "order part degree 3 batch"]
+GridFields = Float[Tensor, "batch field lat lon"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planet:
+    """Constants of a planet; the defaults are those of Williamson et al. (1992).
+
+    Args:
+        radius: m.
+        rotation_rate: s-1.
+        gravity: m s-2.
+        mean_geopotential: Mean geopotential Phi0 of the free surface in m2 s-2.
+        tilt_degrees: Angle between the axis of rotation and the pole of the grid.
+    """
+
+    radius: float = 6.37122e6
+    rotation_rate: float = 7.292e-5
+    gravity: float = 9.80616
+    mean_geopotential: float = 9.80616e4
+    tilt_degrees: float = 0.0
+
+
+class Relaxation(NamedTuple):
+    """Linear damping toward a state: d x / dt = rate * (equilibrium - x).
+
+    ``equilibrium`` has the shape of a state, ``rate`` (s-1) one that broadcasts against it. The
+    mean geopotential is never relaxed.
+    """
+
+    equilibrium: Tensor
+    rate: Tensor
+
+
+class ShallowWater:
+    """Time stepper of the rotating shallow-water equations for a batch of states.
+
+    A state is the spectrum of (zeta, delta, eta) of shape (order, part, degree, 3, batch), see
+    ``data_pipeline.grids.spherical_harmonics``, in s-1, s-1 and m2 s-2.
+
+    Args:
+        transform: Gaussian transform, which sets resolution, precision and device.
+        planet: Constants.
+        timestep: Seconds. Stable while timestep * wind * truncation / radius < 2.5.
+        diffusion_rate: Damping of the smallest resolved scale by hyperdiffusion in s-1.
+        diffusion_power: Power of the Laplacian in the hyperdiffusion, 2 for del^4.
+        surface_geopotential: Spectrum of the geopotential of the ground in m2 s-2, of shape
+            (order, part, degree).
+        relaxation: Forcing and drag.
+    """
+
+    def __init__(
+        self,
+        transform: SphericalHarmonicTransform,
+        planet: Planet,
+        *,
+        timestep: float,
+        diffusion_rate: float = 0.0,
+        diffusion_power: int = 2,
+        surface_geopotential: Float[Tensor, "order part degree"] | None = None,
+        relaxation: Relaxation | None = None,
+    ) -> None:
+        self.transform, self.planet, self.timestep = transform, planet, timestep
+        self._relaxation = relaxation
+        laplacian = transform.laplacian[:, None, None] / planet.radius**2
+        self._laplacian, self._surface = laplacian, 0.0
+        if surface_geopotential is not None:
+            self._surface = transform.synthesize(surface_geopotential[..., None])
+        latitude = torch.tensor(np.deg2rad(transform.latitude)).to(laplacian)[:, None]
+        longitude = torch.tensor(np.deg2rad(transform.longitude)).to(laplacian)[:, None, None]
+        self._cosine = torch.cos(latitude)
+        self.coriolis = 2 * planet.rotation_rate * _pole_sine(planet, longitude, latitude)
+        self._exponentials = _exponentials(
+            transform.laplacian, planet, timestep, diffusion_rate, diffusion_power
+        )
+
+    def step(self, state: State, forcing: State | float = 0.0) -> State:
+        """The state one ``timestep`` later, by ETDRK4.
+
+        Args:
+            state: Spectrum of (zeta, delta, eta).
+            forcing: Further tendency, constant during the step.
+        """
+        return exponential.step(
+            self._exponentials, _apply, lambda x: self.tendency(x) + forcing, state
+        )
+
+    def tendency(self, state: State) -> State:
+        """Rate of change without gravity waves of the mean depth and hyperdiffusion."""
+        result = self._advection(state)
+        if self._relaxation is None:
+            return result
+        forcing = self._relaxation.rate * (self._relaxation.equilibrium - state)
+        forcing[0, 0, 0] = 0
+        return result + forcing
+
+    def _advection(self, state: Tensor) -> Tensor:
+        """Tendency of the quadratic and Coriolis terms, in a single pair of transforms."""
+        transform, radius = self.transform, self.planet.radius
+        v, u, zeta, eta = self._grid(state).unbind(2)
+        q, depth = zeta + self.coriolis, eta - self._surface
+        twice_energy = torch.addcmul(u * u, v, v)
+        products = torch.stack([q * u, q * v, depth * u, depth * v, twice_energy], dim=2)
+        value, slope = transform.analyze_vectors(products)
+        zonal = transform.zonal_derivative(value[:, :, :, :3])
+        vorticity = slope[:, :, :, 1] - zonal[:, :, :, 0]
+        divergence = zonal[:, :, :, 1] + slope[:, :, :, 0]
+        divergence = (
+            divergence - self.transform.laplacian[:, None] / (2 * radius) * value[:, :, :, 4]
+        )
+        geopotential = slope[:, :, :, 3] - zonal[:, :, :, 2]
+        result = torch.stack([vorticity, divergence, geopotential], dim=3) / radius
+        result[0, 0, 0] = 0
+        return result
+
+    def state(
+        self,
+        u: Float[Tensor, "lon lat batch"],
+        v: Float[Tensor, "lon lat batch"],
+        geopotential: Float[Tensor, "lon lat batch"],
+    ) -> State:
+        """The state of wind (m s-1) and free-surface geopotential (m2 s-2) on the Gaussian grid."""
+        wind = torch.stack([u, v], dim=2) * self._cosine[..., None]
+        value, slope = self.transform.analyze_vectors(wind)
+        zonal = self.transform.zonal_derivative(value)
+        vorticity = (zonal[:, :, :, 1] + slope[:, :, :, 0]) / self.planet.radius
+        divergence = (zonal[:, :, :, 0] - slope[:, :, :, 1]) / self.planet.radius
+        eta = self.transform.analyze(geopotential - self.planet.mean_geopotential)
+        return torch.stack([vorticity, divergence, eta], dim=3)
+
+    def balanced(self, vorticity: Float[Tensor, "order part degree batch"]) -> State:
+        """The state without divergence whose divergence does not change (nonlinear balance).
+
+        Solves laplacian(eta) = curl(q v) - laplacian(|v|^2 / 2); the mean of eta is 0.
+        """
+        zero = torch.zeros_like(vorticity)
+        state = torch.stack([vorticity, zero, zero], dim=3)
+        unbalanced = self._advection(state)[:, :, :, 1]
+        scale = self.planet.radius**2 * self.transform.inverse_laplacian[:, None]
+        return torch.stack([vorticity, zero, unbalanced * scale], dim=3)
+
+    def fields(self, state: State) -> Float[Tensor, "lon lat 4 batch"]:
+        """(u, v, free-surface geopotential, relative vorticity) on the Gaussian grid, SI units."""
+        v, u, zeta, eta = self._grid(state).unbind(2)
+        geopotential = eta + self.planet.mean_geopotential
+        return torch.stack([u / self._cosine, v / self._cosine, geopotential, zeta], dim=2)
+
+    def mass(self, state: State) -> Float[Tensor, " batch"]:
+        """Mean depth of the fluid in m, by quadrature."""
+        _, depth, _ = self._columns(state)
+        return self._mean(depth)
+
+    def energy(self, state: State) -> Float[Tensor, " batch"]:
+        """Mean kinetic and potential energy per area and density in m3 s-2."""
+        speed_squared, depth, surface_height = self._columns(state)
+        free_surface = depth + surface_height
+        potential = self.planet.gravity * (free_surface**2 - surface_height**2)
+        return self._mean((depth * speed_squared + potential) / 2)
+
+    def potential_enstrophy(self, state: State) -> Float[Tensor, " batch"]:
+        """Mean of (zeta + f)^2 / (2 h) in m-1 s-2."""
+        _, depth, _ = self._columns(state)
+        absolute = self.fields(state)[:, :, 3] + self.coriolis
+        return self._mean(absolute**2 / (2 * depth))
+
+    def _columns(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared speed, depth and height of the ground on the grid."""
+        u, v, geopotential, _ = self.fields(state).unbind(2)
+        surface_height = torch.as_tensor(self._surface / self.planet.gravity)
+        return u**2 + v**2, geopotential / self.planet.gravity - surface_height, surface_height
+
+    def _mean(self, field: Tensor) -> Tensor:
+        """Mean over the sphere, of (longitude, latitude, batch)."""
+        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(field)
+        return torch.einsum("xyb,y->b", field, weights) / len(self.transform.longitude)
+
+    def _grid(self, state: Tensor) -> Tensor:
+        """The fields (v cos, u cos, zeta, eta) on the Gaussian grid."""
+        scale = self.planet.radius * self.transform.inverse_laplacian[:, None, None]
+        return self.transform.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
+
+
+def williamson2(model: ShallowWater) -> State:
+    """Steady zonal flow around the axis of rotation: test case 2 of Williamson et al. (1992).
+
+    Solid-body rotation once in 12 days in geostrophic balance with g h0 = 2.94e4 m2 s-2 at the pole
+    of rotation. With ``Planet.tilt_degrees`` the flow crosses the poles of the grid.
+    """
+    transform, planet = model.transform, model.planet
+    speed = 2 * np.pi * planet.radius / (12 * 86400)
+    sine = model.coriolis / (2 * planet.rotation_rate)
+    head = planet.radius * planet.rotation_rate * speed + speed**2 / 2
+    eta = 2.94e4 - head * sine**2 - planet.mean_geopotential
+    vorticity = transform.analyze(2 * speed / planet.radius * sine)
+    state = torch.stack([vorticity, 0 * vorticity, transform.analyze(eta)], dim=3)
+    return state
+
+
+def zonal_jet(
+    model: ShallowWater, speed: Callable[[np.ndarray], np.ndarray]
+) -> Float[Tensor, "order part degree 1"]:
+    """Vorticity of a zonal wind u (m s-1) as a function of latitude in degrees."""
+    u = torch.tensor(speed(model.transform.latitude)).to(model.coriolis)
+    u = u[None, :, None].expand(len(model.transform.longitude), -1, 1).contiguous()
+    return model.state(u, torch.zeros_like(u), torch.zeros_like(u))[:, :, :, 0]
+
+
+def galewsky(model: ShallowWater, perturbed: bool = True) -> State:
+    """Barotropically unstable jet of Galewsky et al. (2004), balanced by the model's equations.
+
+    A jet of 80 m s-1 at 45 degrees north, with a bump of 120 m in the height if ``perturbed``.
+
+    References:
+        Galewsky, Scott and Polvani, 2004, An initial-value problem for testing numerical models of
+        the global shallow-water equations, https://doi.org/10.3402/tellusa.v56i5.14436.
+    """
+    south, north = np.pi / 7, np.pi / 2 - np.pi / 7
+
+    def speed(latitude: np.ndarray) -> np.ndarray:
+        phi = np.deg2rad(latitude)
+        inside = (phi > south) & (phi < north)
+        shape = np.where(inside, (phi - south) * (phi - north), -np.inf)
+        return 80 * np.exp(1 / shape + 4 / (north - south) ** 2) * inside
+
+    state = model.balanced(zonal_jet(model, speed))
+    if not perturbed:
+        return state
+    latitude = np.deg2rad(model.transform.latitude)[None, :]
+    longitude = np.deg2rad((model.transform.longitude + 180) % 360 - 180)[:, None]
+    bump = np.cos(latitude) * np.exp(-((3 * longitude) ** 2) - (15 * (np.pi / 4 - latitude)) ** 2)
+    bump = torch.tensor(model.planet.gravity * 120 * bump[..., None]).to(state)
+    state[:, :, :, 2] += model.transform.analyze(bump)
+    return state
+
+
+def _pole_sine(planet: Planet, longitude: Tensor, latitude: Tensor) -> Tensor:
+    """Sine of the latitude that counts from the axis of rotation, (longitude, latitude, 1)."""
+    tilt = np.deg2rad(planet.tilt_degrees)
+    along = torch.cos(longitude) * torch.cos(latitude) * float(np.sin(tilt))
+    return torch.sin(latitude) * float(np.cos(tilt)) - along
+
+
+def _apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
+    """Apply a function of the linear operator: it mixes delta and eta of the same harmonic."""
+    diagonal, exchange = function
+    exchanged = torch.stack([state[:, :, :, 0], state[:, :, :, 2], state[:, :, :, 1]], dim=3)
+    return torch.addcmul(diagonal * state, exchange, exchanged)
+
+
+def _exponentials(
+    laplacian: Tensor, planet: Planet, timestep: float, diffusion_rate: float, diffusion_power: int
+) -> exponential.Exponentials[tuple[Tensor, Tensor]]:
+    """Coefficients of ETDRK4 for gravity waves and hyperdiffusion.
+
+    On (delta, eta) of degree n the linear operator is [[-nu, k], [-Phi0, -nu]] with
+    k = n (n + 1) / a^2 and the eigenvalues -nu +- i omega, omega^2 = k Phi0. So a real analytic
+    function F of it has Re F(z) on the diagonal and Im F(z) k / omega and -Im F(z) Phi0 / omega
+    beside it, with z = -nu + i omega. On zeta it is F(-nu).
+    """
+    degrees = -laplacian.double().cpu().numpy()
+    wavenumber = degrees / planet.radius**2
+    frequency = np.sqrt(wavenumber * planet.mean_geopotential)
+    damping = diffusion_rate * (degrees / max(degrees[-1], 1.0)) ** diffusion_power
+
+    def pair(function: exponential.Function) -> tuple[Tensor, Tensor]:
+        rotation = exponential.circle_mean(function, timestep * (-damping + 1j * frequency))
+        growth, turn = np.real(rotation), np.imag(rotation)
+        decay = np.real(exponential.circle_mean(function, -timestep * damping + 0j))
+        ratio = turn / np.maximum(frequency, 1e-30)
+        exchange = [0 * decay, ratio * wavenumber, -ratio * planet.mean_geopotential]
+        arrays = np.stack([decay, growth, growth], 1), np.stack(exchange, 1)
+        diagonal, mixed = (torch.tensor(array[..., None]).to(laplacian) for array in arrays)
+        return diagonal, mixed
+
+    return exponential.Exponentials.of(pair, timestep)

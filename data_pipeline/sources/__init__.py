@@ -1,0 +1,1 @@
+"""Everything that can be read, as one canonical dataset."""

@@ -1,0 +1,252 @@
+"""Sources: what people have, read as one canonical dataset.
+
+Canonical means: variables under the names of WeatherBench 2 with CF units, dimensions (time,
+[level], latitude, longitude), latitude from north to south, longitude increasing eastward (0..360,
+or -180..180 for a region that contains the prime meridian), levels as increasing integers in hPa,
+datetime64 times. Everything stays lazy. Names and units are in ``names``.
+
+Fields on a plane have the dimensions (time, y, x) with increasing y and x, and the attributes that
+``plane`` lists. Their variables keep their names, and those that state no units have none.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.plane import grid_of, is_planar
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.files import matching, open_all
+from data_pipeline.sources.join import join
+from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
+from data_pipeline.sources.pde_benchmarks import open_benchmark
+
+# Axes of length one that CDS, GRIB and CMIP add.
+_INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
+_INCIDENTAL += ("heightAboveGround", "realization", "ensemble", "band")
+_LARGEST_PRESSURE = 2000  # hPa; unnamed levels beyond it are in Pa
+
+
+def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
+    """Open a source lazily as a canonical dataset, to be closed by the caller.
+
+    Args:
+        config: What to open.
+        static: Variables that do not change, beside the invariants of ERA5. With a single time in
+            files of their own they are taken for all times.
+
+    Raises:
+        InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
+            decrease, files differ in grid or units, or a unit is not the expected one.
+    """
+    if config.benchmark is not None:
+        groups = [matching(path) for path in config.paths]
+        return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
+    opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
+    result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
+
+    def close() -> None:
+        for dataset in opened:
+            dataset.close()
+
+    result.set_close(close)
+    return result
+
+
+def open_raw(path: str, config: SourceConfig) -> list[xr.Dataset]:
+    """The files, or the store, of one of the paths, as they are."""
+    return open_all(path, config.channels, config.channels_timestep_hours, config.storage_options)
+
+
+def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
+    """Rename, reorder and check an opened dataset; see the module's header."""
+    name = str(dataset.encoding.get("source", config.path))
+    dataset = _with_one_time(dataset)
+    plane = _on_plane(dataset, config)
+    if plane is not None:
+        return _canonical_plane(plane, config, name)
+    dataset = _without_incidental_axes(_renamed(dataset, config.rename))
+    for axis in ("latitude", "longitude"):
+        if axis not in dataset.coords or dataset[axis].ndim != 1:
+            raise InputError(
+                f"{name} lacks the 1-D coordinate {axis} (or, on a plane, y and x); it has "
+                f"{list(dataset.coords)}; map its name with data.source.rename"
+            )
+    if "time" in dataset.variables:
+        dataset = _with_standard_times(dataset, name)
+    dataset = _with_integer_levels(_with_sorted_axes(dataset), name)
+    dims = [axis for axis in ("time", "level", "latitude", "longitude") if axis in dataset.dims]
+    dataset = dataset.transpose(*dims, ...)
+    dataset.encoding["source"] = name
+    return _with_checked_units(dataset, config, name)
+
+
+def _on_plane(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset | None:
+    """The dataset with the names of ``data.source.rename`` alone, if it has y and x then.
+
+    Projected maps have them too, beside the latitudes and longitudes of each point.
+    """
+    known = {*dataset.variables, *dataset.dims}
+    renamed = dataset.rename({old: new for old, new in config.rename.items() if old in known})
+    names = {RENAME.get(str(name), str(name)) for name in renamed.variables}
+    if names & {"latitude", "longitude"} or not is_planar(renamed):
+        return None
+    return renamed
+
+
+def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
+    dataset = _without_incidental_axes(dataset)
+    if "time" in dataset.variables:
+        dataset = _with_standard_times(dataset, name)
+    for axis in ("y", "x"):
+        dataset = _sorted(dataset, axis)
+    if config.periodic is not None:
+        dataset = dataset.assign_attrs(periodic=" ".join(config.periodic))
+    try:
+        grid = grid_of(dataset)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    dims = [axis for axis in ("time", *grid.dims) if axis in dataset.dims]
+    dataset = dataset.transpose(*dims, ...).assign_attrs(grid.attrs)
+    for variable, array in dataset.data_vars.items():
+        units = config.units.get(str(variable), str(array.attrs.get("units", "")))
+        array.attrs["units"] = normalize_units(units) or "1"
+    dataset.encoding["source"] = name
+    return dataset
+
+
+def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
+    """The valid time alone, where GRIB and CDS keep the start of a forecast beside it."""
+    if "valid_time" not in dataset.variables or "time" not in dataset.variables:
+        return dataset
+    if "valid_time" in dataset.dims:
+        return dataset.drop_vars("time")
+    if dataset["valid_time"].dims == ("time",):
+        dataset = dataset.assign_coords(time=dataset["valid_time"].values)
+    return dataset.drop_vars("valid_time")
+
+
+def _renamed(dataset: xr.Dataset, further: Mapping[str, str]) -> xr.Dataset:
+    table = RENAME | dict(further)
+    names = {str(old): table[str(old)] for old in dataset.variables if str(old) in table}
+    for old, variable in dataset.data_vars.items():
+        standard = STANDARD_NAMES.get(str(variable.attrs.get("standard_name", "")))
+        known = str(old) in names or str(old) in UNITS
+        if standard and not known:
+            names[str(old)] = standard[_has_levels(variable, names)]
+    if "z" in dataset and "z" not in further and not _has_levels(dataset["z"], names):
+        names["z"] = "geopotential_at_surface"
+    dims = {str(d): table[str(d)] for d in dataset.dims if str(d) in table and d not in names}
+    changed = {old: new for old, new in (names | dims).items() if old != new}
+    return dataset.rename(changed)
+
+
+def _has_levels(variable: xr.DataArray, names: Mapping[str, str]) -> bool:
+    return any(names.get(str(d), RENAME.get(str(d), str(d))) == "level" for d in variable.dims)
+
+
+def _without_incidental_axes(dataset: xr.Dataset) -> xr.Dataset:
+    if dataset.sizes.get("expver", 1) == 2:  # ERA5 and, for the last months, preliminary ERA5T
+        first, second = (dataset.isel(expver=index, drop=True) for index in (0, 1))
+        dataset = first.combine_first(second)
+    dataset = dataset.squeeze([d for d in _INCIDENTAL if dataset.sizes.get(d) == 1], drop=True)
+    scalars = [str(name) for name, coord in dataset.coords.items() if name not in dataset.dims]
+    return dataset.drop_vars([name for name in scalars if name not in ("time", "level")])
+
+
+def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
+    if "time" not in dataset.dims:
+        dataset = dataset.expand_dims("time")
+    if dataset["time"].dtype == object:  # cftime: noleap leaves out leap days, which stay missing
+        dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
+    times = dataset["time"].values
+    if not np.issubdtype(times.dtype, np.datetime64):
+        raise InputError(
+            f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
+            "CF units as 'hours since 1900-01-01'"
+        )
+    dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
+    return _within_validity(dataset)
+
+
+def _within_validity(dataset: xr.Dataset) -> xr.Dataset:
+    """The times that ARCO-ERA5 says it has filled: its axis goes on to 2050."""
+    ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
+    try:
+        first, last = (np.datetime64(end) for end in ends)
+    except ValueError:
+        return dataset
+    if np.isnat(first) or np.isnat(last):
+        return dataset
+    times = dataset["time"].values
+    return dataset.isel(time=(times >= first) & (times < last + 1))  # a date includes its day
+
+
+def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
+    latitude = dataset["latitude"].values
+    if latitude[0] < latitude[-1]:
+        dataset = dataset.isel(latitude=slice(None, None, -1))
+    longitude = dataset["longitude"].values.astype(float)
+    if len(longitude) > 1 and np.isclose(longitude[-1] - longitude[0], 360):
+        dataset, longitude = dataset.isel(longitude=slice(-1)), longitude[:-1]
+    return _sorted(dataset.assign_coords(longitude=_contiguous(longitude)), "longitude")
+
+
+def _sorted(dataset: xr.Dataset, axis: str) -> xr.Dataset:
+    """In increasing order; untouched where it is, as an index costs time at every read."""
+    increases = (np.diff(dataset[axis].values) > 0).all()
+    return dataset if increases else dataset.sortby(axis)
+
+
+def _contiguous(longitude: np.ndarray) -> np.ndarray:
+    """Longitudes in 0..360, or in -180..180 where that keeps a region in one piece."""
+    east, centered = np.sort(longitude % 360), np.sort((longitude + 180) % 360 - 180)
+    spans = east[-1] - east[0] <= centered[-1] - centered[0] + 1e-6
+    return longitude % 360 if spans else (longitude + 180) % 360 - 180
+
+
+def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
+    if "level" not in dataset.dims:
+        return dataset.drop_vars("level", errors="ignore")
+    units = normalize_units(str(dataset["level"].attrs.get("units", "")))
+    levels = dataset["level"].values
+    if units == "Pa" or (not units and levels.max() > _LARGEST_PRESSURE):
+        levels = levels / 100
+    if not np.allclose(levels, np.round(levels)):
+        raise InputError(f"{name} has the levels {levels.tolist()} hPa, expected whole numbers")
+    return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
+
+
+def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
+    wrong = []
+    for variable, array in dataset.data_vars.items():
+        found = config.units.get(str(variable), str(array.attrs.get("units", "")))
+        units = normalize_units(found)
+        expected = UNITS.get(str(variable), units)
+        if units != expected and units:
+            wrong.append(f"{variable} in {found!r}, expected {expected!r}")
+        array.attrs["units"] = units
+    if wrong:
+        raise InputError(
+            f"{name} has {'; '.join(wrong)}; convert the data, or, where only the label is wrong, "
+            "set data.source.units"
+        )
+    return dataset
+
+
+def require_units(dataset: xr.Dataset, names: list[str]) -> None:
+    """Refuse variables whose units nobody stated.
+
+    Raises:
+        InputError: If the attribute ``units`` is missing or empty (all such variables are named).
+    """
+    missing: Mapping[str, str] = {
+        name: UNITS.get(name, "?") for name in names if not dataset[name].attrs.get("units")
+    }
+    if missing:
+        wanted = ", ".join(f"{name}: {units}" for name, units in missing.items())
+        raise InputError(
+            f"the variables {list(missing)} state no units; set data.source.units={{{wanted}}} if "
+            "these are their units"
+        )

@@ -1,0 +1,218 @@
+"""Opening what is on disk or behind a URL, lazily and without interpretation.
+
+zarr (v2 and v3, local or gs://, s3://, http(s)://), NetCDF 3 and 4, HDF5, GRIB, and the yearly HDF5
+files of FourCastNet, which hold one array ``fields`` (time, channel, latitude, longitude) and no
+coordinates.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import netCDF4
+import scipy.io
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.chunks import with_bounded_chunks
+from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
+from data_pipeline.sources.retry import persistently
+
+_T = TypeVar("_T")
+_NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
+_STALL_SECONDS = 60
+
+
+def open_all(
+    path: str,
+    channels: Sequence[str],
+    timestep_hours: int,
+    further_options: Mapping[str, Any] | None = None,
+) -> list[xr.Dataset]:
+    """Every file of ``path``, or the one zarr store.
+
+    Args:
+        path: A file, a glob, a folder of files, or a zarr store (folder or URL).
+        channels: Labels of the channels of HDF5 files without coordinates, in order.
+        timestep_hours: Time between their fields.
+        further_options: Of fsspec for a URL; they replace ``storage_options``.
+
+    Returns:
+        Lazy datasets, each with the name of its file in ``encoding["source"]``.
+
+    Raises:
+        InputError: If nothing is there or it cannot be read.
+    """
+    if "://" in path:
+        options = storage_options(path) | dict(further_options or {})
+        with _known_options(path, further_options or {}):
+            return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
+    if _described(path, lambda: _store_metadata(path)):
+        return [_described(path, lambda: _open_zarr(path, {}))]
+    datasets = []
+    for file in _described(path, lambda: matching(path)):
+        opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
+        datasets += opened if isinstance(opened, list) else [opened]
+    return datasets
+
+
+@contextmanager
+def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
+    """Say which options a file system may not know, without their values, which may be secret."""
+    try:
+        yield
+    except TypeError as error:
+        if not further:
+            raise
+        raise InputError(
+            f"data.source.storage_options has {sorted(further)}, which do not all suit the file "
+            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec"
+        ) from error
+
+
+def stamps(path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of the files behind a local path; of a store, its metadata."""
+    if "://" in path:
+        return []
+    files = _store_metadata(path) or matching(path)
+    return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+
+
+def _store_metadata(path: str) -> list[str]:
+    """Files that make a folder a zarr store."""
+    files = [Path(path) / name for name in ("zarr.json", ".zmetadata", ".zgroup")]
+    return [str(file) for file in files if file.exists()]
+
+
+def _described(name: str, call: Callable[[], _T]) -> _T:
+    try:
+        return call()
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(
+            f"there is no zarr store at {name} ({error}); correct data.source.path, or download "
+            "the file if it is the URL of one"
+        ) from error
+    except PermissionError as error:
+        raise InputError(f"no permission to read {name}; change it, or copy the data") from error
+    except ImportError as error:
+        raise InputError(
+            f"{name} needs packages that are not installed ({error}); for URLs "
+            "pip install 'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
+        ) from error
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            f"cannot read {name}: {error}; it may be truncated, of another format, or still being "
+            "written; expected NetCDF, HDF5 or GRIB files or a zarr store"
+        ) from error
+
+
+def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
+    storage = dict(options) or None
+    try:
+        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage)
+    except ValueError:  # without consolidated metadata, which is slower to open
+        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage)
+    if not dataset.variables:
+        raise InputError(
+            f"{path} holds no arrays, or its server does not list them; consolidate its metadata "
+            "with zarr.consolidate_metadata, or copy it to a local disk"
+        )
+    dataset.encoding["source"] = path
+    return dataset
+
+
+def storage_options(path: str) -> dict[str, Any]:
+    """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
+    protocol = path.split("://")[0]
+    if protocol in ("gs", "gcs"):
+        return {"token": "anon", "requests_timeout": _timeout()}
+    if protocol == "s3":
+        return {"anon": True}  # s3fs has time limits of its own
+    if protocol in ("http", "https"):
+        return {"client_kwargs": {"timeout": _timeout()}}
+    return {}
+
+
+def _timeout() -> Any:  # noqa: ANN401
+    """Limits for connecting and for silence, not for the length of a transfer."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
+
+
+def matching(path: str) -> list[str]:
+    """Files that a path names: itself, those of a glob, or the data files in a folder, sorted.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if Path(path).is_dir():
+        files = [str(f) for f in Path(path).iterdir() if f.suffix.lower() in (*_NETCDF, *_GRIB)]
+        expected = f"{path}/*" + "|".join((*_NETCDF, *_GRIB))
+    else:
+        files, expected = glob.glob(path), path
+    if not files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.listdir(Path(path).parent)  # glob says nothing of folders that it may not read
+        raise InputError(
+            f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
+        )
+    return sorted(files)
+
+
+def _open_file(
+    file: str, channels: Sequence[str], timestep_hours: int
+) -> xr.Dataset | list[xr.Dataset]:
+    suffix = Path(file).suffix.lower()
+    if suffix in _GRIB:
+        return [with_bounded_chunks(dataset, dataset, file) for dataset in _open_grib(file)]
+    _check_length(file)
+    dataset = xr.open_dataset(file, engine="netcdf4")
+    if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
+        named = open_fourcastnet_fields(dataset["fields"], file, channels, timestep_hours)
+        return with_bounded_chunks(named, dataset, file)
+    return with_bounded_chunks(dataset, dataset, file)
+
+
+def _open_grib(file: str) -> list[xr.Dataset]:
+    import cfgrib
+
+    # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
+    # is passed over with a word on the console.
+    options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
+    try:
+        return cfgrib.open_datasets(file, backend_kwargs=options)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] != "gribapi":
+            raise
+        raise OSError(str(error)) from error
+
+
+def _check_length(file: str) -> None:
+    """Refuse a NetCDF 3 file that has been cut off: the library would read zeros past its end."""
+    with open(file, "rb") as stream:
+        if stream.read(4) not in (b"CDF\x01", b"CDF\x02"):
+            return
+        stream.seek(0)
+        try:
+            with scipy.io.netcdf_file(stream, mmap=True, maskandscale=False) as header:
+                header.variables.clear()
+        except (ValueError, TypeError) as error:
+            if not _has_one_record_variable_and_all_bytes(file):
+                raise OSError("it ends before its data do") from error
+
+
+def _has_one_record_variable_and_all_bytes(file: str) -> bool:
+    """Scipy takes one packed variable without neighbors along an unlimited axis for padded."""
+    with netCDF4.Dataset(file) as dataset:
+        variables = list(dataset.variables.values())
+        unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]
+        records = [v for v in variables if set(unlimited) & set(v.dimensions)]
+        needed = sum(v.size * v.dtype.itemsize for v in variables)
+        packed = len(records) == 1 and records[0].dtype.itemsize < 4
+        return packed and os.path.getsize(file) >= needed

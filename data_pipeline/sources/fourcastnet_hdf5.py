@@ -1,0 +1,63 @@
+"""The yearly HDF5 files of FourCastNet.
+
+They hold one array ``fields`` (time, channel, latitude, longitude) and no coordinates.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.chunks import rechunk_to_bytes
+from data_pipeline.sources.names import UNITS, parse_label
+
+
+def open_fourcastnet_fields(
+    fields: xr.DataArray, file: str, channels: Sequence[str], timestep_hours: int
+) -> xr.Dataset:
+    """Name the axes of a yearly file, as ``2018.h5``; rows start at the north pole.
+
+    A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
+    those of ERA5, of which FourCastNet's files hold the values.
+    """
+    count, num_channels, rows, columns = fields.shape
+    if len(channels) != num_channels:
+        raise InputError(
+            f"{file} holds {num_channels} channels without names and data.source.channels gives "
+            f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]"
+        )
+    names = [parse_label(label) for label in channels]
+    repeated = [label for label in channels if names.count(parse_label(label)) > 1]
+    if repeated:
+        raise InputError(
+            f"data.source.channels names {repeated} more than once; give each channel of {file} "
+            "its own label"
+        )
+    if not Path(file).stem.isdigit():
+        raise InputError(
+            f"{file} has no times; name it by its year, as 2018.h5, whose first field is at "
+            "January 1st, 00 UTC"
+        )
+    step = np.timedelta64(timestep_hours, "h")
+    start = np.datetime64(f"{int(Path(file).stem):04d}-01-01", "ns")
+    coords = {
+        "time": start + np.arange(count) * step,
+        "latitude": 90 - 360 / columns * np.arange(rows),
+        "longitude": 360 / columns * np.arange(columns),
+    }
+    arrays: dict[str, list[xr.DataArray]] = {}
+    for index, label in enumerate(channels):
+        name, level = parse_label(label)
+        array = rechunk_to_bytes(fields[:, index])  # one channel alone is read
+        array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
+        array.attrs["units"] = UNITS.get(name, "")
+        arrays.setdefault(name, []).append(
+            array if level is None else array.expand_dims(level=[level])
+        )
+    merged = [
+        (group[0] if "level" not in group[0].dims else xr.concat(group, "level")).rename(name)
+        for name, group in arrays.items()
+    ]
+    return xr.merge(merged, join="outer")

@@ -1,0 +1,195 @@
+"""Public benchmarks of partial differential equations, read as canonical planar datasets.
+
+The trajectories of all files lie one after the other on the time axis, training first, see
+``trajectories``; the dataset is like that of ``simulate_equation``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pickle import UnpicklingError
+from typing import Literal
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.delayed import delayed
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.simulation.trajectories import Splits, lay_out
+from data_pipeline.sources.pde_benchmark_files import (
+    TrajectoryFile,
+    open_neuraloperator,
+    open_pdebench,
+    open_well,
+)
+
+Layout = Literal["pdebench", "the_well", "neuraloperator"]
+Split = Literal["train", "validation", "test"]
+_OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
+    "pdebench": open_pdebench,
+    "the_well": open_well,
+    "neuraloperator": open_neuraloperator,
+}
+_BLOCK_BYTES = 64 * 2**20
+_SAME = 1e-5  # of the length of an axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """How files hold trajectories, and what these serve.
+
+    Args:
+        layout: pdebench, the_well or neuraloperator.
+        trajectories: How many serve for training, validation and test, in the order of
+            data.source.path.
+        splits: Instead of that, what each entry of data.source.path serves: train, validation or
+            test.
+    """
+
+    layout: Layout
+    trajectories: Splits | None = None
+    splits: list[Split] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if (self.trajectories is None) == (not self.splits):
+            raise ValueError(
+                "data.source.benchmark needs either trajectories, as {train: 900, validation: 50, "
+                "test: 50}, or splits, as [train, validation, test] for three files"
+            )
+
+
+def open_benchmark(
+    groups: Sequence[Sequence[str]],
+    config: BenchmarkConfig,
+    rename: Mapping[str, str],
+    periodic: Sequence[str] | None,
+) -> xr.Dataset:
+    """Open the files of a benchmark lazily as a canonical dataset.
+
+    Args:
+        groups: Files of each entry of data.source.path.
+        config: How to read them.
+        rename: Names in the files and what they are called here.
+        periodic: Axes that close on themselves, where the files do not say.
+
+    Raises:
+        InputError: If a file has another layout, they differ in grid, variables or length, there
+            are fewer trajectories than wanted, these do not fit on the time axis, or nobody says
+            which axes are periodic.
+    """
+    opened = [[_open(path, config.layout) for path in group] for group in groups]
+    files, splits = _assigned(opened, config)
+    first = files[0]
+    _check_alike(files)
+    times = lay_out(splits, first.num_states)
+    blocks = [block for file in files for block in _blocks(file)]
+    series = da.concatenate(blocks)[: times.size]
+    names = [rename.get(name, name) for name in first.variables]
+    data = {
+        name: (("time", "y", "x"), series[:, index], {"units": "1"})
+        for index, name in enumerate(names)
+    }
+    coords = {name: (name, np.asarray(axis, float), {"units": "1"}) for name, axis in _axes(first)}
+    dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "source": config.layout,
+        "extent_y": _extent(first.y),
+        "extent_x": _extent(first.x),
+        "time_step": first.time_step,
+    }
+    if first.origin is not None:
+        dataset.attrs |= dict(zip(("origin_y", "origin_x"), first.origin, strict=True))
+    closed = first.periodic if periodic is None else " ".join(periodic)
+    if closed is not None:
+        dataset.attrs["periodic"] = closed
+    return dataset.assign_attrs(grid_of(dataset).attrs)
+
+
+def _open(path: str, layout: Layout) -> TrajectoryFile:
+    try:
+        return _OPENERS[layout](path)
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        raise InputError(
+            f"cannot read {path}: {error}; it may be truncated, or not in the layout {layout}; "
+            "correct data.source.benchmark.layout, or download it again"
+        ) from error
+
+
+def _assigned(
+    opened: list[list[TrajectoryFile]], config: BenchmarkConfig
+) -> tuple[list[TrajectoryFile], Splits]:
+    """Files in the order of their splits, and the counts of these."""
+    if config.trajectories is not None:
+        files = [file for group in opened for file in group]
+        available = sum(file.count for file in files)
+        if config.trajectories.total > available:
+            raise InputError(
+                f"data.source.benchmark.trajectories wants {config.trajectories.total} "
+                f"trajectories and the files have {available}; take fewer"
+            )
+        return files, config.trajectories
+    if len(config.splits) != len(opened):
+        raise InputError(
+            f"data.source.benchmark.splits has {len(config.splits)} entries for "
+            f"{len(opened)} of data.source.path, expected one for each"
+        )
+    groups: dict[str, list[TrajectoryFile]] = {"train": [], "validation": [], "test": []}
+    for name, files in zip(config.splits, opened, strict=True):
+        groups[name] += files
+    counts = {name: sum(file.count for file in files) for name, files in groups.items()}
+    return [file for files in groups.values() for file in files], Splits(**counts)
+
+
+def _check_alike(files: list[TrajectoryFile]) -> None:
+    first = files[0]
+    for file in files[1:]:
+        for what, found, expected in (
+            ("variables", file.variables, first.variables),
+            ("states a trajectory", file.num_states, first.num_states),
+            ("points", (len(file.y), len(file.x)), (len(first.y), len(first.x))),
+            ("periodic axes", file.periodic, first.periodic),
+        ):
+            if found != expected:
+                raise InputError(
+                    f"{file.path} has the {what} {found}, {first.path} has {expected}; read them "
+                    "as data of their own"
+                )
+        for name, axis in _axes(file):
+            other = getattr(first, name)
+            if not np.allclose(axis, other, rtol=0, atol=_SAME * _extent(other)):
+                raise InputError(
+                    f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
+                    f"{other[0]:g} to {other[-1]:g}; read them as data of their own"
+                )
+
+
+def _blocks(file: TrajectoryFile) -> list[da.Array]:
+    """The states of a file in runs of whole trajectories."""
+    shape = (len(file.variables), len(file.y), len(file.x))
+    size = max(1, _BLOCK_BYTES // (4 * file.num_states * int(np.prod(shape))))
+    blocks = []
+    for first in range(0, file.count, size):
+        last = min(first + size, file.count)
+        values = delayed(_read)(file, first, last)
+        length = (last - first) * file.num_states
+        blocks.append(da.from_delayed(values, (length, *shape), np.float32))
+    return blocks
+
+
+def _read(file: TrajectoryFile, first: int, last: int) -> np.ndarray:
+    values = file.read(first, last)
+    return np.ascontiguousarray(values.reshape(-1, *values.shape[2:]), np.float32)
+
+
+def _axes(file: TrajectoryFile) -> list[tuple[str, np.ndarray]]:
+    return [("y", file.y), ("x", file.x)]
+
+
+def _extent(axis: np.ndarray) -> float:
+    """Length of an axis whose points lie in the middle of equal cells."""
+    count = len(axis)
+    return float((axis[-1] - axis[0]) * count / (count - 1)) if count > 1 else 1.0

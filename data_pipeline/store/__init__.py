@@ -1,0 +1,1 @@
+"""The training store: its format, writer and reader."""

@@ -1,0 +1,68 @@
+"""Crops: a regional grid out of the fields of a larger one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.plane import require_latlon
+from data_pipeline.store.states import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropConfig:
+    """The cells whose centers lie within a box; it may contain the prime meridian.
+
+    Args:
+        north: Northern bound in degrees.
+        south: Southern bound in degrees.
+        west: Western bound in degrees east; -30 and 330 are the same.
+        east: Eastern bound in degrees east, from ``west`` eastward.
+    """
+
+    north: float = 90.0
+    south: float = -90.0
+    west: float = 0.0
+    east: float = 360.0
+
+    def __post_init__(self) -> None:
+        if not -90 <= self.south < self.north <= 90:
+            raise ValueError(
+                "data.crop needs -90 <= south < north <= 90, got "
+                f"south {self.south:g} and north {self.north:g}"
+            )
+
+    def apply(self, grid: Grid) -> tuple[LatLonGrid, Region]:
+        """The regional grid, and where its fields lie in those of ``grid``.
+
+        Raises:
+            InputError: If fewer than 2 x 2 cells are left, or the grid is planar.
+        """
+        require_latlon(grid, "data.crop")
+        latitude, longitude = (grid.coords[axis] for axis in grid.dims)
+        rows = np.flatnonzero((latitude <= self.north + 1e-6) & (latitude >= self.south - 1e-6))
+        offsets, columns = self._columns(longitude)
+        if len(rows) < 2 or len(columns) < 2:
+            raise InputError(
+                f"data.crop leaves {len(rows)} rows and {len(columns)} columns of {grid}, expected "
+                "at least 2 of each; widen it"
+            )
+        west = self.west % 360
+        west -= 360.0 if west + offsets[-1] >= 360 else 0.0
+        cropped = LatLonGrid(
+            latitude=tuple(latitude[rows].tolist()),
+            longitude=tuple((west + offsets).tolist()),
+        )
+        edges = np.flatnonzero(np.diff(columns) != 1) + 1
+        runs = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in np.split(columns, edges))
+        return cropped, Region(rows=slice(int(rows[0]), int(rows[-1]) + 1), columns=runs)
+
+    def _columns(self, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Degrees east of the western bound of the columns inside, eastward, and their indices."""
+        span = self.east - self.west
+        width = 360.0 if span >= 360 else span % 360
+        offsets = (longitude - self.west + 1e-6) % 360 - 1e-6
+        order = np.argsort(offsets)
+        inside = order[offsets[order] <= width + 1e-6]
+        return offsets[inside], inside

@@ -1,0 +1,283 @@
+"""The training store: prepared fields as a zarr store that any reader opens, laid out to be mapped.
+
+    fields       (time, channel, latitude, longitude), or y and x on a plane, one time step a chunk,
+                 many steps a shard file; float32, or 16 bits of (value - offset) / scale, see
+                 ``packing``
+    offset, scale          (channel) float64
+    static       (static, latitude, longitude) float32
+    checksum     (shard) uint64, of the stored fields in each shard file
+    mean, std, diff_std, minimum, maximum, num_missing   (channel) float64, of the training period
+    rounding     (channel) float64, root mean square error of storing, in the channel's units
+    climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
+    time, channel, latitude, longitude, hour
+
+Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
+hold the channels with their units and roles, the configuration with the source, a fingerprint of
+the content and the versions, and for a plane what ``plane`` says.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import dask.array
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.storage import FsspecStore, MemoryStore
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.files.progress import track
+from data_pipeline.grids.grid import Grid, space_dims
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.preprocessing.filling import missing_label
+from data_pipeline.preprocessing.statistics import Statistics
+from data_pipeline.sources.files import storage_options
+from data_pipeline.store.cropping import CropConfig
+from data_pipeline.store.format import FORMAT, checksum
+from data_pipeline.store.packing import Packing
+from data_pipeline.store.states import Reader, Region, States, open_states
+
+Role = Literal["prognostic", "diagnostic"]
+_DASK_BLOCK_BYTES = 16 * 2**20
+_CACHE_BYTES = 2 * 2**30
+
+
+def _check_complete(path: Path, group: zarr.Group) -> None:
+    """Refuse a folder without some of the arrays that its consolidated metadata lists."""
+    names = sorted({"fields", *group.array_keys()})
+    lost = [name for name in names if not (path / name / "zarr.json").exists()]
+    if lost:
+        raise InputError(
+            f"the store {path} lacks zarr.json of {', '.join(lost)}; delete it and prepare it again"
+        )
+
+
+def _rows_of(grid: Grid, region: Region, rows: slice) -> tuple[Grid, Region]:
+    """Grid and region of some rows of a region."""
+    band = grid.band(rows)
+    all_rows = range(grid.shape[0])
+    start = all_rows[rows].start + (region.rows.start or 0)
+    return band, region._replace(rows=slice(start, start + band.shape[0]))
+
+
+def _open_group(path: Path | str) -> zarr.Group:
+    if isinstance(path, Path):
+        return zarr.open_group(path, mode="r")
+    from zarr.experimental.cache_store import CacheStore
+
+    remote = FsspecStore.from_url(path, storage_options=storage_options(path), read_only=True)
+    cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
+    return zarr.open_group(cached, mode="r")
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a folder is a training store of this project, of any version."""
+    if not (path / "zarr.json").exists():
+        return False
+    return {"fingerprint", "format"} <= zarr.open_group(path, mode="r").attrs.keys()
+
+
+class PreparedStore:
+    """A store ready for training.
+
+    Args:
+        path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
+            through a cache of 2 GiB.
+        crop: Part of the grid to take; statistics stay those of the whole grid.
+        rows: Rows of that to take, see ``band``.
+        role: The channels to take, and all about them; by default those of all roles.
+
+    Raises:
+        InputError: If there is no store of this version at ``path``, or it lacks arrays.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        crop: CropConfig | None = None,
+        rows: slice | None = None,
+        role: Role | None = None,
+    ) -> None:
+        try:
+            self._group = _open_group(path)
+        except FileNotFoundError as error:
+            where = path.resolve() if isinstance(path, Path) else path
+            raise InputError(
+                f"no prepared data at {where}; run `fourcastnet-afno prepare`"
+            ) from error
+        self.path, self._crop, self._rows = path, crop, rows
+        self._role: Role | None = role
+        self.attrs: dict[str, Any] = dict(self._group.attrs)
+        if self.attrs.get("format") != FORMAT:
+            raise InputError(
+                f"{path} is no store of this version: its format is {self.attrs.get('format')!r}, "
+                f"expected {FORMAT}; give another folder, or delete this one to prepare it again"
+            )
+        if isinstance(path, Path):
+            _check_complete(path, self._group)
+        self._picked = slice(None) if role is None else _channels_of(self.attrs["roles"], role)
+        self.channels = Channels.from_json(self.attrs["channels"][self._picked])
+        self.static_channels = Channels.from_json(self.attrs["static_channels"])
+        self.fingerprint: str = self.attrs["fingerprint"]
+        self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
+        space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
+        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), Region()
+        if crop is not None:
+            self.grid, self._region = crop.apply(self.grid)
+        if rows is not None:
+            self.grid, self._region = _rows_of(self.grid, self._region, rows)
+        self._region = self._region._replace(channels=self._picked)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes open the store anew."""
+        return type(self), (self.path, self._crop, self._rows, self._role)
+
+    @cached_property
+    def prognostic(self) -> "PreparedStore":
+        """The same store with the channels of a forecaster's state alone."""
+        return self._of_role("prognostic")
+
+    @cached_property
+    def diagnostic(self) -> "PreparedStore":
+        """The same store with the channels alone that are predicted and not fed back."""
+        return self._of_role("diagnostic")
+
+    def _of_role(self, role: Role) -> "PreparedStore":
+        if role == self._role:
+            return self
+        return PreparedStore(self.path, self._crop, self._rows, role)
+
+    def band(self, rows: slice) -> "PreparedStore":
+        """The same store with some of the rows alone; others are not read."""
+        return PreparedStore(self.path, self._crop, rows, self._role)
+
+    @property
+    def timestep(self) -> np.timedelta64:
+        """Time from a state to the next."""
+        return np.timedelta64(self.attrs["timestep_hours"], "h").astype("timedelta64[ns]")
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Statistics of the training period by channel."""
+        return Statistics(*(self._read_picked(name) for name in Statistics._fields))
+
+    @cached_property
+    def packing(self) -> Packing:
+        """What the stored values stand for."""
+        offset, scale = (self._read_picked(name) for name in ("offset", "scale"))
+        return Packing(self.attrs["dtype"], offset, scale)
+
+    @cached_property
+    def states(self) -> States:
+        """The fields."""
+        return open_states(self.path, self._fields, self._region, self.packing)
+
+    @property
+    def rounding(self) -> np.ndarray:
+        """Root mean square error of storing by channel, in its units (channel,)."""
+        return self._read_picked("rounding")
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum.
+
+        Raises:
+            InputError: If any differs (all are named, with their times).
+        """
+        assert self._fields.shards is not None
+        whole = open_states(self.path, self._fields, Region(), self.packing).reader
+        length, damaged = self._fields.shards[0], []
+        for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
+            rows = np.arange(index * length, min((index + 1) * length, len(self.times)))
+            if _checksum_of(whole, rows, self.packing.stored) != f"{expected:016x}":
+                span = f"{self.times[rows[0]]} to {self.times[rows[-1]]}"
+                damaged.append(f"{self.path}/fields/c/{index}/0/0/0 ({span})")
+        if damaged:
+            raise InputError(
+                f"{len(damaged)} files of {self.path} have changed since they were "
+                f"written: {', '.join(damaged)}; delete the store and prepare it again"
+            )
+
+    def normalized_static(self) -> np.ndarray:
+        """Static fields with area-weighted mean 0 and variance 1, float32 (static, lat, lon)."""
+        fields = self._regional(self._read("static")).astype(np.float64)
+        weights = self.grid.area_weights()
+        centered = fields - (weights * fields).mean(axis=(1, 2), keepdims=True)
+        std = np.sqrt((weights * centered**2).mean(axis=(1, 2), keepdims=True))
+        return (centered / np.where(std > 0, std, 1)).astype(np.float32)
+
+    def point_weights(self) -> np.ndarray | None:
+        """Share of the training times at which the source had a value, by channel and point.
+
+        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points say
+        nothing about a forecast.
+
+        Returns:
+            float32 (channel, latitude, longitude); None where no channel was filled so.
+        """
+        labels, static = self.static_channels.labels, self._regional(self._read("static"))
+        weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
+        for index, channel in enumerate(self.channels):
+            if (mask := missing_label(channel)) in labels:
+                weights[index] -= static[labels.index(mask)]
+        return weights if weights.min() < 1 else None
+
+    def dataset(self) -> xr.Dataset:
+        """The fields as a lazy canonical dataset."""
+        step_bytes = 4 * int(np.prod(self.states.shape[1:]))
+        length = max(1, _DASK_BLOCK_BYTES // step_bytes)
+        fields = dask.array.from_array(
+            self.states,
+            chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
+            meta=np.empty((0, 0, 0, 0), np.float32),
+        )
+        dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
+
+    def climatology(self) -> xr.Dataset:
+        """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""
+        array = self._group["climatology"]
+        assert isinstance(array, zarr.Array)
+        values = self._regional(np.asarray(array[:, :, self._picked]))
+        axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
+        dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
+        return dataset.assign_attrs(self.grid.attrs)
+
+    @property
+    def _fields(self) -> zarr.Array:
+        fields = self._group["fields"]
+        assert isinstance(fields, zarr.Array)
+        return fields
+
+    def _read(self, name: str) -> np.ndarray:
+        array = self._group[name]
+        assert isinstance(array, zarr.Array)
+        return np.asarray(array[...])
+
+    def _read_picked(self, name: str) -> np.ndarray:
+        """An array (channel,) of the channels of the role."""
+        return self._read(name)[self._picked]
+
+    def _regional(self, values: np.ndarray) -> np.ndarray:
+        """An array (..., latitude, longitude), cropped."""
+        return np.concatenate(
+            [values[..., self._region.rows, run] for run in self._region.columns], axis=-1
+        )
+
+
+def _channels_of(roles: Mapping[str, list[str]], role: Role) -> slice:
+    """Where the channels of a role lie: prognostic ones come first."""
+    count = len(roles["prognostic"])
+    return slice(count) if role == "prognostic" else slice(count, None)
+
+
+def _checksum_of(reader: Reader, rows: np.ndarray, stored: np.dtype) -> str:
+    """Checksum of stored states; empty where they cannot be decoded."""
+    buffer = np.empty((len(rows), *reader.shape[1:]), stored)
+    try:
+        reader.read_into(buffer, rows)
+    except (InputError, OSError, RuntimeError, ValueError):
+        return ""
+    return checksum(buffer)

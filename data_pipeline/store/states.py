@@ -1,0 +1,244 @@
+"""The fields of a training store, read by index into memory that is there already.
+
+Uncompressed shard files on a local disk are mapped: their chunks lie in order, and decoding by zarr
+costs many times the copy. Compressed and remote stores are read by zarr, several times at once,
+remote ones through a cache of bounded size.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import zarr
+
+from data_pipeline.errors import InputError
+from data_pipeline.sources.retry import persistently
+from data_pipeline.store.packing import Packing
+
+_MAPPED_FILES = 8192  # the system allows 65530 maps a process
+_ZARR_THREADS = 8
+_EVERYTHING = slice(None)
+
+
+class Region(NamedTuple):
+    """A part of each state; columns may wrap around the edge, in two runs."""
+
+    channels: slice = _EVERYTHING
+    rows: slice = _EVERYTHING
+    columns: tuple[slice, ...] = (_EVERYTHING,)
+
+    def shape(self, full: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the part of an array (..., channel, latitude, longitude)."""
+        *leading, channels, rows, columns = full
+        width = sum(len(range(columns)[run]) for run in self.columns)
+        return *leading, len(range(channels)[self.channels]), len(range(rows)[self.rows]), width
+
+    def part(self, channels: slice, total: int) -> "Region":
+        """Some of its channels; ``total`` is the number of channels of each state."""
+        start = range(total)[self.channels].start
+        return self._replace(channels=slice(start + channels.start, start + channels.stop))
+
+    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Copy the part of ``source`` (time, channel, latitude, longitude) into ``target``."""
+        start = 0
+        for run in self.columns:
+            part = source[:, self.channels, self.rows, run]
+            np.copyto(target[..., start : start + part.shape[-1]], part)
+            start += part.shape[-1]
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Stored values by index of time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, channel, latitude, longitude)."""
+        ...
+
+    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+        ...
+
+    def part(self, channels: slice) -> "Reader":
+        """A reader of some of its channels."""
+        ...
+
+
+def shard_path(path: Path, index: int) -> Path:
+    """File of a store's shard."""
+    return path / "fields" / f"c/{index}/0/0/0"
+
+
+class MappedReader:
+    """Reads uncompressed shard files, mapped into memory on first use.
+
+    Args:
+        path: Folder of the store.
+        shape: (time, channel, latitude, longitude) of all of it.
+        dtype: Type of the stored values.
+        shard_length: Time steps in a shard file.
+        region: What is read of each state; only its bytes are touched.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        shard_length: int,
+        region: Region,
+    ) -> None:
+        self._path, self._full, self._dtype = path, shape, dtype
+        self._shard_length, self._region = shard_length, region
+        self._shard = lru_cache(_MAPPED_FILES)(self._map)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, channel, latitude, longitude) of what is read."""
+        return self._region.shape(self._full)
+
+    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+        for start, stop in _runs(indices, self._shard_length):
+            shard, first = divmod(int(indices[start]), self._shard_length)
+            source = self._shard(shard)[first : first + stop - start]
+            self._region.copy(source, buffer[start:stop])
+
+    def part(self, channels: slice) -> "MappedReader":
+        """A reader of some of the channels, with the same maps."""
+        region = self._region.part(channels, self._full[1])
+        other = MappedReader(self._path, self._full, self._dtype, self._shard_length, region)
+        other._shard = self._shard
+        return other
+
+    def _map(self, shard: int) -> np.ndarray:
+        """A view of a shard file: its chunks lie in order, before the index."""
+        path, size = shard_path(self._path, shard), self._dtype.itemsize
+        size *= int(np.prod(self._full[1:]))
+        mapped = np.memmap(path, np.uint8, "r")
+        index_size = 16 * self._shard_length
+        index = mapped[len(mapped) - 4 - index_size : len(mapped) - 4].view("<u8").reshape(-1, 2)
+        written = index[index[:, 0] != np.iinfo(np.uint64).max]
+        expected = np.arange(len(written), dtype=np.uint64) * np.uint64(size)
+        if not (np.array_equal(written[:, 0], expected) and (written[:, 1] == size).all()):
+            raise InputError(
+                f"{path} does not hold uncompressed time steps in order; delete the store and "
+                "prepare it again"
+            )
+        return mapped[: len(written) * size].view(self._dtype).reshape(-1, *self._full[1:])
+
+
+class ZarrReader:
+    """Reads by zarr, several runs of times at once.
+
+    Args:
+        array: (time, channel, latitude, longitude).
+        region: What is read of each state; zarr reads whole chunks.
+    """
+
+    def __init__(self, array: zarr.Array, region: Region) -> None:
+        self._array, self._region = array, region
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, channel, latitude, longitude) of what is read."""
+        return self._region.shape(self._array.shape)
+
+    def part(self, channels: slice) -> "ZarrReader":
+        """A reader of some of the channels."""
+        return ZarrReader(self._array, self._region.part(channels, self._array.shape[1]))
+
+    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+
+        def read(run: tuple[int, int]) -> None:
+            start, stop = run
+            first = int(indices[start])
+            wanted = slice(first, first + stop - start)
+            values = persistently(lambda: self._array[wanted], str(self._array.store))
+            self._region.copy(np.asarray(values), buffer[start:stop])
+
+        runs = _runs(indices, self._array.shape[0])
+        with ThreadPoolExecutor(max(1, min(_ZARR_THREADS, len(runs))), "zarr") as pool:
+            list(pool.map(read, runs))
+
+
+def _runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
+    """Spans of ``indices`` that count up by one within a multiple of ``length``."""
+    if not len(indices):
+        return []
+    same = (np.diff(indices) == 1) & (indices[1:] % length != 0)
+    edges = np.flatnonzero(~same) + 1
+    return list(zip([0, *edges.tolist()], [*edges.tolist(), len(indices)], strict=True))
+
+
+class States:
+    """Fields of a store: indexing copies and unpacks to float32, nothing is kept.
+
+    Args:
+        reader: Gives stored values.
+        packing: What they stand for.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    def __init__(self, reader: Reader, packing: Packing) -> None:
+        self.reader, self.packing = reader, packing
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, channel, latitude, longitude)."""
+        return self.reader.shape
+
+    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """Copy stored values at ``indices`` into ``buffer`` (index, channel, lat, lon)."""
+        self.reader.read_into(buffer, indices)
+
+    def at(self, indices: np.ndarray) -> np.ndarray:
+        """Values (index, channel, latitude, longitude) at ``indices``."""
+        buffer = np.empty((len(indices), *self.shape[1:]), self.packing.stored)
+        self.read_into(buffer, indices)
+        return self.packing.unpack(buffer)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Values of a tuple of slices, integers or lists, one for each axis.
+
+        Only the range of channels that holds what is asked for is read.
+        """
+        indices, channels = (np.arange(n)[k] for n, k in zip(self.shape, key[:2], strict=False))
+        first = int(channels.min(initial=self.shape[1]))
+        span = slice(first, max(first, int(channels.max(initial=-1)) + 1))
+        part = States(self.reader.part(span), self.packing.of(span))
+        values = part.at(indices.reshape(-1))
+        values = values.reshape(*indices.shape, *part.shape[1:])
+        return values[(..., channels - first, slice(None), slice(None))][(..., *key[2:])]
+
+    def blocks(self, chosen: np.ndarray, length: int) -> Iterator[np.ndarray]:
+        """The states where ``chosen`` (time,) is true, in order, up to ``length`` at a time."""
+        indices = np.flatnonzero(chosen)
+        for start in range(0, len(indices), length):
+            yield self.at(indices[start : start + length])
+
+
+def open_states(path: Path | str, fields: zarr.Array, region: Region, packing: Packing) -> States:
+    """Mapped where the files are local and uncompressed, by zarr otherwise.
+
+    Args:
+        path: Of the store.
+        fields: All of its fields.
+        region: What is read of them.
+        packing: Of the channels of the region.
+    """
+    assert fields.shards is not None
+    reader: Reader
+    if isinstance(path, Path) and not fields.compressors:
+        stored, length = np.dtype(packing.stored), fields.shards[0]
+        reader = MappedReader(path, fields.shape, stored, length, region)
+    else:
+        reader = ZarrReader(fields, region)
+    return States(reader, packing)

@@ -1,0 +1,44 @@
+"""Former place of ``inference``: what version 0.1 exported here, for files that import it."""
+
+from fourcastnet_afno.inference.ensemble import EnsembleConfig
+from fourcastnet_afno.inference.initial_states import (
+    MissingValuesError,
+    check_init_times,
+    check_source,
+    parse_init_times,
+    select_init_times,
+)
+from fourcastnet_afno.inference.layout import StoreConfig
+from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
+from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
+from fourcastnet_afno.inference.stability import StabilityConfig
+from fourcastnet_afno.inference.steppers import (
+    Climatology,
+    DiagnosticModel,
+    Persistence,
+    ShallowWaterSolver,
+)
+from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+
+__all__ = [
+    "Climatology",
+    "DiagnosticModel",
+    "EnsembleConfig",
+    "ForecastConfig",
+    "MissingValuesError",
+    "Persistence",
+    "ShallowWaterSolver",
+    "StabilityConfig",
+    "Stepper",
+    "StoreConfig",
+    "check_init_times",
+    "check_source",
+    "forcings_from",
+    "open_diagnostics",
+    "open_forecast",
+    "parse_init_times",
+    "rollout",
+    "select_init_times",
+    "shifted",
+    "write_forecast",
+]

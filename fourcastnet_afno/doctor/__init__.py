@@ -1,0 +1,1 @@
+"""Checks of data, store, machine and speed before a run."""

@@ -1,0 +1,1 @@
+"""Forecasts, truth, climatologies and baselines, opened and aligned."""

@@ -1,0 +1,241 @@
+"""Baselines: persistence, climatology, weekly climatology and a linear model.
+
+``persistence`` and ``climatology`` give datasets of the same form as a forecast's; the engine uses
+``fields.PersistenceFields``, ``fields.ValidTimeFields`` and ``fit_linear`` instead, which give the
+same fields without a dataset.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.files.progress import track
+from data_pipeline.grids.grid import Grid
+from data_pipeline.preprocessing.climatology import climatology_at
+from fourcastnet_afno.evaluation.inputs.climatologies import Fields
+from fourcastnet_afno.evaluation.inputs.fields import FieldsAt
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+
+_MAX_SAMPLES = 2000
+_SAMPLE_BYTES = 512 * 2**20
+
+
+def persistence(truth: xr.Dataset, init_times: np.ndarray, lead_times: np.ndarray) -> xr.Dataset:
+    """The state at the initial time, for every lead time.
+
+    Args:
+        truth: Canonical dataset.
+        init_times: datetime64, all in ``truth``.
+        lead_times: timedelta64.
+    """
+    initial = truth.sel(time=init_times).rename(time="init_time")
+    repeated = initial.expand_dims(lead_time=lead_times, axis=1)
+    return repeated.transpose("init_time", "lead_time", ...)
+
+
+def climatology(
+    coefficients: xr.Dataset, init_times: np.ndarray, lead_times: np.ndarray
+) -> xr.Dataset:
+    """The climatology at the valid time.
+
+    Args:
+        coefficients: See ``data_pipeline.preprocessing.climatology``.
+        init_times: datetime64.
+        lead_times: timedelta64.
+    """
+    return at_valid_times(lambda times: climatology_at(coefficients, times), init_times, lead_times)
+
+
+def at_valid_times(
+    select: Callable[[np.ndarray], xr.Dataset], init_times: np.ndarray, lead_times: np.ndarray
+) -> xr.Dataset:
+    """Lay a function of time out by initial time and lead time.
+
+    Args:
+        select: Gives the dataset of an array of unique, increasing times.
+        init_times: datetime64.
+        lead_times: timedelta64.
+    """
+    valid = xr.DataArray(
+        init_times[:, None] + lead_times[None, :],
+        dims=("init_time", "lead_time"),
+        coords={"init_time": init_times, "lead_time": lead_times},
+    )
+    fields = select(np.unique(valid.values))
+    laid_out = fields.sel(time=valid).drop_vars("time")
+    return laid_out.transpose("init_time", "lead_time", ...)
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Ridge regression of later on present principal components of the anomalies.
+
+    With standardized anomalies z of all channels (each channel by its own standard deviation, cells
+    by the roots of their areas), E holds the k leading principal components of the training years,
+    p = E z. For every lead time t the map A_t minimizes
+
+        sum |p(s + t) - A_t p(s)|^2 + alpha |A_t|^2,
+
+    with alpha chosen from powers of ten by the error on the last fifth of the training samples. The
+    forecast is the climatology plus the anomaly of A_t p.
+
+    References:
+        Penland and Sardeshmukh, 1995, https://doi.org/10.1175/1520-0442(1995)008<1999:TOGOTS>2.0.CO;2
+        (linear inverse models, here fitted for each lead time).
+
+    Args:
+        components: E, of shape (component, channel, latitude, longitude).
+        scales: Standard deviation over the root of the area weight by channel and cell.
+        maps: A_t, of shape (lead_time, component, component).
+        alphas: The chosen alpha of each lead time.
+    """
+
+    components: np.ndarray
+    scales: np.ndarray
+    maps: np.ndarray
+    alphas: np.ndarray
+
+
+class LinearFields:
+    """Forecasts of a linear model from states of truth.
+
+    Args:
+        model: The model.
+        channels: Meaning of its channels.
+        truth: Initial states.
+        climatology: Climatology of the training years.
+        lead_times: timedelta64, as many as the model has maps.
+    """
+
+    at: FieldsAt | None = None
+    num_members = 1
+
+    def __init__(
+        self,
+        model: LinearModel,
+        channels: Channels,
+        truth: TruthFields,
+        climatology: Fields,
+        lead_times: np.ndarray,
+    ) -> None:
+        self._model, self._channels, self._truth = model, channels, truth
+        self._climatology, self.lead_times = climatology, lead_times
+        self._known: dict[bytes, np.ndarray] = {}
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """See ``FieldSource``; NaN where truth has no state at the initial time."""
+        index = self._channels.labels.index(channel.label)
+        components, scales = self._model.components[:, index], self._model.scales[index]
+        coefficients = self._coefficients(inits)
+        for init, start in zip(inits, coefficients, strict=True):
+            valid = init + self.lead_times[leads]
+            later = self._model.maps[leads] @ start
+            anomaly = np.tensordot(later, components, axes=1) * scales
+            yield (self._climatology(channel, valid) + anomaly)[None, :, None]
+
+    def _coefficients(self, inits: np.ndarray) -> np.ndarray:
+        """Principal components (init_time, component) of the initial states."""
+        key = inits.tobytes()
+        if key not in self._known:
+            known = np.isin(inits, self._truth.times)
+            p = np.full((len(inits), len(self._model.components)), np.nan)
+            if known.any():
+                total = 0.0
+                for index, channel in enumerate(self._channels):
+                    fields = self._truth.at(channel, inits[known])
+                    anomalies = fields - self._climatology(channel, inits[known])
+                    z = np.nan_to_num(anomalies / self._model.scales[index])
+                    part = self._model.components[:, index]
+                    total = total + np.tensordot(z, part, axes=([1, 2], [1, 2]))
+                p[known] = total
+            self._known[key] = p
+        return self._known[key]
+
+
+def fit_linear(
+    series: TruthFields,
+    channels: Channels,
+    grid: Grid,
+    climatology: Fields,
+    lead_times: np.ndarray,
+    num_components: int,
+) -> LinearModel:
+    """Fit the linear model to a series of training years.
+
+    Args:
+        series: The training years.
+        channels: What is predicted.
+        grid: Grid of the fields.
+        climatology: Climatology of the same years.
+        lead_times: timedelta64.
+        num_components: k; fewer where the sample does not have them.
+
+    Raises:
+        InputError: If the series has no two states that are a lead time apart.
+    """
+    times = _sample_times(series.times, len(channels), grid)
+    roots = np.sqrt(grid.area_weights())
+    data = np.empty((len(times), len(channels), *grid.shape), np.float32)
+    scales = np.empty((len(channels), *grid.shape))
+    for index, channel in enumerate(track(list(channels), "Fitting the linear baseline")):
+        anomalies = series.at(channel, times) - climatology(channel, times)
+        deviation = np.sqrt((grid.area_weights() * anomalies**2).mean()) or 1.0
+        scales[index] = deviation / np.maximum(roots, 1e-6)
+        data[:, index] = np.nan_to_num(anomalies / scales[index])
+    flat = data.reshape(len(times), -1)
+    basis = _principal_components(flat, min(num_components, len(times) // 2))
+    p = (flat @ basis.T).astype(np.float64)
+    maps, alphas = zip(*(_ridge(p, times, lead) for lead in lead_times), strict=True)
+    shape = (len(basis), len(channels), *grid.shape)
+    return LinearModel(
+        basis.reshape(shape).astype(np.float64), scales, np.stack(maps), np.array(alphas)
+    )
+
+
+def _sample_times(times: np.ndarray, num_channels: int, grid: Grid) -> np.ndarray:
+    """The last times of the series, as many as fit into memory."""
+    state_bytes = 4 * num_channels * grid.shape[0] * grid.shape[1]
+    return times[-max(2, min(_MAX_SAMPLES, _SAMPLE_BYTES // state_bytes)) :]
+
+
+def _principal_components(flat: np.ndarray, count: int) -> np.ndarray:
+    """Leading right singular vectors (component, value), by the smaller Gram matrix."""
+    rows, columns = flat.shape
+    if columns <= rows:
+        _, vectors = np.linalg.eigh((flat.T @ flat).astype(np.float64))
+        return np.ascontiguousarray(vectors[:, ::-1][:, :count].T)
+    values, vectors = np.linalg.eigh((flat @ flat.T).astype(np.float64))
+    values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+    kept = values > 1e-10 * values[0]
+    basis = (vectors[:, kept].T @ flat.astype(np.float64)) / np.sqrt(values[kept])[:, None]
+    return basis
+
+
+def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> tuple[np.ndarray, float]:
+    """The map of one lead time and its alpha."""
+    later = np.searchsorted(times, times + lead)
+    valid = later < len(times)
+    valid[valid] = times[later[valid]] == (times + lead)[valid]
+    if valid.sum() < 10:
+        raise InputError(
+            f"the training years have {int(valid.sum())} pairs of states {lead} apart, expected at "
+            "least 10, to fit the baseline linear; leave it out of evaluation.baselines, or give "
+            "more data"
+        )
+    x, y = p[valid], p[later[valid]]
+    cut = max(1, int(0.8 * len(x)))
+    scale = np.trace(x.T @ x) / x.shape[1]
+    alphas = scale * 10.0 ** np.arange(-6, 3)
+    errors = [
+        ((y[cut:] - x[cut:] @ _solve(x[:cut], y[:cut], alpha)) ** 2).sum() for alpha in alphas
+    ]
+    best = float(alphas[int(np.argmin(errors))])
+    return _solve(x, y, best).T, best
+
+
+def _solve(x: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
+    return np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ y)

@@ -1,0 +1,233 @@
+"""Climatologies: the mean state at a time, from a prepared store, a table, or a series.
+
+A climatology gives fields of a channel at any times. It comes from the harmonics that a
+prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is fitted here to a
+series of fields; see ``data_pipeline.preprocessing.climatology`` for the fit.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.files.progress import track
+from data_pipeline.grids.grid import space_dims
+from data_pipeline.preprocessing.climatology import fields_at, fit_climatology, hours_of_day
+from data_pipeline.sources.canonical import canonicalize, open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.store.reader import PreparedStore, is_prepared
+
+_FIT_BYTES = 64 * 2**20
+_WEEKS = 53
+Fields = Callable[[Channel, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The climatological state.
+
+    Args:
+        at: Fields (time, latitude, longitude) of a channel at times (datetime64), in float32 or
+            float64.
+        mean: Field (latitude, longitude) of a channel, the mean over the year.
+        description: One sentence.
+        period: First and last time of the data behind it, where known.
+        dataset: What it was read from, for thresholds of precipitation and the like.
+    """
+
+    at: Fields
+    mean: Callable[[Channel], np.ndarray]
+    description: str
+    period: tuple[np.datetime64, np.datetime64] | None = None
+    dataset: xr.Dataset | None = None
+
+
+def from_coefficients(
+    coefficients: xr.Dataset,
+    description: str = "given coefficients",
+    period: tuple[np.datetime64, np.datetime64] | None = None,
+) -> Climatology:
+    """A climatology of harmonics of the day of the year for each hour of day.
+
+    Args:
+        coefficients: See ``data_pipeline.preprocessing.climatology``.
+        description: One sentence.
+        period: First and last time of the data behind it.
+    """
+
+    def picked(channel: Channel) -> np.ndarray:
+        array = coefficients[channel.name]
+        return (array if channel.level is None else array.sel(level=channel.level)).values
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        return fields_at(picked(channel), coefficients["hour"].values, times)
+
+    def mean(channel: Channel) -> np.ndarray:
+        return picked(channel)[:, 0].mean(axis=0, dtype=np.float64)
+
+    return Climatology(at, mean, description, period, coefficients)
+
+
+def from_table(table: xr.Dataset, description: str = "given table") -> Climatology:
+    """A climatology by ``dayofyear`` (1 to 366) and, where it has this axis, ``hour``."""
+
+    def picked(channel: Channel) -> xr.DataArray:
+        names = [name for name in (channel.name, f"{channel.name}_mean") if name in table]
+        if not names:
+            raise InputError(
+                f"the climatology lacks {channel.name}; it holds {sorted(map(str, table))}; give "
+                "one of all channels, or choose channels with evaluation.channels"
+            )
+        array = table[names[0]]
+        return array if channel.level is None else array.sel(level=channel.level)
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int) + 1
+        index: dict[str, xr.DataArray] = {"dayofyear": xr.DataArray(day, dims="time")}
+        if "hour" in table.dims:
+            hours = hours_of_day(times)
+            missing = sorted(set(hours.tolist()) - set(table["hour"].values.tolist()))
+            if missing:
+                raise InputError(
+                    f"the climatology has the hours of day {table['hour'].values.tolist()}, asked "
+                    f"for are {missing}; give one with these hours"
+                )
+            index["hour"] = xr.DataArray(hours, dims="time")
+        found = picked(channel).sel(index)
+        found = found.transpose("time", *space_dims(found.dims))
+        return found.compute(scheduler="synchronous").values.astype(np.float64)
+
+    def mean(channel: Channel) -> np.ndarray:
+        axes = [axis for axis in ("hour", "dayofyear") if axis in table.dims]
+        return picked(channel).mean(axes, dtype="float64").compute().values
+
+    return Climatology(at, mean, description, None, table)
+
+
+def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> Climatology:
+    """Fit a climatology to fields (time, [level], latitude, longitude) in one pass."""
+    times = series["time"].values
+    fields = channels.stack(series)
+    length = max(1, _FIT_BYTES // (4 * int(np.prod(fields.shape[1:]))))
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in track(range(0, len(times), length), "Fitting the climatology"):
+            part = slice(start, start + length)
+            yield times[part], fields.isel(time=part).values
+
+    try:
+        hours, coefficients = fit_climatology(blocks(), num_harmonics)
+    except InputError as error:
+        raise InputError(
+            f"the climatology's times {times[0]} to {times[-1]} do not cover the year well enough "
+            f"to fit {num_harmonics} harmonics of the day of the year; give more years, or set "
+            "evaluation.climatology_harmonics lower (0 fits a constant)"
+        ) from error
+    axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
+    space = {axis: series[axis].values for axis in space_dims(series.dims)}
+    text = (
+        f"mean and {num_harmonics} harmonics of the day of year for each hour of day, fitted to "
+        f"{times[0].astype('datetime64[D]')} to {times[-1].astype('datetime64[D]')}"
+    )
+    dataset = channels.unstack(coefficients, {**axes, **space})
+    return from_coefficients(dataset, text, (times[0], times[-1]))
+
+
+def open_climatology(
+    source: SourceConfig, channels: Channels, num_harmonics: int = 2
+) -> Climatology:
+    """Open a climatology, or fit one.
+
+    Args:
+        source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
+            series of the training years.
+        channels: What a fit must cover.
+        num_harmonics: Harmonics of the day of the year of a fit.
+    """
+    path = Path(source.paths[0])
+    if is_prepared(path):
+        return from_store(PreparedStore(path))
+    table = _open_table(source)
+    if table is not None:
+        return from_table(table, f"table {path.name} by day of year and hour of day")
+    return from_series(open_source(source), channels, num_harmonics)
+
+
+def from_store(store: PreparedStore) -> Climatology:
+    """The climatology of a prepared store's training period."""
+    train = (store.attrs.get("settings") or {}).get("train") or {}
+    period = None
+    text = "harmonics of the day of year for each hour of day, of the store's training period"
+    if "start" in train:
+        last = np.datetime64(train["end"], "D").astype("datetime64[ns]") + np.timedelta64(1, "D")
+        period = (np.datetime64(train["start"], "ns"), last - np.timedelta64(1, "ns"))
+        text += f" {train['start']} to {train['end']}"
+    return from_coefficients(store.climatology(), text, period)
+
+
+def _open_table(source: SourceConfig) -> xr.Dataset | None:
+    """A table by day of the year, with canonical axes; ``None`` for anything else."""
+    path = source.paths[0]
+    local = Path(path)
+    if local.suffix not in (".nc", ".zarr") and not local.is_dir() and "://" not in path:
+        return None
+    opened = xr.open_dataset(path) if local.suffix == ".nc" else xr.open_zarr(path)
+    if "dayofyear" not in opened.dims:
+        opened.close()
+        return None
+    return canonicalize(opened, source)
+
+
+def weekly(base: Climatology) -> Fields:
+    """Means of a climatology over each week of the year, all hours of day together.
+
+    Args:
+        base: Climatology by day of the year.
+
+    Returns:
+        Fields as a function of channel and times. Week k holds the days 7 k to 7 k + 6 of the year.
+
+    References:
+        WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4 (weekly
+        climatology).
+    """
+    known: dict[Channel, np.ndarray] = {}  # not lru_cache, which no cluster can serialize
+
+    def table(channel: Channel) -> np.ndarray:
+        days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
+        hours = [np.timedelta64(hour, "h") for hour in _known_hours(base)]
+        daily = np.mean([base.at(channel, days + hour) for hour in hours], axis=0)
+        week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
+        return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
+        if channel not in known:
+            known[channel] = table(channel)
+        return known[channel][np.minimum(day // 7, _WEEKS - 2)]
+
+    return at
+
+
+def _known_hours(climatology: Climatology) -> list[int]:
+    dataset = climatology.dataset
+    if dataset is None or "hour" not in dataset.dims:
+        return [0]
+    return dataset["hour"].values.tolist()
+
+
+def constant(field: Callable[[Channel], np.ndarray]) -> Fields:
+    """A climatology without annual cycle."""
+    known: dict[Channel, np.ndarray] = {}
+
+    def at(channel: Channel, times: np.ndarray) -> np.ndarray:
+        if channel not in known:
+            known[channel] = field(channel)
+        mean = known[channel]
+        return np.broadcast_to(mean, (len(times), *mean.shape))
+
+    return at

@@ -1,0 +1,157 @@
+"""Where the fields of a forecast come from: stores, functions of the valid time, the initial state.
+
+The engine asks each source for the fields of one channel, some initial times and some lead times.
+Arrays in zarr chunks without compression are mapped into memory instead of being decoded, which
+costs many times the arithmetic.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel
+from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
+from fourcastnet_afno.evaluation.inputs.open import Layout
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
+
+_LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
+FieldsAt = Callable[[Channel, np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class FieldSource(Protocol):
+    """Fields of one forecast."""
+
+    lead_times: np.ndarray
+    num_members: int
+    at: FieldsAt | None
+    """Fields by valid time, where the forecast depends on it alone."""
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """Fields in blocks of one or more successive initial times.
+
+        Blocks have shape (init_time, lead_time, realization, latitude, longitude). One may be
+        written over when the next is taken.
+
+        Args:
+            channel: Which channel.
+            inits: Initial times, datetime64.
+            leads: Range of indices of ``lead_times``.
+        """
+        ...
+
+
+class DatasetFields:
+    """Fields of a canonical dataset, see ``forecasts``.
+
+    Args:
+        dataset: Dimensions init_time, lead_time, [realization], [level], latitude, longitude.
+        coarsening: Applied to every field.
+        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened.
+    """
+
+    at: FieldsAt | None = None
+
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        coarsening: Coarsening | None = None,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
+        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
+        self.lead_times = dataset["lead_time"].values
+        self.num_members = dataset.sizes.get("realization", 1)
+
+    @cached_property
+    def _init_times(self) -> np.ndarray:
+        return self._dataset["init_time"].values
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """See ``FieldSource``."""
+        order = np.searchsorted(self._init_times, inits)
+        mapped = mapped_variable(self._dataset, self._layouts, channel.name)
+        if mapped is not None:
+            blocks = mapped.blocks(order, leads, level_index(self._dataset, channel))
+        else:
+            blocks = iter([self._decoded(channel, order, leads)])
+        coarsening = self._coarsening
+        if coarsening is None:
+            return blocks
+        return (coarsening.apply(fields[None]) for block in blocks for fields in block)
+
+    def _decoded(self, channel: Channel, order: np.ndarray, leads: slice) -> np.ndarray:
+        picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
+        if channel.level is not None:
+            picked = picked.isel(level=level_index(self._dataset, channel))
+        values = computed(picked)
+        return values if "realization" in picked.dims else values[:, :, None]
+
+
+class PersistenceFields:
+    """The state at the initial time, for every lead time."""
+
+    at: FieldsAt | None = None
+    num_members = 1
+
+    def __init__(self, truth: TruthFields, lead_times: np.ndarray) -> None:
+        self._truth, self.lead_times = truth, lead_times
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """See ``FieldSource``; NaN where truth has no state at the initial time."""
+        count = leads.stop - leads.start
+        known = np.isin(inits, self._truth.times)
+        states = self._truth.at(channel, inits[known]) if known.any() else np.zeros((0, 1, 1))
+        position = 0
+        for is_known in known:
+            state = states[position] if is_known else np.full(states.shape[1:], np.nan)
+            position += int(is_known)
+            yield np.broadcast_to(state, (1, count, 1, *state.shape))
+
+
+class ValidTimeFields:
+    """A function of the valid time, as a climatology.
+
+    Args:
+        function: Gives fields (time, latitude, longitude) of a channel at unique times.
+        lead_times: timedelta64.
+    """
+
+    num_members = 1
+
+    def __init__(self, function: FieldsAt, lead_times: np.ndarray) -> None:
+        self.at: FieldsAt | None = function
+        self._function, self.lead_times = function, lead_times
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """See ``FieldSource``."""
+        valid = inits[:, None] + self.lead_times[None, leads]
+        times, positions = np.unique(valid, return_inverse=True)
+        fields = self._function(channel, times)
+        return (fields[row][None, :, None] for row in positions.reshape(valid.shape))
+
+
+def coarsening_between(source: Grid, target: Grid) -> Coarsening | None:
+    """Conservative means from one grid to another; ``None`` where they are the same."""
+    return None if source.is_same(target) else Coarsening(source, target)
+
+
+def chunk_lengths(dataset: xr.Dataset) -> tuple[int, int]:
+    """Largest chunks of a store along initial and lead times; 1 where there are none."""
+    lengths = [1, 1]
+    for variable in dataset.data_vars.values():
+        chunks = variable.encoding.get("preferred_chunks") or {}
+        for position, names in enumerate((("init_time", "time"), _LEAD_NAMES)):
+            sizes = [int(chunks[name]) for name in names if name in chunks]
+            lengths[position] = max(lengths[position], *sizes, 1)
+    return lengths[0], lengths[1]
+
+
+def holds_levels_together(dataset: xr.Dataset) -> bool:
+    """Whether chunks hold several levels, so that reading one decodes others."""
+    chunks = (v.encoding.get("preferred_chunks") or {} for v in dataset.data_vars.values())
+    return any(int(sizes.get("level", 1)) > 1 for sizes in chunks)

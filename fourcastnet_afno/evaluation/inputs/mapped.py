@@ -1,0 +1,200 @@
+"""Zarr arrays whose chunks are plain files of numbers, read without decoding.
+
+Decoding chunk by chunk costs many times the arithmetic of scores.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from data_pipeline.channels import Channel
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import space_dims
+from fourcastnet_afno.evaluation.inputs.open import Layout
+
+_MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
+_STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
+
+
+class MappedVariable:
+    """A variable whose chunks are plain files of little-endian numbers.
+
+    Args:
+        array: Array without compression, filters and shards in a local folder.
+        folder: The array's folder.
+        axes: Axis of the array for each canonical axis.
+        flip: Whether its rows are in the other order.
+        has_members: Whether it has a canonical axis of realizations.
+    """
+
+    def __init__(
+        self,
+        array: zarr.Array,
+        folder: Path,
+        axes: tuple[int, ...],
+        flip: bool,
+        has_members: bool,
+    ) -> None:
+        self._array, self._folder, self._axes = array, folder, axes
+        self._flip, self._has_members = flip, has_members
+        self._chunks = tuple(array.chunks[axis] for axis in axes)
+        self._sizes = tuple(array.shape[axis] for axis in axes)
+        self._shape, self._dtype = array.chunks, array.dtype
+        self._chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
+        self._small = self._chunk_bytes <= _SMALL_BYTES
+
+    def blocks(self, inits: np.ndarray, leads: slice, level: int | None) -> Iterator[np.ndarray]:
+        """Fields of a forecast, in blocks of successive initial times.
+
+        Blocks have shape (init_time, lead_time, realization, latitude, longitude). The next one is
+        written over the memory of the last.
+
+        Args:
+            inits: Increasing indices of initial times.
+            leads: Range of indices of lead times.
+            level: Index of the level, if any.
+        """
+        length = self._chunks[0]
+        together = max(1, _STACK_BYTES // self._chunk_bytes) if length == 1 else 1
+        buffers: list[np.ndarray] = []
+        chunks, starts = np.unique(inits // length, return_index=True)
+        ends = [*starts[1:], len(inits)]
+        for start in range(0, len(chunks), together):
+            part = chunks[start : start + together].tolist()
+            block = self._lead_times(part, leads, level, buffers)
+            own = inits[starts[start] : ends[start]] % length
+            block = block[:, 0] if length == 1 else block[0, as_slice(own)]
+            block = block if self._has_members else block[:, :, None]
+            yield block[..., ::-1, :] if self._flip else block
+
+    def _lead_times(
+        self, chunks: list[int], leads: slice, level: int | None, buffers: list[np.ndarray]
+    ) -> np.ndarray:
+        """Some lead times of chunks of initial times, (chunk, init_time, lead_time, ...)."""
+        length, parts = self._chunks[1], []
+        rest = [0] * (len(self._axes) - 2)
+        if level is not None:
+            rest[-3] = level // self._chunks[-3]
+        first = leads.start // length
+        for position in range(first, (leads.stop - 1) // length + 1):
+            if len(buffers) <= position - first:
+                buffers.append(self._buffer(len(chunks)))
+            wanted = [(chunk, position, *rest) for chunk in chunks]
+            start = position * length
+            part = slice(max(leads.start - start, 0), min(leads.stop - start, length))
+            parts.append(self._stack(wanted, buffers[position - first])[:, :, part])
+        block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return block if level is None else block[..., level % self._chunks[-3], :, :]
+
+    def states(self, order: np.ndarray, result: np.ndarray) -> None:
+        """States of a series.
+
+        Args:
+            order: Increasing indices of time.
+            result: Where to write them, (time, [level], latitude, longitude).
+        """
+        length, lengths, sizes = self._chunks[0], self._chunks[1:-2], self._sizes[1:-2]
+        counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
+        buffer = self._buffer(1)
+        for chunk in np.unique(order // length).tolist():
+            own = slice(*np.searchsorted(order, (chunk * length, (chunk + 1) * length)))
+            for where in np.ndindex(*counts):  # of levels, if any
+                block = self._stack([(chunk, *where, 0, 0)], buffer)[0]
+                block = block[as_slice(order[own] - chunk * length)]
+                levels = (slice(i * n, (i + 1) * n) for i, n in zip(where, lengths, strict=True))
+                part = result[(own, *levels)]
+                block = block[..., ::-1, :] if self._flip else block
+                part[...] = block[:, : part.shape[1]]
+
+    def _buffer(self, num_chunks: int) -> np.ndarray:
+        """Memory for small chunks; none where they are mapped."""
+        return np.empty((num_chunks, *self._shape) if self._small else 0, self._dtype)
+
+    def _stack(self, chunks: list[tuple[int, ...]], buffer: np.ndarray) -> np.ndarray:
+        """Chunks with canonical axes, (chunk, ...), small ones in the memory of the buffer."""
+        paths = [self._path(chunk) for chunk in chunks]
+        if self._small:  # a copy costs less than a map
+            for path, memory in zip(paths, buffer, strict=False):
+                self._copy(path, memory)
+            stack = buffer[: len(chunks)]
+        else:
+            (path,) = paths
+            stack = self._mapped(path)[None]
+        return stack.transpose(0, *(axis + 1 for axis in self._axes))
+
+    def _path(self, chunk: tuple[int, ...]) -> str:
+        stored = [0] * len(chunk)
+        for axis, position in zip(self._axes, chunk, strict=True):
+            stored[axis] = position
+        return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
+
+    # A chunk of nothing but the fill value is not written.
+
+    def _mapped(self, path: str) -> np.ndarray:
+        try:
+            return np.memmap(path, self._dtype, "r", shape=self._shape)
+        except FileNotFoundError:
+            return np.full(self._shape, self._array.fill_value, self._dtype)
+
+    def _copy(self, path: str, memory: np.ndarray) -> None:
+        try:
+            file = os.open(path, os.O_RDONLY)  # cheaper than a file object
+        except FileNotFoundError:
+            memory[...] = self._array.fill_value
+            return
+        try:
+            count = os.readv(file, [memory.data])
+        finally:
+            os.close(file)
+        if count != memory.nbytes:
+            raise InputError(
+                f"{path} has {count} bytes, expected {memory.nbytes}; the store is damaged or not "
+                "complete: write it again"
+            )
+
+
+def level_index(dataset: xr.Dataset, channel: Channel) -> int | None:
+    """Where a channel's level is on the axis of levels, if it has one."""
+    if channel.level is None:
+        return None
+    return int(np.flatnonzero(dataset["level"].values == channel.level)[0])
+
+
+def mapped_variable(
+    dataset: xr.Dataset, layouts: Mapping[str, Layout], name: str
+) -> MappedVariable | None:
+    """A variable of a canonical dataset to be mapped; ``None`` where it must be decoded."""
+    if name not in layouts:
+        return None
+    return open_mapped(layouts[name], tuple(map(str, dataset[name].dims)))
+
+
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Evenly spaced indices as a slice, which copies nothing."""
+    steps = np.diff(rows)
+    if len(rows) == 1:
+        return slice(int(rows[0]), int(rows[0]) + 1)
+    if len(rows) and steps[0] > 0 and (steps == steps[0]).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
+    return rows
+
+
+@lru_cache(maxsize=256)
+def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
+    """A variable to be mapped, or ``None`` where its chunks must be decoded."""
+    folder, axes = Path(layout.path) / layout.name, layout.axes
+    array = zarr.open_array(folder, mode="r")
+    packed = {"scale_factor", "add_offset"} & set(array.attrs)
+    plain = not (array.compressors or array.filters or array.shards or packed)
+    whole = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
+    uncut = all(array.chunks[axis] == array.shape[axis] for axis in whole)
+    little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
+    chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
+    if not (plain and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
+        return None
+    return MappedVariable(array, folder, axes, layout.flip, "realization" in dims)

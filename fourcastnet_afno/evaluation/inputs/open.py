@@ -1,0 +1,179 @@
+"""Forecasts as people store them, read as one canonical dataset.
+
+Canonical means the dimensions (init_time, lead_time, [realization], [level], latitude, longitude),
+or y and x on a plane, names, units and axes as in ``sources.canonical``. Understood are
+WeatherBench 2's layout (``time``, ``prediction_timedelta``, latitude and longitude in either
+order), this project's (``init_time``, ``lead_time``), and members along ``realization``,
+``number``, ``ensemble``, ``member`` or ``sample``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.canonical import canonicalize, open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.files import open_all
+
+_LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
+_MEMBERS = ("realization", "number", "ensemble", "member", "sample")
+_AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
+_SPACE = {
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon"),
+    "y": ("y",),
+    "x": ("x",),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the array of a variable lies, so that its chunks can be mapped into memory.
+
+    Args:
+        path: Local zarr store.
+        name: Name of the array.
+        axes: Axis of the array for each canonical axis of the variable.
+        flip: Whether its rows are in the other order, as latitudes from south to north.
+    """
+
+    path: str
+    name: str
+    axes: tuple[int, ...]
+    flip: bool
+
+
+def open_forecast(path: str) -> xr.Dataset:
+    """Open a forecast lazily as a canonical dataset.
+
+    Args:
+        path: A zarr store (folder or URL) or a NetCDF file.
+
+    Raises:
+        InputError: If nothing is there, or it has no lead times, or its units are unknown.
+    """
+    return open_with_layouts(path)[0]
+
+
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """A forecast as by ``open_forecast``, and the layouts of its variables on this machine."""
+    local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
+    given = _open_zarr(path) if local else open_all(path, (), 6)[0]
+    forecast = canonical_forecast(given, path)
+    return forecast, _layouts(forecast, given, path) if local else {}
+
+
+def open_series(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+    """A series as by ``open_source``, and the layouts of its variables on this machine."""
+    series = open_source(SourceConfig(path=path))
+    if not (Path(path) / "zarr.json").exists():
+        return series, {}
+    with _open_zarr(path) as given:
+        same = "time" in given and np.array_equal(given["time"].values, series["time"].values)
+        return series, _layouts(series, given, path) if same else {}
+
+
+def _open_zarr(path: str) -> xr.Dataset:
+    # Whole numbers of hours are lead times here, but may be data elsewhere: converted by name.
+    opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
+    opened.encoding["source"] = path
+    return opened
+
+
+def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:
+    """Rename, reorder and check; see the module's header."""
+    given = dataset
+    lead = _find(dataset, _LEADS, "lead times", path)
+    init = "init_time" if "init_time" in dataset.dims else "time"
+    if init not in dataset.dims:
+        raise InputError(
+            f"{path} has the dimensions {list(dataset.dims)}, expected initial times as init_time "
+            "or time; rename them, or add the axis with .expand_dims"
+        )
+    dataset = dataset.drop_vars(["valid_time"], errors="ignore")
+    names = {lead: "lead_time", init: "init_time"}
+    members = [name for name in _MEMBERS if name in dataset.dims]
+    names |= {members[0]: "realization"} if members else {}
+    dataset = dataset.rename({old: new for old, new in names.items() if old != new})
+    dataset = dataset.assign_coords(lead_time=_as_timedelta(dataset["lead_time"], path))
+    dataset = canonicalize(dataset, SourceConfig(path=path))
+    dataset = dataset.assign_coords(init_time=dataset["init_time"].values.astype("datetime64[ns]"))
+    axes = [axis for axis in _AXES if axis in dataset.dims]
+    kept = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
+    result = dataset[kept].transpose(*axes, missing_dims="ignore")
+    result.encoding["source"] = path
+    result.set_close(given.close)
+    return result
+
+
+def _find(dataset: xr.Dataset, names: tuple[str, ...], what: str, path: str) -> str:
+    found = [name for name in names if name in dataset.dims]
+    if not found:
+        raise InputError(
+            f"{path} has the dimensions {list(dataset.dims)}, expected {what} as one of "
+            f"{', '.join(names)}; rename the axis"
+        )
+    return found[0]
+
+
+def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
+    """Lead times as timedelta64; integers are in the units of their attribute, else hours."""
+    values = leads.values
+    if not np.issubdtype(values.dtype, np.timedelta64):
+        units = str(leads.attrs.get("units", "hours"))
+        letters = {"hour": "h", "day": "D", "minute": "m", "second": "s", "nanosecond": "ns"}
+        unit = letters.get(units.rstrip("s"))
+        if unit is None:
+            raise InputError(
+                f"{path} has lead times in {units!r}, expected one of {', '.join(letters)}; "
+                "correct the attribute units"
+            )
+        nanoseconds = np.timedelta64(1, unit) / np.timedelta64(1, "ns")
+        values = np.round(values * nanoseconds).astype("timedelta64[ns]")
+    return values.astype("timedelta64[ns]")
+
+
+def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layout]:
+    """How the arrays of a store are turned into canonical variables, where axes are but moved."""
+    flip = _flip(result, given)
+    if flip is None:
+        return {}
+    layouts = {}
+    for name, variable in result.data_vars.items():
+        if name in given and given[name].ndim == variable.ndim:
+            stored = [str(dim) for dim in given[name].dims]
+            axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
+            layouts[str(name)] = Layout(path, str(name), axes, flip)
+    return layouts
+
+
+def _stored_name(dim: str, stored: list[str]) -> str:
+    candidates = {
+        "init_time": ("init_time", "time"),
+        "lead_time": _LEADS,
+        "realization": _MEMBERS,
+        **_SPACE,
+    }
+    return next(name for name in candidates.get(dim, (dim,)) if name in stored)
+
+
+def _flip(result: xr.Dataset, given: xr.Dataset) -> bool | None:
+    """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
+    rows, columns = space_dims(result.dims)
+    on_disk = [
+        next((n for n in _SPACE[axis] if n in given.coords), None) for axis in (rows, columns)
+    ]
+    if None in on_disk or not np.array_equal(given[on_disk[1]], result[columns]):
+        return None
+    if "level" in result.dims and not (
+        "level" in given.dims and np.array_equal(given["level"], result["level"])
+    ):
+        return None
+    stored, wanted = given[on_disk[0]].values, result[rows].values
+    if np.array_equal(stored, wanted):
+        return False
+    return True if np.array_equal(stored[::-1], wanted) else None

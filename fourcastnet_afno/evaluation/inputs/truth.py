@@ -1,0 +1,164 @@
+"""Truth: fields of a series by channel and time."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
+from threading import Event, Lock
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channel
+from data_pipeline.grids.coarsening import Coarsening
+from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
+from fourcastnet_afno.evaluation.inputs.open import Layout
+
+_KEPT_BYTES, _ALL_KEPT_BYTES = 128 * 2**20, 192 * 2**20
+_MEAN_BYTES = 64 * 2**20
+_NUM_PARTS = 16  # of the times of a variable, which threads read in turn
+
+
+class TruthFields:
+    """Fields of truth by channel and time, in float64.
+
+    All channels of some times are read at once where they fit into memory, because stores hold them
+    together, and kept for the next channel. Threads that need the same ones read them together.
+
+    Args:
+        dataset: Canonical dataset, of the variables that are scored.
+        coarsening: Applied to every field.
+        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened, with
+            all its times and levels.
+    """
+
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        coarsening: Coarsening | None = None,
+        layouts: Mapping[str, Layout] | None = None,
+    ) -> None:
+        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
+        self._kept: OrderedDict[bytes, _SharedRead] = OrderedDict()
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Other processes read for themselves."""
+        return type(self), (self._dataset, self._coarsening, self._layouts)
+
+    def at(self, channel: Channel, times: np.ndarray) -> np.ndarray:
+        """Fields (time, latitude, longitude) at times that truth has."""
+        order = np.searchsorted(self.times, times)
+        level = level_index(self._dataset, channel)
+        size = self._dataset.nbytes // max(1, len(self.times)) * len(times)
+        if size <= _KEPT_BYTES:
+            values = self._together(times, order)[channel.name]
+            values = values if level is None else values[:, level]
+        else:
+            picked = self._dataset[channel.name].isel(time=as_slice(order))
+            values = computed(picked if level is None else picked.isel(level=level))
+        if self._coarsening is not None:
+            values = self._coarsening.apply(values)
+        return values.astype(np.float64)
+
+    def _together(self, times: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
+        """All variables with all levels at some times."""
+        key = times.tobytes()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self._shared_read(order)
+                while len(self._kept) > 2 and _total_bytes(self._kept.values()) > _ALL_KEPT_BYTES:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            shared = self._kept[key]
+        return shared.result()
+
+    def _shared_read(self, order: np.ndarray) -> "_SharedRead":
+        values, parts = {}, deque()
+        for name in map(str, self._dataset.data_vars):
+            variable = self._dataset[name]
+            values[name] = np.empty((len(order), *variable.shape[1:]), variable.dtype)
+            length = int((variable.encoding.get("preferred_chunks") or {}).get("time", 1))
+            length *= max(1, len(order) // (_NUM_PARTS * length))
+            edges = np.flatnonzero(np.diff(order // length)) + 1  # chunks are read once
+            for own in np.split(np.arange(len(order)), edges):
+                part = slice(int(own[0]), int(own[-1]) + 1)
+                parts.append(partial(self._read, name, order[part], values[name][part]))
+        return _SharedRead(values, parts)
+
+    def _read(self, name: str, order: np.ndarray, values: np.ndarray) -> None:
+        """A variable with all levels at some indices of time."""
+        mapped = mapped_variable(self._dataset, self._layouts, name)
+        if mapped is None:
+            values[...] = computed(self._dataset[name].isel(time=as_slice(order)))
+        else:
+            mapped.states(order, values)
+
+    def mean(self, channel: Channel, times: np.ndarray) -> np.ndarray:
+        """Mean over times that truth has, (latitude, longitude), block by block."""
+        length = max(1, _MEAN_BYTES // self.at(channel, times[:1]).nbytes)
+        sums = (
+            self.at(channel, times[start : start + length]).sum(axis=0)
+            for start in range(0, len(times), length)
+        )
+        return np.sum(list(sums), axis=0) / len(times)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """Times of truth."""
+        return self._dataset["time"].values
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Precision of the fields in the store."""
+        return next(iter(self._dataset.data_vars.values())).dtype
+
+
+class _SharedRead:
+    """Arrays that all threads which need them fill together.
+
+    Args:
+        values: The arrays.
+        parts: Each fills a part of an array.
+    """
+
+    def __init__(self, values: dict[str, np.ndarray], parts: deque[Callable[[], None]]) -> None:
+        self._values, self._parts, self._left = values, parts, len(parts)
+        self._lock, self._done = Lock(), Event()
+        self._error: BaseException | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(array.nbytes for array in self._values.values())
+
+    def result(self) -> dict[str, np.ndarray]:
+        """The arrays, once they are complete."""
+        while not self._done.is_set() and (part := self._next()) is not None:
+            try:
+                part()
+            except BaseException as error:
+                self._error = error
+                self._done.set()
+                raise
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._done.set()
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._values
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            return self._parts.popleft() if self._parts else None
+
+
+def _total_bytes(reads: Iterable[_SharedRead]) -> int:
+    return sum(read.nbytes for read in reads)
+
+
+def computed(array: xr.DataArray) -> np.ndarray:
+    """Values, without threads of dask: whoever reads has threads of its own."""
+    return array.compute(scheduler="synchronous").values

@@ -1,0 +1,120 @@
+"""Conventions: whose definitions of RMSE, ACC, climatology and weights are used.
+
+The same forecast has other scores under other conventions; the differences below reach several
+per cent. For a forecast f, truth o, climatology c, weighted mean <.> over a field and mean E over
+initial times:
+
+weatherbench2 (the default)
+    RMSE = sqrt(E <(f - o)^2>)
+    ACC  = E [ <(f - c)(o - c)> / sqrt(<(f - c)^2> <(o - c)^2>) ]
+    c by day of the year and hour of day, smoothed; weights are exact cell areas.
+weatherbench1
+    RMSE = E sqrt(<(f - o)^2>)
+    ACC  = E<w f' o'> / sqrt(E<f'^2> E<o'^2>), f' = f - c - [f - c], pooled over initial times,
+    where [.] is the unweighted mean over cells and initial times; c is the mean of the truth at the
+    valid times that are scored; weights are the cosines of the latitudes of the rows.
+fourcastnet
+    RMSE = E sqrt(<(f - o)^2>)
+    ACC  as weatherbench2, with c constant in time (mean of the training years); weights are the
+    cosines of the latitudes of the rows.
+
+References:
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.
+    WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4, and its
+    ``score.py`` for the centering of the ACC.
+    FourCastNet, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data_pipeline.grids.grid import Grid, LatLonGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convention:
+    """How scores are defined.
+
+    Args:
+        name: Name of the convention.
+        root: Whether the root of the mean square comes after or before the mean over initial times.
+        acc: Whether anomalies are correlated in each field, or in all at once and centered.
+        climatology: Of which times: day of year and hour, the mean of the training years, or the
+            mean of the truth that is scored.
+        weights: Exact cell areas, or cosines of latitudes.
+    """
+
+    name: str
+    root: Literal["after", "before"]
+    acc: Literal["by_field", "pooled"]
+    climatology: Literal["day_of_year", "training_mean", "scored_mean"]
+    weights: Literal["area", "cosine"]
+
+    def grid_weights(self, grid: Grid) -> np.ndarray:
+        """Weights with mean 1, float64 of shape (latitude, longitude); on a plane always areas."""
+        if self.weights == "area" or not isinstance(grid, LatLonGrid):
+            return grid.area_weights()
+        cosines = np.cos(np.deg2rad(grid.coords["latitude"])).clip(min=0)
+        return np.repeat(cosines[:, None] / cosines.mean(), grid.shape[1], axis=1)
+
+    def describe(self) -> dict[str, str]:
+        """Plain sentences, for reports."""
+        return {
+            "convention": self.name,
+            "rmse": _ROOTS[self.root],
+            "acc": f"{_CORRELATIONS[self.acc]}; {_CLIMATOLOGIES[self.climatology]}",
+            "bias": "weighted mean of forecast minus truth, averaged over initial times",
+            "area_weights": _WEIGHTS[self.weights],
+        }
+
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention(
+            name="weatherbench2",
+            root="after",
+            acc="by_field",
+            climatology="day_of_year",
+            weights="area",
+        ),
+        Convention(
+            name="weatherbench1",
+            root="before",
+            acc="pooled",
+            climatology="scored_mean",
+            weights="cosine",
+        ),
+        Convention(
+            name="fourcastnet",
+            root="before",
+            acc="by_field",
+            climatology="training_mean",
+            weights="cosine",
+        ),
+    )
+}
+
+_ROOTS = {
+    "after": "square root of the weighted mean square error, averaged over initial times before "
+    "the root (WeatherBench 2)",
+    "before": "mean over initial times of the square root of each field's weighted mean square "
+    "error (WeatherBench 1, FourCastNet)",
+}
+_CORRELATIONS = {
+    "by_field": "weighted correlation of anomalies from the climatology at the valid time, "
+    "averaged over initial times; 0 for the climatology itself",
+    "pooled": "weighted correlation of centered anomalies over all cells and initial times "
+    "(WeatherBench 1)",
+}
+_CLIMATOLOGIES = {
+    "day_of_year": "climatology by day of the year and hour of day",
+    "training_mean": "climatology is the mean of the training years, constant in time",
+    "scored_mean": "climatology is the mean of the truth that is scored",
+}
+_WEIGHTS = {
+    "area": "exact cell areas (difference of the sine of the latitude bounds), mean 1",
+    "cosine": "cosine of the latitude of the row, mean 1",
+}

@@ -1,0 +1,186 @@
+"""Scores for machines and for terminals."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.box import SIMPLE
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
+
+_CURVE = {"forecast", "lead_time", "channel"}
+_LABELS = {"rmse": "RMSE", "acc": "ACC", "relative_l2": "relative L2"}
+
+
+def curve_names(scores: xr.Dataset) -> list[str]:
+    """Metrics with one value for each forecast, lead time and channel (and region)."""
+    skipped = ("_verdict", "_interval", "num_init_times", "missing_values")
+    return [
+        str(name)
+        for name, array in scores.data_vars.items()
+        if set(array.dims) - {"region"} == _CURVE and not str(name).endswith(skipped)
+    ]
+
+
+def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
+    """Plain values.
+
+    Returns:
+        ``forecasts`` -> forecast -> metric -> channel -> lead hours -> value, of the first region;
+        likewise ``intervals`` with [lower, upper], and ``regions`` -> region -> forecasts for
+        further regions; ``conventions``, ``units``, ``verdicts`` (better, worse or not
+        distinguishable from the reference) by forecast, metric, channel and lead hours.
+    """
+    several = "region" in scores.dims
+    first = scores.isel(region=0) if several else scores
+    record = {
+        "forecasts": _nested(first, curve_names(first), ""),
+        "intervals": _nested(first, _with(first, "_interval"), "_interval"),
+        "verdicts": _verdicts(first),
+        "conventions": {key: _plain(value) for key, value in scores.attrs.items()},
+        "units": dict(
+            zip(scores["channel"].values.tolist(), scores["units"].values.tolist(), strict=True)
+        ),
+    }
+    if several:
+        names = scores["region"].values.tolist()
+        record["regions"] = {
+            name: _nested(scores.sel(region=name), curve_names(first), "") for name in names
+        }
+    return record
+
+
+def _with(scores: xr.Dataset, suffix: str) -> list[str]:
+    return [name for name in curve_names(scores) if f"{name}{suffix}" in scores]
+
+
+def _nested(scores: xr.Dataset, names: list[str], suffix: str) -> dict[str, Any]:
+    hours = [str(hour) for hour in lead_hours(scores)]
+    channels = scores["channel"].values.tolist()
+    result: dict[str, Any] = {}
+    for forecast in scores["forecast"].values.tolist():
+        result[forecast] = {}
+        for name in names:
+            array = scores[name + suffix].sel(forecast=forecast)
+            values = array.transpose("channel", "lead_time", ...).values.tolist()
+            if np.isnan(array.values.astype(float)).all():
+                continue
+            result[forecast][name] = {
+                channel: {hour: _plain(v) for hour, v in zip(hours, row, strict=True)}
+                for channel, row in zip(channels, values, strict=True)
+            }
+    return result
+
+
+def _verdicts(scores: xr.Dataset) -> dict[str, Any]:
+    words = {-1: "better", 0: "not distinguishable", 1: "worse"}
+    nested = _nested(scores, _with(scores, "_verdict"), "_verdict")
+    reference = scores.attrs.get("reference")
+    return {
+        forecast: {
+            metric: {
+                channel: {hour: words[int(value)] for hour, value in row.items()}
+                for channel, row in rows.items()
+            }
+            for metric, rows in metrics.items()
+        }
+        for forecast, metrics in nested.items()
+        if forecast != reference
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """JSON has no NaN: a missing score is null."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_scores(scores: xr.Dataset, json_path: Path, netcdf_path: Path) -> None:
+    """Write the scores as JSON, as NetCDF, and as CSV beside the JSON."""
+    with replacing(json_path) as temporary:
+        temporary.write_text(json.dumps(scores_to_json(scores), indent=1))
+    with replacing(netcdf_path) as temporary:
+        scores.to_netcdf(temporary, engine="netcdf4")
+    with replacing(json_path.with_suffix(".csv")) as temporary:
+        temporary.write_text(scores_to_csv(scores))
+
+
+def scores_to_csv(scores: xr.Dataset) -> str:
+    """A line for each forecast, channel, lead time and region, a column for each metric."""
+    names = curve_names(scores)
+    frame = scores[names].reset_coords(drop=True).to_dataframe().reset_index()
+    frame["lead_time"] = frame["lead_time"] / np.timedelta64(1, "h")
+    frame = frame.rename(columns={"lead_time": "lead_hours"})
+    keys = [k for k in ("forecast", "region", "channel", "lead_hours") if k in frame]
+    return frame[keys + names].to_csv(index=False)
+
+
+def format_score(metric: str, value: float) -> str:
+    """A score with three significant digits, as people read it."""
+    if not math.isfinite(value):
+        return "-"
+    if metric == "acc":
+        return f"{value:.3f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def table_metrics(scores: xr.Dataset, units: str) -> dict[str, str]:
+    """What tables show, with what people call it: RMSE and ACC, on a plane relative L2 too."""
+    wanted = str(scores.attrs.get("table_metrics", "rmse acc")).split()
+    labels = _LABELS | {"rmse": f"RMSE [{units}]"}
+    return {name: labels[name] for name in wanted if name in scores}
+
+
+def scores_table(scores: xr.Dataset) -> Group:
+    """``table_metrics`` at selected lead times, a table for each channel, the best in bold."""
+    first = scores.isel(region=0) if "region" in scores.dims else scores
+    tables = [_channel_table(first.sel(channel=name)) for name in first["channel"].values]
+    notes = [Text(line, "yellow") for line in str(scores.attrs.get("notes", "")).splitlines()]
+    return Group(*tables, *notes)
+
+
+def _power_of_ten(values: np.ndarray) -> int:
+    """A common factor of small values, as those of vorticity in 1/s; 0 for others."""
+    largest = np.nanmax(np.abs(values), initial=0.0)
+    return math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
+
+
+def _channel_table(scores: xr.Dataset) -> Table:
+    indices, hours = selected_leads(scores), lead_hours(scores)
+    title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
+    table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("forecast", no_wrap=True)
+    for index in indices:
+        table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
+    power = _power_of_ten(scores["rmse"].values[..., indices]) if "rmse" in scores else 0
+    unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
+    for metric, label in table_metrics(scores, unit).items():
+        values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
+        values = values / 10.0**power if metric == "rmse" else values
+        best = best_of(metric, values)
+        for row, name in enumerate(scores["forecast"].values):
+            cells = [
+                Text(format_score(metric, v), "bold" if v == b else "")
+                for v, b in zip(values[row], best, strict=True)
+            ]
+            table.add_row(label if row == 0 else "", name, *cells)
+        table.add_section()
+    return table
+
+
+def best_of(metric: str, values: np.ndarray) -> np.ndarray:
+    """The best score of each column; NaN where a column has none."""
+    worst = -np.inf if metric == "acc" else np.inf
+    filled = np.where(np.isnan(values), worst, values)
+    best = filled.max(axis=0) if metric == "acc" else filled.min(axis=0)
+    return np.where(np.isinf(best), np.nan, best)

@@ -1,0 +1,1 @@
+"""Statistics of pairs of forecasts and truth."""

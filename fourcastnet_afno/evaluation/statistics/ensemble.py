@@ -1,0 +1,147 @@
+"""Probabilistic statistics of an ensemble x_1..x_M and truth o, cell by cell and by field.
+
+CRPS with the mean skill term s = (1/M) sum_i |x_i - o| and the pair term
+d = sum_{i,j} |x_i - x_j|, which the sorted members give as 2 sum_i (2 i - M - 1) x_(i):
+
+    crps_biased      s - d / (2 M^2)               the exact CRPS of the empirical distribution
+    crps             s - d / (2 M (M - 1))         fair: its expectation does not depend on M
+    crps_almost_fair 0.95 fair + 0.05 biased
+
+The energy score is the same with fields for numbers and the weighted norm sqrt(<x^2>) for the
+absolute value, fair. For M = 1 every CRPS is the absolute error and the energy score the root mean
+square error.
+
+References:
+    Gneiting and Raftery, 2007, https://doi.org/10.1198/016214506000001437 (CRPS, energy score).
+    Zamo and Naveau, 2018, https://doi.org/10.1007/s11004-017-9709-7 (estimators of the CRPS).
+    Lang et al., 2024, https://arxiv.org/abs/2412.15832 (almost fair CRPS).
+    Talagrand et al., 1997; Hamill, 2001, https://doi.org/10.1175/1520-0493(2001)129<0550:IORHFV>2.0.CO;2
+    (rank histogram).
+"""
+
+import numpy as np
+
+from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
+
+ALMOST_FAIR = 0.95
+
+
+def crps_terms(members: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Skill s and pair sum d of each cell.
+
+    Args:
+        members: float64 of shape (field, realization, ...).
+        truth: float64 of shape (field, ...).
+
+    Returns:
+        Two arrays of shape (field, ...).
+    """
+    count = members.shape[1]
+    skill = np.abs(members - truth[:, None]).mean(axis=1)
+    ordered = np.sort(members, axis=1)
+    factors = 2.0 * np.arange(1, count + 1) - count - 1
+    pairs = 2 * np.tensordot(factors, np.moveaxis(ordered, 1, 0), axes=1)
+    return skill, pairs
+
+
+def crps(members: np.ndarray, truth: np.ndarray, estimator: str = "fair") -> np.ndarray:
+    """Continuous ranked probability score of each cell.
+
+    Args:
+        members: float64 of shape (field, realization, ...).
+        truth: float64 of shape (field, ...).
+        estimator: ``biased``, ``fair`` or ``almost_fair``, see the module's header.
+    """
+    return _estimators(members.shape[1], *crps_terms(members, truth))[estimator]
+
+
+def _estimators(count: int, skill: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
+    biased = skill - pairs / (2 * count**2)
+    fair = skill - pairs / (2 * count * (count - 1)) if count > 1 else skill
+    return {
+        "biased": biased,
+        "fair": fair,
+        "almost_fair": ALMOST_FAIR * fair + (1 - ALMOST_FAIR) * biased,
+    }
+
+
+def ensemble_statistics(
+    members: np.ndarray, truth: np.ndarray, averager: Averager
+) -> dict[str, np.ndarray]:
+    """Weighted means of the probabilistic scores of each field.
+
+    Args:
+        members: float64 of shape (field, realization, latitude, longitude).
+        truth: float64 of shape (field, latitude, longitude).
+        averager: Regions and weights.
+
+    Returns:
+        ``crps``, ``crps_biased``, ``crps_almost_fair``, ``ensemble_variance`` (unbiased),
+        ``debiased_squared_error`` of the ensemble mean and ``energy_score``, of shape
+        (field, region).
+    """
+    count = members.shape[1]
+    finite = np.isfinite(members).all(axis=1) & np.isfinite(truth)
+    present = None if finite.all() else finite
+    if present is not None:
+        members = np.where(present[:, None], members, 0.0)
+        truth = np.where(present, truth, 0.0)
+    scores = _estimators(count, *crps_terms(members, truth))
+    variance = members.var(axis=1, ddof=1) if count > 1 else np.zeros_like(truth)
+    debiased = (members.mean(axis=1) - truth) ** 2 - variance / count
+    cells = {
+        "crps": scores["fair"],
+        "crps_biased": scores["biased"],
+        "crps_almost_fair": scores["almost_fair"],
+        "ensemble_variance": variance,
+        "debiased_squared_error": debiased,
+    }
+    result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
+    energy = energy_score(members, truth, averager)
+    if present is not None:  # norms over the cells that are there
+        shares = averager.mean(present.astype(np.float64))
+        scale = np.sqrt(np.where(shares > 0, shares, np.nan))
+        energy = energy / scale
+    return result | {"energy_score": energy}
+
+
+def energy_score(members: np.ndarray, truth: np.ndarray, averager: Averager) -> np.ndarray:
+    """Fair energy score of each field and region, of shape (field, region)."""
+    count = members.shape[1]
+    center = members.mean(axis=1, keepdims=True)
+    points = np.concatenate([members - center, truth[:, None] - center], axis=1)
+    flat = points.reshape(*points.shape[:2], -1)
+    result = np.empty((len(members), averager.num_regions))
+    for region, weights in enumerate(averager.weights.reshape(averager.num_regions, -1)):
+        gram = (flat * weights) @ flat.swapaxes(1, 2)
+        squares = np.diagonal(gram, axis1=1, axis2=2)
+        distances = np.sqrt(np.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0))
+        skill = distances[:, :count, count].mean(axis=1)
+        pairs = distances[:, :count, :count].sum(axis=(1, 2))
+        result[:, region] = skill - (pairs / (2 * count * (count - 1)) if count > 1 else 0)
+    return result
+
+
+def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weight of the cells by the number of members below truth; ties are shared evenly.
+
+    Args:
+        members: float64 of shape (field, realization, latitude, longitude).
+        truth: float64 of shape (field, latitude, longitude).
+        weights: Sum 1, of shape (latitude, longitude).
+
+    Returns:
+        float64 of shape (field, realization + 1); the sum of a complete field is 1.
+    """
+    count = members.shape[1]
+    below = (members < truth[:, None]).sum(axis=1)
+    equal = (members == truth[:, None]).sum(axis=1)
+    present = np.isfinite(members).all(axis=1) & np.isfinite(truth)
+    cells = np.where(present, weights, 0.0) / (equal + 1)
+    result = np.zeros((len(members), count + 1))
+    for field in range(len(members)):
+        for tie in range(int(equal[field].max()) + 1):
+            chosen = equal[field] >= tie
+            ranks = below[field][chosen] + tie
+            result[field] += np.bincount(ranks, cells[field][chosen], minlength=count + 1)
+    return result

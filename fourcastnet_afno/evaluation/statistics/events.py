@@ -1,0 +1,195 @@
+"""Scores of events and extremes: Brier, reliability, fraction skill, high quantiles, SEEPS.
+
+An event is that a value exceeds a threshold, which is a climatological quantile of the cell. An
+ensemble forecasts it with the probability p = share of members that exceed; one forecast is an
+ensemble of one.
+
+    Brier           <(p - 1[o > t])^2>
+    fraction skill  1 - E <(P - O)^2> / E (<P^2> + <O^2>), with the means P and O of p and 1[o > t]
+                    over a square of cells, periodic in longitude, cut off at the poles
+    quantile error  mean over 50 quantiles q from 0.9 to 0.9999, equally spaced in log(1 - q), of
+                    (Q_q(f) - Q_q(o)) / Q_q(o), where Q_q is over the cells of one field
+    SEEPS           see ``seeps``
+
+References:
+    Brier, 1950, https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
+    Roberts and Lean, 2008, https://doi.org/10.1175/2007MWR2123.1 (fraction skill score).
+    FourCastNet, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 4 (quantile error).
+    Rodwell et al., 2010, https://doi.org/10.1002/qj.656 (SEEPS).
+"""
+
+from itertools import product
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
+
+RELIABILITY_BINS = 11
+_HIGH_QUANTILES = 1 - np.logspace(-1, -4, 50)
+
+
+def exceedance(members: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of members above thresholds.
+
+    Args:
+        members: (field, realization, latitude, longitude).
+        thresholds: (quantile, latitude, longitude).
+
+    Returns:
+        float64 of shape (field, quantile, latitude, longitude).
+    """
+    return (members[:, :, None] > thresholds).mean(axis=1)
+
+
+def event_statistics(
+    members: np.ndarray,
+    truth: np.ndarray,
+    thresholds: np.ndarray,
+    neighborhoods: list[int],
+    averager: Averager,
+) -> dict[str, np.ndarray]:
+    """Brier score and the two sums of the fraction skill score of each field.
+
+    Args:
+        members: float64 of shape (field, realization, latitude, longitude).
+        truth: float64 of shape (field, latitude, longitude).
+        thresholds: (quantile, latitude, longitude).
+        neighborhoods: Widths of the squares in cells.
+        averager: Regions and weights.
+
+    Returns:
+        ``brier`` (field, quantile, region), ``fraction_error`` and ``fraction_reference``
+        (field, quantile, neighborhood, region).
+    """
+    missing = ~(np.isfinite(members).all(axis=1) & np.isfinite(truth))
+    probability = exceedance(members, thresholds)
+    observed = (truth[:, None] > thresholds).astype(np.float64)
+    present = None if not missing.any() else ~missing
+    count = len(thresholds)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return np.stack([masked_mean(averager, values[:, q], present) for q in range(count)], 1)
+
+    errors, references = [], []
+    for width in neighborhoods:
+        ours, theirs = neighborhood_mean(probability, width), neighborhood_mean(observed, width)
+        errors.append(means((ours - theirs) ** 2))
+        references.append(means(ours**2) + means(theirs**2))
+    return {
+        "brier": means((probability - observed) ** 2),
+        "fraction_error": np.stack(errors, axis=2),
+        "fraction_reference": np.stack(references, axis=2),
+    }
+
+
+def neighborhood_mean(fields: np.ndarray, width: int) -> np.ndarray:
+    """Means over squares of ``width`` cells, periodic in longitude, zero beyond the poles' rows."""
+    zonal = uniform_filter1d(fields, width, axis=-1, mode="wrap")
+    return uniform_filter1d(zonal, width, axis=-2, mode="constant", cval=0.0)
+
+
+def reliability(
+    members: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Weights of forecasts, of their probability and of events, by bins of probability.
+
+    Args:
+        members: float64 of shape (field, realization, latitude, longitude).
+        truth: float64 of shape (field, latitude, longitude).
+        thresholds: (quantile, latitude, longitude).
+        weights: Sum 1, of shape (latitude, longitude).
+
+    Returns:
+        float64 of shape (field, quantile, 3, bin) with 11 bins around 0, 0.1, ..., 1: the weight of
+        the cells, the weight times the probability, and the weight where the event happened.
+    """
+    present = np.isfinite(members).all(axis=1) & np.isfinite(truth)
+    probability = exceedance(members, thresholds)
+    observed = truth[:, None] > thresholds
+    bins = np.rint(probability * (RELIABILITY_BINS - 1)).astype(int)
+    result = np.zeros((*probability.shape[:2], 3, RELIABILITY_BINS))
+    for field, quantile in np.ndindex(*probability.shape[:2]):
+        cells = np.where(present[field], weights, 0.0)
+        chosen = bins[field, quantile].ravel()
+        for row, factor in enumerate(
+            (1.0, probability[field, quantile], observed[field, quantile])
+        ):
+            result[field, quantile, row] = np.bincount(
+                chosen, (cells * factor).ravel(), minlength=RELIABILITY_BINS
+            )
+    return result
+
+
+def relative_quantile_error(
+    forecast: np.ndarray, truth: np.ndarray, regions: np.ndarray
+) -> np.ndarray:
+    """Relative error of the highest quantiles of each field; negative where extremes are too weak.
+
+    Args:
+        forecast: (field, latitude, longitude).
+        truth: Likewise.
+        regions: Weights of the cells by region, (region, latitude, longitude); a cell counts fully
+            where its weight is positive, as the quantiles are over cells.
+
+    Returns:
+        float64 of shape (field, region).
+    """
+    result = np.full((len(forecast), len(regions)), np.nan)
+    present = np.isfinite(forecast) & np.isfinite(truth)
+    for field, (index, region) in product(range(len(forecast)), enumerate(regions > 0)):
+        chosen = region & present[field]
+        if not chosen.any():
+            continue
+        ours = np.quantile(forecast[field][chosen], _HIGH_QUANTILES)
+        theirs = np.quantile(truth[field][chosen], _HIGH_QUANTILES)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result[field, index] = ((ours - theirs) / theirs).mean()
+    return result
+
+
+def seeps(
+    forecast: np.ndarray,
+    truth: np.ndarray,
+    dry_fraction: np.ndarray,
+    wet_threshold: np.ndarray,
+    dry_threshold: float,
+) -> np.ndarray:
+    """Stable equitable error in probability space of each cell; 0 is perfect.
+
+    A value is dry up to ``dry_threshold``, heavy from ``wet_threshold`` and light between. With the
+    climatological probability p of dry, and light twice as likely as heavy, the score of a forecast
+    category (row) when another is observed (column) is
+
+        1/2 [ 0,                1/(1-p),   4/(1-p)
+              1/p,              0,         3/(1-p)
+              1/p + 3/(2+p),    3/(2+p),   0       ].
+
+    Cells with p below 0.1 or above 0.85 are left out (NaN), as in WeatherBench 2.
+
+    Args:
+        forecast: Precipitation (..., latitude, longitude).
+        truth: Likewise.
+        dry_fraction: p, of shape (latitude, longitude).
+        wet_threshold: In the unit of the forecast, broadcast against it.
+        dry_threshold: Likewise.
+
+    References:
+        Rodwell et al., 2010, https://doi.org/10.1002/qj.656, equation 15.
+    """
+    p = np.where((dry_fraction > 0.1) & (dry_fraction < 0.85), dry_fraction, np.nan)
+    zero = np.zeros_like(p)
+    matrix = 0.5 * np.array(
+        [
+            [zero, 1 / (1 - p), 4 / (1 - p)],
+            [1 / p, zero, 3 / (1 - p)],
+            [1 / p + 3 / (2 + p), 3 / (2 + p), zero],
+        ]
+    )
+
+    def category(values: np.ndarray) -> np.ndarray:
+        return (values > dry_threshold).astype(int) + (values >= wet_threshold)
+
+    rows, columns = np.indices(forecast.shape[-2:])
+    scores = matrix[category(forecast), category(truth), rows, columns]
+    return np.where(np.isfinite(forecast) & np.isfinite(truth) & np.isfinite(p), scores, np.nan)

@@ -1,0 +1,194 @@
+"""Energy spectra and the effective resolution.
+
+Where rows alone close on themselves, spectra are zonal. With the discrete Fourier transform F_k(y)
+of row y over its N longitudes, the energy of zonal wavenumber k is
+
+    S_k = sum_y w_y m_k |F_k(y)|^2 / N^2,    m_k = 1 for k = 0 and k = N / 2, else 2,
+
+with the area weights w_y of the rows (sum 1). The sum over k is the weighted mean
+square (Parseval).
+
+On a torus they are isotropic. With the two-dimensional transform F(p, q) of p waves along y and q
+along x, the energy of shell k is
+
+    S_k = sum |F(p, q)|^2 / N^2  over  k - 1/2 <= L |(p / L_y, q / L_x)| < k + 1/2,
+
+where N counts the points and L is the longer of the lengths L_y and L_x. The shells reach into the
+corners beyond the largest wavenumber of an axis, so their sum is the mean square. A shell holds
+about 2 pi k L_y L_x / L^2 waves: white noise rises with k. Of a single row it is the spectrum along
+x.
+
+References:
+    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (spectra).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+import scipy.fft
+
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.plane import PlaneGrid
+
+_MAX_MATRIX = 80  # columns up to which the product with a matrix is the faster transform
+_EARTH_CIRCUMFERENCE_KM = 40030.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """How the energy of fields on a grid is split by scale.
+
+    Args:
+        dim: Name of the axis of wavenumbers in scores.
+        wavenumbers: The wavenumbers, increasing from 0.
+        attrs: Attributes of this axis.
+        energies: Fields (..., row, column) to energies (..., wavenumber) that sum to the
+            area-weighted mean square.
+    """
+
+    dim: str
+    wavenumbers: np.ndarray
+    attrs: dict[str, str | float]
+    energies: Callable[[np.ndarray], np.ndarray]
+
+
+def spectrum_of(grid: Grid) -> Spectrum | None:
+    """Isotropic on a torus and of a single periodic row, zonal on others whose rows are circles."""
+    if not grid.is_periodic:
+        return None
+    if isinstance(grid, PlaneGrid) and (grid.wraps[0] or grid.shape[0] == 1):
+        length = _longest_wave(grid.shape, grid.extent)
+        wavenumbers, _ = _shells(grid.shape, grid.extent)
+        name = "magnitude of the wave vector" if grid.shape[0] > 1 else "wavenumber"
+        return Spectrum(
+            dim="wavenumber",
+            wavenumbers=wavenumbers,
+            attrs={"long_name": name, "units": "1", "longest_wave": length},
+            energies=partial(isotropic_energy_spectrum, extent=grid.extent),
+        )
+    on_sphere = isinstance(grid, LatLonGrid)
+    return Spectrum(
+        dim="zonal_wavenumber",
+        wavenumbers=np.arange(grid.shape[1] // 2 + 1),
+        attrs={
+            "long_name": "zonal wavenumber" if on_sphere else "wavenumber along x",
+            "units": "1",
+        },
+        energies=partial(zonal_energy_spectrum, area_weights=grid.area_weights()),
+    )
+
+
+def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -> np.ndarray:
+    """Mean square of each shell of wave vectors.
+
+    The sum over shells is the mean square of the field (Parseval).
+
+    Args:
+        fields: Values on a torus, of shape (..., y, x).
+        extent: Its lengths along y and x.
+
+    Returns:
+        float64 of shape (..., wavenumber), in the squared units of the field. Wavenumbers are
+        multiples of the smaller of the fundamental ones; shells without waves, between those of a
+        long and narrow torus, are left out.
+    """
+    rows, columns = fields.shape[-2:]
+    wavenumbers, indices = _shells((rows, columns), extent)
+    coefficients = np.ascontiguousarray(scipy.fft.rfft2(fields, norm="forward"))
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out later
+        squares = np.square(coefficients.view(np.finfo(coefficients.dtype).dtype))
+        power = squares[..., ::2] + squares[..., 1::2]
+    power[..., 1 : (columns + 1) // 2] *= 2  # and the conjugates
+    shells = [
+        np.bincount(indices, weights=values, minlength=len(wavenumbers))
+        for values in power.reshape(-1, len(indices))
+    ]
+    return np.reshape(shells, (*fields.shape[:-2], len(wavenumbers)))
+
+
+def _longest_wave(shape: tuple[int, int], extent: tuple[float, float]) -> float:
+    return max(extent) if shape[0] > 1 else extent[1]
+
+
+@lru_cache
+def _shells(shape: tuple[int, int], extent: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Wavenumbers of the shells that hold waves, and the index of each wave's shell."""
+    rows, columns = shape
+    longest = _longest_wave(shape, extent)
+    along_y = np.fft.fftfreq(rows, 1 / rows) * longest / extent[0]
+    along_x = np.arange(columns // 2 + 1) * longest / extent[1]
+    # What lies on an edge but for rounding belongs to the shell above, along either axis.
+    shells = np.floor(np.hypot(along_y[:, None], along_x) + 0.5 + 1e-9).astype(int)
+    wavenumbers, indices = np.unique(shells.ravel(), return_inverse=True)
+    return wavenumbers, indices.ravel()
+
+
+def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.ndarray:
+    """Mean square of each zonal wavenumber, averaged over latitudes by area.
+
+    The sum over wavenumbers is the area-weighted mean square of the field (Parseval). A field's
+    spectrum is computed in the precision of the field.
+
+    Args:
+        fields: Values on a periodic grid, of shape (..., latitude, longitude).
+        area_weights: Cell areas with mean 1, of shape (latitude, longitude).
+
+    Returns:
+        float64 of shape (..., zonal_wavenumber), in the squared units of the field.
+    """
+    rows, length = fields.shape[-2:]
+    num_cosines = length // 2 + 1
+    if length <= _MAX_MATRIX:
+        matrix = _fourier_matrix(length, fields.dtype.char)
+        # One product for each field, so that its rounding does not depend on its neighbors.
+        with np.errstate(invalid="ignore"):  # what is not finite stays so, and is left out later
+            parts = np.matmul(np.ascontiguousarray(fields), matrix)
+    else:
+        coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
+        coefficients[..., 1 : (length + 1) // 2] *= np.sqrt(2)
+        parts = coefficients.view(np.finfo(coefficients.dtype).dtype)
+    weights = area_weights[:, 0] / rows / length**2
+    squares = np.matmul(weights.astype(parts.dtype), np.multiply(parts, parts, out=parts))
+    if length > _MAX_MATRIX:
+        return squares[..., ::2].astype(np.float64) + squares[..., 1::2]
+    power = squares[..., :num_cosines].astype(np.float64)
+    power[..., 1 : length - num_cosines + 1] += squares[..., num_cosines:]
+    return power
+
+
+@lru_cache
+def _fourier_matrix(length: int, kind: str) -> np.ndarray:
+    """Cosines and sines (longitude, part) times the root of m_k."""
+    wavenumbers = np.arange(length // 2 + 1)
+    angles = 2 * np.pi / length * (np.outer(np.arange(length), wavenumbers) % length)
+    twice = slice(1, (length + 1) // 2)
+    cosines, sines = np.cos(angles), np.sqrt(2) * np.sin(angles[:, twice])
+    cosines[:, twice] *= np.sqrt(2)
+    return np.concatenate([cosines, sines], axis=1).astype(kind)
+
+
+def effective_wavenumber(
+    spectrum: np.ndarray, truth_spectrum: np.ndarray, wavenumbers: np.ndarray, share: float = 0.5
+) -> np.ndarray:
+    """The highest wavenumber up to which a forecast has at least a share of truth's energy.
+
+    Args:
+        spectrum: Energies of a forecast, of shape (..., wavenumber).
+        truth_spectrum: Energies of truth, likewise.
+        wavenumbers: Increasing from 0.
+        share: The share below which a scale counts as unresolved.
+
+    Returns:
+        Wavenumbers as float64 of shape (...); 0 where already the longest wave has less.
+    """
+    low = spectrum[..., 1:] < share * truth_spectrum[..., 1:]
+    last = np.where(low.any(axis=-1), low.argmax(axis=-1), low.shape[-1])
+    return np.asarray(wavenumbers[last], np.float64)
+
+
+def wavelength_km(wavenumber: np.ndarray) -> np.ndarray:
+    """Wavelength at the equator in km; infinite for wavenumber 0."""
+    with np.errstate(divide="ignore"):
+        return _EARTH_CIRCUMFERENCE_KM / wavenumber

@@ -1,0 +1,1 @@
+"""The network in physical units, and its checkpoints."""

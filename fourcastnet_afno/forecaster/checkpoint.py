@@ -1,0 +1,153 @@
+"""Checkpoints: one safetensors file that holds everything a forecaster or a run needs.
+
+Tensors lie under ``forecaster.`` (the weights to use), and for a run that goes on also under
+``weights.``, ``optimizer.`` and ``random.``. The header holds JSON: the experiment's configuration,
+the model, the channels with units, the grid and the versions. No pickle is read or written.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.provenance import versions
+
+_FORMAT = "1"
+
+
+def save_checkpoint(
+    path: Path, forecaster: Forecaster, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: File to write or replace.
+        forecaster: Describes the model; its weights are saved under ``forecaster.`` unless
+            ``tensors`` holds such names.
+        tensors: Further tensors by name.
+        metadata: Further values that JSON can hold.
+
+    Raises:
+        InputError: If it cannot be written, as on a full disk; an older file is left whole.
+    """
+    # Not asked for where it is given: asking moves sharded weights, which another thread may use.
+    if not under("forecaster", tensors):
+        tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
+    record = {
+        "model": asdict(forecaster.config),
+        "fields": forecaster.spec.to_json(),
+        "versions": versions(),
+        **metadata,
+    }
+    header = {"format": _FORMAT, "metadata": json.dumps(record)}
+    try:
+        with replacing(path) as temporary:
+            packed = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(packed, temporary, header)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write {path.resolve()}: {error}; {_what_is_left(path)}free space on the disk "
+            "and run the same command again"
+        ) from error
+
+
+def _what_is_left(path: Path) -> str:
+    """Words about what a run can go on from, after ``path`` could not be written."""
+    left = [p for p in (path.with_name("last.safetensors"), path) if p.exists()]
+    if not left:
+        return ""
+    _, metadata = read_checkpoint(left[0], "none")
+    step = metadata.get("position", {}).get("step")
+    return f"the one before it{'' if step is None else f', of step {step},'} is whole; "
+
+
+def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and metadata.
+
+    Args:
+        path: A checkpoint file.
+        prefix: Only tensors under this prefix are read, and the prefix is removed.
+
+    Raises:
+        InputError: If the file is missing or no checkpoint of this package.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` first or correct the "
+            "path"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT:
+                raise InputError(
+                    f"{path} is no checkpoint of this version: its format is "
+                    f"{header.get('format')!r}, expected {_FORMAT!r}"
+                )
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file ({error}); train again") from error
+    record = json.loads(header["metadata"])
+    return (under(prefix, tensors) if prefix else tensors), record
+
+
+def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
+    """The forecaster of a checkpoint, ready to roll out.
+
+    Args:
+        path: File written by ``fourcastnet-afno train``, as ``checkpoints/best.safetensors``.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If the file is missing or no checkpoint.
+    """
+    weights, metadata = read_checkpoint(Path(path), "forecaster")
+    spec = FieldSpec.from_json(metadata["fields"])
+    config = parse_config(ModelConfig, metadata["model"])
+    num_coordinates = len(spec.grid.coordinate_channels()) if config.coordinates else 0
+    num_static = len(weights["static"]) - num_coordinates
+    forecaster = Forecaster(
+        config,
+        spec,
+        mean=weights["normalizer.mean"].flatten(),
+        std=weights["normalizer.std"].flatten(),
+        diff_std=weights["diff_std"].flatten(),
+        static=weights["static"][:num_static],
+    )
+    forecaster.load_state_dict(weights)
+    return forecaster.to(device).eval()
+
+
+def fingerprint_of(forecaster: Forecaster) -> str:
+    """Of weights, statistics, static fields and what they mean, 16 hexadecimal digits."""
+    facts = {"model": asdict(forecaster.config), "fields": forecaster.spec.to_json()}
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8)
+    for name, value in sorted(forecaster.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under ``prefix.name``."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

@@ -1,0 +1,274 @@
+"""Diagnostic head: quantities that are predicted from the state and not fed back, as precipitation.
+
+A network of its own maps the prognostic state that a frozen forecaster predicts for a time to
+diagnostic channels at that time,
+
+    z = conv(AFNO((state - mean) / std)),
+
+with a 3 x 3 convolution that is periodic in longitude on global grids. Channels are
+
+    logarithmic    epsilon (exp(max(z, 0)) - 1), never negative, where accumulations spread over
+                   orders of magnitude
+    nonnegative    std max(z, 0)
+    other          mean + std z
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 and appendix B: 6 h
+    precipitation as log(1 + tp / 1e-5 m).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from fourcastnet_afno.forecaster.checkpoint import (
+    fingerprint_of,
+    load_forecaster,
+    prefixed,
+    read_checkpoint,
+    save_checkpoint,
+)
+from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.forecaster.forecaster import Forecaster, suit_grid
+from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.normalization import Normalizer
+from fourcastnet_afno.models.afno import AFNONetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosticConfig:
+    """A diagnostic head.
+
+    Args:
+        logarithmic: Patterns of labels of accumulations that are predicted as logarithms.
+        epsilon: Amount, in the channel's units, below which the logarithm is linear.
+        nonnegative: Patterns of labels of further channels that are never negative.
+        network: Size and shape of the network.
+    """
+
+    logarithmic: list[str] = field(default_factory=lambda: ["total_precipitation*"])
+    epsilon: float = 1e-5
+    nonnegative: list[str] = field(default_factory=lambda: ["log_total_precipitation*"])
+    network: AFNONetConfig = field(default_factory=AFNONetConfig)
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ValueError(f"diagnostic.epsilon must be above 0, got {self.epsilon}")
+
+
+class DiagnosticHead(nn.Module):
+    """Diagnostic channels of a prognostic state at the same time, in physical units.
+
+    Args:
+        config: Transforms and network.
+        forecaster: Gives the grid, the prognostic channels and their statistics; it stays out of
+            this module.
+        channels: Diagnostic channels, in order.
+        mean: Mean of each diagnostic channel, shape (channel,), in its units.
+        std: Standard deviation of each diagnostic channel, likewise.
+
+    Raises:
+        InputError: If the network does not suit the grid.
+    """
+
+    is_logarithmic: Tensor
+    is_nonnegative: Tensor
+
+    def __init__(
+        self,
+        config: DiagnosticConfig,
+        forecaster: Forecaster,
+        channels: Channels,
+        *,
+        mean: Float[Tensor, " diagnostic"],
+        std: Float[Tensor, " diagnostic"],
+    ) -> None:
+        super().__init__()
+        self.config, self.channels, count = config, channels, len(channels)
+        self.spec = replace(forecaster.spec, channels=channels)
+        self.wraps = forecaster.spec.grid.wraps
+        prognostic = forecaster.normalizer
+        moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
+        self.input_normalizer = Normalizer(*moments)
+        self.normalizer = Normalizer(mean, std)
+        for name, patterns in (
+            ("is_logarithmic", config.logarithmic),
+            ("is_nonnegative", config.nonnegative),
+        ):
+            matches = [any(fnmatchcase(label, p) for p in patterns) for label in channels.labels]
+            self.register_buffer(name, torch.tensor(matches)[:, None, None], persistent=False)
+        network = suit_grid(config.network, forecaster.spec.grid, "diagnostic.network")
+        self.network = network.build(in_channels=len(forecaster.spec.channels), out_channels=count)
+        self.smoothing = nn.Conv2d(count, count, kernel_size=3)
+        for parameter in self.smoothing.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.dirac_(self.smoothing.weight)  # It starts as the identity.
+
+    def forward(
+        self, state: Float[Tensor, "batch channel lat lon"]
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Diagnostic channels, in physical units."""
+        return self.to_physical(self.predict(state))
+
+    def predict(
+        self, state: Float[Tensor, "batch channel lat lon"]
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Diagnostic channels as the network sees them, see ``to_network``; these are trained."""
+        raw = self.network(self.input_normalizer.normalize(state))
+        modes = ["circular" if closes else "replicate" for closes in self.wraps]
+        columns = F.pad(raw, (1, 1, 0, 0), mode=modes[1])
+        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode=modes[0])).float()
+        return torch.where(self.is_logarithmic | self.is_nonnegative, F.relu(output), output)
+
+    def to_physical(
+        self, values: Float[Tensor, "batch diagnostic lat lon"]
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Inverse of ``to_network``."""
+        scaled = torch.where(
+            self.is_nonnegative,
+            values * self.normalizer.std,
+            self.normalizer.denormalize(values),
+        )
+        # The branch that is not taken must not overflow, or its gradient would be NaN.
+        logarithms = torch.where(self.is_logarithmic, values, 0)
+        return torch.where(
+            self.is_logarithmic, self.config.epsilon * torch.expm1(logarithms), scaled
+        )
+
+    def to_network(
+        self, fields: Float[Tensor, "batch diagnostic lat lon"]
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Physical values as logarithms or in units of the standard deviation, for the loss."""
+        scaled = torch.where(
+            self.is_nonnegative, fields / self.normalizer.std, self.normalizer.normalize(fields)
+        )
+        amounts = torch.where(self.is_logarithmic, fields.clamp_min(0), 0)
+        return torch.where(self.is_logarithmic, torch.log1p(amounts / self.config.epsilon), scaled)
+
+
+class ChainedHead:
+    """A head as the diagnostic model of forecasts, which sees their newest states.
+
+    Args:
+        head: In evaluation mode, on the device of the forecaster.
+        forecaster: The one it was trained behind, on the grid of the forecasts; on another grid
+            than the network's, states and diagnostic channels are interpolated.
+    """
+
+    def __init__(self, head: DiagnosticHead, forecaster: Forecaster) -> None:
+        self._head, self.channels = head, head.channels
+        self._to_network_grid = forecaster.to_network_grid
+        self._from_network_grid: nn.Module = nn.Identity()
+        grid, own = forecaster.spec.grid, forecaster.network_grid
+        if grid != own:
+            device = forecaster.diff_std.device
+            self._from_network_grid = Regridder(own, grid, head.channels).to(device)
+
+    def __call__(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
+    ) -> Float[Tensor, "batch diagnostic lat lon"]:
+        """Diagnostic channels at the time of the newest state."""
+        return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
+
+
+def save_diagnostic(
+    path: Path,
+    head: DiagnosticHead,
+    forecaster: Forecaster,
+    tensors: Mapping[str, Tensor] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a head and the frozen forecaster it belongs to into one checkpoint, atomically.
+
+    ``load_forecaster`` reads the forecaster of such a file too.
+
+    Args:
+        path: File to write or replace.
+        head: The head.
+        forecaster: The forecaster it was trained behind.
+        tensors: Further tensors by name.
+        metadata: Further values that JSON can hold.
+    """
+    own = {
+        **prefixed("forecaster", forecaster.state_dict()),
+        **prefixed("diagnostic", head.state_dict()),
+    }
+    save_checkpoint(
+        path,
+        forecaster,
+        {**own, **(tensors or {})},
+        {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)},
+    )
+
+
+def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
+    """What the checkpoint of a head says of it beside its weights, for JSON."""
+    return {
+        "config": asdict(head.config),
+        "channels": head.channels.to_json(),
+        "backbone": fingerprint_of(forecaster),
+    }
+
+
+def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
+    """The head of a checkpoint and its forecaster, ready to roll out; see ``ChainedHead``.
+
+    Args:
+        path: File written by ``save_diagnostic``.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If the file is missing, no checkpoint, or holds no diagnostic head.
+    """
+    weights, metadata = read_checkpoint(Path(path), "diagnostic")
+    if "diagnostic" not in metadata:
+        raise InputError(
+            f"{path} holds a forecaster without a diagnostic head; give the checkpoint of a head"
+        )
+    record = metadata["diagnostic"]
+    forecaster = load_forecaster(path, device)
+    head = DiagnosticHead(
+        parse_config(DiagnosticConfig, record["config"]),
+        forecaster,
+        Channels.from_json(record["channels"]),
+        mean=weights["normalizer.mean"].flatten(),
+        std=weights["normalizer.std"].flatten(),
+    )
+    head.load_state_dict(weights)
+    return head.to(device).eval(), forecaster
+
+
+def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str) -> DiagnosticHead:
+    """The head of a checkpoint that was trained behind all of some forecasters.
+
+    Args:
+        path: File written by ``save_diagnostic``.
+        forecasters: As they were loaded, by file.
+        device: Torch device of the weights.
+
+    Raises:
+        InputError: If it was trained behind another one; both are named.
+    """
+    head, own = load_diagnostic(path, device)
+    trained_behind = fingerprint_of(own)
+    for file, forecaster in forecasters.items():
+        found = fingerprint_of(forecaster)
+        if found != trained_behind:
+            raise InputError(
+                f"the diagnostic head {path} was trained behind the forecaster {trained_behind}, "
+                f"{file} is {found}; give the checkpoint it was trained behind (or {path}, which "
+                "holds it), or train a head behind this one with `fourcastnet-afno "
+                "train-diagnostic`"
+            )
+    return head

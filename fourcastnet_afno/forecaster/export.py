@@ -1,0 +1,208 @@
+"""Export: a forecaster as one file that runs without this package.
+
+The file maps ``state`` (batch, history, channel, latitude, longitude), oldest state first, in
+physical units, and ``forcing`` (batch, forcing, latitude, longitude) at the time of the newest
+state to the state one timestep later (batch, channel, latitude, longitude). The Fourier transforms
+in it are products with constant matrices. What the axes mean stands in a JSON file beside it, and
+in the metadata of an ONNX file. A rollout in Python, for a forecaster without forcings:
+
+    session = onnxruntime.InferenceSession("model.onnx")
+    for _ in range(num_steps):
+        feeds = {"state": state, "forcing": forcing}
+        (following,) = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
+        state = numpy.concatenate([state[:, 1:], following[:, None]], axis=1)
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
+from fourcastnet_afno.provenance import versions
+
+ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
+_TOLERANCE = 1e-4
+_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "torch_export": (".pt2",),
+    "aot_inductor": (".pt2",),
+}
+
+
+def export_checkpoint(
+    checkpoint: Path, output: Path, *, kind: ExportFormat = "onnx", batch_size: int = 1
+) -> dict[str, Any]:
+    """Export the forecaster of a checkpoint, and compare the file's results with its own.
+
+    Args:
+        checkpoint: A checkpoint.
+        output: File to write, .onnx or .pt2.
+        kind: ``onnx``, ``torch_export`` (``torch.export.load``), or ``aot_inductor``, compiled for
+            this processor (``torch._inductor.aoti_load_package``).
+        batch_size: States in a batch, fixed in the file.
+
+    Returns:
+        What the JSON file says; ``largest_difference`` in standard deviations of the channels.
+
+    Raises:
+        InputError: If the name does not suit the format, a package is missing, the mixer cannot be
+            exported, or results differ by more than 1e-4.
+    """
+    _check(output, kind)
+    forecaster = exportable(load_forecaster(checkpoint))
+    _check_mixers(forecaster, kind)
+    inputs = example_inputs(forecaster, batch_size)
+    with replacing(output) as temporary:
+        # Packages of torch insist on the suffix.
+        named = temporary.with_name(f"{temporary.name}{output.suffix}")
+        try:
+            difference = _write(forecaster, inputs, named, kind)
+            named.rename(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+    record = describe(forecaster, batch_size) | {
+        "format": kind,
+        "checkpoint": str(checkpoint),
+        "largest_difference": difference,
+        "versions": versions(),
+    }
+    with replacing(output.with_name(f"{output.name}.json")) as temporary:
+        temporary.write_text(json.dumps(record, indent=1))
+    return record
+
+
+def exportable(forecaster: Forecaster) -> Forecaster:
+    """A copy on the CPU, for inference, whose transforms are matrix products on any grid."""
+    result = copy.deepcopy(forecaster).cpu().eval().requires_grad_(False)
+    for module in result.modules():
+        if isinstance(module, AFNO):
+            module.spectrum = replace(module.spectrum, transform="matrix")
+            module._spectrum = module.spectrum.to_json()
+    return result
+
+
+def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Random states of the usual size, and forcings of some time."""
+    spec, generator = forecaster.spec, torch.Generator().manual_seed(0)
+    shape = (batch_size, forecaster.num_history, len(spec.channels), *spec.grid.shape)
+    mean, std, _ = forecaster.scales
+    state = mean + std * torch.randn(shape, generator=generator)
+    times = np.full(batch_size, np.datetime64("2000-07-01T12", "ns"))
+    return state, forecaster.forcing_at(times)
+
+
+def describe(forecaster: Forecaster, batch_size: int) -> dict[str, Any]:
+    """What the axes of the file mean."""
+    spec = forecaster.spec
+    return {
+        "inputs": {
+            "state": [batch_size, forecaster.num_history, len(spec.channels), *spec.grid.shape],
+            "forcing": [batch_size, len(spec.forcings), *forecaster.network_grid.shape],
+        },
+        "num_history": forecaster.num_history,
+        **spec.to_json(),
+    }
+
+
+def _write(
+    forecaster: Forecaster, inputs: tuple[Tensor, Tensor], path: Path, kind: ExportFormat
+) -> float:
+    """Write the file, run it, and return the largest difference in standard deviations."""
+    with torch.no_grad():
+        # Makes the matrices, which must not be made while tracing.
+        expected = forecaster(*inputs)
+        program = torch.export.export(_Wrapped(forecaster), inputs)
+    run = {"onnx": _write_onnx, "torch_export": _save, "aot_inductor": _compile}[kind]
+    result = run(program, path, json.dumps(describe(forecaster, len(inputs[0]))))(*inputs)
+    difference = float(((result - expected).abs() / forecaster.scales.std).max())
+    if not difference <= _TOLERANCE:
+        raise InputError(
+            f"the exported forecaster differs from the checkpoint by {difference:g} standard "
+            f"deviations, more than {_TOLERANCE:g}; use another format"
+        )
+    return difference
+
+
+class _Wrapped(nn.Module):
+    """Names a buffer ``forecaster_static``: ``static`` is a word of C++, which Inductor writes."""
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        super().__init__()
+        self.forecaster = forecaster
+
+    def forward(self, state: Tensor, forcing: Tensor) -> Tensor:
+        return self.forecaster(state, forcing)
+
+
+_Runner = Callable[[Tensor, Tensor], Tensor]
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
+    import onnxruntime
+
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside of torch's exporter
+        exported = torch.onnx.export(program, (), dynamo=True, verbose=False)
+    assert exported is not None
+    exported.model.metadata_props["fourcastnet_afno"] = metadata
+    exported.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(state: Tensor, forcing: Tensor) -> Tensor:
+        feeds = {"state": state.numpy(), "forcing": forcing.numpy()}
+        (result,) = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
+        return torch.from_numpy(np.asarray(result))
+
+    return run
+
+
+def _save(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
+    torch.export.save(program, path, extra_files={"metadata.json": metadata})
+    return torch.export.load(path).module()
+
+
+def _compile(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        aoti_compile_and_package(program, package_path=str(path))
+        return aoti_load_package(str(path))
+
+
+def _check(output: Path, kind: ExportFormat) -> None:
+    if output.suffix not in _SUFFIXES[kind]:
+        raise InputError(
+            f"--format {kind} writes {' or '.join(_SUFFIXES[kind])}, got {output}; change --output "
+            "or --format"
+        )
+    missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
+    if kind == "onnx" and missing:
+        raise InputError(
+            f"--format onnx needs the packages {missing}; install them with "
+            'pip install "fourcastnet-afno[onnx]"'
+        )
+
+
+def _check_mixers(forecaster: Forecaster, kind: ExportFormat) -> None:
+    spectral = any(isinstance(m, (FNO2D, GlobalFilter2D)) for m in forecaster.modules())
+    if kind == "onnx" and spectral:
+        raise InputError(
+            f"ONNX has no complex numbers, which model.network.mixer="
+            f"{forecaster.config.network.mixer} computes with; use --format torch_export"
+        )

@@ -1,0 +1,354 @@
+"""Forecaster: from physical states to the next physical state.
+
+With the normalized history X_t and features f_t (forcings and static fields), a residual forecaster
+is
+
+    x_{t+dt} = x_t + s * network(X_t, f_t),
+
+where s is the standard deviation of the change over one timestep, by channel; a direct forecaster
+is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, as the
+coefficients of a steady problem, bit for bit.
+"""
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.plane import grid_from_json, require_latlon
+from data_pipeline.preprocessing.forcings import compute_forcings
+from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
+from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.normalization import Normalizer
+from fourcastnet_afno.models.afno import AFNONetConfig, Block
+from fourcastnet_afno.models.fourier.phase_origin import count_from
+from fourcastnet_afno.models.layers import scaled_padding
+from fourcastnet_afno.parallel.row_sharding import Band
+
+Resolution = Literal["interpolate", "native"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A forecaster: what goes in, what the network predicts, and the network.
+
+    Args:
+        num_history: Number of past states the network sees, the present one included.
+        prediction: ``residual`` predicts the change over a timestep, ``direct`` the next state.
+        coordinates: Whether the network sees where a grid point lies: its unit vector, or on a
+            plane ``PlaneGrid.coordinate_channels``.
+        network: Size and shape of the network.
+    """
+
+    num_history: int = 1
+    prediction: Literal["residual", "direct"] = "residual"
+    coordinates: bool = True
+    network: AFNONetConfig = field(default_factory=AFNONetConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_history < 1:
+            raise ValueError(f"model.num_history must be at least 1, got {self.num_history}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSpec:
+    """What the axes of a forecaster's tensors mean.
+
+    Args:
+        channels: Prognostic channels, in order.
+        static_channels: Static channels, in order.
+        forcings: Names of computed forcings, see ``data_pipeline.preprocessing.forcings``.
+        grid: Grid of every field.
+        timestep_hours: Time from a state to the next, in hours.
+    """
+
+    channels: Channels
+    static_channels: Channels
+    forcings: tuple[str, ...]
+    grid: Grid
+    timestep_hours: int
+
+    @property
+    def timestep(self) -> np.timedelta64:
+        """Time from a state to the next."""
+        return np.timedelta64(self.timestep_hours, "h").astype("timedelta64[ns]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for checkpoints."""
+        return {
+            "channels": self.channels.to_json(),
+            "static_channels": self.static_channels.to_json(),
+            "forcings": list(self.forcings),
+            "grid": self.grid.to_json(),
+            "timestep_hours": self.timestep_hours,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "FieldSpec":
+        """Inverse of ``to_json``."""
+        return cls(
+            channels=Channels.from_json(record["channels"]),
+            static_channels=Channels.from_json(record["static_channels"]),
+            forcings=tuple(record["forcings"]),
+            grid=grid_from_json(record["grid"]),
+            timestep_hours=record["timestep_hours"],
+        )
+
+
+class Scales(NamedTuple):
+    """Usual size of values by channel, each of shape (channel, 1, 1), in the channels' units.
+
+    Args:
+        mean: Mean.
+        std: Standard deviation; infinite where unknown.
+        diff_std: Standard deviation of the change over a timestep.
+    """
+
+    mean: Tensor
+    std: Tensor
+    diff_std: Tensor
+
+
+class Forecaster(nn.Module):
+    """Steps physical states forward by one timestep.
+
+    Args:
+        config: What the network sees and predicts.
+        spec: Meaning of the axes.
+        mean: Mean of each channel, shape (channel,), in the channel's units.
+        std: Standard deviation of each channel, likewise.
+        diff_std: Standard deviation of the change over a timestep, likewise.
+        static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
+
+    Attributes:
+        band: The rows that states and forcings have here, where processes share fields; weights
+            and static fields are whole all the same.
+
+    Raises:
+        InputError: If the padding joins edges of the grid that are no neighbors, or the network
+            knows poles or mirrors fields and the grid does not end there.
+    """
+
+    diff_std: Tensor
+    static: Tensor
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        spec: FieldSpec,
+        *,
+        mean: Float[Tensor, " channel"],
+        std: Float[Tensor, " channel"],
+        diff_std: Float[Tensor, " channel"],
+        static: Float[Tensor, "static lat lon"],
+    ) -> None:
+        super().__init__()
+        network = suit_grid(config.network, spec.grid, "model.network")
+        self.config, self.spec = config, spec
+        self.normalizer = Normalizer(mean, std)
+        self.register_buffer("diff_std", diff_std.float()[:, None, None])
+        self._stays = not bool((diff_std > 0).all())
+        static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
+        self.register_buffer("static", static)
+        self.network_grid = spec.grid
+        self.band: Band | None = None
+        self.to_network_grid: nn.Module = nn.Identity()
+        self.from_network_grid: nn.Module = nn.Identity()
+        in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
+        self.network = network.build(in_channels=in_channels, out_channels=len(spec.channels))
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
+    ) -> Float[Tensor, "batch channel lat lon"]:
+        """The state one timestep after the newest one, in physical units.
+
+        Args:
+            state: The last ``num_history`` states, oldest first, in physical units.
+            forcing: Computed forcings at the time of the newest state, on the network's grid.
+        """
+        history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
+        static = self.static[:, self.band.rows] if self.band else self.static
+        static = static.expand(len(state), -1, -1, -1)
+        output = self.network(torch.cat([history, forcing, static], dim=1)).float()
+        if self.config.prediction == "residual":
+            return state[:, -1] + self.from_network_grid(self.diff_std * output)
+        following = self.from_network_grid(self.normalizer.denormalize(output))
+        return torch.where(self.diff_std > 0, following, state[:, -1]) if self._stays else following
+
+    def split(self, band: Band) -> None:
+        """From here on states and forcings are the rows of a band.
+
+        Raises:
+            ValueError: If the network cannot exchange with others.
+        """
+        self.network.split(band)
+        self.band = band
+
+    @property
+    def num_history(self) -> int:
+        """Number of states that go in."""
+        return self.config.num_history
+
+    @property
+    def scales(self) -> Scales:
+        """Moments of the training period."""
+        return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std)
+
+    def forcing_at(
+        self, times: np.ndarray
+    ) -> Float[Tensor, "batch forcing network_lat network_lon"]:
+        """Computed forcings at ``times`` (datetime64), on the device of the weights."""
+        fields = compute_forcings(self.spec.forcings, times, self.network_grid)
+        return torch.from_numpy(fields).to(self.diff_std.device)
+
+    def on_grid(self, grid: Grid, resolution: Resolution = "interpolate") -> "Forecaster":
+        """The same forecaster for states on another grid.
+
+        With ``interpolate``, its patches keep their physical extent: fields are interpolated to the
+        grid of the network, and what it predicts back, see ``regridding``. A residual forecaster
+        leaves scales that the network does not resolve as they are.
+
+        With ``native``, the network itself works on the tokens of the other grid, with the
+        wavenumbers of the grid that it was trained on. Coordinates are computed and static fields
+        interpolated for it. A patch keeps its number of cells, so that only with patches of one
+        cell this is the same operator, for fields that both grids resolve; and nearly so along
+        zero-padded axes, where AFNO's phases are counted from the first point.
+
+        Raises:
+            InputError: If one grid does not cover the other, the network is tied to its grid or
+                would mirror fields at other places, or processes share the fields.
+        """
+        if self.band is not None:
+            raise InputError(
+                "fields that processes share cannot be interpolated to another grid; forecast from "
+                "a checkpoint in one process"
+            )
+        result, channels = copy.deepcopy(self), self.spec.channels
+        result.spec = replace(self.spec, grid=grid)
+        if grid == self.network_grid:
+            return result
+        device = self.diff_std.device
+        if resolution == "native":
+            if self.network_grid != self.spec.grid:
+                raise ValueError("a forecaster goes to another grid from the one it was trained on")
+            _check_native(self.config.network, self.network_grid, grid)
+            result._work_natively()
+            return result
+        result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
+        result.from_network_grid = Regridder(self.network_grid, grid, channels).to(device)
+        return result
+
+    def _work_natively(self) -> None:
+        """Have the network work on the grid of the fields instead of the one of its training."""
+        trained, grid, fixed = self.network_grid, self.spec.grid, self.spec.static_channels
+        regridder = Regridder(trained, grid, fixed).to(self.static.device)
+        static = regridder(self.static[: len(fixed)])
+        self.static = _with_coordinates(static, grid) if self.config.coordinates else static
+        config, network = self.config.network, self.network
+        network.padding = scaled_padding(config.padding, trained.shape, grid.shape)
+        shift = _origin_shift(config, trained, grid)
+        for block in network.blocks:
+            assert isinstance(block, Block)
+            block.mixer = count_from(block.mixer, shift)
+        self.network_grid = grid
+
+
+def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:
+    """By axis, how many tokens the first token of a grid lies after that of the trained one.
+
+    Only along axes that are periodic to the network: cosines count from the edge.
+    """
+    paddings = network.padding, scaled_padding(network.padding, trained.shape, grid.shape)
+    shift = []
+    for axis, patch in enumerate(network.patch_size):
+        starts, step = [], 0.0
+        for of, padding in zip((trained, grid), paddings, strict=True):
+            values = of.coords[of.dims[axis]]
+            before = padding.widths(of.shape, network.patch_size)[axis][0]
+            step = float(values[-1] - values[0]) / max(1, len(values) - 1)
+            starts.append(values[0] + ((patch - 1) / 2 - before) * step)
+        counts = network.boundary[axis] == "periodic" and (axis == 1 or network.pole == "none")
+        shift.append(round((starts[1] - starts[0]) / (patch * step), 9) if counts and step else 0.0)
+    return shift[0], shift[1]
+
+
+def _with_coordinates(static: Tensor, grid: Grid) -> Tensor:
+    coordinates = torch.from_numpy(grid.coordinate_channels()).float().to(static.device)
+    return torch.cat([static.float(), coordinates])
+
+
+def _check_native(network: AFNONetConfig, own: Grid, grid: Grid) -> None:
+    """Refuse grids on which the network is another operator altogether."""
+    if network.position_grid is not None or network.mode_selection == "fourcastnet":
+        raise InputError(
+            "forecast.resolution=native needs a network whose weights are of wavenumbers; this one "
+            "has a table of positions or mode_selection=fourcastnet; use resolution=interpolate"
+        )
+    if not own.covers_as(grid):
+        raise InputError(
+            f"forecast.resolution=native needs a grid of the same domain as the network's {own}, "
+            f"the data has {grid}; use resolution=interpolate, or give data on the same domain"
+        )
+    _check_pole(network, grid, "model.network")
+    check_same_ends(network, own, grid)
+
+
+def suit_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
+    """A network whose weights are those of wavenumbers on ``grid``.
+
+    Args:
+        network: Size and shape.
+        grid: Grid of its fields.
+        name: Of the configuration, for messages.
+
+    Raises:
+        InputError: If the padding joins edges of the grid that are no neighbors, or the network
+            knows poles or mirrors fields and the grid does not end there.
+    """
+    _check_padding(network, grid, name)
+    _check_pole(network, grid, name)
+    check_ends(network, grid, name)
+    if network.reference_grid is not None or network.mode_selection == "fourcastnet":
+        return network
+    return replace(network, reference_grid=network.token_grid(grid.shape))
+
+
+def _check_padding(network: AFNONetConfig, grid: Grid, name: str) -> None:
+    modes = {"latitude": network.padding.latitude, "longitude": network.padding.longitude}
+    reasons = {
+        "latitude": "joins the north edge to the south edge, which are no neighbors on a sphere",
+        "longitude": f"needs longitudes that close a circle, the grid is {grid}",
+        "y": f"joins both ends of y, the first axis of the grid {grid}",
+        "x": f"joins both ends of x, the second axis of the grid {grid}",
+    }
+    for (key, mode), axis, closes in zip(modes.items(), grid.dims, grid.wraps, strict=True):
+        if mode == "wrap" and not closes:
+            raise InputError(f"{name}.padding.{key}=wrap {reasons[axis]}; use reflect or zero")
+
+
+def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
+    if network.pole == "none":
+        return
+    grid, rows = require_latlon(grid, f"{name}.pole={network.pole}", "use pole=none"), grid.shape[0]
+    from_pole_to_pole = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
+    if not grid.is_periodic or not np.allclose(
+        grid.latitude, from_pole_to_pole, atol=0.2 * 180 / rows
+    ):
+        raise InputError(
+            f"{name}.pole={network.pole} needs a global grid with rows half a cell away "
+            f"from the poles, the grid is {grid}; use pole=none"
+        )
+    if rows % network.patch_size[0]:
+        raise InputError(
+            f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} "
+            f"rows and patches of {network.patch_size[0]}; change {name}.patch_size"
+        )

@@ -1,0 +1,1 @@
+"""Rollouts, ensembles and the forecast store."""

@@ -1,0 +1,244 @@
+"""Where forecasts start: initial times, states, and whether the data suits the model."""
+
+import re
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.preprocessing.forcings import check_forcings
+from fourcastnet_afno.forecaster.forecaster import FieldSpec
+
+_RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<hours>\d+)h)?")
+
+
+def parse_init_times(text: str, interval_hours: int = 24) -> np.ndarray:
+    """Initial times of ``2020-01-01..2020-12-31/12h``, or of several such parts and times.
+
+    Args:
+        text: Times and ranges, separated by commas. Both ends of a range belong to it, and a date
+            as its end stands for that whole day.
+        interval_hours: Interval of ranges without one.
+
+    Returns:
+        datetime64[ns], increasing, each once.
+
+    Raises:
+        InputError: If a part is neither a time nor a range.
+    """
+    parts = [_parse_part(part.strip(), interval_hours) for part in text.split(",")]
+    return np.unique(np.concatenate(parts)).astype("datetime64[ns]")
+
+
+def _parse_part(text: str, interval_hours: int) -> np.ndarray:
+    match = _RANGE.fullmatch(text)
+    try:
+        if match is None:
+            return np.array([np.datetime64(text, "s")])
+        first, last = np.datetime64(match["first"], "s"), np.datetime64(match["last"], "s")
+    except ValueError as error:
+        raise InputError(
+            f"init_times has the part {text!r}, expected a time as 2020-01-01T12 or a range as "
+            "2020-01-01..2020-12-31/12h"
+        ) from error
+    if "T" not in match["last"]:
+        last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
+    interval = np.timedelta64(int(match["hours"] or interval_hours), "h")
+    if interval <= np.timedelta64(0) or last < first:
+        raise InputError(
+            f"init_times has the range {text!r}, which holds no time; give its start, its end and "
+            "an interval of at least 1h"
+        )
+    return np.arange(first, last + np.timedelta64(1, "s"), interval)
+
+
+def select_init_times(
+    times: np.ndarray,
+    spec: FieldSpec,
+    num_history: int,
+    *,
+    interval_hours: int,
+    num_following: int = 0,
+) -> np.ndarray:
+    """Initial times with a complete history and, if asked, the truth of every lead time.
+
+    Args:
+        times: Times of the data (datetime64), increasing.
+        spec: Sets the timestep.
+        num_history: States that go in.
+        interval_hours: Time between initial times, counted from the first of ``times``.
+        num_following: States that the data must hold after each initial time.
+
+    Raises:
+        InputError: If no time qualifies.
+    """
+    offsets = np.arange(1 - num_history, num_following + 1) * spec.timestep
+    complete = np.isin(times[:, None] + offsets[None, :], times).all(axis=1)
+    interval = np.timedelta64(interval_hours, "h")
+    regular = (times - times[0]) % interval == np.timedelta64(0) if len(times) else complete
+    chosen = times[complete & regular]
+    if not len(chosen):
+        raise InputError(
+            f"no initial time has {num_history} states of history and {num_following} of truth "
+            f"every {spec.timestep_hours} h; {_describe(times)}; lower forecast.num_steps or give "
+            "more data"
+        )
+    return chosen
+
+
+def check_init_times(
+    init_times: np.ndarray, times: np.ndarray, spec: FieldSpec, num_history: int
+) -> None:
+    """Refuse initial times whose history is not in the data.
+
+    Raises:
+        InputError: If any state is missing; the first is named.
+    """
+    offsets = np.arange(1 - num_history, 1) * spec.timestep
+    needed = init_times[:, None] + offsets
+    present = np.isin(needed, times)
+    if present.all():
+        return
+    init, offset = np.argwhere(~present)[0]
+    history = ""
+    if num_history > 1:
+        history = f" of the {num_history} states every {spec.timestep_hours} h that it starts from"
+    raise InputError(
+        f"the initial time {init_times[init].astype('datetime64[s]')} needs the state at "
+        f"{needed[init, offset].astype('datetime64[s]')}{history}, which the data lacks "
+        f"({int((~present).any(axis=1).sum())} of {len(init_times)} initial times); "
+        f"{_describe(times)}; choose others with --init-times"
+    )
+
+
+def _describe(times: np.ndarray) -> str:
+    if not len(times):
+        return "the data has 0 times"
+    first, last = times[[0, -1]].astype("datetime64[s]")
+    steps = np.unique(np.diff(times)) / np.timedelta64(1, "h")
+    every = f" every {steps[0]:g} h" if len(steps) == 1 else ""
+    return f"the data has {len(times)} times{every} from {first} to {last}"
+
+
+def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None:
+    """Refuse data that a forecaster was not made for.
+
+    Args:
+        dataset: Canonical dataset.
+        spec: What the forecaster was made for.
+        expected_by: Who expects this, for the message, as ``checkpoint best.safetensors``.
+
+    Raises:
+        InputError: If a variable, a level, a unit, a forcing or the grid differs; each kind of
+            mismatch is named.
+    """
+    checks = (
+        lambda: check_forcings(spec.forcings),
+        lambda: _check_channels(dataset, spec.channels, expected_by),
+        lambda: spec.grid.require_same(grid_of(dataset), expected_by),
+    )
+    wrong = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("; also ".join(wrong))
+
+
+def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -> None:
+    names = dict.fromkeys(channel.name for channel in channels)
+    missing = [name for name in names if name not in dataset]
+    if missing:
+        raise InputError(
+            f"{expected_by} expects the variables {missing}, which the data lacks; it holds "
+            f"{sorted(map(str, dataset.data_vars))}; add them, or map their names with "
+            "--source.rename"
+        )
+    without_time = [name for name in names if "time" not in dataset[name].dims]
+    if without_time:
+        raise InputError(
+            f"{without_time} have no times; give the time coordinate CF units as "
+            "'hours since 1900-01-01'"
+        )
+    found = {
+        channel.label: channel.units
+        for name in names
+        for channel in Channels.from_dataset(dataset, [name])
+    }
+    absent = [channel.label for channel in channels if channel.label not in found]
+    if absent:
+        raise InputError(
+            f"{expected_by} expects the levels {absent}, which the data lacks; it holds "
+            f"{sorted(found)}"
+        )
+    wrong = [
+        f"{channel.label} in {channel.units!r}, found {found[channel.label]!r}"
+        for channel in channels
+        if found[channel.label] != channel.units
+    ]
+    if wrong:
+        raise InputError(
+            f"{expected_by} expects {'; '.join(wrong)}; convert the data to these units, or, where "
+            "only the label is wrong, set --source.units"
+        )
+
+
+class MissingValuesError(InputError):
+    """Initial states have values that are not finite.
+
+    Args:
+        message: What and where.
+        channels: Which channels have any.
+    """
+
+    def __init__(self, message: str, channels: list[Channel]) -> None:
+        super().__init__(message)
+        self.channels = channels
+
+
+class InitialStates:
+    """States of a dataset as a forecaster takes them.
+
+    Args:
+        dataset: Canonical dataset.
+        spec: Channels and timestep.
+        num_history: States that go in.
+        device: Where they are wanted.
+    """
+
+    def __init__(
+        self, dataset: xr.Dataset, spec: FieldSpec, num_history: int, device: torch.device
+    ) -> None:
+        self._dataset, self._spec, self._device = dataset, spec, device
+        self._num_history, self._times = num_history, dataset["time"].values
+
+    def at(self, times: np.ndarray) -> Float[Tensor, "time history channel lat lon"]:
+        """The history of each of ``times`` (datetime64), oldest state first.
+
+        Raises:
+            InputError: If a state is missing.
+            MissingValuesError: If values are not finite.
+        """
+        check_init_times(times, self._times, self._spec, self._num_history)
+        offsets = np.arange(1 - self._num_history, 1) * self._spec.timestep
+        wanted = times[:, None] + offsets
+        unique, inverse = np.unique(wanted, return_inverse=True)
+        channels = self._spec.channels
+        fields = channels.stack(self._dataset.sel(time=unique)).values
+        wrong = channels.describe_not_finite(fields, unique)
+        if wrong:
+            finite = np.all(np.isfinite(fields), axis=(0, 2, 3)).tolist()
+            raise MissingValuesError(
+                f"the initial states have {wrong}; fill them as in training, or start from the "
+                "run's own prepared data",
+                [channel for channel, good in zip(channels, finite, strict=True) if not good],
+            )
+        states = torch.from_numpy(fields.astype(np.float32, copy=False))
+        return states[torch.from_numpy(inverse.reshape(wanted.shape))].to(self._device)

@@ -1,0 +1,106 @@
+"""Random fields on the sphere that perturb initial states.
+
+A homogeneous and isotropic Gaussian random field of variance 1 is the sum over spherical harmonics
+
+    f = sum_{n=0}^{T} sum_{m=-n}^{n} sqrt(s_n / (2 n + 1)) a_mn Y_mn,    sum_n s_n = 1,
+
+with independent standard normal a_mn and harmonics of mean square 1 over the sphere. Its
+correlation at the angle theta is sum_n s_n P_n(cos theta). With
+
+    s_n ~ (2 n + 1) exp(-n (n + 1) L^2 / (2 a^2))
+
+it is close to the Gaussian exp(-d^2 / (2 L^2)) of the distance d for length scales L well below the
+radius a: the kernel of diffusion on the sphere.
+
+References:
+    Weaver and Courtier, 2001, Correlation modelling on the sphere using a generalized diffusion
+    equation, https://doi.org/10.1002/qj.49712757518, section 2.
+    Toth and Kalnay, 1997, Ensemble forecasting at NCEP and the breeding method,
+    https://doi.org/10.1175/1520-0493(1997)125<3297:EFANAT>2.0.CO;2.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.plane import require_latlon
+from data_pipeline.grids.spherical_harmonics import legendre_functions
+
+_EARTH_RADIUS_KM = 6371.22
+_LARGEST_TRUNCATION = 360
+
+
+def generator_for(seed: int, init_time: np.datetime64, member: int) -> np.random.Generator:
+    """The random numbers of one forecast, whatever others run beside it."""
+    return np.random.default_rng(_key(seed, init_time, member))
+
+
+def step_seed(seed: int, init_time: np.datetime64, member: int, step: int) -> int:
+    """Seed of torch's generator for one step of one forecast."""
+    sequence = np.random.SeedSequence([*_key(seed, init_time, member), step + 1])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _key(seed: int, init_time: np.datetime64, member: int) -> list[int]:
+    seconds = int(init_time.astype("datetime64[s]").astype(np.int64))
+    return [seed, member, seconds % 2**63]
+
+
+def spectral_variances(length_scale_km: float) -> np.ndarray:
+    """The variances s_n of the module's header, float64 of shape (degree,), with sum 1.
+
+    Raises:
+        InputError: If the length scale is not positive or too short.
+    """
+    shortest = 6.1 * _EARTH_RADIUS_KM / _LARGEST_TRUNCATION
+    if not length_scale_km >= shortest:
+        raise InputError(
+            f"forecast.ensemble.length_scale_km must be at least {shortest:.0f}, got "
+            f"{length_scale_km:g}; use perturbation=gaussian for noise without a length scale"
+        )
+    ratio = length_scale_km / _EARTH_RADIUS_KM
+    degree = np.arange(_LARGEST_TRUNCATION + 1)
+    variances = (2 * degree + 1) * np.exp(-degree * (degree + 1) * ratio**2 / 2)
+    kept = variances > 1e-8 * variances.max()
+    variances = variances[: np.flatnonzero(kept)[-1] + 1]
+    return variances / variances.sum()
+
+
+class SphericalRandomField:
+    """Draws fields of variance 1 with a given length scale on any latitude-longitude grid.
+
+    Args:
+        grid: Where the fields are wanted.
+        length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) at a distance d.
+    """
+
+    def __init__(self, grid: Grid, length_scale_km: float) -> None:
+        asked_by = "forecast.ensemble.perturbation=spherical"
+        require_latlon(grid, asked_by, "use perturbation=gaussian")
+        variances = spectral_variances(length_scale_km)
+        truncation = len(variances) - 1
+        mu = np.sin(np.deg2rad(grid.coords["latitude"]))
+        values, _ = legendre_functions(truncation, mu)
+        degree = np.arange(truncation + 1)
+        # An order m > 0 stands for itself and -m: its cosine and its sine have twice the square.
+        both = np.where(np.arange(truncation + 1) == 0, 1.0, 2.0)[:, None, None]
+        self._meridional = values * np.sqrt(both * variances / (2 * degree + 1))
+        angle = np.deg2rad(grid.coords["longitude"]) * degree[:, None]
+        self._cosine, self._sine = np.cos(angle), np.sin(angle)
+
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Independent fields, float32 of shape (count, latitude, longitude)."""
+        orders, _, degrees = self._meridional.shape
+        fields = np.empty((count, self._meridional.shape[1], self._cosine.shape[1]), np.float32)
+        for field in fields:
+            a, b = generator.standard_normal((2, orders, degrees))
+            by_order = np.matmul(self._meridional, np.stack([a, b], -1))
+            field[:] = by_order[..., 0].T @ self._cosine + by_order[..., 1].T @ self._sine
+        return fields
+
+
+def white_noise(generator: np.random.Generator, count: int, shape: Sequence[int]) -> np.ndarray:
+    """Independent standard normal values at each grid point, float32 of shape (count, *shape)."""
+    return generator.standard_normal((count, *shape), np.float32)

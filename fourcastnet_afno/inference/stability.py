@@ -1,0 +1,240 @@
+"""Whether a forecast stays healthy: statistics of every step, blow-ups, and what is kept fixed.
+
+Global means have the exact area weights of the grid. The zonal spectrum of a channel is
+
+    E(k) = mean over latitude of c_k |X_k|^2,    X_k = (1 / N) sum_j x_j exp(-2 pi i k j / N),
+
+with c_k = 2 except for k = 0 and N / 2, where it is 1; the sum over k is the mean square.
+
+References:
+    Trenberth and Smith, 2005, The mass of the atmosphere: a constraint on global analyses,
+    https://doi.org/10.1175/JCLI-3299.1 (dry mass from surface pressure and column water vapor).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
+
+_GRAVITY = 9.80665
+_U, _V = "u_component_of_wind", "v_component_of_wind"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """What is watched and kept fixed while a forecast runs.
+
+    Args:
+        limit: A forecast whose values are not finite, or farther from the training mean than this
+            many standard deviations, has blown up: it ends there.
+        diagnostics: Whether means, extremes, kinetic energy and spectra of every step are written.
+        nonnegative: Variables or channels whose negative values are set to zero after each step.
+        conserve_mean: Variables or channels whose global mean stays that of the initial state.
+        conserve_dry_mass: Whether surface pressure is shifted so that the mean pressure of dry air
+            stays; needs surface_pressure and total_column_water_vapour.
+    """
+
+    limit: float = 100.0
+    diagnostics: bool = True
+    nonnegative: list[str] = field(default_factory=list)
+    conserve_mean: list[str] = field(default_factory=list)
+    conserve_dry_mass: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"stability.limit must be positive, got {self.limit}")
+
+
+class BlowUp(NamedTuple):
+    """Where a forecast ended.
+
+    Args:
+        forecast: Index of the forecast.
+        channel: Label of the channel.
+        place: Words for where the farthest value is, or the first that is not finite.
+        coords: Its coordinates, by axis.
+        value: The value there.
+    """
+
+    forecast: int
+    channel: str
+    place: str
+    coords: dict[str, float]
+    value: float
+
+
+class Monitor:
+    """Statistics of states, and their blow-ups.
+
+    Args:
+        spec: Channels and grid.
+        scales: Usual values.
+        config: What is watched.
+    """
+
+    def __init__(self, spec: FieldSpec, scales: Scales, config: StabilityConfig) -> None:
+        self._spec, self._limit, self._all = spec, config.limit, config.diagnostics
+        self._mean, self._std = scales.mean[:, 0, 0], scales.std[:, 0, 0]
+        device = scales.mean.device
+        self._weights = torch.from_numpy(spec.grid.area_weights()).float().to(device)
+        self.winds = wind_pairs(spec.channels)
+
+    def __call__(
+        self, state: Float[Tensor, "forecast channel lat lon"]
+    ) -> tuple[dict[str, np.ndarray], list[BlowUp]]:
+        """Statistics by name, float32 with a leading axis of forecasts, and new blow-ups."""
+        low, high = torch.aminmax(state.flatten(2), dim=2)
+        distance = torch.maximum((low - self._mean).abs(), (high - self._mean).abs()) / self._std
+        healthy = (distance <= self._limit).all(dim=1).cpu()
+        blow_ups = [self._locate(state[index], index) for index in torch.nonzero(~healthy)[:, 0]]
+        if not self._all:
+            return {}, blow_ups
+        statistics = {"minimum": low, "maximum": high, **self._means(state)}
+        return {name: value.cpu().numpy() for name, value in statistics.items()}, blow_ups
+
+    def unknown(self, count: int) -> dict[str, np.ndarray]:
+        """Statistics of forecasts that have ended: NaN."""
+        zero = self._mean.new_zeros(1, len(self._mean), *self._weights.shape)
+        statistics, _ = self(zero)
+        return {name: np.repeat(x * np.nan, count, axis=0) for name, x in statistics.items()}
+
+    def _means(self, state: Tensor) -> dict[str, Tensor]:
+        result = {"mean": self._mean_of(state)}
+        if self.winds:
+            u, v = (state[:, [pair[part] for pair in self.winds]] for part in (0, 1))
+            result["kinetic_energy"] = self._mean_of(u.square() + v.square()) / 2
+        if self._spec.grid.is_periodic:
+            result["spectrum"] = zonal_spectrum(state, self._weights[:, 0])
+        return result
+
+    def _mean_of(self, fields: Tensor) -> Tensor:
+        """Global means, as one product of a matrix with a vector."""
+        return fields.flatten(2) @ (self._weights.flatten() / self._weights.numel())
+
+    def _locate(self, state: Tensor, index: Tensor) -> BlowUp:
+        distance = (state - self._mean[:, None, None]).abs() / self._std[:, None, None]
+        distance = torch.nan_to_num(distance, nan=torch.inf, posinf=torch.inf)
+        channel, row, column = np.unravel_index(int(distance.argmax()), tuple(state.shape))
+        grid, at = self._spec.grid, (int(row), int(column))
+        return BlowUp(
+            int(index),
+            self._spec.channels.labels[int(channel)],
+            grid.describe_place(*at),
+            {axis: float(grid.coords[axis][i]) for axis, i in zip(grid.dims, at, strict=True)},
+            float(state[channel, row, column]),
+        )
+
+
+def zonal_spectrum(
+    fields: Float[Tensor, "*batch lat lon"], row_weights: Float[Tensor, " lat"]
+) -> Float[Tensor, "*batch wavenumber"]:
+    """Mean square of fields by zonal wavenumber, see the module's header.
+
+    Args:
+        fields: On a grid whose columns close a circle.
+        row_weights: Area weights of the rows, with mean 1.
+    """
+    count = fields.shape[-1]
+    coefficients = torch.fft.rfft(fields, dim=-1, norm="forward")
+    power = torch.view_as_real(coefficients).square().sum(-1)
+    power = row_weights / len(row_weights) @ power
+    multiplicity = torch.full((power.shape[-1],), 2.0, device=power.device)
+    multiplicity[0] = 1
+    if count % 2 == 0:
+        multiplicity[-1] = 1
+    return power * multiplicity
+
+
+def wind_pairs(channels: Channels) -> dict[tuple[int, int], str]:
+    """Indices of the wind's components, and the label of their place, as ``500`` or ``10m``."""
+    labels = channels.labels
+    pairs = {}
+    for index, label in enumerate(labels):
+        other = label.replace(_U, _V)
+        if _U in label and other in labels:
+            place = label.replace(_U, "").strip("_")
+            pairs[index, labels.index(other)] = place or "wind"
+    return pairs
+
+
+class Fixer:
+    """Clamps and conservation after each step.
+
+    Args:
+        config: What is kept fixed.
+        channels: Meaning of the channel axis.
+        grid: Sets the area weights.
+        device: Where states are.
+
+    Raises:
+        InputError: If a channel is missing (all are named).
+    """
+
+    def __init__(
+        self, config: StabilityConfig, channels: Channels, grid: Grid, device: torch.device
+    ) -> None:
+        self._nonnegative = _indices(config.nonnegative, channels, "nonnegative")
+        self._conserved = _indices(config.conserve_mean, channels, "conserve_mean")
+        dry_mass = ["surface_pressure", "total_column_water_vapour"]
+        wanted = dry_mass if config.conserve_dry_mass else []
+        self._dry_mass = _indices(wanted, channels, "conserve_dry_mass")
+        self._weights = torch.from_numpy(grid.area_weights()).to(device)
+
+    def reference(
+        self, state: Float[Tensor, "forecast channel lat lon"]
+    ) -> Float[Tensor, "forecast conserved"]:
+        """What is conserved, of initial states: global means and the pressure of dry air."""
+        means = self._means(state[:, self._conserved])
+        if not self._dry_mass:
+            return means
+        return torch.cat([means, self._dry_pressure(state)[:, None]], dim=1)
+
+    def __call__(
+        self,
+        state: Float[Tensor, "forecast channel lat lon"],
+        reference: Float[Tensor, "forecast conserved"],
+    ) -> Float[Tensor, "forecast channel lat lon"]:
+        """The state with negative values removed and means as they were."""
+        if not (self._nonnegative or self._conserved or self._dry_mass):
+            return state
+        state = state.clone()
+        if self._nonnegative:
+            state[:, self._nonnegative] = state[:, self._nonnegative].clamp_min(0)
+        if self._conserved:
+            missing = reference[:, : len(self._conserved)] - self._means(state[:, self._conserved])
+            state[:, self._conserved] += missing[..., None, None].to(state.dtype)
+        if self._dry_mass:
+            missing = reference[:, -1] - self._dry_pressure(state)
+            state[:, self._dry_mass[0]] += missing[:, None, None].to(state.dtype)
+        return state
+
+    def _means(self, fields: Tensor) -> Tensor:
+        return (self._weights * fields).mean(dim=(2, 3))
+
+    def _dry_pressure(self, state: Tensor) -> Tensor:
+        pressure, vapor = self._means(state[:, self._dry_mass]).unbind(1)
+        return pressure - _GRAVITY * vapor
+
+
+def _indices(names: Sequence[str], channels: Channels, setting: str) -> list[int]:
+    unknown = [n for n in names if n not in channels.labels and n not in {c.name for c in channels}]
+    if unknown:
+        raise InputError(
+            f"forecast.stability.{setting} needs the channels {unknown}, the model has "
+            f"{channels.labels}"
+        )
+    return [
+        index
+        for name in names
+        for index, channel in enumerate(channels)
+        if name in (channel.name, channel.label)
+    ]

@@ -1,0 +1,206 @@
+"""What else can be rolled out: persistence, a climatology, a solver; and diagnostic models."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
+from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.simulation.shallow_water import ShallowWater
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
+
+_SHALLOW_WATER = (
+    ("u_component_of_wind", "m s-1"),
+    ("v_component_of_wind", "m s-1"),
+    ("geopotential", "m2 s-2"),
+    ("relative_vorticity", "s-1"),
+)
+
+
+@runtime_checkable
+class DiagnosticModel(Protocol):
+    """Predicts further channels of a state that are not fed back, as precipitation."""
+
+    @property
+    def channels(self) -> Channels:
+        """What it predicts."""
+        ...
+
+    def __call__(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch forcing network_lat network_lon"],
+        /,
+    ) -> Float[Tensor, "batch diagnosed lat lon"]:
+        """Further channels at the time of the newest state; the forcing is of that time."""
+        ...
+
+
+def unknown_scales(num_channels: int) -> Scales:
+    """Scales of what was never trained: only values that are not finite are a blow-up."""
+    one = torch.ones(num_channels, 1, 1)
+    return Scales(0 * one, torch.inf * one, one)
+
+
+class Persistence:
+    """The next state is the present one.
+
+    Args:
+        spec: Channels, grid and timestep.
+        scales: Usual values, where known.
+    """
+
+    num_history = 1
+
+    def __init__(self, spec: FieldSpec, scales: Scales | None = None) -> None:
+        self.spec, self.scales = spec, scales or unknown_scales(len(spec.channels))
+
+    def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
+        """The newest state."""
+        return state[:, -1]
+
+    def forcing_at(self, times: np.ndarray) -> Tensor:
+        """No channels."""
+        return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
+
+
+class Climatology:
+    """The next state is the climatology at its time, whatever the present one.
+
+    Args:
+        spec: Channels, grid and timestep.
+        coefficients: See ``data_pipeline.preprocessing.climatology``.
+        scales: Usual values, where known.
+
+    Raises:
+        InputError: If the climatology lacks a channel.
+    """
+
+    num_history = 1
+
+    def __init__(
+        self, spec: FieldSpec, coefficients: xr.Dataset, scales: Scales | None = None
+    ) -> None:
+        missing = [c.name for c in spec.channels if c.name not in coefficients]
+        if missing:
+            raise InputError(
+                f"the climatology lacks {missing}, it has {list(coefficients.data_vars)}; "
+                "prepare the data with these variables"
+            )
+        self.spec, self.scales = spec, scales or unknown_scales(len(spec.channels))
+        self._coefficients = coefficients
+
+    def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
+        """The forcing, which is the climatology one timestep on."""
+        return forcing
+
+    def forcing_at(self, times: np.ndarray) -> Tensor:
+        """The climatology one timestep after ``times``."""
+        fields = climatology_at(self._coefficients, times + self.spec.timestep)
+        return torch.from_numpy(self.spec.channels.stack(fields).values).to(self.scales.mean)
+
+
+class ShallowWaterSolver:
+    """The spectral shallow-water solver as a forecaster of fields on an equiangular grid.
+
+    Wind and geopotential are transformed to the solver's spectrum, stepped, and evaluated on the
+    grid again; what the truncation does not resolve is lost.
+
+    Args:
+        model: Solver with its constants, forcing and step.
+        grid: Global grid of equal angles, half a cell away from the poles.
+        timestep_hours: Time from a state to the next, a whole number of the solver's steps.
+        scales: Usual values, where known.
+
+    Raises:
+        InputError: If the timestep is no whole number of steps, or the grid is another.
+    """
+
+    num_history = 1
+
+    def __init__(
+        self,
+        model: ShallowWater,
+        grid: LatLonGrid,
+        timestep_hours: int,
+        scales: Scales | None = None,
+    ) -> None:
+        self._model, self._num_steps = model, round(timestep_hours * 3600 / model.timestep)
+        if not np.isclose(self._num_steps * model.timestep, timestep_hours * 3600, rtol=1e-9):
+            raise InputError(
+                f"the timestep of {timestep_hours} h is no whole number of the solver's steps of "
+                f"{model.timestep:g} s; choose a timestep that is"
+            )
+        LatLonGrid.equiangular(*grid.shape).require_same(grid, "the solver")
+        self._output, self._input, self._gaussian = _transforms(model, grid)
+        channels = Channels(tuple(Channel(name=n, units=u) for n, u in _SHALLOW_WATER))
+        self.spec = FieldSpec(
+            channels=channels,
+            static_channels=Channels(()),
+            forcings=(),
+            grid=grid,
+            timestep_hours=timestep_hours,
+        )
+        self.scales = scales or unknown_scales(len(channels))
+
+    def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
+        """The newest state, ``timestep_hours`` later."""
+        spectrum = self._analyzed(state[:, -1])
+        for _ in range(self._num_steps):
+            spectrum = self._model.step(spectrum)
+        return self._synthesized(spectrum).to(state.dtype)
+
+    def forcing_at(self, times: np.ndarray) -> Tensor:
+        """No channels."""
+        return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
+
+    def _analyzed(self, fields: Tensor) -> Tensor:
+        """Spectrum of (vorticity, divergence, geopotential), by way of the Gaussian grid."""
+        laid_out = fields.to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
+        # Wind is not smooth at the poles, wind times the cosine of latitude is.
+        wind = laid_out[:, :, :2] * self._cosine(self._input)
+        smooth = torch.cat([wind, laid_out[:, :, 2:3]], dim=2).contiguous()
+        fields = self._gaussian.synthesize(self._input.analyze(smooth))
+        u, v = (fields[:, :, :2] / self._cosine(self._gaussian)).unbind(2)
+        return self._model.state(u, v, fields[:, :, 2])
+
+    def _synthesized(self, state: Tensor) -> Tensor:
+        planet, transform = self._model.planet, self._output
+        scale = planet.radius * transform.inverse_laplacian[:, None, None]
+        grid = transform.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
+        v, u, vorticity, eta = grid.unbind(2)
+        cosine = self._cosine(transform)[:, :, 0]
+        fields = [u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity]
+        return torch.stack(fields).permute(3, 0, 2, 1)
+
+    def _cosine(self, transform: SphericalHarmonicTransform) -> Tensor:
+        cosine = np.cos(np.deg2rad(transform.latitude))
+        return torch.from_numpy(cosine).to(self._model.coriolis)[:, None, None]
+
+
+def _transforms(model: ShallowWater, grid: LatLonGrid) -> tuple[SphericalHarmonicTransform, ...]:
+    """To the grid, and from the grid to the Gaussian grid with the degree that wind has more."""
+    truncation, (rows, columns) = model.transform.truncation, grid.shape
+    if rows <= truncation + 1 or columns <= 2 * (truncation + 1):
+        raise InputError(
+            f"a grid of {rows} x {columns} does not resolve the solver's truncation {truncation}; "
+            "use a finer grid or a coarser solver"
+        )
+    precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
+    latitudes, longitudes = len(model.transform.latitude), len(model.transform.longitude)
+    equiangular, gaussian = (
+        SphericalHarmonicTransform.equiangular,
+        SphericalHarmonicTransform.gaussian,
+    )
+    return (
+        equiangular(rows, columns, truncation=truncation, **precision),
+        equiangular(rows, columns, truncation=truncation + 1, **precision),
+        gaussian(latitudes, longitudes, truncation=truncation + 1, **precision),
+    )

@@ -1,0 +1,352 @@
+"""Losses on tensors in physical units, weighted by cell area and by channel.
+
+With the error e = (prediction - target) / scale of a channel and the mean <.> over the area,
+
+    mse           <e^2>; with the change over a timestep as scale, channels are weighted by their
+                  inverse one-step variance and persistence has the loss 1 at the first step
+    l1            <|e|>
+    huber         <e^2 / 2 where |e| < delta, delta (|e| - delta / 2) elsewhere>
+    relative_l2   sqrt(<e^2> / <t^2>), t the target about its mean over the scale; as FourCastNet
+                  over all channels of a sample together, or for each channel
+    amse          adjusted mean square error by wavenumber, see ``spectral_loss``
+    crps          almost fair continuous ranked probability score of an ensemble
+
+Every loss is given for each sample of a batch, so that the samples of several processes can be
+weighted exactly. The mean over channels is weighted by ``channel_weights`` and by pressure.
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 (relative L2).
+    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (weights by
+    pressure, inverse one-step variance).
+    Lang et al., 2024, AIFS-CRPS, https://arxiv.org/abs/2412.15832, equation 4 (almost fair CRPS).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fourcastnet_afno.losses.spectral import PowerSpectrum, SpectralBasis, adjusted_mse
+from fourcastnet_afno.parallel.row_sharding import Band
+
+_LEAST_NORM = 1e-6  # of a target about its mean, in units of the scale
+
+
+def area_weighted_mse(
+    predictions: Float[Tensor, "batch channel lat lon"],
+    targets: Float[Tensor, "batch channel lat lon"],
+    area_weights: Float[Tensor, "lat lon"],
+    scale: Float[Tensor, "channel 1 1"],
+) -> Float[Tensor, ""]:
+    """Mean over batch, channels and area of the squared error in units of ``scale``.
+
+    With the standard deviation of the change over a timestep as scale, persistence has the loss 1
+    at the first step.
+
+    Args:
+        predictions: Forecast in physical units.
+        targets: Truth in physical units.
+        area_weights: Cell areas with mean 1.
+        scale: Scale of the error of each channel, in its units.
+    """
+    error = (predictions - targets) / scale
+    return (area_weights * error.square()).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimized.
+
+    Args:
+        kind: See the head of ``losses``; ``crps`` needs an ensemble, of one member it is ``l1``.
+        scale: Errors are in units of the standard deviation of the ``change`` over a timestep, or
+            of the ``state``.
+        level_weights: ``pressure`` weights channels in proportion to their pressure, with mean 1
+            over the channels that have levels; the others have the weight 1.
+        channel_weights: Further weights by label, as ``{10m_u_component_of_wind: 0.1}``.
+        huber_delta: Error, in units of the scale, from which the Huber loss is linear.
+        relative_to: Whether the relative L2 loss has one norm for a ``sample`` or one for each
+            ``channel``.
+        spectral_basis: Wavenumbers of the adjusted mean square error.
+        crps_alpha: Share of the fair score in the almost fair CRPS, in 0..1.
+    """
+
+    kind: Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"] = "mse"
+    scale: Literal["change", "state"] = "change"
+    level_weights: Literal["equal", "pressure"] = "equal"
+    channel_weights: dict[str, float] = field(default_factory=dict)
+    huber_delta: float = 1.0
+    relative_to: Literal["sample", "channel"] = "sample"
+    spectral_basis: SpectralBasis = "spherical_harmonics"
+    crps_alpha: float = 0.95
+
+    def __post_init__(self) -> None:
+        negative = {name: w for name, w in self.channel_weights.items() if not w >= 0}
+        if negative:
+            raise ValueError(f"loss.channel_weights must not be negative, got {negative}")
+        if not self.huber_delta > 0:
+            raise ValueError(f"loss.huber_delta must be above 0, got {self.huber_delta}")
+        if not 0 <= self.crps_alpha <= 1:
+            raise ValueError(f"loss.crps_alpha must lie in 0..1, got {self.crps_alpha}")
+
+    def build(
+        self,
+        *,
+        area_weights: Float[Tensor, "lat lon"],
+        mean: Float[Tensor, " channel"],
+        std: Float[Tensor, " channel"],
+        diff_std: Float[Tensor, " channel"],
+        labels: Sequence[str],
+        levels: Sequence[int | None],
+        field_weights: Float[Tensor, "channel lat lon"] | None = None,
+        latitude: Sequence[float] = (),
+        is_periodic: bool = True,
+        band: Band | None = None,
+    ) -> "Loss":
+        """The loss for these channels on this grid, with the type and device of ``mean``.
+
+        Args:
+            area_weights: Cell areas with mean 1.
+            mean: Mean of each channel, in its units.
+            std: Standard deviation of each channel, likewise.
+            diff_std: Standard deviation of the change over a timestep, likewise.
+            labels: Labels of the channels.
+            levels: Pressure of each channel in hPa, or None.
+            field_weights: Further weights of the points, as 0 where values are filled.
+            latitude: Rows in degrees, for ``amse``.
+            is_periodic: Whether the longitudes close a circle, for ``amse``.
+            band: The rows that fields have, where processes share them.
+
+        Raises:
+            ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
+                wavenumbers.
+        """
+        spectrum = None
+        if self.kind == "amse":
+            if not is_periodic:
+                raise ValueError(
+                    "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
+                    "use another loss"
+                )
+            row_weights = area_weights.mean(dim=1).to(mean)
+            columns = area_weights.shape[1]
+            spectrum = PowerSpectrum(latitude, columns, row_weights, self.spectral_basis)
+        return Loss(
+            self,
+            area_weights=area_weights.to(mean),
+            mean=mean,
+            scale=diff_std if self.scale == "change" else std,
+            channel_weights=self._channel_weights(labels, levels).to(mean),
+            field_weights=field_weights,
+            spectrum=spectrum,
+            band=band,
+        )
+
+    def _channel_weights(
+        self, labels: Sequence[str], levels: Sequence[int | None]
+    ) -> Float[Tensor, " channel"]:
+        unknown = sorted(self.channel_weights.keys() - set(labels))
+        if unknown:
+            raise ValueError(
+                f"loss.channel_weights names {unknown}, the channels are {list(labels)}; correct "
+                "the labels"
+            )
+        weights = torch.tensor([self.channel_weights.get(label, 1.0) for label in labels])
+        if self.level_weights == "pressure":
+            weights = weights * pressure_weights(levels)
+        return weights
+
+
+def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
+    """Weights in proportion to pressure, with mean 1 over the channels that have levels.
+
+    Args:
+        levels: Pressure of each channel in hPa; channels with None have the weight 1.
+    """
+    given = [level for level in levels if level is not None]
+    mean = sum(given) / max(1, len(given))
+    return torch.tensor([1.0 if level is None else level / mean for level in levels])
+
+
+class Loss(nn.Module):
+    """Loss of each sample of a batch, in float32 or better, also under autocast.
+
+    Args:
+        config: Kind and its parameters.
+        area_weights: Cell areas with mean 1.
+        mean: Mean of each channel, in its units.
+        scale: Unit of the errors of each channel, likewise; a channel where it is 0 has no weight.
+        channel_weights: In the mean over channels, of any sum.
+        field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
+            the errors by them.
+        spectrum: Of the grid, for ``amse``.
+        band: The rows that fields have, where processes share them; everything else is of the
+            whole grid, and so is the loss.
+
+    Raises:
+        ValueError: If no channel has weight.
+    """
+
+    weights: Tensor
+    mean: Tensor
+    scale: Tensor
+    channel_weights: Tensor
+    error_weights: Tensor | None
+
+    def __init__(
+        self,
+        config: LossConfig,
+        *,
+        area_weights: Float[Tensor, "lat lon"],
+        mean: Float[Tensor, " channel"],
+        scale: Float[Tensor, " channel"],
+        channel_weights: Float[Tensor, " channel"],
+        field_weights: Float[Tensor, "channel lat lon"] | None = None,
+        spectrum: PowerSpectrum | None = None,
+        band: Band | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.spectrum, self.band = config, spectrum, band
+        # What never changes, as the coefficients of a steady problem, has no change to be a unit.
+        channel_weights = torch.where(scale > 0, channel_weights, 0)
+        scale = torch.where(scale > 0, scale, 1)
+        weights = area_weights[None]
+        if field_weights is not None:
+            field_weights = field_weights.to(area_weights)
+            weights = weights * field_weights
+            sums = weights.mean(dim=(-2, -1), keepdim=True)
+            weights = weights / torch.where(sums > 0, sums, 1)
+            channel_weights = torch.where(sums[:, 0, 0] > 0, channel_weights, 0)
+        if not channel_weights.sum() > 0:
+            raise ValueError(
+                "loss.channel_weights must leave a channel with weight that changes and has points "
+                "that are not filled, got none"
+            )
+        rows = band.rows if band else slice(None)
+        buffers = {
+            "weights": weights[:, rows],
+            "mean": mean[:, None, None],
+            "scale": scale[:, None, None],
+            "channel_weights": channel_weights / channel_weights.mean(),
+            "error_weights": field_weights if config.kind == "amse" else None,
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(
+        self,
+        predictions: Float[Tensor, "batch *realization channel lat lon"],
+        targets: Float[Tensor, "batch channel lat lon"],
+    ) -> Float[Tensor, " batch"]:
+        """Weighted mean over channels; for ``crps`` the predictions may be an ensemble."""
+        self._check(predictions, targets)
+        if self.config.kind == "relative_l2" and self.config.relative_to == "sample":
+            with torch.autocast(targets.device.type, enabled=False):
+                weights = self.weights * self.channel_weights[:, None, None]
+                pair = self._normalized(predictions), self._normalized(targets)
+                return self._relative_norm(*pair, weights, dims=(-3, -2, -1))
+        return (self.channel_weights * self.by_channel(predictions, targets)).mean(dim=1)
+
+    def by_channel(
+        self,
+        predictions: Float[Tensor, "batch *realization channel lat lon"],
+        targets: Float[Tensor, "batch channel lat lon"],
+    ) -> Float[Tensor, "batch channel"]:
+        """Loss of each channel by itself."""
+        self._check(predictions, targets)
+        with torch.autocast(targets.device.type, enabled=False):
+            if self.config.kind == "relative_l2":
+                pair = self._normalized(predictions), self._normalized(targets)
+                return self._relative_norm(*pair, self.weights, dims=(-2, -1))
+            if self.spectrum is not None:
+                return self._adjusted_mse(self._normalized(predictions), self._normalized(targets))
+            if predictions.ndim > targets.ndim:
+                targets = targets[:, None]
+            error = (_precise(predictions) - _precise(targets)) / self.scale
+            values = self.weights * self._pointwise(error)
+            return self.band.mean(values) if self.band else values.mean(dim=(-2, -1))
+
+    def _check(self, predictions: Tensor, targets: Tensor) -> None:
+        if predictions.ndim > targets.ndim and self.config.kind != "crps":
+            raise ValueError(
+                f"loss.kind={self.config.kind} takes one forecast, got an ensemble of shape "
+                f"{tuple(predictions.shape)}; use kind=crps"
+            )
+
+    def _normalized(self, fields: Tensor) -> Tensor:
+        return (_precise(fields) - self.mean) / self.scale
+
+    def _adjusted_mse(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        assert self.spectrum is not None
+        if self.band is not None:
+            predictions, targets = self.band.whole(predictions), self.band.whole(targets)
+        if self.error_weights is not None:
+            predictions = targets + self.error_weights * (predictions - targets)
+        return adjusted_mse(predictions, targets, self.spectrum)
+
+    def _pointwise(self, error: Tensor) -> Tensor:
+        if self.config.kind == "mse":
+            return error.square()
+        if self.config.kind == "huber":
+            delta, size = self.config.huber_delta, error.abs()
+            return torch.where(size < delta, error.square() / 2, delta * (size - delta / 2))
+        if error.ndim == 5:
+            return _crps_of_errors(error, self.config.crps_alpha)
+        return error.abs()
+
+    def _relative_norm(
+        self, predictions: Tensor, targets: Tensor, weights: Tensor, dims: tuple[int, ...]
+    ) -> Tensor:
+        """Ratio of the norms of error and target; a norm, unlike a root, has a slope at 0."""
+        roots = weights.sqrt()
+        error = self._norm(roots * (predictions - targets), dims)
+        size = self._norm(roots * targets, dims)
+        num_rows = self.band.layout.num_rows if self.band else targets.shape[-2]
+        return error / size.clamp_min(_LEAST_NORM * (num_rows * targets.shape[-1]) ** 0.5)
+
+    def _norm(self, fields: Tensor, dims: tuple[int, ...]) -> Tensor:
+        if self.band is not None:
+            return self.band.norm(fields, dims)
+        return torch.linalg.vector_norm(fields, dim=dims)
+
+
+def _precise(fields: Tensor) -> Tensor:
+    return fields if fields.dtype == torch.float64 else fields.float()
+
+
+def almost_fair_crps(
+    predictions: Float[Tensor, "batch realization channel lat lon"],
+    targets: Float[Tensor, "batch channel lat lon"],
+    alpha: float,
+) -> Float[Tensor, "batch channel lat lon"]:
+    """Almost fair continuous ranked probability score of an ensemble at each point.
+
+        1/M sum_j |x_j - y| - (1 - (1 - alpha) / M) / (2 M (M - 1)) sum_jk |x_j - x_k|,
+
+    which is alpha times the fair score plus 1 - alpha times that of the M members alone. The fair
+    score leaves a member free where all others equal the truth; alpha below 1 does not. Of one
+    member it is the absolute error.
+
+    Args:
+        predictions: Members.
+        targets: Truth.
+        alpha: Share of the fair score, in 0..1.
+
+    References:
+        Lang et al., 2024, https://arxiv.org/abs/2412.15832, equation 4.
+    """
+    return _crps_of_errors(predictions - targets[:, None], alpha)
+
+
+def _crps_of_errors(errors: Tensor, alpha: float) -> Tensor:
+    members = errors.shape[1]
+    skill = errors.abs().mean(dim=1)
+    if members == 1:
+        return skill
+    # Sorted, member i is the larger one of i pairs and the smaller one of members - 1 - i.
+    ranks = 2 * torch.arange(members, device=errors.device) - (members - 1)
+    spread = (ranks.view(-1, 1, 1, 1) * errors.sort(dim=1).values).sum(dim=1)
+    return skill - (1 - (1 - alpha) / members) * spread / (members * (members - 1))

@@ -1,0 +1,1 @@
+"""Fourier transforms, their modes, and the mixing of modes."""

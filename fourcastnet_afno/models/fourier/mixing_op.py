@@ -1,0 +1,303 @@
+"""The two-layer perceptron on Fourier modes, from tokens to tokens, as one operator of torch.
+
+It works on a few diagonal blocks of channels at a time, from transform to inverse transform, so
+that what lies between stays in the processor's cache, and keeps for the backward pass the modes,
+the hidden layer and a mask of the outputs: about 2.25 times the tokens. ``torch.compile`` sees one
+node.
+
+Of a band, a part of the rows of a grid that several processes share, the transforms exchange with
+the other processes; all channels go at once, as few large messages are faster than many small ones.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from fourcastnet_afno.models.fourier.sharded import BandedTransform, TwoStages
+from fourcastnet_afno.models.fourier.transforms import (
+    MatrixTransform,
+    Transform,
+    matrix_operations,
+    plan_for,
+    transform_for,
+)
+from fourcastnet_afno.parallel.row_sharding import Band
+
+_CACHE_BYTES = 8 * 2**20
+
+
+def mix_modes(
+    tokens: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    offset: Tensor,
+    *,
+    threshold: float,
+    spectrum: str,
+    band: Band | None = None,
+) -> Tensor:
+    """Tokens plus the inverse transform of S(W2 relu(W1 z + b1) + b2) - offset, z their modes.
+
+    It has first derivatives. The perceptron is in the dtype of the weights, the transforms are in
+    float32 or wider: in bfloat16 their roundings would be most of the error.
+
+    Args:
+        tokens: Shape (batch, *grid, embed), embed = block * in_dim.
+        weight1: Real matrices (block, 2 in_dim, 2 hidden) on real and imaginary parts.
+        bias1: Shape (block, 1, 2 hidden).
+        weight2: Shape (block, 2 hidden, 2 in_dim).
+        bias2: Shape (block, 1, 2 in_dim).
+        offset: Shape (block, 1, 2 in_dim), in float32 or wider.
+        threshold: Of the soft shrinkage S.
+        spectrum: ``Spectrum.to_json``: which modes, and their scale.
+        band: The rows that the tokens are of a larger grid.
+
+    Returns:
+        The mixed tokens, in the shape and dtype of ``tokens``.
+    """
+    parameters = (weight1, bias1, weight2, bias2, offset)
+    if band is not None:
+        keep = torch.is_grad_enabled()
+        transform = _banded_transform(tokens, weight1, spectrum, band)
+        return _MixingOfBand.apply(tokens.contiguous(), *parameters, threshold, transform, keep)
+    if torch.compiler.is_exporting():  # plain matrix products, for who does not have this operator
+        return _mix(tokens.contiguous(), *parameters, threshold, spectrum, False)[0]
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *parameters))
+    return _forward(tokens.contiguous(), *parameters, threshold, spectrum, keep)[0]
+
+
+def _mix(
+    tokens: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    offset: Tensor,
+    threshold: float,
+    spectrum: str,
+    keep: bool,
+) -> list[Tensor]:
+    """The mixed tokens and, if ``keep``, modes, hidden layer and mask of each chunk."""
+    parameters = (weight1, bias1, weight2, bias2, offset)
+    transform, chunks = _transform(tokens, weight1, spectrum), _chunks(tokens, len(weight1))
+    return _mix_chunks(transform, chunks, tokens, *parameters, threshold, keep)
+
+
+def _mix_chunks(
+    transform: Transform,
+    chunks: list[tuple[slice, slice]],
+    tokens: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    offset: Tensor,
+    threshold: float,
+    keep: bool,
+) -> list[Tensor]:
+    output, kept = torch.empty_like(tokens), []
+    for blocks, channels in chunks:
+        modes = _by_block(transform.to_modes(tokens, channels), weight1[blocks])
+        hidden = torch.baddbmm(bias1[blocks], modes, weight1[blocks]).relu_()
+        result = torch.baddbmm(bias2[blocks], hidden, weight2[blocks])
+        result = F.softshrink(result.to(offset.dtype), threshold)
+        if keep:
+            kept += [modes, hidden, result != 0]
+        change = _by_axis(result.sub_(offset[blocks]), tokens, transform)
+        transform.add_to_grid(change, tokens, output, channels)
+    return [output, *kept]
+
+
+_forward = torch.library.custom_op("fourcastnet_afno::mix_modes", mutates_args=())(_mix)
+
+
+@torch.library.custom_op("fourcastnet_afno::mix_modes_backward", mutates_args=())
+def _backward(
+    gradient: Tensor, weight1: Tensor, weight2: Tensor, kept: list[Tensor], spectrum: str
+) -> list[Tensor]:
+    """Gradients by tokens, weight1, bias1, weight2, bias2 and offset."""
+    transform, chunks = _transform(gradient, weight1, spectrum), _chunks(gradient, len(weight1))
+    return _differentiate_chunks(transform, chunks, gradient, weight1, weight2, kept)
+
+
+def _differentiate_chunks(
+    transform: Transform,
+    chunks: list[tuple[slice, slice]],
+    gradient: Tensor,
+    weight1: Tensor,
+    weight2: Tensor,
+    kept: Sequence[Tensor],
+) -> list[Tensor]:
+    by_tokens = torch.empty_like(gradient)
+    by_parameters = _new_gradients(weight1, weight2)
+    for i, (blocks, channels) in enumerate(chunks):
+        modes, hidden, mask = kept[3 * i : 3 * i + 3]
+        by_weight1, by_bias1, by_weight2, by_bias2, by_offset = (x[blocks] for x in by_parameters)
+        change = transform.to_modes(gradient, channels, adjoint=True)
+        change = _by_block(change, weight1[blocks])
+        torch.sum(change, 1, keepdim=True, dtype=by_offset.dtype, out=by_offset).neg_()
+        change = change.mul_(mask)
+        torch.sum(change, 1, keepdim=True, out=by_bias2)
+        torch.bmm(hidden.mT, change, out=by_weight2)
+        change = torch.bmm(change, weight2[blocks].mT)
+        change = torch.ops.aten.threshold_backward(change, hidden, 0)
+        torch.sum(change, 1, keepdim=True, out=by_bias1)
+        torch.bmm(modes.mT, change, out=by_weight1)
+        change = _by_axis(torch.bmm(change, weight1[blocks].mT), gradient, transform)
+        transform.add_to_grid(change, gradient, by_tokens, channels, adjoint=True)
+    return [by_tokens, *by_parameters]
+
+
+@_forward.register_fake
+def _(tokens, weight1, bias1, weight2, bias2, offset, threshold, spectrum, keep):  # noqa: ANN001, ANN202
+    outputs = [torch.empty_like(tokens)]
+    *shape, channels = (int(size) for size in tokens.shape[1:])  # a compiler's symbols have no hash
+    plan = plan_for(spectrum, tuple(shape), channels, tokens.device.type)
+    count = len(tokens) * plan.num_modes
+    for blocks, _ in _chunks(tokens, len(weight1)) if keep else []:
+        together, inner, hidden = weight1[blocks].shape
+        outputs += [weight1.new_empty(together, count, width) for width in (inner, hidden)]
+        outputs.append(weight1.new_empty(together, count, inner, dtype=torch.bool))
+    return outputs
+
+
+@_backward.register_fake
+def _(gradient, weight1, weight2, kept, spectrum):  # noqa: ANN001, ANN202
+    return [torch.empty_like(gradient), *_new_gradients(weight1, weight2)]
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes, get_raw=True)
+def _count_forward(tokens, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    *_, spectrum, _ = parameters
+    return _operations(tokens, weight1, spectrum)
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.mix_modes_backward, get_raw=True)
+def _count_backward(gradient, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
+    products = _perceptron_operations(gradient, weight1, parameters[-1])
+    return products + _operations(gradient, weight1, parameters[-1])
+
+
+def _operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    """Of the matrix products from tokens to tokens; those of an FFT do not count."""
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    transforms = 0.0
+    if isinstance(plan, MatrixTransform):
+        transforms = 2 * matrix_operations(plan.kept, shape) * tokens.numel()
+    return round(transforms) + _perceptron_operations(tokens, weight1, spectrum)
+
+
+def _perceptron_operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    modes = len(tokens) * plan_for(spectrum, shape, channels, tokens.device.type).num_modes
+    return 2 * 2 * modes * weight1.numel()
+
+
+def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
+    _, weight1, _, weight2, _, _, _, spectrum, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(weight1, weight2, *output[1:])
+    ctx.spectrum = spectrum
+
+
+def _differentiate(ctx, gradients):  # noqa: ANN001, ANN202
+    if gradients[0] is None:
+        return (None,) * 9
+    weight1, weight2, *kept = ctx.saved_tensors
+    result = _backward(gradients[0].contiguous(), weight1, weight2, kept, ctx.spectrum)
+    return *result, None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup_context)
+
+
+class _MixingOfBand(torch.autograd.Function):
+    """The same for a band, by a transform that an operator of torch could not take."""
+
+    @staticmethod
+    def forward(  # pyright: ignore
+        ctx,  # noqa: ANN001
+        tokens: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        offset: Tensor,
+        threshold: float,
+        transform: BandedTransform,
+        keep: bool,
+    ) -> Tensor:
+        parameters = (weight1, bias1, weight2, bias2, offset)
+        everything = slice(0, len(weight1)), slice(0, tokens.shape[-1])
+        ctx.transform, ctx.chunks = transform, [everything]
+        output, *kept = _mix_chunks(transform, ctx.chunks, tokens, *parameters, threshold, keep)
+        ctx.save_for_backward(weight1, weight2, *kept)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        weight1, weight2, *kept = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        parts = ctx.transform, ctx.chunks, gradient, weight1, weight2, kept
+        return *_differentiate_chunks(*parts), None, None, None
+
+
+def _new_gradients(
+    weight1: Tensor, weight2: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    bias1, bias2 = (w.new_empty(len(w), 1, w.shape[2]) for w in (weight1, weight2))
+    offset = torch.empty_like(bias2, dtype=_wide(bias2.dtype))
+    return torch.empty_like(weight1), bias1, torch.empty_like(weight2), bias2, offset
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _transform(tokens: Tensor, weight: Tensor, spectrum: str) -> Transform:
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    return transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
+
+
+def _banded_transform(tokens: Tensor, weight: Tensor, spectrum: str, band: Band) -> BandedTransform:
+    _, _, columns, channels = tokens.shape
+    shape = (sum(band.layout.token_rows), columns)
+    whole = transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
+    assert isinstance(whole, TwoStages)
+    return BandedTransform(whole, band)
+
+
+def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:
+    """Blocks and channels that are worked on together."""
+    together = num_blocks
+    if tokens.device.type == "cpu":
+        limit = max(1, _CACHE_BYTES * num_blocks // (4 * tokens.numel()))
+        divisors = [n for n in range(1, num_blocks + 1) if num_blocks % n == 0]
+        together = max(n for n in divisors if n <= limit)
+    width = tokens.shape[-1] // num_blocks
+    starts = range(0, num_blocks, together)
+    return [(slice(s, s + together), slice(s * width, (s + together) * width)) for s in starts]
+
+
+def _by_block(modes: Tensor, weight: Tensor) -> Tensor:
+    """Modes (batch, *kept, 2, channel) as (block, batch * mode, 2 in_dim)."""
+    blocks, inner, _ = weight.shape
+    count = math.prod(modes.shape[:-2])
+    split = modes.reshape(count, 2, blocks, inner // 2).movedim(2, 0)
+    return split.reshape(blocks, count, inner).to(weight.dtype)
+
+
+def _by_axis(modes: Tensor, tokens: Tensor, transform: Transform) -> Tensor:
+    """Inverse of ``_by_block``."""
+    blocks, count, inner = modes.shape
+    split = modes.view(blocks, count, 2, inner // 2).movedim(0, 2)
+    by_axis = split.reshape(len(tokens), *transform.kept, 2, blocks * inner // 2)
+    return by_axis.to(_wide(by_axis.dtype))

@@ -1,0 +1,84 @@
+"""The transform of a band's rows to a share of the modes of the whole grid, see ``bands``.
+
+my rows -> longitude -> exchange -> latitude of my zonal wavenumbers -> modes, and back
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fourcastnet_afno.models.fourier.transforms import Transform
+from fourcastnet_afno.parallel.row_sharding import Band, Cut, even_counts
+
+
+@runtime_checkable
+class TwoStages(Protocol):
+    """A transform of latitude and longitude, one axis after the other.
+
+    Between the stages values have shape (batch, row, zonal wavenumber, 2, channel). Rows, and
+    zonal wavenumbers behind the first stage, may be some of all.
+    """
+
+    kept: tuple[int, ...]
+
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """Longitudes of the fields' ``channels`` to all zonal wavenumbers."""
+        ...
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """All rows to modes, of the zonal wavenumbers ``zonal``."""
+        ...
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """Modes of the zonal wavenumbers ``zonal`` to all rows."""
+        ...
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """Write ``fields`` plus the fields of all zonal wavenumbers to ``out``'s channels."""
+        ...
+
+
+class BandedTransform(Transform):
+    """A transform of which each process has a band of the grid and a part of the modes.
+
+    The adjoints are over all processes together, as those of an exchange are exchanges.
+
+    Args:
+        whole: Of the whole grid.
+        band: The rows of this process.
+    """
+
+    def __init__(self, whole: TwoStages, band: Band) -> None:
+        meridional, num_zonal = whole.kept
+        self._whole, self._exchange = whole, band.exchange
+        self._rows = Cut(1, band.layout.token_rows)
+        self._zonal = Cut(2, even_counts(num_zonal, band.exchange.size))
+        self._mine = self._zonal.slice_of(band.exchange.rank)
+        self.kept = (meridional, self._mine.stop - self._mine.start)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "BandedTransform":
+        """It is there already."""
+        return self
+
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """See ``Transform``."""
+        zonal = self._whole.to_zonal(fields, channels, adjoint)
+        columns = self._exchange.transpose(zonal, split=self._zonal, join=self._rows)
+        if not columns.numel():  # There are fewer zonal wavenumbers than processes.
+            return columns.new_empty(len(columns), *self.kept, *columns.shape[3:])
+        return self._whole.to_meridional(columns, channels, self._mine, adjoint)
+
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """See ``Transform``."""
+        columns = modes.new_empty(len(modes), sum(self._rows.counts), *modes.shape[2:])
+        if modes.numel():
+            columns = self._whole.from_meridional(modes, channels, self._mine, adjoint)
+        zonal = self._exchange.transpose(columns, split=self._rows, join=self._zonal)
+        self._whole.add_from_zonal(zonal, fields, out, channels, adjoint)

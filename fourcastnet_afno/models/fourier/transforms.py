@@ -1,0 +1,458 @@
+r"""Transforms between a grid of tokens and its kept Fourier modes, as real matrices or by FFT.
+
+On every axis the transform is a product with a matrix of ``kept`` rows and ``n`` columns: only the
+modes that are used are computed, for all channels at once, on a channels-last grid as it lies in
+memory. Up to a few hundred points an axis that is faster than a fast Fourier transform, which is
+here too, for longer axes.
+
+Axes differ by what lies beyond their edges:
+
+    periodic     exp(2 pi i k j / n)
+    zero_padded  exp(2 pi i k j / (2 n)), the field followed by as many zeros
+    reflected    cos(pi k (j + 1/2) / n), the field mirrored at the edges of its cells: for points
+                 in the middle of cells, half a cell from the boundary
+    mirrored     cos(pi k j / (n - 1)), the field mirrored at its first and last point, of period
+                 2 (n - 1): for points that lie on the boundary
+    pole         cos for even and sin for odd zonal wavenumbers: a field on the sphere goes on
+                 beyond the pole on the opposite meridian (glide reflection), and its zonal
+                 wavenumber m has the parity of m in colatitude. Components of vectors change sign
+                 there and have the other parity.
+
+The last of the exponential axes has half a spectrum, as fields are real.
+
+References:
+    The Double Fourier Sphere: Merilees, 1973, https://doi.org/10.1080/00046973.1973.9648342;
+    Orszag, 1974, https://doi.org/10.1175/1520-0493(1974)102<0056:FSOS>2.0.CO;2
+"""
+
+import copy
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fourcastnet_afno.models.fourier.axes import (
+    Axis,
+    CosineAxis,
+    HalfAxis,
+    PoleAxis,
+    RealAxis,
+    WaveAxis,
+    Wavenumbers,
+    multiplicity,
+)
+from fourcastnet_afno.models.fourier.modes import (
+    axis_modes,
+    expand_modes,
+    fourcastnet_modes,
+    kept_modes,
+    largest_wavenumber,
+    select_modes,
+    signed_wavenumbers,
+)
+
+Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
+Pole = Literal["none", "double_fourier_sphere"]
+ModeSelection = Literal["wavenumber", "fourcastnet"]
+TransformKind = Literal["auto", "matrix", "fft"]
+
+COSINE_BOUNDARIES = ("reflected", "mirrored")
+"""Boundaries whose waves are cosines alone, without a sign of the wavenumber."""
+
+# An FFT takes about as long for each value of a grid as matrices of this many operations, hardly
+# depending on the grid: measured on CPUs (scripts/benchmark_transforms.py, and copies around it), a
+# guess on GPUs. A table and not a measurement at run time, so that a resumed run has the same bits.
+_OPERATIONS_OF_FFT = {"cpu": 1200.0, "cuda": 2000.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """Which modes of a grid of tokens are mixed.
+
+    Args:
+        fraction: Share of the wavenumbers that are kept on each axis, see ``kept_modes``.
+        reference_grid: Points by axis of the grid that the fraction is of and whose orthonormal
+            transform scales the coefficients; None for the tokens' own grid.
+        boundary: What lies beyond the edges, for all axes or by axis.
+        pole: ``double_fourier_sphere`` if the last two axes are latitude, from pole to pole
+            with cell centers at half steps, and longitude.
+        vector_channels: How many of the last channels change sign across the pole.
+        mode_selection: ``wavenumber``, or ``fourcastnet`` for ``fourcastnet_modes``.
+        transform: ``matrix``, ``fft`` (periodic axes alone) or ``auto`` for the faster one.
+    """
+
+    fraction: float = 1.0
+    reference_grid: tuple[int, ...] | None = None
+    boundary: Boundary | tuple[Boundary, ...] = "periodic"
+    pole: Pole = "none"
+    vector_channels: int = 0
+    mode_selection: ModeSelection = "wavenumber"
+    transform: TransformKind = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"hard_thresholding_fraction must lie in 0..1, got {self.fraction}")
+        if self.mode_selection == "fourcastnet" and not self.is_periodic:
+            raise ValueError(
+                "mode_selection=fourcastnet is for published weights, which know periodic axes "
+                f"alone; got boundary={self.boundary}, pole={self.pole}"
+            )
+        if self.transform == "fft" and not self.is_periodic:
+            raise ValueError(
+                "transform=fft is for periodic axes without a pole, got "
+                f"boundary={self.boundary}, pole={self.pole}; use transform=auto"
+            )
+        if self.pole != "none" and self.boundaries(2)[-1:] != ("periodic",):
+            raise ValueError(f"pole={self.pole} needs periodic longitudes, got {self.boundary}")
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether every axis is periodic, without a pole."""
+        return set(self.boundaries(1)) == {"periodic"} and self.pole == "none"
+
+    def boundaries(self, num_axes: int) -> tuple[Boundary, ...]:
+        """What lies beyond the edges, by axis."""
+        return self.boundary if isinstance(self.boundary, tuple) else (self.boundary,) * num_axes
+
+    def to_json(self) -> str:
+        """Text that ``transform_for`` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Spectrum":
+        """Inverse of ``to_json``."""
+        values = json.loads(text)
+        for name in ("reference_grid", "boundary"):
+            if isinstance(values[name], list):
+                values[name] = tuple(values[name])
+        return cls(**values)
+
+
+class Transform(ABC):
+    """A transform to kept modes and back, and the adjoints of both.
+
+    Fields have shape (batch, *grid, channel), modes (batch, *kept, 2, channel) with real and
+    imaginary part on the last but one axis. The order of the modes is the transform's own.
+
+    Attributes:
+        kept: Number of modes by axis, in the order of the modes' axes.
+    """
+
+    kept: tuple[int, ...]
+
+    @property
+    def num_modes(self) -> int:
+        """Number of modes of a field."""
+        return math.prod(self.kept)
+
+    @abstractmethod
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Transform":
+        """A copy that transforms, on a device; a plan alone holds no tensors."""
+
+    @abstractmethod
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """Modes of the fields' ``channels``, or the adjoint of ``add_to_grid``'s modes."""
+
+    @abstractmethod
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """Write ``fields`` plus the fields of ``modes`` (or their adjoint) to ``out``'s channels.
+
+        Both have all channels, the modes those of ``channels``.
+        """
+
+
+class MatrixTransform(Transform):
+    """A transform by products with one matrix for each axis."""
+
+    _dtype: torch.dtype
+
+    def __init__(self, half: HalfAxis | RealAxis, axes: Sequence[Axis], half_axis: int) -> None:
+        # The half axis goes first on the way to the modes and last on the way back.
+        self._half, self._axes, self._half_axis = half, axes, half_axis
+        self.kept = (*(axis.kept for axis in axes), half.kept)
+
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """See ``Transform``."""
+        part = fields[..., channels].to(self._dtype)
+        modes = self._half.to_modes(self._half_last(part), adjoint)
+        for position, axis in reversed(list(enumerate(self._axes, start=1))):
+            result = axis.to_modes(_around(modes, position), channels, adjoint)
+            modes = result.view(*modes.shape[:position], axis.kept, *modes.shape[position + 1 :])
+        return modes
+
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """See ``Transform``."""
+        for position, axis in enumerate(self._axes, start=1):
+            result = axis.to_grid(_around(modes, position), channels, adjoint)
+            points = result.shape[1]
+            modes = result.view(*modes.shape[:position], points, *modes.shape[position + 1 :])
+        skip, target = (self._half_last(x[..., channels]) for x in (fields, out))
+        self._half.add_to_grid(modes, skip, target, adjoint)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixTransform":
+        """See ``Transform``."""
+        result = copy.deepcopy(self)
+        result._dtype = dtype
+        for axis in (result._half, *result._axes):
+            for pair in axis.pairs():
+                pair.load(device, dtype)
+        return result
+
+    def _half_last(self, fields: Tensor) -> Tensor:
+        return fields.movedim(self._half_axis + 1, -2)
+
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._half.to_modes(fields[..., channels].to(self._dtype), adjoint)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_modes(modes, channels, adjoint)
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        return self._latitude.at(zonal).to_grid(modes, channels, adjoint)
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        self._half.add_to_grid(modes, fields[..., channels], out[..., channels], adjoint)
+
+    @property
+    def _latitude(self) -> Axis:
+        (axis,) = self._axes
+        return axis
+
+
+def _around(modes: Tensor, position: int) -> Tensor:
+    """Modes as (before, axis, after, 2, channel)."""
+    before, after = modes.shape[:position], modes.shape[position + 1 : -2]
+    size = modes.shape[position]
+    return modes.reshape(math.prod(before), size, math.prod(after), *modes.shape[-2:])
+
+
+class FFTTransform(Transform):
+    """A transform of periodic axes by fast Fourier transforms, with selection of the kept modes."""
+
+    _indices: list[Tensor]
+    _to_modes: tuple[Tensor, Tensor]
+    _to_grid: tuple[Tensor, Tensor]
+
+    def __init__(self, indices: Sequence[np.ndarray], shape: Sequence[int], scale: float) -> None:
+        self._arrays, self._shape, self._scale = indices, tuple(shape), scale
+        self.kept = tuple(len(axis) for axis in indices)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "FFTTransform":
+        """See ``Transform``."""
+        result = copy.copy(self)
+        result._indices = [torch.from_numpy(axis).to(device) for axis in self._arrays]
+        weight = multiplicity(self._arrays[-1], self._shape[-1])
+        weight = torch.from_numpy(weight).to(device, dtype)[:, None]
+        analysis, synthesis = self._scale / math.prod(self._shape), 1 / self._scale
+        result._to_modes = torch.full_like(weight, analysis), weight * synthesis
+        result._to_grid = torch.full_like(weight, synthesis), analysis / weight
+        return result
+
+    def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
+        """See ``Transform``."""
+        axes = tuple(range(1, fields.ndim - 1))
+        factor = self._to_modes[adjoint]
+        spectrum = torch.fft.rfftn(fields[..., channels].to(factor.dtype), dim=axes)
+        spectrum = select_modes(spectrum, self._indices)
+        return _as_real(spectrum * factor)
+
+    def add_to_grid(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+    ) -> None:
+        """See ``Transform``."""
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
+        half = (len(modes), *self._shape[:-1], self._shape[-1] // 2 + 1, modes.shape[-1])
+        spectrum = expand_modes(spectrum, self._indices, half)
+        *others, last = range(1, modes.ndim - 2)
+        # One axis at a time: a transform of several to real fields takes symmetry for granted,
+        # and the modes of zonal wavenumber zero have none.
+        if others:
+            spectrum = torch.fft.ifftn(spectrum, dim=others, norm="forward")
+        change = torch.fft.irfft(spectrum, n=self._shape[-1], dim=last, norm="forward")
+        torch.add(fields[..., channels], change, out=out[..., channels])
+
+    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        factor = self._to_modes[adjoint]
+        spectrum = torch.fft.rfft(fields[..., channels].to(factor.dtype), dim=-2)
+        return _as_real(spectrum.index_select(-2, self._indices[-1]) * factor)
+
+    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = torch.fft.fft(_as_complex(modes), dim=1)
+        return _as_real(spectrum.index_select(1, self._indices[0]))
+
+    def from_meridional(
+        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
+    ) -> Tensor:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes)
+        whole = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
+        whole.index_copy_(1, self._indices[0], spectrum)
+        return _as_real(torch.fft.ifft(whole, dim=1, norm="forward"))
+
+    def add_from_zonal(
+        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+    ) -> None:
+        """See ``TwoStages``."""
+        spectrum = _as_complex(modes) * self._to_grid[adjoint]
+        whole = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
+        whole.index_copy_(2, self._indices[1], spectrum)
+        change = torch.fft.irfft(whole, n=self._shape[1], dim=2, norm="forward")
+        torch.add(fields[..., channels], change, out=out[..., channels])
+
+
+@lru_cache(maxsize=64)
+def transform_for(
+    spectrum: str, shape: tuple[int, ...], channels: int, dtype: torch.dtype, device: torch.device
+) -> Transform:
+    """The transform of a grid of ``shape`` to the modes of a ``Spectrum`` given as JSON.
+
+    Raises:
+        ValueError: If the grid does not suit the spectrum.
+    """
+    return plan_for(spectrum, shape, channels, device.type).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
+    """``transform_for`` without tensors, which knows the number of modes."""
+    given = Spectrum.from_json(spectrum)
+    _check_grid(given, shape)
+    by_fft = given.transform == "fft"
+    if by_fft or (given.transform == "auto" and _fft_is_faster(given, shape, device_type)):
+        scale = math.sqrt(math.prod(given.reference_grid or shape))
+        return FFTTransform(_periodic_modes(given, shape), shape, scale)
+    return _matrix_transform(given, shape, channels)
+
+
+def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
+    num_axes = len(shape)
+    given = {"boundary": spectrum.boundary, "reference_grid": spectrum.reference_grid}
+    for name, value in given.items():
+        if isinstance(value, tuple) and len(value) != num_axes:
+            raise ValueError(
+                f"{name} has {len(value)} axes, the grid of tokens {tuple(shape)} has {num_axes}"
+            )
+    if spectrum.pole != "none" and num_axes < 2:
+        raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
+
+
+def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device_type: str) -> bool:
+    if not spectrum.is_periodic:
+        return False
+    limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
+    return matrix_operations([len(k) for k in _periodic_modes(spectrum, shape)], shape) > limit
+
+
+def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
+    """Floating-point operations of a matrix transform of periodic axes, by value of the grid."""
+    operations, share = 4.0 * kept[-1], 2 * kept[-1] / shape[-1]
+    for rows, points in reversed(list(zip(kept[:-1], shape[:-1], strict=True))):
+        operations += 2 * rows * share  # cosines and sines of one sign serve both
+        share *= rows / points
+    return operations
+
+
+def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[np.ndarray]:
+    if spectrum.mode_selection == "fourcastnet":
+        return fourcastnet_modes(shape, spectrum.fraction)
+    return kept_modes(shape, spectrum.fraction, spectrum.reference_grid)
+
+
+def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:
+    boundaries = spectrum.boundaries(len(shape))
+    exponential = [i for i, name in enumerate(boundaries) if name not in COSINE_BOUNDARIES]
+    if spectrum.pole != "none":
+        exponential = [len(shape) - 1]
+    half_axis = exponential[-1] if exponential else len(shape) - 1
+    axes: list[Axis] = []
+    for i, boundary in enumerate(boundaries):
+        if i == half_axis and exponential:
+            continue
+        if spectrum.pole != "none" and i == len(shape) - 2:
+            axes.append(_pole_axis(spectrum, shape, channels))
+        elif boundary in COSINE_BOUNDARIES:
+            axes.append(_cosine_axis(spectrum, shape, i))
+        else:
+            axes.append(_wave_axis(spectrum, shape, i))
+    if not exponential:
+        return MatrixTransform(RealAxis(), axes, half_axis)
+    return MatrixTransform(_half_axis(spectrum, shape, half_axis), axes, half_axis)
+
+
+def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> HalfAxis:
+    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
+    if spectrum.pole != "none":
+        wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
+    return HalfAxis(wavenumbers, shape[axis], period, scale)
+
+
+def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> WaveAxis:
+    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=False)
+    return WaveAxis(wavenumbers, shape[axis], period, scale)
+
+
+def _wavenumbers(
+    spectrum: Spectrum, shape: tuple[int, ...], axis: int, half: bool
+) -> tuple[Wavenumbers, int, float]:
+    """Signed wavenumbers of an exponential axis, its period in points, and its scale."""
+    factor = 2 if spectrum.boundaries(len(shape))[axis] == "zero_padded" else 1
+    period = factor * shape[axis]
+    reference = factor * (spectrum.reference_grid or shape)[axis]
+    if spectrum.mode_selection == "fourcastnet":
+        indices = fourcastnet_modes(shape, spectrum.fraction)[axis]
+    else:
+        indices = axis_modes(period, spectrum.fraction, reference, half=half)
+    return signed_wavenumbers(indices, period), period, math.sqrt(reference)
+
+
+def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> CosineAxis:
+    points, steps = shape[axis], (spectrum.reference_grid or shape)[axis]
+    mirrored = spectrum.boundaries(len(shape))[axis] == "mirrored"
+    if mirrored:
+        steps -= 1
+    largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points - 1)
+    return CosineAxis(largest + 1, points, math.sqrt(max(steps, 1)), end_points=mirrored)
+
+
+def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> PoleAxis:
+    points, reference = shape[-2], (spectrum.reference_grid or shape)[-2]
+    largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points)
+    zonal, _, _ = _wavenumbers(spectrum, shape, len(shape) - 1, half=True)
+    return PoleAxis(
+        largest + 1,
+        points,
+        math.sqrt(reference),
+        num_even=len(zonal[0::2]),
+        first_vector=channels - spectrum.vector_channels,
+    )
+
+
+def _as_real(spectrum: Tensor) -> Tensor:
+    """Complex (..., channel) as (..., 2, channel)."""
+    return torch.view_as_real(spectrum).movedim(-1, -2)
+
+
+def _as_complex(modes: Tensor) -> Tensor:
+    """Inverse of ``_as_real``."""
+    return torch.complex(*modes.unbind(-2))

@@ -1,0 +1,1 @@
+"""Progress of a training run in the terminal, in logs and in loggers."""

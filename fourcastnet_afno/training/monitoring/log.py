@@ -1,0 +1,142 @@
+"""What a run writes down while it trains: CSV, TensorBoard, and callables such as wandb's.
+
+    RUN/logs/steps.csv         a row for each logged step
+    RUN/logs/validation.csv    a row for each score, channel and lead time
+    RUN/logs/events.out.*      the same for TensorBoard
+
+A run that goes on drops what was written after the checkpoint it goes on from, so that no row is
+there twice.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from tensorboardX import SummaryWriter
+
+from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import replacing
+
+LogFunction = Callable[[int, Mapping[str, float]], None]
+LoggerName = Literal["wandb", "mlflow"]
+# What is measured comes last: the columns before it are the same in every run with the same seed.
+STEP_COLUMNS = (
+    "step", "stage", "epoch", "samples", "loss", "gradient_norm", "learning_rate", "skipped",
+    "spike", "samples_per_second", "data_wait", "memory_gib", "flop_utilization",
+)  # fmt: skip
+MEASURED_COLUMNS = STEP_COLUMNS[-4:]
+VALIDATION_COLUMNS = (
+    "step", "stage", "metric", "channel", "lead_hours", "model", "persistence", "climatology",
+)  # fmt: skip
+_NOT_PLOTTED = ("step", "stage", "epoch", "samples")
+
+
+class TrainingLog:
+    """Rows by step in files and callables.
+
+    Args:
+        folder: Of the files.
+        step: Where the run goes on; later rows of ``steps.csv`` are dropped.
+        validated: Likewise, for ``validation.csv``.
+        functions: Called with the step and the values of each row.
+    """
+
+    def __init__(
+        self, folder: Path, *, step: int, validated: int, functions: Sequence[LogFunction] = ()
+    ) -> None:
+        self._functions = functions
+        self._steps = _Table(folder / "steps.csv", STEP_COLUMNS, step)
+        self._validation = _Table(folder / "validation.csv", VALIDATION_COLUMNS, validated)
+        self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """Write the row of a step, with the values of ``STEP_COLUMNS`` that are known."""
+        self._steps.write([row])
+        values = {f"train/{k}": row[k] for k in STEP_COLUMNS if k in row and k not in _NOT_PLOTTED}
+        self._send(row["step"], values)
+
+    def validation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the scores of a validation, rows with the values of ``VALIDATION_COLUMNS``."""
+        self._validation.write(rows)
+        values = {}
+        for row in rows:
+            place = [str(row[k]) for k in ("channel", "lead_hours") if row.get(k) not in (None, "")]
+            name = "/".join(["validation", row["metric"], *place])
+            for forecast in ("model", "persistence", "climatology"):
+                if row.get(forecast) not in (None, ""):
+                    values[f"{name}/{forecast}"] = row[forecast]
+        self._send(step, values)
+
+    def _send(self, step: int, values: Mapping[str, float]) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+        for function in self._functions:
+            function(step, numbers)
+
+    def close(self) -> None:
+        """Finish the files."""
+        for part in (self._steps, self._validation, self._events):
+            part.close()
+
+
+class _Table:
+    """A CSV file whose first column is the step."""
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
+        self._columns = columns
+        kept = [row for row in _complete_rows(path, len(columns)) if int(row[0]) <= step]
+        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *kept])
+        self._file = path.open("a", newline="")
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, restval="").writerows(rows)
+        self._file.write(text.getvalue())
+        # A checkpoint may come next: its rows must not be lost with this process.
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _complete_rows(path: Path, length: int) -> list[list[str]]:
+    """The rows without the header, and without a last one that was cut off."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    return [row for row in list(csv.reader(io.StringIO(whole)))[1:] if len(row) == length]
+
+
+def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFunction:
+    """A function that logs to Weights & Biases or MLflow, as their environment variables say.
+
+    Args:
+        name: Which of the two; its package must be installed.
+        run: Run folder; its name is the name of the run, which goes on when the folder does.
+        config: Settings to show beside it.
+
+    Raises:
+        InputError: If the package is not installed.
+    """
+    try:
+        package = import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"training.loggers has {name} and it is not installed ({error}); "
+            f"`pip install {name}`, or take it out"
+        ) from error
+    if name == "wandb":
+        identity = f"{run.resolve().parent.name}-{run.resolve().name}"
+        active = package.init(
+            id=identity, name=run.name, dir=str(run), config=dict(config), resume="allow"
+        )
+        return lambda step, values: active.log(dict(values), step=step)
+    package.start_run(run_name=run.name)
+    package.log_params({key: str(value)[:500] for key, value in config.items()})
+    return lambda step, values: package.log_metrics(dict(values), step=step)

@@ -1,0 +1,34 @@
+"""Noise on the history of training windows, as a pure function of seed and window."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipeline.loading.windows import Sample
+from fourcastnet_afno.parallel.row_sharding import Band
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed that depends on all ``numbers``, each of at most 64 bits."""
+    words = [word for number in numbers for word in divmod(number % 2**64, 2**32)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = None) -> Sample:
+    """A sample with Gaussian noise on its history, which depends on seed and window alone.
+
+    Args:
+        sample: Physical states.
+        scale: Standard deviation by channel, shape (channel, 1, 1).
+        seed: Of this step.
+        band: The rows that the states have, where processes share them.
+    """
+    device, rows = sample.state.device, []
+    for state, time in zip(sample.state, sample.time.tolist(), strict=True):
+        generator = torch.Generator(device).manual_seed(seed_of(seed, time))
+        shape = list(state.shape)
+        shape[-2] = band.layout.num_rows if band else shape[-2]
+        noise = torch.randn(shape, generator=generator, device=device)
+        noise = noise[..., band.rows, :] if band else noise
+        rows.append(state + scale * noise)
+    return sample._replace(state=torch.stack(rows))

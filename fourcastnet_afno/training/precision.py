@@ -1,0 +1,33 @@
+"""Precision of matrix products in training."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
+    """Lower precision for matrix products where ``precision`` asks for it."""
+    dtype = _DTYPES.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
+@contextmanager
+def matrix_precision(device: torch.device, precision: Precision) -> Iterator[None]:
+    """TF32 in float32 matrix products on GPUs while the block runs, where asked for."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

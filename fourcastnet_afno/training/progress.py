@@ -1,0 +1,161 @@
+"""How far a run has come. With the configuration it decides everything that follows.
+
+It counts in windows, not in batches of a process, so that a run goes on with another number of
+processes in the same order.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from data_pipeline.errors import InputError
+from fourcastnet_afno.training.schedules import Plateau, ScheduleConfig
+
+Record = Mapping[str, Any]
+LOSSES_PER_EPOCH = 50  # points of the loss curve
+RECENT_LOSSES = 50  # whose median tells what a spike is
+_LISTS = ("loss_sums", "loss_counts", "recent_losses", "history")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """The next windows to train on, and what is known so far.
+
+    Args:
+        stage: Index of the stage.
+        epoch: Index of the epoch in the stage.
+        sample: Windows of the epoch that are done.
+        step: Optimizer steps of the run, skipped ones included.
+        stage_step: Of which in this stage.
+        validated: Step of the last validation.
+        best: Lowest validation loss of this stage.
+        num_worse: Validations of this stage since then.
+        plateau: What the schedule of the learning rate keeps of them.
+        num_skipped: Steps of the run that were skipped.
+        num_skipped_in_a_row: Up to now.
+        loss_sums: Sums of this epoch's losses over each fiftieth of its windows.
+        loss_counts: Number of losses in each sum.
+        loss_bin: The fiftieth that the last sum belongs to.
+        recent_losses: Of the last steps.
+        history: A record for each finished epoch.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    sample: int = 0
+    step: int = 0
+    stage_step: int = 0
+    validated: int = 0
+    best: float = math.inf
+    num_worse: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+    num_skipped: int = 0
+    num_skipped_in_a_row: int = 0
+    loss_sums: tuple[float, ...] = ()
+    loss_counts: tuple[int, ...] = ()
+    loss_bin: int = -1
+    recent_losses: tuple[float, ...] = ()
+    history: tuple[Record, ...] = ()
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Position":
+        """Inverse of ``to_json``.
+
+        Raises:
+            InputError: If another version has written it.
+        """
+        if record.keys() != asdict(cls()).keys():
+            raise InputError(
+                "this run was interrupted under another version, which kept other facts about its "
+                "progress; go on with that version, or give another --output to start over"
+            )
+        lists = {name: tuple(record[name]) for name in _LISTS}
+        return cls(**{**record, **lists, "plateau": Plateau.from_json(record["plateau"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def after_step(self, loss: float, *, windows: int, total: int, skipped: bool) -> "Position":
+        """The position after a step.
+
+        Args:
+            loss: Mean over the windows of the step.
+            windows: Number of them.
+            total: Windows in an epoch.
+            skipped: Whether the weights stayed as they were.
+        """
+        bins = {} if skipped else self._with_loss(loss, total)
+        return replace(
+            self,
+            sample=self.sample + windows,
+            step=self.step + 1,
+            stage_step=self.stage_step + 1,
+            num_skipped=self.num_skipped + skipped,
+            num_skipped_in_a_row=self.num_skipped_in_a_row + 1 if skipped else 0,
+            **bins,
+        )
+
+    def _with_loss(self, loss: float, total: int) -> dict[str, Any]:
+        index = self.sample * LOSSES_PER_EPOCH // total
+        sums, counts = self.loss_sums, self.loss_counts
+        if index > self.loss_bin:  # A fiftieth without any loss takes no place.
+            sums, counts = (*sums, 0.0), (*counts, 0)
+        return {
+            "loss_bin": index,
+            "loss_sums": (*sums[:-1], sums[-1] + loss),
+            "loss_counts": (*counts[:-1], counts[-1] + 1),
+            "recent_losses": (*self.recent_losses, loss)[-RECENT_LOSSES:],
+        }
+
+    def is_spike(self, loss: float, factor: float) -> bool:
+        """Whether a loss is more than ``factor`` times the median of the recent ones."""
+        known = self.recent_losses
+        return len(known) >= 10 and loss > factor * statistics.median(known)
+
+    def after_validation(self, loss: float, schedule: ScheduleConfig) -> "Position":
+        """The position after a validation, which a plateau of the learning rate heeds."""
+        better = loss < self.best
+        return replace(
+            self,
+            validated=self.step,
+            best=loss if better else self.best,
+            num_worse=0 if better else self.num_worse + 1,
+            plateau=schedule.build(learning_rate=1.0, num_steps=1).after_validation(
+                self.plateau, loss
+            ),
+        )
+
+    def after_epoch(self, record: Record) -> "Position":
+        """The start of the next epoch."""
+        return replace(
+            self,
+            epoch=self.epoch + 1,
+            sample=0,
+            loss_sums=(),
+            loss_counts=(),
+            loss_bin=-1,
+            history=(*self.history, record),
+        )
+
+    def after_stage(self) -> "Position":
+        """The start of the next stage; losses of different rollout lengths do not compare."""
+        return Position(
+            stage=self.stage + 1,
+            step=self.step,
+            validated=self.validated,
+            num_skipped=self.num_skipped,
+            history=self.history,
+        )
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of this epoch's losses so far."""
+        return sum(self.loss_sums) / max(1, sum(self.loss_counts))
+
+    @property
+    def mean_losses(self) -> list[float]:
+        """Mean loss of each fiftieth of the epoch."""
+        return [s / n for s, n in zip(self.loss_sums, self.loss_counts, strict=True)]

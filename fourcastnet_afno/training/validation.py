@@ -1,0 +1,181 @@
+"""Scores of rollouts while training goes on: RMSE and ACC by channel and lead time.
+
+The same definitions as in ``evaluation.metrics``, on the device of the weights, with the initial
+times shared by all processes; persistence and climatology stand beside the model.
+"""
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_pipeline.loading.loader import Loader
+from data_pipeline.loading.windows import Sample, WindowDataset
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.inference.rollout import rollout
+from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.training.precision import Precision, autocast
+
+FORECASTS = ("model", "persistence", "climatology")
+Climatology = Callable[[np.ndarray], np.ndarray]
+Scores = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """When a run is validated, and by which rollouts beside the loss.
+
+    Args:
+        every_epochs: Epochs between validations; the last epoch of a stage always has one.
+        every_steps: Optimizer steps of a stage between further validations; 0 is none.
+        num_steps: Timesteps of the rollouts that are scored; 0 is none.
+        num_init_times: Initial times, evenly spread over the validation period.
+        batch_size: Rollouts that run together, over all processes.
+    """
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    num_steps: int = 4
+    num_init_times: int = 16
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("every_epochs", 1),
+            ("every_steps", 0),
+            ("num_steps", 0),
+            ("num_init_times", 1),
+            ("batch_size", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"training.validation.{name} must be at least {least}, got "
+                    f"{getattr(self, name)}"
+                )
+
+
+class RolloutValidation:
+    """Scores a forecaster on rollouts from the validation period.
+
+    Args:
+        windows: Windows of the validation period with as many steps as are scored.
+        climatology: Gives the climatological states (time, channel, lat, lon) at datetime64 times.
+        config: Sets the number of rollouts.
+        area_weights: Cell areas with mean 1, (lat, lon).
+        process: Rolls out its share.
+        precision: Of the network.
+        field_weights: Further weights of the points by channel, as 0 where values are filled.
+        band: The rows that windows and climatology have, where processes share fields.
+    """
+
+    def __init__(
+        self,
+        windows: WindowDataset,
+        climatology: Climatology,
+        config: ValidationConfig,
+        *,
+        area_weights: Float[Tensor, "lat lon"],
+        process: Process,
+        precision: Precision = "float32",
+        field_weights: Float[Tensor, "channel lat lon"] | None = None,
+        band: Band | None = None,
+    ) -> None:
+        self._climatology, self._process = climatology, process
+        self._precision: Precision = precision
+        chosen = copy(windows)
+        count = min(config.num_init_times, len(windows))
+        spread = np.linspace(0, len(windows) - 1, count).round().astype(int)
+        chosen.starts = windows.starts[spread]
+        self._count = count
+        self._loader = Loader(
+            chosen,
+            config.batch_size,
+            seed=0,
+            shuffle=False,
+            device=process.device,
+            rank=process.data_rank,
+            world_size=process.data_size,
+        )
+        self._band = band
+        weights = area_weights.to(process.device, torch.float64)
+        if field_weights is not None:
+            weights = weights * field_weights.to(weights)
+        means = weights.mean(dim=(-2, -1), keepdim=True)
+        self._weights = weights / torch.where(means > 0, means, 1)
+        self._weights = self._weights[..., band.rows, :] if band else self._weights
+        self._baselines: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, forecaster: Forecaster, pause: Callable[[], None]) -> Scores:
+        """Scores of the model and the baselines.
+
+        Args:
+            forecaster: On the device of the process.
+            pause: Called after each batch; may raise to stop.
+
+        Returns:
+            ``rmse`` and ``acc`` (forecast, lead_time, channel), see ``FORECASTS``; equal in all
+            processes.
+        """
+        sums, baselines, done = torch.zeros(()), torch.zeros(()), 0
+        for sample in self._loader.epoch(0):
+            rows = min(self._loader.batch_size, self._count - done)
+            done += rows
+            climatology = self._climatology_of(sample, forecaster)
+            found = self._statistics(self._forecast(forecaster, sample), sample, climatology)
+            sums = sums.to(found) + found * rows
+            if self._baselines is None:
+                baselines = baselines.to(found) + rows * torch.cat(
+                    [self._statistics(f, sample, climatology) for f in (sample.state[:, -1:], None)]
+                )
+            pause()
+        if self._baselines is None:
+            self._baselines = self._process.reduce_mean(baselines) / self._count
+        means = torch.cat([self._process.reduce_mean(sums) / self._count, self._baselines])
+        squared_error, correlation = means.cpu().numpy().transpose(1, 0, 2, 3)
+        return {"rmse": np.sqrt(squared_error), "acc": correlation}
+
+    def _forecast(
+        self, forecaster: Forecaster, sample: Sample
+    ) -> Float[Tensor, "batch step channel lat lon"]:
+        with autocast(sample.state.device, self._precision):
+            forcings, num_steps = sample.forcing.unbind(1), sample.target.shape[1]
+            return torch.stack(list(rollout(forecaster, sample.state, forcings, num_steps)), dim=1)
+
+    def _climatology_of(self, sample: Sample, forecaster: Forecaster) -> Tensor:
+        leads = np.arange(1, sample.target.shape[1] + 1) * forecaster.spec.timestep
+        times = sample.time.cpu().numpy().astype("datetime64[ns]")[:, None] + leads
+        fields = self._climatology(times.ravel()).reshape(sample.target.shape)
+        return torch.from_numpy(fields).to(sample.target.device)
+
+    def _statistics(
+        self, predictions: Tensor | None, sample: Sample, climatology: Tensor
+    ) -> Float[Tensor, "1 statistic step channel"]:
+        """Weighted means over rows of squared error and anomaly correlation.
+
+        Args:
+            predictions: Forecast; None is the climatology itself.
+            sample: Truth.
+            climatology: At the valid times.
+        """
+        truth, normal = sample.target.double(), climatology.double()
+        forecast = normal if predictions is None else predictions.double()
+
+        def mean(field: Tensor) -> Tensor:
+            values = self._weights * field
+            return self._band.mean(values) if self._band else values.mean(dim=(-2, -1))
+
+        ours, theirs = forecast - normal, truth - normal
+        norms = (mean(ours**2) * mean(theirs**2)).sqrt()
+        # A forecast equal to the climatology up to float32 rounding has no anomaly to correlate.
+        has_anomaly = norms > 1e-12 * (mean(normal**2) * mean(theirs**2)).sqrt()
+        correlation = mean(ours * theirs) / torch.where(has_anomaly, norms, 1.0)
+        correlation = torch.where(has_anomaly, correlation, 0.0)
+        error = mean((forecast - truth) ** 2).expand_as(correlation)
+        rows = sample.weight.double()[:, None, None]
+        return torch.stack([(rows * error).mean(0), (rows * correlation).mean(0)])[None]

@@ -1,0 +1,1 @@
+"""What each verb does with an experiment and its run folder."""

@@ -1,0 +1,37 @@
+"""The configuration of an experiment."""
+
+from dataclasses import asdict, dataclass, field
+
+import yaml
+
+from data_pipeline.preparation.config import DataConfig
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticConfig
+from fourcastnet_afno.forecaster.forecaster import ModelConfig
+from fourcastnet_afno.inference.write import ForecastConfig
+from fourcastnet_afno.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that an experiment depends on.
+
+    Args:
+        data: Where the data comes from, its channels, timestep and splits.
+        model: What the forecaster sees and predicts, and its network.
+        training: How it is trained; for ``train-diagnostic``, how the head is.
+        diagnostic: A head that predicts the diagnostic channels from the forecaster's state.
+        forecast: Which forecasts of the test period are made.
+        evaluation: How they are scored.
+    """
+
+    data: DataConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    diagnostic: DiagnosticConfig = field(default_factory=DiagnosticConfig)
+    forecast: ForecastConfig = field(default_factory=ForecastConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def to_yaml(self) -> str:
+        """The configuration as text that every verb accepts as ``--config``."""
+        return yaml.safe_dump(asdict(self), sort_keys=False)

@@ -1,0 +1,92 @@
+"""The verb ``evaluate`` for a run: its forecasts compared with the baselines, and the report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import xarray as xr
+from rich.console import Console
+
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
+from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
+from fourcastnet_afno.inference.open import open_forecast
+from fourcastnet_afno.provenance import peak_memory_gib, versions
+from fourcastnet_afno.report.report import write_report
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.prepare import open_or_prepare
+from fourcastnet_afno.workflows.score import truth_of
+
+_console = Console()
+
+
+def evaluate_run(
+    config: ExperimentConfig,
+    output: Path,
+    seconds: Mapping[str, float] | None = None,
+    execution: ExecutionConfig | None = None,
+) -> xr.Dataset:
+    """Score the run's forecasts beside the baselines, and write the report."""
+    store = open_or_prepare(config, output)
+    predictions = open_forecast(output / "forecast.zarr")
+    if not any(channel.name in predictions for channel in store.diagnostic.channels):
+        store = store.prognostic  # nothing else is read
+    truth, train = truth_of(store), config.data.train
+    times = truth["time"].values
+    training = truth.sel(time=times[train.contains(times)])
+    climatology = from_coefficients(
+        store.climatology(),
+        _describe_climatology(config.data),
+        (training["time"].values[0], training["time"].values[-1]),
+    )
+    scores = evaluate_forecasts(
+        {"model": str(output / "forecast.zarr")},
+        truth,
+        climatology,
+        config.evaluation,
+        training=training,
+        state=output / ".evaluation.npz",
+        execution=execution,
+    )
+    write_scores(scores, output / "scores.json", output / "scores.nc")
+    _console.print(scores_table(scores))
+    report = _report(config, output, store, scores, predictions, seconds or {})
+    _console.print(f"Report: {report.resolve()}")
+    return scores
+
+
+def _report(
+    config: ExperimentConfig,
+    output: Path,
+    store: PreparedStore,
+    scores: xr.Dataset,
+    predictions: xr.Dataset,
+    seconds: Mapping[str, float],
+) -> Path:
+    history = output / "history.json"
+    facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in seconds.items()}
+    facts |= {
+        "peak memory": f"{peak_memory_gib():.2f} GiB",
+        "data fingerprint": store.fingerprint,
+        "checkpoint": predictions.attrs.get("checkpoint", ""),
+        "versions": ", ".join(f"{name} {value}" for name, value in versions().items()),
+    }
+    return write_report(
+        output / "report.html",
+        scores=scores,
+        history=json.loads(history.read_text()) if history.exists() else [],
+        truth=truth_of(store),
+        forecasts={"model": predictions},
+        config_text=config.to_yaml(),
+        facts=facts,
+    )
+
+
+def _describe_climatology(data: DataConfig) -> str:
+    return (
+        f"mean and {data.climatology_harmonics} harmonics of the day of year for each hour of day, "
+        f"fitted to the training period {data.train.start} to {data.train.end}"
+    )

@@ -1,0 +1,304 @@
+"""A forecast from a checkpoint and data: everything is checked by name before anything runs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+from rich.console import Console
+
+from data_pipeline.errors import InputError
+from data_pipeline.grids.plane import grid_of
+from data_pipeline.preprocessing.accumulation import resample
+from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.names import parse_label
+from data_pipeline.store.reader import PreparedStore, is_prepared
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
+from fourcastnet_afno.forecaster.diagnostic_head import ChainedHead, load_chained
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.inference.initial_states import (
+    MissingValuesError,
+    check_init_times,
+    check_source,
+    parse_init_times,
+    select_init_times,
+)
+from fourcastnet_afno.inference.resume import Existing
+from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+from fourcastnet_afno.parallel.environment import select_device
+from fourcastnet_afno.provenance import versions
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.prepare import open_or_prepare
+
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def forecast_from(
+    config: ForecastConfig,
+    checkpoint: Path | None,
+    source: SourceConfig | xr.Dataset | None,
+    path: Path,
+    device: str,
+    existing: Existing,
+    *,
+    init_times: np.ndarray | None = None,
+) -> xr.Dataset | None:
+    """Write the forecasts of a checkpoint, see ``autoregression.write_forecast``.
+
+    Args:
+        config: Which forecasts.
+        checkpoint: The forecaster; by default that of ``config.diagnostic``.
+        source: Data to start from, or a canonical dataset; without it, the prepared data beside
+            the checkpoint.
+        path: The zarr store or NetCDF file to write.
+        device: Torch device.
+        existing: What to do with an output that is there.
+        init_times: Initial times; by default those of ``config``.
+
+    Raises:
+        InputError: If the checkpoint, the data or a setting does not suit the others.
+    """
+    if checkpoint is None and config.diagnostic is not None:
+        checkpoint = Path(config.diagnostic)
+    if checkpoint is None:
+        raise InputError(
+            f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output"
+        )
+    files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
+    forecasters = [load_forecaster(file, device) for file in files]
+    if init_times is None and config.init_times:
+        init_times = parse_init_times(config.init_times, config.init_interval_hours)
+    if isinstance(source, xr.Dataset):
+        dataset = source
+    else:
+        dataset = open_initial_data(source, forecasters[0].spec, checkpoint, init_times)
+    head = None
+    if config.diagnostic is not None:
+        by_file = dict(zip(files, forecasters, strict=True))
+        head = load_chained(Path(config.diagnostic), by_file, device)
+    forecasters, regridded = _on_grid_of(dataset, forecasters, config)
+    first = forecasters[0]
+    for file, forecaster in zip(files, forecasters, strict=True):
+        check_source(dataset, forecaster.spec, f"checkpoint {file}")
+    if init_times is None:
+        init_times = _init_times(config, dataset["time"].values, first)
+    check_init_times(init_times, dataset["time"].values, first.spec, first.num_history)
+    attrs = _attrs_of(files, config.diagnostic, regridded)
+    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or _place(source)
+    if regridded:
+        _console.print(regridded)
+    options: dict[str, Any] = {"further": forecasters[1:], "existing": existing}
+    if head is not None:
+        options["diagnostic"] = ChainedHead(head, first)
+    try:
+        return write_forecast(
+            first, dataset, init_times, config, path, attrs, report=_warn, **options
+        )
+    except MissingValuesError as error:
+        raise _with_fill_rules(error, checkpoint) from error
+
+
+def _warn(text: str) -> None:
+    _console.print(text, style="yellow", markup=False)
+
+
+def open_initial_data(
+    source: SourceConfig | None,
+    spec: FieldSpec,
+    checkpoint: Path,
+    init_times: np.ndarray | None = None,
+) -> xr.Dataset:
+    """The data to start from as a canonical dataset: of any source, or prepared.
+
+    A source is treated as it was for training: what can be derived is, accumulations are those of a
+    timestep, and missing values become the numbers of ``data.fill``.
+
+    Args:
+        source: Where it is; without it, the prepared data of the checkpoint's run folder.
+        spec: What is wanted.
+        checkpoint: A checkpoint in a run folder.
+        init_times: Initial times (datetime64), which must be a whole number of timesteps from the
+            states; by default states are every timestep from the first time of the data.
+
+    Raises:
+        InputError: If there is no data, or it cannot be accumulated as in training.
+    """
+    if source is None:
+        beside = checkpoint.absolute().parent.parent / "data.zarr"
+        if not (beside / "zarr.json").exists():
+            raise InputError(
+                f"there is no data to start from: give --source (files or a store), or a "
+                f"checkpoint in a run folder with data.zarr; {beside} does not exist"
+            )
+        source = SourceConfig(path=str(beside))
+    (path, *others) = source.paths
+    if not others and "://" not in path and is_prepared(Path(path)):
+        return PreparedStore(Path(path)).prognostic.dataset()
+    recorded = _recorded_data(checkpoint)
+    dataset = open_source(source, [parse_label(n)[0] for n in recorded.get("static", [])])
+    if "time" not in dataset.dims:
+        raise InputError(
+            f"{path} has no times; give the time coordinate CF units as 'hours since 1900-01-01'"
+        )
+    return _as_in_training(dataset, spec, recorded, init_times)
+
+
+def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
+    """The part ``data`` of the experiment that a checkpoint was trained in, where it is known."""
+    _, metadata = read_checkpoint(checkpoint, "none")
+    return (yaml.safe_load(metadata.get("config", "")) or {}).get("data") or {}
+
+
+def _as_in_training(
+    dataset: xr.Dataset,
+    spec: FieldSpec,
+    recorded: Mapping[str, Any],
+    init_times: np.ndarray | None,
+) -> xr.Dataset:
+    names = {channel.name for channel in spec.channels}
+    rules = recorded.get("accumulate") or {}
+    rules = {name: rule for name, rule in rules.items() if parse_label(name)[0] in names}
+    try:
+        states = resample(
+            dataset,
+            spec.channels.labels,
+            rules,
+            spec.timestep_hours,
+            lambda times: np.ones(len(times), bool),
+            allow_gaps=True,  # an initial time that is missing is refused by name
+            states=None if init_times is None else partial(_in_phase, init_times, spec.timestep),
+        )
+    except InputError as error:
+        raise InputError(
+            f"{dataset.encoding.get('source', 'the data')} cannot be accumulated as for training "
+            f"(data.accumulate={rules}): {error}"
+        ) from error
+    fill = recorded.get("fill") or {}
+    numbers = {name: value for name, value in fill.items() if isinstance(value, int | float)}
+    known = [name for name in numbers if name in names and name in states]
+    states = states.assign({n: states[n].fillna(np.float32(numbers[n])) for n in known})
+    states.encoding["source"] = dataset.encoding.get("source", "")
+    return states
+
+
+def _in_phase(init_times: np.ndarray, timestep: np.timedelta64, times: np.ndarray) -> np.ndarray:
+    """Whether times are a whole number of timesteps from any initial time."""
+    step = timestep.astype("timedelta64[ns]").astype(np.int64)
+    phases = (t.astype("datetime64[ns]").astype(np.int64) % step for t in (times, init_times))
+    return np.isin(*phases)
+
+
+def _with_fill_rules(error: MissingValuesError, checkpoint: Path) -> InputError:
+    """The error, with a word on variables that training has filled by their climatology."""
+    rules = _recorded_data(checkpoint).get("fill") or {}
+    names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
+    if not names:
+        return error
+    return InputError(
+        f"{error}: for training {list(names)} was filled by its climatology "
+        "(data.fill), which a checkpoint does not hold"
+    )
+
+
+def _on_grid_of(
+    dataset: xr.Dataset, forecasters: list[Forecaster], config: ForecastConfig
+) -> tuple[list[Forecaster], str]:
+    """The forecasters on the grid of the data, and what was done if that is another."""
+    grid, own = grid_of(dataset), forecasters[0].spec.grid
+    try:
+        own.require_same(grid, "the checkpoint")
+    except InputError:
+        if not config.regrid:
+            return forecasters, ""
+    else:
+        return forecasters, ""
+    how = (
+        "states are interpolated to the network's grid and its changes back; scales that the "
+        "network does not resolve stay as they are"
+    )
+    if config.resolution == "native":
+        how = "the network works on the data's grid, with the wavenumbers of its own"
+    text = (
+        f"the data is on the grid {grid}, the network on {own}: {how} (forecast.regrid=false "
+        "refuses this)"
+    )
+    return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
+
+
+def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:
+    return select_init_times(
+        times,
+        forecaster.spec,
+        forecaster.num_history,
+        interval_hours=config.init_interval_hours,
+    )
+
+
+def _attrs_of(files: list[Path], diagnostic: str | None, regridded: str) -> dict[str, str]:
+    """Provenance of forecasts."""
+    attrs = {
+        "title": f"Forecasts of {files[0].name}",
+        "source": "fourcastnet_afno",
+        "checkpoint": str(files[0]),
+        "checkpoint_digest": " ".join(map(_digest, files)),
+        "versions": json.dumps(versions()),
+    }
+    if diagnostic is not None:
+        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
+    return attrs | ({"regridded": regridded} if regridded else {})
+
+
+def _place(source: SourceConfig | xr.Dataset | None) -> str:
+    return ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+
+
+def forecast_run(
+    config: ExperimentConfig,
+    output: Path,
+    checkpoint: Path | None = None,
+    source: SourceConfig | None = None,
+    existing: Existing | None = None,
+) -> xr.Dataset | None:
+    """Roll out from the initial times of the test period, or of another source.
+
+    Args:
+        config: Its ``forecast`` part says how many steps from which times.
+        output: Run folder, or a file that ends in .zarr or .nc.
+        checkpoint: Forecaster to use instead of the run's best.
+        source: Data to start from instead of the run's test period.
+        existing: What to do with a forecast that is there; by default one in a run folder is
+            replaced and a file is refused.
+    """
+    device = str(select_device(config.training.device))
+    if output.suffix in (".zarr", ".nc"):
+        return forecast_from(
+            config.forecast, checkpoint, source, output, device, existing or "refuse"
+        )
+    path, existing = output / "forecast.zarr", existing or "overwrite"
+    checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
+    if source is not None:
+        return forecast_from(config.forecast, checkpoint, source, path, device, existing)
+    dataset, init_times = open_or_prepare(config, output).prognostic.dataset(), None
+    if config.forecast.init_times is None:
+        times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
+        init_times = select_init_times(
+            times[config.data.test.contains(times)],
+            forecaster.spec,
+            forecaster.num_history,
+            interval_hours=config.forecast.init_interval_hours,
+            num_following=config.forecast.num_steps,
+        )
+    return forecast_from(
+        config.forecast, checkpoint, dataset, path, device, existing, init_times=init_times
+    )

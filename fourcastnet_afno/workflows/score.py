@@ -1,0 +1,157 @@
+"""Score forecasts that lie anywhere against any truth: ``evaluate`` without a run folder."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import xarray as xr
+import yaml
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.files import stamps
+from data_pipeline.store.reader import PreparedStore, is_prepared
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.inputs.climatologies import open_climatology
+from fourcastnet_afno.evaluation.inputs.open import open_forecast
+from fourcastnet_afno.evaluation.scores.tables import write_scores
+from fourcastnet_afno.report.report import write_report
+
+_LAND = "land_sea_mask"
+
+
+def evaluate_files(
+    forecasts: Sequence[str],
+    truth: SourceConfig,
+    climatology: SourceConfig,
+    output: Path,
+    config: EvaluationConfig | None = None,
+    *,
+    training: SourceConfig | None = None,
+    report: Path | None = None,
+    state: Path | None = None,
+    execution: ExecutionConfig | None = None,
+) -> xr.Dataset:
+    """Score stored forecasts side by side, and write scores and a report.
+
+    Args:
+        forecasts: Zarr stores or NetCDF files, each as PATH or NAME=PATH.
+        truth: Any source, or a prepared store.
+        climatology: A prepared store, a table by day of the year, or a series to fit one to.
+        output: NetCDF file of the scores; the same as JSON and CSV are written beside it.
+        config: What is scored, and by which conventions.
+        training: The training years, for the baseline ``linear`` and the thresholds of events.
+        report: HTML file to write.
+        state: File that keeps what is done while it runs, so that the same evaluation goes on after
+            an interruption; hidden beside ``output`` by default.
+        execution: A dask cluster on which the scores are computed; threads by default.
+
+    Raises:
+        InputError: If something is not there or does not fit together; nothing is written then.
+    """
+    if output.suffix != ".nc":
+        raise InputError(f"scores are written to a file that ends in .nc, got {output}")
+    config = config or EvaluationConfig()
+    named = named_paths(forecasts)
+    state = state or output.with_name(f".{output.stem}.evaluation.npz")
+    opened = {name: open_forecast(path) for name, path in named.items()}
+    actual = _open(truth)
+    first = next(iter(opened.values()))
+    common = [str(name) for name in actual.data_vars if name in first]
+    channels = Channels.from_dataset(first, common)
+    base = open_climatology(climatology, channels, config.climatology_harmonics)
+    years = None if training is None else _open(training)
+    plain = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
+    source = truth.paths[0] if plain and len(truth.paths) == 1 else actual
+    state.parent.mkdir(parents=True, exist_ok=True)
+    scores = evaluate(
+        {name: _everywhere(path) for name, path in named.items()},
+        source if source is actual else _everywhere(truth.paths[0]),
+        base,
+        config,
+        training=years,
+        state=state,
+        execution=execution,
+    )
+    scores.attrs["files"] = "\n".join(
+        [f"{name}: {path}" for name, path in named.items()]
+        + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
+    )
+    read = {**named, "truth": truth.paths[0], "climatology": climatology.paths[0]}
+    scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(path) for name, path in read.items()}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(scores, output.with_suffix(".json"), output)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_report(
+            report,
+            scores=scores,
+            truth=actual,
+            forecasts=opened,
+            config_text=yaml.safe_dump(asdict(config), sort_keys=False),
+            facts=_facts(opened),
+        )
+    return scores
+
+
+def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
+    """Paths by the name of the forecast: what is given before ``=``, or the file's own name.
+
+    Raises:
+        InputError: If two have the same name.
+    """
+    named: dict[str, str] = {}
+    for given in forecasts:
+        name, equals, path = given.partition("=")
+        if not equals or "/" in name:
+            name, path = Path(given).stem, given
+        if name in named:
+            raise InputError(
+                f"two forecasts are called {name}: {named[name]} and {path}; name them as "
+                "--forecast NAME=PATH"
+            )
+        named[name] = path
+    return named
+
+
+def _open(source: SourceConfig) -> xr.Dataset:
+    path = Path(source.paths[0])
+    return truth_of(PreparedStore(path)) if is_prepared(path) else open_source(source)
+
+
+def truth_of(store: PreparedStore) -> xr.Dataset:
+    """The fields of a prepared store, with the land fraction where it holds it."""
+    dataset, labels = store.dataset(), store.static_channels.labels
+    if _LAND in labels:
+        with xr.open_zarr(store.path, consolidated=False) as stored:
+            land = stored["static"].isel(static=labels.index(_LAND)).values
+        if land.shape == store.grid.shape:  # else the store is cropped
+            dataset[_LAND] = (("latitude", "longitude"), land)
+    return dataset
+
+
+def _everywhere(path: str) -> str:
+    """A path that means the same to workers in other folders."""
+    return str(Path(path).absolute()) if Path(path).exists() else path
+
+
+def _fingerprint(path: str) -> str:
+    """Of a prepared store its own; else of names, sizes and times of the files."""
+    if is_prepared(Path(path)):
+        return PreparedStore(Path(path)).fingerprint
+    found = stamps(path)
+    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest() if found else "unknown"
+
+
+def _facts(forecasts: dict[str, xr.Dataset]) -> dict[str, str]:
+    return {
+        f"{key} of {name}": str(dataset.attrs[key])
+        for name, dataset in forecasts.items()
+        for key in ("checkpoint", "fingerprint")
+        if key in dataset.attrs
+    }

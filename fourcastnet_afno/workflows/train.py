@@ -1,0 +1,174 @@
+"""The verb ``train``: a forecaster from the training store of a run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from data_pipeline.loading.windows import WindowDataset
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.forecaster.warm_start import start_from
+from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.training.monitoring.log import LogFunction, connect
+from fourcastnet_afno.training.shard_rows import share_fields
+from fourcastnet_afno.training.trainer import Trainer
+from fourcastnet_afno.training.validation import RolloutValidation
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.prepare import prepared_once
+
+_console = Console()
+
+
+def train_run(
+    config: ExperimentConfig, output: Path, functions: Sequence[LogFunction] = ()
+) -> Forecaster:
+    """Train a forecaster, or go on with an interrupted run in ``output``.
+
+    On several processes, started by ``torchrun`` or ``srun``, all must call.
+
+    Args:
+        config: Its ``training`` part says how.
+        output: Run folder.
+        functions: Called with the step and the values of each row of the log.
+    """
+    settings, folder = config.training, output / "checkpoints"
+    with launched(
+        settings.device,
+        timeout_minutes=settings.timeout_minutes,
+        spatial_ranks=settings.spatial_ranks,
+    ) as process:
+        prepared = process.main_first("prepared", partial(prepared_once, config, output, process))
+        store = prepared.prognostic
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            forecaster = build_forecaster(config, store)
+        if settings.start_from is not None:
+            match = start_from(forecaster, Path(settings.start_from))
+            if process.is_main:
+                _console.print(f"From {settings.start_from}: {match}")
+        share_fields(forecaster, process)
+        band, weights = forecaster.band, field_weights(store)
+        describe_training(forecaster, process)
+        functions = [*functions, *loggers(config, output, process)]
+        Trainer(
+            forecaster,
+            partial(_windows, config, store if band is None else store.band(band.rows)),
+            settings,
+            folder=folder,
+            metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
+            process=process,
+            validation=_rollout_validation(config, store, process, band, weights),
+            functions=functions,
+            console=_console,
+            field_weights=weights,
+        ).fit()
+        return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
+
+
+def loggers(config: ExperimentConfig, output: Path, process: Process) -> list[LogFunction]:
+    """Further places for the log that the configuration asks for, in the main process."""
+    names = config.training.loggers if process.is_main else []
+    return [connect(name, output, asdict(config)) for name in names]
+
+
+def _windows(
+    config: ExperimentConfig, store: PreparedStore, num_steps: int
+) -> tuple[WindowDataset, WindowDataset]:
+    history, forcings = config.model.num_history, config.data.forcings
+    return split_windows(config.data, store, num_steps, num_history=history, forcings=forcings)
+
+
+def split_windows(
+    data: DataConfig,
+    store: PreparedStore,
+    num_steps: int,
+    **options: Any,  # noqa: ANN401
+) -> tuple[WindowDataset, WindowDataset]:
+    """Windows of the training period, those of its subset, and all of the validation period.
+
+    Args:
+        data: Says the periods.
+        store: Prepared data.
+        num_steps: States that follow.
+        options: Further arguments of ``WindowDataset``.
+    """
+    training, validation = (
+        WindowDataset(store, period, num_steps=num_steps, subset=subset, **options)
+        for period, subset in ((data.train, data.subset), (data.validation, None))
+    )
+    return training, validation
+
+
+def describe_training(module: nn.Module, process: Process) -> None:
+    """Say how much is trained where."""
+    if process.is_main:
+        parameters = sum(p.numel() for p in module.parameters())
+        places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
+        if process.spatial is not None:
+            places = f"{process.data_size} x {process.spatial.size} processes, each on "
+        _console.print(f"Training {parameters:,} parameters on {places}{process.device}")
+
+
+def _rollout_validation(
+    config: ExperimentConfig,
+    store: PreparedStore,
+    process: Process,
+    band: Band | None = None,
+    weights: Tensor | None = None,
+) -> RolloutValidation | None:
+    settings = config.training.validation
+    if settings.num_steps == 0:
+        return None
+    read = store if band is None else store.band(band.rows)
+    coefficients = read.climatology()
+
+    def climatology(times: np.ndarray) -> np.ndarray:
+        return store.channels.stack(climatology_at(coefficients, times)).values
+
+    return RolloutValidation(
+        _windows(config, read, settings.num_steps)[1],
+        climatology,
+        settings,
+        area_weights=torch.from_numpy(store.grid.area_weights()),
+        process=process,
+        band=band,
+        precision=config.training.precision,
+        field_weights=weights,
+    )
+
+
+def field_weights(store: PreparedStore) -> Tensor | None:
+    """Weights of the points by channel, which leave out filled values; None if there are none."""
+    weights = store.point_weights()
+    return None if weights is None else torch.from_numpy(weights)
+
+
+def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecaster:
+    """A forecaster with fresh weights for the prognostic channels of prepared data."""
+    store = store.prognostic
+    spec = FieldSpec(
+        channels=store.channels,
+        static_channels=store.static_channels,
+        forcings=tuple(config.data.forcings),
+        grid=store.grid,
+        timestep_hours=config.data.timestep_hours,
+    )
+    statistics = store.statistics
+    mean, std, diff_std = (
+        torch.from_numpy(np.asarray(values, np.float32))
+        for values in (statistics.mean, statistics.std, statistics.diff_std)
+    )
+    static = torch.from_numpy(store.normalized_static())
+    return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)

@@ -1,0 +1,179 @@
+"""``fourcastnet-afno train-diagnostic``: a diagnostic head behind a frozen forecaster.
+
+The run folder is that of any training, see ``experiment``; ``checkpoints/best.safetensors`` holds
+the head and the forecaster, so that it is all that forecasts need.
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 and appendix B.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from data_pipeline.errors import InputError
+from data_pipeline.preparation.prepare import open_store
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster
+from fourcastnet_afno.forecaster.diagnostic_head import (
+    DiagnosticHead,
+    describe_diagnostic,
+    load_diagnostic,
+)
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.training.build_loss import build_diagnostic_loss
+from fourcastnet_afno.training.monitoring.log import LogFunction
+from fourcastnet_afno.training.objectives import DiagnosticLoss
+from fourcastnet_afno.training.trainer import Trainer
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.prepare import prepared_once
+from fourcastnet_afno.workflows.train import (
+    describe_training,
+    field_weights,
+    loggers,
+    split_windows,
+)
+
+_console = Console()
+
+
+def train_diagnostic(
+    config: ExperimentConfig,
+    output: Path,
+    checkpoint: Path,
+    functions: Sequence[LogFunction] = (),
+) -> DiagnosticHead:
+    """Train a head for ``data.diagnostic``, or go on with an interrupted run in ``output``.
+
+    On several processes, started by ``torchrun`` or ``srun``, all must call.
+
+    Args:
+        config: Its ``diagnostic`` part describes the head, ``training`` how it is trained: a stage
+            with several steps takes the mean loss over the steps of the forecaster's rollout. The
+            weights are chosen by the validation loss; ``training.validation.num_steps`` has no
+            effect.
+        output: Run folder, another one than the forecaster's.
+        checkpoint: The frozen forecaster; the store of its run is used if it is of this
+            configuration.
+        functions: Called with the step and the values of each row of the log.
+
+    Raises:
+        InputError: If the forecaster, the data or a setting does not suit the others.
+    """
+    _check_settings(config)
+    settings, folder = config.training, output / "checkpoints"
+    forecaster = load_forecaster(checkpoint)
+    fingerprint = fingerprint_of(forecaster)
+    config = _with_store(config, output, checkpoint)
+    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+        opening = partial(prepared_once, config, output, process, fingerprint)
+        store = process.main_first("prepared", opening)
+        forecaster = forecaster.to(process.device)
+        _check_suits(forecaster, store, checkpoint)
+        head = build_head(config, forecaster, store).to(process.device)
+        describe_training(head, process)
+        count = len(forecaster.spec.channels)
+        windows = partial(
+            split_windows,
+            config.data,
+            store,
+            num_history=forecaster.num_history,
+            forcings=forecaster.spec.forcings,
+            state_channels=slice(count),
+            target_channels=slice(count, None),
+        )
+        Trainer(
+            head,
+            windows,
+            settings,
+            folder=folder,
+            metadata={
+                "config": config.to_yaml(),
+                "fingerprint": store.fingerprint,
+                "diagnostic": describe_diagnostic(head, forecaster),
+            },
+            process=process,
+            functions=[*functions, *loggers(config, output, process)],
+            console=_console,
+            objective=DiagnosticLoss(
+                head,
+                forecaster,
+                build_diagnostic_loss(
+                    settings.loss, head, forecaster, field_weights(store.diagnostic)
+                ),
+                settings.rollout,
+                settings.precision,
+            ),
+        ).fit()
+        best = folder / "best.safetensors"
+        return process.main_first("trained", lambda: load_diagnostic(best)[0])
+
+
+def build_head(
+    config: ExperimentConfig, forecaster: Forecaster, store: PreparedStore
+) -> DiagnosticHead:
+    """A head with fresh weights for the diagnostic channels of prepared data."""
+    channels, statistics = store.diagnostic.channels, store.diagnostic.statistics
+    mean, std = (
+        torch.from_numpy(np.asarray(values, np.float32))
+        for values in (statistics.mean, statistics.std)
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(config.training.seed)
+        return DiagnosticHead(config.diagnostic, forecaster, channels, mean=mean, std=std)
+
+
+def _check_settings(config: ExperimentConfig) -> None:
+    if not config.data.diagnostic:
+        raise InputError(
+            "data.diagnostic names no variable for a diagnostic head; list what it predicts, as "
+            "[total_precipitation_6hr]"
+        )
+    training = config.training
+    for name, value, without in (
+        ("parallel", training.parallel, "ddp"),
+        ("spatial_ranks", training.spatial_ranks, 1),
+        ("start_from", training.start_from, None),
+        ("rollout.num_members", training.rollout.num_members, 1),
+        ("rollout.member_noise", training.rollout.member_noise, 0.0),
+    ):
+        if value != without:
+            raise InputError(
+                f"training.{name}={value} is for forecasters, a diagnostic head is trained without;"
+                f" set it to {without}"
+            )
+
+
+def _with_store(config: ExperimentConfig, output: Path, checkpoint: Path) -> ExperimentConfig:
+    """With the store of the forecaster's run, where there is no other and it is the same."""
+    beside = checkpoint.absolute().parent.parent / "data.zarr"
+    known = config.data.store is not None or (output / "data.zarr").exists()
+    if known or not (beside / "zarr.json").exists():
+        return config
+    try:
+        open_store(str(beside), config.data)
+    except InputError:
+        return config
+    return replace(config, data=replace(config.data, store=str(beside)))
+
+
+def _check_suits(forecaster: Forecaster, store: PreparedStore, checkpoint: Path) -> None:
+    spec, state = forecaster.spec, store.prognostic
+    hours = store.attrs["timestep_hours"]
+    pairs = {
+        "data.prognostic": (state.channels.to_json(), spec.channels.to_json()),
+        "the grid": (str(store.grid), str(spec.grid)),
+        "data.timestep_hours": (hours, spec.timestep_hours),
+    }
+    wrong = [f"{n} ({own}, there {theirs})" for n, (own, theirs) in pairs.items() if own != theirs]
+    if wrong:
+        raise InputError(
+            f"{checkpoint} was trained with other data, which differs in {'; '.join(wrong)}; give "
+            "the forecaster's own data with data.diagnostic added to it"
+        )

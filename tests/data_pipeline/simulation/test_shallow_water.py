@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform, legendre_functions
+from data_pipeline.simulation.shallow_water import Planet, ShallowWater, galewsky, williamson2
+
+
+def transform(rows: int, truncation: int | None = None) -> SphericalHarmonicTransform:
+    return SphericalHarmonicTransform.gaussian(rows, 2 * rows, truncation=truncation)
+
+
+def spectrum(of: SphericalHarmonicTransform, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    size = of.truncation + 1
+    values = torch.randn(size, 2, size, 1, generator=generator, dtype=torch.float64)
+    values[0, 1] = 0
+    order, degree = torch.arange(size)[:, None, None, None], torch.arange(size)[:, None]
+    return values * (degree >= order)
+
+
+def eddies(model: ShallowWater, state: Tensor) -> float:
+    """RMS of the vorticity without its zonal mean, in s-1."""
+    vorticity = model.fields(state)[:, :, 3]
+    return (vorticity - vorticity.mean(dim=0)).square().mean().sqrt().item()
+
+
+def run(model: ShallowWater, state: Tensor, days: float) -> Tensor:
+    for _ in range(round(days * 86400 / model.timestep)):
+        state = model.step(state)
+    return state
+
+
+def test_legendre_functions_are_orthonormal() -> None:
+    mu, weights = np.polynomial.legendre.leggauss(24)
+    values, _ = legendre_functions(15, mu)
+    for order, matrix in enumerate(values):
+        product = matrix.T @ (weights[:, None] / 2 * matrix)
+        expected = np.diag((np.arange(16) >= order).astype(float))
+        np.testing.assert_allclose(product, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "equiangular"])
+def test_round_trip_and_parseval(kind: str) -> None:
+    t = getattr(SphericalHarmonicTransform, kind)(24, 48)
+    coefficients = spectrum(t)
+    field = t.synthesize(coefficients)
+    torch.testing.assert_close(t.analyze(field), coefficients, rtol=0, atol=1e-10)
+    gaussian = transform(24)
+    weights = torch.tensor(np.array(gaussian.quadrature_weights))
+    square = gaussian.synthesize(coefficients).square()
+    mean_square = torch.einsum("xyb,y->b", square, weights) / 48
+    torch.testing.assert_close(t.mean_square(coefficients), mean_square)
+
+
+def test_wind_of_a_stream_function_has_its_vorticity() -> None:
+    model = ShallowWater(transform(24), Planet(), timestep=600.0)
+    vorticity = 1e-5 * spectrum(model.transform)
+    vorticity[0, :, 0] = 0
+    zero = torch.zeros_like(vorticity)
+    u, v, geopotential, _ = model.fields(torch.stack([vorticity, zero, zero], dim=3)).unbind(2)
+    again = model.state(u, v, geopotential)
+    torch.testing.assert_close(again[:, :, :, 0], vorticity, rtol=0, atol=1e-17)
+    assert again[:, :, :, 1].abs().max() < 1e-17
+
+
+@pytest.mark.parametrize("tilt", [0.0, 45.0, 87.1])
+def test_williamson_2_stays_steady(tilt: float) -> None:
+    """Williamson et al. (1992), section 3.2: l2 error of the height after 5 days.
+
+    Jakob-Chien et al. (1995) report 1e-13 or below for spectral models in double precision.
+    """
+    planet = Planet(mean_geopotential=2.94e4, tilt_degrees=tilt)
+    model = ShallowWater(transform(24), planet, timestep=1800.0)
+    start = williamson2(model)
+    error = model.fields(run(model, start, 5)) - model.fields(start)
+    scale = model.fields(start)[:, :, 2].square().mean().sqrt()
+    height = error[:, :, 2].square().mean().sqrt() / scale
+    assert height < 1e-12
+    assert error[:, :, :2].abs().max() < 1e-9
+
+
+def test_galewsky_jet_becomes_unstable_between_day_4_and_6() -> None:
+    """Galewsky et al. (2004), figure 4: waves at day 4, rolled-up vortices at day 6."""
+    model = ShallowWater(transform(96), Planet(), timestep=1200.0, diffusion_rate=1 / 10800)
+    day4 = run(model, galewsky(model), 4)
+    day6 = run(model, day4, 2)
+    assert 1e-6 < eddies(model, day4) < 8e-6
+    assert eddies(model, day6) > 1.0e-5
+    assert eddies(model, run(model, galewsky(model, perturbed=False), 2)) < 1e-10
+
+
+def test_invariants_of_the_free_flow() -> None:
+    model = ShallowWater(transform(32), Planet(), timestep=600.0)
+    start = galewsky(model)
+    end = run(model, start, 1)
+    assert abs(model.mass(end) / model.mass(start) - 1) < 1e-13
+    assert abs(model.energy(end) / model.energy(start) - 1) < 1e-6
+    assert abs(model.potential_enstrophy(end) / model.potential_enstrophy(start) - 1) < 1e-3
+
+
+def test_hyperdiffusion_removes_energy_and_potential_enstrophy() -> None:
+    model = ShallowWater(transform(32), Planet(), timestep=600.0, diffusion_rate=1 / 3600)
+    start = galewsky(model)
+    end = run(model, start, 1)
+    assert abs(model.mass(end) / model.mass(start) - 1) < 1e-13
+    assert model.energy(end) < model.energy(start)
+    assert model.potential_enstrophy(end) < model.potential_enstrophy(start)
+
+
+def test_fourth_order_in_time() -> None:
+    def after_a_day(timestep: float) -> Tensor:
+        model = ShallowWater(transform(24), Planet(), timestep=timestep)
+        return model.fields(run(model, galewsky(model), 1))[:, :, 3]
+
+    exact = after_a_day(300.0)
+    coarse, fine = ((after_a_day(step) - exact).square().mean().sqrt() for step in (3600.0, 1800.0))
+    assert 3.3 < torch.log2(coarse / fine) < 5.0
+
+
+def test_converges_with_resolution() -> None:
+    def heights(rows: int) -> Tensor:
+        t = transform(rows)
+        model = ShallowWater(t, Planet(), timestep=1200.0, diffusion_rate=0.0)
+        state = run(model, galewsky(model), 1)
+        return state[:17, :, :17, 2]
+
+    exact = heights(64)
+    errors = [(heights(rows) - exact).square().sum().sqrt().item() for rows in (26, 40)]
+    assert errors[1] < errors[0] / 4

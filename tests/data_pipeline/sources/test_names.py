@@ -1,0 +1,56 @@
+"""The one table of names: labels, units, and what the documentation says of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.names import RENAME, STANDARD_NAMES, UNITS, normalize_units, parse_label
+
+DOCS = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+ROW = re.compile(r"^\| `(\w+)` \| (`.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`(.+?)`", text)
+
+
+def test_the_documentation_holds_the_table() -> None:
+    table = {(short, name) for name, shorts, _, _ in ROW.findall(DOCS) for short in quoted(shorts)}
+    axes = {"time", "latitude", "longitude", "level"}
+    assert table == {(short, name) for short, name in RENAME.items() if name not in axes}
+    for name, _, standards, units in ROW.findall(DOCS):
+        assert units == UNITS.get(name, "")
+        expected = [standard for standard, names in STANDARD_NAMES.items() if name in names]
+        assert set(quoted(standards)) <= set(expected)
+
+
+def test_the_documentation_names_keys_that_exist() -> None:
+    keys = set(re.findall(r"data\.(?!source|md)([a-z_]+)", DOCS))
+    assert keys <= set(DataConfig.__dataclass_fields__)
+    keys = set(re.findall(r"data\.source\.([a-z_]+)", DOCS))
+    assert keys <= set(SourceConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        ("m**2 s**-2", "m2 s-2"),
+        ("m^2 s^-2", "m2 s-2"),
+        ("m2/s2", "m2 s-2"),
+        ("kg kg**-1", "kg kg-1"),
+        ("(0 - 1)", "1"),
+        ("Pascals", "Pa"),
+        ("degC", "degC"),
+    ],
+)
+def test_spellings_of_units(units: str, expected: str) -> None:
+    assert normalize_units(units) == expected
+
+
+def test_winds_at_100_m_are_no_winds_at_100_hpa() -> None:
+    assert RENAME["u100"] == RENAME["u100m"] == "100m_u_component_of_wind"
+    assert parse_label("u100") == ("u_component_of_wind", 100)
+    assert parse_label("u100m") == ("100m_u_component_of_wind", None)

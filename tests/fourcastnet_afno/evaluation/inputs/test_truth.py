@@ -1,0 +1,101 @@
+"""Truth is read once, by all threads that need it, and taken where forecasts are valid."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data_pipeline.channels import Channel
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.evaluation.inputs.open import open_series
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.statistics.averages import Averager, TruthBlock
+
+GRID = LatLonGrid.equiangular(32, 64)
+LEVELS = (300, 500, 700, 850)  # so that a chunk is large enough to be read undecoded
+NUM_TIMES = 40
+
+
+def series(path: Path) -> tuple[TruthFields, np.ndarray]:
+    """A store of four levels with a chunk for each time, and its values."""
+    start = np.datetime64("2001-01-01", "ns")
+    coords = {
+        "time": start + np.arange(NUM_TIMES) * np.timedelta64(6, "h"),
+        "level": list(LEVELS),
+        **GRID.coords,
+    }
+    shape = (NUM_TIMES, len(LEVELS), *GRID.shape)
+    values = np.random.default_rng(0).standard_normal(shape).astype("f4")
+    variable = (tuple(coords), values, {"units": "m2 s-2"})
+    dataset = xr.Dataset({"geopotential": variable}, coords)
+    encoding = {"geopotential": {"chunks": (1, *shape[1:]), "compressors": None}}
+    dataset.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=3)
+    opened, layouts = open_series(str(path))
+    return TruthFields(opened, None, layouts), values
+
+
+def channel(level: int) -> Channel:
+    return Channel(name="geopotential", level=level, units="m2 s-2")
+
+
+def in_threads(truth: TruthFields, num_threads: int) -> list[np.ndarray | BaseException]:
+    """What each of several threads gets or raises, which all ask at once."""
+    barrier = Barrier(num_threads)
+
+    def ask(index: int) -> np.ndarray:
+        barrier.wait()
+        return truth.at(channel(LEVELS[index % 4]), truth.times[5:35])
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        futures = [pool.submit(ask, index) for index in range(num_threads)]
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_threads_read_each_time_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, values = series(tmp_path / "s.zarr")
+    read: list[int] = []
+    original = TruthFields._read
+
+    def counted(self: TruthFields, name: str, order: np.ndarray, into: np.ndarray) -> None:
+        read.extend(order.tolist())
+        original(self, name, order, into)
+
+    monkeypatch.setattr(TruthFields, "_read", counted)
+    for index, found in enumerate(in_threads(truth, 6)):
+        np.testing.assert_array_equal(found, values[5:35, index % 4])
+    assert sorted(read) == list(range(5, 35))
+
+
+def test_every_thread_learns_of_a_damaged_chunk(tmp_path: Path) -> None:
+    truth, _ = series(tmp_path / "s.zarr")
+    file = tmp_path / "s.zarr/geopotential/c/20/0/0/0"
+    file.write_bytes(file.read_bytes()[:-4])
+    for found in in_threads(truth, 4):
+        assert isinstance(found, InputError)
+        assert "is damaged or not complete" in str(found)
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        np.add.outer(2 * np.arange(5), np.arange(8)),  # init times half as dense as lead times
+        np.add.outer([0, 3, 5], np.arange(8)),  # an initial time that is missing
+        np.add.outer(np.arange(4), [0, 1, 4]),
+        np.array([[7]]),
+        np.arange(12),
+    ],
+)
+def test_truth_at_valid_times(positions: np.ndarray) -> None:
+    generator = np.random.default_rng(1)
+    fields, climatology = generator.standard_normal((2, 20, 4, 6))
+    block = TruthBlock.of(fields, climatology, Averager(np.full((1, 4, 6), 1 / 24)))
+    at = block.at(positions)
+    where = tuple(slice(length // 3, length) for length in positions.shape)
+    part = at[where]
+    for name in ("fields", "anomalies", "folded", "centered"):
+        expected = getattr(block, name)[positions[where]]
+        np.testing.assert_array_equal(getattr(part, name), expected)

@@ -1,0 +1,160 @@
+"""Probabilistic scores against their definitions, and what must hold for any ensemble."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.evaluation.statistics.ensemble import crps, energy_score, rank_histogram
+from tests.builders.forecasts import (
+    GRID,
+    make_climatology,
+    make_forecast,
+    make_truth,
+    stacked,
+    truth_at,
+)
+
+CONFIG = EvaluationConfig(baselines=["persistence"], num_resamples=0)
+
+
+@pytest.fixture(scope="module")
+def truth() -> xr.Dataset:
+    return make_truth()
+
+
+def crps_by_integral(members: np.ndarray, truth: float) -> float:
+    """The integral of (F(x) - 1[x >= truth])^2 between the sorted points."""
+    points = sorted([*members.tolist(), truth])
+    total = 0.0
+    for low, high in pairwise(points):
+        share = sum(m <= low for m in members.tolist()) / len(members)
+        total += (high - low) * (share - (1.0 if low >= truth else 0.0)) ** 2
+    return total
+
+
+def test_crps_is_the_integral_over_the_distribution() -> None:
+    rng = np.random.default_rng(0)
+    members, truth = rng.standard_normal((20, 7)), rng.standard_normal(20)
+    found = crps(members, truth, "biased")
+    expected = [crps_by_integral(m, float(o)) for m, o in zip(members, truth, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    pairs = np.array([abs(m[:, None] - m[None, :]).sum() for m in members])
+    skill = abs(members - truth[:, None]).mean(axis=1)
+    fair = skill - pairs / (2 * 7 * 6)
+    np.testing.assert_allclose(crps(members, truth, "fair"), fair, rtol=1e-12)
+    almost = 0.95 * fair + 0.05 * found
+    np.testing.assert_allclose(crps(members, truth, "almost_fair"), almost, rtol=1e-12)
+
+
+def test_one_member_has_the_absolute_error(truth: xr.Dataset) -> None:
+    rng = np.random.default_rng(0)
+    member, actual = rng.standard_normal((5, 1, 3)), rng.standard_normal((5, 3))
+    for estimator in ("biased", "fair", "almost_fair"):
+        np.testing.assert_array_equal(crps(member, actual, estimator), abs(member[:, 0] - actual))
+    forecasts = {"many": make_forecast(truth, members=3), "one": make_forecast(truth)}
+    scores = evaluate(forecasts, truth, make_climatology(truth), CONFIG)
+    for name in ("one", "persistence"):
+        one = scores.sel(forecast=name)
+        for kind in ("crps", "crps_biased", "crps_almost_fair"):
+            np.testing.assert_allclose(one[kind], one["mae"], rtol=1e-12)
+        np.testing.assert_array_equal(one["spread"], 0)
+        # The norm of each field comes before the mean over initial times.
+        assert (one["energy_score"] <= one["rmse"]).all()
+
+
+def test_scores_of_an_ensemble_are_their_definitions(truth: xr.Dataset) -> None:
+    forecast = make_forecast(truth, members=4)
+    scores = evaluate({"ours": forecast}, truth, make_climatology(truth), CONFIG)
+    ours = scores.sel(forecast="ours").isel(lead_time=2, channel=1)
+    f, o = stacked(forecast)[:, 2, :, 1], truth_at(truth, forecast)[:, 2, 1]
+    weights = GRID.area_weights() / GRID.area_weights().sum()
+
+    def mean(values: np.ndarray) -> float:
+        return float((weights * values).sum(axis=(-2, -1)).mean())
+
+    average, variance = f.mean(axis=1), f.var(axis=1, ddof=1)
+    expected = {
+        "rmse": math.sqrt(mean((average - o) ** 2)),
+        "spread": math.sqrt(mean(variance)),
+        "spread_skill_ratio": math.sqrt(mean(variance) / mean((average - o) ** 2)),
+        "debiased_rmse": math.sqrt(mean((average - o) ** 2 - variance / 4)),
+        "crps": mean(crps(f, o)),
+    }
+    norms = [
+        np.sqrt((weights * (f[:, i] - other) ** 2).sum(axis=(1, 2)))
+        for i in range(4)
+        for other in [o, *(f[:, j] for j in range(4))]
+    ]
+    norms = np.array(norms).reshape(4, 5, -1)
+    expected["energy_score"] = float(
+        (norms[:, 0].mean(axis=0) - norms[:, 1:].sum(axis=(0, 1)) / (2 * 4 * 3)).mean()
+    )
+    for name, value in expected.items():
+        assert float(ours[name]) == pytest.approx(value, rel=1e-9), name
+
+
+def test_energy_score_of_one_cell_is_the_crps() -> None:
+    rng = np.random.default_rng(1)
+    members, truth = rng.standard_normal((6, 5, 1, 1)), rng.standard_normal((6, 1, 1))
+    found = energy_score(members, truth, Averager(np.ones((1, 1, 1))))
+    np.testing.assert_allclose(found[:, 0], crps(members, truth)[:, 0, 0], rtol=1e-6)
+
+
+def test_a_reliable_ensemble() -> None:
+    """Truth and members from one distribution: flat ranks, spread as large as the error."""
+    rng = np.random.default_rng(0)
+    count, fields = 9, 400
+    members = rng.standard_normal((fields, count, *GRID.shape))
+    truth = rng.standard_normal((fields, *GRID.shape))
+    weights = GRID.area_weights() / GRID.area_weights().sum()
+    ranks = rank_histogram(members, truth, weights).mean(axis=0)
+    np.testing.assert_allclose(ranks, 1 / (count + 1), atol=5e-3)
+    error = ((members.mean(axis=1) - truth) ** 2 * weights).sum(axis=(1, 2)).mean()
+    variance = (members.var(axis=1, ddof=1) * weights).sum(axis=(1, 2)).mean()
+    assert math.sqrt(variance / error) == pytest.approx(math.sqrt(count / (count + 1)), rel=0.01)
+    few = crps(members[:, :2], truth).mean()
+    assert few == pytest.approx(crps(members, truth).mean(), rel=0.02)  # fair: whatever the size
+    assert crps(members[:, :2], truth, "biased").mean() > 1.2 * few
+
+
+def test_ties_are_shared_between_ranks() -> None:
+    members = np.array([0.0, 0, 1]).reshape(1, 3, 1, 1)
+    weights = np.ones((1, 1))
+    found = rank_histogram(members, np.zeros((1, 1, 1)), weights)
+    np.testing.assert_allclose(found, [[1 / 3, 1 / 3, 1 / 3, 0]])
+    missing = rank_histogram(members, np.full((1, 1, 1), np.nan), weights)
+    np.testing.assert_array_equal(missing, 0)
+
+
+def test_rank_histograms_of_an_evaluation_sum_to_one(truth: xr.Dataset) -> None:
+    forecast = make_forecast(truth, members=3)
+    scores = evaluate({"ours": forecast}, truth, make_climatology(truth), CONFIG)
+    ranks = scores["rank_histogram_ours"]
+    assert ranks.sizes["rank_of_ours"] == 4
+    np.testing.assert_allclose(ranks.sum("rank_of_ours"), 1, rtol=1e-12)
+    weights = GRID.area_weights() / GRID.area_weights().sum()
+    below = (stacked(forecast)[:, 0, :, 6] < truth_at(truth, forecast)[:, 0, 6][:, None]).sum(
+        axis=1
+    )
+    expected = [(weights * (below == rank)).sum(axis=(1, 2)).mean() for rank in range(4)]
+    np.testing.assert_allclose(ranks.isel(lead_time=0, channel=6), expected, rtol=1e-12)
+
+
+def test_a_member_that_is_missing_leaves_out_its_cells(truth: xr.Dataset) -> None:
+    forecast = make_forecast(truth, members=3).copy(deep=True)
+    forecast["2m_temperature"][0, 0, 1, 2, 3] = np.nan
+    scores = evaluate({"ours": forecast}, truth, make_climatology(truth), CONFIG)
+    one = scores.sel(forecast="ours", channel="2m_temperature").isel(lead_time=0)
+    assert int(one["missing_values"]) == 1
+    f, o = stacked(forecast)[:, 0, :, 6], truth_at(truth, forecast)[:, 0, 6]
+    weights = np.broadcast_to(GRID.area_weights(), o.shape).copy()
+    weights[0, 2, 3] = 0
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    cells = np.nan_to_num(crps(np.nan_to_num(f), o))
+    assert float(one["crps"]) == pytest.approx((weights * cells).sum(axis=(1, 2)).mean(), rel=1e-9)

@@ -1,0 +1,64 @@
+"""Events and ranks beside those of xskillscore, scores and properscoring."""
+
+import numpy as np
+import properscoring
+import pytest
+import xarray as xr
+import xskillscore
+from scores.spatial import fss_2d_single_field
+
+from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.evaluation.statistics.ensemble import rank_histogram
+from fourcastnet_afno.evaluation.statistics.events import event_statistics, neighborhood_mean
+from tests.builders.forecasts import GRID
+
+SPACE = ["latitude", "longitude"]
+
+
+def weights() -> xr.DataArray:
+    return xr.DataArray(GRID.area_weights(), coords=GRID.coords, dims=SPACE)
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((5, 6, *GRID.shape)), rng.standard_normal((5, *GRID.shape))
+
+
+def test_brier_score_of_xskillscore_and_properscoring(
+    ensemble: tuple[np.ndarray, np.ndarray],
+) -> None:
+    members, truth = ensemble
+    averager = Averager(weights().values[None] / weights().values.sum())
+    found = event_statistics(members, truth, np.full((1, *GRID.shape), 0.5), [1], averager)
+    probability = (members > 0.5).mean(axis=1)
+    p = xr.DataArray(probability, dims=["time", *SPACE])
+    o = xr.DataArray(truth > 0.5, dims=["time", *SPACE])
+    area = weights().drop_vars(SPACE)
+    expected = xskillscore.brier_score(o, p, dim=SPACE, weights=area)
+    np.testing.assert_allclose(found["brier"][:, 0, 0], expected, rtol=1e-10)
+    cells = properscoring.threshold_brier_score(truth, np.moveaxis(members, 1, -1), threshold=0.5)
+    expected = (cells * averager.weights[0]).sum(axis=(1, 2))
+    np.testing.assert_allclose(found["brier"][:, 0, 0], expected, rtol=1e-10)
+
+
+def test_rank_histogram_of_xskillscore(ensemble: tuple[np.ndarray, np.ndarray]) -> None:
+    members, truth = ensemble
+    f = xr.DataArray(members, dims=["time", "member", *SPACE])
+    o = xr.DataArray(truth, dims=["time", *SPACE])
+    counts = xskillscore.rank_histogram(o, f, dim=["time", *SPACE])
+    cells = np.full(GRID.shape, 1 / np.prod(GRID.shape))
+    found = rank_histogram(members, truth, cells).sum(axis=0) * np.prod(GRID.shape)
+    np.testing.assert_allclose(found, counts, rtol=1e-10)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_fraction_skill_of_scores(width: int) -> None:
+    """Without cells beyond the edges, which the libraries treat otherwise than a sphere."""
+    rng = np.random.default_rng(0)
+    f, o = rng.random((2, 12, 14))
+    expected = fss_2d_single_field(f, o, event_threshold=0.6, window_size=(width, width))
+    inner = slice(width // 2, 12 - width // 2), slice(width // 2, 14 - width // 2)
+    ours, theirs = (neighborhood_mean((x > 0.6).astype(float), width)[inner] for x in (f, o))
+    error = ((ours - theirs) ** 2).sum()
+    assert 1 - error / ((ours**2).sum() + (theirs**2).sum()) == pytest.approx(expected, rel=1e-10)

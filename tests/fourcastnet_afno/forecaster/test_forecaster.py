@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.normalization import Normalizer
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.layers import Padding
+
+GLOBAL = LatLonGrid.equiangular(6, 12)
+REGION = LatLonGrid(latitude=(60.0, 50.0, 40.0, 30.0), longitude=(0.0, 10.0, 20.0, 30.0))
+MEAN, STD, DIFF_STD = (
+    torch.tensor([1e5, 280.0]),
+    torch.tensor([1e3, 10.0]),
+    torch.tensor([300.0, 2]),
+)
+
+
+def make_forecaster(grid: LatLonGrid = GLOBAL, **options: object) -> Forecaster:
+    spec = FieldSpec(
+        channels=Channels((Channel(name="pressure"), Channel(name="temperature"))),
+        static_channels=Channels(()),
+        forcings=("day_of_year_sin",),
+        grid=grid,
+        timestep_hours=6,
+    )
+    padding = options.pop("padding", Padding())
+    network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, padding=padding)  # type: ignore[arg-type]
+    config = ModelConfig(network=network, **options)  # type: ignore[arg-type]
+    static = torch.zeros(0, *grid.shape)
+    return Forecaster(config, spec, mean=MEAN, std=STD, diff_std=DIFF_STD, static=static)
+
+
+def make_state() -> torch.Tensor:
+    noise = torch.randn(3, 1, 2, 6, 12, generator=torch.Generator().manual_seed(0))
+    return MEAN[:, None, None] + STD[:, None, None] * noise
+
+
+def test_normalizer_round_trip_and_moments() -> None:
+    normalizer = Normalizer(MEAN, STD)
+    state = make_state()
+    normalized = normalizer.normalize(state)
+    torch.testing.assert_close(normalizer.denormalize(normalized), state)
+    assert normalized.abs().max() < 6
+    assert set(normalizer.state_dict()) == {"mean", "std"}
+
+
+@pytest.mark.parametrize("prediction", ["residual", "direct"])
+def test_constant_network_output_by_hand(prediction: str) -> None:
+    forecaster = make_forecaster(prediction=prediction)
+    forecaster.network.forward = lambda inputs: torch.ones_like(inputs[:, :2])  # type: ignore[method-assign]
+    state, forcing = make_state(), torch.zeros(3, 1, 6, 12)
+    expected = state[:, -1] + DIFF_STD[:, None, None]
+    if prediction == "direct":
+        expected = (MEAN + STD)[:, None, None].expand_as(expected)
+    torch.testing.assert_close(forecaster(state, forcing), expected)
+
+
+@pytest.mark.parametrize("prediction", ["residual", "direct"])
+def test_a_channel_that_never_changes_is_kept(prediction: str) -> None:
+    spec, state = make_forecaster().spec, make_state()
+    network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2)
+    config = ModelConfig(network=network, prediction=prediction)  # type: ignore[arg-type]
+    still = DIFF_STD * torch.tensor([0, 1])
+    fields = {"mean": MEAN, "std": STD, "diff_std": still}
+    forecaster = Forecaster(config, spec, static=torch.zeros(0, 6, 12), **fields)
+    following = forecaster(state, torch.zeros(3, 1, 6, 12))
+    assert torch.equal(following[:, 0], state[:, -1, 0])
+    assert not torch.equal(following[:, 1], state[:, -1, 1])
+
+
+def test_forcings_and_coordinates_reach_the_network() -> None:
+    forecaster = make_forecaster()
+    seen = []
+    forecaster.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    times = np.array(["2001-04-01"] * 3, "datetime64[ns]")
+    forecaster(make_state(), forecaster.forcing_at(times))
+    assert seen[0].shape == (3, 2 + 1 + 3, 6, 12)
+    torch.testing.assert_close(seen[0][0, 3:], torch.from_numpy(GLOBAL.unit_vectors()).float())
+    angle = 2 * np.pi * 90 / 365.2425
+    torch.testing.assert_close(seen[0][:, 2], torch.full((3, 6, 12), float(np.sin(angle))))
+
+
+@pytest.mark.parametrize(
+    ("grid", "padding", "message"),
+    [
+        (GLOBAL, {"latitude": "wrap"}, "latitude=wrap joins the north edge"),
+        (REGION, {"longitude": "wrap"}, "longitude=wrap needs longitudes that close a circle"),
+    ],
+)
+def test_padding_joins_neighbors_alone(
+    grid: LatLonGrid, padding: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_forecaster(grid, padding=Padding(**padding))  # type: ignore[arg-type]
+
+
+def test_spec_round_trip() -> None:
+    spec = make_forecaster().spec
+    assert FieldSpec.from_json(spec.to_json()) == spec

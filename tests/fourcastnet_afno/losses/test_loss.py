@@ -1,0 +1,389 @@
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
+from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.losses.loss import (
+    Loss,
+    LossConfig,
+    almost_fair_crps,
+    area_weighted_mse,
+    pressure_weights,
+)
+from fourcastnet_afno.losses.spectral import PowerSpectrum
+
+KINDS = ("mse", "l1", "huber", "relative_l2", "amse", "crps")
+GRID = LatLonGrid.equiangular(6, 8)
+LABELS = ("temperature_500", "temperature_850", "2m_temperature")
+MEAN, STD = (torch.tensor(v, dtype=torch.float64) for v in ([250.0, 270, 280], [10.0, 8, 12]))
+
+
+def make_loss(
+    kind: str = "mse",
+    *,
+    grid: LatLonGrid = GRID,
+    unit: float = 1.0,
+    field_weights: Tensor | None = None,
+    **options: object,
+) -> Loss:
+    config = LossConfig(kind=kind, **options)  # type: ignore[arg-type]
+    return config.build(
+        area_weights=torch.from_numpy(grid.area_weights()),
+        mean=unit * MEAN,
+        std=unit * STD,
+        diff_std=unit * STD / 4,
+        labels=LABELS,
+        levels=(500, 850, None),
+        field_weights=field_weights,
+        latitude=grid.latitude,
+        is_periodic=grid.is_periodic,
+    )
+
+
+def make_fields(*shape: int, seed: int = 0, grid: LatLonGrid = GRID) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(*shape, 3, *grid.shape, generator=generator, dtype=torch.float64)
+    return MEAN[:, None, None] + STD[:, None, None] * noise
+
+
+def by_hand(loss: Callable[[float], float]) -> float:
+    """Area-weighted mean on two rows of 1 and 3 times the area, where the errors are 1, 2, 0, 4."""
+    return (1 * (loss(1) + loss(2)) + 3 * (loss(0) + loss(4))) / 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("mse", by_hand(lambda e: e * e)),
+        ("l1", by_hand(abs)),
+        ("huber", by_hand(lambda e: e * e / 2 if e < 1.5 else 1.5 * (e - 0.75))),
+        ("relative_l2", (by_hand(lambda e: e * e) / 4) ** 0.5),
+        ("crps", by_hand(abs)),
+    ],
+)
+def test_values_by_hand(kind: str, expected: float) -> None:
+    one = torch.ones(1, dtype=torch.float64)
+    loss = LossConfig(kind=kind, huber_delta=1.5).build(  # type: ignore[arg-type]
+        area_weights=torch.tensor([[0.5, 0.5], [1.5, 1.5]], dtype=torch.float64),
+        mean=7 * one,
+        std=3 * one,
+        diff_std=10 * one,
+        labels=["t"],
+        levels=[None],
+    )
+    targets = torch.full((1, 1, 2, 2), 7 + 2 * 10.0, dtype=torch.float64)
+    errors = torch.tensor([[1.0, -2], [0, 4]], dtype=torch.float64)
+    torch.testing.assert_close(loss(targets + 10 * errors, targets), expected * one)
+
+
+def test_mse_is_that_of_the_evaluation() -> None:
+    loss = make_loss()
+    predictions, targets = make_fields(4), make_fields(4, seed=1)
+    averager = Averager(GRID.area_weights()[None] / np.prod(GRID.shape))
+    error = (predictions - targets).numpy().reshape(-1, *GRID.shape)
+    squared = torch.from_numpy(averager.mean_product(error, error)).reshape(targets.shape[:2])
+    expected = squared / (STD / 4) ** 2
+    torch.testing.assert_close(loss.by_channel(predictions, targets), expected)
+    torch.testing.assert_close(loss(predictions, targets), expected.mean(dim=1))
+    mean = area_weighted_mse(predictions, targets, loss.weights[0], loss.scale)
+    torch.testing.assert_close(loss(predictions, targets).mean(), mean)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_perfect_forecast_has_no_loss(kind: str) -> None:
+    fields = make_fields(2).requires_grad_()
+    loss = make_loss(kind)(fields, fields.detach())
+    torch.testing.assert_close(loss, torch.zeros_like(loss), atol=1e-12, rtol=0)
+    loss.sum().backward()
+    assert fields.grad is not None
+    assert fields.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_unit_does_not_matter(kind: str) -> None:
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    scaled = make_loss(kind, unit=100.0)(100 * predictions, 100 * targets)
+    torch.testing.assert_close(scaled, make_loss(kind)(predictions, targets))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_do_not_mix(kind: str) -> None:
+    predictions, targets = make_fields(3), make_fields(3, seed=1)
+    loss = make_loss(kind)
+    whole = loss(predictions, targets)
+    assert whole.shape == (3,)
+    parts = [loss(predictions[i : i + 1], targets[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients(kind: str) -> None:
+    grid = LatLonGrid.equiangular(3, 4)
+    shape = (1, 3) if kind == "crps" else (1,)
+    predictions = make_fields(*shape, grid=grid).requires_grad_()
+    targets = make_fields(1, seed=1, grid=grid)
+    loss = make_loss(kind, grid=grid)
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets), predictions)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_leaves_the_loss_alone(kind: str) -> None:
+    predictions, targets = make_fields(2).float(), make_fields(2, seed=1).float()
+    loss = make_loss(kind).float()
+    expected = loss(predictions, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(predictions, targets)
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber", "relative_l2", "amse", "crps"])
+def test_a_channel_that_never_changes_has_no_weight(kind: str) -> None:
+    settings: dict = {
+        "area_weights": torch.from_numpy(GRID.area_weights()),
+        "latitude": GRID.latitude,
+    }
+    config = LossConfig(kind=kind)  # type: ignore[arg-type]
+    both, alone = (
+        config.build(
+            **settings,
+            mean=MEAN[chosen],
+            std=STD[chosen],
+            diff_std=STD[chosen] * torch.tensor([0.0, 0.3], dtype=STD.dtype)[chosen],
+            labels=["a", "b"][chosen],
+            levels=(None, None)[chosen],
+        )
+        for chosen in (slice(0, 2), slice(1, 2))
+    )
+    predictions, targets = make_fields(4, seed=1)[:, :2], make_fields(4)[:, :2]
+    expected = alone(predictions[:, 1:], targets[:, 1:])
+    torch.testing.assert_close(both(predictions, targets), expected)
+    assert torch.isfinite(both.by_channel(predictions, targets)).all()
+
+
+def test_pressure_weights_by_hand() -> None:
+    weights = pressure_weights([500, 850, None, 1000, 50])
+    torch.testing.assert_close(weights, torch.tensor([500, 850, 600, 1000, 50]) / 600)
+    assert pressure_weights([None, None]).tolist() == [1, 1]
+
+
+def test_channel_weights_by_hand() -> None:
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    loss = make_loss(level_weights="pressure", channel_weights={"2m_temperature": 0.5})
+    weights = torch.tensor([500 / 675, 850 / 675, 0.5], dtype=torch.float64)
+    expected = (weights * loss.by_channel(predictions, targets)).sum(dim=1) / weights.sum()
+    torch.testing.assert_close(loss(predictions, targets), expected)
+
+
+def test_inverse_one_step_variance_gives_persistence_the_loss_one() -> None:
+    targets = make_fields(400)
+    changes = STD[:, None, None] / 4 * torch.randn(targets.shape, dtype=torch.float64)
+    value = make_loss()(targets + changes, targets).mean()
+    assert abs(value - 1) < 0.05
+    state = make_loss(scale="state")(targets + changes, targets).mean()
+    torch.testing.assert_close(state, value / 16)
+
+
+def test_one_norm_for_all_channels_as_fourcastnet() -> None:
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    loss = make_loss("relative_l2", scale="state")
+    weights = torch.from_numpy(GRID.area_weights())
+    error, target = (
+        (weights * ((x - MEAN[:, None, None] * shift) / STD[:, None, None]).square()).mean((2, 3))
+        for x, shift in ((predictions - targets, 0), (targets, 1))
+    )
+    torch.testing.assert_close(
+        loss(predictions, targets), (error.sum(dim=1) / target.sum(dim=1)).sqrt()
+    )
+    torch.testing.assert_close(loss.by_channel(predictions, targets), (error / target).sqrt())
+    by_channel = make_loss("relative_l2", relative_to="channel")
+    torch.testing.assert_close(
+        by_channel(predictions, targets), (error / target).sqrt().mean(dim=1)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_filled_values_do_not_count(kind: str) -> None:
+    mask = torch.ones(3, *GRID.shape)
+    mask[0, :3] = 0  # half of a channel, by area too
+    mask[2] = 0  # a whole channel
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    loss = make_loss(kind, field_weights=mask)
+    elsewhere = torch.where(mask > 0, predictions, predictions + 100)
+    torch.testing.assert_close(loss(elsewhere, targets), loss(predictions, targets))
+
+
+def test_mean_over_what_is_not_filled_by_hand() -> None:
+    mask = torch.ones(3, *GRID.shape)
+    mask[0, :3] = 0
+    mask[2] = 0
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    loss = make_loss(field_weights=mask)
+    weights = torch.from_numpy(GRID.area_weights())
+    squares = weights * ((predictions - targets) / (STD / 4)[:, None, None]).square()
+    first = squares[:, 0, 3:].sum(dim=(1, 2)) / weights[3:].sum()
+    second = squares[:, 1].sum(dim=(1, 2)) / weights.sum()
+    expected = torch.stack([first, second, torch.zeros(2)], dim=1)
+    torch.testing.assert_close(loss.by_channel(predictions, targets), expected)
+    torch.testing.assert_close(loss(predictions, targets), (first + second) / 2)
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 5])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.95, 1.0])
+def test_crps_equals_its_double_sum(members: int, alpha: float) -> None:
+    predictions, targets = make_fields(2, members), make_fields(2, seed=1)
+    found = almost_fair_crps(predictions, targets, alpha)
+    skill = (predictions - targets[:, None]).abs().mean(dim=1)
+    pairs = (predictions[:, :, None] - predictions[:, None]).abs().sum(dim=(1, 2))
+    plain = skill - pairs / (2 * members**2)
+    fair = skill - pairs / (2 * members * max(1, members - 1))
+    torch.testing.assert_close(found, alpha * fair + (1 - alpha) * plain)
+
+
+def test_crps_of_one_member_is_the_absolute_error() -> None:
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    for given in (predictions, predictions[:, None]):
+        torch.testing.assert_close(
+            make_loss("crps")(given, targets), make_loss("l1")(predictions, targets)
+        )
+
+
+def test_the_fair_crps_is_unbiased_and_the_plain_one_is_not() -> None:
+    """By enumeration of all ensembles that can be drawn from a distribution of three values."""
+    values, truth = torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64), 2.0
+    distance = (values[:, None] - values).abs().mean()
+    expected = (values - truth).abs().mean() - distance / 2
+
+    def average(members: int, alpha: float) -> Tensor:
+        draws = torch.stack(
+            [torch.stack(draw) for draw in itertools.product(values, repeat=members)]
+        )
+        targets = torch.full((len(draws), 1, 1, 1), truth, dtype=torch.float64)
+        return almost_fair_crps(draws[..., None, None, None], targets, alpha).mean()
+
+    for members in (2, 3, 4):
+        torch.testing.assert_close(average(members, 1.0), expected)
+        torch.testing.assert_close(average(members, 0.0), expected + distance / (2 * members))
+
+
+@pytest.mark.parametrize("basis", ["spherical_harmonics", "zonal"])
+@pytest.mark.parametrize("shape", [(6, 8), (5, 9), (7, 12)])
+@pytest.mark.parametrize("poles", [False, True])
+def test_power_adds_up_to_the_mean_square(basis: str, shape: tuple[int, int], poles: bool) -> None:
+    grid = LatLonGrid.equiangular(*shape, poles=poles)
+    weights = torch.from_numpy(grid.area_weights())
+    spectrum = PowerSpectrum(grid.latitude, shape[1], weights[:, 0], basis)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    fields = torch.randn(2, 3, *shape, generator=generator, dtype=torch.float64)
+    coefficients = spectrum.coefficients(fields)
+    power = spectrum.power(coefficients, coefficients)
+    torch.testing.assert_close(power.sum(dim=-1), (weights * fields.square()).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("degree", "order", "field"),
+    [
+        (0, 0, lambda x, y, z: 1 + 0 * x),
+        (1, 0, lambda x, y, z: z),
+        (1, 1, lambda x, y, z: x),
+        (2, 1, lambda x, y, z: y * z),
+        (2, 2, lambda x, y, z: x * x - y * y),
+        (3, 2, lambda x, y, z: x * y * z),
+    ],
+)
+def test_harmonics_have_their_own_degree(degree: int, order: int, field: Callable) -> None:
+    grid = LatLonGrid.equiangular(16, 32)
+    weights = torch.from_numpy(grid.area_weights()[:, 0])
+    harmonic = torch.from_numpy(field(*grid.unit_vectors()))[None, None]
+    for basis, wavenumber in (("spherical_harmonics", degree), ("zonal", order)):
+        spectrum = PowerSpectrum(grid.latitude, 32, weights, basis)  # type: ignore[arg-type]
+        coefficients = spectrum.coefficients(harmonic)
+        power = spectrum.power(coefficients, coefficients)[0, 0]
+        assert power[wavenumber] > (1 - 1e-9) * power.sum()
+
+
+def test_power_by_degree_is_that_of_the_spectral_transform() -> None:
+    """On Gaussian rows, whose weights integrate products of resolved harmonics exactly."""
+    transform = SphericalHarmonicTransform.gaussian(16, 32, truncation=12)
+    assert transform.quadrature_weights is not None
+    coefficients = torch.zeros(13, 2, 13, 1, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    for order in range(13):
+        for degree in range(order, 13):
+            coefficients[order, :, degree, 0] = torch.randn(2, generator=generator).double()
+    coefficients[0, 1] = 0
+    field = transform.synthesize(coefficients)[..., 0].T
+    weights = torch.from_numpy(16 * transform.quadrature_weights)
+    spectrum = PowerSpectrum(transform.latitude.tolist(), 32, weights, "spherical_harmonics")
+    found = spectrum.coefficients(field[None, None])
+    by_order = coefficients[..., 0].square().sum(dim=1)
+    expected = by_order[0] + 2 * by_order[1:].sum(dim=0)
+    power = spectrum.power(found, found)[0, 0]
+    torch.testing.assert_close(power[:13], expected)
+    torch.testing.assert_close(power[13:], torch.zeros_like(power[13:]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("basis", ["spherical_harmonics", "zonal"])
+def test_amse_against_mse(basis: str) -> None:
+    adjusted, plain = make_loss("amse", spectral_basis=basis), make_loss("mse")
+    predictions, targets = make_fields(5), make_fields(5, seed=1)
+    above = adjusted.by_channel(predictions, targets) - plain.by_channel(predictions, targets)
+    assert (above > 0).all()
+    mean = MEAN[:, None, None]
+    halved = mean + (targets - mean) / 2  # Coherent: only amplitudes differ.
+    turned = targets.roll(2, dims=-1)  # The same power: only phases differ.
+    for forecast in (halved, turned):
+        torch.testing.assert_close(adjusted(forecast, targets), plain(forecast, targets))
+
+
+def test_amse_takes_away_the_reward_for_smoothing() -> None:
+    """Against an unpredictable truth, the best factor for a wave is 0 by MSE and 1 by AMSE."""
+    adjusted, plain = make_loss("amse", spectral_basis="zonal"), make_loss("mse")
+    phase = torch.deg2rad(torch.tensor(GRID.longitude, dtype=torch.float64))
+    mean, scale = MEAN[:, None, None], STD[:, None, None]
+    truth, forecast = (wave.expand(1, 3, *GRID.shape) for wave in (phase.cos(), phase.sin()))
+    truth = mean + scale * truth
+    factors = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0, 1.25])
+    by_factor = [
+        [loss(mean + f * scale * forecast, truth).item() for f in factors]
+        for loss in (plain, adjusted)
+    ]
+    assert [values.index(min(values)) for values in by_factor] == [0, 4]
+
+
+def test_amse_in_float32() -> None:
+    predictions, targets = make_fields(3), make_fields(3, seed=1)
+    expected = make_loss("amse")(predictions, targets)
+    found = make_loss("amse").float()(predictions.float(), targets.float())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channel_weights": {"t": -1.0}}, "channel_weights must not be negative"),
+        ({"huber_delta": 0.0}, "huber_delta must be above 0"),
+        ({"crps_alpha": 1.5}, r"crps_alpha must lie in 0\.\.1"),
+        ({"channel_weights": {"pressure": 1.0}}, r"names \['pressure'\], the channels are"),
+        ({"channel_weights": dict.fromkeys(LABELS, 0.0)}, "must leave a channel with weight"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_loss(**options)
+
+
+def test_what_a_loss_cannot_take_is_named() -> None:
+    region = LatLonGrid(latitude=(50.0, 40.0), longitude=(0.0, 10.0))
+    with pytest.raises(ValueError, match="longitudes that close a circle"):
+        make_loss("amse", grid=region)
+    for kind in ("mse", "relative_l2"):
+        with pytest.raises(ValueError, match="takes one forecast, got an ensemble"):
+            make_loss(kind)(make_fields(2, 2), make_fields(2))
+    with pytest.raises(ValueError, match="points that are not filled"):
+        make_loss(field_weights=torch.zeros(3, *GRID.shape))

@@ -1,0 +1,189 @@
+import itertools
+from dataclasses import asdict
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from data_pipeline.errors import InputError
+from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.inference.rollout import rollout
+from fourcastnet_afno.losses.loss import LossConfig
+from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.optimizers import OptimizerConfig
+from fourcastnet_afno.training.rollout_loss import (
+    RolloutConfig,
+    curriculum_steps,
+    rollout_loss,
+    rollout_loss_by_channel,
+    trained_rollout,
+)
+from fourcastnet_afno.training.schedules import ScheduleConfig
+from tests.builders.experiments import make_forecaster, make_states
+
+MODES = ("full", "checkpointed", "pushforward")
+
+
+class Amplifier(nn.Module):
+    """x -> a x, whose rollout is a^k x."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor, dtype=torch.float64))
+
+    def forward(self, state: Tensor, forcing: Tensor) -> Tensor:
+        return self.factor * state[:, -1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "slope"),
+    # of (a^3 x)^2 with respect to a: through all steps 6 a^5 x^2, through the last 2 a^5 x^2
+    [("full", 6.0), ("checkpointed", 6.0), ("pushforward", 2.0)],
+)
+def test_gradients_by_hand(mode: str, slope: float) -> None:
+    amplifier = Amplifier(1.5)
+    state = torch.full((1, 1, 1, 1, 1), 2.0, dtype=torch.float64)
+    *_, last = trained_rollout(amplifier, state, [torch.zeros(1)] * 3, mode)  # type: ignore[arg-type]
+    assert last.item() == 1.5**3 * 2
+    last.square().sum().backward()
+    assert amplifier.factor.grad is not None
+    assert amplifier.factor.grad.item() == pytest.approx(slope * 1.5**5 * 4)
+
+
+@pytest.fixture
+def forecaster() -> Forecaster:
+    """With dropout, which a second computation of a step must repeat."""
+    network = AFNONetConfig(
+        patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2, drop_rate=0.2, drop_path_rate=0.2
+    )
+    return make_forecaster(num_history=2, network=network).train()
+
+
+def make_windows(forecaster: Forecaster, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    forcing = torch.zeros(3, num_steps, 1, *forecaster.spec.grid.shape)
+    state = make_states(forecaster, 3, forecaster.config.num_history)
+    return state, forcing, make_states(forecaster, 3, num_steps, seed=1)
+
+
+def loss_and_gradient(forecaster: Forecaster, config: RolloutConfig) -> tuple[Tensor, list[Tensor]]:
+    forecaster.zero_grad()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loss = build_loss(LossConfig(), forecaster)
+        value = rollout_loss(forecaster, loss, *make_windows(forecaster, 3), config)
+        value.mean().backward()
+    gradients = [p.grad for p in forecaster.parameters() if p.grad is not None]
+    assert len(gradients) == len(list(forecaster.parameters()))
+    return value.detach(), gradients
+
+
+def test_checkpointed_equals_full_bit_for_bit(forecaster: Forecaster) -> None:
+    whole, again = (
+        loss_and_gradient(forecaster, RolloutConfig(gradient=mode, discount=0.5))
+        for mode in ("full", "checkpointed")
+    )
+    assert torch.equal(whole[0], again[0])
+    assert all(torch.equal(a, b) for a, b in zip(whole[1], again[1], strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_states_are_those_of_the_rollout(mode: str) -> None:
+    forecaster = make_forecaster(num_history=2).eval()
+    state, forcing, _ = make_windows(forecaster, 4)
+    expected = list(rollout(forecaster, state, forcing.unbind(1), 4))
+    found = list(trained_rollout(forecaster, state, forcing.unbind(1), mode))  # type: ignore[arg-type]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+    assert [x.requires_grad for x in found] == [mode != "pushforward"] * 3 + [True]
+    with torch.no_grad():
+        assert not any(x.requires_grad for x in trained_rollout(forecaster, state, [forcing[:, 0]]))
+
+
+def test_step_weights_by_hand() -> None:
+    assert RolloutConfig().step_weights(4) == [0.25] * 4
+    assert RolloutConfig(discount=0.5).step_weights(3) == [4 / 7, 2 / 7, 1 / 7]
+    assert RolloutConfig(gradient="pushforward").step_weights(3) == [0, 0, 1]
+
+
+def test_loss_is_the_weighted_mean_over_steps() -> None:
+    forecaster = make_forecaster().eval()
+    windows = make_windows(forecaster, 3)
+    loss = build_loss(LossConfig(), forecaster)
+    config = RolloutConfig(discount=0.5)
+    found = rollout_loss(forecaster, loss, *windows, config)
+    by_channel = rollout_loss_by_channel(forecaster, loss, *windows, config)
+    assert by_channel.shape == (3, 3, 2)
+    expected = (by_channel.mean(dim=2) * torch.tensor([4, 2, 1]) / 7).sum(dim=1)
+    torch.testing.assert_close(found, expected)
+    last = RolloutConfig(gradient="pushforward")
+    torch.testing.assert_close(
+        rollout_loss(forecaster, loss, *windows, last), by_channel[:, 2].mean(dim=1)
+    )
+
+
+def test_an_ensemble_of_one_window() -> None:
+    forecaster = make_forecaster().eval()
+    windows = make_windows(forecaster, 2)
+    crps, l1 = (build_loss(LossConfig(kind=kind), forecaster) for kind in ("crps", "l1"))
+    single = rollout_loss(forecaster, l1, *windows, RolloutConfig())
+    same = rollout_loss(forecaster, crps, *windows, RolloutConfig(num_members=3))
+    torch.testing.assert_close(same, single)  # Members without noise have no spread.
+    torch.manual_seed(0)
+    noisy = RolloutConfig(num_members=3, member_noise=2.0)
+    spread = rollout_loss(forecaster, crps, *windows, noisy)
+    assert spread.shape == (3,)
+    assert not torch.isclose(spread, single, rtol=1e-3).any()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "total"), [(1, 4, 8), (1, 4, 10), (2, 12, 11), (1, 1, 5)]
+)
+def test_curriculum(first: int, last: int, total: int) -> None:
+    steps = [curriculum_steps(epoch, total, first, last) for epoch in range(total)]
+    counts = [steps.count(n) for n in range(first, last + 1)]
+    assert steps == sorted(steps)
+    assert sum(counts) == total
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) >= 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(steps))
+    assert curriculum_steps(total, total, first, last) == last
+
+
+def test_wrong_settings_are_named() -> None:
+    for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}"):
+            RolloutConfig(**options)
+    with pytest.raises(InputError, match=r"training\.loss\.channel_weights names \['t500'\]"):
+        build_loss(LossConfig(channel_weights={"t500": 1.0}), make_forecaster())
+
+
+def test_the_loss_knows_the_forecaster() -> None:
+    """Persistence of a change by one standard deviation has the loss 1; pressure weights are on."""
+    forecaster = make_forecaster()
+    loss = build_loss(LossConfig(level_weights="pressure"), forecaster)
+    state = make_states(forecaster, 2)
+    torch.testing.assert_close(
+        loss(state, state + forecaster.diff_std), torch.ones(2), rtol=1e-3, atol=0
+    )
+    masked = torch.ones(2, *forecaster.spec.grid.shape)
+    masked[1] = 0
+    loss = build_loss(LossConfig(), forecaster, masked)
+    first = forecaster.diff_std * torch.tensor([2.0, 7.0])[:, None, None]
+    torch.testing.assert_close(loss(state, state + first), torch.full((2,), 4.0), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(kind="amse", channel_weights={"2m_temperature": 0.1}),
+        RolloutConfig(gradient="checkpointed", discount=0.9),
+        OptimizerConfig(name="lamb", betas=(0.8, 0.9), frozen=["network.blocks.0.*"]),
+        ScheduleConfig(kind="wsd", decay_fraction=0.3),
+    ],
+)
+def test_settings_survive_yaml(config: object) -> None:
+    record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
+    assert parse_config(type(config), record) == config

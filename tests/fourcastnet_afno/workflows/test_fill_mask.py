@@ -1,0 +1,187 @@
+"""Points that were filled by a climatology count neither in the loss nor in the validation."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno import load_forecaster
+from fourcastnet_afno.losses.loss import LossConfig
+from fourcastnet_afno.parallel.row_sharding import Band, Cut, Layout
+from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.training.validation import ValidationConfig
+from fourcastnet_afno.workflows.prepare import prepare_run
+from fourcastnet_afno.workflows.train import field_weights, train_run
+from tests.builders.experiments import GRID, make_data_config, make_dataset, make_experiment
+
+NAME = "2m_temperature"
+LAND = (slice(1, 4), slice(2, 7))  # never there
+ICE = (0, 0)  # missing in a quarter of the training period
+
+
+def with_land() -> xr.Dataset:
+    data = make_dataset()
+    data[NAME].values[:, *LAND] = np.nan
+    data[NAME].values[:15, *ICE] = np.nan
+    return data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("filled")
+    with_land().to_netcdf(folder / "data.nc")
+    config = make_experiment(
+        folder / "data.nc",
+        stages=[Stage(epochs=1, learning_rate=1e-3)],
+        ema_decay=0.0,
+        validation=ValidationConfig(num_steps=2, num_init_times=3),
+    )
+    data = make_data_config(folder / "data.nc", fill={NAME: "climatology"})
+    train_run(replace(config, data=data), folder / "run")
+    return folder / "run"
+
+
+def expected_weights() -> np.ndarray:
+    """By hand: cell areas times the share of the training times with a value, with mean 1."""
+    shares = np.ones((2, *GRID.shape))
+    shares[1][LAND] = 0
+    shares[1][ICE] = 1 - 15 / 60
+    weights = shares * GRID.area_weights()
+    return weights / weights.mean(axis=(1, 2), keepdims=True)
+
+
+def test_weights_are_those_of_the_points_that_are_there(run: Path) -> None:
+    store = PreparedStore(run / "data.zarr")
+    weights = store.point_weights()
+    assert weights is not None
+    assert (weights[0] == 1).all()
+    assert (weights[1][LAND] == 0).all()
+    assert weights[1][ICE] == pytest.approx(0.75)
+    assert np.count_nonzero(weights[1] < 1) == 16
+    loss = build_loss(
+        LossConfig(),
+        load_forecaster(run / "checkpoints" / "best.safetensors"),
+        field_weights(store),
+    )
+    np.testing.assert_allclose(loss.weights, expected_weights(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber", "relative_l2", "amse"])
+def test_predictions_at_filled_points_change_neither_loss_nor_gradient(
+    run: Path, kind: str
+) -> None:
+    store = PreparedStore(run / "data.zarr")
+    forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
+    weights = field_weights(store)
+    loss = build_loss(LossConfig(kind=kind), forecaster, weights)  # type: ignore[arg-type]
+    target = torch.from_numpy(store.states.at(np.array([40, 41])))
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    results = []
+    for at_land in (0.0, 50.0):
+        predicted = (target + noise * forecaster.diff_std).requires_grad_()
+        moved = predicted + at_land * (weights == 0)
+        value = loss(moved, target)
+        (gradient,) = torch.autograd.grad(value.sum(), predicted)
+        results.append((value.detach(), gradient))
+        assert (gradient[:, 1][:, *LAND] == 0).all()
+        assert (gradient[:, 0][:, *LAND] != 0).all()
+    torch.testing.assert_close(*(value for value, _ in results), rtol=1e-6, atol=0)
+    torch.testing.assert_close(*(gradient for _, gradient in results), rtol=1e-4, atol=1e-7)
+
+
+def test_training_and_its_validation_use_them(run: Path) -> None:
+    """The loss and the scores of the run equal sums by hand over the points that are there."""
+    store = PreparedStore(run / "data.zarr")
+    forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
+    times = store.times
+    (rows,) = np.nonzero(
+        (times >= np.datetime64("2001-03-02")) & (times < np.datetime64("2001-03-21"))
+    )
+    weights = expected_weights()
+
+    def errors(newest: np.ndarray, num_steps: int) -> np.ndarray:
+        """Errors (init, step, channel, lat, lon)."""
+        state = torch.from_numpy(store.states.at(np.r_[newest - 1, newest]))
+        state = state.unflatten(0, (2, -1)).transpose(0, 1)
+        result = []
+        for step in range(num_steps):
+            with torch.no_grad():
+                following = forecaster(state, forecaster.forcing_at(times[newest + step]))
+            result.append(following.numpy() - store.states.at(newest + step + 1))
+            state = torch.stack([state[:, 1], following], dim=1)
+        return np.stack(result, axis=1)
+
+    scale = forecaster.diff_std.numpy()
+    loss = (weights * (errors(rows[1:-1], 1) / scale) ** 2).mean()
+    history = json.loads((run / "history.json").read_text())
+    assert history[0]["validation_loss"] == pytest.approx(loss, rel=1e-5)
+    newest = rows[1:-2]
+    chosen = newest[np.linspace(0, len(newest) - 1, 3).round().astype(int)]
+    rmse = np.sqrt((weights * errors(chosen, 2) ** 2).mean(axis=(0, 3, 4)))
+    with (run / "logs" / "validation.csv").open() as file:
+        found = {
+            (row["channel"], row["lead_hours"]): float(row["model"])
+            for row in csv.DictReader(file)
+            if row["metric"] == "rmse"
+        }
+    for step, hours in enumerate(("24", "48")):
+        assert found[NAME, hours] == pytest.approx(rmse[step, 1], rel=1e-4)
+        assert found["mean_sea_level_pressure", hours] == pytest.approx(rmse[step, 0], rel=1e-4)
+
+
+def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    config = make_experiment(tmp_path / "data.nc")
+    store = prepare_run(config, tmp_path / "run")
+    assert store is not None
+    assert field_weights(store) is None
+
+
+class Parts:
+    """An exchange whose sums stay parts, to be added up by the test."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank, self.size = rank, 2
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def of_first(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def transpose(self, tensor: torch.Tensor, split: Cut, join: Cut) -> torch.Tensor:
+        raise AssertionError("no loss transposes")
+
+
+def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
+    """The weights have mean 1 over the whole field, wherever the filled points are."""
+    generator = torch.Generator().manual_seed(0)
+    predictions, targets = torch.randn(2, 3, 2, 7, 5, generator=generator)
+    filled = torch.ones(2, 7, 5)
+    filled[0, :3] = 0
+    one = torch.ones(2)
+
+    def loss(band: Band | None) -> torch.Tensor:
+        built = LossConfig().build(
+            area_weights=torch.linspace(0.5, 1.5, 7)[:, None].expand(7, 5),
+            mean=0 * one,
+            std=one,
+            diff_std=one,
+            labels=["a", "b"],
+            levels=[None, None],
+            field_weights=filled,
+            band=band,
+        )
+        rows = band.rows if band else slice(None)
+        return built.by_channel(predictions[..., rows, :], targets[..., rows, :])
+
+    layout = Layout(7, (0, 0), 1, 2)
+    parts = [loss(Band(layout, Parts(rank))) for rank in range(2)]
+    torch.testing.assert_close(parts[0] + parts[1], loss(None))

@@ -1,0 +1,217 @@
+"""The recipes on data laid out as their publishers lay it out."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.preprocessing.derived import with_derived
+from data_pipeline.sources import retry
+from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.names import parse_label
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.cli.main import build_parser, main
+from tests.builders.layouts import LAYOUTS, publish, serving
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+RECIPE = CONFIGS / "weatherbench2_64x32.yaml"
+UNITS = {
+    "geopotential": "m**2 s**-2",
+    "temperature": "K",
+    "specific_humidity": "kg kg**-1",
+    "u_component_of_wind": "m s**-1",
+    "v_component_of_wind": "m s**-1",
+    "2m_temperature": "K",
+    "10m_u_component_of_wind": "m s**-1",
+    "10m_v_component_of_wind": "m s**-1",
+    "mean_sea_level_pressure": "Pa",
+    "geopotential_at_surface": "m**2 s**-2",
+    "land_sea_mask": "(0 - 1)",
+}
+
+
+def make_weatherbench2(path: Path, num_times: int) -> xr.Dataset:
+    """Random numbers with the names, units, order of axes and format of WeatherBench 2's stores."""
+    recipe = yaml.safe_load(RECIPE.read_text())["data"]
+    rng = np.random.default_rng(0)
+    coords = {
+        "time": np.datetime64("2020-01-01", "ns") + np.arange(num_times) * np.timedelta64(6, "h"),
+        "level": [100, *recipe["levels"]],
+        "longitude": np.arange(64) * 5.625,
+        "latitude": -87.1875 + np.arange(32) * 5.625,
+    }
+    data = {}
+    for name in recipe["prognostic"] + recipe["static"]:
+        leveled = recipe["prognostic"].index(name) < 5 if name in recipe["prognostic"] else False
+        dims = ["time", *(["level"] if leveled else []), "longitude", "latitude"]
+        dims = dims[1:] if name in recipe["static"] else dims
+        shape = [len(coords[dim]) for dim in dims]
+        data[name] = (dims, rng.random(shape).astype("f4"), {"units": UNITS[name]})
+    dataset = xr.Dataset(data, coords)
+    dataset.to_zarr(path, zarr_format=2, consolidated=True)
+    return dataset
+
+
+def test_weatherbench2_is_read_as_it_is_published(tmp_path: Path) -> None:
+    source = make_weatherbench2(tmp_path / "era5.zarr", num_times=36)
+    words = [f"--config={RECIPE}", f"--output={tmp_path / 'run'}", "--data.climatology_harmonics=0"]
+    words.append(f"--data.source.path={tmp_path / 'era5.zarr'}")
+    for day, period in ((1, "train"), (4, "validation"), (7, "test")):
+        words.append(f"--data.{period}.start=2020-01-0{day}")
+        words.append(f"--data.{period}.end=2020-01-0{day + 2}")
+    assert main(["prepare", *words]) == 0
+    store = PreparedStore(tmp_path / "run" / "data.zarr")
+    assert len(store.channels) == 5 * 4 + 4
+    assert store.channels.labels[:2] == ["geopotential_250", "geopotential_500"]
+    assert store.static_channels.labels == ["geopotential_at_surface", "land_sea_mask"]
+    prepared = store.dataset()["specific_humidity"].sel(level=850, latitude=87.1875)
+    expected = source["specific_humidity"].sel(level=850, latitude=87.1875)
+    np.testing.assert_array_equal(prepared.values, expected.transpose("time", "longitude").values)
+
+
+PERIODS = {"train": "02T00", "validation": "02T12", "test": "03T00"}
+
+
+def words(preset: str, path: object, output: Path, *more: str) -> list[str]:
+    """Arguments of a recipe on other data, with periods of two states."""
+    periods = [
+        f"--data.{period}.{end}={np.datetime64(f'2020-01-{start}') + np.timedelta64(hours, 'h')}:00"
+        for period, start in PERIODS.items()
+        for end, hours in (("start", 0), ("end", 6))
+    ]
+    given = [f"--config={CONFIGS / preset}.yaml", f"--output={output}", *more, *periods]
+    return [*given, f"--data.source.path={path}", "--data.climatology_harmonics=0"]
+
+
+@pytest.mark.parametrize("preset", list(LAYOUTS))
+def test_presets_read_what_they_name(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP, from a server that fails at first."""
+    names = ["geopotential", "2m_temperature", "geopotential_at_surface", "land_sea_mask"]
+    source = publish(tmp_path / "store.zarr", preset, names, 31, levels=(850,), start="2020-01-02")
+    monkeypatch.setattr(retry, "_delay", lambda attempt: 0.01)
+    more = ["--data.prognostic=[geopotential_850, t2m]", "--data.static=[orography, lsm]"]
+    with serving(tmp_path) as (url, handler):
+        handler.failures = 2
+        more.append("--data.levels=[]")
+        assert main(["prepare", *words(preset, f"{url}/store.zarr", tmp_path / "run", *more)]) == 0
+        assert handler.failures == 0
+    store = PreparedStore(tmp_path / "run" / "data.zarr")
+    assert store.channels.labels == ["geopotential_850", "2m_temperature"]
+    assert store.static_channels.labels == ["surface_altitude", "land_sea_mask"]
+    assert [str(time)[8:13] for time in store.times][::5] == ["02T00", "03T06"]
+    assert store.grid.latitude[0] > store.grid.latitude[-1]
+    plane = ("latitude", "longitude")
+    expected = source.transpose("time", "level", *plane).sortby("latitude", ascending=False)
+    expected = expected.sel(time=store.times)
+    found = store.dataset()
+    np.testing.assert_array_equal(found["geopotential"], expected["geopotential"])
+    np.testing.assert_array_equal(found["2m_temperature"], expected["2m_temperature"])
+    static = np.asarray(store._read("static"))
+    altitude = expected["geopotential_at_surface"] / 9.80665
+    np.testing.assert_allclose(static[0], altitude, rtol=1e-6)
+    np.testing.assert_array_equal(static[1], expected["land_sea_mask"])
+
+
+FOURCASTNET = ["geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"]
+FOURCASTNET += ["specific_humidity", "10m_u_component_of_wind", "10m_v_component_of_wind"]
+FOURCASTNET += ["2m_temperature", "surface_pressure", "mean_sea_level_pressure"]
+FOURCASTNET += ["total_column_water_vapour"]
+WINDS_100M = ["100m_u_component_of_wind", "100m_v_component_of_wind"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels", "lacking"),
+    [
+        ("weatherbench2_240x121", "fourcastnet_20", ""),
+        ("weatherbench2_1440x721", "fourcastnet_26", "lacks the variables .*100m_u_component"),
+        ("weatherbench2_240x121", "fourcastnet_34", "lacks the variables .*100m_v_component"),
+        ("arco_era5", "fourcastnet_34", ""),
+        ("weatherbench2_64x32", "weatherbench_69", ""),
+    ],
+)
+def test_channel_sets_on_published_stores(
+    preset: str, channels: str, lacking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = FOURCASTNET + (WINDS_100M if preset == "arco_era5" else ["relative_humidity"])
+    names += ["land_sea_mask", "geopotential_at_surface"]
+    store = tmp_path / "store.zarr"
+    publish(store, preset, names, hours=31, start="2020-01-02", stride=20)
+    more = [f"--config={CONFIGS / 'channels' / channels}.yaml"]
+    code = main(["prepare", *words(preset, store, tmp_path / "run", *more)])
+    if lacking:
+        assert code == 2
+        assert re.search(lacking, capsys.readouterr().err, re.DOTALL)
+        return
+    assert code == 0
+    prepared = PreparedStore(tmp_path / "run" / "data.zarr")
+    wanted = yaml.safe_load((CONFIGS / "channels" / f"{channels}.yaml").read_text())["data"]
+    assert prepared.channels.labels == wanted["prognostic"]
+    if "fourcastnet" in channels:
+        humid = [c for c in prepared.channels if c.name == "relative_humidity"]
+        assert [c.units for c in humid] == ["%", "%"]
+
+
+def test_levels_that_a_store_lacks_are_named(tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    publish(store, "weatherbench2_240x121", FOURCASTNET + WINDS_100M, hours=12, stride=20)
+    labels = yaml.safe_load((CONFIGS / "channels" / "fourcastnet_34.yaml").read_text())
+    opened = open_source(SourceConfig(path=str(store)))
+    dataset = with_derived(opened, ["relative_humidity"])
+    with pytest.raises(InputError, match=r"u_component_of_wind lacks the levels \[900\] hPa"):
+        Channels.from_dataset(dataset, labels["data"]["prognostic"])
+
+
+COUNTS = {"fourcastnet_20": 20, "fourcastnet_26": 26, "fourcastnet_34": 34}
+COUNTS |= {"weatherbench_69": 69, "minimal": 5}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_channel_sets(name: str, count: int) -> None:
+    words = [f"--config={RECIPE}", f"--config={CONFIGS / 'channels' / name}.yaml"]
+    parser = build_parser()
+    config = parser.instantiate(parser.parse_args(["prepare", *words])).prepare.data
+    assert len(set(config.prognostic)) == count
+    assert config.levels == []
+    for label in config.prognostic:
+        variable, level = parse_label(label)
+        assert label == (variable if level is None else f"{variable}_{level}")
+
+
+SETS = {
+    # Pathak et al., 2022, table 1.
+    "fourcastnet_20": "u10 v10 t2m sp msl t850 u1000 v1000 z1000 u850 v850 z850 u500 v500 z500 t500"
+    " z50 r500 r850 tcwv",
+    # ChannelSet.var26 and var34 of NVIDIA's earth2mip (earth2mip/schema.py).
+    "fourcastnet_26": "u100m v100m u250 v250 z250 t250",
+    "fourcastnet_34": "u100 v100 z100 t100 u900 v900 z900 t900",
+}
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_fourcastnet_channels_are_the_published_ones(name: str) -> None:
+    """Each set begins with the one before."""
+    until = list(SETS)[: list(SETS).index(name) + 1]
+    expected = [parse_label(label) for part in until for label in SETS[part].split()]
+    labels = yaml.safe_load((CONFIGS / "channels" / f"{name}.yaml").read_text())
+    assert [parse_label(label) for label in labels["data"]["prognostic"]] == expected
+
+
+def test_settings_of_the_data_are_typed_on_the_command_line() -> None:
+    given = [f"--config={RECIPE}", "--data.accumulate={total_precipitation: sum, tisr: mean}"]
+    given += ["--data.fill={sea_surface_temperature: climatology, soil_type: 0}"]
+    given += ["--data.source.storage_options={anon: false, endpoint_url: https://example.org}"]
+    parser = build_parser()
+    data = parser.instantiate(parser.parse_args(["prepare", *given])).prepare.data
+    assert data.accumulate == {"total_precipitation": "sum", "tisr": "mean"}
+    assert data.fill == {"sea_surface_temperature": "climatology", "soil_type": 0.0}
+    assert data.source.storage_options == {"anon": False, "endpoint_url": "https://example.org"}
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", *given, "--output=x", "--data.accumulate={tp: maximum}"])
