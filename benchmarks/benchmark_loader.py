@@ -40,7 +40,7 @@ from data_pipeline.periods import Period
 from data_pipeline.preprocessing.statistics import Statistics
 from data_pipeline.store.packing import Packing, StorageConfig
 from data_pipeline.store.reader import PreparedStore
-from data_pipeline.store.writer import Layout
+from data_pipeline.store.writer import StoreWriter
 
 _BATCHES = 8  # in a turn
 _SLOWEST = "xbatcher, prepared store"  # one batch in a turn
@@ -223,7 +223,7 @@ def write_store(
     times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
     packing = Packing.fit(storage.dtype, states[:4])
     shard_length = max(1, int(storage.shard_mib * 2**20) // states[0].nbytes)
-    layout = Layout(path, channels, grid, times, packing, storage, shard_length)
+    layout = StoreWriter(path, channels, grid, times, packing, storage, shard_length)
     layout.create()
     checksums = []
     for start in range(0, len(states), shard_length):

@@ -239,12 +239,12 @@ def _run(case: Case, forecaster: Forecaster, call: Callable[[], float]) -> Run:
     clock = Clock()
     clock.watch(forecaster.network, case.device)
 
-    def timed() -> None:
+    def measure_wait() -> None:
         with clock.running():
             waited = call()
         clock.waiting += waited
 
-    return Run(timed, clock)
+    return Run(measure_wait, clock)
 
 
 def write(case: Case, forecaster: Forecaster, data: xr.Dataset, folder: Path) -> float:

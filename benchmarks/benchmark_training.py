@@ -52,7 +52,7 @@ from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.parallel.environment import select_device
-from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.config import Stage, TrainingConfig
 from fourcastnet_afno.training.objectives import RolloutLoss
@@ -106,7 +106,7 @@ class Stopwatch:
         self._synchronize = waiting_for(device)
 
     @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def measure_wait(self, name: str) -> Iterator[None]:
         """Add the seconds of the block."""
         self._synchronize()
         started = time.perf_counter()
@@ -117,11 +117,11 @@ class Stopwatch:
     def around(self, name: str, function: Callable) -> Callable:
         """A function whose calls are added."""
 
-        def timed(*args: object, **options: object) -> object:
-            with self.timed(name):
+        def measure_wait(*args: object, **options: object) -> object:
+            with self.measure_wait(name):
                 return function(*args, **options)
 
-        return timed
+        return measure_wait
 
 
 class TimedTrainer(Trainer):
@@ -160,7 +160,7 @@ class TimedTrainer(Trainer):
 
 def _timed_items(samples: Iterator[Sample], watch: Stopwatch) -> Iterator[Sample]:
     while True:
-        with watch.timed("data"):
+        with watch.measure_wait("data"):
             sample = next(samples, None)
         if sample is None:
             return
@@ -385,7 +385,7 @@ def _train(
     store = PreparedStore(folder / "data.zarr")
     if together:
         os.environ |= environment
-        with launched(case.device) as process:
+        with process_group(case.device) as process:
             trainer = build_trainer(case, store, run, process)
             barrier.wait()
             trainer.fit()

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.timing import describe, large_product, median_seconds, rate_of
 from fourcastnet_afno.models.fourier.transforms import (
-    Spectrum,
+    ModeSelection,
     Transform,
     TransformKind,
     matrix_operations,
@@ -59,7 +59,7 @@ def build(
     kind: TransformKind, shape: tuple[int, int], channels: int, fraction: float, device: str
 ) -> Transform:
     """The transform of one kind."""
-    spectrum = Spectrum(transform=kind, fraction=fraction).to_json()
+    spectrum = ModeSelection(transform=kind, fraction=fraction).to_json()
     return transform_for(spectrum, shape, channels, torch.float32, torch.device(device))
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fourcastnet_afno.models.afno import AFNONet, Block
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
 from fourcastnet_afno.models.mixers import AFNO
 
 
@@ -51,7 +51,7 @@ def as_fourcastnet(network: AFNONet) -> AFNONet:
     """A copy of a network that evaluates mixers and perceptrons as FourCastNet v1 does."""
     result = copy.deepcopy(network)
     for block in result.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, AFNOBlock)
         assert isinstance(block.mixer, AFNO)
         block.mixer = FourCastNetFilter(block.mixer)
         block.mlp = nn.Sequential(*block.mlp)
@@ -62,7 +62,7 @@ def without_mixers(network: AFNONet) -> AFNONet:
     """A copy of a network whose mixers do nothing: what a mixer of no cost would leave."""
     result = copy.deepcopy(network)
     for block in result.blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, AFNOBlock)
         block.mixer = nn.Identity()
     return result
 

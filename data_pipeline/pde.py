@@ -10,7 +10,13 @@ from data_pipeline.simulation.equations import (
     KuramotoSivashinsky,
     NavierStokes,
 )
-from data_pipeline.simulation.fourier import Deriving, Equation, FourierGrid, Stepper, resample
+from data_pipeline.simulation.fourier import (
+    Deriving,
+    Equation,
+    FourierGrid,
+)
+from data_pipeline.simulation.fourier import SpectralStepper as Stepper
+from data_pipeline.simulation.fourier import change_resolution as resample
 from data_pipeline.simulation.pde_dataset import simulate_equation as simulate
 from data_pipeline.simulation.pde_dataset import solve, solve_on
 from data_pipeline.simulation.random_fields import gaussian_bumps, neumann_field, random_field

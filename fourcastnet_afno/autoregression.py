@@ -12,8 +12,8 @@ from fourcastnet_afno.inference.layout import StoreConfig
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
 from fourcastnet_afno.inference.stability import StabilityConfig
+from fourcastnet_afno.inference.steppers import ClimatologyStepper as Climatology
 from fourcastnet_afno.inference.steppers import (
-    Climatology,
     DiagnosticModel,
     Persistence,
     ShallowWaterSolver,

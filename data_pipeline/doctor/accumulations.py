@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.doctor.plausibility import is_accumulated
-from data_pipeline.doctor.sampling import States, read_sample
+from data_pipeline.doctor.sampling import SampledStates, read_sample
 from data_pipeline.doctor.times import times_of
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.names import ACCUMULATED, parse_label
@@ -19,7 +19,7 @@ _HOUR = np.timedelta64(1, "h")
 _RUN_HOURS, _LONGEST_RUN = 49, 60
 
 
-def accumulated(states: States, channels: Channels) -> Channels:
+def accumulated(states: SampledStates, channels: Channels) -> Channels:
     """The channels that are sums over time."""
     return Channels(
         tuple(
@@ -33,7 +33,7 @@ def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
 
 
 def check_running_totals(
-    states: States, channels: Channels, step_hours: float, first: int, budget: int
+    states: SampledStates, channels: Channels, step_hours: float, first: int, budget: int
 ) -> tuple[list[Finding], int]:
     """Find running totals among the values of the source.
 
@@ -64,7 +64,7 @@ def check_running_totals(
             continue
         again = f" and starts again about every {hours:g} h" if hours else ""
         findings.append(
-            found(
+            finding(
                 "accumulated",
                 "error",
                 f"the field grows from step to step{again}",
@@ -129,7 +129,7 @@ def _check_period(channel: Channel, step_hours: float, timestep_hours: int) -> l
     effect = "the rest is lost" if period < timestep_hours else "sums overlap"
     summed = "total_precipitation" if of_six_hours else channel.name
     return [
-        found(
+        finding(
             "accumulation-period",
             "warning",
             f"sums of {period:g} h are taken every {timestep_hours} h: {effect}",

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import roots_legendre
 
-from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.sources.names import RENAME
 
@@ -43,7 +43,7 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
         if not (regular_rows if axis == "latitude" else _even_step(values)):
             index = int(np.argmax(np.abs(steps - np.median(steps))))
             findings.append(
-                found(
+                finding(
                     "grid-irregular",
                     "warning",
                     f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees",
@@ -56,7 +56,7 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
     left = 360 - (longitude[-1] - longitude[0] + step)
     if 0.5 * step < left < 2.5 * step:
         findings.append(
-            found(
+            finding(
                 "grid-open",
                 "warning",
                 f"{len(longitude)} columns cover all but {left:g} degrees around the globe",
@@ -69,7 +69,7 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
     if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.latitude[:2])[0])).all():
         pole = "north" if ends[0] else "south"
         findings.append(
-            found(
+            finding(
                 "grid-poles",
                 "info",
                 f"only the {pole} pole has a row",
@@ -116,7 +116,7 @@ def check_layout(
         notes += ["the first meridian is repeated at the end"] if repeated else []
     facts["calendar"] = _calendar(raw, rename)
     return facts, [
-        found(
+        finding(
             "grid-layout", "info", note, str(raw.encoding.get("source", "data.source")), "Nothing."
         )
         for note in notes

@@ -17,16 +17,16 @@ from data_pipeline.doctor.accumulations import (
     check_sum_periods,
 )
 from data_pipeline.doctor.axes import check_grid, check_layout
-from data_pipeline.doctor.findings import Finding, Report, refused
-from data_pipeline.doctor.opening import Opened, open_examined
+from data_pipeline.doctor.findings import Finding, Report, finding_from_error
+from data_pipeline.doctor.opening import OpenedSource, open_examined
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.sampling import (
-    Sample,
-    States,
+    SampledStates,
+    SampledValues,
     choose_times,
     read_sample,
     read_static,
-    spread,
+    spread_evenly,
 )
 from data_pipeline.doctor.stored import (
     check_chunks,
@@ -36,7 +36,7 @@ from data_pipeline.doctor.stored import (
     open_prepared,
 )
 from data_pipeline.doctor.times import (
-    Horizons,
+    PeriodNeeds,
     check_periods,
     check_times,
     describe_times,
@@ -60,7 +60,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Examined:
+class Examination:
     """The report about the data, and what a model needs to know of it.
 
     Args:
@@ -79,8 +79,8 @@ class Examined:
 
 
 def examine(
-    config: DataConfig, location: str, horizons: Horizons, *, sample_bytes: int = 1024 * _MIB
-) -> Examined:
+    config: DataConfig, location: str, horizons: PeriodNeeds, *, sample_bytes: int = 1024 * _MIB
+) -> Examination:
     """Examine the source, and the store where it was prepared; data that is refused is no failure.
 
     Args:
@@ -101,7 +101,12 @@ class _Examination:
     """One pass over all checks; each adds to the facts and the findings."""
 
     def __init__(
-        self, config: DataConfig, opened: Opened, location: str, horizons: Horizons, budget: int
+        self,
+        config: DataConfig,
+        opened: OpenedSource,
+        location: str,
+        horizons: PeriodNeeds,
+        budget: int,
     ) -> None:
         self.config, self.opened, self.location = config, opened, location
         self.horizons, self.budget = horizons, budget
@@ -112,7 +117,7 @@ class _Examination:
         }
         self.findings: list[Finding] = list(opened.findings)
 
-    def run(self) -> Examined:
+    def run(self) -> Examination:
         store, findings = open_prepared(self.config, self.location)
         self._add("store", describe_store(store) if store else None, findings)
         if store is not None:  # training reads the store alone
@@ -123,8 +128,10 @@ class _Examination:
         report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
             state = store.prognostic
-            return Examined(report, state.channels, len(state.static_channels), state.grid, state)
-        return Examined(report, *known) if known else Examined(report)
+            return Examination(
+                report, state.channels, len(state.static_channels), state.grid, state
+            )
+        return Examination(report, *known) if known else Examination(report)
 
     def _check_source(
         self, source: xr.Dataset | None, store: PreparedStore | None
@@ -161,7 +168,7 @@ class _Examination:
         try:
             yield
         except InputError as error:
-            self.findings.append(refused(check, error, where))
+            self.findings.append(finding_from_error(check, error, where))
 
     def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
         self.facts[section] = facts
@@ -173,13 +180,13 @@ class _Examination:
             facts, findings = check_layout(self.opened.raw[0], self.config.source.rename)
             self._add("layout", facts, findings)
 
-    def _states(self, source: xr.Dataset) -> States:
+    def _states(self, source: xr.Dataset) -> SampledStates:
         """What ``prepare`` would take, or, where it refuses to accumulate, all of the source."""
-        states, refusal = States.of_source(source, self.config), None
+        states, refusal = SampledStates.of_source(source, self.config), None
         try:
             states = states.resampled(self.config)
         except InputError as error:
-            refusal = refused("prepare", error, "data.accumulate")
+            refusal = finding_from_error("prepare", error, "data.accumulate")
         simulated = self.config.source is None  # a short part of it
         times = self.opened.times if simulated else times_of(states.dataset)
         if not self._check_times(times) and refusal is not None and self.opened.complete:
@@ -206,7 +213,7 @@ class _Examination:
         try:
             channels = Channels.from_dataset(dataset, wanted, levels)
         except InputError as error:
-            self.findings.append(refused("prepare", error, f"data.{role}"))
+            self.findings.append(finding_from_error("prepare", error, f"data.{role}"))
             channels = _available(dataset, wanted, levels)
         suitable = []
         for name in dict.fromkeys(channel.name for channel in channels):
@@ -262,18 +269,20 @@ class _Examination:
             self.findings += check_chunks(plan)
         self._add("disk", *check_disk(Path(self.location), written))
 
-    def _check_store(self, store: PreparedStore, sample: Sample, grid: Grid) -> None:
+    def _check_store(self, store: PreparedStore, sample: SampledValues, grid: Grid) -> None:
         whole, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
-            indices = spread(config, whole.times)
-            states = States(whole.dataset(), whole.dataset())
+            indices = spread_evenly(config, whole.times)
+            states = SampledStates(whole.dataset(), whole.dataset())
             sample, _ = read_sample(states, whole.channels, indices, self.budget)
             grid, config = whole.grid, replace(config, grid=None)
         self.findings += check_store(whole, sample, grid, config)
 
-    def _check_values(self, states: States, channels: Channels, grid: Grid) -> tuple[Sample, int]:
+    def _check_values(
+        self, states: SampledStates, channels: Channels, grid: Grid
+    ) -> tuple[SampledValues, int]:
         """Read and check a sample; the sample, and the number of static channels."""
-        indices = spread(self.config, times_of(states.dataset))
+        indices = spread_evenly(self.config, times_of(states.dataset))
         step = usual_step(times_of(states.source))
         summed = accumulated(states, channels) if step and self.config.source else Channels(())
         static, fixed, problems = read_static(states, self.config, self.budget // 4)

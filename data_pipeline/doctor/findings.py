@@ -7,7 +7,7 @@ from typing import Any, Literal
 from data_pipeline.errors import InputError
 
 Severity = Literal["error", "warning", "info"]
-FORMAT = 1  # of the JSON document
+REPORT_FORMAT = 1  # of the JSON document
 
 # Every check by its identifier, and why it matters.
 CHECKS = {
@@ -105,7 +105,7 @@ class Report:
         """Plain values with the keys format, ok, counts, findings and facts."""
         severities: tuple[Severity, ...] = ("error", "warning", "info")
         return {
-            "format": FORMAT,
+            "format": REPORT_FORMAT,
             "ok": self.num_errors == 0,
             "counts": {severity: self._count(severity) for severity in severities},
             "findings": [asdict(finding) for finding in self.findings],
@@ -122,14 +122,14 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def found(check: str, severity: Severity, what: str, where: str, remedy: str) -> Finding:
+def finding(check: str, severity: Severity, what: str, where: str, remedy: str) -> Finding:
     """A finding of one of ``CHECKS``."""
     return Finding(check, severity, what, where, CHECKS[check], remedy)
 
 
-def refused(check: str, error: InputError, where: str) -> Finding:
+def finding_from_error(check: str, error: InputError, where: str) -> Finding:
     """The finding that stands for a refusal, whose message ends with the remedy."""
     what, _, remedy = str(error).rpartition("; ")
     if not what:
         what, remedy = remedy, "correct the data or the configuration"
-    return found(check, "error", what, where, f"{remedy[:1].upper()}{remedy[1:]}.")
+    return finding(check, "error", what, where, f"{remedy[:1].upper()}{remedy[1:]}.")

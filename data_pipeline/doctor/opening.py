@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipeline.doctor.findings import Finding, refused
+from data_pipeline.doctor.findings import Finding, finding_from_error
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.config import DataConfig
@@ -17,7 +17,7 @@ from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonicalize, open_raw, open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import stamps
+from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
 
@@ -26,7 +26,7 @@ _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSource:
     """A source, opened as far as it can be.
 
     Args:
@@ -44,7 +44,7 @@ class Opened:
     findings: tuple[Finding, ...] = ()
 
 
-def open_examined(config: DataConfig) -> Opened:
+def open_examined(config: DataConfig) -> OpenedSource:
     """Open the source, or simulate a few days."""
     if config.pde is not None:
         return _solved(config.pde)
@@ -55,21 +55,21 @@ def open_examined(config: DataConfig) -> Opened:
     try:
         if source.benchmark is not None:
             dataset = open_source(source)
-            return Opened(dataset, times_of(dataset))
+            return OpenedSource(dataset, times_of(dataset))
         raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
         parts = [canonicalize(dataset, source) for dataset in raw]
         dataset = join(parts, (*INVARIANT, *_static_names(config)))
-        return Opened(dataset, times_of(dataset), tuple(raw))
+        return OpenedSource(dataset, times_of(dataset), tuple(raw))
     except InputError as error:
         for opened in raw:
             opened.close()
         if source.benchmark is not None:
-            finding = refused("source", error, "data.source")
-            return Opened(None, times_of(xr.Dataset()), findings=(finding,))
+            finding = finding_from_error("source", error, "data.source")
+            return OpenedSource(None, times_of(xr.Dataset()), findings=(finding,))
         return _opened_leniently(config, source, error)
 
 
-def _simulated(config: SimulationConfig) -> Opened:
+def _simulated(config: SimulationConfig) -> OpenedSource:
     """A short simulation, not finer than a few thousand points, and the times of all of it."""
     rows = min(config.num_latitudes, _SIMULATED_ROWS)
     short = replace(
@@ -80,10 +80,10 @@ def _simulated(config: SimulationConfig) -> Opened:
         num_latitudes=rows,
         num_longitudes=2 * rows,
     )
-    return Opened(simulate_planet(short), config.times().ravel())
+    return OpenedSource(simulate_planet(short), config.times().ravel())
 
 
-def _solved(config: PDEConfig) -> Opened:
+def _solved(config: PDEConfig) -> OpenedSource:
     """The first states of the first trajectory, and the times of all of them."""
     short = replace(
         config,
@@ -92,19 +92,21 @@ def _solved(config: PDEConfig) -> Opened:
         spinup_steps=0,
     )
     try:
-        return Opened(simulate_equation(short).compute(), config.times().ravel())
+        return OpenedSource(simulate_equation(short).compute(), config.times().ravel())
     except InputError as error:
-        return Opened(
-            None, times_of(xr.Dataset()), findings=(refused("source", error, "data.pde"),)
+        return OpenedSource(
+            None,
+            times_of(xr.Dataset()),
+            findings=(finding_from_error("source", error, "data.pde"),),
         )
 
 
-def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputError) -> Opened:
+def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputError) -> OpenedSource:
     """What can be read of a source that ``open_source`` refuses.
 
     Wrong labels of units are passed over, so that the values can tell; repeated times are dropped.
     """
-    findings = [refused("source", error, "data.source")]
+    findings = [finding_from_error("source", error, "data.source")]
     raw, parts = [], []
     lenient = replace(source, units={**UNITS, **source.units})
     files = [file for path in source.paths for file in _files(path)]
@@ -115,13 +117,13 @@ def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputErro
             parts += [_sorted(canonicalize(dataset, lenient)) for dataset in opened]
         except (InputError, ValueError, KeyError, OSError) as problem:
             if isinstance(problem, InputError) and str(problem) != str(error):
-                findings.append(refused("source", problem, file))
+                findings.append(finding_from_error("source", problem, file))
     joined = _joined(parts, _static_names(config))
     complete = joined is not None and len(parts) == len(raw) >= len(files)
     dataset = joined if joined is not None else parts[0] if parts else None
     times = times_of(dataset) if dataset is not None else times_of(xr.Dataset())
     unique = {finding.what: finding for finding in findings}  # several files may share a problem
-    return Opened(dataset, times, tuple(raw), complete, tuple(unique.values()))
+    return OpenedSource(dataset, times, tuple(raw), complete, tuple(unique.values()))
 
 
 def _static_names(config: DataConfig) -> list[str]:
@@ -133,7 +135,7 @@ def _files(path: str) -> list[str]:
     if "://" in path:
         return [path]
     try:
-        names = [name for name, _, _ in stamps(path)]
+        names = [name for name, _, _ in file_fingerprints(path)]
     except (InputError, OSError):
         return []
     is_store = any(Path(name).name in ("zarr.json", ".zmetadata", ".zgroup") for name in names)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from data_pipeline.doctor.findings import Finding, found
-from data_pipeline.doctor.sampling import Sample
+from data_pipeline.doctor.findings import Finding, finding
+from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preprocessing.forcings import sun, toa_insolation
 
@@ -25,7 +25,9 @@ _CORRELATION = 0.3
 Values = Mapping[str, np.ndarray]
 
 
-def check_north_is_up(sample: Sample, static: Sample | None, grid: LatLonGrid) -> list[Finding]:
+def check_north_is_up(
+    sample: SampledValues, static: SampledValues | None, grid: LatLonGrid
+) -> list[Finding]:
     """An error where the fields contradict the latitudes, by the first check that tells."""
     values = {**(dict(static.values) if static else {}), **sample.values}
     values = {label: array for label, array in values.items() if label not in sample.damaged}
@@ -35,7 +37,7 @@ def check_north_is_up(sample: Sample, static: Sample | None, grid: LatLonGrid) -
             label = check(values, sample.times, grid)
         if label is not None:
             return [
-                found(
+                finding(
                     "upside-down",
                     "error",
                     meaning,

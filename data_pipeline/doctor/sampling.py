@@ -8,23 +8,23 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.findings import Finding, found, refused
+from data_pipeline.doctor.findings import Finding, finding, finding_from_error
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preprocessing.accumulation import resample, usual_step
+from data_pipeline.preprocessing.accumulation import accumulate, usual_step
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.sources.names import parse_label
-from data_pipeline.sources.retry import persistently
+from data_pipeline.sources.retry import with_retries
 
 _SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledValues:
     """States that were read.
 
     Args:
@@ -47,7 +47,7 @@ def choose_times(config: DataConfig, times: np.ndarray) -> np.ndarray:
     return np.flatnonzero(chosen) if chosen.any() else np.arange(len(times))
 
 
-def spread(config: DataConfig, times: np.ndarray) -> np.ndarray:
+def spread_evenly(config: DataConfig, times: np.ndarray) -> np.ndarray:
     """Indices of times spread at random over the periods, most of them in training."""
     candidates = choose_times(config, times)
     training = candidates[config.train.contains(times[candidates])]
@@ -71,7 +71,7 @@ def _stratified(candidates: np.ndarray, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class States:
+class SampledStates:
     """States as ``prepare`` takes them, and the source that they are computed from.
 
     Args:
@@ -87,21 +87,21 @@ class States:
     steps: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of_source(cls, source: xr.Dataset, config: DataConfig) -> "States":
+    def of_source(cls, source: xr.Dataset, config: DataConfig) -> "SampledStates":
         """All times of a source, with derived variables."""
         source_and_derived = with_derived(source, [*config.predicted, *config.static])
         derived = set(source_and_derived.data_vars) - set(source.data_vars)
         return cls(source_and_derived, source_and_derived, frozenset(map(str, derived)))
 
-    def resampled(self, config: DataConfig) -> "States":
+    def resampled(self, config: DataConfig) -> "SampledStates":
         """With accumulations over the timestep.
 
         Raises:
-            InputError: As ``resample``.
+            InputError: As ``accumulate``.
         """
         wanted = [*config.predicted, *config.static]
         rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
-        dataset = resample(self.source, wanted, rules, hours, contains, config.allow_gaps)
+        dataset = accumulate(self.source, wanted, rules, hours, contains, config.allow_gaps)
         step = usual_step(times_of(self.source)) or config.timestep_hours
         summed = {parse_label(name)[0]: hours for name, rule in rules.items() if rule != "last"}
         summed |= {name: 6 for name in map(str, dataset.data_vars) if name not in self.source}
@@ -134,8 +134,8 @@ class States:
 
 
 def read_sample(
-    states: States, channels: Channels, indices: np.ndarray, budget: int
-) -> tuple[Sample, list[Finding]]:
+    states: SampledStates, channels: Channels, indices: np.ndarray, budget: int
+) -> tuple[SampledValues, list[Finding]]:
     """Read channels at some times, fewer where the chunks of the source would exceed the budget.
 
     Args:
@@ -155,12 +155,14 @@ def read_sample(
         findings += problems
         damaged |= set(arrays) if problems else set()
     total = sum(states.chunk_bytes(name, indices) for name in names)
-    return Sample(times_of(states.dataset)[indices], values, total, frozenset(damaged)), findings
+    return SampledValues(
+        times_of(states.dataset)[indices], values, total, frozenset(damaged)
+    ), findings
 
 
 def read_static(
-    states: States, config: DataConfig, budget: int
-) -> tuple[Channels, Sample, list[Finding]]:
+    states: SampledStates, config: DataConfig, budget: int
+) -> tuple[Channels, SampledValues, list[Finding]]:
     """Read static fields as ``prepare`` does, at fewer times where they have any.
 
     Args:
@@ -188,15 +190,15 @@ def read_static(
             fixed = StaticFields.read(dataset, [label], config.levels, config.fill)
             channels = Channels((*channels, *fixed.channels))
         except InputError as error:
-            findings.append(refused("prepare", error, f"data.static, {label}"))
+            findings.append(finding_from_error("prepare", error, f"data.static, {label}"))
             continue
         values |= dict(zip(fixed.channels.labels, fixed.fields[:, None], strict=True))
         num_bytes += sum(native.chunk_bytes(name, indices) for name in fitting)
-    return channels, Sample(times_of(xr.Dataset()), values, num_bytes), findings
+    return channels, SampledValues(times_of(xr.Dataset()), values, num_bytes), findings
 
 
 def _fitting(
-    states: States, names: list[str], indices: np.ndarray, budget: int
+    states: SampledStates, names: list[str], indices: np.ndarray, budget: int
 ) -> tuple[list[str], np.ndarray, list[Finding]]:
     """Variables of which one time fits into the budget, and the times at which all of these do."""
     one = {name: states.chunk_bytes(name, indices[:1]) for name in names}
@@ -210,7 +212,7 @@ def _fitting(
 
 
 def _too_large(name: str, size: int, budget: int) -> Finding:
-    return found(
+    return finding(
         "sample",
         "warning",
         f"a single time of {name} lies in chunks of {size / _MIB:.3g} MiB, "
@@ -240,7 +242,7 @@ def _plane(variable: xr.DataArray, level: int | None) -> np.ndarray:
 def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
     """Values, with NaN at the times that cannot be read, each of which is named."""
     try:
-        return persistently(variable.load, str(variable.name)), []
+        return with_retries(variable.load, str(variable.name)), []
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, TransferError):
             return xr.full_like(variable, np.nan, dtype=float), [_unreadable(variable, "", error)]
@@ -264,7 +266,7 @@ def _concatenated(parts: list[xr.DataArray]) -> xr.DataArray:
 
 
 def _unreadable(variable: xr.DataArray, when: str, error: Exception) -> Finding:
-    return found(
+    return finding(
         "reading",
         "error",
         f"{variable.name} cannot be read: {error}",

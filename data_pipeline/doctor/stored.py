@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.doctor.findings import Finding, found, refused
-from data_pipeline.doctor.sampling import Sample
+from data_pipeline.doctor.findings import Finding, finding, finding_from_error
+from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.checks import check_same
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preparation.plan import Plan
+from data_pipeline.preparation.plan import PreparationPlan
 from data_pipeline.store.reader import PreparedStore
 
 _GIB = 2**30
@@ -31,23 +31,23 @@ def open_prepared(config: DataConfig, location: str) -> tuple[PreparedStore | No
         store = PreparedStore(location if remote else Path(location))
         store.states.at(np.array([0, len(store.times) - 1]))
     except InputError as error:
-        return None, [refused("store-damaged", error, location)]
+        return None, [finding_from_error("store-damaged", error, location)]
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         return None, [_damaged(location, error)]
     try:
         check_same(config, store)
     except InputError as error:
-        return None, [refused("store-settings", error, location)]
+        return None, [finding_from_error("store-settings", error, location)]
     try:
         return PreparedStore(store.path, config.crop), []
     except InputError as error:
-        return None, [refused("prepare", error, "data.crop")]
+        return None, [finding_from_error("prepare", error, "data.crop")]
 
 
 def _damaged(path: str, error: Exception) -> Finding:
     what = f"the store cannot be read: {type(error).__name__}: {error}"
     remedy = "Delete the store and prepare it again."
-    return found("store-damaged", "error", what, path, remedy)
+    return finding("store-damaged", "error", what, path, remedy)
 
 
 def describe_store(store: PreparedStore) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def describe_store(store: PreparedStore) -> dict[str, Any]:
 
 
 def check_store(
-    store: PreparedStore, sample: Sample, grid: Grid, config: DataConfig
+    store: PreparedStore, sample: SampledValues, grid: Grid, config: DataConfig
 ) -> list[Finding]:
     """Compare states at the same times, and the statistics with those of a fresh sample.
 
@@ -75,7 +75,7 @@ def check_store(
     coarse = config.grid.build() if config.grid else grid
     if coarse != store.grid:
         what = f"the store has the grid {store.grid}, the source now gives {coarse}"
-        return [found("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
+        return [finding("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
     coarsening = Coarsening(grid, coarse) if coarse != grid else None
     stored = store.states.at(np.flatnonzero(np.isin(store.times, sample.times)))
     same = np.isin(sample.times, store.times)
@@ -111,7 +111,7 @@ def _store_findings(
     if stale:
         most = max(stale, key=lambda label: stale[label])
         findings.append(
-            found(
+            finding(
                 "store-stale",
                 "error",
                 f"store and source differ at the same times by {stale[most]:.3g} standard "
@@ -123,7 +123,7 @@ def _store_findings(
     if wrong:
         what, where = next(iter(wrong.values())), f"{', '.join(wrong)}, {store.path}"
         remedy = "Delete the store and prepare it again."
-        findings.append(found("store-statistics", "error", what, where, remedy))
+        findings.append(finding("store-statistics", "error", what, where, remedy))
     return findings
 
 
@@ -166,7 +166,7 @@ def check_disk(path: Path, needed: int) -> tuple[dict[str, Any], list[Finding]]:
     if needed < 0.9 * free:
         return facts, []
     return facts, [
-        found(
+        finding(
             "disk",
             "error" if needed > free else "warning",
             f"the store takes {needed / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free",
@@ -176,11 +176,11 @@ def check_disk(path: Path, needed: int) -> tuple[dict[str, Any], list[Finding]]:
     ]
 
 
-def check_chunks(plan: Plan) -> list[Finding]:
+def check_chunks(plan: PreparationPlan) -> list[Finding]:
     """Chunks of the source that a preparation would read much more of than it takes."""
     findings = []
     for note in plan.chunks:
         what, _, remedy = note.rpartition("; ")
         where = note.partition(" ")[0]
-        findings.append(found("chunks", "warning", what, where, f"Give {remedy}."))
+        findings.append(finding("chunks", "warning", what, where, f"Give {remedy}."))
     return findings

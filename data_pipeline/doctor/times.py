@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.doctor.findings import Finding, Severity, found, refused
+from data_pipeline.doctor.findings import Finding, Severity, finding, finding_from_error
 from data_pipeline.errors import InputError
 from data_pipeline.periods import SubsetConfig
 from data_pipeline.preparation.checks import select_times
@@ -73,7 +73,7 @@ def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> li
     try:
         kept = states[select_times(states, config)]
     except InputError as error:
-        return [*findings, refused("prepare", error, "time")]
+        return [*findings, finding_from_error("prepare", error, "time")]
     return [*findings, *_check_hours(kept, config), *_check_climatology(kept, config)]
 
 
@@ -94,7 +94,7 @@ def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
     first = (inside if len(inside) else off)[0]
     severity = "error" if len(inside) and not config.allow_gaps else "warning"
     return [
-        found(
+        finding(
             "time-irregular",
             severity,
             f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h",
@@ -125,7 +125,7 @@ def _gap_finding(
     span = f"the first between {_text(first)} and {_text(end)}"
     place = f"{where}, {_text(first)}"
     if all(_is_leap_day(times).all() for times in missing):
-        return found(
+        return finding(
             "time-leap-day",
             _severity(config),
             f"{len(gaps)} leap days are missing, {span}",
@@ -134,7 +134,7 @@ def _gap_finding(
             if config.allow_gaps
             else "Set data.allow_gaps=true: windows that cross them are left out; or fill them in.",
         )
-    return found(
+    return finding(
         "time-gap",
         _severity(config),
         f"{sum(map(len, missing))} states are missing in {len(gaps)} gaps, {span}",
@@ -158,7 +158,7 @@ def _check_hours(times: np.ndarray, config: DataConfig) -> list[Finding]:
         others = set(hours_of_day(times[getattr(config, name).contains(times)]).tolist())
         if others - known:
             findings.append(
-                found(
+                finding(
                     "time-hours",
                     "error",
                     f"the hours of day {sorted(others - known)} occur here, not in training, which "
@@ -175,12 +175,12 @@ def _check_climatology(times: np.ndarray, config: DataConfig) -> list[Finding]:
     try:
         fit_climatology([(training, np.zeros((len(training), 1)))], config.climatology_harmonics)
     except InputError as error:
-        return [refused("climatology", error, "data.train")]
+        return [finding_from_error("climatology", error, "data.train")]
     return []
 
 
 @dataclass(frozen=True, kw_only=True)
-class Horizons:
+class PeriodNeeds:
     """What training and forecasts ask of the periods.
 
     Args:
@@ -196,7 +196,7 @@ class Horizons:
     interval_hours: int = 24
 
 
-def check_periods(times: np.ndarray, config: DataConfig, asked: Horizons) -> list[Finding]:
+def check_periods(times: np.ndarray, config: DataConfig, asked: PeriodNeeds) -> list[Finding]:
     """Whether periods hold windows and forecasts, and how independent they are.
 
     Args:
@@ -217,7 +217,7 @@ def check_periods(times: np.ndarray, config: DataConfig, asked: Horizons) -> lis
         if not _holds_window(inside, length, asked.history, config.timestep_hours, subset):
             some = "" if subset == SubsetConfig() else " whose newest input is in data.subset"
             findings.append(
-                found(
+                finding(
                     "split-windows",
                     "error",
                     f"it holds no {length} consecutive states every {config.timestep_hours} h"
@@ -231,7 +231,7 @@ def check_periods(times: np.ndarray, config: DataConfig, asked: Horizons) -> lis
     overlap = asked.forecast_steps * config.timestep_hours / asked.interval_hours
     if overlap > 1:
         findings.append(
-            found(
+            finding(
                 "forecast-overlap",
                 "info",
                 f"up to {int(np.ceil(overlap))} forecasts verify at the same time",
@@ -263,7 +263,7 @@ def _check_borders(times: np.ndarray, config: DataConfig, needed: int) -> list[F
         hours = (first - last) / _HOUR
         if hours < needed:
             findings.append(
-                found(
+                finding(
                     "split-adjacent",
                     "info",
                     f"data.{after} starts {hours:g} h after the last state of data.{before}; a "

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.doctor.plausibility import (
     Range,
     guess_units,
     mean_is_implausible,
     plausible_range,
 )
-from data_pipeline.doctor.sampling import Sample
+from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.names import UNITS
@@ -21,7 +21,9 @@ from data_pipeline.sources.names import UNITS
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
 
 
-def describe_values(sample: Sample, channels: Channels, grid: Grid) -> dict[str, dict[str, Any]]:
+def describe_values(
+    sample: SampledValues, channels: Channels, grid: Grid
+) -> dict[str, dict[str, Any]]:
     """Area-weighted moments, extremes and share of NaN of each channel that was read."""
     weights = grid.area_weights()
     facts = {}
@@ -46,7 +48,7 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> dict[str, float | None]
 
 
 def check_values(
-    sample: Sample, channels: Channels, grid: Grid, config: DataConfig, *, static: bool
+    sample: SampledValues, channels: Channels, grid: Grid, config: DataConfig, *, static: bool
 ) -> list[Finding]:
     """Check what was read of prognostic or static channels, variable by variable.
 
@@ -65,7 +67,7 @@ def check_values(
     return findings
 
 
-def _place(sample: Sample, grid: Grid, at: np.ndarray, *, timed: bool) -> str:
+def _place(sample: SampledValues, grid: Grid, at: np.ndarray, *, timed: bool) -> str:
     """Words for an index (time, latitude, longitude)."""
     row, column = (grid.coords[axis][i] for axis, i in zip(grid.dims, at[1:], strict=True))
     where = f"{grid.dims[0]} {row:g}, {grid.dims[1]} {column:g}"
@@ -79,7 +81,7 @@ def _labels(group: Sequence[Channel]) -> str:
 
 
 def _check_missing(
-    sample: Sample,
+    sample: SampledValues,
     group: Sequence[Channel],
     grid: Grid,
     config: DataConfig,
@@ -100,11 +102,11 @@ def _check_missing(
     what = f"{100 * share:.3g} % of the sampled values are not finite"
     if name in config.fill and not infinite and share < 1:
         what = f"{100 * share:.3g} % of the sampled values are missing and filled"
-        return [found("filled", "info", what, where, f"data.fill has {config.fill[name]!r}.")]
+        return [finding("filled", "info", what, where, f"data.fill has {config.fill[name]!r}.")]
     remedy = f"Set data.fill={{{name}: climatology}} (or a number), or leave it out."
     if infinite or share == 1:
         remedy = "Replace these values in the data, or leave the variable out."
-    return [found("nan", "error", what, where, remedy)]
+    return [finding("nan", "error", what, where, remedy)]
 
 
 def _is_constant(values: np.ndarray, static: bool) -> bool:
@@ -114,13 +116,15 @@ def _is_constant(values: np.ndarray, static: bool) -> bool:
     return bool(known.size and known.min() == known.max()) or still
 
 
-def _constant_finding(sample: Sample, constant: Sequence[Channel], static: bool) -> list[Finding]:
+def _constant_finding(
+    sample: SampledValues, constant: Sequence[Channel], static: bool
+) -> list[Finding]:
     if not constant:
         return []
     values = sample.values[constant[0].label]
     same = np.nanmin(values) == np.nanmax(values)
     return [
-        found(
+        finding(
             "constant",
             "warning" if static else "error",
             f"all sampled values are {np.nanmin(values):g}"
@@ -142,7 +146,7 @@ def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
     return flat
 
 
-def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
+def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Finding]:
     """Single times at which a field is flat, while it is not at others."""
     for channel in group:
         values = sample.values[channel.label]
@@ -150,7 +154,7 @@ def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
         if flat.any():
             time = int(np.argmax(flat))
             return [
-                found(
+                finding(
                     "blank",
                     "warning",
                     f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
@@ -162,7 +166,7 @@ def _check_blank(sample: Sample, group: Sequence[Channel]) -> list[Finding]:
     return []
 
 
-def _check_range(sample: Sample, group: Sequence[Channel], grid: Grid) -> list[Finding]:
+def _check_range(sample: SampledValues, group: Sequence[Channel], grid: Grid) -> list[Finding]:
     """One finding for a variable: of its unit where many values are implausible, or of outliers."""
     wrong, outliers = [], []
     for channel in group:
@@ -197,11 +201,11 @@ def _units_finding(wrong: Sequence[tuple[Channel, np.ndarray, Range]]) -> Findin
     if likely is not None:
         what += f"; they look like {likely.units}"
         remedy = f"Convert the data to {units}: {likely}."
-    return found("units", "error", what, _labels([c for c, _, _ in wrong]), remedy)
+    return finding("units", "error", what, _labels([c for c, _, _ in wrong]), remedy)
 
 
 def _outlier_finding(
-    sample: Sample, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: Grid
+    sample: SampledValues, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: Grid
 ) -> Finding:
     channel, values, expected = outliers[0]
     center = (expected.low + expected.high) / 2
@@ -209,7 +213,7 @@ def _outlier_finding(
     at = np.array(np.unravel_index(np.argmax(distance), values.shape))
     count = int((np.isfinite(values) & ~expected.contains(values)).sum())
     timed = len(values) == len(sample.times)
-    return found(
+    return finding(
         "outlier",
         "warning",
         f"{count} sampled values are implausible, the most {values[tuple(at)]:.4g}, plausible are "

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 class RateColumn(ProgressColumn):
@@ -57,7 +57,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         yield advance
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[_Item], description: str, total: int | None = None) -> Iterator[_Item]:
     """Iterate over ``items`` with a progress bar.
 
     Args:

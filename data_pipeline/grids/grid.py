@@ -55,11 +55,11 @@ class Grid(ABC):
         """Smooth functions of the place that tell cells apart, float64 of shape (n, *shape)."""
 
     @abstractmethod
-    def describe_place(self, row: int, column: int) -> str:
+    def describe_cell(self, row: int, column: int) -> str:
         """Words for a cell."""
 
     @abstractmethod
-    def covers_as(self, other: "Grid") -> bool:
+    def same_domain(self, other: "Grid") -> bool:
         """Whether the other grid has the same domain, with cells of any size."""
 
     @abstractmethod
@@ -218,11 +218,11 @@ class LatLonGrid(Grid):
     def _tolerance(self) -> dict[str, float]:
         return {"latitude": 1e-3, "longitude": 1e-3}
 
-    def describe_place(self, row: int, column: int) -> str:
+    def describe_cell(self, row: int, column: int) -> str:
         """Degrees north and east."""
         return f"{self.latitude[row]:g} N, {self.longitude[column]:g} E"
 
-    def covers_as(self, other: Grid) -> bool:
+    def same_domain(self, other: Grid) -> bool:
         """Whether bounds agree to a cell of the coarser grid."""
         if not isinstance(other, LatLonGrid) or self.wraps != other.wraps:
             return False

@@ -149,11 +149,11 @@ class PlaneGrid(Grid):
     def _tolerance(self) -> dict[str, float]:
         return {axis: float(1e-3 * np.diff(self.bounds(axis))[0]) for axis in self.dims}
 
-    def describe_place(self, row: int, column: int) -> str:
+    def describe_cell(self, row: int, column: int) -> str:
         """Coordinates of the point."""
         return f"y {self.y[row]:g}, x {self.x[column]:g}"
 
-    def covers_as(self, other: Grid) -> bool:
+    def same_domain(self, other: Grid) -> bool:
         """Whether lengths, periodic axes and known places of the boundaries are the same."""
         if not isinstance(other, PlaneGrid) or self.periodic != other.periodic:
             return False

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Spectrum = Float[Tensor, "order part degree *fields"]
+HarmonicCoefficients = Float[Tensor, "order part degree *fields"]
 GridField = Float[Tensor, "lon lat *fields"]
 
 
@@ -196,11 +196,11 @@ class SphericalHarmonicTransform:
             device=device,
         )
 
-    def synthesize(self, spectrum: Spectrum) -> GridField:
+    def synthesize(self, spectrum: HarmonicCoefficients) -> GridField:
         """Values on the grid."""
         return self._to_longitudes(torch.bmm(self._values, self._flat(spectrum)), spectrum)
 
-    def analyze(self, field: GridField) -> Spectrum:
+    def analyze(self, field: GridField) -> HarmonicCoefficients:
         """Coefficients of a field on the grid."""
         return self._unflat(torch.bmm(self._projection, self._to_orders(field)), field)
 
@@ -228,7 +228,9 @@ class SphericalHarmonicTransform:
         values[..., : slopes.shape[-1]] += slopes
         return self._to_longitudes(values, zonal)
 
-    def analyze_vectors(self, field: GridField) -> tuple[Spectrum, Spectrum]:
+    def analyze_vectors(
+        self, field: GridField
+    ) -> tuple[HarmonicCoefficients, HarmonicCoefficients]:
         """Integrals from which divergence and curl follow, for components times cos(phi).
 
             divergence(U, V) = d/dlambda value(U) - slope(V)
@@ -242,12 +244,12 @@ class SphericalHarmonicTransform:
         value, slope = both.chunk(2, dim=1)
         return self._unflat(value, field), self._unflat(slope, field)
 
-    def zonal_derivative(self, spectrum: Spectrum) -> Spectrum:
+    def zonal_derivative(self, spectrum: HarmonicCoefficients) -> HarmonicCoefficients:
         """Derivative with respect to longitude in radians: i m times the coefficients."""
         turn = self._zonal_derivative.reshape(-1, 2, *[1] * (spectrum.ndim - 2))
         return spectrum.flip(1) * turn
 
-    def mean_square(self, spectrum: Spectrum) -> Float[Tensor, " *fields"]:
+    def mean_square(self, spectrum: HarmonicCoefficients) -> Float[Tensor, " *fields"]:
         """Mean of the squared field over the sphere (Parseval's identity)."""
         squares = spectrum.square().sum(dim=(1, 2))
         return squares[0] + 2 * squares[1:].sum(dim=0)

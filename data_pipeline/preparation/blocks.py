@@ -20,14 +20,14 @@ from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
 from data_pipeline.preprocessing.statistics import Moments, Statistics, merged
 from data_pipeline.store.states import States
-from data_pipeline.store.writer import Layout
+from data_pipeline.store.writer import StoreWriter
 
-Record = Mapping[str, Any]
+BlockRecord = Mapping[str, Any]
 SERIES_BYTES = 2 * 2**20  # of states that are fitted at a time
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BlockPipeline:
     """What all blocks of a store need.
 
     Args:
@@ -38,7 +38,7 @@ class Recipe:
         timestep: Between the states of a change.
     """
 
-    layout: Layout
+    layout: StoreWriter
     filling: Filling
     coarsening: Coarsening | None
     training: np.ndarray
@@ -52,7 +52,7 @@ class Recipe:
         return self.coarsening.apply(values) if self.coarsening else values
 
 
-def process_block(recipe: Recipe, values: np.ndarray, start: int) -> dict[str, Any]:
+def process_block(recipe: BlockPipeline, values: np.ndarray, start: int) -> dict[str, Any]:
     """Write the block from index ``start``.
 
     Args:
@@ -82,7 +82,7 @@ def process_block(recipe: Recipe, values: np.ndarray, start: int) -> dict[str, A
     }
 
 
-def _write(layout: Layout, start: int, stored: np.ndarray) -> list[str]:
+def _write(layout: StoreWriter, start: int, stored: np.ndarray) -> list[str]:
     try:
         with writing_to(layout.path):
             return layout.write(start, stored)
@@ -96,7 +96,7 @@ def _write(layout: Layout, start: int, stored: np.ndarray) -> list[str]:
 
 
 def _changes(
-    states: np.ndarray, times: np.ndarray, training: np.ndarray, recipe: Recipe
+    states: np.ndarray, times: np.ndarray, training: np.ndarray, recipe: BlockPipeline
 ) -> Moments:
     pairs = (np.diff(times) == recipe.timestep) & training[1:] & training[:-1]
     weights, result = recipe.layout.grid.area_weights(), Moments.empty(states.shape[1])
@@ -107,7 +107,7 @@ def _changes(
 
 
 def summarize(
-    recipe: Recipe, records: Mapping[int, Record]
+    recipe: BlockPipeline, records: Mapping[int, BlockRecord]
 ) -> tuple[Statistics, np.ndarray, np.ndarray]:
     """Statistics, root mean square error of storing by channel, and the checksums of the shards.
 
@@ -134,7 +134,7 @@ def summarize(
     return statistics, rounding, np.array(checksums, np.uint64)
 
 
-def _between(recipe: Recipe, starts: Sequence[int]) -> Iterator[Moments]:
+def _between(recipe: BlockPipeline, starts: Sequence[int]) -> Iterator[Moments]:
     """Moments of the change from the last state of each block to the first of the next."""
     states = recipe.layout.states()
     for start in starts[1:]:
@@ -144,7 +144,7 @@ def _between(recipe: Recipe, starts: Sequence[int]) -> Iterator[Moments]:
             yield _changes(states.at(np.arange(start - 1, start + 1)), times, training, recipe)
 
 
-def fit_channels(recipe: Recipe, channels: slice, num_harmonics: int) -> np.ndarray:
+def fit_channels(recipe: BlockPipeline, channels: slice, num_harmonics: int) -> np.ndarray:
     """Fit and write the climatology of some channels from the store.
 
     Returns:
@@ -157,7 +157,9 @@ def fit_channels(recipe: Recipe, channels: slice, num_harmonics: int) -> np.ndar
     return hours
 
 
-def _training_blocks(recipe: Recipe, states: States) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _training_blocks(
+    recipe: BlockPipeline, states: States
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     done, times = 0, recipe.layout.times[recipe.training]
     length = max(1, SERIES_BYTES // (8 * int(np.prod(states.shape[1:]))))
     for block in states.blocks(recipe.training, length):

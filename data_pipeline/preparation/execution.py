@@ -12,7 +12,7 @@ from dask.base import compute
 from dask.delayed import Delayed, delayed
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.retry import persistently, readable
+from data_pipeline.sources.retry import read_errors_as_input_errors, with_retries
 
 _RETRIES = 3
 _CONNECT_SECONDS = 30
@@ -185,8 +185,8 @@ def _compute(task: Task) -> tuple[int, Any]:
     def once() -> Any:  # noqa: ANN401
         return compute(task.work, scheduler="synchronous")[0]
 
-    with readable(task.what):
-        return task.key, persistently(once, task.what)
+    with read_errors_as_input_errors(task.what):
+        return task.key, with_retries(once, task.what)
 
 
 class _Cluster:
@@ -216,7 +216,7 @@ class _Cluster:
         queue = completed(submit(2 * threads), loop=self._client.loop)
         for future in queue:
             task = under_way.pop(future)
-            with readable(task.what):
+            with read_errors_as_input_errors(task.what):
                 result = future.result()
             yield task.key, result
             for following in submit(1):

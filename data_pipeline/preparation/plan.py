@@ -48,7 +48,7 @@ def source_steps(dataset: xr.Dataset, channels: Channels, stride: int) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """What a preparation reads and writes.
 
     Args:
@@ -97,7 +97,7 @@ def plan_store(
     indices: np.ndarray,
     config: DataConfig,
     grid: Grid,
-) -> tuple[Plan, Lengths]:
+) -> tuple[PreparationPlan, Lengths]:
     """Plan a store by the chunks of its source, without reading.
 
     Args:
@@ -121,7 +121,7 @@ def make_plan(
     indices: np.ndarray,
     lengths: Lengths,
     step_bytes: tuple[int, int],
-) -> Plan:
+) -> PreparationPlan:
     """Plan the reading of a source.
 
     Args:
@@ -139,7 +139,7 @@ def make_plan(
     }
     source_bytes, stored_bytes = step_bytes
     block_reading = sum(_bytes(dataset[n], n, channels, blocks[:1]) for n in read)
-    return Plan(
+    return PreparationPlan(
         bytes_needed=sum(needed.values()),
         bytes_read=sum(read.values()),
         bytes_written=len(indices) * stored_bytes,

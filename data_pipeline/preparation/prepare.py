@@ -20,7 +20,7 @@ from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.blocks import (
     SERIES_BYTES,
-    Recipe,
+    BlockPipeline,
     fit_channels,
     process_block,
     summarize,
@@ -28,20 +28,20 @@ from data_pipeline.preparation.blocks import (
 from data_pipeline.preparation.checks import check_dims, check_free_space, check_same, select_times
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.execution import ExecutionConfig, Executor, Task, executor
-from data_pipeline.preparation.plan import Lengths, Plan, make_plan, plan_store
-from data_pipeline.preprocessing.accumulation import resample
+from data_pipeline.preparation.plan import Lengths, PreparationPlan, make_plan, plan_store
+from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.climatology import hours_of_day
 from data_pipeline.preprocessing.filling import Filling, check_rules
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.sources.canonical import open_source, require_units
-from data_pipeline.sources.files import stamps
+from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.reader import PreparedStore
-from data_pipeline.store.writer import Layout
+from data_pipeline.store.writer import StoreWriter
 
 _SAMPLED_STATES = 16
 _PROBED_BYTES = 256 * 2**20
@@ -81,7 +81,7 @@ def prepare(
     return store
 
 
-def plan_preparation(config: DataConfig, path: Path) -> Plan:
+def plan_preparation(config: DataConfig, path: Path) -> PreparationPlan:
     """What ``prepare`` would read and write.
 
     Raises:
@@ -104,7 +104,7 @@ def open_store(location: str, config: DataConfig) -> PreparedStore:
 def _identity(config: DataConfig) -> str:
     """What a store depends on: settings, and the files behind them."""
     paths = config.source.paths if config.source else config.pde.files if config.pde else []
-    files = [stamps(path) for path in paths]
+    files = [file_fingerprints(path) for path in paths]
     return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
 
 
@@ -123,7 +123,7 @@ def _describe_rounding(store: PreparedStore) -> str:
 @contextmanager
 def _opened(config: DataConfig) -> Iterator[xr.Dataset]:
     with _read(config) as opened:
-        yield resample(
+        yield accumulate(
             opened,
             [*config.predicted, *config.static],
             config.accumulate,
@@ -139,8 +139,8 @@ class _Work:
 
     config: DataConfig
     dataset: xr.Dataset
-    recipe: Recipe
-    plan: Plan
+    recipe: BlockPipeline
+    plan: PreparationPlan
     block_length: int
     num_prognostic: int
     static_channels: Channels
@@ -169,12 +169,12 @@ class _Work:
         filling = Filling.fit(dataset, channels, config.fill, training)
         static = np.concatenate([fixed.fields, filling.masks])
         unpacked = Packing.fit("float32", np.zeros((1, len(channels), 1, 1)))
-        layout = Layout(path, channels, grid, times, unpacked, config.storage, lengths.shard)
+        layout = StoreWriter(path, channels, grid, times, unpacked, config.storage, lengths.shard)
         timestep = np.timedelta64(config.timestep_hours, "h")
         return cls(
             config=config,
             dataset=dataset,
-            recipe=Recipe(layout, filling, coarsening, training, timestep),
+            recipe=BlockPipeline(layout, filling, coarsening, training, timestep),
             plan=plan,
             block_length=lengths.block,
             num_prognostic=len(prognostic),
@@ -199,7 +199,7 @@ class _Work:
         }
         work.recipe.layout.finish(contents, self._attrs())
 
-    def _packed(self) -> Recipe:
+    def _packed(self) -> BlockPipeline:
         """The recipe with offsets and scales, from states spread over the training period."""
         layout = self.recipe.layout
         if self.config.storage.dtype == "float32":
@@ -275,7 +275,9 @@ class _Work:
         }
 
 
-def _seconds(dataset: xr.Dataset, channels: Channels, indices: np.ndarray, plan: Plan) -> float:
+def _seconds(
+    dataset: xr.Dataset, channels: Channels, indices: np.ndarray, plan: PreparationPlan
+) -> float:
     """Time of reading everything at the rate of one state."""
     block = channels.stack(dataset.isel(time=indices[:1]))
     started = time.monotonic()

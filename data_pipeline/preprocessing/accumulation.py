@@ -48,7 +48,7 @@ def usual_step(times: np.ndarray) -> float | None:
     return float(steps[np.argmax(counts)]) if len(steps) else None
 
 
-def resample(
+def accumulate(
     dataset: xr.Dataset,
     variables: Sequence[str],
     rules: Mapping[str, AccumulateRule],

@@ -19,7 +19,7 @@ from data_pipeline.simulation.equations import (
     NavierStokes,
 )
 from data_pipeline.simulation.fourier import Equation
-from data_pipeline.simulation.trajectories import Splits, lay_out
+from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 
 EQUATIONS: dict[str, type] = {
     "navier_stokes": NavierStokes,
@@ -179,7 +179,7 @@ class PDEConfig:
 
     def times(self) -> np.ndarray:
         """Times of all states, (trajectory, state) as datetime64."""
-        return lay_out(self.trajectories, self.num_steps + 1)
+        return trajectory_start_times(self.trajectories, self.num_steps + 1)
 
     def seeds(self) -> list[list[int]]:
         """Seed of each trajectory: more of one split do not change another."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from data_pipeline.errors import InputError
-from data_pipeline.simulation.fourier import FourierGrid, Spectrum, State
+from data_pipeline.simulation.fourier import Coefficients, FourierGrid, SpectralState
 from data_pipeline.simulation.random_fields import gaussian_bumps, random_field
 
 
@@ -30,7 +30,7 @@ class Flow:
     derived = ("velocity_x", "velocity_y")
     degree = 2
 
-    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+    def derive(self, grid: FourierGrid, state: SpectralState) -> Coefficients:
         """The velocity along x and y."""
         return torch.cat(_velocity(grid, state), dim=1)
 
@@ -63,7 +63,7 @@ class NavierStokes(Flow):
         """Viscosity."""
         return self.viscosity * grid.laplacian[None]
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """Advection and forcing."""
         tendency = _advection(grid, state)
         if self.forcing:
@@ -104,7 +104,7 @@ class KolmogorovFlow(Flow):
         """Viscosity and drag."""
         return self.viscosity * grid.laplacian[None] - self.drag
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """Advection and forcing."""
         tendency, k = _advection(grid, state), self.wavenumber
         tendency[..., [k, -k], 0] -= self.forcing * k / 2
@@ -143,7 +143,7 @@ class Burgers:
         """Viscosity."""
         return self.viscosity * grid.laplacian[None]
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """Self-advection."""
         return _self_advection(grid, state)
 
@@ -173,7 +173,7 @@ class KuramotoSivashinsky:
         """Growth of long waves and damping of short ones."""
         return (-grid.laplacian - grid.laplacian**2)[None]
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """Self-advection."""
         return _self_advection(grid, state)
 
@@ -222,7 +222,7 @@ class GrayScott:
         v = self.diffusion_v * grid.laplacian - (self.feed + self.kill)
         return torch.stack([u, v])
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """Reaction and feed."""
         u, v = grid.fields(state).unbind(-3)
         reaction = grid.spectrum(u * v**2)
@@ -238,18 +238,18 @@ class GrayScott:
         return state
 
 
-def _self_advection(grid: FourierGrid, velocity: State) -> State:
+def _self_advection(grid: FourierGrid, velocity: SpectralState) -> SpectralState:
     """- d(u^2 / 2)/dx."""
     return -grid.dx(grid.spectrum(grid.fields(velocity) ** 2 / 2))
 
 
-def _velocity(grid: FourierGrid, vorticity: State) -> tuple[State, State]:
+def _velocity(grid: FourierGrid, vorticity: SpectralState) -> tuple[SpectralState, SpectralState]:
     """(d psi/dy, -d psi/dx) with the stream function psi, along x and y."""
     psi = -grid.inverse_laplacian * vorticity
     return grid.dy(psi), -grid.dx(psi)
 
 
-def _advection(grid: FourierGrid, vorticity: State) -> State:
+def _advection(grid: FourierGrid, vorticity: SpectralState) -> SpectralState:
     """Minus the divergence of the vorticity's flux."""
     parts = torch.stack([*_velocity(grid, vorticity), vorticity])
     u, v, w = grid.fields(parts).unbind(0)

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from data_pipeline.simulation import exponential
 
-Fields = Float[Tensor, "*batch y x"]
-Spectrum = Complex[Tensor, "*batch ky kx"]
-State = Complex[Tensor, "batch field ky kx"]
+PlaneFields = Float[Tensor, "*batch y x"]
+Coefficients = Complex[Tensor, "*batch ky kx"]
+SpectralState = Complex[Tensor, "batch field ky kx"]
 GridState = Float[Tensor, "batch field y x"]
 
 
@@ -84,19 +84,19 @@ class FourierGrid:
     def _real(self, values: np.ndarray) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
 
-    def spectrum(self, fields: Fields) -> Spectrum:
+    def spectrum(self, fields: PlaneFields) -> Coefficients:
         """Coefficients of fields on the grid, without those that the rule forbids."""
         return torch.fft.rfft2(fields, norm="forward") * self.kept
 
-    def fields(self, spectrum: Spectrum) -> Fields:
+    def fields(self, spectrum: Coefficients) -> PlaneFields:
         """Values on the grid."""
         return torch.fft.irfft2(spectrum, s=self.shape, norm="forward")
 
-    def dy(self, spectrum: Spectrum) -> Spectrum:
+    def dy(self, spectrum: Coefficients) -> Coefficients:
         """Derivative along y."""
         return 1j * self.ky * spectrum
 
-    def dx(self, spectrum: Spectrum) -> Spectrum:
+    def dx(self, spectrum: Coefficients) -> Coefficients:
         """Derivative along x."""
         return 1j * self.kx * spectrum
 
@@ -124,7 +124,7 @@ class Equation(Protocol):
         """Symbol of the linear part, real or complex, of shape (field, ky, kx)."""
         ...
 
-    def nonlinear(self, grid: FourierGrid, state: State) -> State:
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
         """The other part of the tendency."""
         ...
 
@@ -142,12 +142,12 @@ class Deriving(Protocol):
     derived: ClassVar[tuple[str, ...]]
     """Names of the fields."""
 
-    def derive(self, grid: FourierGrid, state: State) -> Spectrum:
+    def derive(self, grid: FourierGrid, state: SpectralState) -> Coefficients:
         """Their spectra, (trajectory, field, ky, kx)."""
         ...
 
 
-class Stepper:
+class SpectralStepper:
     """Time stepper of a periodic equation for a batch of states, by ETDRK4.
 
     Args:
@@ -168,7 +168,7 @@ class Stepper:
 
         self._exponentials = exponential.Exponentials.of(function, timestep)
 
-    def step(self, state: State) -> State:
+    def step(self, state: SpectralState) -> SpectralState:
         """The state one timestep later."""
         return exponential.step(
             self._exponentials,
@@ -177,19 +177,21 @@ class Stepper:
             state,
         )
 
-    def tendency(self, state: State) -> State:
+    def tendency(self, state: SpectralState) -> SpectralState:
         """Rate of change of a state."""
         linear = self.equation.linear(self.grid) * state
         return linear + self.equation.nonlinear(self.grid, state)
 
-    def advance(self, state: State, num_steps: int) -> State:
+    def advance(self, state: SpectralState, num_steps: int) -> SpectralState:
         """The state after some steps."""
         for _ in range(num_steps):
             state = self.step(state)
         return state
 
 
-def resample(spectrum: Spectrum, source: FourierGrid, shape: tuple[int, int]) -> Fields:
+def change_resolution(
+    spectrum: Coefficients, source: FourierGrid, shape: tuple[int, int]
+) -> PlaneFields:
     """Values on another number of points of the same rectangle, exact for what they resolve.
 
     Args:

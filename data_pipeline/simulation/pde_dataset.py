@@ -24,7 +24,13 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.darcy import Darcy, solve_darcy
-from data_pipeline.simulation.fourier import Deriving, Equation, FourierGrid, Stepper, resample
+from data_pipeline.simulation.fourier import (
+    Deriving,
+    Equation,
+    FourierGrid,
+    SpectralStepper,
+    change_resolution,
+)
 
 _BLOCK_BYTES = 64 * 2**20
 _EAGER_BYTES = 2**30
@@ -167,7 +173,7 @@ def _integrate(
         dtype=getattr(torch, config.dtype),
         device=device,
     )
-    stepper = Stepper(equation, grid, config.timestep / config.substeps)
+    stepper = SpectralStepper(equation, grid, config.timestep / config.substeps)
     state = torch.stack([equation.initial(grid, rng) for rng in generators])
     state = stepper.advance(state, config.spinup_steps * config.substeps)
     size = (len(generators), config.num_steps + 1, len(saved_variables(equation)))
@@ -180,7 +186,7 @@ def _integrate(
             saved = torch.cat([state, equation.derive(grid, state)], dim=1)
         for shape, fields in series.items():
             with np.errstate(over="ignore"):  # what overflows is refused afterwards
-                fields[:, index] = resample(saved, grid, shape).cpu().numpy()
+                fields[:, index] = change_resolution(saved, grid, shape).cpu().numpy()
     return series
 
 

@@ -33,7 +33,7 @@ from torch import Tensor
 from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
 from data_pipeline.simulation import exponential
 
-State = Float[Tensor, "order part degree 3 batch"]
+ShallowWaterState = Float[Tensor, "order part degree 3 batch"]
 GridFields = Float[Tensor, "batch field lat lon"]
 
 
@@ -109,7 +109,9 @@ class ShallowWater:
             transform.laplacian, planet, timestep, diffusion_rate, diffusion_power
         )
 
-    def step(self, state: State, forcing: State | float = 0.0) -> State:
+    def step(
+        self, state: ShallowWaterState, forcing: ShallowWaterState | float = 0.0
+    ) -> ShallowWaterState:
         """The state one ``timestep`` later, by ETDRK4.
 
         Args:
@@ -120,7 +122,7 @@ class ShallowWater:
             self._exponentials, _apply, lambda x: self.tendency(x) + forcing, state
         )
 
-    def tendency(self, state: State) -> State:
+    def tendency(self, state: ShallowWaterState) -> ShallowWaterState:
         """Rate of change without gravity waves of the mean depth and hyperdiffusion."""
         result = self._advection(state)
         if self._relaxation is None:
@@ -153,7 +155,7 @@ class ShallowWater:
         u: Float[Tensor, "lon lat batch"],
         v: Float[Tensor, "lon lat batch"],
         geopotential: Float[Tensor, "lon lat batch"],
-    ) -> State:
+    ) -> ShallowWaterState:
         """The state of wind (m s-1) and free-surface geopotential (m2 s-2) on the Gaussian grid."""
         wind = torch.stack([u, v], dim=2) * self._cosine[..., None]
         value, slope = self.transform.analyze_vectors(wind)
@@ -163,7 +165,7 @@ class ShallowWater:
         eta = self.transform.analyze(geopotential - self.planet.mean_geopotential)
         return torch.stack([vorticity, divergence, eta], dim=3)
 
-    def balanced(self, vorticity: Float[Tensor, "order part degree batch"]) -> State:
+    def balanced(self, vorticity: Float[Tensor, "order part degree batch"]) -> ShallowWaterState:
         """The state without divergence whose divergence does not change (nonlinear balance).
 
         Solves laplacian(eta) = curl(q v) - laplacian(|v|^2 / 2); the mean of eta is 0.
@@ -174,25 +176,25 @@ class ShallowWater:
         scale = self.planet.radius**2 * self.transform.inverse_laplacian[:, None]
         return torch.stack([vorticity, zero, unbalanced * scale], dim=3)
 
-    def fields(self, state: State) -> Float[Tensor, "lon lat 4 batch"]:
+    def fields(self, state: ShallowWaterState) -> Float[Tensor, "lon lat 4 batch"]:
         """(u, v, free-surface geopotential, relative vorticity) on the Gaussian grid, SI units."""
         v, u, zeta, eta = self._grid(state).unbind(2)
         geopotential = eta + self.planet.mean_geopotential
         return torch.stack([u / self._cosine, v / self._cosine, geopotential, zeta], dim=2)
 
-    def mass(self, state: State) -> Float[Tensor, " batch"]:
+    def mass(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
         """Mean depth of the fluid in m, by quadrature."""
         _, depth, _ = self._columns(state)
         return self._mean(depth)
 
-    def energy(self, state: State) -> Float[Tensor, " batch"]:
+    def energy(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
         """Mean kinetic and potential energy per area and density in m3 s-2."""
         speed_squared, depth, surface_height = self._columns(state)
         free_surface = depth + surface_height
         potential = self.planet.gravity * (free_surface**2 - surface_height**2)
         return self._mean((depth * speed_squared + potential) / 2)
 
-    def potential_enstrophy(self, state: State) -> Float[Tensor, " batch"]:
+    def potential_enstrophy(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
         """Mean of (zeta + f)^2 / (2 h) in m-1 s-2."""
         _, depth, _ = self._columns(state)
         absolute = self.fields(state)[:, :, 3] + self.coriolis
@@ -215,7 +217,7 @@ class ShallowWater:
         return self.transform.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
 
 
-def williamson2(model: ShallowWater) -> State:
+def williamson2(model: ShallowWater) -> ShallowWaterState:
     """Steady zonal flow around the axis of rotation: test case 2 of Williamson et al. (1992).
 
     Solid-body rotation once in 12 days in geostrophic balance with g h0 = 2.94e4 m2 s-2 at the pole
@@ -240,7 +242,7 @@ def zonal_jet(
     return model.state(u, torch.zeros_like(u), torch.zeros_like(u))[:, :, :, 0]
 
 
-def galewsky(model: ShallowWater, perturbed: bool = True) -> State:
+def galewsky(model: ShallowWater, perturbed: bool = True) -> ShallowWaterState:
     """Barotropically unstable jet of Galewsky et al. (2004), balanced by the model's equations.
 
     A jet of 80 m s-1 at 45 degrees north, with a bump of 120 m in the height if ``perturbed``.

@@ -51,7 +51,7 @@ class Splits:
         return sum(self.counts.values())
 
 
-def lay_out(splits: Splits, num_states: int) -> np.ndarray:
+def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
     """Times of all states.
 
     Args:

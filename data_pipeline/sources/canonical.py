@@ -17,14 +17,14 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import matching, open_all
+from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
 from data_pipeline.sources.pde_benchmarks import open_benchmark
 
 # Axes of length one that CDS, GRIB and CMIP add.
-_INCIDENTAL = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
-_INCIDENTAL += ("heightAboveGround", "realization", "ensemble", "band")
+_DROPPABLE_AXES = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
+_DROPPABLE_AXES += ("heightAboveGround", "realization", "ensemble", "band")
 _LARGEST_PRESSURE = 2000  # hPa; unnamed levels beyond it are in Pa
 
 
@@ -41,7 +41,7 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
             decrease, files differ in grid or units, or a unit is not the expected one.
     """
     if config.benchmark is not None:
-        groups = [matching(path) for path in config.paths]
+        groups = [expand_glob(path) for path in config.paths]
         return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
     opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
@@ -150,7 +150,7 @@ def _without_incidental_axes(dataset: xr.Dataset) -> xr.Dataset:
     if dataset.sizes.get("expver", 1) == 2:  # ERA5 and, for the last months, preliminary ERA5T
         first, second = (dataset.isel(expver=index, drop=True) for index in (0, 1))
         dataset = first.combine_first(second)
-    dataset = dataset.squeeze([d for d in _INCIDENTAL if dataset.sizes.get(d) == 1], drop=True)
+    dataset = dataset.squeeze([d for d in _DROPPABLE_AXES if dataset.sizes.get(d) == 1], drop=True)
     scalars = [str(name) for name, coord in dataset.coords.items() if name not in dataset.dims]
     return dataset.drop_vars([name for name in scalars if name not in ("time", "level")])
 

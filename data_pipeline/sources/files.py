@@ -19,7 +19,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.chunks import with_bounded_chunks
 from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
-from data_pipeline.sources.retry import persistently
+from data_pipeline.sources.retry import with_retries
 
 _T = TypeVar("_T")
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
@@ -49,12 +49,18 @@ def open_all(
     if "://" in path:
         options = storage_options(path) | dict(further_options or {})
         with _known_options(path, further_options or {}):
-            return [_described(path, lambda: persistently(lambda: _open_zarr(path, options), path))]
-    if _described(path, lambda: _store_metadata(path)):
-        return [_described(path, lambda: _open_zarr(path, {}))]
+            return [
+                _translate_open_errors(
+                    path, lambda: with_retries(lambda: _open_zarr(path, options), path)
+                )
+            ]
+    if _translate_open_errors(path, lambda: _store_metadata(path)):
+        return [_translate_open_errors(path, lambda: _open_zarr(path, {}))]
     datasets = []
-    for file in _described(path, lambda: matching(path)):
-        opened = _described(file, lambda file=file: _open_file(file, channels, timestep_hours))
+    for file in _translate_open_errors(path, lambda: expand_glob(path)):
+        opened = _translate_open_errors(
+            file, lambda file=file: _open_file(file, channels, timestep_hours)
+        )
         datasets += opened if isinstance(opened, list) else [opened]
     return datasets
 
@@ -73,11 +79,11 @@ def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def stamps(path: str) -> list[tuple[str, int, int]]:
+def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of the files behind a local path; of a store, its metadata."""
     if "://" in path:
         return []
-    files = _store_metadata(path) or matching(path)
+    files = _store_metadata(path) or expand_glob(path)
     return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
 
 
@@ -87,7 +93,7 @@ def _store_metadata(path: str) -> list[str]:
     return [str(file) for file in files if file.exists()]
 
 
-def _described(name: str, call: Callable[[], _T]) -> _T:
+def _translate_open_errors(name: str, call: Callable[[], _T]) -> _T:
     try:
         return call()
     except InputError:
@@ -145,7 +151,7 @@ def _timeout() -> Any:  # noqa: ANN401
     return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
 
 
-def matching(path: str) -> list[str]:
+def expand_glob(path: str) -> list[str]:
     """Files that a path names: itself, those of a glob, or the data files in a folder, sorted.
 
     Raises:

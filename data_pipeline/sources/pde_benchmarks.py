@@ -16,7 +16,7 @@ from dask.delayed import delayed
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
-from data_pipeline.simulation.trajectories import Splits, lay_out
+from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 from data_pipeline.sources.pde_benchmark_files import (
     TrajectoryFile,
     open_neuraloperator,
@@ -24,7 +24,7 @@ from data_pipeline.sources.pde_benchmark_files import (
     open_well,
 )
 
-Layout = Literal["pdebench", "the_well", "neuraloperator"]
+BenchmarkFormat = Literal["pdebench", "the_well", "neuraloperator"]
 Split = Literal["train", "validation", "test"]
 _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
     "pdebench": open_pdebench,
@@ -47,7 +47,7 @@ class BenchmarkConfig:
             test.
     """
 
-    layout: Layout
+    layout: BenchmarkFormat
     trajectories: Splits | None = None
     splits: list[Split] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ def open_benchmark(
     files, splits = _assigned(opened, config)
     first = files[0]
     _check_alike(files)
-    times = lay_out(splits, first.num_states)
+    times = trajectory_start_times(splits, first.num_states)
     blocks = [block for file in files for block in _blocks(file)]
     series = da.concatenate(blocks)[: times.size]
     names = [rename.get(name, name) for name in first.variables]
@@ -107,7 +107,7 @@ def open_benchmark(
     return dataset.assign_attrs(grid_of(dataset).attrs)
 
 
-def _open(path: str, layout: Layout) -> TrajectoryFile:
+def _open(path: str, layout: BenchmarkFormat) -> TrajectoryFile:
     try:
         return _OPENERS[layout](path)
     except InputError:

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _Lazy = TypeVar("_Lazy", xr.DataArray, xr.Dataset)
 
 
-def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -> _T:
+def with_retries(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -> _T:
     """Call again after a failed or stalled transfer, after 1, 2, 4, ... seconds.
 
     A missing file or a refused permission is final at once.
@@ -35,7 +35,7 @@ def persistently(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
         except Exception as error:
             if getattr(error, "status", None) in (401, 403):
                 raise PermissionError(str(error)) from error
-            if not _may_pass(error):
+            if not _is_transient(error):
                 raise
             if attempt == attempts - 1:
                 raise TransferError(
@@ -52,12 +52,12 @@ def load(lazy: _Lazy, what: str) -> _Lazy:
     Raises:
         TransferError: If every attempt failed, or the data is damaged.
     """
-    with readable(what):
-        return persistently(lambda: lazy.compute(), what)
+    with read_errors_as_input_errors(what):
+        return with_retries(lambda: lazy.compute(), what)
 
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
+def read_errors_as_input_errors(what: str) -> Iterator[None]:
     """Say that data may be damaged where reading it fails.
 
     Raises:
@@ -79,7 +79,7 @@ def _delay(attempt: int) -> float:
     return 2.0**attempt
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Whether an error is one of a network, which the next attempt may not meet."""
     network = type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "gcsfs", "fsspec")
     return network or isinstance(error, (TimeoutError, ConnectionError))

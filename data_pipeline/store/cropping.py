@@ -7,7 +7,7 @@ import numpy as np
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import require_latlon
-from data_pipeline.store.states import Region
+from data_pipeline.store.states import ReadWindow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class CropConfig:
                 f"south {self.south:g} and north {self.north:g}"
             )
 
-    def apply(self, grid: Grid) -> tuple[LatLonGrid, Region]:
+    def apply(self, grid: Grid) -> tuple[LatLonGrid, ReadWindow]:
         """The regional grid, and where its fields lie in those of ``grid``.
 
         Raises:
@@ -56,7 +56,7 @@ class CropConfig:
         )
         edges = np.flatnonzero(np.diff(columns) != 1) + 1
         runs = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in np.split(columns, edges))
-        return cropped, Region(rows=slice(int(rows[0]), int(rows[-1]) + 1), columns=runs)
+        return cropped, ReadWindow(rows=slice(int(rows[0]), int(rows[-1]) + 1), columns=runs)
 
     def _columns(self, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Degrees east of the western bound of the columns inside, eastward, and their indices."""

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-FORMAT = 3
+STORE_FORMAT = 3
 
 
 def checksum(stored: np.ndarray) -> str:

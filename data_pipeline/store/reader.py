@@ -36,9 +36,9 @@ from data_pipeline.preprocessing.filling import missing_label
 from data_pipeline.preprocessing.statistics import Statistics
 from data_pipeline.sources.files import storage_options
 from data_pipeline.store.cropping import CropConfig
-from data_pipeline.store.format import FORMAT, checksum
+from data_pipeline.store.format import STORE_FORMAT, checksum
 from data_pipeline.store.packing import Packing
-from data_pipeline.store.states import Reader, Region, States, open_states
+from data_pipeline.store.states import Reader, ReadWindow, States, open_states
 
 Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
@@ -55,7 +55,7 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
         )
 
 
-def _rows_of(grid: Grid, region: Region, rows: slice) -> tuple[Grid, Region]:
+def _rows_of(grid: Grid, region: ReadWindow, rows: slice) -> tuple[Grid, ReadWindow]:
     """Grid and region of some rows of a region."""
     band = grid.band(rows)
     all_rows = range(grid.shape[0])
@@ -111,10 +111,10 @@ class PreparedStore:
         self.path, self._crop, self._rows = path, crop, rows
         self._role: Role | None = role
         self.attrs: dict[str, Any] = dict(self._group.attrs)
-        if self.attrs.get("format") != FORMAT:
+        if self.attrs.get("format") != STORE_FORMAT:
             raise InputError(
-                f"{path} is no store of this version: its format is {self.attrs.get('format')!r}, "
-                f"expected {FORMAT}; give another folder, or delete this one to prepare it again"
+                f"{path} has format {self.attrs.get('format')!r}, this version reads format "
+                f"{STORE_FORMAT}; give another folder, or delete this one to prepare it again"
             )
         if isinstance(path, Path):
             _check_complete(path, self._group)
@@ -124,7 +124,7 @@ class PreparedStore:
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
         space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
-        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), Region()
+        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), ReadWindow()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
         if rows is not None:
@@ -187,7 +187,7 @@ class PreparedStore:
             InputError: If any differs (all are named, with their times).
         """
         assert self._fields.shards is not None
-        whole = open_states(self.path, self._fields, Region(), self.packing).reader
+        whole = open_states(self.path, self._fields, ReadWindow(), self.packing).reader
         length, damaged = self._fields.shards[0], []
         for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
             rows = np.arange(index * length, min((index + 1) * length, len(self.times)))

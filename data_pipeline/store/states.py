@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.retry import persistently
+from data_pipeline.sources.retry import with_retries
 from data_pipeline.store.packing import Packing
 
 _MAPPED_FILES = 8192  # the system allows 65530 maps a process
@@ -23,7 +23,7 @@ _ZARR_THREADS = 8
 _EVERYTHING = slice(None)
 
 
-class Region(NamedTuple):
+class ReadWindow(NamedTuple):
     """A part of each state; columns may wrap around the edge, in two runs."""
 
     channels: slice = _EVERYTHING
@@ -36,7 +36,7 @@ class Region(NamedTuple):
         width = sum(len(range(columns)[run]) for run in self.columns)
         return *leading, len(range(channels)[self.channels]), len(range(rows)[self.rows]), width
 
-    def part(self, channels: slice, total: int) -> "Region":
+    def part(self, channels: slice, total: int) -> "ReadWindow":
         """Some of its channels; ``total`` is the number of channels of each state."""
         start = range(total)[self.channels].start
         return self._replace(channels=slice(start + channels.start, start + channels.stop))
@@ -90,7 +90,7 @@ class MappedReader:
         shape: tuple[int, ...],
         dtype: np.dtype,
         shard_length: int,
-        region: Region,
+        region: ReadWindow,
     ) -> None:
         self._path, self._full, self._dtype = path, shape, dtype
         self._shard_length, self._region = shard_length, region
@@ -140,7 +140,7 @@ class ZarrReader:
         region: What is read of each state; zarr reads whole chunks.
     """
 
-    def __init__(self, array: zarr.Array, region: Region) -> None:
+    def __init__(self, array: zarr.Array, region: ReadWindow) -> None:
         self._array, self._region = array, region
 
     @property
@@ -159,7 +159,7 @@ class ZarrReader:
             start, stop = run
             first = int(indices[start])
             wanted = slice(first, first + stop - start)
-            values = persistently(lambda: self._array[wanted], str(self._array.store))
+            values = with_retries(lambda: self._array[wanted], str(self._array.store))
             self._region.copy(np.asarray(values), buffer[start:stop])
 
         runs = _runs(indices, self._array.shape[0])
@@ -225,7 +225,9 @@ class States:
             yield self.at(indices[start : start + length])
 
 
-def open_states(path: Path | str, fields: zarr.Array, region: Region, packing: Packing) -> States:
+def open_states(
+    path: Path | str, fields: zarr.Array, region: ReadWindow, packing: Packing
+) -> States:
     """Mapped where the files are local and uncompressed, by zarr otherwise.
 
     Args:

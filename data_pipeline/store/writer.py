@@ -15,13 +15,13 @@ from zarr.codecs import ZstdCodec
 
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
-from data_pipeline.store.format import FORMAT, checksum
+from data_pipeline.store.format import STORE_FORMAT, checksum
 from data_pipeline.store.packing import Packing, StorageConfig
-from data_pipeline.store.states import Region, States, open_states, shard_path
+from data_pipeline.store.states import ReadWindow, States, open_states, shard_path
 
 
 @dataclass(frozen=True)
-class Layout:
+class StoreWriter:
     """Where a store lies and what its axes mean.
 
     Args:
@@ -83,7 +83,7 @@ class Layout:
         """What has been written."""
         fields = zarr.open_group(self.path, mode="r")["fields"]
         assert isinstance(fields, zarr.Array)
-        return open_states(self.path, fields, Region(channels), self.packing.of(channels))
+        return open_states(self.path, fields, ReadWindow(channels), self.packing.of(channels))
 
     def create_climatology(self, hours: np.ndarray, num_coefficients: int) -> None:
         """Make the empty array of the climatology, a chunk for each channel."""
@@ -123,7 +123,9 @@ class Layout:
             _write_small(group, array)
             digest.update(array.values.tobytes())
         _write_small(group, _Small("channel", np.array(self.channels.labels), ("channel",), {}))
-        group.attrs.put({**attrs, **record, "format": FORMAT, "fingerprint": digest.hexdigest()})
+        group.attrs.put(
+            {**attrs, **record, "format": STORE_FORMAT, "fingerprint": digest.hexdigest()}
+        )
         with warnings.catch_warnings():  # zarr 3 has no specification of it yet, readers know it
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(group.store)

@@ -21,8 +21,8 @@ from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.scores.tables import scores_table
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.export import ExportFormat, export_checkpoint
-from fourcastnet_afno.inference.resume import Existing
-from fourcastnet_afno.parallel.environment import Placement
+from fourcastnet_afno.inference.resume import IfExists
+from fourcastnet_afno.parallel.environment import LaunchEnvironment
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
@@ -124,7 +124,7 @@ def _verb_parser(name: str, text: str) -> ArgumentParser:
         parser.add_argument("--source", type=SourceConfig | None, help="data to start from")
         parser.add_argument(
             "--existing",
-            type=Existing | None,
+            type=IfExists | None,
             help="what to do with a forecast that is there: one in a run folder is replaced, a "
             "file refused, by default",
         )
@@ -316,7 +316,7 @@ def _execution(options: Namespace) -> ExecutionConfig:
 
 
 def _refuse_several_processes(verb: str) -> None:
-    num_processes = Placement.from_environment(os.environ).world_size
+    num_processes = LaunchEnvironment.from_environment(os.environ).world_size
     if num_processes > 1:
         raise InputError(
             f"`{verb}` runs in one process and {num_processes} were started; torchrun and srun are "
@@ -396,7 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USER_ERROR
     except TrainingInterruptedError as stop:
         command = " ".join(["fourcastnet-afno", *words])
-        if Placement.from_environment(os.environ).rank == 0:
+        if LaunchEnvironment.from_environment(os.environ).rank == 0:
             errors.print(f"{stop}; the last checkpoint is complete. Go on with: {command}")
         return stop.exit_code
     except KeyboardInterrupt:

@@ -12,9 +12,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.examination import Examined, examine
-from data_pipeline.doctor.findings import Finding, Report, refused
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.examination import Examination, examine
+from data_pipeline.doctor.findings import Finding, Report, finding_from_error
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
 from fourcastnet_afno.doctor.machine import (
@@ -66,7 +66,7 @@ def diagnose(
     config: ExperimentConfig, output: Path, *, measure: bool = True, sample_mib: int = 1024
 ) -> Report:
     """Everything the doctor finds; see ``doctor``."""
-    horizons = Horizons(
+    horizons = PeriodNeeds(
         history=config.model.num_history,
         training_steps=max(stage.num_steps for stage in config.training.stages),
         forecast_steps=config.forecast.num_steps,
@@ -85,7 +85,7 @@ def _stops(findings: list[Finding]) -> bool:
 
 
 def _throughput(
-    config: ExperimentConfig, examined: Examined, *, measure: bool
+    config: ExperimentConfig, examined: Examination, *, measure: bool
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Speed of loader and model; the model needs channels and grid, the loader a store."""
     steps = min(stage.num_steps for stage in config.training.stages)
@@ -95,7 +95,7 @@ def _throughput(
     try:
         forecaster = _untrained(config, examined)
     except InputError as error:
-        return facts, [refused("model", error, "model")]
+        return facts, [finding_from_error("model", error, "model")]
     longest = max(stage.num_steps for stage in config.training.stages)
     cells = examined.grid.shape[0] * examined.grid.shape[1] * len(examined.channels)
     window = 4 * cells * (config.model.num_history + longest)
@@ -109,7 +109,7 @@ def _throughput(
     return facts, [*findings, *more, *judge_throughput(loader, model)]
 
 
-def _loader(config: ExperimentConfig, examined: Examined, steps: int) -> dict[str, Any] | None:
+def _loader(config: ExperimentConfig, examined: Examination, steps: int) -> dict[str, Any] | None:
     if examined.store is None:
         return None
     try:
@@ -126,7 +126,7 @@ def _loader(config: ExperimentConfig, examined: Examined, steps: int) -> dict[st
     return {"samples_per_second": loader_rate(windows, config.training)}
 
 
-def _untrained(config: ExperimentConfig, examined: Examined) -> Forecaster:
+def _untrained(config: ExperimentConfig, examined: Examination) -> Forecaster:
     """The configured forecaster for fields of mean 0 and standard deviation 1."""
     assert examined.channels is not None
     assert examined.grid is not None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from data_pipeline import Loader
-from data_pipeline.doctor.findings import Finding, found
+from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
 from fourcastnet_afno.forecaster.forecaster import Forecaster
@@ -85,7 +85,7 @@ def check_device(config: TrainingConfig) -> list[Finding]:
         device = select_device(config.device)
     except InputError as error:
         return [
-            found(
+            finding(
                 "device",
                 "error",
                 str(error).split("; ")[0],
@@ -95,7 +95,7 @@ def check_device(config: TrainingConfig) -> list[Finding]:
         ]
     if device.type == "cpu" and config.precision == "bfloat16":
         return [
-            found(
+            finding(
                 "device",
                 "info",
                 "bfloat16 is configured and training here runs on the CPU, where it "
@@ -108,7 +108,7 @@ def check_device(config: TrainingConfig) -> list[Finding]:
         weak = [i for i in range(torch.cuda.device_count()) if _capability(i) < 8]
         if weak:
             return [
-                found(
+                finding(
                     "device",
                     "warning",
                     f"{torch.cuda.get_device_name(weak[0])} computes bfloat16 in software",
@@ -135,7 +135,7 @@ def check_batches(window_bytes: int, batch_size: int, available: int) -> list[Fi
     if needed < 0.5 * available:
         return []
     return [
-        found(
+        finding(
             "memory",
             "error" if needed > available else "warning",
             f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
@@ -200,7 +200,7 @@ def model_rate(
     if device.type == "cpu":
         if expected > _LONGEST_STEP:
             return facts, [
-                found(
+                finding(
                     "throughput",
                     "info",
                     "the model is too large to try on this CPU",
@@ -214,7 +214,7 @@ def model_rate(
     except (torch.OutOfMemoryError, MemoryError) as error:
         what = f"a training step of {size} windows does not fit: {str(error).splitlines()[0]}"
         return facts, [
-            found(
+            finding(
                 "memory",
                 "error",
                 what,
@@ -278,7 +278,7 @@ def judge_throughput(loader: float | None, model: float | None) -> list[Finding]
     if loader is None or model is None or loader >= model:
         return []
     return [
-        found(
+        finding(
             "throughput",
             "warning",
             f"the loader gives {loader:.3g} samples/s and the model can use {model:.3g}: the "

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
-from fourcastnet_afno.evaluation.plan import Plan, Result, Task
+from fourcastnet_afno.evaluation.plan import Result, ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.tasks import run_task
 
 _SAVE_SECONDS = 30.0
@@ -28,12 +28,12 @@ _KINDS = ("series", "sums", "grouped")
 
 
 def run(
-    plan: Plan,
-    tasks: Sequence[Task],
+    plan: ScoringPlan,
+    tasks: Sequence[ScoringTask],
     *,
     num_threads: int = 2,
     executor: Executor | None = None,
-    share: Callable[[Plan], Any] = lambda plan: plan,
+    share: Callable[[ScoringPlan], Any] = lambda plan: plan,
     state: Path | None = None,
     key: str = "",
 ) -> Result:
@@ -61,11 +61,11 @@ def run(
 
 
 def _run(
-    plan: Plan,
-    tasks: Sequence[Task],
+    plan: ScoringPlan,
+    tasks: Sequence[ScoringTask],
     pool: Executor,
     ahead: int,
-    share: Callable[[Plan], Any],
+    share: Callable[[ScoringPlan], Any],
     state: Path | None,
     key: str,
 ) -> Result:
@@ -93,7 +93,7 @@ def _run(
 def _ordered(
     pool: Executor,
     plan: Any,  # noqa: ANN401  the plan, or what stands for it
-    tasks: Sequence[Task],
+    tasks: Sequence[ScoringTask],
     ahead: int,
 ) -> Iterator[dict[int, Result]]:
     """Results in order, with a bounded number of tasks under way."""
@@ -106,7 +106,9 @@ def _ordered(
         yield waiting.popleft().result()
 
 
-def _merge(total: Result, plan: Plan, task: Task, results: Mapping[int, Result]) -> None:
+def _merge(
+    total: Result, plan: ScoringPlan, task: ScoringTask, results: Mapping[int, Result]
+) -> None:
     shape = (len(plan.init_times), len(plan.lead_times), len(plan.channels))
     for channel, result in results.items():
         for name, values in result.series.items():

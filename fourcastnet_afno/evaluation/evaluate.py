@@ -15,17 +15,17 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preparation.execution import ExecutionConfig, cluster_client
-from data_pipeline.sources.files import stamps
+from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align, scored
 from fourcastnet_afno.evaluation.inputs.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.inputs.climatologies import (
     Climatology,
-    Fields,
-    constant,
+    FieldsByTime,
     from_coefficients,
-    weekly,
+    time_invariant,
+    weekly_mean,
 )
 from fourcastnet_afno.evaluation.inputs.fields import (
     FieldSource,
@@ -37,7 +37,7 @@ from fourcastnet_afno.evaluation.inputs.fields import (
 from fourcastnet_afno.evaluation.inputs.open import open_series
 from fourcastnet_afno.evaluation.inputs.thresholds import quantile_thresholds, seeps_thresholds
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
-from fourcastnet_afno.evaluation.plan import EventPlan, Plan, split
+from fourcastnet_afno.evaluation.plan import EventPlan, ScoringPlan, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores.assemble import assemble, selected_leads_of
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
@@ -100,7 +100,7 @@ def evaluate(
     given = climatology if isinstance(climatology, Climatology) else from_coefficients(climatology)
     truth, layouts = open_series(truth) if isinstance(truth, str) else (truth, {})
     alignment = align(forecasts, truth, config, layouts)
-    given = _through(given, alignment.coarsening)
+    given = _coarsen_climatology(given, alignment.coarsening)
     notes = [*alignment.notes, *_overlap_note(given, alignment)]
     if training is not None:
         training = scored(training, alignment.channels)
@@ -116,7 +116,11 @@ def evaluate(
         block_bytes,
         levels_together=any(holds_levels_together(d) for d in alignment.datasets.values()),
     )
-    key = "" if state is None else _key(config, plan, tasks, alignment.datasets, truth, series)
+    key = (
+        ""
+        if state is None
+        else _resume_fingerprint(config, plan, tasks, alignment.datasets, truth, series)
+    )
     run_all = partial(run, plan, tasks, state=state, key=key)
     if execution is not None and execution.has_cluster:
         with cluster_client(execution) as client:
@@ -136,7 +140,7 @@ def evaluate(
     return assemble(result, plan, config, metrics, attrs)
 
 
-def _through(climatology: Climatology, coarsening: Coarsening | None) -> Climatology:
+def _coarsen_climatology(climatology: Climatology, coarsening: Coarsening | None) -> Climatology:
     """A climatology on the grid onto which truth is averaged."""
     if coarsening is None:
         return climatology
@@ -164,15 +168,15 @@ def _overlap_note(climatology: Climatology, alignment: Alignment) -> list[str]:
 
 def _climatology_of(
     convention: Convention, climatology: Climatology, alignment: Alignment
-) -> Fields:
+) -> FieldsByTime:
     """The climatology that a convention takes anomalies from."""
     if convention.climatology == "day_of_year":
         return climatology.at
     if convention.climatology == "training_mean":
-        return constant(climatology.mean)
+        return time_invariant(climatology.mean)
     valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
     times = valid[np.isin(valid, alignment.truth.times)]
-    return constant(lambda channel: alignment.truth.mean(channel, times))
+    return time_invariant(lambda channel: alignment.truth.mean(channel, times))
 
 
 def _sources(
@@ -191,7 +195,7 @@ def _sources(
     if "climatology" in wanted:
         sources["climatology"] = ValidTimeFields(climatology.at, leads)
     if "weekly_climatology" in wanted:
-        sources["weekly_climatology"] = ValidTimeFields(weekly(climatology), leads)
+        sources["weekly_climatology"] = ValidTimeFields(weekly_mean(climatology), leads)
     if "linear" in wanted:
         linear = _linear(config, alignment, climatology, training, notes)
         if linear is not None:
@@ -226,12 +230,12 @@ def _plan(
     convention: Convention,
     alignment: Alignment,
     sources: Mapping[str, FieldSource],
-    fields: Fields,
+    fields: FieldsByTime,
     climatology: Climatology,
     series: TruthFields | None,
     truth: xr.Dataset,
     metrics: Mapping[str, Metric],
-) -> Plan:
+) -> ScoringPlan:
     grid, channels = alignment.grid, alignment.channels
     land = _land_fraction(truth, alignment.coarsening)
     weights = region_weights(config.regions, grid, convention.grid_weights(grid), land)
@@ -248,7 +252,7 @@ def _plan(
     labels = channels.labels[: min(_MAX_MAP_CHANNELS, largest)]
     spectrum = spectrum_of(grid) if config.spectra else None
     num_wavenumbers = 1 if spectrum is None else len(spectrum.wavenumbers)
-    return Plan(
+    return ScoringPlan(
         channels=channels,
         grid=grid,
         init_times=alignment.init_times,
@@ -313,9 +317,9 @@ def _events(
     )
 
 
-def _key(
+def _resume_fingerprint(
     config: EvaluationConfig,
-    plan: Plan,
+    plan: ScoringPlan,
     tasks: list,
     forecasts: Mapping[str, xr.Dataset],
     truth: xr.Dataset,
@@ -334,7 +338,7 @@ def _key(
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*forecasts.values(), truth):
         source = str(dataset.encoding.get("source", ""))
-        files = stamps(source) if source and Path(source).exists() else []
+        files = file_fingerprints(source) if source and Path(source).exists() else []
         digest.update(repr((source, files, dataset.attrs)).encode())
     for channel in plan.channels:
         first = plan.init_times[:1] + plan.lead_times[0]

@@ -7,12 +7,12 @@ import numpy as np
 
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
-from fourcastnet_afno.evaluation.inputs.climatologies import Fields
+from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.inputs.thresholds import SeepsThresholds
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.statistics.averages import Averager
-from fourcastnet_afno.evaluation.statistics.spectra import Spectrum
+from fourcastnet_afno.evaluation.statistics.spectra import EnergySpectrum
 
 _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
 
@@ -35,7 +35,7 @@ class EventPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ScoringPlan:
     """Everything that a task needs.
 
     Args:
@@ -63,11 +63,11 @@ class Plan:
     lead_times: np.ndarray
     sources: Mapping[str, FieldSource]
     truth: TruthFields
-    climatology: Fields
+    climatology: FieldsByTime
     averager: Averager
     plain: Averager | None = None
     needed: frozenset[str] = frozenset()
-    spectrum: Spectrum | None = None
+    spectrum: EnergySpectrum | None = None
     ensembles: bool = False
     events: EventPlan = field(default_factory=EventPlan)
     map_leads: Sequence[int] = ()
@@ -91,7 +91,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """A part of the work.
 
     Args:
@@ -123,11 +123,11 @@ class Result:
 
 
 def split(
-    plan: Plan,
+    plan: ScoringPlan,
     chunks: tuple[int, int] = (1, 1),
     block_bytes: int | None = None,
     levels_together: bool = False,
-) -> list[Task]:
+) -> list[ScoringTask]:
     """Cut the work into tasks.
 
     Args:
@@ -150,7 +150,7 @@ def split(
         name = channel.name if levels_together else channel.label
         groups.setdefault(name, []).append(index)
     return [
-        Task(tuple(group), inits, leads)
+        ScoringTask(tuple(group), inits, leads)
         for inits in _ranges(len(plan.init_times), num_inits)
         for group in groups.values()
         for leads in _ranges(len(plan.lead_times), num_leads)

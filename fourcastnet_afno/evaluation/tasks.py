@@ -7,14 +7,14 @@ import numpy as np
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
-from fourcastnet_afno.evaluation.plan import Plan, Result, Task
+from fourcastnet_afno.evaluation.plan import Result, ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.statistics.averages import (
     ErrorStatistics,
     TruthAt,
     TruthBlock,
+    cache_sized_slices,
     masked_mean,
     tile_length,
-    tiles,
 )
 from fourcastnet_afno.evaluation.statistics.derived import derived_statistics, inputs_of
 from fourcastnet_afno.evaluation.statistics.ensemble import ensemble_statistics, rank_histogram
@@ -26,7 +26,7 @@ from fourcastnet_afno.evaluation.statistics.events import (
 )
 
 
-def run_task(plan: Plan, task: Task) -> dict[int, Result]:
+def run_task(plan: ScoringPlan, task: ScoringTask) -> dict[int, Result]:
     """Results by index of the channel, see ``plan.Result``."""
     channels = list(plan.channels)
     return {index: _ChannelTask(plan, task, channels[index]).run() for index in task.channels}
@@ -41,7 +41,7 @@ class _ChannelTask:
         channel: The channel.
     """
 
-    def __init__(self, plan: Plan, task: Task, channel: Channel) -> None:
+    def __init__(self, plan: ScoringPlan, task: ScoringTask, channel: Channel) -> None:
         self._plan, self._task, self._channel = plan, task, channel
         self._inits = plan.init_times[task.inits]
         self._leads = plan.lead_times[task.leads]
@@ -71,9 +71,9 @@ class _ChannelTask:
             self._add_spectra("truth", self._by_time(fields), slice(None))
         for name, source in plan.sources.items():
             if source.at is not None:
-                self._by_valid_time(name, source)
+                self._score_time_series(name, source)
             else:
-                self._by_pair(name, source)
+                self._score_forecasts(name, source)
         return self._result
 
     def _truth_fields(self) -> np.ndarray:
@@ -90,7 +90,10 @@ class _ChannelTask:
         """Spectra (init_time, lead_time, wavenumber) of fields at the valid times."""
         assert self._plan.spectrum is not None
         dtype, energies = self._plan.truth.dtype, self._plan.spectrum.energies
-        parts = [energies(fields[tile].astype(dtype)) for tile in tiles(len(fields), self._cells)]
+        parts = [
+            energies(fields[tile].astype(dtype))
+            for tile in cache_sized_slices(len(fields), self._cells)
+        ]
         return np.concatenate(parts)[self._positions]
 
     def _add_spectra(self, name: str, spectra: np.ndarray, leads: slice | np.ndarray) -> None:
@@ -108,7 +111,7 @@ class _ChannelTask:
             full[leads] = sums
             self._result.grouped[name, statistic] = full
 
-    def _by_valid_time(self, name: str, source: FieldSource) -> None:
+    def _score_time_series(self, name: str, source: FieldSource) -> None:
         """Score each valid time once, and hand the statistics to all pairs with this time."""
         assert source.at is not None
         values = source.at(self._channel, self._times)
@@ -116,7 +119,7 @@ class _ChannelTask:
         means = {key: found.copy() for key, found in self._truth.means.items()}
         extra: dict[str, np.ndarray] = {}
         truth = self._truth.at(np.arange(len(values)))
-        for tile in tiles(len(values), self._cells):
+        for tile in cache_sized_slices(len(values), self._cells):
             self._score(name, means, extra, (tile,), values[tile, None], truth)
         self._keep(name, {n: v[self._positions] for n, v in (means | extra).items()}, own)
         if self._plan.spectrum is not None:
@@ -125,7 +128,7 @@ class _ChannelTask:
             for row in self._positions[:, lead].tolist():
                 self._add_fields(name, lead, values[row : row + 1, None], row)
 
-    def _by_pair(self, name: str, source: FieldSource) -> None:
+    def _score_forecasts(self, name: str, source: FieldSource) -> None:
         own = np.isin(self._leads, source.lead_times)
         if not own.any():
             return
@@ -288,8 +291,8 @@ def _parts(
     first = 0
     for block in blocks:
         num_leads, num_members = block.shape[1:3]
-        for inits in tiles(len(block), num_leads * num_members * num_cells):
-            for leads in tiles(num_leads, num_members * num_cells):
+        for inits in cache_sized_slices(len(block), num_leads * num_members * num_cells):
+            for leads in cache_sized_slices(num_leads, num_members * num_cells):
                 yield (slice(first + inits.start, first + inits.stop), leads), block[inits, leads]
         first += len(block)
 

@@ -42,8 +42,8 @@ def save_checkpoint(
         InputError: If it cannot be written, as on a full disk; an older file is left whole.
     """
     # Not asked for where it is given: asking moves sharded weights, which another thread may use.
-    if not under("forecaster", tensors):
-        tensors = {**prefixed("forecaster", forecaster.state_dict()), **tensors}
+    if not strip_prefix("forecaster", tensors):
+        tensors = {**add_prefix("forecaster", forecaster.state_dict()), **tensors}
     record = {
         "model": asdict(forecaster.config),
         "fields": forecaster.spec.to_json(),
@@ -102,7 +102,7 @@ def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], di
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file ({error}); train again") from error
     record = json.loads(header["metadata"])
-    return (under(prefix, tensors) if prefix else tensors), record
+    return (strip_prefix(prefix, tensors) if prefix else tensors), record
 
 
 def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
@@ -142,12 +142,12 @@ def fingerprint_of(forecaster: Forecaster) -> str:
     return digest.hexdigest()
 
 
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under ``prefix.name``."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with ``prefix.``, without it."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

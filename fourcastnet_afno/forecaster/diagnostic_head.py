@@ -31,14 +31,14 @@ from torch.nn import functional as F
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.checkpoint import (
+    add_prefix,
     fingerprint_of,
     load_forecaster,
-    prefixed,
     read_checkpoint,
     save_checkpoint,
 )
 from fourcastnet_afno.forecaster.config_text import parse_config
-from fourcastnet_afno.forecaster.forecaster import Forecaster, suit_grid
+from fourcastnet_afno.forecaster.forecaster import Forecaster, adapt_config_to_grid
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNONetConfig
@@ -106,7 +106,7 @@ class DiagnosticHead(nn.Module):
         ):
             matches = [any(fnmatchcase(label, p) for p in patterns) for label in channels.labels]
             self.register_buffer(name, torch.tensor(matches)[:, None, None], persistent=False)
-        network = suit_grid(config.network, forecaster.spec.grid, "diagnostic.network")
+        network = adapt_config_to_grid(config.network, forecaster.spec.grid, "diagnostic.network")
         self.network = network.build(in_channels=len(forecaster.spec.channels), out_channels=count)
         self.smoothing = nn.Conv2d(count, count, kernel_size=3)
         for parameter in self.smoothing.parameters():
@@ -155,7 +155,7 @@ class DiagnosticHead(nn.Module):
         return torch.where(self.is_logarithmic, torch.log1p(amounts / self.config.epsilon), scaled)
 
 
-class ChainedHead:
+class DiagnosticStepper:
     """A head as the diagnostic model of forecasts, which sees their newest states.
 
     Args:
@@ -201,8 +201,8 @@ def save_diagnostic(
         metadata: Further values that JSON can hold.
     """
     own = {
-        **prefixed("forecaster", forecaster.state_dict()),
-        **prefixed("diagnostic", head.state_dict()),
+        **add_prefix("forecaster", forecaster.state_dict()),
+        **add_prefix("diagnostic", head.state_dict()),
     }
     save_checkpoint(
         path,
@@ -222,7 +222,7 @@ def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[st
 
 
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
-    """The head of a checkpoint and its forecaster, ready to roll out; see ``ChainedHead``.
+    """The head of a checkpoint and its forecaster, ready to roll out; see ``DiagnosticStepper``.
 
     Args:
         path: File written by ``save_diagnostic``.

@@ -27,8 +27,8 @@ from data_pipeline.preprocessing.forcings import compute_forcings
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.normalization import Normalizer
-from fourcastnet_afno.models.afno import AFNONetConfig, Block
-from fourcastnet_afno.models.fourier.phase_origin import count_from
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONetConfig
+from fourcastnet_afno.models.fourier.phase_origin import shift_phase_origin
 from fourcastnet_afno.models.layers import scaled_padding
 from fourcastnet_afno.parallel.row_sharding import Band
 
@@ -150,7 +150,7 @@ class Forecaster(nn.Module):
         static: Float[Tensor, "static lat lon"],
     ) -> None:
         super().__init__()
-        network = suit_grid(config.network, spec.grid, "model.network")
+        network = adapt_config_to_grid(config.network, spec.grid, "model.network")
         self.config, self.spec = config, spec
         self.normalizer = Normalizer(mean, std)
         self.register_buffer("diff_std", diff_std.float()[:, None, None])
@@ -241,13 +241,13 @@ class Forecaster(nn.Module):
             if self.network_grid != self.spec.grid:
                 raise ValueError("a forecaster goes to another grid from the one it was trained on")
             _check_native(self.config.network, self.network_grid, grid)
-            result._work_natively()
+            result._use_native_resolution()
             return result
         result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
         result.from_network_grid = Regridder(self.network_grid, grid, channels).to(device)
         return result
 
-    def _work_natively(self) -> None:
+    def _use_native_resolution(self) -> None:
         """Have the network work on the grid of the fields instead of the one of its training."""
         trained, grid, fixed = self.network_grid, self.spec.grid, self.spec.static_channels
         regridder = Regridder(trained, grid, fixed).to(self.static.device)
@@ -257,8 +257,8 @@ class Forecaster(nn.Module):
         network.padding = scaled_padding(config.padding, trained.shape, grid.shape)
         shift = _origin_shift(config, trained, grid)
         for block in network.blocks:
-            assert isinstance(block, Block)
-            block.mixer = count_from(block.mixer, shift)
+            assert isinstance(block, AFNOBlock)
+            block.mixer = shift_phase_origin(block.mixer, shift)
         self.network_grid = grid
 
 
@@ -293,7 +293,7 @@ def _check_native(network: AFNONetConfig, own: Grid, grid: Grid) -> None:
             "forecast.resolution=native needs a network whose weights are of wavenumbers; this one "
             "has a table of positions or mode_selection=fourcastnet; use resolution=interpolate"
         )
-    if not own.covers_as(grid):
+    if not own.same_domain(grid):
         raise InputError(
             f"forecast.resolution=native needs a grid of the same domain as the network's {own}, "
             f"the data has {grid}; use resolution=interpolate, or give data on the same domain"
@@ -302,7 +302,7 @@ def _check_native(network: AFNONetConfig, own: Grid, grid: Grid) -> None:
     check_same_ends(network, own, grid)
 
 
-def suit_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
+def adapt_config_to_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
     """A network whose weights are those of wavenumbers on ``grid``.
 
     Args:

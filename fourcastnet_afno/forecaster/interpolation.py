@@ -77,7 +77,7 @@ def _on_sphere(
 
 
 def _on_plane(source: PlaneGrid, target: PlaneGrid) -> dict[str, _Matrix | _Signed | None]:
-    if not source.covers_as(target):
+    if not source.same_domain(target):
         raise InputError(
             f"the grid {target} is no other resolution of {source}: lengths or periodic axes "
             "differ; choose a grid of the same domain"

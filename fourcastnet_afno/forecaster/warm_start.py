@@ -14,7 +14,7 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 
 
 @dataclass(frozen=True, kw_only=True)
-class Match:
+class WeightMatch:
     """Which weights of a checkpoint suit a network.
 
     Args:
@@ -38,7 +38,7 @@ class Match:
         return "; ".join(parts)
 
 
-def match_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Match:
+def match_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> WeightMatch:
     """Compare weights by name and shape.
 
     Args:
@@ -46,7 +46,7 @@ def match_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Mat
         given: Of a checkpoint.
     """
     both = [name for name in own if name in given]
-    return Match(
+    return WeightMatch(
         tensors={name: given[name] for name in both if own[name].shape == given[name].shape},
         missing=tuple(name for name in own if name not in given),
         unexpected=tuple(name for name in given if name not in own),
@@ -58,7 +58,7 @@ def match_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Mat
     )
 
 
-def start_from(forecaster: Forecaster, path: Path) -> Match:
+def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
     """Load the weights of a checkpoint's network that match; the others stay as they are.
 
     Statistics and static fields stay those of the forecaster's own data. Where channels, static
@@ -106,7 +106,7 @@ def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _without(match: Match, prefix: str) -> Match:
+def _without(match: WeightMatch, prefix: str) -> WeightMatch:
     kept = {name: t for name, t in match.tensors.items() if not name.startswith(prefix)}
     dropped = (f"{n} (of another layer)" for n in match.tensors if n not in kept)
     return replace(match, tensors=kept, different=(*match.different, *dropped))

@@ -273,7 +273,7 @@ def seeds_of(
     ]
 
 
-def ensemble_statistics(
+def summarize_members(
     fields: Float[Tensor, "member lat lon"], quantiles: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, spread and quantiles over members.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fourcastnet_afno.inference.ensemble import EnsembleConfig, seeds_of, step_stochastically
 from fourcastnet_afno.inference.rollout import Stepper, shifted
-from fourcastnet_afno.inference.stability import Fixer, Monitor, StabilityConfig
+from fourcastnet_afno.inference.stability import Fixer, StabilityConfig, StabilityTracker
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 
 
@@ -69,7 +69,7 @@ class Integration:
         self._stepper, self._options, self._pool = stepper, options, pool
         self._init_times, self._members = init_times, members
         spec, device = stepper.spec, stepper.scales.mean.device
-        self._monitor = Monitor(spec, stepper.scales, options.stability)
+        self._monitor = StabilityTracker(spec, stepper.scales, options.stability)
         self._fixer = Fixer(options.stability, spec.channels, spec.grid, device)
 
     def start(self, histories: Float[Tensor, "forecast history channel lat lon"]) -> None:

@@ -73,7 +73,7 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ForecastLayout:
     """Axes and chunks of a forecast store.
 
     Args:

@@ -30,7 +30,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import remove, replacing, sweep, writing_to
 from data_pipeline.files.ledger import Ledger, locked
 
-Existing = Literal["refuse", "resume", "overwrite"]
+IfExists = Literal["refuse", "resume", "overwrite"]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -72,7 +72,7 @@ class Work:
         return hashlib.blake2b(self._identity.encode(), digest_size=8).hexdigest()
 
     @contextmanager
-    def opened(self, create: Callable[[], object], existing: Existing) -> Iterator["Work"]:
+    def opened(self, create: Callable[[], object], existing: IfExists) -> Iterator["Work"]:
         """Prepare the folder, or go on with it.
 
         Args:
@@ -85,7 +85,7 @@ class Work:
                 meets a mistake in the input before its first part, nothing is left behind.
         """
         self._check_existing(existing)
-        with writing_to(self.path), telling_of_full_disks(self.path):
+        with writing_to(self.path), disk_full_as_input_error(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
             with locked(self.folder / f"lock-{self._rank}", _busy(self.path)):
                 with _exclusive(self.folder / "lock"):
@@ -97,7 +97,7 @@ class Work:
                         shutil.rmtree(self.folder)
                     raise
 
-    def _check_existing(self, existing: Existing) -> None:
+    def _check_existing(self, existing: IfExists) -> None:
         interrupted = existing == "resume" and (self.folder / "identity.json").exists()
         if self.path.exists() and existing != "overwrite" and not interrupted:
             raise InputError(
@@ -105,7 +105,7 @@ class Work:
                 "replace it, or --existing resume to go on with the same forecast"
             )
 
-    def _prepare(self, create: Callable[[], object], existing: Existing) -> None:
+    def _prepare(self, create: Callable[[], object], existing: IfExists) -> None:
         note = self.folder / "identity.json"
         same = note.exists() and note.read_text() == self._identity
         if same and self.store.exists():
@@ -234,7 +234,7 @@ def _exclusive(lock: Path) -> Iterator[None]:
 
 
 @contextmanager
-def telling_of_full_disks(path: Path) -> Iterator[None]:
+def disk_full_as_input_error(path: Path) -> Iterator[None]:
     """Say that the disk is full where the block finds it so."""
     try:
         yield

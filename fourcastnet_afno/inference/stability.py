@@ -72,7 +72,7 @@ class BlowUp(NamedTuple):
     value: float
 
 
-class Monitor:
+class StabilityTracker:
     """Statistics of states, and their blow-ups.
 
     Args:
@@ -128,7 +128,7 @@ class Monitor:
         return BlowUp(
             int(index),
             self._spec.channels.labels[int(channel)],
-            grid.describe_place(*at),
+            grid.describe_cell(*at),
             {axis: float(grid.coords[axis][i]) for axis, i in zip(grid.dims, at, strict=True)},
             float(state[channel, row, column]),
         )

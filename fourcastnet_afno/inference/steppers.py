@@ -71,7 +71,7 @@ class Persistence:
         return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
 
 
-class Climatology:
+class ClimatologyStepper:
     """The next state is the climatology at its time, whatever the present one.
 
     Args:

@@ -28,7 +28,12 @@ from jaxtyping import Float
 from zarr.codecs import BloscCodec
 
 from data_pipeline.sources.names import STANDARD_NAMES
-from fourcastnet_afno.inference.layout import MANTISSA_BITS, Layout, StoreConfig, bit_rounded
+from fourcastnet_afno.inference.layout import (
+    MANTISSA_BITS,
+    ForecastLayout,
+    StoreConfig,
+    bit_rounded,
+)
 
 _STANDARD = {name: std for std, names in STANDARD_NAMES.items() for name in reversed(names)}
 _COORDINATES = {
@@ -44,7 +49,7 @@ _COORDINATES = {
     },
 }
 
-Block = Float[np.ndarray, "init member lead channel lat lon"]
+ForecastBlock = Float[np.ndarray, "init member lead channel lat lon"]
 
 
 class ForecastStore:
@@ -55,7 +60,7 @@ class ForecastStore:
         layout: Axes and chunks.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: ForecastLayout) -> None:
         self._path, self._layout = path, layout
         self._arrays: dict[str, zarr.Array] = {}
 
@@ -112,7 +117,7 @@ class ForecastStore:
         return encoding
 
     def create_diagnostics(self, template: xr.Dataset) -> None:
-        """Write the metadata of the statistics of every step; dims as in ``Layout.coords``."""
+        """Write the metadata of the statistics of every step, see ``ForecastLayout.coords``."""
         chunks = {**template.sizes, **self._layout.chunk_sizes}
         encoding: dict[str, dict[str, Any]] = {
             str(name): {"chunks": tuple(chunks[str(dim)] for dim in variable.dims)}
@@ -128,7 +133,7 @@ class ForecastStore:
 
     def write(
         self,
-        block: Block,
+        block: ForecastBlock,
         start: tuple[int, int, int],
         group: str = "",
         quantile: int | None = None,

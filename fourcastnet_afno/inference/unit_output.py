@@ -11,9 +11,9 @@ from torch import Tensor
 
 from data_pipeline.store.format import checksum
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
-from fourcastnet_afno.inference.ensemble import ensemble_statistics
+from fourcastnet_afno.inference.ensemble import summarize_members
 from fourcastnet_afno.inference.integration import StepResult
-from fourcastnet_afno.inference.layout import Layout
+from fourcastnet_afno.inference.layout import ForecastLayout
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.stability import wind_pairs
 from fourcastnet_afno.inference.store import ForecastStore
@@ -56,7 +56,7 @@ class UnitOutput:
         self,
         work: Work,
         store: ForecastStore,
-        layout: Layout,
+        layout: ForecastLayout,
         unit: int,
         start: tuple[int, int],
         selected: Sequence[int],
@@ -121,7 +121,7 @@ class UnitOutput:
             alive = forecasts[~torch.isnan(forecasts).flatten(1).any(dim=1)]
             # One channel at a time: float64 and sorted copies are larger than the fields.
             for channel in range(members.shape[2] if len(alive) else 0):
-                mean, spread, quantiles = ensemble_statistics(alive[:, channel], self._quantiles)
+                mean, spread, quantiles = summarize_members(alive[:, channel], self._quantiles)
                 for name, values in zip(names, (mean, spread, *quantiles), strict=True):
                     results[name][init, 0, channel] = values
         return results
@@ -180,7 +180,7 @@ def _merged_statistics(shape: tuple[int, int], results: _Results) -> dict[str, n
     return merged
 
 
-def diagnostics_template(spec: FieldSpec, layout: Layout) -> xr.Dataset:
+def diagnostics_template(spec: FieldSpec, layout: ForecastLayout) -> xr.Dataset:
     """Statistics of every step, without values: dims as in the store, and channel."""
     leading = {k: v for k, v in layout.coords.items() if k not in spec.grid.dims}
     winds = list(wind_pairs(spec.channels).values())

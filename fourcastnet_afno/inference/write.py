@@ -27,15 +27,15 @@ from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.ensemble import EnsembleConfig, Perturber, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.integration import StepOptions, integrations_of
-from fourcastnet_afno.inference.layout import Layout, StoreConfig
+from fourcastnet_afno.inference.layout import ForecastLayout, StoreConfig
 from fourcastnet_afno.inference.open import open_forecast, to_netcdf
-from fourcastnet_afno.inference.resume import Existing, Work
+from fourcastnet_afno.inference.resume import IfExists, Work
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.stability import StabilityConfig
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastStore
 from fourcastnet_afno.inference.unit_output import UnitOutput, diagnostics_template
-from fourcastnet_afno.parallel.environment import Placement
+from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
 _STEPS_BETWEEN_RESTARTS = 50
 
@@ -90,7 +90,7 @@ def write_forecast(
     *,
     further: Sequence[Stepper] = (),
     diagnostic: DiagnosticModel | None = None,
-    existing: Existing = "overwrite",
+    existing: IfExists = "overwrite",
     environment: Mapping[str, str] = os.environ,
     report: Callable[[str], None] = lambda text: None,
 ) -> xr.Dataset | None:
@@ -108,7 +108,7 @@ def write_forecast(
         diagnostic: Predicts further channels.
         existing: Whether an output that is there is refused, gone on with, or replaced. Work that
             was interrupted is gone on with in any case, if its settings are the same.
-        environment: Tells rank and number of processes, see ``Placement``.
+        environment: Tells rank and number of processes, see ``LaunchEnvironment``.
         report: Is told of blow-ups and of what other processes have still to do.
 
     Returns:
@@ -124,7 +124,7 @@ def write_forecast(
         init_times,
         config,
         diagnostic,
-        Placement.from_environment(environment),
+        LaunchEnvironment.from_environment(environment),
     )
     if run.is_complete(path, attrs, existing):
         return open_forecast(path)
@@ -153,7 +153,7 @@ class _Run:
         init_times: np.ndarray,
         config: ForecastConfig,
         diagnostic: DiagnosticModel | None,
-        place: Placement,
+        place: LaunchEnvironment,
     ) -> None:
         self._steppers, self._config, self._place = steppers, config, place
         self._spec = steppers[0].spec
@@ -175,7 +175,7 @@ class _Run:
         further = diagnostic.channels if diagnostic is not None else ()
         channels = Channels((*self._spec.channels, *further))
         self._selected = config.store.select(channels)
-        self.layout = Layout(
+        self.layout = ForecastLayout(
             channels=Channels(tuple(channels.channels[i] for i in self._selected)),
             grid=self._spec.grid,
             init_times=self._init_times,
@@ -229,7 +229,7 @@ class _Run:
             world_size=self._place.world_size,
         )
 
-    def is_complete(self, path: Path, attrs: Mapping[str, str], existing: Existing) -> bool:
+    def is_complete(self, path: Path, attrs: Mapping[str, str], existing: IfExists) -> bool:
         """Whether these very forecasts are there: to be gone on with, or from other processes."""
         alone = self._place.world_size == 1
         if not path.exists() or (alone and existing != "resume"):

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from fourcastnet_afno.models.fourier.transforms import (
     COSINE_BOUNDARIES,
     Boundary,
-    ModeSelection,
+    ModeCounting,
     Pole,
     TransformKind,
 )
@@ -85,7 +85,7 @@ class AFNONetConfig:
     double_skip: bool = True
     padding: Padding = field(default_factory=Padding)
     reference_grid: tuple[int, int] | None = None
-    mode_selection: ModeSelection = "wavenumber"
+    mode_selection: ModeCounting = "wavenumber"
     position_grid: tuple[int, int] | None = None
     final_norm: bool = True
     boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
@@ -147,7 +147,7 @@ def _check_mirrored(config: AFNONetConfig) -> None:
             )
 
 
-class Block(nn.Module):
+class AFNOBlock(nn.Module):
     """Mixing over tokens, then over channels, each with normalization and a residual connection.
 
     With ``double_skip`` the mixer and the MLP have a residual connection each; without it, one
@@ -221,7 +221,7 @@ class AFNONet(nn.Module):
         if config.position_grid is not None:
             self.position = nn.Parameter(torch.zeros(*config.position_grid, config.embed_dim))
         rates = [config.drop_path_rate * i / max(config.depth - 1, 1) for i in range(config.depth)]
-        self.blocks = nn.Sequential(*[Block(config, rate) for rate in rates])
+        self.blocks = nn.Sequential(*[AFNOBlock(config, rate) for rate in rates])
         norm = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.norm = norm if config.final_norm else nn.Identity()
         self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)

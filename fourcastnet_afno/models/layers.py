@@ -266,5 +266,5 @@ class DropPath(nn.Module):
         shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
         kept = torch.rand(shape, device=branch.device) >= self.rate
         if self.band is not None:  # Bands of one sample are kept or dropped together.
-            kept = self.band.exchange.of_first(kept)
+            kept = self.band.exchange.broadcast_from_first(kept)
         return branch * kept.to(branch.dtype) / (1 - self.rate)

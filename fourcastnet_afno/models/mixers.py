@@ -42,9 +42,9 @@ from fourcastnet_afno.models.fourier.modes import (
 )
 from fourcastnet_afno.models.fourier.transforms import (
     Boundary,
+    ModeCounting,
     ModeSelection,
     Pole,
-    Spectrum,
     TransformKind,
 )
 from fourcastnet_afno.parallel.row_sharding import Band
@@ -98,7 +98,7 @@ class AFNO(nn.Module):
         hard_thresholding_fraction: float = 1.0,
         hidden_size_factor: int = 1,
         reference_grid: Sequence[int] | None = None,
-        mode_selection: ModeSelection = "wavenumber",
+        mode_selection: ModeCounting = "wavenumber",
         boundary: Boundary | Sequence[Boundary] = "periodic",
         pole: Pole = "none",
         vector_channels: int = 0,
@@ -109,7 +109,7 @@ class AFNO(nn.Module):
         _check_afno(embed_dim, num_blocks, sparsity_threshold)
         self.num_blocks = num_blocks
         self.sparsity_threshold = sparsity_threshold
-        self.spectrum = Spectrum(
+        self.spectrum = ModeSelection(
             fraction=hard_thresholding_fraction,
             reference_grid=None if reference_grid is None else tuple(reference_grid),
             boundary=boundary if isinstance(boundary, str) else tuple(boundary),

@@ -14,7 +14,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class LaunchEnvironment:
     """Where a process stands, as its launcher says in the environment.
 
     Args:
@@ -46,7 +46,7 @@ class Placement:
             )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Placement":
+    def from_environment(cls, environment: Mapping[str, str]) -> "LaunchEnvironment":
         """Read the variables of ``torchrun``, else those of a step of ``srun``.
 
         Raises:
@@ -60,7 +60,7 @@ class Placement:
         return cls()
 
     @classmethod
-    def _from_torchrun(cls, environment: Mapping[str, str]) -> "Placement":
+    def _from_torchrun(cls, environment: Mapping[str, str]) -> "LaunchEnvironment":
         rank, world_size = (_count(environment, name) for name in ("RANK", "WORLD_SIZE"))
         return cls(
             rank=rank,
@@ -73,7 +73,7 @@ class Placement:
         )
 
     @classmethod
-    def _from_slurm(cls, environment: Mapping[str, str]) -> "Placement":
+    def _from_slurm(cls, environment: Mapping[str, str]) -> "LaunchEnvironment":
         job, step = (_count(environment, f"SLURM_{n}_ID", 0) for n in ("JOB", "STEP"))
         nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", ""))
         return cls(
@@ -124,7 +124,7 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups())
 
 
-def select_device(name: DeviceName, placement: Placement | None = None) -> torch.device:
+def select_device(name: DeviceName, placement: LaunchEnvironment | None = None) -> torch.device:
     """The torch device of this process.
 
     Raises:
@@ -134,7 +134,7 @@ def select_device(name: DeviceName, placement: Placement | None = None) -> torch
         raise InputError("training.device=cuda needs a GPU and torch finds none; use device=cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    place = placement or Placement.from_environment(os.environ)
+    place = placement or LaunchEnvironment.from_environment(os.environ)
     if place.world_size == 1:
         return torch.device("cuda")
     count = torch.cuda.device_count()

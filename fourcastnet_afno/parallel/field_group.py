@@ -9,7 +9,7 @@ import torch.cuda.nccl
 import torch.distributed as dist
 from torch import Tensor
 
-from fourcastnet_afno.parallel.row_sharding import Cut
+from fourcastnet_afno.parallel.row_sharding import RowRange
 
 
 class FieldGroup:
@@ -23,7 +23,7 @@ class FieldGroup:
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
-    def transpose(self, tensor: Tensor, split: Cut, join: Cut) -> Tensor:
+    def transpose(self, tensor: Tensor, split: RowRange, join: RowRange) -> Tensor:
         """See ``bands.Exchange``."""
         parts = tensor.split(split.counts, dim=split.axis)
         shapes = []
@@ -42,7 +42,7 @@ class FieldGroup:
         """See ``bands.Exchange``."""
         return _Sum.apply(tensor, self._group)
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def broadcast_from_first(self, tensor: Tensor) -> Tensor:
         """See ``bands.Exchange``."""
         result = tensor.clone()
         dist.broadcast(result, group=self._group, group_src=0)

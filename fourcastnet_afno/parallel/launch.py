@@ -11,18 +11,18 @@ import torch.cuda.nccl
 import torch.distributed as dist
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.parallel.environment import DeviceName, Placement, select_device
+from fourcastnet_afno.parallel.environment import DeviceName, LaunchEnvironment, select_device
 from fourcastnet_afno.parallel.field_group import field_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.watchdog import FailureWatchdog
 
 
-class AgreedStop(Exception):
+class CollectiveStop(Exception):
     """Raised by all ranks together: the others need not be told."""
 
 
 @contextmanager
-def launched(
+def process_group(
     device: DeviceName = "auto", *, timeout_minutes: float = 10.0, spatial_ranks: int = 1
 ) -> Iterator[Process]:
     """Join the processes that this one was started with, until the block ends.
@@ -35,7 +35,7 @@ def launched(
     Raises:
         InputError: If the environment, the device or the number of processes does not fit.
     """
-    place = Placement.from_environment(os.environ)
+    place = LaunchEnvironment.from_environment(os.environ)
     if place.world_size % spatial_ranks:
         raise InputError(
             f"training.spatial_ranks={spatial_ranks} must divide the number of processes, got "
@@ -59,7 +59,7 @@ def launched(
             store=watch.store,
             spatial=field_group(spatial_ranks, timeout),
         )
-    except AgreedStop:
+    except CollectiveStop:
         _disconnect(watch)
         raise
     except BaseException as error:
@@ -68,7 +68,9 @@ def launched(
     _disconnect(watch)
 
 
-def _connect(place: Placement, device: torch.device, store: dist.Store, timeout: timedelta) -> None:
+def _connect(
+    place: LaunchEnvironment, device: torch.device, store: dist.Store, timeout: timedelta
+) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(

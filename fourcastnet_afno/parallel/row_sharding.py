@@ -37,7 +37,7 @@ class Exchange(Protocol):
         """Number of them."""
         ...
 
-    def transpose(self, tensor: Tensor, split: "Cut", join: "Cut") -> Tensor:
+    def transpose(self, tensor: Tensor, split: "RowRange", join: "RowRange") -> Tensor:
         """Cut an axis that is whole here into the parts of all, and get one that is cut whole.
 
         Args:
@@ -55,13 +55,13 @@ class Exchange(Protocol):
         """The sum over the processes, in all of them; it has a gradient."""
         ...
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def broadcast_from_first(self, tensor: Tensor) -> Tensor:
         """The tensor of the first process."""
         ...
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowRange:
     """An axis that processes share.
 
     Args:
@@ -78,14 +78,14 @@ class Cut:
         return slice(start, start + self.counts[rank])
 
 
-def even_counts(total: int, size: int) -> tuple[int, ...]:
+def balanced_counts(total: int, size: int) -> tuple[int, ...]:
     """``total`` entries for ``size`` processes; no two counts differ by more than one."""
     edges = [total * rank // size for rank in range(size + 1)]
     return tuple(b - a for a, b in itertools.pairwise(edges))
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowPartition:
     """How the rows of a field are shared: whole patches for each process.
 
     Args:
@@ -127,7 +127,7 @@ class Layout:
     @property
     def token_rows(self) -> tuple[int, ...]:
         """Rows of patches of each process."""
-        return even_counts((self.num_rows + sum(self.padding)) // self.patch_rows, self.size)
+        return balanced_counts((self.num_rows + sum(self.padding)) // self.patch_rows, self.size)
 
     @property
     def rows(self) -> list[slice]:
@@ -148,7 +148,7 @@ class Band:
         exchange: With the processes that hold the others.
     """
 
-    layout: Layout
+    layout: RowPartition
     exchange: Exchange
 
     @property
@@ -170,7 +170,7 @@ class Band:
     @property
     def token_rows(self) -> slice:
         """Rows of patches."""
-        return Cut(0, self.layout.token_rows).slice_of(self.exchange.rank)
+        return RowRange(0, self.layout.token_rows).slice_of(self.exchange.rank)
 
     def mean(self, values: Float[Tensor, "*lead band lon"]) -> Float[Tensor, "*lead"]:
         """Mean over the whole field of values that each process has on its band."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch.distributed as dist
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.parallel.environment import Placement
+from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
 POLL_SECONDS = 0.25
 
@@ -35,7 +35,7 @@ class FailureWatchdog:
         timeout: For joining.
     """
 
-    def __init__(self, place: Placement, timeout: timedelta) -> None:
+    def __init__(self, place: LaunchEnvironment, timeout: timedelta) -> None:
         self.rank, self._others = place.rank, place.world_size - 1
         self._hosts_store = place.rank == 0 and not place.agent_store
         first, second = (self._client(place, timeout, host) for host in (True, False))
@@ -46,7 +46,7 @@ class FailureWatchdog:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
-    def _client(self, place: Placement, timeout: timedelta, may_host: bool) -> dist.Store:
+    def _client(self, place: LaunchEnvironment, timeout: timedelta, may_host: bool) -> dist.Store:
         store = dist.TCPStore(
             place.address,
             place.port,

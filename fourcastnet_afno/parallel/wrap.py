@@ -83,7 +83,7 @@ def _mean_in_bfloat16(
 
 
 @contextmanager
-def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
+def sync_gradients(module: nn.Module, last: bool) -> Iterator[None]:
     """Add up gradients in each process, and exchange them only in the ``last`` pass of a step."""
     if isinstance(module, DistributedDataParallel):
         with nullcontext() if last else module.no_sync():
@@ -95,7 +95,7 @@ def accumulating(module: nn.Module, last: bool) -> Iterator[None]:
     yield
 
 
-def settle(module: nn.Module, backward: Callable[[], None]) -> None:
+def rebuild_ddp_buckets(module: nn.Module, backward: Callable[[], None]) -> None:
     """Let a wrapped module find the messages in which it exchanges gradients, once.
 
     DDP orders them anew after its first backward pass, or its second one with a static graph. A sum
@@ -112,18 +112,18 @@ def settle(module: nn.Module, backward: Callable[[], None]) -> None:
             module.zero_grad(set_to_none=True)
 
 
-def full(tensor: Tensor) -> Tensor:
+def gather_dtensor(tensor: Tensor) -> Tensor:
     """A tensor as a whole, where each process may hold a part; all processes must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def is_part(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether each process holds a part of a tensor."""
     return isinstance(tensor, DTensor)
 
 
-def placed_as(target: Tensor, value: Tensor) -> Tensor:
-    """Inverse of ``full``: a whole tensor, or the part of it that ``target`` would hold."""
+def shard_like(target: Tensor, value: Tensor) -> Tensor:
+    """Inverse of ``gather_dtensor``: a full tensor, or the shard of it that ``target`` holds."""
     value = value.to(target.device)
     if isinstance(target, DTensor):
         return distribute_tensor(value, target.device_mesh, target.placements)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
-from fourcastnet_afno.report.plots import LABELS, hours_of, png
+from fourcastnet_afno.report.plots import LABELS, _hours, png
 
 _GIF_FRAMES = 40
 
@@ -36,7 +36,7 @@ def error_maps(
     limits = float(truth.min()), float(truth.max())
     largest = _largest(difference)
     units = truth.attrs.get("units", "")
-    for row, hours in enumerate(hours_of(truth)):
+    for row, hours in enumerate(_hours(truth)):
         for column, (name, field) in enumerate(
             (("truth", truth), ("forecast", predictions), ("forecast minus truth", difference))
         ):

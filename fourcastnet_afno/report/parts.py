@@ -250,7 +250,7 @@ def _growth(forecast: xr.Dataset) -> str:
     )
 
 
-def verdicts(scores: xr.Dataset) -> list[str]:
+def verdict_table(scores: xr.Dataset) -> list[str]:
     """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
     sentences = []
     hours = lead_hours(scores)

@@ -43,7 +43,7 @@ def colors_of(names: Sequence[str]) -> dict[str, str]:
     return COLORS | {name: _CYCLE[i % len(_CYCLE)] for i, name in enumerate(others)}
 
 
-def score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
+def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
     """Metrics by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
     figure = Figure(
@@ -83,13 +83,13 @@ def _draw_curves(axis: Axes, scores: xr.Dataset, metric: str, colors: Mapping[st
     axis.grid(alpha=0.3)
 
 
-def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Figure:
+def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Figure:
     """Change of a metric against the reference in per cent, channels by lead times.
 
     Cells whose difference is not distinguishable from chance are hatched.
     """
     change, certain = relative_change(scores, forecast, metric)
-    channels, hours = change["channel"].values, hours_of(change)
+    channels, hours = change["channel"].values, _hours(change)
     figure = Figure(
         figsize=(0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6), layout="constrained"
     )
@@ -132,13 +132,13 @@ def relative_change(
     return change, certain.transpose("channel", "lead_time")
 
 
-def hours_of(scores: xr.Dataset | xr.DataArray) -> list[int]:
+def _hours(scores: xr.Dataset | xr.DataArray) -> list[int]:
     """Lead times in whole hours."""
     leads = scores["lead_time"].values / np.timedelta64(1, "h")
     return leads.round().astype(int).tolist()
 
 
-def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
+def plot_loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss along the epochs and validation loss after each; a panel for each stage."""
     stages = sorted({record["stage"] for record in history})
     figure = Figure(figsize=(4.6 * len(stages) + 0.6, 3.6), layout="constrained")
@@ -164,7 +164,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
+def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Figure:
     """Energy spectra of forecasts and truth, and their ratio; a column for each lead time."""
     count = len(lead_indices)
     figure = Figure(figsize=(3.2 * count + 0.6, 5.0), layout="constrained")
@@ -193,7 +193,7 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
                     axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
-        axes[0, column].set_title(f"{hours_of(scores)[index]} h", fontsize=10)
+        axes[0, column].set_title(f"{_hours(scores)[index]} h", fontsize=10)
         axes[1, column].set_xlabel(axis.attrs["long_name"])
         for row in range(2):
             axes[row, column].grid(alpha=0.3, which="both")
@@ -204,7 +204,7 @@ def spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) -> Fi
     return figure
 
 
-def spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
+def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
     """Spread and RMSE of an ensemble by lead time, and its rank histograms."""
     chosen = scores.sel(forecast=forecast, channel=channel)
     days = scores["lead_time"].values / np.timedelta64(1, "D")
@@ -225,7 +225,7 @@ def spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
     left.grid(alpha=0.3)
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
     for index in sorted({0, len(days) // 2, len(days) - 1}):
-        label = f"{hours_of(scores)[index]} h"
+        label = f"{_hours(scores)[index]} h"
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
     right.set_ylim(bottom=0)
@@ -235,7 +235,7 @@ def spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
     return figure
 
 
-def reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figure:
+def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figure:
     """Observed frequency of events against forecast probability; a panel for each quantile."""
     levels = scores["quantile"].values
     figure = Figure(figsize=(3.3 * len(levels) + 0.4, 3.4), layout="constrained")
@@ -275,7 +275,7 @@ def _saved(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def run_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+def plot_run_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Validation losses of several runs by step.
 
     Args:

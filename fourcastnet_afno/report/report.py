@@ -26,7 +26,7 @@ from fourcastnet_afno.report.parts import (
     stability,
     summary_table,
     text,
-    verdicts,
+    verdict_table,
 )
 
 _MAX_CURVES, _MAX_SENTENCES = 6, 8
@@ -115,7 +115,7 @@ def _anchor(name: str) -> str:
 
 
 def _head(scores: xr.Dataset) -> str:
-    sentences = verdicts(scores) if "rmse" in scores else []
+    sentences = verdict_table(scores) if "rmse" in scores else []
     said = "<br>".join(text(sentence) for sentence in sentences)
     if len(sentences) > _MAX_SENTENCES:
         summary = f"{text(sentences[0])} And {len(sentences) - 1} more."
@@ -142,7 +142,7 @@ def _scorecards(scores: xr.Dataset, figures: _Figures) -> str:
         parts.append(scorecard_table(scores, name))
         if name not in plots.BASELINES:
             title = f"Scorecard of {name}"
-            figures.add(f"scorecard_{name}", title, plots.scorecard(scores, name))
+            figures.add(f"scorecard_{name}", title, plots.plot_scorecard(scores, name))
     return "".join(parts)
 
 
@@ -155,11 +155,13 @@ def _curves(scores: xr.Dataset, figures: _Figures) -> str:
     band = f"bands are {scores.attrs['confidence']:.0%} intervals"
     parts = [
         figures.add(
-            f"scores_{c}", f"{c}: {band}", plots.score_curves(scores.sel(channel=[c]), metrics)
+            f"scores_{c}", f"{c}: {band}", plots.plot_score_curves(scores.sel(channel=[c]), metrics)
         )
         for c in channels[:_MAX_CURVES]
     ]
-    figures.add("scores", "Scores", plots.score_curves(scores.isel(channel=slice(_MAX_CURVES))))
+    figures.add(
+        "scores", "Scores", plots.plot_score_curves(scores.isel(channel=slice(_MAX_CURVES)))
+    )
     more = ""
     if len(channels) > _MAX_CURVES:
         more = (
@@ -269,7 +271,7 @@ def _spectra(scores: xr.Dataset, figures: _Figures) -> str:
     if "spectrum" not in scores:
         return ""
     channel = _picture_channel(scores)
-    drawn = plots.spectra(scores, channel, _leads_of_spectra(scores))
+    drawn = plots.plot_spectra(scores, channel, _leads_of_spectra(scores))
     scale = scores[scores["spectrum"].dims[-1]].attrs["long_name"]
     title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
@@ -290,15 +292,15 @@ def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:
     for name in scores["forecast"].values.tolist():
         if f"rank_histogram_{name}" in scores and {"rmse", "spread"} <= set(scores.data_vars):
             title = f"{channel} of {name}: spread and skill, and rank histograms"
-            drawn = plots.spread_skill(scores, channel, name)
+            drawn = plots.plot_spread_skill(scores, channel, name)
             wide.append(figures.add(f"spread_skill_{name}", title, drawn))
     if "crps" in scores:
-        drawn = plots.score_curves(scores.sel(channel=[channel]), ("crps",))
+        drawn = plots.plot_score_curves(scores.sel(channel=[channel]), ("crps",))
         parts.append(figures.add("crps", f"{channel}: CRPS", drawn))
     if "reliability_frequency" in scores:
         index = selected_leads(scores)[-1] // 2
         title = f"{channel}: reliability of events at {lead_hours(scores)[index]} h"
-        drawn = plots.reliability(scores, channel, index)
+        drawn = plots.plot_reliability(scores, channel, index)
         parts.append(figures.add("reliability", title, drawn))
     grid = f'<div class="grid">{"".join(parts)}</div>' if parts else ""
     return "".join(wide) + grid
@@ -307,7 +309,7 @@ def _probabilities(scores: xr.Dataset, figures: _Figures) -> str:
 def _training(history: Sequence[Mapping[str, Any]], figures: _Figures) -> str:
     if not history:
         return ""
-    return figures.add("loss", "Loss by epoch", plots.loss_curve(history))
+    return figures.add("loss", "Loss by epoch", plots.plot_loss_curve(history))
 
 
 def _conventions(scores: xr.Dataset, facts: Mapping[str, str], config_text: str) -> str:

@@ -19,9 +19,9 @@ def build_loss(
     forecaster: Forecaster,
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
 ) -> Loss:
-    """The loss for a forecaster's channels and grid, on its device; see ``loss_on``."""
+    """The loss for a forecaster's channels and grid, on its device."""
     spec, normalizer = forecaster.spec, forecaster.normalizer
-    return loss_on(
+    return build_loss_for_channels(
         config,
         spec.grid,
         spec.channels,
@@ -33,7 +33,7 @@ def build_loss(
     )
 
 
-def loss_on(
+def build_loss_for_channels(
     config: LossConfig,
     grid: Grid,
     channels: Channels,
@@ -97,7 +97,7 @@ def build_diagnostic_loss(
         InputError: If the configuration does not suit the channels or the grid.
     """
     one = torch.ones_like(head.normalizer.std).flatten()
-    return loss_on(
+    return build_loss_for_channels(
         config,
         forecaster.spec.grid,
         head.channels,

@@ -19,10 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.files.atomic import replacing
-from fourcastnet_afno.forecaster.checkpoint import prefixed, read_checkpoint, save_checkpoint, under
+from fourcastnet_afno.forecaster.checkpoint import (
+    add_prefix,
+    read_checkpoint,
+    save_checkpoint,
+    strip_prefix,
+)
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.wrap import full, placed_as
+from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
 from fourcastnet_afno.training.ema import MovingAverage
 
 
@@ -141,16 +146,16 @@ def snapshot(
 ) -> dict[str, Tensor]:
     """All tensors of a run as copies on the CPU of the main process; all processes must call."""
     with average.applied():
-        tensors = _whole(prefixed(part, trained.state_dict()), process)
+        tensors = _whole(add_prefix(part, trained.state_dict()), process)
     if average.is_on:
-        tensors |= _whole(prefixed("weights", trained.state_dict()), process)
+        tensors |= _whole(add_prefix("weights", trained.state_dict()), process)
     return tensors | _whole(pack_optimizer(optimizer), process)
 
 
 def _whole(tensors: Mapping[str, Tensor], process: Process) -> dict[str, Tensor]:
     copies = {}
     for name, value in tensors.items():
-        whole = full(value.detach())
+        whole = gather_dtensor(value.detach())
         if process.is_main:
             copies[name] = whole.to("cpu", copy=True)
     return copies
@@ -164,11 +169,11 @@ def restore(
     part: str = "forecaster",
 ) -> None:
     """Inverse of ``snapshot``, given its tensors in all processes."""
-    load_weights(trained, under(part, tensors))
+    load_weights(trained, strip_prefix(part, tensors))
     average.reset()
     if average.is_on:
-        load_weights(trained, under("weights", tensors))
-    unpack_optimizer(optimizer, under("optimizer", tensors))
+        load_weights(trained, strip_prefix("weights", tensors))
+    unpack_optimizer(optimizer, strip_prefix("optimizer", tensors))
 
 
 @torch.no_grad()
@@ -182,7 +187,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if own.keys() != tensors.keys():
         raise RuntimeError(f"weights have other names: {sorted(own.keys() ^ tensors.keys())}")
     for name, target in own.items():
-        target.copy_(placed_as(target, tensors[name]))
+        target.copy_(shard_like(target, tensors[name]))
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -203,7 +208,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         index, key = name.split(".")
         parameter = parameters[int(index)]
         fits = value.shape == parameter.shape
-        placed = placed_as(parameter.detach(), value) if fits else value
+        placed = shard_like(parameter.detach(), value) if fits else value
         state.setdefault(int(index), {})[key] = placed
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

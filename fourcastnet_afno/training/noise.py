@@ -8,7 +8,7 @@ from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.parallel.row_sharding import Band
 
 
-def seed_of(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """A seed that depends on all ``numbers``, each of at most 64 bits."""
     words = [word for number in numbers for word in divmod(number % 2**64, 2**32)]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
@@ -25,7 +25,7 @@ def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = Non
     """
     device, rows = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
-        generator = torch.Generator(device).manual_seed(seed_of(seed, time))
+        generator = torch.Generator(device).manual_seed(derive_seed(seed, time))
         shape = list(state.shape)
         shape[-2] = band.layout.num_rows if band else shape[-2]
         noise = torch.randn(shape, generator=generator, device=device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.wrap import full, is_part
+from fourcastnet_afno.parallel.wrap import gather_dtensor, is_sharded
 from fourcastnet_afno.training.objectives import Objective
 
 _SHOWN = 4
@@ -41,15 +41,19 @@ def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
     """
     named = [(n, p) for n, p in loss.trained.named_parameters() if p.requires_grad]
     parameters = [parameter for _, parameter in named]
-    if any(is_part(parameter) for parameter in parameters):
-        bad = [n for n, p in named if p.grad is not None and not full(p.grad).isfinite().all()]
+    if any(is_sharded(parameter) for parameter in parameters):
+        bad = [
+            n
+            for n, p in named
+            if p.grad is not None and not gather_dtensor(p.grad).isfinite().all()
+        ]
         return f"the gradient of {_listed(bad)}"
     losses = loss.by_channel(sample.state, sample.forcing, sample.target)
 
     def is_finite(value: Tensor) -> bool:
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
         finite = all(g is None or bool(g.isfinite().all()) for g in gradients)
-        return _everywhere(finite, loss.forecaster)
+        return _all_ranks(finite, loss.forecaster)
 
     rows = [r for r, value in enumerate(losses.mean(dim=(1, 2))) if not is_finite(value)]
     if not rows:
@@ -60,7 +64,7 @@ def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
     return _joined([f"the gradient of {names} at {_times(sample, rows)}"], process)
 
 
-def _everywhere(finite: bool, forecaster: Forecaster) -> bool:
+def _all_ranks(finite: bool, forecaster: Forecaster) -> bool:
     """Whether something is finite on all bands, which go on together."""
     if forecaster.band is None:
         return finite

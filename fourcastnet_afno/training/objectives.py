@@ -13,10 +13,10 @@ from fourcastnet_afno.losses.loss import Loss
 from fourcastnet_afno.training.precision import Precision, autocast
 from fourcastnet_afno.training.rollout_loss import (
     RolloutConfig,
-    loss_of_steps,
     losses_by_step,
     rollout_loss,
     rollout_loss_by_channel,
+    weighted_step_loss,
 )
 
 
@@ -109,7 +109,7 @@ class DiagnosticLoss(nn.Module):
         weights = self.rollout.step_weights(target.shape[1])
         with autocast(state.device, self.precision):
             states = self._states(state, forcing)
-            return loss_of_steps(self._behind(self.loss), states, target, weights)
+            return weighted_step_loss(self._behind(self.loss), states, target, weights)
 
     def by_channel(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 from data_pipeline.errors import InputError
 from fourcastnet_afno.training.schedules import Plateau, ScheduleConfig
 
-Record = Mapping[str, Any]
+ProgressRecord = Mapping[str, Any]
 LOSSES_PER_EPOCH = 50  # points of the loss curve
 RECENT_LOSSES = 50  # whose median tells what a spike is
 _LISTS = ("loss_sums", "loss_counts", "recent_losses", "history")
@@ -57,7 +57,7 @@ class Position:
     loss_counts: tuple[int, ...] = ()
     loss_bin: int = -1
     recent_losses: tuple[float, ...] = ()
-    history: tuple[Record, ...] = ()
+    history: tuple[ProgressRecord, ...] = ()
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Position":
@@ -128,7 +128,7 @@ class Position:
             ),
         )
 
-    def after_epoch(self, record: Record) -> "Position":
+    def after_epoch(self, record: ProgressRecord) -> "Position":
         """The start of the next epoch."""
         return replace(
             self,

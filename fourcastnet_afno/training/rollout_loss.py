@@ -63,7 +63,7 @@ class RolloutConfig:
         return [power / sum(powers) for power in powers]
 
 
-def trained_rollout(
+def differentiable_rollout(
     forecaster: Callable[[Tensor, Tensor], Tensor],
     state: Float[Tensor, "batch history channel lat lon"],
     forcings: Sequence[Tensor],
@@ -113,7 +113,7 @@ def rollout_loss(
         config: Gradient, weights and members. Noise is drawn from torch's global generator.
     """
     predictions = _predictions(forecaster, state, forcing, config)
-    return loss_of_steps(loss, predictions, target, config.step_weights(target.shape[1]))
+    return weighted_step_loss(loss, predictions, target, config.step_weights(target.shape[1]))
 
 
 def rollout_loss_by_channel(
@@ -128,7 +128,7 @@ def rollout_loss_by_channel(
     return losses_by_step(loss.by_channel, _predictions(forecaster, state, forcing, config), target)
 
 
-def loss_of_steps(
+def weighted_step_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
     states: Iterable[Tensor],
     target: Float[Tensor, "batch step channel lat lon"],
@@ -154,7 +154,7 @@ def losses_by_step(
     states: Iterable[Tensor],
     target: Float[Tensor, "batch step channel lat lon"],
 ) -> Float[Tensor, "batch step channel"]:
-    """Losses by window and channel of each step; see ``loss_of_steps``."""
+    """Losses by window and channel of each step; see ``weighted_step_loss``."""
     steps = zip(states, target.unbind(1), strict=True)
     return torch.stack([loss(state, wanted) for state, wanted in steps], dim=1)
 
@@ -169,7 +169,7 @@ def _predictions(
         forcing = forcing.repeat_interleave(members, dim=0)
     if config.member_noise > 0:
         state = state + config.member_noise * forecaster.diff_std * torch.randn_like(state)
-    for following in trained_rollout(forecaster, state, forcing.unbind(1), config.gradient):
+    for following in differentiable_rollout(forecaster, state, forcing.unbind(1), config.gradient):
         yield following.unflatten(0, (-1, members)) if members > 1 else following
 
 

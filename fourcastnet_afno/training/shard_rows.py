@@ -3,7 +3,7 @@
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.row_sharding import Band, Layout
+from fourcastnet_afno.parallel.row_sharding import Band, RowPartition
 
 
 def share_fields(forecaster: Forecaster, process: Process) -> None:
@@ -22,7 +22,9 @@ def share_fields(forecaster: Forecaster, process: Process) -> None:
     widths, _ = config.padding.widths(shape, config.patch_size)
     mirrored = config.padding.latitude == "reflect"
     try:
-        layout = Layout(shape[0], widths, config.patch_size[0], process.spatial.size, mirrored)
+        layout = RowPartition(
+            shape[0], widths, config.patch_size[0], process.spatial.size, mirrored
+        )
         forecaster.split(Band(layout, process.spatial))
     except ValueError as error:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from fourcastnet_afno.parallel.launch import AgreedStop
+from fourcastnet_afno.parallel.launch import CollectiveStop
 
 # SLURM sends SIGUSR1 before the time limit when a job asks for it, and SIGTERM at preemption.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 1.0
 _CTRL_C, _TRY_AGAIN = 130, 75
 
 
-class TrainingInterruptedError(AgreedStop):
+class TrainingInterruptedError(CollectiveStop):
     """A signal ended the run; the last checkpoint is complete and the run can go on.
 
     Args:

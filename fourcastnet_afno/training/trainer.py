@@ -32,16 +32,16 @@ from fourcastnet_afno.training.checkpoints import RunCheckpoints, load_weights, 
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.ema import MovingAverage
 from fourcastnet_afno.training.monitoring.log import LogFunction
-from fourcastnet_afno.training.monitoring.monitor import Monitor
-from fourcastnet_afno.training.noise import seed_of, with_noise
+from fourcastnet_afno.training.monitoring.monitor import TrainingMonitor
+from fourcastnet_afno.training.noise import derive_seed, with_noise
 from fourcastnet_afno.training.nonfinite import describe_gradient, describe_loss
 from fourcastnet_afno.training.objectives import DiagnosticLoss, RolloutLoss
 from fourcastnet_afno.training.optimizers import freeze, pack_steps, unpack_steps
 from fourcastnet_afno.training.precision import matrix_precision
-from fourcastnet_afno.training.progress import Position, Record
+from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.signals import StopRequests, TrainingInterruptedError, stop_requests
 from fourcastnet_afno.training.stages import StagePlan, WindowsOf
-from fourcastnet_afno.training.updater import Outcome, Updater
+from fourcastnet_afno.training.updater import Updater, UpdateResult
 from fourcastnet_afno.training.validation import RolloutValidation
 
 _MOST_SKIPPED_IN_A_ROW = 50
@@ -132,7 +132,7 @@ class Trainer:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return self.config.optimizer.build(self.forecaster)
 
-    def fit(self) -> list[Record]:
+    def fit(self) -> list[ProgressRecord]:
         """Train all stages that are left, from ``last.safetensors`` where there is one.
 
         Returns:
@@ -162,8 +162,8 @@ class Trainer:
                 raise
         return list(self.position.history)
 
-    def _new_monitor(self) -> Monitor:
-        return Monitor(
+    def _new_monitor(self) -> TrainingMonitor:
+        return TrainingMonitor(
             self.config,
             self.process,
             folder=self.folder.parent / "logs",
@@ -202,15 +202,15 @@ class Trainer:
 
     def _run_stage(self, plan: StagePlan) -> None:
         self._monitor.new_stage()
-        while self.position.epoch < plan.stage.epochs and not self._is_exhausted:
+        while self.position.epoch < plan.stage.epochs and not self._stop_early:
             started = time.monotonic()
             self._run_epoch(plan)
-            if not self._is_exhausted:
+            if not self._stop_early:
                 self._finish_epoch(plan, started)
         self._finish_stage()
 
     @property
-    def _is_exhausted(self) -> bool:
+    def _stop_early(self) -> bool:
         """Whether the stage ends early."""
         return 0 < self.config.early_stopping <= self.position.num_worse
 
@@ -219,8 +219,8 @@ class Trainer:
         samples = plan.training(epoch).epoch(plan.epoch_of_run(epoch), self.position.sample)
         # The run may have been stopped between a step and its validation.
         self._validate_if_due(plan)
-        with self._monitor.timed(samples) as timed:
-            while self.position.sample < total and not self._is_exhausted:
+        with self._monitor.measure_wait(samples) as timed:
+            while self.position.sample < total and not self._stop_early:
                 self._take_step(plan, timed)
                 self._save_if_due()
                 self._validate_if_due(plan)
@@ -245,7 +245,7 @@ class Trainer:
         windows = min(config.batch_size, total - position.sample)
         loss = self._add_gradients(samples, windows)
         rate = plan.learning_rate(position.stage_step, position.plateau)
-        outcome = Outcome(gradient_norm=math.nan, skipped=True)
+        outcome = UpdateResult(gradient_norm=math.nan, skipped=True)
         if math.isfinite(loss):
             updates = position.step - position.num_skipped
             outcome = self._updater.update(self.optimizer, rate, updates)
@@ -282,7 +282,7 @@ class Trainer:
             mine = self._updater.accumulate(
                 self._sample, share=rows / windows, step=step, part=part, last=part == parts - 1
             )
-            loss = self._agree(mine)
+            loss = self._reduce_loss_and_requests(mine)
             if not math.isfinite(loss):
                 self._handle_loss(loss, part)
             total += loss
@@ -293,10 +293,10 @@ class Trainer:
             return sample
         forecaster = self._updater.loss.forecaster
         scale = self.config.input_noise * forecaster.diff_std
-        seed = seed_of(self.config.seed, self.position.step)
+        seed = derive_seed(self.config.seed, self.position.step)
         return with_noise(sample, scale, seed, forecaster.band)
 
-    def _agree(self, loss: float) -> float:
+    def _reduce_loss_and_requests(self, loss: float) -> float:
         """The mean of a loss over all processes, which also tell each other what was asked of them.
 
         One exchange serves both, as small messages cost as much as their number.
@@ -327,9 +327,9 @@ class Trainer:
             place = f"stage {self.position.stage + 1} epoch {self.position.epoch + 1}"
             raise TrainingInterruptedError(f"stopped in {place}", by_ctrl_c=by_ctrl_c)
 
-    def _pause(self) -> None:
+    def _poll_stop_requests(self) -> None:
         """Between batches of a validation, which starts anew when the run goes on."""
-        self._agree(0.0)
+        self._reduce_loss_and_requests(0.0)
         self._stop_if_asked()
 
     def _place(self) -> str:
@@ -343,14 +343,14 @@ class Trainer:
     def _handle_loss(self, loss: float, part: int) -> None:
         self._updater.seed(self.position.step, part)
         where = describe_loss(self._updater.loss, self._sample, self.process)
-        self._refuse_or_skip(f"the loss is {loss} at {self._place()}: {where}")
+        self._raise_or_skip_nonfinite(f"the loss is {loss} at {self._place()}: {where}")
 
     def _handle_gradient(self, part: int) -> None:
         self._updater.seed(self.position.step, part)
         where = describe_gradient(self._updater.loss, self._sample, self.process)
-        self._refuse_or_skip(f"the gradient is not finite at {self._place()}: {where}")
+        self._raise_or_skip_nonfinite(f"the gradient is not finite at {self._place()}: {where}")
 
-    def _refuse_or_skip(self, finding: str) -> None:
+    def _raise_or_skip_nonfinite(self, finding: str) -> None:
         skipped = self.position.num_skipped_in_a_row
         if self.config.non_finite == "stop" or skipped >= _MOST_SKIPPED_IN_A_ROW:
             already = f", after {skipped} skipped steps" if skipped else ""
@@ -367,7 +367,7 @@ class Trainer:
             self.forecaster.eval()
             loss = self._validation_loss(loader)
             forecaster = self._updater.loss.forecaster
-            scores = self._validation and self._validation(forecaster, self._pause)
+            scores = self._validation and self._validation(forecaster, self._poll_stop_requests)
         if not math.isfinite(loss):
             raise InputError(
                 f"the validation loss is {loss} at {self._place()}; lower "
@@ -385,7 +385,7 @@ class Trainer:
             losses = self._updater.loss(sample.state, sample.forcing, sample.target)
             total += (sample.weight * losses).mean().item() * rows
             done += rows
-            self._pause()
+            self._poll_stop_requests()
         return self.process.reduce_mean(torch.tensor(total, dtype=torch.float64)).item() / count
 
     def _finish_epoch(self, plan: StagePlan, started: float) -> None:

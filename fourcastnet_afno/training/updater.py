@@ -17,15 +17,15 @@ from torch import nn
 
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.wrap import accumulating, full, settle
+from fourcastnet_afno.parallel.wrap import gather_dtensor, rebuild_ddp_buckets, sync_gradients
 from fourcastnet_afno.training.ema import MovingAverage
-from fourcastnet_afno.training.noise import seed_of
+from fourcastnet_afno.training.noise import derive_seed
 from fourcastnet_afno.training.objectives import Objective
 from fourcastnet_afno.training.optimizers import set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class UpdateResult:
     """What came of a step.
 
     Args:
@@ -82,10 +82,10 @@ class Updater:
         """
         if not self._settled:
             fields = sample.state, sample.forcing, sample.target
-            settle(self.module, lambda: self.module(*fields).mean().backward())
+            rebuild_ddp_buckets(self.module, lambda: self.module(*fields).mean().backward())
             self._settled = True
         self.seed(step, part)
-        with accumulating(self.module, last):
+        with sync_gradients(self.module, last):
             rows = self.module(sample.state, sample.forcing, sample.target)
             loss = (sample.weight * rows).mean() * share
             self.scaler.scale(loss).backward()
@@ -93,11 +93,11 @@ class Updater:
 
     def seed(self, step: int, part: int) -> None:
         """Seed torch's global generator, from which dropout and stochastic depth draw."""
-        torch.manual_seed(seed_of(self._seed, step, part, self._process.rank))
+        torch.manual_seed(derive_seed(self._seed, step, part, self._process.rank))
 
     def update(
         self, optimizer: torch.optim.Optimizer, learning_rate: float, num_updates: int
-    ) -> Outcome:
+    ) -> UpdateResult:
         """Update the weights, unless the gradient is not finite: then it is left for a look at it.
 
         Args:
@@ -113,7 +113,7 @@ class Updater:
             self.scaler.step(optimizer)
             self.average.update(num_updates + 1)
         self.scaler.update()
-        return Outcome(gradient_norm=norm, skipped=not finite)
+        return UpdateResult(gradient_norm=norm, skipped=not finite)
 
     def discard(self, optimizer: torch.optim.Optimizer) -> None:
         """Forget the gradient, after the update or without one."""
@@ -122,7 +122,7 @@ class Updater:
     def _clipped_norm(self) -> float:
         parameters = [p for p in self.loss.trained.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        value = full(norm).item()
+        value = gather_dtensor(norm).item()
         if self._clip > 0 and math.isfinite(value):
             nn.utils.clip_grads_with_norm_(parameters, self._clip, norm)
         return value

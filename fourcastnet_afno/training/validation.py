@@ -22,7 +22,7 @@ from fourcastnet_afno.parallel.row_sharding import Band
 from fourcastnet_afno.training.precision import Precision, autocast
 
 FORECASTS = ("model", "persistence", "climatology")
-Climatology = Callable[[np.ndarray], np.ndarray]
+ClimatologyFields = Callable[[np.ndarray], np.ndarray]
 Scores = Mapping[str, np.ndarray]
 
 
@@ -76,7 +76,7 @@ class RolloutValidation:
     def __init__(
         self,
         windows: WindowDataset,
-        climatology: Climatology,
+        climatology: ClimatologyFields,
         config: ValidationConfig,
         *,
         area_weights: Float[Tensor, "lat lon"],

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
-from data_pipeline.preprocessing.accumulation import resample
+from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
-from fourcastnet_afno.forecaster.diagnostic_head import ChainedHead, load_chained
+from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_chained
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference.initial_states import (
     MissingValuesError,
@@ -29,7 +29,7 @@ from fourcastnet_afno.inference.initial_states import (
     parse_init_times,
     select_init_times,
 )
-from fourcastnet_afno.inference.resume import Existing
+from fourcastnet_afno.inference.resume import IfExists
 from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
@@ -45,7 +45,7 @@ def forecast_from(
     source: SourceConfig | xr.Dataset | None,
     path: Path,
     device: str,
-    existing: Existing,
+    existing: IfExists,
     *,
     init_times: np.ndarray | None = None,
 ) -> xr.Dataset | None:
@@ -95,7 +95,7 @@ def forecast_from(
         _console.print(regridded)
     options: dict[str, Any] = {"further": forecasters[1:], "existing": existing}
     if head is not None:
-        options["diagnostic"] = ChainedHead(head, first)
+        options["diagnostic"] = DiagnosticStepper(head, first)
     try:
         return write_forecast(
             first, dataset, init_times, config, path, attrs, report=_warn, **options
@@ -165,7 +165,7 @@ def _as_in_training(
     rules = recorded.get("accumulate") or {}
     rules = {name: rule for name, rule in rules.items() if parse_label(name)[0] in names}
     try:
-        states = resample(
+        states = accumulate(
             dataset,
             spec.channels.labels,
             rules,
@@ -268,7 +268,7 @@ def forecast_run(
     output: Path,
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
-    existing: Existing | None = None,
+    existing: IfExists | None = None,
 ) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 

@@ -62,7 +62,7 @@ def store_location(config: ExperimentConfig, output: Path) -> str:
     return config.data.store or str(output / "data.zarr")
 
 
-def prepared_once(
+def open_prepared_store(
     config: ExperimentConfig, output: Path, process: Process, backbone: str | None = None
 ) -> PreparedStore:
     """The data, which the main process alone prepares.

@@ -13,12 +13,12 @@ from data_pipeline.errors import InputError
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import stamps
+from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import open_climatology
-from fourcastnet_afno.evaluation.inputs.open import open_forecast
+from fourcastnet_afno.evaluation.inputs.open import open_canonical_forecast
 from fourcastnet_afno.evaluation.scores.tables import write_scores
 from fourcastnet_afno.report.report import write_report
 
@@ -59,7 +59,7 @@ def evaluate_files(
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
-    opened = {name: open_forecast(path) for name, path in named.items()}
+    opened = {name: open_canonical_forecast(path) for name, path in named.items()}
     actual = _open(truth)
     first = next(iter(opened.values()))
     common = [str(name) for name in actual.data_vars if name in first]
@@ -70,8 +70,8 @@ def evaluate_files(
     source = truth.paths[0] if plain and len(truth.paths) == 1 else actual
     state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(
-        {name: _everywhere(path) for name, path in named.items()},
-        source if source is actual else _everywhere(truth.paths[0]),
+        {name: _absolute_source(path) for name, path in named.items()},
+        source if source is actual else _absolute_source(truth.paths[0]),
         base,
         config,
         training=years,
@@ -135,7 +135,7 @@ def truth_of(store: PreparedStore) -> xr.Dataset:
     return dataset
 
 
-def _everywhere(path: str) -> str:
+def _absolute_source(path: str) -> str:
     """A path that means the same to workers in other folders."""
     return str(Path(path).absolute()) if Path(path).exists() else path
 
@@ -144,7 +144,7 @@ def _fingerprint(path: str) -> str:
     """Of a prepared store its own; else of names, sizes and times of the files."""
     if is_prepared(Path(path)):
         return PreparedStore(Path(path)).fingerprint
-    found = stamps(path)
+    found = file_fingerprints(path)
     return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest() if found else "unknown"
 
 

@@ -18,7 +18,7 @@ from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
-from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import Band
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
@@ -26,7 +26,7 @@ from fourcastnet_afno.training.shard_rows import share_fields
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.prepare import prepared_once
+from fourcastnet_afno.workflows.prepare import open_prepared_store
 
 _console = Console()
 
@@ -44,12 +44,14 @@ def train_run(
         functions: Called with the step and the values of each row of the log.
     """
     settings, folder = config.training, output / "checkpoints"
-    with launched(
+    with process_group(
         settings.device,
         timeout_minutes=settings.timeout_minutes,
         spatial_ranks=settings.spatial_ranks,
     ) as process:
-        prepared = process.main_first("prepared", partial(prepared_once, config, output, process))
+        prepared = process.main_first(
+            "prepared", partial(open_prepared_store, config, output, process)
+        )
         store = prepared.prognostic
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)

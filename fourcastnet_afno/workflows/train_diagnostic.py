@@ -26,13 +26,13 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
     load_diagnostic,
 )
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.objectives import DiagnosticLoss
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.prepare import prepared_once
+from fourcastnet_afno.workflows.prepare import open_prepared_store
 from fourcastnet_afno.workflows.train import (
     describe_training,
     field_weights,
@@ -71,8 +71,8 @@ def train_diagnostic(
     forecaster = load_forecaster(checkpoint)
     fingerprint = fingerprint_of(forecaster)
     config = _with_store(config, output, checkpoint)
-    with launched(settings.device, timeout_minutes=settings.timeout_minutes) as process:
-        opening = partial(prepared_once, config, output, process, fingerprint)
+    with process_group(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+        opening = partial(open_prepared_store, config, output, process, fingerprint)
         store = process.main_first("prepared", opening)
         forecaster = forecaster.to(process.device)
         _check_suits(forecaster, store, checkpoint)

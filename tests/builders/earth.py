@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_pipeline.doctor.examination import Examined, examine
+from data_pipeline.doctor.examination import Examination, examine
 from data_pipeline.doctor.findings import Finding
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
@@ -53,17 +53,17 @@ def make_earth(days: int = 731, step_hours: int = 24, start: str = "2003-01-01")
     rain = np.maximum(rng.gamma(0.3, 0.01, shape) - 0.002, 0) * step_hours / 24
     land = np.where(latitude[:, None] < -1.3, 1.0, (rng.random(EARTH_GRID.shape) < 0.3) * 1.0)
     land[latitude > 1.3] = 0
-    flat, timed = ("latitude", "longitude"), ("time", "latitude", "longitude")
+    flat, measure_wait = ("latitude", "longitude"), ("time", "latitude", "longitude")
     levels = ("time", "level", "latitude", "longitude")
     sun = 1361 * 3600 * step_hours * toa_insolation(times, EARTH_GRID)
     contents = {
         "geopotential": (levels, height, "m2 s-2"),
         "v_component_of_wind": (levels, wind, "m s-1"),
         "specific_humidity": (levels, np.stack([0.3 * humidity, humidity], axis=1), "kg kg-1"),
-        "2m_temperature": (timed, temperature, "K"),
-        "mean_sea_level_pressure": (timed, 1e5 + 1000 * wave + 20 * noise, "Pa"),
-        "total_precipitation": (timed, rain, "m"),
-        "toa_incident_solar_radiation": (timed, sun, "J m-2"),
+        "2m_temperature": (measure_wait, temperature, "K"),
+        "mean_sea_level_pressure": (measure_wait, 1e5 + 1000 * wave + 20 * noise, "Pa"),
+        "total_precipitation": (measure_wait, rain, "m"),
+        "toa_incident_solar_radiation": (measure_wait, sun, "J m-2"),
         "land_sea_mask": (flat, land, "1"),
         "geopotential_at_surface": (flat, 3000 * land * rng.random(EARTH_GRID.shape), "m2 s-2"),
     }
@@ -95,18 +95,18 @@ EARTH = make_earth()
 def examine_at(
     config: DataConfig,
     location: Path | str,
-    horizons: Horizons | None = None,
+    horizons: PeriodNeeds | None = None,
     sample_mib: float = 64,
-) -> Examined:
+) -> Examination:
     return examine(
-        config, str(location), horizons or Horizons(), sample_bytes=int(sample_mib * 2**20)
+        config, str(location), horizons or PeriodNeeds(), sample_bytes=int(sample_mib * 2**20)
     )
 
 
-def serious(examined: Examined) -> list[Finding]:
+def serious(examined: Examination) -> list[Finding]:
     return [finding for finding in examined.report.findings if finding.severity != "info"]
 
 
-def only(examined: Examined) -> Finding:
+def only(examined: Examination) -> Finding:
     (finding,) = serious(examined)
     return finding

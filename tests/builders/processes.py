@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.launch import process_group
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -53,7 +53,7 @@ def _rank(
             sys.stderr = stack.enter_context(errors.open("w"))
         try:
             if joined:
-                with launched("cpu") as process:
+                with process_group("cpu") as process:
                     answer.send(function(process, *arguments))
             else:
                 answer.send(function(*arguments))

@@ -13,7 +13,11 @@ from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields, coarsening_between
-from fourcastnet_afno.evaluation.inputs.open import Layout, canonical_forecast, open_with_layouts
+from fourcastnet_afno.evaluation.inputs.open import (
+    DimensionNames,
+    canonical_forecast,
+    open_with_layouts,
+)
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 
@@ -48,7 +52,7 @@ def align(
     forecasts: Mapping[str, xr.Dataset | str],
     truth: xr.Dataset,
     config: EvaluationConfig,
-    layouts: Mapping[str, Layout] | None = None,
+    layouts: Mapping[str, DimensionNames] | None = None,
 ) -> Alignment:
     """Find what can be compared.
 
@@ -92,7 +96,7 @@ def align(
     )
 
 
-def _ready(given: xr.Dataset | str, name: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+def _ready(given: xr.Dataset | str, name: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     """Canonical, with increasing times, and where the arrays lie if they may be mapped."""
     if isinstance(given, str):
         dataset, layouts = open_with_layouts(given)

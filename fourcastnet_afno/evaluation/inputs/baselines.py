@@ -16,7 +16,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preprocessing.climatology import climatology_at
-from fourcastnet_afno.evaluation.inputs.climatologies import Fields
+from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldsAt
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
@@ -119,7 +119,7 @@ class LinearFields:
         model: LinearModel,
         channels: Channels,
         truth: TruthFields,
-        climatology: Fields,
+        climatology: FieldsByTime,
         lead_times: np.ndarray,
     ) -> None:
         self._model, self._channels, self._truth = model, channels, truth
@@ -160,7 +160,7 @@ def fit_linear(
     series: TruthFields,
     channels: Channels,
     grid: Grid,
-    climatology: Fields,
+    climatology: FieldsByTime,
     lead_times: np.ndarray,
     num_components: int,
 ) -> LinearModel:

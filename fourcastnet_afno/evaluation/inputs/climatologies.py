@@ -23,7 +23,7 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 
 _FIT_BYTES = 64 * 2**20
 _WEEKS = 53
-Fields = Callable[[Channel, np.ndarray], np.ndarray]
+FieldsByTime = Callable[[Channel, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Climatology:
         dataset: What it was read from, for thresholds of precipitation and the like.
     """
 
-    at: Fields
+    at: FieldsByTime
     mean: Callable[[Channel], np.ndarray]
     description: str
     period: tuple[np.datetime64, np.datetime64] | None = None
@@ -182,7 +182,7 @@ def _open_table(source: SourceConfig) -> xr.Dataset | None:
     return canonicalize(opened, source)
 
 
-def weekly(base: Climatology) -> Fields:
+def weekly_mean(base: Climatology) -> FieldsByTime:
     """Means of a climatology over each week of the year, all hours of day together.
 
     Args:
@@ -220,7 +220,7 @@ def _known_hours(climatology: Climatology) -> list[int]:
     return dataset["hour"].values.tolist()
 
 
-def constant(field: Callable[[Channel], np.ndarray]) -> Fields:
+def time_invariant(field: Callable[[Channel], np.ndarray]) -> FieldsByTime:
     """A climatology without annual cycle."""
     known: dict[Channel, np.ndarray] = {}
 

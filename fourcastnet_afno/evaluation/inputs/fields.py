@@ -16,7 +16,7 @@ from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
-from fourcastnet_afno.evaluation.inputs.open import Layout
+from fourcastnet_afno.evaluation.inputs.open import DimensionNames
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
 
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
@@ -61,7 +61,7 @@ class DatasetFields:
         self,
         dataset: xr.Dataset,
         coarsening: Coarsening | None = None,
-        layouts: Mapping[str, Layout] | None = None,
+        layouts: Mapping[str, DimensionNames] | None = None,
     ) -> None:
         self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
         self.lead_times = dataset["lead_time"].values

@@ -15,7 +15,7 @@ import zarr
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
-from fourcastnet_afno.evaluation.inputs.open import Layout
+from fourcastnet_afno.evaluation.inputs.open import DimensionNames
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
@@ -166,7 +166,7 @@ def level_index(dataset: xr.Dataset, channel: Channel) -> int | None:
 
 
 def mapped_variable(
-    dataset: xr.Dataset, layouts: Mapping[str, Layout], name: str
+    dataset: xr.Dataset, layouts: Mapping[str, DimensionNames], name: str
 ) -> MappedVariable | None:
     """A variable of a canonical dataset to be mapped; ``None`` where it must be decoded."""
     if name not in layouts:
@@ -185,7 +185,7 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def open_mapped(layout: Layout, dims: tuple[str, ...]) -> MappedVariable | None:
+def open_mapped(layout: DimensionNames, dims: tuple[str, ...]) -> MappedVariable | None:
     """A variable to be mapped, or ``None`` where its chunks must be decoded."""
     folder, axes = Path(layout.path) / layout.name, layout.axes
     array = zarr.open_array(folder, mode="r")

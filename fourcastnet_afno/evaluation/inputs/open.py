@@ -31,7 +31,7 @@ _SPACE = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class DimensionNames:
     """Where the array of a variable lies, so that its chunks can be mapped into memory.
 
     Args:
@@ -47,7 +47,7 @@ class Layout:
     flip: bool
 
 
-def open_forecast(path: str) -> xr.Dataset:
+def open_canonical_forecast(path: str) -> xr.Dataset:
     """Open a forecast lazily as a canonical dataset.
 
     Args:
@@ -59,15 +59,15 @@ def open_forecast(path: str) -> xr.Dataset:
     return open_with_layouts(path)[0]
 
 
-def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
-    """A forecast as by ``open_forecast``, and the layouts of its variables on this machine."""
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
+    """A canonical forecast, and the dimension names of its variables on this machine."""
     local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
     given = _open_zarr(path) if local else open_all(path, (), 6)[0]
     forecast = canonical_forecast(given, path)
     return forecast, _layouts(forecast, given, path) if local else {}
 
 
-def open_series(path: str) -> tuple[xr.Dataset, dict[str, Layout]]:
+def open_series(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     """A series as by ``open_source``, and the layouts of its variables on this machine."""
     series = open_source(SourceConfig(path=path))
     if not (Path(path) / "zarr.json").exists():
@@ -137,7 +137,7 @@ def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
     return values.astype("timedelta64[ns]")
 
 
-def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layout]:
+def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, DimensionNames]:
     """How the arrays of a store are turned into canonical variables, where axes are but moved."""
     flip = _flip(result, given)
     if flip is None:
@@ -147,7 +147,7 @@ def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, Layo
         if name in given and given[name].ndim == variable.ndim:
             stored = [str(dim) for dim in given[name].dims]
             axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
-            layouts[str(name)] = Layout(path, str(name), axes, flip)
+            layouts[str(name)] = DimensionNames(path, str(name), axes, flip)
     return layouts
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
-from fourcastnet_afno.evaluation.inputs.open import Layout
+from fourcastnet_afno.evaluation.inputs.open import DimensionNames
 
 _KEPT_BYTES, _ALL_KEPT_BYTES = 128 * 2**20, 192 * 2**20
 _MEAN_BYTES = 64 * 2**20
@@ -36,7 +36,7 @@ class TruthFields:
         self,
         dataset: xr.Dataset,
         coarsening: Coarsening | None = None,
-        layouts: Mapping[str, Layout] | None = None,
+        layouts: Mapping[str, DimensionNames] | None = None,
     ) -> None:
         self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
         self._kept: OrderedDict[bytes, _SharedRead] = OrderedDict()

@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
-from fourcastnet_afno.evaluation.plan import Plan, Result
+from fourcastnet_afno.evaluation.plan import Result, ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
 from fourcastnet_afno.evaluation.scores.metrics import (
     ALWAYS,
@@ -38,7 +38,7 @@ _WINDS = {
 
 def assemble(
     result: Result,
-    plan: Plan,
+    plan: ScoringPlan,
     config: EvaluationConfig,
     metrics: Mapping[str, Metric],
     attrs: Mapping[str, str],
@@ -81,7 +81,7 @@ class _Table:
     def __init__(
         self,
         result: Result,
-        plan: Plan,
+        plan: ScoringPlan,
         config: EvaluationConfig,
         metrics: Mapping[str, Metric],
     ) -> None:
@@ -239,7 +239,7 @@ def _interval_of(resampled: np.ndarray, confidence: float) -> np.ndarray:
     return interval(np.moveaxis(resampled, 1, 0), confidence)
 
 
-def _group_members(plan: Plan, config: EvaluationConfig) -> dict[str, np.ndarray]:
+def _group_members(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, np.ndarray]:
     members = {}
     if config.by_season:
         month = plan.init_times.astype("datetime64[M]").astype(int) % 12
@@ -252,11 +252,11 @@ def _group_members(plan: Plan, config: EvaluationConfig) -> dict[str, np.ndarray
     return members
 
 
-def _init_hours(plan: Plan) -> np.ndarray:
+def _init_hours(plan: ScoringPlan) -> np.ndarray:
     return np.unique(plan.init_times.astype("datetime64[h]").astype(int) % 24)
 
 
-def _coords(plan: Plan, config: EvaluationConfig) -> dict[str, Any]:
+def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
     coords: dict[str, Any] = {
         "forecast": list(plan.sources),
         "lead_time": plan.lead_times,
@@ -301,10 +301,10 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
 
 def lead_hours(scores: xr.Dataset) -> np.ndarray:
     """Lead times in whole hours."""
-    return hours_of(scores["lead_time"].values)
+    return lead_hours_of(scores["lead_time"].values)
 
 
-def hours_of(lead_times: np.ndarray) -> np.ndarray:
+def lead_hours_of(lead_times: np.ndarray) -> np.ndarray:
     """Lead times (timedelta64) in whole hours."""
     return (lead_times / np.timedelta64(1, "h")).round().astype(int)
 
@@ -314,7 +314,7 @@ def selected_leads_of(lead_times: np.ndarray) -> list[int]:
 
     Of timesteps of an hour or two, the 1st, 2nd, 5th, 10th, ... and the last.
     """
-    hours = hours_of(lead_times).tolist()
+    hours = lead_hours_of(lead_times).tolist()
     wanted = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
     if hours[0] < _SHORT_HOURS:
         wanted = {*(hours[0] * count for count in (1, 2, 5, 10, 20, 50, 100)), hours[-1]}

@@ -160,7 +160,7 @@ def vrmse(means: Means) -> np.ndarray:
     return means["variance_scaled_error"]
 
 
-def spread(means: Means) -> np.ndarray:
+def ensemble_spread(means: Means) -> np.ndarray:
     """Ensemble spread, sqrt(E <var(x)>) with the unbiased variance over members (WB2)."""
     return np.sqrt(means["ensemble_variance"])
 
@@ -265,7 +265,7 @@ def _ensemble_metrics() -> list[Metric]:
     variance, corrected = "ensemble_variance", "debiased_squared_error"
     return [
         *(metric(name, label, _mean_of(name), name) for name, label in scores.items()),
-        metric("spread", "spread", spread, variance, best="high"),
+        metric("spread", "spread", ensemble_spread, variance, best="high"),
         ratio(
             "spread_skill_ratio", "spread over RMSE", spread_skill_ratio, variance, "squared_error"
         ),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.plan import Plan, Result
+from fourcastnet_afno.evaluation.plan import Result, ScoringPlan
 from fourcastnet_afno.evaluation.scores.significance import enough, interval, resample_counts
 
 _MAX_GROUPS, _MIN_GROUPS = 64, 16
@@ -27,7 +27,7 @@ def group_length(num_inits: int, spectrum_bytes: int, with_intervals: bool) -> i
 
 
 def spectra(
-    result: Result, plan: Plan, config: EvaluationConfig, block_length: int
+    result: Result, plan: ScoringPlan, config: EvaluationConfig, block_length: int
 ) -> dict[str, Any]:
     """Mean spectra with their intervals, and the intervals of their ratios to truth's.
 
@@ -44,7 +44,7 @@ def spectra(
         for name in names
     ]
     means = [
-        divided(*np.broadcast_arrays(total.sum(axis=2), count.sum(axis=2)))
+        safe_divide(*np.broadcast_arrays(total.sum(axis=2), count.sum(axis=2)))
         for total, count in zip(sums, counts, strict=True)
     ]
     data: dict[str, Any] = {"spectrum": (dims, np.stack(means))}
@@ -75,21 +75,21 @@ def _bounds(
         confidence: Probability inside of an interval.
     """
     resampled = [
-        divided(*np.broadcast_arrays(weights @ total, weights @ count))
+        safe_divide(*np.broadcast_arrays(weights @ total, weights @ count))
         for total, count in zip(sums, counts, strict=True)
     ]
     resampled = [np.moveaxis(values, 1, 0) for values in resampled]
-    ratios = [divided(values, resampled[0]) for values in resampled]
+    ratios = [safe_divide(values, resampled[0]) for values in resampled]
     found = [np.stack([interval(v, confidence) for v in each], 1) for each in (resampled, ratios)]
     return found[0], found[1]
 
 
-def divided(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def safe_divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Quotients; NaN where nothing was counted."""
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def histograms(result: Result, plan: Plan) -> dict[str, Any]:
+def histograms(result: Result, plan: ScoringPlan) -> dict[str, Any]:
     """Rank histograms and reliability diagrams of the forecasts that have them."""
     data: dict[str, Any] = {}
     for name in plan.sources:
@@ -107,16 +107,16 @@ def histograms(result: Result, plan: Plan) -> dict[str, Any]:
         )
         weight, probability, events = (whole[..., row, :] for row in range(3))
         data["reliability_weight"] = (dims, _normalized(weight))
-        data["reliability_probability"] = (dims, divided(probability, weight))
-        data["reliability_frequency"] = (dims, divided(events, weight))
+        data["reliability_probability"] = (dims, safe_divide(probability, weight))
+        data["reliability_frequency"] = (dims, safe_divide(events, weight))
     return data
 
 
 def _normalized(values: np.ndarray) -> np.ndarray:
-    return divided(values, np.broadcast_to(values.sum(axis=-1, keepdims=True), values.shape))
+    return safe_divide(values, np.broadcast_to(values.sum(axis=-1, keepdims=True), values.shape))
 
 
-def maps(result: Result, plan: Plan) -> dict[str, Any]:
+def maps(result: Result, plan: ScoringPlan) -> dict[str, Any]:
     """Bias and RMSE of each cell over all initial times."""
     if not plan.map_channels or not plan.map_leads:
         return {}
@@ -128,8 +128,8 @@ def maps(result: Result, plan: Plan) -> dict[str, Any]:
             result.sums[name, f"map_{what}"][leads][:, :channels]
             for what in ("error", "squared_error", "count")
         ]
-        bias.append(divided(parts[0], parts[2]))
-        rmse.append(np.sqrt(divided(parts[1], parts[2])))
+        bias.append(safe_divide(parts[0], parts[2]))
+        rmse.append(np.sqrt(safe_divide(parts[1], parts[2])))
     return {
         "map_lead_time": ("map_lead_time", plan.lead_times[leads]),
         "map_channel": ("map_channel", list(plan.map_channels)),

@@ -123,7 +123,7 @@ class TruthBlock:
         centered = np.empty(fields.shape) if center else fields
         complete = np.ones(count, bool)
         parts = []
-        for tile in tiles(count, fields[0].size):
+        for tile in cache_sized_slices(count, fields[0].size):
             part = np.subtract(fields[tile], climatology[tile], out=anomalies[tile])
             folded[tile] = averager.folded(part)
             finite = np.isfinite(np.vecdot(part, part).sum(axis=-1))
@@ -217,7 +217,7 @@ class _Averages:
         return masked_mean(self.averager, part**2, self.present)
 
 
-def tiles(total: int, num_cells: int) -> Iterator[slice]:
+def cache_sized_slices(total: int, num_cells: int) -> Iterator[slice]:
     """Ranges of fields that stay in the caches."""
     length = tile_length(num_cells)
     for start in range(0, total, length):

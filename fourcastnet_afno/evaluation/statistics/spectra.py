@@ -37,7 +37,7 @@ _EARTH_CIRCUMFERENCE_KM = 40030.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spectrum:
+class EnergySpectrum:
     """How the energy of fields on a grid is split by scale.
 
     Args:
@@ -54,7 +54,7 @@ class Spectrum:
     energies: Callable[[np.ndarray], np.ndarray]
 
 
-def spectrum_of(grid: Grid) -> Spectrum | None:
+def spectrum_of(grid: Grid) -> EnergySpectrum | None:
     """Isotropic on a torus and of a single periodic row, zonal on others whose rows are circles."""
     if not grid.is_periodic:
         return None
@@ -62,14 +62,14 @@ def spectrum_of(grid: Grid) -> Spectrum | None:
         length = _longest_wave(grid.shape, grid.extent)
         wavenumbers, _ = _shells(grid.shape, grid.extent)
         name = "magnitude of the wave vector" if grid.shape[0] > 1 else "wavenumber"
-        return Spectrum(
+        return EnergySpectrum(
             dim="wavenumber",
             wavenumbers=wavenumbers,
             attrs={"long_name": name, "units": "1", "longest_wave": length},
             energies=partial(isotropic_energy_spectrum, extent=grid.extent),
         )
     on_sphere = isinstance(grid, LatLonGrid)
-    return Spectrum(
+    return EnergySpectrum(
         dim="zonal_wavenumber",
         wavenumbers=np.arange(grid.shape[1] // 2 + 1),
         attrs={

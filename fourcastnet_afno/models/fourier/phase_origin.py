@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fourcastnet_afno.models.mixers import AFNO2D
 
 
-class FromOrigin(nn.Module):
+class PhaseShifted(nn.Module):
     """A mixer whose phases are counted from another point than the first token.
 
     Args:
@@ -36,12 +36,12 @@ class FromOrigin(nn.Module):
         return tokens + translated(change, tuple(-s for s in self._shift)).to(tokens.dtype)
 
 
-def count_from(mixer: nn.Module, shift: tuple[float, float]) -> nn.Module:
+def shift_phase_origin(mixer: nn.Module, shift: tuple[float, float]) -> nn.Module:
     """The mixer, counting phases from the point ``shift`` before the first token.
 
     Other mixers than AFNO commute with translations: it makes no difference to them.
     """
-    return FromOrigin(mixer, shift) if any(shift) and isinstance(mixer, AFNO2D) else mixer
+    return PhaseShifted(mixer, shift) if any(shift) and isinstance(mixer, AFNO2D) else mixer
 
 
 def translated(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fourcastnet_afno.models.fourier.transforms import Transform
-from fourcastnet_afno.parallel.row_sharding import Band, Cut, even_counts
+from fourcastnet_afno.parallel.row_sharding import Band, RowRange, balanced_counts
 
 
 @runtime_checkable
@@ -56,8 +56,8 @@ class BandedTransform(Transform):
     def __init__(self, whole: TwoStages, band: Band) -> None:
         meridional, num_zonal = whole.kept
         self._whole, self._exchange = whole, band.exchange
-        self._rows = Cut(1, band.layout.token_rows)
-        self._zonal = Cut(2, even_counts(num_zonal, band.exchange.size))
+        self._rows = RowRange(1, band.layout.token_rows)
+        self._zonal = RowRange(2, balanced_counts(num_zonal, band.exchange.size))
         self._mine = self._zonal.slice_of(band.exchange.rank)
         self.kept = (meridional, self._mine.stop - self._mine.start)
 

@@ -60,7 +60,7 @@ from fourcastnet_afno.models.fourier.modes import (
 
 Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
 Pole = Literal["none", "double_fourier_sphere"]
-ModeSelection = Literal["wavenumber", "fourcastnet"]
+ModeCounting = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
 
 COSINE_BOUNDARIES = ("reflected", "mirrored")
@@ -73,7 +73,7 @@ _OPERATIONS_OF_FFT = {"cpu": 1200.0, "cuda": 2000.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spectrum:
+class ModeSelection:
     """Which modes of a grid of tokens are mixed.
 
     Args:
@@ -93,7 +93,7 @@ class Spectrum:
     boundary: Boundary | tuple[Boundary, ...] = "periodic"
     pole: Pole = "none"
     vector_channels: int = 0
-    mode_selection: ModeSelection = "wavenumber"
+    mode_selection: ModeCounting = "wavenumber"
     transform: TransformKind = "auto"
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class Spectrum:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Spectrum":
+    def from_json(cls, text: str) -> "ModeSelection":
         """Inverse of ``to_json``."""
         values = json.loads(text)
         for name in ("reference_grid", "boundary"):
@@ -325,7 +325,7 @@ class FFTTransform(Transform):
 def transform_for(
     spectrum: str, shape: tuple[int, ...], channels: int, dtype: torch.dtype, device: torch.device
 ) -> Transform:
-    """The transform of a grid of ``shape`` to the modes of a ``Spectrum`` given as JSON.
+    """The transform of a grid of ``shape`` to the modes of a ``ModeSelection`` given as JSON.
 
     Raises:
         ValueError: If the grid does not suit the spectrum.
@@ -336,7 +336,7 @@ def transform_for(
 @lru_cache(maxsize=64)
 def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
     """``transform_for`` without tensors, which knows the number of modes."""
-    given = Spectrum.from_json(spectrum)
+    given = ModeSelection.from_json(spectrum)
     _check_grid(given, shape)
     by_fft = given.transform == "fft"
     if by_fft or (given.transform == "auto" and _fft_is_faster(given, shape, device_type)):
@@ -345,7 +345,7 @@ def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: 
     return _matrix_transform(given, shape, channels)
 
 
-def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
+def _check_grid(spectrum: ModeSelection, shape: tuple[int, ...]) -> None:
     num_axes = len(shape)
     given = {"boundary": spectrum.boundary, "reference_grid": spectrum.reference_grid}
     for name, value in given.items():
@@ -357,7 +357,7 @@ def _check_grid(spectrum: Spectrum, shape: tuple[int, ...]) -> None:
         raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
 
 
-def _fft_is_faster(spectrum: Spectrum, shape: tuple[int, ...], device_type: str) -> bool:
+def _fft_is_faster(spectrum: ModeSelection, shape: tuple[int, ...], device_type: str) -> bool:
     if not spectrum.is_periodic:
         return False
     limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
@@ -373,13 +373,15 @@ def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
     return operations
 
 
-def _periodic_modes(spectrum: Spectrum, shape: tuple[int, ...]) -> list[np.ndarray]:
+def _periodic_modes(spectrum: ModeSelection, shape: tuple[int, ...]) -> list[np.ndarray]:
     if spectrum.mode_selection == "fourcastnet":
         return fourcastnet_modes(shape, spectrum.fraction)
     return kept_modes(shape, spectrum.fraction, spectrum.reference_grid)
 
 
-def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> MatrixTransform:
+def _matrix_transform(
+    spectrum: ModeSelection, shape: tuple[int, ...], channels: int
+) -> MatrixTransform:
     boundaries = spectrum.boundaries(len(shape))
     exponential = [i for i, name in enumerate(boundaries) if name not in COSINE_BOUNDARIES]
     if spectrum.pole != "none":
@@ -400,20 +402,20 @@ def _matrix_transform(spectrum: Spectrum, shape: tuple[int, ...], channels: int)
     return MatrixTransform(_half_axis(spectrum, shape, half_axis), axes, half_axis)
 
 
-def _half_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> HalfAxis:
+def _half_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> HalfAxis:
     wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
     if spectrum.pole != "none":
         wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
     return HalfAxis(wavenumbers, shape[axis], period, scale)
 
 
-def _wave_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> WaveAxis:
+def _wave_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> WaveAxis:
     wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=False)
     return WaveAxis(wavenumbers, shape[axis], period, scale)
 
 
 def _wavenumbers(
-    spectrum: Spectrum, shape: tuple[int, ...], axis: int, half: bool
+    spectrum: ModeSelection, shape: tuple[int, ...], axis: int, half: bool
 ) -> tuple[Wavenumbers, int, float]:
     """Signed wavenumbers of an exponential axis, its period in points, and its scale."""
     factor = 2 if spectrum.boundaries(len(shape))[axis] == "zero_padded" else 1
@@ -426,7 +428,7 @@ def _wavenumbers(
     return signed_wavenumbers(indices, period), period, math.sqrt(reference)
 
 
-def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> CosineAxis:
+def _cosine_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> CosineAxis:
     points, steps = shape[axis], (spectrum.reference_grid or shape)[axis]
     mirrored = spectrum.boundaries(len(shape))[axis] == "mirrored"
     if mirrored:
@@ -435,7 +437,7 @@ def _cosine_axis(spectrum: Spectrum, shape: tuple[int, ...], axis: int) -> Cosin
     return CosineAxis(largest + 1, points, math.sqrt(max(steps, 1)), end_points=mirrored)
 
 
-def _pole_axis(spectrum: Spectrum, shape: tuple[int, ...], channels: int) -> PoleAxis:
+def _pole_axis(spectrum: ModeSelection, shape: tuple[int, ...], channels: int) -> PoleAxis:
     points, reference = shape[-2], (spectrum.reference_grid or shape)[-2]
     largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points)
     zonal, _, _ = _wavenumbers(spectrum, shape, len(shape) - 1, half=True)

@@ -16,15 +16,15 @@ from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.provenance import peak_memory_gib
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.monitoring.log import LogFunction, TrainingLog
-from fourcastnet_afno.training.monitoring.terminal import Glance, LiveView
+from fourcastnet_afno.training.monitoring.terminal import LiveView, ProgressSnapshot
 from fourcastnet_afno.training.monitoring.throughput import Meter, flops_per_window, peak_flops
 from fourcastnet_afno.training.objectives import Objective
 from fourcastnet_afno.training.progress import Position
-from fourcastnet_afno.training.updater import Outcome
+from fourcastnet_afno.training.updater import UpdateResult
 from fourcastnet_afno.training.validation import FORECASTS, Scores
 
 
-class Monitor:
+class TrainingMonitor:
     """Watches a run; only the main process writes and shows anything.
 
     Args:
@@ -59,14 +59,14 @@ class Monitor:
         self._notes = ""
 
     @contextmanager
-    def timed(self, samples: Iterator[Sample]) -> Iterator[Iterator[Sample]]:
+    def measure_wait(self, samples: Iterator[Sample]) -> Iterator[Iterator[Sample]]:
         """The samples of an epoch, which are measured as they are waited for.
 
         What reads them ahead ends with the block.
         """
         self._meter.restart()
         try:
-            yield self._meter.timed(samples)
+            yield self._meter.measure_wait(samples)
         finally:
             close = getattr(samples, "close", None)
             if close is not None:
@@ -92,7 +92,7 @@ class Monitor:
         self._view.say(text)
 
     def step(
-        self, position: Position, *, loss: float, rate: float, outcome: Outcome, spike: bool,
+        self, position: Position, *, loss: float, rate: float, outcome: UpdateResult, spike: bool,
         windows: int, title: str, total: int, left: int,
     ) -> None:  # fmt: skip
         """Show a step and write its row.
@@ -121,7 +121,7 @@ class Monitor:
                 f"step {position.step} skipped, its gradient is not finite; {position.num_skipped} "
                 "so far"
             )
-        glance = Glance(
+        glance = ProgressSnapshot(
             title=title, done=position.sample, total=total, left=left, loss=loss,
             learning_rate=rate, samples_per_second=self._meter.samples_per_second,
             data_wait=self._meter.data_wait, memory_gib=peak_memory_gib(self._process.device),
@@ -167,7 +167,7 @@ class Monitor:
 
 
 def _step_row(
-    position: Position, glance: Glance, outcome: Outcome, spike: bool
+    position: Position, glance: ProgressSnapshot, outcome: UpdateResult, spike: bool
 ) -> Mapping[str, Any]:
     row = {
         "step": position.step,

@@ -16,7 +16,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glance:
+class ProgressSnapshot:
     """What is shown after a step.
 
     Args:
@@ -91,14 +91,14 @@ class LiveView:
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self._task = self._bar.add_task("", total=None)
         self._losses: deque[float] = deque(maxlen=2000)
-        self._glance: Glance | None = None
+        self._glance: ProgressSnapshot | None = None
         self._next_line = 0.0
         self._live: Live | None = None
         if console is not None and console.is_terminal:
             self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
             self._live.start()
 
-    def show(self, glance: Glance) -> None:
+    def show(self, glance: ProgressSnapshot) -> None:
         """Show the state after a step."""
         if self._console is None:
             return

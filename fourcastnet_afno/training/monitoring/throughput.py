@@ -12,7 +12,7 @@ from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.training.objectives import Objective
 from fourcastnet_afno.training.precision import Precision
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 _RECENT_SECONDS = 20.0
@@ -60,7 +60,7 @@ class Meter:
         self._steps: deque[tuple[float, int, float]] = deque([(time.monotonic(), 0, 0.0)])
         self._waited = 0.0
 
-    def timed(self, items: Iterable[Item]) -> Iterator[Item]:
+    def measure_wait(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Iterate, and count the time until each item is there as waiting."""
         iterator = iter(items)
         while True:

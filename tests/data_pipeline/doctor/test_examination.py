@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.doctor.examination import Examined
+from data_pipeline.doctor.examination import Examination
 from data_pipeline.doctor.findings import CHECKS, Finding
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.plausibility import GRAVITY, RANGES, standard_height
-from data_pipeline.doctor.sampling import Sample
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.sampling import SampledValues
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.periods import Period, SubsetConfig
@@ -36,7 +36,7 @@ from tests.builders.earth import (
 Change = Callable[[xr.Dataset], xr.Dataset]
 
 
-def examined(data: xr.Dataset, folder: Path, config: DataConfig | None = None) -> Examined:
+def examined(data: xr.Dataset, folder: Path, config: DataConfig | None = None) -> Examination:
     data.to_netcdf(folder / "data.nc")
     config = config or make_earth_config(folder / "data.nc")
     return examine_at(config, folder / "data.zarr")
@@ -337,40 +337,40 @@ def configured(**changes: object) -> Callable[[Path], DataConfig]:
     return lambda path: make_earth_config(path, **changes)
 
 
-CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], Horizons, str, list[str]]] = {
-    "fill": (configured(fill={"sst": 0.0}), Horizons(), "fill", ["sst", "data.fill"]),
+CONFIGURATIONS: dict[str, tuple[Callable[[Path], DataConfig], PeriodNeeds, str, list[str]]] = {
+    "fill": (configured(fill={"sst": 0.0}), PeriodNeeds(), "fill", ["sst", "data.fill"]),
     "windows": (
         configured(),
-        Horizons(training_steps=80),
+        PeriodNeeds(training_steps=80),
         "split-windows",
         ["81 consecutive", "data.validation", "training.stages.num_steps"],
     ),
     "forecasts": (
         configured(),
-        Horizons(forecast_steps=92),
+        PeriodNeeds(forecast_steps=92),
         "split-windows",
         ["93 consecutive", "data.test", "forecast.num_steps"],
     ),
     "climatology": (
         configured(climatology_harmonics=3, train=Period(start="2003-01-01", end="2003-01-20")),
-        Horizons(),
+        PeriodNeeds(),
         "climatology",
         ["data.train", "climatology_harmonics"],
     ),
     "subset": (
         configured(subset=SubsetConfig(months=[6], years=[2004])),
-        Horizons(training_steps=70),
+        PeriodNeeds(training_steps=70),
         "split-windows",
         ["71 consecutive", "in data.subset", "data.train"],
     ),
-    "levels": (configured(levels=[500, 700]), Horizons(), "prepare", ["700", "data.levels"]),
+    "levels": (configured(levels=[500, 700]), PeriodNeeds(), "prepare", ["700", "data.levels"]),
     "grid": (
         configured(grid=GridConfig(num_latitudes=6, num_longitudes=12)),
-        Horizons(),
+        PeriodNeeds(),
         "prepare",
         ["global data", "data.grid"],
     ),
-    "timestep": (configured(timestep_hours=6), Horizons(), "prepare", ["6 h", "timestep"]),
+    "timestep": (configured(timestep_hours=6), PeriodNeeds(), "prepare", ["6 h", "timestep"]),
 }
 
 
@@ -413,7 +413,7 @@ def test_hours_of_day_that_training_lacks(tmp_path: Path) -> None:
 
 def test_borders_and_overlaps_are_worth_knowing(earth_file: Path, tmp_path: Path) -> None:
     config = make_earth_config(earth_file, validation=Period(start="2004-07-01", end="2004-09-20"))
-    horizons = Horizons(forecast_steps=5, interval_hours=48)
+    horizons = PeriodNeeds(forecast_steps=5, interval_hours=48)
     found = examine_at(config, tmp_path / "data.zarr", horizons).report.findings
     checks = {finding.check: finding for finding in found}
     assert {"split-adjacent", "forecast-overlap"} <= set(checks)
@@ -433,7 +433,7 @@ RUN = {
 
 def hourly(
     tmp_path: Path, timestep_hours: int, change: Change = lambda d: d, **changes: object
-) -> Examined:
+) -> Examination:
     data = change(make_earth(30, 1)[["2m_temperature", "total_precipitation"]])
     config = make_earth_config(
         tmp_path / "data.nc", timestep_hours=timestep_hours, static=[], **(RUN | changes)
@@ -510,10 +510,10 @@ def test_a_simulated_planet_has_its_wind_the_right_way(tmp_path: Path) -> None:
     planet = simulate_planet(SimulationConfig(num_trajectories=1, days=2, spinup_days=15))
     grid = LatLonGrid.from_dataset(planet)
     fields = {str(name): planet[name].values for name in VARIABLES}
-    sample = Sample(planet["time"].values, fields, 0)
+    sample = SampledValues(planet["time"].values, fields, 0)
     assert check_north_is_up(sample, None, grid) == []
     turned = {name: values[:, ::-1] for name, values in fields.items()}
-    (finding,) = check_north_is_up(Sample(sample.times, turned, 0), None, grid)
+    (finding,) = check_north_is_up(SampledValues(sample.times, turned, 0), None, grid)
     assert "wind" in finding.what
 
 
@@ -580,7 +580,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "no.nc" in finding.what
 
 
-def two_files(folder: Path, second: Change) -> Examined:
+def two_files(folder: Path, second: Change) -> Examination:
     (folder / "years").mkdir()
     EARTH.sel(time="2003").drop_vars(["land_sea_mask", "geopotential_at_surface"]).to_netcdf(
         folder / "years" / "2003.nc"
@@ -698,7 +698,7 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         config = make_earth_config(
             tmp_path / f"{name}.nc", prognostic=["geopotential"], static=[], timestep_hours=6
         )
-        found = examine_at(config, tmp_path / "store", Horizons(), sample_mib=1)
+        found = examine_at(config, tmp_path / "store", PeriodNeeds(), sample_mib=1)
         sample = found.report.facts["sample"]
         axes = 200_000  # the times are read for every opening
         assert 0 < sample["bytes"] <= allowed < many["geopotential"].nbytes
@@ -714,13 +714,13 @@ def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path
     settings = RUN | {"prognostic": ["total_precipitation_6hr"]}
     config = make_earth_config(tmp_path / "data.nc", timestep_hours=6, static=[], **settings)
     allowed = 2**20
-    sample = examine_at(config, tmp_path / "s", Horizons(), sample_mib=1).report.facts["sample"]
+    sample = examine_at(config, tmp_path / "s", PeriodNeeds(), sample_mib=1).report.facts["sample"]
     assert sample["num_times"] * 6 * 4 * 19 * 36 < sample["bytes"] <= allowed
 
 
 def test_chunks_beyond_the_bound_are_not_read(earth_file: Path, tmp_path: Path) -> None:
     config = make_earth_config(earth_file)
-    found = examine_at(config, tmp_path / "data.zarr", Horizons(), sample_mib=0.01)
+    found = examine_at(config, tmp_path / "data.zarr", PeriodNeeds(), sample_mib=0.01)
     assert {finding.check for finding in serious(found)} == {"sample"}
     assert found.report.facts["sample"]["bytes"] == 0
     assert all("--sample_mib" in finding.remedy for finding in serious(found))

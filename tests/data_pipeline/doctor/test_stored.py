@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from data_pipeline.doctor.examination import Examined
+from data_pipeline.doctor.examination import Examination
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.preparation.prepare import prepare
@@ -122,7 +122,7 @@ def test_a_disk_that_is_too_small(
     needed = 4 * (547 + 73 + 92) * 10 * 19 * 36
     usage = shutil.disk_usage(tmp_path)
 
-    def with_free(free: int) -> Examined:
+    def with_free(free: int) -> Examination:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
         return examine_at(make_earth_config(earth_file), tmp_path / "s/t")
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from data_pipeline.doctor.examination import examine
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import LatLonGrid
@@ -39,8 +39,8 @@ def test_a_known_origin_makes_places_the_same_at_any_resolution() -> None:
         fine.coordinate_channels()[:, ::3, ::3], coarse.coordinate_channels(), atol=1e-12
     )
     assert coarse.coordinate_channels()[0, 0, 0] == -1
-    assert coarse.covers_as(fine)
-    assert not coarse.covers_as(replace(fine, origin=None))
+    assert coarse.same_domain(fine)
+    assert not coarse.same_domain(replace(fine, origin=None))
     dataset = xr.Dataset(coords=fine.coords, attrs=fine.attrs)
     assert grid_of(dataset) == fine == grid_from_json(fine.to_json())
 
@@ -195,7 +195,7 @@ def test_the_doctor_looks_at_planes(steady: bool, tmp_path: Path) -> None:
     names = ["source", "solution"] if steady else ["tracer"]
     (make_steady() if steady else make_advection()).to_netcdf(tmp_path / "plane.nc")
     config: DataConfig = make_plane_config(tmp_path / "plane.nc", names)
-    examined = examine(config, str(tmp_path / "data.zarr"), Horizons())
+    examined = examine(config, str(tmp_path / "data.zarr"), PeriodNeeds())
     assert not [f for f in examined.report.findings if f.severity != "info"]
     assert examined.report.facts["grid"]["kind"] == "plane"
     assert examined.grid == (SQUARE if steady else TORUS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.doctor.examination import examine
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.loading.windows import WindowDataset
@@ -114,14 +114,14 @@ def test_the_doctor_examines_an_equation_and_a_benchmark(tmp_path: Path) -> None
     source = SourceConfig(path=str(tmp_path / "darcy.npz"), benchmark=benchmark)
     arrays = replace(DATA, pde=None, source=source, prognostic=["permeability", "pressure"])
     for config, shape in ((DATA, (16, 16)), (arrays, (8, 8))):
-        examined = examine(config, str(tmp_path / "data.zarr"), Horizons())
+        examined = examine(config, str(tmp_path / "data.zarr"), PeriodNeeds())
         assert not [f for f in examined.report.findings if f.severity == "error"]
         assert examined.grid is not None
         assert examined.grid.shape == shape
     missing = replace(arrays, source=replace(source, path=str(tmp_path / "none.npz")))
-    findings = examine(missing, str(tmp_path / "data.zarr"), Horizons()).report.findings
+    findings = examine(missing, str(tmp_path / "data.zarr"), PeriodNeeds()).report.findings
     assert any("none.npz" in finding.what for finding in findings)
     assert DATA.pde is not None
     absent = replace(DATA, pde=replace(DATA.pde, equation="none.py:Equation"))
-    findings = examine(absent, str(tmp_path / "data.zarr"), Horizons()).report.findings
+    findings = examine(absent, str(tmp_path / "data.zarr"), PeriodNeeds()).report.findings
     assert any("there is no equation none.py:Equation" in finding.what for finding in findings)

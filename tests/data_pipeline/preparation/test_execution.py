@@ -31,7 +31,7 @@ from data_pipeline.preparation.plan import choose_lengths, make_plan
 from data_pipeline.preparation.prepare import open_store, prepare
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
-from data_pipeline.store.writer import Layout
+from data_pipeline.store.writer import StoreWriter
 from fourcastnet_afno.cli.main import main
 from tests.builders.experiments import make_data_config, make_dataset, make_experiment
 from tests.data_pipeline.preparation.test_blocks import contents
@@ -189,16 +189,16 @@ def test_a_block_that_does_not_fit_into_memory_is_refused(
 def test_a_full_disk_keeps_what_was_written(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = Layout.write, []
+    write, written = StoreWriter.write, []
 
-    def fill_up(layout: Layout, start: int, stored: np.ndarray) -> list[str]:
+    def fill_up(layout: StoreWriter, start: int, stored: np.ndarray) -> list[str]:
         if len(written) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(start)
         return write(layout, start, stored)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Layout, "write", fill_up)
+        patch.setattr(StoreWriter, "write", fill_up)
         with pytest.raises(TransferError, match="is full; make room and run the same command"):
             prepare(config, tmp_path / "data.zarr")
     ledger = (tmp_path / ".data.zarr.partial/ledger.jsonl").read_bytes()

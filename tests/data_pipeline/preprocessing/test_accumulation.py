@@ -11,7 +11,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.periods import Period
 from data_pipeline.preparation.prepare import prepare
-from data_pipeline.preprocessing.accumulation import AccumulateRule, resample
+from data_pipeline.preprocessing.accumulation import AccumulateRule, accumulate
 from tests.builders.experiments import make_data_config
 
 GRID = LatLonGrid.equiangular(4, 6)
@@ -44,7 +44,7 @@ def resampled(
     hours: int = 6,
     allow_gaps: bool = False,
 ) -> xr.Dataset:
-    return resample(dataset, variables, rules, hours, everything, allow_gaps).compute()
+    return accumulate(dataset, variables, rules, hours, everything, allow_gaps).compute()
 
 
 def test_sums_end_at_the_state_and_instants_are_thinned() -> None:
@@ -136,7 +136,7 @@ def test_a_shifted_time_is_named(minutes: int) -> None:
 
 def test_gaps_where_nobody_looks_do_not_matter() -> None:
     source = hourly().drop_isel(time=3)
-    later = resample(
+    later = accumulate(
         source, [RAIN], {RAIN: "sum"}, 6, lambda t: t > np.datetime64("2001-01-01T10"), False
     )
     assert len(later["time"]) == 4
@@ -160,7 +160,7 @@ def test_what_cannot_be_summed_is_refused(
 
 def test_accumulations_on_their_own_times_stay_as_they_are() -> None:
     source = hourly(48, 6)
-    assert resample(source, [RAIN], {}, 6, everything, False) is source
+    assert accumulate(source, [RAIN], {}, 6, everything, False) is source
     with pytest.raises(InputError, match=r"total_precipitation_6hr is a sum over 6 h"):
         resampled(source, {}, ["total_precipitation_6hr"])
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from data_pipeline.simulation.config import PDEConfig
-from data_pipeline.simulation.fourier import FourierGrid, Stepper
+from data_pipeline.simulation.fourier import FourierGrid, SpectralStepper
 from data_pipeline.simulation.trajectories import Splits
 
 RECIPES = sorted((Path(__file__).parents[3] / "configs").glob("pde_*.yaml"))
@@ -37,11 +37,11 @@ def test_error_in_time_by_halving_the_step(path: Path) -> None:
     shape = config.shape
     grid = FourierGrid(shape, equation.extent, degree=equation.degree, dtype=torch.float64)
     state = equation.initial(grid, np.random.default_rng(config.seeds()[0]))[None]
-    start = Stepper(equation, grid, config.timestep / config.substeps).advance(
+    start = SpectralStepper(equation, grid, config.timestep / config.substeps).advance(
         state, min(config.spinup_steps, 5) * config.substeps
     )
     ends = [
-        Stepper(equation, grid, config.timestep / steps).advance(start, steps)
+        SpectralStepper(equation, grid, config.timestep / steps).advance(start, steps)
         for steps in (config.substeps, 2 * config.substeps)
     ]
     error = (ends[0] - ends[1]).abs().square().sum().sqrt() * 16 / 15

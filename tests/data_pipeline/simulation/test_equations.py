@@ -14,7 +14,12 @@ from data_pipeline.simulation.equations import (
     KuramotoSivashinsky,
     NavierStokes,
 )
-from data_pipeline.simulation.fourier import Equation, FourierGrid, Stepper, resample
+from data_pipeline.simulation.fourier import (
+    Equation,
+    FourierGrid,
+    SpectralStepper,
+    change_resolution,
+)
 from data_pipeline.simulation.random_fields import gaussian_bumps, random_field
 
 TAU = 2 * np.pi
@@ -33,7 +38,7 @@ def start(equation: Equation, grid: FourierGrid, seed: int = 0) -> Tensor:
 
 
 def run(equation: Equation, grid: FourierGrid, state: Tensor, time: float, steps: int) -> Tensor:
-    return Stepper(equation, grid, time / steps).advance(state, steps)
+    return SpectralStepper(equation, grid, time / steps).advance(state, steps)
 
 
 def distance(first: Tensor, second: Tensor) -> float:
@@ -106,7 +111,7 @@ def test_laminar_kolmogorov_flow_is_steady() -> None:
     grid = make_grid(equation)
     profile = -3 * np.cos(3 * grid.y) / (0.05 * 9 + 0.2)
     field = torch.tensor(np.tile(profile[:, None], (1, 32)))
-    tendency = Stepper(equation, grid, 0.1).tendency(grid.spectrum(field)[None, None])
+    tendency = SpectralStepper(equation, grid, 0.1).tendency(grid.spectrum(field)[None, None])
     assert tendency.abs().max() < 1e-13
 
 
@@ -121,7 +126,7 @@ def test_balance_of_energy_and_enstrophy() -> None:
     equation = NavierStokes(viscosity=3e-3, forcing=0.0, initial_scale=1e4)
     grid = make_grid(equation)
     state = start(equation, grid)
-    tendency = Stepper(equation, grid, 0.1).tendency(state)
+    tendency = SpectralStepper(equation, grid, 0.1).tendency(state)
     w, dw = grid.fields(state), grid.fields(tendency)
     psi = grid.fields(-grid.inverse_laplacian * state)
     palinstrophy = (grid.fields(grid.dx(state)) ** 2 + grid.fields(grid.dy(state)) ** 2).mean()
@@ -189,7 +194,7 @@ def test_homogeneous_gray_scott_is_an_ordinary_equation() -> None:
 def test_the_initial_state_does_not_depend_on_the_resolution(equation: Equation) -> None:
     coarse, fine = make_grid(equation, 24), make_grid(equation, 60)
     low = start(equation, coarse)
-    high = resample(start(equation, fine), fine, coarse.shape)
+    high = change_resolution(start(equation, fine), fine, coarse.shape)
     torch.testing.assert_close(low, coarse.spectrum(high), rtol=0, atol=1e-12)
     torch.testing.assert_close(coarse.spectrum(coarse.fields(low)), low, rtol=0, atol=1e-12)
 
@@ -225,7 +230,9 @@ def test_products_of_the_configured_degree_are_free_of_aliasing() -> None:
         grid = FourierGrid((24, 24), (1.0, 1.0), degree=degree)
         fine = FourierGrid((96, 96), (1.0, 1.0), degree=1)
         state = random_field(grid, rng, scale=1.0, power=0.0, shift=1.0)
-        exact = resample(fine.spectrum(resample(state, grid, fine.shape) ** degree), fine, (24, 24))
+        exact = change_resolution(
+            fine.spectrum(change_resolution(state, grid, fine.shape) ** degree), fine, (24, 24)
+        )
         product = grid.spectrum(grid.fields(state) ** degree)
         torch.testing.assert_close(product, grid.spectrum(exact), rtol=0, atol=1e-10)
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import InputError
-from data_pipeline.simulation.trajectories import Splits, lay_out
+from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 
 
 @pytest.mark.parametrize("num_states", [2, 23, 24, 50])
 def test_each_trajectory_starts_a_day_and_a_gap_follows(num_states: int) -> None:
-    times = lay_out(Splits(train=3, validation=2, test=1), num_states)
+    times = trajectory_start_times(Splits(train=3, validation=2, test=1), num_states)
     assert times.dtype == np.dtype("datetime64[ns]")
     assert times.shape == (6, num_states)
     assert (times[:, 0] == times[:, 0].astype("datetime64[D]")).all()
@@ -19,11 +19,11 @@ def test_each_trajectory_starts_a_day_and_a_gap_follows(num_states: int) -> None
 
 def test_splits_end_with_their_years() -> None:
     days = [36524, 36524, 22280]  # 2001-2100, 2101-2200 and 2201-2261 by the calendar
-    times = lay_out(Splits(train=days[0], validation=days[1], test=days[2]), 2)
+    times = trajectory_start_times(Splits(train=days[0], validation=days[1], test=days[2]), 2)
     ends = times[np.cumsum(days) - 1, 0].astype("datetime64[D]").astype(str)
     assert ends.tolist() == ["2100-12-31", "2200-12-31", "2261-12-31"]
     with pytest.raises(InputError, match="22281 trajectories for test of 1 days"):
-        lay_out(Splits(test=days[2] + 1), 2)
+        trajectory_start_times(Splits(test=days[2] + 1), 2)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (-1, 2, 2)])

@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.simulation.trajectories import Splits, lay_out
+from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.pde_benchmarks import BenchmarkConfig
@@ -51,7 +51,7 @@ def read(
 
 def check(dataset: xr.Dataset, name: str, expected: np.ndarray) -> None:
     """That a variable has the values (trajectory, state, y, x) of the file."""
-    times = lay_out(SPLITS, expected.shape[1])
+    times = trajectory_start_times(SPLITS, expected.shape[1])
     np.testing.assert_array_equal(dataset["time"], times.ravel())
     assert dataset[name].dims == ("time", "y", "x")
     assert (dataset[name].dtype, dataset[name].attrs["units"]) == (np.float32, "1")

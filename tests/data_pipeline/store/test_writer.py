@@ -8,12 +8,12 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.doctor.examination import examine
-from data_pipeline.doctor.times import Horizons
+from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import Unpacking, WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.preparation.prepare import open_store, prepare
-from data_pipeline.preprocessing.accumulation import resample
+from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
@@ -91,7 +91,7 @@ def test_diagnostic_values_are_accumulated_and_derived(source: Path, tmp_path: P
     first = rain.isel(time=slice(1, 7)).sum("time")
     np.testing.assert_allclose(found[RAIN[0]][0], first, rtol=1e-6)
     np.testing.assert_allclose(found[RAIN[1]][0], np.log1p(first / 1e-5), rtol=1e-5)
-    everything = resample(
+    everything = accumulate(
         hourly(), [*NAMES, *RAIN], {}, 6, lambda times: np.ones(len(times), bool), False
     )
     np.testing.assert_array_equal(found[RAIN[0]], everything[RAIN[0]])
@@ -146,7 +146,7 @@ def test_channels_add_up() -> None:
 
 def test_the_doctor_checks_all_and_tells_of_the_state(source: Path, tmp_path: Path) -> None:
     config = make_data_config(source, **settings())
-    horizons = Horizons(history=1, training_steps=1, forecast_steps=1, interval_hours=6)
+    horizons = PeriodNeeds(history=1, training_steps=1, forecast_steps=1, interval_hours=6)
     before = examine(config, str(tmp_path / "data"), horizons)
     prepare(config, tmp_path / "data")
     after = examine(config, str(tmp_path / "data"), horizons)

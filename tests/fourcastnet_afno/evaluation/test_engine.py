@@ -16,7 +16,7 @@ from data_pipeline.errors import InputError
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs import baselines
-from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_table, weekly
+from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_table, weekly_mean
 from tests.builders.evaluation_fixtures import (
     DAY,
     GRID,
@@ -178,7 +178,7 @@ def test_a_table_is_looked_up_by_day_and_hour() -> None:
 
 
 def test_a_week_has_one_climatology() -> None:
-    at = weekly(from_table(yearly_table()))
+    at = weekly_mean(from_table(yearly_table()))
     times = np.array(["2001-01-01", "2001-01-07", "2001-01-08"], "datetime64[ns]")
     # The first week holds the days 1 to 7, the second 8 to 14; the hours add 0.06.
     np.testing.assert_allclose(at(SURFACE, times)[:, 0, 0], [4.06, 4.06, 11.06])

@@ -12,7 +12,7 @@ from data_pipeline.grids.plane import PlaneGrid
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.fourier.phase_origin import FromOrigin, translated
+from fourcastnet_afno.models.fourier.phase_origin import PhaseShifted, translated
 from fourcastnet_afno.models.layers import Padding
 
 CHANNELS = Channels((Channel(name="u"), Channel(name="v")))
@@ -184,7 +184,7 @@ def test_a_network_of_points_is_the_same_operator_at_any_resolution(name: str) -
     native = trained.on_grid(fine, "native")
     assert disagreement(trained, native, name) < 3e-3
     from_cells = coarse.coords["x"][0] > 0 and "periodic" in sides
-    assert [isinstance(b.mixer, FromOrigin) for b in native.network.blocks] == [from_cells] * 2
+    assert [isinstance(b.mixer, PhaseShifted) for b in native.network.blocks] == [from_cells] * 2
     if from_cells:
         for block in native.network.blocks:
             block.mixer = block.mixer.mixer  # type: ignore[assignment, union-attr]

@@ -11,7 +11,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.inference.ensemble import EnsembleConfig, Perturber, ensemble_statistics
+from fourcastnet_afno.inference.ensemble import EnsembleConfig, Perturber, summarize_members
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,
@@ -137,17 +137,17 @@ def test_random_numbers_depend_on_seed_time_member_and_step_alone() -> None:
 
 def test_statistics_by_hand() -> None:
     fields = torch.tensor([1.0, 2.0, 4.0, 9.0])[:, None, None]
-    mean, spread, quantiles = ensemble_statistics(fields, [0.0, 0.25, 0.5, 1.0])
+    mean, spread, quantiles = summarize_members(fields, [0.0, 0.25, 0.5, 1.0])
     assert mean.item() == 4
     assert spread.item() == pytest.approx(math.sqrt((9 + 4 + 0 + 25) / 3))
     assert quantiles.flatten().tolist() == [1.0, 1.75, 3.0, 9.0]
-    assert ensemble_statistics(fields[:1], [])[1].isnan().all()
+    assert summarize_members(fields[:1], [])[1].isnan().all()
 
 
 def test_quantiles_are_numpys() -> None:
     fields = torch.randn(11, 4, 5, generator=torch.Generator().manual_seed(0))
     levels = [0.05, 0.3, 0.77, 0.9]
-    found = ensemble_statistics(fields, levels)[2]
+    found = summarize_members(fields, levels)[2]
     np.testing.assert_allclose(found, np.quantile(fields.numpy(), levels, axis=0), rtol=1e-5)
 
 

@@ -28,8 +28,13 @@ from fourcastnet_afno.inference.initial_states import (
 )
 from fourcastnet_afno.inference.open import open_diagnostics
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout
-from fourcastnet_afno.inference.stability import Fixer, Monitor, StabilityConfig, zonal_spectrum
-from fourcastnet_afno.inference.steppers import Climatology, Persistence, ShallowWaterSolver
+from fourcastnet_afno.inference.stability import (
+    Fixer,
+    StabilityConfig,
+    StabilityTracker,
+    zonal_spectrum,
+)
+from fourcastnet_afno.inference.steppers import ClimatologyStepper, Persistence, ShallowWaterSolver
 from fourcastnet_afno.inference.write import write_forecast
 from tests.builders.forecasters import CHANNELS, GRID, Growing, make_config, make_states
 from tests.fourcastnet_afno.forecaster.test_forecaster import make_forecaster
@@ -191,7 +196,7 @@ def test_statistics_by_hand(tmp_path: Path) -> None:
     state = torch.zeros(1, 2, *GRID.shape)
     state[0, 0], state[0, 1] = 3.0, -4.0
     state[0, 1, 2, 3] = -10.0
-    statistics, blow_ups = Monitor(stepper.spec, stepper.scales, StabilityConfig())(state)
+    statistics, blow_ups = StabilityTracker(stepper.spec, stepper.scales, StabilityConfig())(state)
     assert not blow_ups
     weight = GRID.area_weights()[2, 3] / 72
     np.testing.assert_allclose(statistics["mean"], [[3, -4 - 6 * weight]], rtol=1e-6)
@@ -214,7 +219,7 @@ def test_blow_ups_of_several_forecasts_are_located(value: float) -> None:
     stepper = Growing(std=1.0)
     state = torch.zeros(3, 3, *GRID.shape)
     state[2, 1, 4, 7] = value
-    _, (blow_up,) = Monitor(stepper.spec, stepper.scales, StabilityConfig())(state)
+    _, (blow_up,) = StabilityTracker(stepper.spec, stepper.scales, StabilityConfig())(state)
     assert (blow_up.forecast, blow_up.channel) == (2, CHANNELS.labels[1])
     assert blow_up.coords == {"latitude": GRID.latitude[4], "longitude": GRID.longitude[7]}
     assert blow_up.place == f"{GRID.latitude[4]:g} N, {GRID.longitude[7]:g} E"
@@ -285,7 +290,7 @@ def test_the_climatology_is_that_of_the_valid_time(tmp_path: Path) -> None:
     hours, values = fit_climatology([(data["time"].values, fields)], 1)
     axes = {"hour": hours, "harmonic": np.arange(3), **GRID.coords}
     coefficients = CHANNELS.unstack(values, axes)
-    stepper = Climatology(Growing().spec, coefficients)
+    stepper = ClimatologyStepper(Growing().spec, coefficients)
     assert isinstance(stepper, Stepper)
     times = data["time"].values[[3, 700]]
     written = write_forecast(
@@ -297,7 +302,7 @@ def test_the_climatology_is_that_of_the_valid_time(tmp_path: Path) -> None:
         expected = climatology_at(coefficients, valid)["2m_temperature"]
         np.testing.assert_array_equal(written["2m_temperature"][index], expected)
     with pytest.raises(InputError, match=r"the climatology lacks \['2m_temperature'\]"):
-        Climatology(Growing().spec, coefficients.drop_vars("2m_temperature"))
+        ClimatologyStepper(Growing().spec, coefficients.drop_vars("2m_temperature"))
 
 
 def write(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.memory import kept_bytes
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig, Block
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONet, AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 
 TINY = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
@@ -62,7 +62,7 @@ def test_block_with_zero_branches() -> None:
     """With silent mixer and MLP, two skips leave x + norm(x), one skip leaves x."""
     tokens = torch.randn(1, 4, 4, 8)
     for double_skip in (True, False):
-        block = Block(AFNONetConfig(**{**TINY.__dict__, "double_skip": double_skip}), 0.0)
+        block = AFNOBlock(AFNONetConfig(**{**TINY.__dict__, "double_skip": double_skip}), 0.0)
         with torch.no_grad():
             for parameter in [*block.mixer.parameters(), *block.mlp.parameters()]:
                 parameter.zero_()

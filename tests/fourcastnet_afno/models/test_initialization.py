@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fourcastnet_afno.models.afno import AFNONetConfig, Block
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
 
 
@@ -33,7 +33,7 @@ def test_a_network_initializes_its_mixers_as_configured() -> None:
     torch.manual_seed(0)
     config = AFNONetConfig(embed_dim=64, depth=2, num_blocks=4)
     for block in config.build(in_channels=1, out_channels=1).blocks:
-        assert isinstance(block, Block)
+        assert isinstance(block, AFNOBlock)
         assert isinstance(block.mixer, AFNO)
         assert block.mixer.weight1.std().item() == pytest.approx(16**-0.5, rel=0.05)
         assert block.mixer.weight2.std().item() == pytest.approx(32**-0.5, rel=0.05)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.parallel.environment import Placement, first_host
-from fourcastnet_afno.parallel.launch import AgreedStop, launched
+from fourcastnet_afno.parallel.environment import LaunchEnvironment, first_host
+from fourcastnet_afno.parallel.launch import CollectiveStop, process_group
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.wrap import accumulating, full, placed_as, wrap
+from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like, sync_gradients, wrap
 from tests.builders.processes import on_ranks, start_ranks
 
 ROOT = Path(__file__).parents[3]
@@ -55,10 +55,10 @@ def test_the_first_host_of_slurm(nodes: str, first: str) -> None:
 
 
 def test_placement_by_slurm_torchrun_and_alone() -> None:
-    assert Placement.from_environment({}) == Placement()
+    assert LaunchEnvironment.from_environment({}) == LaunchEnvironment()
     # A batch script, or a shell of one task, is one process however large its job.
     batch = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "7"}
-    assert Placement.from_environment(batch).world_size == 1
+    assert LaunchEnvironment.from_environment(batch).world_size == 1
     step = {
         **batch,
         "SLURM_PROCID": "5",
@@ -67,13 +67,13 @@ def test_placement_by_slurm_torchrun_and_alone() -> None:
         "SLURM_STEP_NUM_TASKS": "8",
         "SLURM_STEP_NODELIST": "gpu[3-4]",
     }
-    place = Placement.from_environment(step)
+    place = LaunchEnvironment.from_environment(step)
     assert (place.rank, place.local_rank, place.world_size) == (5, 1, 8)
     assert (place.address, place.port) == ("gpu3", 20000 + 7 * 16)
     torchrun = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
-    assert Placement.from_environment({**step, **torchrun}).world_size == 2
+    assert LaunchEnvironment.from_environment({**step, **torchrun}).world_size == 2
     with pytest.raises(InputError, match="MASTER_ADDR and MASTER_PORT are not set"):
-        Placement.from_environment({"RANK": "1", "WORLD_SIZE": "2"}).require_address()
+        LaunchEnvironment.from_environment({"RANK": "1", "WORLD_SIZE": "2"}).require_address()
 
 
 @pytest.mark.parametrize(
@@ -93,19 +93,19 @@ def test_placement_by_slurm_torchrun_and_alone() -> None:
 def test_rank_and_number_of_processes(
     environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
-    place = Placement.from_environment(environment)
+    place = LaunchEnvironment.from_environment(environment)
     assert (place.rank, place.world_size) == expected
 
 
 def test_impossible_places_are_refused() -> None:
     with pytest.raises(InputError, match=r"got rank 4 of 4 processes"):
-        Placement.from_environment({"RANK": "4", "WORLD_SIZE": "4"})
+        LaunchEnvironment.from_environment({"RANK": "4", "WORLD_SIZE": "4"})
     with pytest.raises(InputError, match="RANK must be a whole number, got 'first'"):
-        Placement.from_environment({"RANK": "first", "WORLD_SIZE": "4"})
+        LaunchEnvironment.from_environment({"RANK": "first", "WORLD_SIZE": "4"})
 
 
 def test_one_process_is_local() -> None:
-    with launched("cpu") as process:
+    with process_group("cpu") as process:
         assert process == Process()
         assert process.reduce_mean(torch.tensor([3.0])).tolist() == [3.0]
         assert process.gather({"a": 1}) == [{"a": 1}]
@@ -165,11 +165,11 @@ def gradients(process: Process, parallel: str, options: dict, parts: int) -> lis
     for _ in range(2):
         module.zero_grad()
         for index, part in enumerate(mine):
-            with accumulating(wrapped, last=index == parts - 1):
+            with sync_gradients(wrapped, last=index == parts - 1):
                 (wrapped(part) / parts).backward()
     assert all(p.grad is not None for p in module.parameters())
     # Processes hand over lists: a tensor's shared memory would die with its process.
-    return [full(p.grad).tolist() for p in module.parameters() if p.grad is not None]
+    return [gather_dtensor(p.grad).tolist() for p in module.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def shard_and_fill(process: Process) -> bool:
     (weight, *_) = module.parameters()
     value = torch.arange(15.0).reshape(5, 3)
     with torch.no_grad():
-        weight.copy_(placed_as(weight, value))
-    return torch.equal(full(weight.detach()), value)
+        weight.copy_(shard_like(weight, value))
+    return torch.equal(gather_dtensor(weight.detach()), value)
 
 
 def test_sharded_weights_are_filled_and_read_as_a_whole() -> None:
@@ -254,7 +254,7 @@ def test_a_failure_of_the_main_process_ends_those_that_wait_for_it(tmp_path: Pat
 
 def stop_together(process: Process) -> None:
     process.barrier()
-    raise AgreedStop("enough")
+    raise CollectiveStop("enough")
 
 
 def test_an_agreed_stop_is_no_failure(tmp_path: Path) -> None:

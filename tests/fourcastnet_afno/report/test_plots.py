@@ -53,7 +53,7 @@ def test_loss_has_a_panel_for_each_stage() -> None:
         {"stage": 1, "epoch": 1, "num_steps": 1, "train_losses": [2.0, 1.0], "validation_loss": 1},
         {"stage": 2, "epoch": 2, "num_steps": 4, "train_losses": [3.0, 2.5], "validation_loss": 2},
     ]
-    first, second = plots.loss_curve(history).axes
+    first, second = plots.plot_loss_curve(history).axes
     assert [axis.get_title() for axis in (first, second)] == ["stage 1: 1 step", "stage 2: 4 steps"]
     np.testing.assert_allclose(first.lines[0].get_xdata(), [0.5, 1])
     np.testing.assert_allclose(second.lines[0].get_ydata(), [3, 2.5])

@@ -17,9 +17,9 @@ from fourcastnet_afno.training.optimizers import OptimizerConfig
 from fourcastnet_afno.training.rollout_loss import (
     RolloutConfig,
     curriculum_steps,
+    differentiable_rollout,
     rollout_loss,
     rollout_loss_by_channel,
-    trained_rollout,
 )
 from fourcastnet_afno.training.schedules import ScheduleConfig
 from tests.builders.experiments import make_forecaster, make_states
@@ -46,7 +46,7 @@ class Amplifier(nn.Module):
 def test_gradients_by_hand(mode: str, slope: float) -> None:
     amplifier = Amplifier(1.5)
     state = torch.full((1, 1, 1, 1, 1), 2.0, dtype=torch.float64)
-    *_, last = trained_rollout(amplifier, state, [torch.zeros(1)] * 3, mode)  # type: ignore[arg-type]
+    *_, last = differentiable_rollout(amplifier, state, [torch.zeros(1)] * 3, mode)  # type: ignore[arg-type]
     assert last.item() == 1.5**3 * 2
     last.square().sum().backward()
     assert amplifier.factor.grad is not None
@@ -94,12 +94,14 @@ def test_states_are_those_of_the_rollout(mode: str) -> None:
     forecaster = make_forecaster(num_history=2).eval()
     state, forcing, _ = make_windows(forecaster, 4)
     expected = list(rollout(forecaster, state, forcing.unbind(1), 4))
-    found = list(trained_rollout(forecaster, state, forcing.unbind(1), mode))  # type: ignore[arg-type]
+    found = list(differentiable_rollout(forecaster, state, forcing.unbind(1), mode))  # type: ignore[arg-type]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
     assert [x.requires_grad for x in found] == [mode != "pushforward"] * 3 + [True]
     with torch.no_grad():
-        assert not any(x.requires_grad for x in trained_rollout(forecaster, state, [forcing[:, 0]]))
+        assert not any(
+            x.requires_grad for x in differentiable_rollout(forecaster, state, [forcing[:, 0]])
+        )
 
 
 def test_step_weights_by_hand() -> None:

@@ -28,10 +28,10 @@ from fourcastnet_afno.losses.loss import LossConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import DropPath, Padding
 from fourcastnet_afno.parallel.field_group import FieldGroup, field_group
-from fourcastnet_afno.parallel.launch import launched
+from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.row_sharding import Band, Cut, Layout, even_counts
-from fourcastnet_afno.parallel.wrap import Parallel, full, wrap
+from fourcastnet_afno.parallel.row_sharding import Band, RowPartition, RowRange, balanced_counts
+from fourcastnet_afno.parallel.wrap import Parallel, gather_dtensor, wrap
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage, TrainingConfig
 from fourcastnet_afno.training.noise import with_noise
@@ -138,7 +138,7 @@ def largest_error(process: Process, case: str, parallel: Parallel = "ddp") -> fl
     for ours, theirs in zip(shared.parameters(), alone.parameters(), strict=True):
         assert ours.grad is not None
         assert theirs.grad is not None
-        errors.append(error(full(ours.grad), theirs.grad))
+        errors.append(error(gather_dtensor(ours.grad), theirs.grad))
     return max(errors)
 
 
@@ -231,7 +231,10 @@ def laws(process: Process) -> None:
         return process.reduce_sum((x * y).sum())
 
     size, rank = group.size, group.rank
-    rows, columns = Cut(1, even_counts(5, size)), Cut(2, (0, *even_counts(7, size - 1)))
+    rows, columns = (
+        RowRange(1, balanced_counts(5, size)),
+        RowRange(2, (0, *balanced_counts(7, size - 1))),
+    )
     x, y = random(2, rows.counts[rank], 7, 3), random(2, 5, columns.counts[rank], 3)
     there = group.transpose(x, split=columns, join=rows)
     assert there.shape == y.shape
@@ -247,7 +250,7 @@ def laws(process: Process) -> None:
 def bands(process: Process) -> None:
     """Means, norms and whole fields are those of the whole field; so are masks and noise."""
     assert process.spatial is not None
-    band = Band(Layout(11, (0, 1), 3, process.spatial.size), process.spatial)
+    band = Band(RowPartition(11, (0, 1), 3, process.spatial.size), process.spatial)
     field = torch.randn(2, 3, 11, 4, generator=torch.Generator().manual_seed(0))
     mine = field[..., band.rows, :]
     torch.testing.assert_close(band.mean(mine), field.mean(dim=(-2, -1)))
@@ -270,7 +273,7 @@ def bands(process: Process) -> None:
 
 
 def work(size: int) -> dict[str, float]:
-    with launched("cpu", spatial_ranks=size) as process:
+    with process_group("cpu", spatial_ranks=size) as process:
         laws(process)
         if size == 4:
             return compare_4(process)
@@ -438,14 +441,14 @@ def test_columns_mirrored_at_their_ends_are_not_shared() -> None:
     network = replace(SMALL, boundary=("periodic", "mirrored"), patch_size=(2, 1))
     group = object.__new__(FieldGroup)
     group.rank, group.size = 0, 2
-    band = Band(Layout(8, (0, 0), 2, 2, False), group)
+    band = Band(RowPartition(8, (0, 0), 2, 2, False), group)
     with pytest.raises(ValueError, match="longitudes are periodic or zero_padded, got"):
         network.build(in_channels=1, out_channels=1).split(band)
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     words = "must divide the number of processes, got 1; start a"
-    with pytest.raises(InputError, match=words), launched("cpu", spatial_ranks=2):
+    with pytest.raises(InputError, match=words), process_group("cpu", spatial_ranks=2):
         pass
     with pytest.raises(ValueError, match=r"set training.compile=off"):
         TrainingConfig(spatial_ranks=2, compile="default")

@@ -13,7 +13,7 @@ import xarray as xr
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.parallel.row_sharding import Band, Cut, Layout
+from fourcastnet_afno.parallel.row_sharding import Band, RowPartition, RowRange
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.validation import ValidationConfig
@@ -153,10 +153,10 @@ class Parts:
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def of_first(self, tensor: torch.Tensor) -> torch.Tensor:
+    def broadcast_from_first(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def transpose(self, tensor: torch.Tensor, split: Cut, join: Cut) -> torch.Tensor:
+    def transpose(self, tensor: torch.Tensor, split: RowRange, join: RowRange) -> torch.Tensor:
         raise AssertionError("no loss transposes")
 
 
@@ -182,6 +182,6 @@ def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
         rows = band.rows if band else slice(None)
         return built.by_channel(predictions[..., rows, :], targets[..., rows, :])
 
-    layout = Layout(7, (0, 0), 1, 2)
+    layout = RowPartition(7, (0, 0), 1, 2)
     parts = [loss(Band(layout, Parts(rank))) for rank in range(2)]
     torch.testing.assert_close(parts[0] + parts[1], loss(None))

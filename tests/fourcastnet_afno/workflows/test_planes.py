@@ -18,7 +18,7 @@ from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.baselines import persistence
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
-from fourcastnet_afno.forecaster.forecaster import ModelConfig, suit_grid
+from fourcastnet_afno.forecaster.forecaster import ModelConfig, adapt_config_to_grid
 from fourcastnet_afno.inference.ensemble import EnsembleConfig
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
@@ -115,7 +115,7 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
         found = stored["spectrum"].sel(source="model", channel="tracer").isel(lead_time=0)
         np.testing.assert_allclose(found, ours, rtol=1e-6)
         assert stored["spectrum"]["source"].values.tolist() == ["truth", *stored["forecast"].values]
-        figure = plots.spectra(stored, "tracer", _leads_of_spectra(stored))
+        figure = plots.plot_spectra(stored, "tracer", _leads_of_spectra(stored))
         assert [axis.get_title() for axis in figure.axes[:3]] == ["1 h", "2 h", "5 h"]
         labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         assert labels == ["truth", "model", "persistence", "linear"]
@@ -283,7 +283,7 @@ def constant_climatology(truth: xr.Dataset) -> xr.Dataset:
 def test_networks_that_do_not_suit_a_plane_are_refused(options: dict, message: str) -> None:
     network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, **options)
     with pytest.raises(InputError, match=message):
-        suit_grid(network, SQUARE, "model.network")
+        adapt_config_to_grid(network, SQUARE, "model.network")
 
 
 def test_the_doctor_describes_planes(

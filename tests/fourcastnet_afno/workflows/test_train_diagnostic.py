@@ -29,8 +29,8 @@ from fourcastnet_afno.forecaster.checkpoint import (
     save_checkpoint,
 )
 from fourcastnet_afno.forecaster.diagnostic_head import (
-    ChainedHead,
     DiagnosticConfig,
+    DiagnosticStepper,
     load_diagnostic,
 )
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -265,7 +265,7 @@ def test_a_finer_grid_is_interpolated_both_ways(
     head, forecaster = load_diagnostic(trained / "checkpoints" / "best.safetensors")
     level = torch.tensor([1e5, 280.0])[None, None, :, None, None]
     fine = forecaster.on_grid(LatLonGrid.equiangular(8, 16))
-    chained = ChainedHead(head, fine)(level.expand(1, 2, 2, 8, 16), torch.zeros(1, 1, 6, 12))
+    chained = DiagnosticStepper(head, fine)(level.expand(1, 2, 2, 8, 16), torch.zeros(1, 1, 6, 12))
     own = Regridder(forecaster.network_grid, fine.spec.grid, head.channels)(
         head(level[:, 0].expand(1, 2, 6, 12))
     )

@@ -11,7 +11,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
-from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_forecast
+from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_canonical_forecast
 from tests.builders.forecasts import GRID, HOUR, LEADS, make_climatology, make_forecast, make_truth
 
 CONFIG = EvaluationConfig(baselines=["persistence", "climatology"])
@@ -247,9 +247,9 @@ def test_events_need_training_years(truth: xr.Dataset) -> None:
 def test_files_that_are_no_forecasts(truth: xr.Dataset, tmp_path: Path) -> None:
     truth.to_netcdf(tmp_path / "t.nc")
     with pytest.raises(InputError, match="expected lead times as one of lead_time"):
-        open_forecast(str(tmp_path / "t.nc"))
+        open_canonical_forecast(str(tmp_path / "t.nc"))
     with pytest.raises(InputError, match="no file matches"):
-        open_forecast(str(tmp_path / "nothing.zarr"))
+        open_canonical_forecast(str(tmp_path / "nothing.zarr"))
     no_start = make_forecast(truth).rename(init_time="start")
     with pytest.raises(InputError, match="expected initial times as init_time or time"):
         canonical_forecast(no_start)

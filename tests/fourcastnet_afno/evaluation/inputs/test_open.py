@@ -15,8 +15,8 @@ from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.evaluation import engine
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.open import open_forecast
-from fourcastnet_afno.evaluation.plan import Plan, Result, Task
+from fourcastnet_afno.evaluation.inputs.open import open_canonical_forecast
+from fourcastnet_afno.evaluation.plan import Result, ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.tasks import run_task
 from tests.builders.evaluation_fixtures import DAY, make_coefficients, make_forecast, make_truth
 
@@ -62,14 +62,14 @@ def test_axes_of_a_store_may_lie_in_any_order(
     chunks = {"time": 20, "prediction_timedelta": 2, "level": 1}
     path = store(forecast, tmp_path / "f.zarr", order, chunks, plain)
     np.testing.assert_allclose(rmse(path), rmse(FORECAST), rtol=1e-12)
-    np.testing.assert_allclose(rmse(open_forecast(path)), rmse(FORECAST), rtol=1e-12)
+    np.testing.assert_allclose(rmse(open_canonical_forecast(path)), rmse(FORECAST), rtol=1e-12)
 
 
 def test_a_part_of_an_opened_store_is_that_part(tmp_path: Path) -> None:
     path = store(FORECAST.rename(WEATHERBENCH), tmp_path / "f.zarr", LAYOUTS[0], {}, True)
     late = {"init_time": slice(10, None), "lead_time": slice(1, None)}
     np.testing.assert_allclose(
-        rmse(open_forecast(path).isel(late)), rmse(FORECAST.isel(late)), rtol=1e-12
+        rmse(open_canonical_forecast(path).isel(late)), rmse(FORECAST.isel(late)), rtol=1e-12
     )
 
 
@@ -250,7 +250,7 @@ def test_the_verb_goes_on_after_an_interruption(
 
     whole = scores("here")
 
-    def stop(plan: Plan, task: Task) -> dict[int, Result]:
+    def stop(plan: ScoringPlan, task: ScoringTask) -> dict[int, Result]:
         if task.channels == (1,):
             raise KeyboardInterrupt
         return run_task(plan, task)
@@ -261,9 +261,9 @@ def test_the_verb_goes_on_after_an_interruption(
         assert main(stopped) == 130
     assert kept.exists()
     assert not (tmp_path / "again.nc").exists()
-    done: list[Task] = []
+    done: list[ScoringTask] = []
 
-    def counted(plan: Plan, task: Task) -> dict[int, Result]:
+    def counted(plan: ScoringPlan, task: ScoringTask) -> dict[int, Result]:
         done.append(task)
         return run_task(plan, task)
 

@@ -7,7 +7,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from fourcastnet_afno.models.fourier.transforms import Spectrum, Transform, transform_for
+from fourcastnet_afno.models.fourier.transforms import ModeSelection, Transform, transform_for
 from fourcastnet_afno.models.mixers import AFNO
 
 BOUNDARIES = [
@@ -39,7 +39,7 @@ KINDS += [((3, 5, 7), "periodic", "none", "fft")]
 def build(
     shape: tuple[int, ...], boundary: object, pole: str, kind: str, fraction: float = 1.0
 ) -> Transform:
-    spectrum = Spectrum(
+    spectrum = ModeSelection(
         boundary=boundary,  # type: ignore[arg-type]
         pole=pole,  # type: ignore[arg-type]
         transform=kind,  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.monitoring.log import TrainingLog, connect
 from fourcastnet_afno.training.monitoring.monitor import headline
-from fourcastnet_afno.training.monitoring.terminal import Glance, LiveView, sparkline
+from fourcastnet_afno.training.monitoring.terminal import LiveView, ProgressSnapshot, sparkline
 from fourcastnet_afno.training.monitoring.throughput import Meter, flops_per_window
 from fourcastnet_afno.training.objectives import RolloutLoss
 from fourcastnet_afno.training.validation import FORECASTS, ValidationConfig
@@ -208,7 +208,7 @@ def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
             clock[0] += 0.5  # Each item takes as long to come as
             yield item
 
-    for _ in meter.timed(slow(4)):
+    for _ in meter.measure_wait(slow(4)):
         clock[0] += 1.5  # a third of the step that uses it.
         meter.count(8)
     assert meter.samples_per_second == pytest.approx(4.0)
@@ -216,7 +216,7 @@ def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_view_shows_everything() -> None:
-    glance = Glance(
+    glance = ProgressSnapshot(
         title="Stage 1 epoch 2/3", done=16, total=64, left=7200, loss=0.125, learning_rate=1e-3,
         samples_per_second=2.0, data_wait=0.01, memory_gib=1.5, flop_utilization=0.42,
     )  # fmt: skip
