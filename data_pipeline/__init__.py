@@ -31,7 +31,7 @@ _HOMES = {
 # Names of version 0.1, which keep working.
 _FORMER_NAMES = {"simulate": "simulate_planet"}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted([*_HOMES, *_FORMER_NAMES])
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

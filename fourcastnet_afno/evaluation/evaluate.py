@@ -334,7 +334,10 @@ def _resume_fingerprint(
     del settings["num_threads"]  # may be another when it goes on
     digest.update(json.dumps(settings).encode())
     dim = None if plan.spectrum is None else plan.spectrum.dim
-    digest.update(repr((tasks, plan.channels.to_json(), str(plan.grid), dim)).encode())
+    # Written as version 0.1 did, so that its states are taken up.
+    cut = [f"Task({repr(task).partition('(')[2]}" for task in tasks]
+    written = f"([{', '.join(cut)}], {plan.channels.to_json()!r}, {str(plan.grid)!r}, {dim!r})"
+    digest.update(written.encode())
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*forecasts.values(), truth):
         source = str(dataset.encoding.get("source", ""))

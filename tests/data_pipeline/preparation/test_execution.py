@@ -117,7 +117,8 @@ PREPARE_LARGE = """
 import sys, threading, time
 from pathlib import Path
 import dask.array, numpy as np, xarray as xr
-from data_pipeline import prepare as preparation
+from data_pipeline.periods import Period
+from data_pipeline.preparation import prepare as preparation
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.store.packing import StorageConfig
@@ -145,9 +146,9 @@ def prepare(num_times, path):
     preparation._read = lambda config: xr.Dataset(data, {"time": times, **grid.coords})
     end = str(times[-1])[:10]
     periods = {
-        "train": preparation.Period(start="2001-01-01", end=str(times[-60])[:10]),
-        "validation": preparation.Period(start=str(times[-50])[:10], end=str(times[-30])[:10]),
-        "test": preparation.Period(start=str(times[-20])[:10], end=end),
+        "train": Period(start="2001-01-01", end=str(times[-60])[:10]),
+        "validation": Period(start=str(times[-50])[:10], end=str(times[-30])[:10]),
+        "test": Period(start=str(times[-20])[:10], end=end),
     }
     config = make_data_config(
         Path("pyproject.toml"), static=[], storage=StorageConfig(shard_mib=2.0), **periods

@@ -201,10 +201,10 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from data_pipeline.store.packing import Packing
-from data_pipeline.store.states import MappedReader, Region, shard_path
+from data_pipeline.store.states import MappedReader, ReadWindow, shard_path
 
 path, rows = Path(sys.argv[1]), int(sys.argv[2])
-reader = MappedReader(path, (1, 1, 64, 1024), np.dtype("<f4"), 1, Region(rows=slice(0, rows)))
+reader = MappedReader(path, (1, 1, 64, 1024), np.dtype("<f4"), 1, ReadWindow(rows=slice(0, rows)))
 reader._shard(0)
 os.truncate(shard_path(path, 0), 32 * 1024 * 4)
 buffer = np.empty((1, *reader.shape[1:]), np.float32)
@@ -272,7 +272,7 @@ def test_a_subset_takes_seasons_and_years(
 def test_a_store_of_another_format_is_refused(source: Path, tmp_path: Path) -> None:
     path = prepare(make_data_config(source), tmp_path / "data.zarr").path
     zarr.open_group(path, mode="r+").attrs["format"] = 1
-    with pytest.raises(InputError, match="no store of this version: its format is 1"):
+    with pytest.raises(InputError, match="has format 1, this version reads format"):
         PreparedStore(path)
 
 

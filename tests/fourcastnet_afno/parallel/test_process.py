@@ -263,7 +263,7 @@ def test_an_agreed_stop_is_no_failure(tmp_path: Path) -> None:
         process.join(30)
     for rank in range(2):
         text = (tmp_path / f"rank{rank}.txt").read_text()
-        assert "AgreedStop: enough" in text
+        assert "CollectiveStop: enough" in text
         assert "stops, because" not in text
 
 
@@ -284,8 +284,8 @@ def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
 def test_torchrun_stops_with_the_message() -> None:
     program = (
         "import torch\n"
-        "from fourcastnet_afno.parallel.launch import launched\n"
-        "with launched('cpu') as process:\n"
+        "from fourcastnet_afno.parallel.launch import process_group\n"
+        "with process_group('cpu') as process:\n"
         "    if process.rank == 1: raise RuntimeError('a defect')\n"
         "    process.barrier()\n"
     )

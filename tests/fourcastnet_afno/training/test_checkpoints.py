@@ -166,7 +166,7 @@ def train_in_two_parts(process: Process, config: ExperimentConfig, folder: Path)
             self._stopped.by_system = self.process.rank == 1
         original(self, *arguments)  # type: ignore[arg-type]
 
-    train_workflow.launched, Trainer._take_step = (lambda *_, **__: nullcontext(process)), take
+    train_workflow.process_group, Trainer._take_step = (lambda *_, **__: nullcontext(process)), take
     train_run(config, folder / "whole")
     for _ in range(2):
         with pytest.raises(TrainingInterruptedError):

@@ -334,7 +334,7 @@ def train_shared(process: Process, data: Path, output: Path) -> list[tuple[int, 
         shapes.append(tuple(self._sample.state.shape))
         forecasters.append(self.forecaster)
 
-    train.launched, Trainer._take_step = joined, take
+    train.process_group, Trainer._take_step = joined, take
     with pytest.raises(TrainingInterruptedError):
         train_run(make_config(data, spatial_ranks=2), output)
     train_run(make_config(data, spatial_ranks=4), output)
