@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake in what the user gave us."""
+"""The one exception that stands for a mistake in the user's input."""
 
 
 class InputError(ValueError):
@@ -7,8 +7,19 @@ class InputError(ValueError):
     The message names the thing, what was expected, what was found and the remedy. The command line
     prints it alone, without a traceback, and exits with status 2; any other exception is a defect
     of this package and keeps its traceback.
+
+    Args:
+        message: For people; its wording may change.
+        code: For programs and tests, such as "grid-mismatch"; it stays the same.
     """
+
+    def __init__(self, message: str, *, code: str = "bad-input") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class TransferError(InputError):
     """Data that cannot be read or written now but may be later; work already done is kept."""
+
+    def __init__(self, message: str, *, code: str = "transfer-failed") -> None:
+        super().__init__(message, code=code)
