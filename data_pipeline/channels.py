@@ -49,7 +49,10 @@ class Channels:
     def __post_init__(self) -> None:
         repeated = {label for label in self.labels if self.labels.count(label) > 1}
         if repeated:
-            raise InputError(f"channels must differ, got {sorted(repeated)} more than once")
+            raise InputError(
+                f"channels must differ, got {sorted(repeated)} more than once",
+                code="repeated-channel",
+            )
 
     @classmethod
     def from_dataset(
@@ -75,7 +78,8 @@ class Channels:
                 f"the data lacks the variables {missing}; it holds "
                 f"{sorted(map(str, dataset.data_vars))}; correct the names in "
                 "data.prognostic, data.diagnostic and data.static, or map them with "
-                "data.source.rename"
+                "data.source.rename",
+                code="missing-variable",
             )
         expanded = [
             _expand(dataset[name], name, levels if level is None else [level])
@@ -183,7 +187,8 @@ def _expand(variable: xr.DataArray, name: str, levels: Sequence[int]) -> list[Ch
     if missing:
         raise InputError(
             f"{name} lacks the levels {missing} hPa; it has {found}; correct data.levels, or the "
-            "labels in data.prognostic"
+            "labels in data.prognostic",
+            code="missing-level",
         )
     return [Channel(name=name, level=level, units=units) for level in (levels or found)]
 

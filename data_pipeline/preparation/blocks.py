@@ -91,7 +91,8 @@ def _write(layout: StoreWriter, start: int, stored: np.ndarray) -> list[str]:
             raise
         raise TransferError(
             f"the disk of {layout.path.resolve()} is full; make room and run the same command "
-            "again, finished blocks are kept"
+            "again, finished blocks are kept",
+            code="disk-full",
         ) from error
 
 
@@ -182,5 +183,6 @@ def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> N
     raise InputError(
         f"{', '.join(c.label for c in bad)} has {wrong}; complete the data if it is still being "
         f"written or lacks chunks, set data.fill={{{rules}}} (or a number for each), or leave them "
-        "out"
+        "out",
+        code="not-finite",
     )

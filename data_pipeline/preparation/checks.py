@@ -29,7 +29,8 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
     if keys:
         raise InputError(
             f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
-            "--output or data.store, or delete that folder to prepare it again"
+            "--output or data.store, or delete that folder to prepare it again",
+            code="other-configuration",
         )
     _check_equation(config, store)
     return store
@@ -43,7 +44,8 @@ def _check_equation(config: DataConfig, store: PreparedStore) -> None:
         assert config.pde is not None
         raise InputError(
             f"{store.path} was prepared with another text of {config.pde.files[0]}; give another "
-            "--output or data.store, or delete the run folder to start over"
+            "--output or data.store, or delete the run folder to start over",
+            code="other-configuration",
         )
 
 
@@ -55,7 +57,8 @@ def check_free_space(path: Path, needed: int) -> None:
         raise InputError(
             f"the store takes {needed / 2**30:.2f} GiB and {path.parent.resolve()} has "
             f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
-            "variables, levels or years"
+            "variables, levels or years",
+            code="disk-full",
         )
 
 
@@ -73,7 +76,8 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
             raise InputError(
                 f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
                 f"{' and '.join(space)} (and level); select one entry of the others, or give it "
-                "another role"
+                "another role",
+                code="wrong-dimensions",
             )
 
 
@@ -92,7 +96,8 @@ def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
             covered = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
             raise InputError(
                 f"data.{name} ({period}) holds {int(period.contains(kept).sum())} states every "
-                f"{config.timestep_hours} h, expected at least 2; the data covers {covered}"
+                f"{config.timestep_hours} h, expected at least 2; the data covers {covered}",
+                code="no-times",
             )
         _check_gaps(kept[period.contains(kept)], config, name)
     return indices
@@ -104,12 +109,14 @@ def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
     if len(gaps) == len(steps):
         raise InputError(
             f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step is "
-            f"{steps.min():g} h; set data.timestep_hours to the data's step"
+            f"{steps.min():g} h; set data.timestep_hours to the data's step",
+            code="timestep-mismatch",
         )
     if len(gaps) and not config.allow_gaps:
         first = gaps[0]
         raise InputError(
             f"data.{name} has {len(gaps)} gaps, the first between {times[first]} and "
             f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
-            "data, or set data.allow_gaps=true to leave out the windows that cross a gap"
+            "data, or set data.allow_gaps=true to leave out the windows that cross a gap",
+            code="gap-in-time",
         )

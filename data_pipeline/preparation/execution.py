@@ -40,11 +40,14 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         if self.scheduler_address and self.jobqueue:
-            raise InputError("give either a scheduler address or a jobqueue, and not both")
+            raise InputError(
+                "give either a scheduler address or a jobqueue, and not both", code="bad-setting"
+            )
         if self.num_jobs < 1 or not self.memory_gib > 0:
             raise InputError(
                 "num_jobs must be at least 1 and memory_gib above 0, got "
-                f"{self.num_jobs} and {self.memory_gib}"
+                f"{self.num_jobs} and {self.memory_gib}",
+                code="bad-setting",
             )
 
     @property
@@ -111,14 +114,16 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
     except ImportError as error:
         raise InputError(
             f"a dask cluster needs packages that are not installed ({error}); "
-            "pip install 'fourcastnet-afno[cluster]'"
+            "pip install 'fourcastnet-afno[cluster]'",
+            code="missing-package",
         ) from error
     with _cluster(config) as address:
         try:
             client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except OSError as error:
             raise InputError(
-                f"no dask scheduler answers at {address} ({error}); correct --scheduler_address"
+                f"no dask scheduler answers at {address} ({error}); correct --scheduler_address",
+                code="no-scheduler",
             ) from error
         with client:
             yield client
@@ -136,7 +141,8 @@ def _cluster(config: ExecutionConfig) -> Iterator[str]:
     except ImportError as error:
         raise InputError(
             f"jobqueue={config.jobqueue} needs dask-jobqueue ({error}); "
-            "pip install 'fourcastnet-afno[cluster]'"
+            "pip install 'fourcastnet-afno[cluster]'",
+            code="missing-package",
         ) from error
     names = {"slurm": "SLURM", "htcondor": "HTCondor", "pbs": "PBS", "lsf": "LSF"}
     name = f"{names.get(config.jobqueue, config.jobqueue.upper())}Cluster"
@@ -146,7 +152,8 @@ def _cluster(config: ExecutionConfig) -> Iterator[str]:
     except (TypeError, ValueError) as error:
         raise InputError(
             f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its "
-            "documentation"
+            "documentation",
+            code="bad-setting",
         ) from error
     with cluster:
         yield cluster.scheduler_address
@@ -166,7 +173,8 @@ class _Threads:
         if bytes_each > memory:
             raise InputError(
                 f"a block needs about {bytes_each / 2**30:.2f} GiB and memory_gib is "
-                f"{self._config.memory_gib:g}; raise it, or lower data.storage.shard_mib"
+                f"{self._config.memory_gib:g}; raise it, or lower data.storage.shard_mib",
+                code="too-little-memory",
             )
         workers = max(1, min(os.cpu_count() or 1, int(memory // bytes_each)))
         pool = ThreadPoolExecutor(workers, "prepare")

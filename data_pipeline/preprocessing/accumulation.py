@@ -105,7 +105,8 @@ def _windows(
     if unknown:
         raise InputError(
             f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
-            f"do not name or the data lacks; they name {names}; correct data.accumulate"
+            f"do not name or the data lacks; they name {names}; correct data.accumulate",
+            code="bad-setting",
         )
     step = usual_step(times) or float(timestep_hours)
     _check_thinning(dataset, names, canonical, step, timestep_hours)
@@ -135,7 +136,8 @@ def _check_thinning(
         raise InputError(
             f"{lost} are accumulated over {step:g} h each, and states every {timestep_hours} h "
             f"leave out the others; set data.accumulate={{{wanted}}} (or mean, or last for the "
-            "value at the state alone)"
+            "value at the state alone)",
+            code="accumulation-rule",
         )
 
 
@@ -145,7 +147,8 @@ def _count(name: str, hours: int, step: float) -> int:
         raise InputError(
             f"{name} is a sum over {hours} h of accumulations, and the data has steps of {step:g} "
             "h; give data whose steps divide it (as hourly data), or leave it out of "
-            "data.accumulate if it is accumulated already"
+            "data.accumulate if it is accumulated already",
+            code="timestep-mismatch",
         )
     return count
 
@@ -167,7 +170,8 @@ def _complete(
             f"{list(windows)} at {times[end]} needs the {count} values before and at that time, "
             f"every {step:g} h, and {times[odd]} comes {steps[odd - 1]:g} h after the time before "
             f"it: times are missing or shifted ({int(gaps.sum())} states in all); give complete "
-            "data, or set data.allow_gaps=true to leave these states out"
+            "data, or set data.allow_gaps=true to leave these states out",
+            code="gap-in-time",
         )
     return inside[~gaps]
 

@@ -78,7 +78,8 @@ def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
         raise InputError(
             f"the training period does not cover the year well enough to fit "
             f"{len(matrix) // 2} harmonics of the day of the year; set data.climatology_harmonics "
-            "lower (0 fits a constant) or lengthen data.train"
+            "lower (0 fits a constant) or lengthen data.train",
+            code="short-period",
         )
     return np.tensordot(np.linalg.inv(matrix), sums, axes=(1, 0))
 
@@ -102,7 +103,8 @@ def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) ->
     if missing:
         raise InputError(
             f"the climatology has the hours of day {hours.tolist()}, asked for are {missing}; "
-            "choose times at the hours of the training period"
+            "choose times at the hours of the training period",
+            code="hours-mismatch",
         )
     basis = harmonics(times, coefficients.shape[1] // 2)
     fields = np.empty((len(times), *coefficients.shape[2:]), np.float32)

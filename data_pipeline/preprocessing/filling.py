@@ -93,7 +93,8 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     if unknown:
         raise InputError(
             f"data.fill has rules for {unknown}, the variables of data.prognostic, "
-            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill"
+            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill",
+            code="bad-setting",
         )
 
 
@@ -106,7 +107,8 @@ def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     total = counts.sum(axis=0)
     if not total.any():
         raise InputError(
-            f"{series['channel'].item()} has no value in the training period; leave it out"
+            f"{series['channel'].item()} has no value in the training period; leave it out",
+            code="no-values",
         )
     with np.errstate(invalid="ignore"):
         means, annual = sums / counts, sums.sum(axis=0) / total

@@ -58,7 +58,8 @@ def check_forcings(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in FORCINGS]
     if unknown:
         raise InputError(
-            f"data.forcings has the unknown names {unknown}; known are {', '.join(FORCINGS)}"
+            f"data.forcings has the unknown names {unknown}; known are {', '.join(FORCINGS)}",
+            code="bad-setting",
         )
 
 

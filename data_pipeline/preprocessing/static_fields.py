@@ -81,7 +81,8 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
         raise InputError(
             f"the static variable {name} has dimensions {sorted(dims)}, expected "
             f"{' and '.join(space)} alone (and level); select one entry of the others, or give it "
-            "another role"
+            "another role",
+            code="wrong-dimensions",
         )
     if "time" not in dims:
         return load(array, f"the static variable {name}")
@@ -96,7 +97,8 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
         raise InputError(
             f"the static variable {name} changes in time: {array['time'].values[where]} differs "
             f"from {array['time'].values[0]}; name it in data.prognostic, or give a file with one "
-            "time of it"
+            "time of it",
+            code="not-invariant",
         )
     return first
 
@@ -108,7 +110,9 @@ def _filled(
     if isinstance(rule, int | float):
         values, missing = np.where(missing, float(rule), values), np.zeros_like(missing)
     if np.isinf(values).any() or (missing.any() and rule is None) or missing.all():
-        raise InputError(_not_finite(channel, values, "a number, or climatology"))
+        raise InputError(
+            _not_finite(channel, values, "a number, or climatology"), code="not-finite"
+        )
     if rule != "climatology":
         return {channel: values}
     weights = grid.area_weights() * ~missing
@@ -122,7 +126,7 @@ def _filled_class(channel: Channel, values: np.ndarray, rule: FillRule | None) -
     if isinstance(rule, int | float):
         values = np.where(missing, float(rule), values)
     if not np.isfinite(values).all():
-        raise InputError(_not_finite(channel, values, "the number of a class"))
+        raise InputError(_not_finite(channel, values, "the number of a class"), code="not-finite")
     return values
 
 
@@ -139,13 +143,15 @@ def _classes(channel: Channel, values: np.ndarray) -> dict[Channel, np.ndarray]:
         raise InputError(
             f"{channel.label} holds classes, and {len(fractions)} of its values are no whole "
             f"numbers, as {fractions[0]:g}: they were averaged over cells; take it from the data "
-            "on its own grid, or leave it out"
+            "on its own grid, or leave it out",
+            code="bad-classes",
         )
     classes = np.unique(values).astype(int)
     if len(classes) > _MOST_CLASSES:
         raise InputError(
             f"{channel.label} holds {len(classes)} classes, expected at most {_MOST_CLASSES}; take "
-            "its attribute flag_values away if it is a quantity, or leave it out"
+            "its attribute flag_values away if it is a quantity, or leave it out",
+            code="bad-classes",
         )
     return {
         Channel(name=f"{channel.label}_{code}", units="1"): (values == code).astype(float)

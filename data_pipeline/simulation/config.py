@@ -156,12 +156,14 @@ class PDEConfig:
             equation = kind(**given)
         except TypeError as error:
             raise InputError(
-                f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}"
+                f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}",
+                code="bad-setting",
             ) from error
         if not isinstance(equation, Darcy | Equation):
             raise InputError(
                 f"{self.equation} is no equation: it needs variables, degree, extent, linear, "
-                "nonlinear and initial, see docs/equations.md"
+                "nonlinear and initial, see docs/equations.md",
+                code="unknown-equation",
             )
         return equation
 
@@ -205,5 +207,6 @@ def _load(name: str) -> type:
         return getattr(module, kind)
     except (ImportError, FileNotFoundError, AttributeError) as error:
         raise InputError(
-            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation"
+            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation",
+            code="unknown-equation",
         ) from error

@@ -115,7 +115,8 @@ class KolmogorovFlow(Flow):
         if 3 * self.wavenumber >= min(grid.shape):
             raise InputError(
                 f"a force at the wavenumber {self.wavenumber} needs more than "
-                f"{3 * self.wavenumber} points, got {grid.shape}; raise data.pde.resolution"
+                f"{3 * self.wavenumber} points, got {grid.shape}; raise data.pde.resolution",
+                code="bad-setting",
             )
         return random_field(grid, rng, scale=4e4, power=4.0, shift=16.0)[None]
 

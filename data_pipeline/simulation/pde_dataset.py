@@ -149,7 +149,8 @@ def solve_on(
             raise InputError(
                 f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became "
                 f"infinite with {config.substeps} steps of the solver in a timestep; raise "
-                "data.pde.substeps"
+                "data.pde.substeps",
+                code="unstable-solver",
             )
     return series
 

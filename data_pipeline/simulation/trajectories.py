@@ -76,6 +76,7 @@ def _starts(name: str, count: int, days: int) -> np.ndarray:
     if count > room:
         raise InputError(
             f"{count} trajectories for {name} of {days} days (an hour a state, and a gap) do not "
-            f"fit into {first} to {end}, which have room for {room}; take fewer or shorter ones"
+            f"fit into {first} to {end}, which have room for {room}; take fewer or shorter ones",
+            code="too-many-trajectories",
         )
     return first + np.arange(count) * np.timedelta64(days, "D")

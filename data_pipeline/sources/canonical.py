@@ -71,7 +71,8 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
                 f"{name} lacks the 1-D coordinate {axis} (or, on a plane, y and x); it has "
-                f"{list(dataset.coords)}; map its name with data.source.rename"
+                f"{list(dataset.coords)}; map its name with data.source.rename",
+                code="missing-axis",
             )
     if "time" in dataset.variables:
         dataset = _with_standard_times(dataset, name)
@@ -106,7 +107,7 @@ def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr
     try:
         grid = grid_of(dataset)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        raise InputError(f"{name}: {error}", code=error.code) from error
     dims = [axis for axis in ("time", *grid.dims) if axis in dataset.dims]
     dataset = dataset.transpose(*dims, ...).assign_attrs(grid.attrs)
     for variable, array in dataset.data_vars.items():
@@ -164,7 +165,8 @@ def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if not np.issubdtype(times.dtype, np.datetime64):
         raise InputError(
             f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
-            "CF units as 'hours since 1900-01-01'"
+            "CF units as 'hours since 1900-01-01'",
+            code="no-times",
         )
     dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
     return _within_validity(dataset)
@@ -214,7 +216,10 @@ def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if units == "Pa" or (not units and levels.max() > _LARGEST_PRESSURE):
         levels = levels / 100
     if not np.allclose(levels, np.round(levels)):
-        raise InputError(f"{name} has the levels {levels.tolist()} hPa, expected whole numbers")
+        raise InputError(
+            f"{name} has the levels {levels.tolist()} hPa, expected whole numbers",
+            code="bad-levels",
+        )
     return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
 
 
@@ -230,7 +235,8 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
     if wrong:
         raise InputError(
             f"{name} has {'; '.join(wrong)}; convert the data, or, where only the label is wrong, "
-            "set data.source.units"
+            "set data.source.units",
+            code="units-mismatch",
         )
     return dataset
 
@@ -248,5 +254,6 @@ def require_units(dataset: xr.Dataset, names: list[str]) -> None:
         wanted = ", ".join(f"{name}: {units}" for name, units in missing.items())
         raise InputError(
             f"the variables {list(missing)} state no units; set data.source.units={{{wanted}}} if "
-            "these are their units"
+            "these are their units",
+            code="missing-units",
         )

@@ -75,7 +75,8 @@ def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
             raise
         raise InputError(
             f"data.source.storage_options has {sorted(further)}, which do not all suit the file "
-            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec"
+            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec",
+            code="bad-setting",
         ) from error
 
 
@@ -101,19 +102,24 @@ def _translate_open_errors(name: str, call: Callable[[], _T]) -> _T:
     except FileNotFoundError as error:
         raise InputError(
             f"there is no zarr store at {name} ({error}); correct data.source.path, or download "
-            "the file if it is the URL of one"
+            "the file if it is the URL of one",
+            code="missing-file",
         ) from error
     except PermissionError as error:
-        raise InputError(f"no permission to read {name}; change it, or copy the data") from error
+        raise InputError(
+            f"no permission to read {name}; change it, or copy the data", code="no-permission"
+        ) from error
     except ImportError as error:
         raise InputError(
             f"{name} needs packages that are not installed ({error}); for URLs "
-            "pip install 'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
+            "pip install 'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'",
+            code="missing-package",
         ) from error
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(
             f"cannot read {name}: {error}; it may be truncated, of another format, or still being "
-            "written; expected NetCDF, HDF5 or GRIB files or a zarr store"
+            "written; expected NetCDF, HDF5 or GRIB files or a zarr store",
+            code="unreadable-file",
         ) from error
 
 
@@ -126,7 +132,8 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     if not dataset.variables:
         raise InputError(
             f"{path} holds no arrays, or its server does not list them; consolidate its metadata "
-            "with zarr.consolidate_metadata, or copy it to a local disk"
+            "with zarr.consolidate_metadata, or copy it to a local disk",
+            code="unreadable-file",
         )
     dataset.encoding["source"] = path
     return dataset
@@ -166,7 +173,8 @@ def expand_glob(path: str) -> list[str]:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(Path(path).parent)  # glob says nothing of folders that it may not read
         raise InputError(
-            f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
+            f"no file matches {expected} (from {Path.cwd()}); correct data.source.path",
+            code="missing-file",
         )
     return sorted(files)
 

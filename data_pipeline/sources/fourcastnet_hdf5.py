@@ -26,19 +26,22 @@ def open_fourcastnet_fields(
     if len(channels) != num_channels:
         raise InputError(
             f"{file} holds {num_channels} channels without names and data.source.channels gives "
-            f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]"
+            f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]",
+            code="channels-mismatch",
         )
     names = [parse_label(label) for label in channels]
     repeated = [label for label in channels if names.count(parse_label(label)) > 1]
     if repeated:
         raise InputError(
             f"data.source.channels names {repeated} more than once; give each channel of {file} "
-            "its own label"
+            "its own label",
+            code="repeated-channel",
         )
     if not Path(file).stem.isdigit():
         raise InputError(
             f"{file} has no times; name it by its year, as 2018.h5, whose first field is at "
-            "January 1st, 00 UTC"
+            "January 1st, 00 UTC",
+            code="no-times",
         )
     step = np.timedelta64(timestep_hours, "h")
     start = np.datetime64(f"{int(Path(file).stem):04d}-01-01", "ns")

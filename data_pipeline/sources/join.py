@@ -20,7 +20,8 @@ def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
             raise InputError(
                 f"time {what} in {name} at index {where} ({times[where]}), "
                 f"{int(wrong.sum())} times in all; "
-                'remove duplicates and sort, as .drop_duplicates("time").sortby("time")'
+                'remove duplicates and sort, as .drop_duplicates("time").sortby("time")',
+                code="unordered-times",
             )
     return dataset
 
@@ -50,7 +51,8 @@ def join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
         ranges = "; ".join(_describe(group) for group in merged if "time" in group.dims)
         raise InputError(
             f"the files have no time in common: {ranges}; give the same variables, levels and "
-            "period of all, and name in data.static what does not change"
+            "period of all, and name in data.static what does not change",
+            code="no-common-times",
         )
     common = np.array(sorted(set.intersection(*times))) if times else None
     picked = [g.sel(time=common) if "time" in g.dims else g for g in merged]
@@ -58,7 +60,8 @@ def join(parts: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
         return xr.merge(picked, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts")
     except xr.MergeError as error:
         raise InputError(
-            f"{_files(parts)} contradict each other ({error}); leave out one of them"
+            f"{_files(parts)} contradict each other ({error}); leave out one of them",
+            code="files-differ",
         ) from error
 
 
@@ -105,14 +108,16 @@ def _check_alike(parts: Sequence[xr.Dataset]) -> None:
             if not same or not np.allclose(part[axis], first[axis], atol=1e-3):
                 raise InputError(
                     f"{name} has the {axis} {_values(part, axis)}, {first.encoding['source']} has "
-                    f"{_values(first, axis)}; regrid one of them, or leave it out"
+                    f"{_values(first, axis)}; regrid one of them, or leave it out",
+                    code="grid-mismatch",
                 )
         for variable, array in part.data_vars.items():
             other, where = units.setdefault(variable, (array.attrs["units"], name))
             if array.attrs["units"] != other:
                 raise InputError(
                     f"{variable} is in {array.attrs['units']!r} in {name} and in {other!r} in "
-                    f"{where}; convert one of them, or set data.source.units if a label is wrong"
+                    f"{where}; convert one of them, or set data.source.units if a label is wrong",
+                    code="units-mismatch",
                 )
 
 

@@ -86,7 +86,8 @@ def open_pdebench(path: str) -> TrajectoryFile:
         raise InputError(
             f"{path} has {sorted(names)[:8]}, expected a layout of PDEBench in one or two "
             "dimensions: tensor (sample, time, x); density, pressure, Vx, Vy; groups 0000, 0001, "
-            "... with data and grid; or nu and tensor of Darcy flow"
+            "... with data and grid; or nu and tensor of Darcy flow",
+            code="other-layout",
         )
 
 
@@ -168,14 +169,16 @@ def open_well(path: str) -> TrajectoryFile:
         if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
             raise InputError(
                 f"{path} has {sorted(file)[:8]}, expected the layout of The Well with the groups "
-                "dimensions and t0_fields"
+                "dimensions and t0_fields",
+                code="other-layout",
             )
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         kind = _text(file.attrs.get("grid_type", "cartesian"))
         if len(axes) > 2 or kind != "cartesian":
             raise InputError(
                 f"{path} has the dimensions {axes} of a {kind} grid; one or two Cartesian "
-                "dimensions can be read"
+                "dimensions can be read",
+                code="other-layout",
             )
         names = tuple(name for _, name, _ in _well_components(file, axes))
         y, x = _well_order(axes)
@@ -279,7 +282,8 @@ def open_neuraloperator(path: str) -> TrajectoryFile:
     if coefficient.ndim != 3 or coefficient.shape != solution.shape:
         raise InputError(
             f"{path} has x of shape {coefficient.shape} and y of shape {solution.shape}, expected "
-            "both as (sample, y, x)"
+            "both as (sample, y, x)",
+            code="other-layout",
         )
     count, rows, columns = coefficient.shape
     return TrajectoryFile(
@@ -310,7 +314,10 @@ def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
 
         data = torch.load(path, map_location="cpu", weights_only=True)
     if "x" not in data or "y" not in data:
-        raise InputError(f"{path} has {list(data)}, expected the arrays x and y of Darcy flow")
+        raise InputError(
+            f"{path} has {list(data)}, expected the arrays x and y of Darcy flow",
+            code="other-layout",
+        )
     x, y = (np.asarray(data[name], np.float32) for name in ("x", "y"))
     return (x[:, 0], y[:, 0]) if x.ndim == 4 and x.shape[1] == 1 else (x, y)
 

@@ -115,7 +115,8 @@ def _open(path: str, layout: BenchmarkFormat) -> TrajectoryFile:
     except (OSError, KeyError, ValueError, EOFError, UnpicklingError) as error:
         raise InputError(
             f"cannot read {path}: {error}; it may be truncated, or not in the layout {layout}; "
-            "correct data.source.benchmark.layout, or download it again"
+            "correct data.source.benchmark.layout, or download it again",
+            code="unreadable-file",
         ) from error
 
 
@@ -129,13 +130,15 @@ def _assigned(
         if config.trajectories.total > available:
             raise InputError(
                 f"data.source.benchmark.trajectories wants {config.trajectories.total} "
-                f"trajectories and the files have {available}; take fewer"
+                f"trajectories and the files have {available}; take fewer",
+                code="too-few-trajectories",
             )
         return files, config.trajectories
     if len(config.splits) != len(opened):
         raise InputError(
             f"data.source.benchmark.splits has {len(config.splits)} entries for "
-            f"{len(opened)} of data.source.path, expected one for each"
+            f"{len(opened)} of data.source.path, expected one for each",
+            code="bad-setting",
         )
     groups: dict[str, list[TrajectoryFile]] = {"train": [], "validation": [], "test": []}
     for name, files in zip(config.splits, opened, strict=True):
@@ -156,14 +159,16 @@ def _check_alike(files: list[TrajectoryFile]) -> None:
             if found != expected:
                 raise InputError(
                     f"{file.path} has the {what} {found}, {first.path} has {expected}; read them "
-                    "as data of their own"
+                    "as data of their own",
+                    code="files-differ",
                 )
         for name, axis in _axes(file):
             other = getattr(first, name)
             if not np.allclose(axis, other, rtol=0, atol=_SAME * _extent(other)):
                 raise InputError(
                     f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
-                    f"{other[0]:g} to {other[-1]:g}; read them as data of their own"
+                    f"{other[0]:g} to {other[-1]:g}; read them as data of their own",
+                    code="grid-mismatch",
                 )
 
 

@@ -40,7 +40,8 @@ def with_retries(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
             if attempt == attempts - 1:
                 raise TransferError(
                     f"cannot read {what} after {attempts} attempts: {error or type(error).__name__}"
-                    "; check the network and the server, or copy the data to a local disk"
+                    "; check the network and the server, or copy the data to a local disk",
+                    code="transfer-failed",
                 ) from error
             time.sleep(_delay(attempt))
     raise AssertionError("unreachable")
@@ -66,12 +67,15 @@ def read_errors_as_input_errors(what: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise TransferError(f"no permission to read {what} ({error}); change it") from error
+        raise TransferError(
+            f"no permission to read {what} ({error}); change it", code="no-permission"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise TransferError(
-            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again"
+            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again",
+            code="unreadable-file",
         ) from error
 
 
