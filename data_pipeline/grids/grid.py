@@ -63,7 +63,7 @@ class Grid(ABC):
         """Whether the other grid has the same domain, with cells of any size."""
 
     @abstractmethod
-    def band(self, rows: slice) -> "Grid":
+    def select_rows(self, rows: slice) -> "Grid":
         """The grid of some neighboring rows."""
 
     @abstractmethod
@@ -235,7 +235,7 @@ class LatLonGrid(Grid):
             for (a, b), cell in zip(pairs, cells, strict=True)
         )
 
-    def band(self, rows: slice) -> "LatLonGrid":
+    def select_rows(self, rows: slice) -> "LatLonGrid":
         """Some latitudes."""
         return replace(self, latitude=self.latitude[rows])
 

@@ -163,7 +163,7 @@ class PlaneGrid(Grid):
             return False
         return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
 
-    def band(self, rows: slice) -> "PlaneGrid":
+    def select_rows(self, rows: slice) -> "PlaneGrid":
         """A strip, which does not close along y unless it has all rows."""
         y, edges = self.y[rows], self.bounds("y")
         if y == self.y:

@@ -57,10 +57,10 @@ def _check_complete(path: Path, group: zarr.Group) -> None:
 
 def _rows_of(grid: Grid, region: ReadWindow, rows: slice) -> tuple[Grid, ReadWindow]:
     """Grid and region of some rows of a region."""
-    band = grid.band(rows)
+    shard = grid.select_rows(rows)
     all_rows = range(grid.shape[0])
     start = all_rows[rows].start + (region.rows.start or 0)
-    return band, region._replace(rows=slice(start, start + band.shape[0]))
+    return shard, region._replace(rows=slice(start, start + shard.shape[0]))
 
 
 def _open_group(path: Path | str) -> zarr.Group:
@@ -87,7 +87,7 @@ class PreparedStore:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
         crop: Part of the grid to take; statistics stay those of the whole grid.
-        rows: Rows of that to take, see ``band``.
+        rows: Rows of that to take, see ``select_rows``.
         role: The channels to take, and all about them; by default those of all roles.
 
     Raises:
@@ -150,8 +150,10 @@ class PreparedStore:
             return self
         return PreparedStore(self.path, self._crop, self._rows, role)
 
-    def band(self, rows: slice) -> "PreparedStore":
+    def select_rows(self, rows: slice) -> "PreparedStore":
         """The same store with some of the rows alone; others are not read."""
+        if rows == slice(None):
+            return self
         return PreparedStore(self.path, self._crop, rows, self._role)
 
     @property

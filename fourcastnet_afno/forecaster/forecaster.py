@@ -30,7 +30,7 @@ from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNOBlock, AFNONetConfig
 from fourcastnet_afno.models.fourier.phase_origin import shift_phase_origin
 from fourcastnet_afno.models.layers import scaled_padding
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 Resolution = Literal["interpolate", "native"]
 
@@ -128,8 +128,8 @@ class Forecaster(nn.Module):
         static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
 
     Attributes:
-        band: The rows that states and forcings have here, where processes share fields; weights
-            and static fields are whole all the same.
+        rows: The rows that states and forcings have here; weights and static fields are complete
+            in every process.
 
     Raises:
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
@@ -158,7 +158,7 @@ class Forecaster(nn.Module):
         static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
         self.register_buffer("static", static)
         self.network_grid = spec.grid
-        self.band: Band | None = None
+        self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
@@ -176,22 +176,21 @@ class Forecaster(nn.Module):
             forcing: Computed forcings at the time of the newest state, on the network's grid.
         """
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
-        static = self.static[:, self.band.rows] if self.band else self.static
-        static = static.expand(len(state), -1, -1, -1)
+        static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
             return state[:, -1] + self.from_network_grid(self.diff_std * output)
         following = self.from_network_grid(self.normalizer.denormalize(output))
         return torch.where(self.diff_std > 0, following, state[:, -1]) if self._stays else following
 
-    def split(self, band: Band) -> None:
-        """From here on states and forcings are the rows of a band.
+    def shard(self, rows: ShardedRows) -> None:
+        """From here on states and forcings are the rows of this process.
 
         Raises:
             ValueError: If the network cannot exchange with others.
         """
-        self.network.split(band)
-        self.band = band
+        self.network.shard(rows)
+        self.rows = rows
 
     @property
     def num_history(self) -> int:
@@ -227,7 +226,7 @@ class Forecaster(nn.Module):
             InputError: If one grid does not cover the other, the network is tied to its grid or
                 would mirror fields at other places, or processes share the fields.
         """
-        if self.band is not None:
+        if self.rows.is_sharded:
             raise InputError(
                 "fields that processes share cannot be interpolated to another grid; forecast from "
                 "a checkpoint in one process"

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourcastnet_afno.losses.spectral import PowerSpectrum, SpectralBasis, adjusted_mse
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 _LEAST_NORM = 1e-6  # of a target about its mean, in units of the scale
 
@@ -104,7 +104,7 @@ class LossConfig:
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
         latitude: Sequence[float] = (),
         is_periodic: bool = True,
-        band: Band | None = None,
+        rows: Rows = ALL_ROWS,
     ) -> "Loss":
         """The loss for these channels on this grid, with the type and device of ``mean``.
 
@@ -118,7 +118,7 @@ class LossConfig:
             field_weights: Further weights of the points, as 0 where values are filled.
             latitude: Rows in degrees, for ``amse``.
             is_periodic: Whether the longitudes close a circle, for ``amse``.
-            band: The rows that fields have, where processes share them.
+            rows: The rows that fields have here.
 
         Raises:
             ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
@@ -142,7 +142,7 @@ class LossConfig:
             channel_weights=self._channel_weights(labels, levels).to(mean),
             field_weights=field_weights,
             spectrum=spectrum,
-            band=band,
+            rows=rows,
         )
 
     def _channel_weights(
@@ -183,8 +183,8 @@ class Loss(nn.Module):
         field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
             the errors by them.
         spectrum: Of the grid, for ``amse``.
-        band: The rows that fields have, where processes share them; everything else is of the
-            whole grid, and so is the loss.
+        rows: The rows that fields have here; everything else is of the full grid, and so is the
+            loss.
 
     Raises:
         ValueError: If no channel has weight.
@@ -206,10 +206,10 @@ class Loss(nn.Module):
         channel_weights: Float[Tensor, " channel"],
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
         spectrum: PowerSpectrum | None = None,
-        band: Band | None = None,
+        rows: Rows = ALL_ROWS,
     ) -> None:
         super().__init__()
-        self.config, self.spectrum, self.band = config, spectrum, band
+        self.config, self.spectrum, self.rows = config, spectrum, rows
         # What never changes, as the coefficients of a steady problem, has no change to be a unit.
         channel_weights = torch.where(scale > 0, channel_weights, 0)
         scale = torch.where(scale > 0, scale, 1)
@@ -225,9 +225,8 @@ class Loss(nn.Module):
                 "loss.channel_weights must leave a channel with weight that changes and has points "
                 "that are not filled, got none"
             )
-        rows = band.rows if band else slice(None)
         buffers = {
-            "weights": weights[:, rows],
+            "weights": weights[:, rows.field_slice],
             "mean": mean[:, None, None],
             "scale": scale[:, None, None],
             "channel_weights": channel_weights / channel_weights.mean(),
@@ -266,8 +265,7 @@ class Loss(nn.Module):
             if predictions.ndim > targets.ndim:
                 targets = targets[:, None]
             error = (_precise(predictions) - _precise(targets)) / self.scale
-            values = self.weights * self._pointwise(error)
-            return self.band.mean(values) if self.band else values.mean(dim=(-2, -1))
+            return self.rows.mean(self.weights * self._pointwise(error))
 
     def _check(self, predictions: Tensor, targets: Tensor) -> None:
         if predictions.ndim > targets.ndim and self.config.kind != "crps":
@@ -281,8 +279,7 @@ class Loss(nn.Module):
 
     def _adjusted_mse(self, predictions: Tensor, targets: Tensor) -> Tensor:
         assert self.spectrum is not None
-        if self.band is not None:
-            predictions, targets = self.band.whole(predictions), self.band.whole(targets)
+        predictions, targets = self.rows.gather(predictions), self.rows.gather(targets)
         if self.error_weights is not None:
             predictions = targets + self.error_weights * (predictions - targets)
         return adjusted_mse(predictions, targets, self.spectrum)
@@ -302,15 +299,10 @@ class Loss(nn.Module):
     ) -> Tensor:
         """Ratio of the norms of error and target; a norm, unlike a root, has a slope at 0."""
         roots = weights.sqrt()
-        error = self._norm(roots * (predictions - targets), dims)
-        size = self._norm(roots * targets, dims)
-        num_rows = self.band.layout.num_rows if self.band else targets.shape[-2]
-        return error / size.clamp_min(_LEAST_NORM * (num_rows * targets.shape[-1]) ** 0.5)
-
-    def _norm(self, fields: Tensor, dims: tuple[int, ...]) -> Tensor:
-        if self.band is not None:
-            return self.band.norm(fields, dims)
-        return torch.linalg.vector_norm(fields, dim=dims)
+        error = self.rows.norm(roots * (predictions - targets), dims)
+        size = self.rows.norm(roots * targets, dims)
+        *_, num_rows, num_columns = self.rows.full_shape(targets.shape)
+        return error / size.clamp_min(_LEAST_NORM * (num_rows * num_columns) ** 0.5)
 
 
 def _precise(fields: Tensor) -> Tensor:

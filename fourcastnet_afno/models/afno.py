@@ -30,7 +30,7 @@ from fourcastnet_afno.models.mixers import (
     Initialization,
     SelfAttention,
 )
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 _NORM_EPS = 1e-6
 
@@ -225,7 +225,7 @@ class AFNONet(nn.Module):
         norm = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.norm = norm if config.final_norm else nn.Identity()
         self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)
-        self.band: Band | None = None
+        self.rows: Rows = ALL_ROWS
         self.apply(_initialize)
 
     def forward(
@@ -238,18 +238,15 @@ class AFNONet(nn.Module):
         """
         height, width = state.shape[-2:]
         (top, bottom), (left, _) = self.padding.widths((height, width), self.patch_size)
-        if self.band is not None:
-            _check_rows(height, self.band)
-            top, bottom = self.band.padding
+        top, bottom = self.rows.edge_padding(height, (top, bottom))
         if self.pole != "none" and top + bottom:
             raise ValueError(
                 f"pole={self.pole} needs whole patches from pole to pole, got {height} rows and "
                 f"patches of {self.patch_size[0]} with a margin of {self.padding.margin[0]}"
             )
-        tokens = self.patch_embed(self.padding.apply(state, self.patch_size, self.band))
+        tokens = self.patch_embed(self.padding.apply(state, self.patch_size, self.rows))
         if self.position is not None:
-            rows = self.band.token_rows if self.band else slice(None)
-            tokens = tokens + _matching(self.position[rows], tokens)
+            tokens = tokens + _matching(self.position[self.rows.token_slice], tokens)
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
@@ -258,17 +255,17 @@ class AFNONet(nn.Module):
         output = self.patch_recovery(self.norm(tokens))
         return output[..., top : top + height, left : left + width]
 
-    def split(self, band: Band) -> None:
-        """From here on fields are the rows of a band, and the mixers exchange with the others.
+    def shard(self, rows: ShardedRows) -> None:
+        """From here on fields are the rows of this process, and the mixers exchange with others.
 
         Raises:
             ValueError: If the mixer is not AFNO, or its transform or the padding needs other rows.
         """
         _check_sharing(self.config)
-        self.band = band
+        self.rows = rows
         for module in self.modules():
             if isinstance(module, DropPath | AFNO2D):
-                module.band = band
+                module.rows = rows
 
 
 def _check_sharing(config: AFNONetConfig) -> None:
@@ -281,11 +278,6 @@ def _check_sharing(config: AFNONetConfig) -> None:
         )
     if config.padding.latitude == "wrap":
         raise ValueError("padding.latitude=wrap needs rows of another process; use reflect or zero")
-
-
-def _check_rows(height: int, band: Band) -> None:
-    if height != band.num_rows:
-        raise ValueError(f"this process holds {band.num_rows} rows of a field, got {height}")
 
 
 def _matching(position: Tensor, tokens: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 PaddingMode = Literal["reflect", "wrap", "zero"]
 
@@ -50,21 +50,22 @@ class Padding:
         self,
         field: Float[Tensor, "batch channel lat lon"],
         patch_size: tuple[int, int],
-        band: Band | None = None,
+        rows: Rows = ALL_ROWS,
     ) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
         """Extend both axes to a multiple of the patch.
 
         Args:
             field: Of any size.
             patch_size: Rows and columns of a patch.
-            band: Which rows of a larger field they are; only its edges are extended.
+            rows: Which rows of the full field they are; only its edges are extended.
 
         Raises:
             ValueError: If an axis is too short to be reflected or wrapped that far.
         """
-        rows, columns = self.widths((field.shape[-2], field.shape[-1]), patch_size)
-        rows = band.padding if band else rows
-        field = _pad(field, (0, 0, *rows), self.latitude, "latitude")
+        height, width = field.shape[-2:]
+        vertical, columns = self.widths((height, width), patch_size)
+        vertical = rows.edge_padding(height, vertical)
+        field = _pad(field, (0, 0, *vertical), self.latitude, "latitude")
         return _pad(field, (*columns, 0, 0), self.longitude, "longitude")
 
 
@@ -248,7 +249,7 @@ class DropPath(nn.Module):
     The branches that stay are scaled by ``1 / (1 - rate)``, so that the expectation is kept.
 
     Attributes:
-        band: The rows that this process has of a larger field; None for whole fields.
+        rows: The rows that this process has of each field.
 
     References:
         Deep Networks with Stochastic Depth, Huang et al., 2016, https://arxiv.org/abs/1603.09382
@@ -257,14 +258,14 @@ class DropPath(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.band: Band | None = None
+        self.rows: Rows = ALL_ROWS
 
     def forward(self, branch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The branch, or zero, for each sample."""
         if not self.training or self.rate == 0:
             return branch
         shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
-        kept = torch.rand(shape, device=branch.device) >= self.rate
-        if self.band is not None:  # Bands of one sample are kept or dropped together.
-            kept = self.band.exchange.broadcast_from_first(kept)
-        return branch * kept.to(branch.dtype) / (1 - self.rate)
+        drawn = torch.rand(shape, device=branch.device) >= self.rate
+        # All rows of a sample are kept or dropped together.
+        mask = self.rows.broadcast_from_first(drawn)
+        return branch * mask.to(branch.dtype) / (1 - self.rate)

@@ -47,7 +47,7 @@ from fourcastnet_afno.models.fourier.transforms import (
     Pole,
     TransformKind,
 )
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 Initialization = Literal["small", "he"]
 
@@ -80,7 +80,7 @@ class AFNO(nn.Module):
             ``small`` has standard deviation 0.02, as FourCastNet's.
 
     Attributes:
-        band: The rows that this process has of a larger grid of two axes; None for whole grids.
+        rows: The rows that this process has of a grid of two axes.
 
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
@@ -119,7 +119,7 @@ class AFNO(nn.Module):
             transform=transform,
         )
         self._spectrum = self.spectrum.to_json()
-        self.band: Band | None = None
+        self.rows: Rows = ALL_ROWS
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
@@ -155,7 +155,7 @@ class AFNO(nn.Module):
                 offset,
                 threshold=self.sparsity_threshold,
                 spectrum=self._spectrum,
-                band=self.band,
+                rows=self.rows,
             )
 
     def _response_to_zero(

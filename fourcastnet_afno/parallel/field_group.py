@@ -13,7 +13,7 @@ from fourcastnet_afno.parallel.row_sharding import RowRange
 
 
 class FieldGroup:
-    """The processes that share a field, see ``bands.Exchange``.
+    """The processes that share a field, see ``row_sharding.Exchange``.
 
     Args:
         group: Of these processes, by rank from north to south.

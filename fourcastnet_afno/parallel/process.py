@@ -4,8 +4,9 @@
 initialized. Every process asks a small store, by a thread, whether another one has failed: a rank
 that raises stops all of them with its message, even those that wait in a collective.
 
-Several processes may share each field, see ``bands``: they are neighbors by rank, and a batch is
-shared by such groups. Gradients are means over all processes, whether they share a field or not.
+Several processes may share each field, see ``row_sharding``: they are neighbors by rank, and a
+batch is distributed over such groups. Gradients are means over all processes, whether they share a
+field or not.
 
 Values are exchanged as tensors and JSON, never pickled.
 """

@@ -1,4 +1,4 @@
-"""Bands: a field whose rows are shared by several processes, a band of neighboring rows each.
+"""Row sharding: a field whose rows are distributed over processes, neighboring rows in each.
 
 Every layer of the network but the mixer treats patches by themselves. The mixer's transform along
 longitude takes whole rows; then an all-to-all exchange turns
@@ -6,8 +6,8 @@ longitude takes whole rows; then an all-to-all exchange turns
     my rows, all zonal wavenumbers    into    all rows, my zonal wavenumbers,
 
 so that the transform along latitude and the perceptron, which treats wavenumbers by themselves, are
-local again; the same exchange leads back. What is a sum over a field, as a loss, is a sum over the
-bands. Processes that exchange are behind ``Exchange``: this module knows tensors only.
+local again; the same exchange leads back. Sums over a field, such as a loss, are added up over the
+processes. Communication is behind ``Exchange``: this module knows tensors only.
 
 A loss is the same on all processes of a field, and gradients are those of its mean over them: the
 backward pass of each operation is its adjoint over all processes together.
@@ -16,7 +16,7 @@ backward pass of each operation is its adjoint over all processes together.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -25,29 +25,29 @@ from torch import Tensor
 
 @runtime_checkable
 class Exchange(Protocol):
-    """What processes that share a field tell each other; all of them must call."""
+    """Communication of the processes that share a field; all of them must call."""
 
     @property
     def rank(self) -> int:
-        """Of this process among them, from north to south."""
+        """Rank of this process among them, from north to south."""
         ...
 
     @property
     def size(self) -> int:
-        """Number of them."""
+        """Number of processes."""
         ...
 
     def transpose(self, tensor: Tensor, split: "RowRange", join: "RowRange") -> Tensor:
-        """Cut an axis that is whole here into the parts of all, and get one that is cut whole.
+        """Distribute one axis over the processes and collect another one.
 
         Args:
-            tensor: Whole along the axis of ``split``, this process's part along that of ``join``.
-            split: Axis that is whole here.
-            join: Axis that is cut here.
+            tensor: Complete along the axis of ``split``, a shard along that of ``join``.
+            split: Axis that is complete here.
+            join: Axis that is sharded here.
 
         Returns:
-            This process's part along the axis of ``split``, whole along that of ``join``. The
-            adjoint, and the inverse, is the same with ``split`` and ``join`` swapped.
+            A shard along the axis of ``split``, complete along that of ``join``. The adjoint, and
+            the inverse, is the same with ``split`` and ``join`` swapped.
         """
         ...
 
@@ -62,10 +62,10 @@ class Exchange(Protocol):
 
 @dataclass(frozen=True)
 class RowRange:
-    """An axis that processes share.
+    """An axis of a tensor that is distributed over processes.
 
     Args:
-        axis: Of a tensor.
+        axis: Number of the axis.
         counts: How many of its entries each process has, in order.
     """
 
@@ -79,14 +79,14 @@ class RowRange:
 
 
 def balanced_counts(total: int, size: int) -> tuple[int, ...]:
-    """``total`` entries for ``size`` processes; no two counts differ by more than one."""
+    """Entries by process, of ``total``; no two counts differ by more than one."""
     edges = [total * rank // size for rank in range(size + 1)]
     return tuple(b - a for a, b in itertools.pairwise(edges))
 
 
 @dataclass(frozen=True)
 class RowPartition:
-    """How the rows of a field are shared: whole patches for each process.
+    """How the rows of a field are distributed: full patches for each process.
 
     Args:
         num_rows: Rows of the field.
@@ -140,57 +140,116 @@ class RowPartition:
 
 
 @dataclass(frozen=True)
-class Band:
-    """The rows of a field that this process holds.
+class AllRows:
+    """All rows of a field are in this process, which is the usual case; see ``ShardedRows``."""
+
+    is_sharded: ClassVar = False
+    field_slice: ClassVar = slice(None)
+    token_slice: ClassVar = slice(None)
+
+    def full_shape(self, shape: Sequence[int]) -> list[int]:
+        """The shape as it is."""
+        return list(shape)
+
+    def edge_padding(self, num_rows: int, padding: tuple[int, int]) -> tuple[int, int]:
+        """The padding of the field, above and below."""
+        return padding
+
+    def mean(self, values: Float[Tensor, "*lead lat lon"]) -> Float[Tensor, "*lead"]:
+        """Mean over the field."""
+        return values.mean(dim=(-2, -1))
+
+    def norm(self, values: Float[Tensor, "*lead lat lon"], dims: Sequence[int]) -> Tensor:
+        """Euclidean norm over ``dims``."""
+        return torch.linalg.vector_norm(values, dim=tuple(dims))
+
+    def gather(self, field: Float[Tensor, "*lead lat lon"]) -> Float[Tensor, "*lead lat lon"]:
+        """The field as it is."""
+        return field
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The value of this process alone."""
+        return tensor
+
+    def broadcast_from_first(self, tensor: Tensor) -> Tensor:
+        """The value of this process alone."""
+        return tensor
+
+
+@dataclass(frozen=True)
+class ShardedRows:
+    """Some neighboring rows of a field are in this process, the others in other processes.
 
     Args:
-        layout: How all rows are shared.
+        partition: How all rows are distributed.
         exchange: With the processes that hold the others.
     """
 
-    layout: RowPartition
+    partition: RowPartition
     exchange: Exchange
 
+    is_sharded: ClassVar = True
+
     @property
-    def rows(self) -> slice:
+    def field_slice(self) -> slice:
         """Rows of the field."""
-        return self.layout.rows[self.exchange.rank]
+        return self.partition.rows[self.exchange.rank]
 
     @property
-    def num_rows(self) -> int:
-        """Their number."""
-        return self.rows.stop - self.rows.start
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """Rows to add above and below them."""
-        (top, bottom), rank = self.layout.padding, self.exchange.rank
-        return top if rank == 0 else 0, bottom if rank == self.layout.size - 1 else 0
-
-    @property
-    def token_rows(self) -> slice:
+    def token_slice(self) -> slice:
         """Rows of patches."""
-        return RowRange(0, self.layout.token_rows).slice_of(self.exchange.rank)
+        return RowRange(0, self.partition.token_rows).slice_of(self.exchange.rank)
 
-    def mean(self, values: Float[Tensor, "*lead band lon"]) -> Float[Tensor, "*lead"]:
-        """Mean over the whole field of values that each process has on its band."""
-        count = self.layout.num_rows * values.shape[-1]
-        return self.exchange.sum(values.sum(dim=(-2, -1))) / count
+    def full_shape(self, shape: Sequence[int]) -> list[int]:
+        """Shape (..., lat, lon) of the full field, from that of the rows of this process."""
+        return [*shape[:-2], self.partition.num_rows, shape[-1]]
 
-    def norm(self, values: Float[Tensor, "*lead band lon"], dims: Sequence[int]) -> Tensor:
-        """Euclidean norm over ``dims``, which hold the rows, of the whole field."""
-        mine = torch.linalg.vector_norm(values, dim=tuple(dims))
-        return torch.linalg.vector_norm(self._gathered(mine), dim=0)
+    def edge_padding(self, num_rows: int, padding: tuple[int, int]) -> tuple[int, int]:
+        """Rows to add above and below: at the edges of the full field alone.
 
-    def whole(self, field: Float[Tensor, "*lead band lon"]) -> Float[Tensor, "*lead lat lon"]:
-        """The whole field, in all processes."""
-        *lead, _, columns = field.shape
-        whole = field.new_zeros(*lead, self.layout.num_rows, columns)
-        whole[..., self.rows, :] = field
-        return self.exchange.sum(whole)
+        Args:
+            num_rows: Rows of a field here.
+            padding: Ignored: that of the full field is in the partition.
 
-    def _gathered(self, value: Tensor) -> Tensor:
-        """The values of all processes (process, ...)."""
-        values = value.new_zeros(self.layout.size, *value.shape)
-        values[self.exchange.rank] = value
-        return self.exchange.sum(values)
+        Raises:
+            ValueError: If a field has other rows than those of this process.
+        """
+        rows = self.field_slice
+        if num_rows != rows.stop - rows.start:
+            raise ValueError(
+                f"this process holds {rows.stop - rows.start} rows of a field, got {num_rows}"
+            )
+        (top, bottom), rank = self.partition.padding, self.exchange.rank
+        return top if rank == 0 else 0, bottom if rank == self.partition.size - 1 else 0
+
+    def mean(self, values: Float[Tensor, "*lead lat lon"]) -> Float[Tensor, "*lead"]:
+        """Mean over the full field."""
+        count = self.partition.num_rows * values.shape[-1]
+        return self.sum(values.sum(dim=(-2, -1))) / count
+
+    def norm(self, values: Float[Tensor, "*lead lat lon"], dims: Sequence[int]) -> Tensor:
+        """Euclidean norm of the full field over ``dims``, which include the rows."""
+        norm = torch.linalg.vector_norm(values, dim=tuple(dims))
+        norms = norm.new_zeros(self.partition.size, *norm.shape)
+        norms[self.exchange.rank] = norm
+        return torch.linalg.vector_norm(self.sum(norms), dim=0)
+
+    def gather(self, field: Float[Tensor, "*lead lat lon"]) -> Float[Tensor, "*lead all_lat lon"]:
+        """The full field, in all processes."""
+        full = field.new_zeros(self.full_shape(field.shape))
+        full[..., self.field_slice, :] = field
+        return self.sum(full)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes that hold the field; it has a gradient."""
+        return self.exchange.sum(tensor)
+
+    def broadcast_from_first(self, tensor: Tensor) -> Tensor:
+        """The tensor of the process with the first rows."""
+        return self.exchange.broadcast_from_first(tensor)
+
+
+Rows = AllRows | ShardedRows
+"""Which rows of a field a process holds. Losses and layers ask it and need no branches."""
+
+ALL_ROWS = AllRows()

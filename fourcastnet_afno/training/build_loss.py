@@ -11,7 +11,7 @@ from data_pipeline.grids.plane import require_latlon
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.losses.loss import Loss, LossConfig
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 
 def build_loss(
@@ -29,7 +29,7 @@ def build_loss(
         std=normalizer.std.flatten(),
         diff_std=forecaster.diff_std.flatten(),
         field_weights=field_weights,
-        band=forecaster.band,
+        rows=forecaster.rows,
     )
 
 
@@ -42,7 +42,7 @@ def build_loss_for_channels(
     std: Float[Tensor, " channel"],
     diff_std: Float[Tensor, " channel"],
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
-    band: Band | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Loss:
     """The loss for channels on a grid, on the device of ``mean``.
 
@@ -54,7 +54,7 @@ def build_loss_for_channels(
         std: Standard deviation of each channel, likewise.
         diff_std: Standard deviation of the change over a timestep, likewise.
         field_weights: Weights of the points by channel, as 0 where values are filled.
-        band: The rows that fields have, where processes share them.
+        rows: The rows that fields have here.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
@@ -73,7 +73,7 @@ def build_loss_for_channels(
             field_weights=field_weights,
             latitude=tuple(grid.coords[grid.dims[0]].tolist()),
             is_periodic=grid.is_periodic,
-            band=band,
+            rows=rows,
         )
     except ValueError as error:
         raise InputError(f"training.{error}") from error

@@ -77,7 +77,7 @@ class TrainingConfig:
             and Fourier transforms stay float32. ``tf32`` allows TF32 in matrix products on GPUs.
         compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs.
         parallel: On several processes, ``ddp`` keeps all weights in each, ``fsdp`` a part.
-        spatial_ranks: Processes that share each field, a band of rows each, for grids that do not
+        spatial_ranks: Processes that share each field, some rows each, for grids that do not
             fit one device; it divides their number, and the rest share the batches.
         compress_gradients: Whether ``ddp`` sends gradients as bfloat16.
         timeout_minutes: How long processes wait for each other before the run fails.

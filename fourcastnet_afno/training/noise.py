@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from data_pipeline.loading.windows import Sample
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 
 def derive_seed(*numbers: int) -> int:
@@ -14,21 +14,18 @@ def derive_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def with_noise(sample: Sample, scale: Tensor, seed: int, band: Band | None = None) -> Sample:
+def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) -> Sample:
     """A sample with Gaussian noise on its history, which depends on seed and window alone.
 
     Args:
         sample: Physical states.
         scale: Standard deviation by channel, shape (channel, 1, 1).
         seed: Of this step.
-        band: The rows that the states have, where processes share them.
+        rows: The rows that the states have.
     """
-    device, rows = sample.state.device, []
+    device, states = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
         generator = torch.Generator(device).manual_seed(derive_seed(seed, time))
-        shape = list(state.shape)
-        shape[-2] = band.layout.num_rows if band else shape[-2]
-        noise = torch.randn(shape, generator=generator, device=device)
-        noise = noise[..., band.rows, :] if band else noise
-        rows.append(state + scale * noise)
-    return sample._replace(state=torch.stack(rows))
+        noise = torch.randn(rows.full_shape(state.shape), generator=generator, device=device)
+        states.append(state + scale * noise[..., rows.field_slice, :])
+    return sample._replace(state=torch.stack(states))

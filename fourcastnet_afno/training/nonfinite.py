@@ -65,11 +65,9 @@ def describe_gradient(loss: Objective, sample: Sample, process: Process) -> str:
 
 
 def _all_ranks(finite: bool, forecaster: Forecaster) -> bool:
-    """Whether something is finite on all bands, which go on together."""
-    if forecaster.band is None:
-        return finite
+    """Whether something is finite in all processes that share a field."""
     bad = torch.tensor(0.0 if finite else 1.0, device=forecaster.diff_std.device)
-    return forecaster.band.exchange.sum(bad).item() == 0
+    return forecaster.rows.sum(bad).item() == 0
 
 
 def _places(what: str, values: Tensor, sample: Sample, labels: Sequence[str]) -> str:

@@ -294,7 +294,7 @@ class Trainer:
         forecaster = self._updater.loss.forecaster
         scale = self.config.input_noise * forecaster.diff_std
         seed = derive_seed(self.config.seed, self.position.step)
-        return with_noise(sample, scale, seed, forecaster.band)
+        return with_noise(sample, scale, seed, forecaster.rows)
 
     def _reduce_loss_and_requests(self, loss: float) -> float:
         """The mean of a loss over all processes, which also tell each other what was asked of them.

@@ -18,7 +18,7 @@ from data_pipeline.loading.windows import Sample, WindowDataset
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.precision import Precision, autocast
 
 FORECASTS = ("model", "persistence", "climatology")
@@ -70,7 +70,7 @@ class RolloutValidation:
         process: Rolls out its share.
         precision: Of the network.
         field_weights: Further weights of the points by channel, as 0 where values are filled.
-        band: The rows that windows and climatology have, where processes share fields.
+        rows: The rows that windows and climatology have.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RolloutValidation:
         process: Process,
         precision: Precision = "float32",
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
-        band: Band | None = None,
+        rows: Rows = ALL_ROWS,
     ) -> None:
         self._climatology, self._process = climatology, process
         self._precision: Precision = precision
@@ -101,13 +101,12 @@ class RolloutValidation:
             rank=process.data_rank,
             world_size=process.data_size,
         )
-        self._band = band
+        self._rows = rows
         weights = area_weights.to(process.device, torch.float64)
         if field_weights is not None:
             weights = weights * field_weights.to(weights)
         means = weights.mean(dim=(-2, -1), keepdim=True)
-        self._weights = weights / torch.where(means > 0, means, 1)
-        self._weights = self._weights[..., band.rows, :] if band else self._weights
+        self._weights = (weights / torch.where(means > 0, means, 1))[..., rows.field_slice, :]
         self._baselines: Tensor | None = None
 
     @torch.no_grad()
@@ -167,8 +166,7 @@ class RolloutValidation:
         forecast = normal if predictions is None else predictions.double()
 
         def mean(field: Tensor) -> Tensor:
-            values = self._weights * field
-            return self._band.mean(values) if self._band else values.mean(dim=(-2, -1))
+            return self._rows.mean(self._weights * field)
 
         ours, theirs = forecast - normal, truth - normal
         norms = (mean(ours**2) * mean(theirs**2)).sqrt()

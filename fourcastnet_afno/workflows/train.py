@@ -20,9 +20,9 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
-from fourcastnet_afno.training.shard_rows import share_fields
+from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -60,18 +60,18 @@ def train_run(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 _console.print(f"From {settings.start_from}: {match}")
-        share_fields(forecaster, process)
-        band, weights = forecaster.band, field_weights(store)
+        shard_rows(forecaster, process)
+        rows, weights = forecaster.rows, field_weights(store)
         describe_training(forecaster, process)
         functions = [*functions, *loggers(config, output, process)]
         Trainer(
             forecaster,
-            partial(_windows, config, store if band is None else store.band(band.rows)),
+            partial(_windows, config, store.select_rows(rows.field_slice)),
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process, band, weights),
+            validation=_rollout_validation(config, store, process, rows, weights),
             functions=functions,
             console=_console,
             field_weights=weights,
@@ -127,25 +127,25 @@ def _rollout_validation(
     config: ExperimentConfig,
     store: PreparedStore,
     process: Process,
-    band: Band | None = None,
+    rows: Rows = ALL_ROWS,
     weights: Tensor | None = None,
 ) -> RolloutValidation | None:
     settings = config.training.validation
     if settings.num_steps == 0:
         return None
-    read = store if band is None else store.band(band.rows)
-    coefficients = read.climatology()
+    shard = store.select_rows(rows.field_slice)
+    coefficients = shard.climatology()
 
     def climatology(times: np.ndarray) -> np.ndarray:
         return store.channels.stack(climatology_at(coefficients, times)).values
 
     return RolloutValidation(
-        _windows(config, read, settings.num_steps)[1],
+        _windows(config, shard, settings.num_steps)[1],
         climatology,
         settings,
         area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
-        band=band,
+        rows=rows,
         precision=config.training.precision,
         field_weights=weights,
     )

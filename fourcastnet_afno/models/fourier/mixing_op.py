@@ -5,8 +5,8 @@ that what lies between stays in the processor's cache, and keeps for the backwar
 the hidden layer and a mask of the outputs: about 2.25 times the tokens. ``torch.compile`` sees one
 node.
 
-Of a band, a part of the rows of a grid that several processes share, the transforms exchange with
-the other processes; all channels go at once, as few large messages are faster than many small ones.
+Where several processes share the rows of a grid, the transforms exchange with the others; all
+channels go at once, as few large messages are faster than many small ones.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from fourcastnet_afno.models.fourier.sharded import BandedTransform, TwoStages
+from fourcastnet_afno.models.fourier.sharded import ShardedTransform, TwoStages
 from fourcastnet_afno.models.fourier.transforms import (
     MatrixTransform,
     Transform,
@@ -25,7 +25,7 @@ from fourcastnet_afno.models.fourier.transforms import (
     plan_for,
     transform_for,
 )
-from fourcastnet_afno.parallel.row_sharding import Band
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 _CACHE_BYTES = 8 * 2**20
 
@@ -40,7 +40,7 @@ def mix_modes(
     *,
     threshold: float,
     spectrum: str,
-    band: Band | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Tensor:
     """Tokens plus the inverse transform of S(W2 relu(W1 z + b1) + b2) - offset, z their modes.
 
@@ -56,16 +56,16 @@ def mix_modes(
         offset: Shape (block, 1, 2 in_dim), in float32 or wider.
         threshold: Of the soft shrinkage S.
         spectrum: ``Spectrum.to_json``: which modes, and their scale.
-        band: The rows that the tokens are of a larger grid.
+        rows: The rows of the grid that the tokens are.
 
     Returns:
         The mixed tokens, in the shape and dtype of ``tokens``.
     """
     parameters = (weight1, bias1, weight2, bias2, offset)
-    if band is not None:
+    if isinstance(rows, ShardedRows):
         keep = torch.is_grad_enabled()
-        transform = _banded_transform(tokens, weight1, spectrum, band)
-        return _MixingOfBand.apply(tokens.contiguous(), *parameters, threshold, transform, keep)
+        transform = _sharded_transform(tokens, weight1, spectrum, rows)
+        return _ShardedMixing.apply(tokens.contiguous(), *parameters, threshold, transform, keep)
     if torch.compiler.is_exporting():  # plain matrix products, for who does not have this operator
         return _mix(tokens.contiguous(), *parameters, threshold, spectrum, False)[0]
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *parameters))
@@ -218,8 +218,8 @@ def _differentiate(ctx, gradients):  # noqa: ANN001, ANN202
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 
-class _MixingOfBand(torch.autograd.Function):
-    """The same for a band, by a transform that an operator of torch could not take."""
+class _ShardedMixing(torch.autograd.Function):
+    """The same for some rows, by a transform that an operator of torch could not take."""
 
     @staticmethod
     def forward(  # pyright: ignore
@@ -231,7 +231,7 @@ class _MixingOfBand(torch.autograd.Function):
         bias2: Tensor,
         offset: Tensor,
         threshold: float,
-        transform: BandedTransform,
+        transform: ShardedTransform,
         keep: bool,
     ) -> Tensor:
         parameters = (weight1, bias1, weight2, bias2, offset)
@@ -267,12 +267,14 @@ def _transform(tokens: Tensor, weight: Tensor, spectrum: str) -> Transform:
     return transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
 
 
-def _banded_transform(tokens: Tensor, weight: Tensor, spectrum: str, band: Band) -> BandedTransform:
+def _sharded_transform(
+    tokens: Tensor, weight: Tensor, spectrum: str, rows: ShardedRows
+) -> ShardedTransform:
     _, _, columns, channels = tokens.shape
-    shape = (sum(band.layout.token_rows), columns)
-    whole = transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
-    assert isinstance(whole, TwoStages)
-    return BandedTransform(whole, band)
+    shape = (sum(rows.partition.token_rows), columns)
+    full = transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
+    assert isinstance(full, TwoStages)
+    return ShardedTransform(full, rows)
 
 
 def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:

@@ -1,4 +1,4 @@
-"""The transform of a band's rows to a share of the modes of the whole grid, see ``bands``.
+"""The transform from some rows of a grid to some of its modes, see ``parallel.row_sharding``.
 
 my rows -> longitude -> exchange -> latitude of my zonal wavenumbers -> modes, and back
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fourcastnet_afno.models.fourier.transforms import Transform
-from fourcastnet_afno.parallel.row_sharding import Band, RowRange, balanced_counts
+from fourcastnet_afno.parallel.row_sharding import RowRange, ShardedRows, balanced_counts
 
 
 @runtime_checkable
@@ -43,35 +43,35 @@ class TwoStages(Protocol):
         ...
 
 
-class BandedTransform(Transform):
-    """A transform of which each process has a band of the grid and a part of the modes.
+class ShardedTransform(Transform):
+    """A transform of which each process has some rows of the grid and some of the modes.
 
     The adjoints are over all processes together, as those of an exchange are exchanges.
 
     Args:
-        whole: Of the whole grid.
-        band: The rows of this process.
+        full: Transform of the full grid.
+        rows: The rows of this process.
     """
 
-    def __init__(self, whole: TwoStages, band: Band) -> None:
-        meridional, num_zonal = whole.kept
-        self._whole, self._exchange = whole, band.exchange
-        self._rows = RowRange(1, band.layout.token_rows)
-        self._zonal = RowRange(2, balanced_counts(num_zonal, band.exchange.size))
-        self._mine = self._zonal.slice_of(band.exchange.rank)
+    def __init__(self, full: TwoStages, rows: ShardedRows) -> None:
+        meridional, num_zonal = full.kept
+        self._full, self._exchange = full, rows.exchange
+        self._rows = RowRange(1, rows.partition.token_rows)
+        self._zonal = RowRange(2, balanced_counts(num_zonal, rows.exchange.size))
+        self._mine = self._zonal.slice_of(rows.exchange.rank)
         self.kept = (meridional, self._mine.stop - self._mine.start)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "BandedTransform":
-        """It is there already."""
+    def to(self, device: torch.device, dtype: torch.dtype) -> "ShardedTransform":
+        """The same transform, whose device and dtype are those of the full one."""
         return self
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """See ``Transform``."""
-        zonal = self._whole.to_zonal(fields, channels, adjoint)
+        zonal = self._full.to_zonal(fields, channels, adjoint)
         columns = self._exchange.transpose(zonal, split=self._zonal, join=self._rows)
         if not columns.numel():  # There are fewer zonal wavenumbers than processes.
             return columns.new_empty(len(columns), *self.kept, *columns.shape[3:])
-        return self._whole.to_meridional(columns, channels, self._mine, adjoint)
+        return self._full.to_meridional(columns, channels, self._mine, adjoint)
 
     def add_to_grid(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
@@ -79,6 +79,6 @@ class BandedTransform(Transform):
         """See ``Transform``."""
         columns = modes.new_empty(len(modes), sum(self._rows.counts), *modes.shape[2:])
         if modes.numel():
-            columns = self._whole.from_meridional(modes, channels, self._mine, adjoint)
+            columns = self._full.from_meridional(modes, channels, self._mine, adjoint)
         zonal = self._exchange.transpose(columns, split=self._rows, join=self._zonal)
-        self._whole.add_from_zonal(zonal, fields, out, channels, adjoint)
+        self._full.add_from_zonal(zonal, fields, out, channels, adjoint)

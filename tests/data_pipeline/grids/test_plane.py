@@ -75,13 +75,13 @@ def test_coordinates_agree_across_resolutions_and_close_where_the_axis_does() ->
 @pytest.mark.parametrize("grid", [TORUS, SQUARE, LatLonGrid.equiangular(8, 16)], ids=str)
 def test_bands_have_the_rows_of_the_grid(grid: PlaneGrid | LatLonGrid) -> None:
     for rows in (slice(0, 3), slice(3, 8)):
-        band = grid.band(rows)
-        assert band.shape == (rows.stop - rows.start, grid.shape[1])
-        assert band.wraps == (False, grid.is_periodic)
+        shard = grid.select_rows(rows)
+        assert shard.shape == (rows.stop - rows.start, grid.shape[1])
+        assert shard.wraps == (False, grid.is_periodic)
         for axis in grid.dims:
             expected = grid.coords[axis][rows] if axis == grid.dims[0] else grid.coords[axis]
-            np.testing.assert_array_equal(band.coords[axis], expected)
-    assert grid.band(slice(0, 8)) == grid
+            np.testing.assert_array_equal(shard.coords[axis], expected)
+    assert grid.select_rows(slice(0, 8)) == grid
 
 
 def test_grids_differ_by_kind_shape_boundary_and_place() -> None:

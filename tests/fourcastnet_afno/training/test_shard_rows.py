@@ -30,7 +30,14 @@ from fourcastnet_afno.models.layers import DropPath, Padding
 from fourcastnet_afno.parallel.field_group import FieldGroup, field_group
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.row_sharding import Band, RowPartition, RowRange, balanced_counts
+from fourcastnet_afno.parallel.row_sharding import (
+    AllRows,
+    RowPartition,
+    RowRange,
+    Rows,
+    ShardedRows,
+    balanced_counts,
+)
 from fourcastnet_afno.parallel.wrap import Parallel, gather_dtensor, wrap
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage, TrainingConfig
@@ -38,7 +45,7 @@ from fourcastnet_afno.training.noise import with_noise
 from fourcastnet_afno.training.nonfinite import describe_gradient
 from fourcastnet_afno.training.objectives import RolloutLoss
 from fourcastnet_afno.training.rollout_loss import RolloutConfig
-from fourcastnet_afno.training.shard_rows import share_fields
+from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import ValidationConfig
@@ -111,9 +118,9 @@ def module_and_fields(case: str) -> tuple[MeanLoss, list[Tensor]]:
     return MeanLoss(forecaster.double(), loss, gradient), [field.double() for field in fields]
 
 
-def share_of(process: Process, fields: list[Tensor], band: Band | None) -> list[Tensor]:
-    rows = band.rows if band else slice(None)
-    return [f.chunk(process.data_size)[process.data_rank][..., rows, :] for f in fields]
+def share_of(process: Process, fields: list[Tensor], rows: Rows) -> list[Tensor]:
+    mine = rows.field_slice
+    return [f.chunk(process.data_size)[process.data_rank][..., mine, :] for f in fields]
 
 
 def largest_error(process: Process, case: str, parallel: Parallel = "ddp") -> float:
@@ -122,10 +129,10 @@ def largest_error(process: Process, case: str, parallel: Parallel = "ddp") -> fl
     expected = alone(*fields)
     expected.backward()
     forecaster = module_and_fields(case)[0].rollout.forecaster
-    share_fields(forecaster, process)
+    shard_rows(forecaster, process)
     shared, mine = (
         MeanLoss(forecaster, *CASES[case][3:]),
-        share_of(process, fields, forecaster.band),
+        share_of(process, fields, forecaster.rows),
     )
     wrapped = wrap(shared, process, parallel, shards=[*forecaster.network.blocks, forecaster])
     loss = wrapped(*mine)
@@ -133,7 +140,7 @@ def largest_error(process: Process, case: str, parallel: Parallel = "ddp") -> fl
     errors = [error(process.reduce_mean(loss.detach()), expected.detach())]
     with torch.no_grad():
         forecast = alone.rollout.forecaster(fields[0], fields[1][:, 0]) - fields[0][:, 0]
-        (part,) = share_of(process, [forecast], forecaster.band)
+        (part,) = share_of(process, [forecast], forecaster.rows)
         errors.append(error(forecaster(mine[0], mine[1][:, 0]) - mine[0][:, 0], part))
     for ours, theirs in zip(shared.parameters(), alone.parameters(), strict=True):
         assert ours.grad is not None
@@ -150,9 +157,9 @@ def kept_values(process: Process, case: str) -> tuple[int, int]:
     """Numbers that a backward pass needs, in one process and in this one; weights do not count."""
     alone, fields = module_and_fields(case)
     forecaster = module_and_fields(case)[0].rollout.forecaster
-    share_fields(forecaster, process)
+    shard_rows(forecaster, process)
     shared = MeanLoss(forecaster, *CASES[case][3:])
-    return _kept(alone, fields), _kept(shared, share_of(process, fields, forecaster.band))
+    return _kept(alone, fields), _kept(shared, share_of(process, fields, forecaster.rows))
 
 
 def _kept(module: nn.Module, fields: list[Tensor]) -> int:
@@ -185,9 +192,9 @@ def trace_gradient(process: Process) -> str:
     """A gradient that is not finite at one process alone, of the second window."""
     module, fields = module_and_fields("uneven")
     rollout = module.rollout
-    share_fields(rollout.forecaster, process)
+    shard_rows(rollout.forecaster, process)
     rollout = RolloutLoss(rollout.forecaster, build_loss(LossConfig(), rollout.forecaster))
-    state, forcing, target = share_of(process, fields, rollout.forecaster.band)
+    state, forcing, target = share_of(process, fields, rollout.forecaster.rows)
     sample = Sample(state, target, forcing, torch.arange(4) * 10**17, torch.ones(4))
     if process.rank == 1:
         by_channel = rollout.by_channel
@@ -247,29 +254,29 @@ def laws(process: Process) -> None:
     torch.testing.assert_close(inner(total.detach(), b), inner(a.detach(), adjoint))
 
 
-def bands(process: Process) -> None:
+def check_rows(process: Process) -> None:
     """Means, norms and whole fields are those of the whole field; so are masks and noise."""
     assert process.spatial is not None
-    band = Band(RowPartition(11, (0, 1), 3, process.spatial.size), process.spatial)
+    rows = ShardedRows(RowPartition(11, (0, 1), 3, process.spatial.size), process.spatial)
     field = torch.randn(2, 3, 11, 4, generator=torch.Generator().manual_seed(0))
-    mine = field[..., band.rows, :]
-    torch.testing.assert_close(band.mean(mine), field.mean(dim=(-2, -1)))
+    mine = field[..., rows.field_slice, :]
+    torch.testing.assert_close(rows.mean(mine), field.mean(dim=(-2, -1)))
     norm = torch.linalg.vector_norm(field, dim=(1, 2, 3))
-    torch.testing.assert_close(band.norm(mine, (-3, -2, -1)), norm)
-    assert torch.equal(band.whole(mine), field)
+    torch.testing.assert_close(rows.norm(mine, (-3, -2, -1)), norm)
+    assert torch.equal(rows.gather(mine), field)
     drop = DropPath(0.5)
-    drop.band = band
+    drop.rows = rows
     torch.manual_seed(process.rank)
     for _ in range(3):
-        kept = drop(torch.ones(16, band.num_rows, 2)).flatten(1)
+        kept = drop(torch.ones(16, mine.shape[-2], 2)).flatten(1)
         assert torch.equal(kept, kept[:, :1].expand_as(kept))
         masks = process.gather(kept[:, 0].tolist())
         assert all(mask == masks[0] for mask in masks)
     states = field[None]
     sample = Sample(states, states, states, torch.ones(1, dtype=torch.int64), torch.ones(1))
-    rows = sample._replace(state=states[..., band.rows, :])
-    noisy = with_noise(sample, torch.ones(3, 1, 1), 5).state[..., band.rows, :]
-    assert torch.equal(with_noise(rows, torch.ones(3, 1, 1), 5, band).state, noisy)
+    shard = sample._replace(state=states[..., rows.field_slice, :])
+    noisy = with_noise(sample, torch.ones(3, 1, 1), 5).state[..., rows.field_slice, :]
+    assert torch.equal(with_noise(shard, torch.ones(3, 1, 1), 5, rows).state, noisy)
 
 
 def work(size: int) -> dict[str, float]:
@@ -277,7 +284,7 @@ def work(size: int) -> dict[str, float]:
         laws(process)
         if size == 4:
             return compare_4(process)
-        bands(process)
+        check_rows(process)
         return compare_2(process)
 
 
@@ -415,7 +422,7 @@ def test_a_run_is_that_of_one_process(data: Path, tmp_path: Path) -> None:
         largest = float(weight.abs().max())
         torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5 * largest)
     forecaster = load_forecaster(best[1])
-    assert forecaster.band is None
+    assert forecaster.rows == AllRows()
     assert forecaster(make_states(forecaster, 1, 2), torch.zeros(1, 1, 10, 12)).isfinite().all()
 
 
@@ -433,17 +440,17 @@ def test_what_cannot_be_shared_is_refused(network: AFNONetConfig, rows: int, nam
     group = object.__new__(FieldGroup)  # the first of four; nobody needs to ask the others
     group.rank, group.size = 0, 4
     with pytest.raises(InputError, match=rf"training.spatial_ranks=4: .*{named}"):
-        share_fields(forecaster, Process(spatial=group))
-    assert forecaster.band is None
+        shard_rows(forecaster, Process(spatial=group))
+    assert forecaster.rows == AllRows()
 
 
 def test_columns_mirrored_at_their_ends_are_not_shared() -> None:
     network = replace(SMALL, boundary=("periodic", "mirrored"), patch_size=(2, 1))
     group = object.__new__(FieldGroup)
     group.rank, group.size = 0, 2
-    band = Band(RowPartition(8, (0, 0), 2, 2, False), group)
+    rows = ShardedRows(RowPartition(8, (0, 0), 2, 2, False), group)
     with pytest.raises(ValueError, match="longitudes are periodic or zero_padded, got"):
-        network.build(in_channels=1, out_channels=1).split(band)
+        network.build(in_channels=1, out_channels=1).shard(rows)
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
@@ -458,12 +465,12 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 def test_rows_of_a_store(data: Path) -> None:
     store = open_store(str(data.parent / "run" / "data.zarr"), make_config(data).data)
-    band = pickle.loads(pickle.dumps(store.band(slice(3, 7))))
-    assert band.grid.latitude == store.grid.latitude[3:7]
+    shard = pickle.loads(pickle.dumps(store.select_rows(slice(3, 7))))
+    assert shard.grid.latitude == store.grid.latitude[3:7]
     times = np.arange(5, 8)
-    assert np.array_equal(band.states.at(times), store.states.at(times)[..., 3:7, :])
+    assert np.array_equal(shard.states.at(times), store.states.at(times)[..., 3:7, :])
     cropped = PreparedStore(store.path, CropConfig(north=50.0, west=-40.0, east=100.0))
     rows = slice(1, 5)
-    part = cropped.band(rows)
+    part = cropped.select_rows(rows)
     assert np.array_equal(part.states.at(times), cropped.states.at(times)[..., rows, :])
     assert part.grid.longitude == cropped.grid.longitude

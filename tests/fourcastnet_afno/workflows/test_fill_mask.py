@@ -13,7 +13,13 @@ import xarray as xr
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.parallel.row_sharding import Band, RowPartition, RowRange
+from fourcastnet_afno.parallel.row_sharding import (
+    AllRows,
+    RowPartition,
+    RowRange,
+    Rows,
+    ShardedRows,
+)
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.validation import ValidationConfig
@@ -168,7 +174,7 @@ def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
     filled[0, :3] = 0
     one = torch.ones(2)
 
-    def loss(band: Band | None) -> torch.Tensor:
+    def loss(rows: Rows) -> torch.Tensor:
         built = LossConfig().build(
             area_weights=torch.linspace(0.5, 1.5, 7)[:, None].expand(7, 5),
             mean=0 * one,
@@ -177,11 +183,11 @@ def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
             labels=["a", "b"],
             levels=[None, None],
             field_weights=filled,
-            band=band,
+            rows=rows,
         )
-        rows = band.rows if band else slice(None)
-        return built.by_channel(predictions[..., rows, :], targets[..., rows, :])
+        mine = rows.field_slice
+        return built.by_channel(predictions[..., mine, :], targets[..., mine, :])
 
-    layout = RowPartition(7, (0, 0), 1, 2)
-    parts = [loss(Band(layout, Parts(rank))) for rank in range(2)]
-    torch.testing.assert_close(parts[0] + parts[1], loss(None))
+    partition = RowPartition(7, (0, 0), 1, 2)
+    parts = [loss(ShardedRows(partition, Parts(rank))) for rank in range(2)]
+    torch.testing.assert_close(parts[0] + parts[1], loss(AllRows()))
