@@ -22,6 +22,7 @@ from data_pipeline.simulation.equations import Flow
 from data_pipeline.simulation.fourier import FourierGrid
 from data_pipeline.simulation.pde_dataset import solve_on
 from data_pipeline.simulation.planet import SimulationConfig, simulate_on
+from data_pipeline.simulation.registry import build_equation
 from data_pipeline.simulation.trajectories import Splits
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
@@ -100,7 +101,7 @@ def _solved(problem: Problem, config: PDEConfig) -> Data:
 
     Fields of the state alone: those that follow from it are no channels that are predicted.
     """
-    total, fields = config.trajectories.total, len(config.build().variables)
+    total, fields = config.trajectories.total, len(build_equation(config).variables)
     train = solve_on(config, range(problem.num_train), [problem.train_shape])
     tests = solve_on(config, range(total - problem.num_test, total), problem.test_shapes)
     named = {test_name(shape): states[:, :, :fields] for shape, states in tests.items()}

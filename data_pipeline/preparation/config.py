@@ -8,11 +8,9 @@ import numpy as np
 
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
-from data_pipeline.preprocessing.accumulation import AccumulateRule
-from data_pipeline.preprocessing.filling import FillRule
+from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.forcings import check_forcings
-from data_pipeline.simulation.config import PDEConfig
-from data_pipeline.simulation.planet import SimulationConfig
+from data_pipeline.simulation.config import PDEConfig, SimulationConfig
 from data_pipeline.simulation.trajectories import SPANS
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.store.cropping import CropConfig
@@ -111,13 +109,15 @@ class DataConfig:
         Raises:
             InputError: If the equation cannot be found.
         """
+        from data_pipeline.simulation.registry import build_equation  # imports torch
+
         day = np.timedelta64(1, "D")
         periods = {
             split: Period(start=start, end=str(np.datetime64(end) - day))
             for split, (start, end) in SPANS.items()
         }
         chosen: dict[str, Any] = {
-            "prognostic": list(pde.build().variables),
+            "prognostic": list(build_equation(pde).variables),
             "timestep_hours": 1,
             "allow_gaps": True,
             "climatology_harmonics": 0,  # the same at every time

@@ -13,16 +13,16 @@ References:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.preprocessing.config import AccumulateRule
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.sources.names import ACCUMULATED, parse_label
 
-AccumulateRule = Literal["sum", "mean", "last"]
 _HOUR = np.timedelta64(1, "h")
 _PRECIPITATION = "total_precipitation"
 _SUMS = {"total_precipitation_6hr", "log_total_precipitation_6hr"}

@@ -8,7 +8,6 @@ and a static channel says how often each point is missing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -17,9 +16,9 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.preprocessing.config import FillRule
 from data_pipeline.sources.retry import load
 
-FillRule = float | Literal["climatology"]
 _MONTHS = 12
 
 

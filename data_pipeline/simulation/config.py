@@ -1,34 +1,63 @@
-"""What of an equation is simulated: the part ``data.pde`` of an experiment."""
+"""Configurations of simulations: ``data.pde`` and ``data.simulation`` of an experiment."""
 
 import hashlib
-from dataclasses import dataclass, field, fields, is_dataclass
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from data_pipeline.errors import InputError
-from data_pipeline.simulation.darcy import Darcy
-from data_pipeline.simulation.equations import (
-    Burgers,
-    GrayScott,
-    KolmogorovFlow,
-    KuramotoSivashinsky,
-    NavierStokes,
-)
-from data_pipeline.simulation.fourier import Equation
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 
-EQUATIONS: dict[str, type] = {
-    "navier_stokes": NavierStokes,
-    "kolmogorov_flow": KolmogorovFlow,
-    "burgers": Burgers,
-    "kuramoto_sivashinsky": KuramotoSivashinsky,
-    "gray_scott": GrayScott,
-    "darcy": Darcy,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """A simulated planet: how long, how fine, from which random state.
+
+    Args:
+        num_trajectories: Independent trajectories; the k-th fills the k-th calendar year.
+        days: Length of a trajectory, at most a year.
+        spinup_days: Days before each trajectory that are left out.
+        num_latitudes: Rows of the output, half a cell away from the poles.
+        num_longitudes: Columns of the output, twice the rows.
+        timestep_hours: Time between states.
+        seed: Of the initial eddies and the stirring.
+        start: Date of the first state; each trajectory starts on that day of its year.
+    """
+
+    num_trajectories: int = 12
+    days: int = 360
+    spinup_days: int = 60
+    num_latitudes: int = 32
+    num_longitudes: int = 64
+    timestep_hours: int = 6
+    seed: int = 0
+    start: str = "2001-01-01"
+
+    def __post_init__(self) -> None:
+        for name in ("num_trajectories", "days", "timestep_hours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"simulation.{name} must be at least 1, got {getattr(self, name)}")
+        if self.days > 365 or self.spinup_days < 0:
+            raise ValueError(
+                "simulation.days must be at most 365 (a trajectory fills a calendar year; raise "
+                f"num_trajectories for more) and spinup_days not negative, got {self.days} and "
+                f"{self.spinup_days}"
+            )
+        if self.num_latitudes < 8 or self.num_longitudes != 2 * self.num_latitudes:
+            raise ValueError(
+                "simulation.num_latitudes must be at least 8 and num_longitudes twice that, got "
+                f"{self.num_latitudes} x {self.num_longitudes}"
+            )
+        np.datetime64(self.start, "D")
+
+    def times(self) -> np.ndarray:
+        """Times of all states, (trajectory, time) as datetime64."""
+        first = np.datetime64(self.start, "D")
+        years = first.astype("datetime64[Y]") + np.arange(self.num_trajectories)
+        starts = years.astype("datetime64[D]") + (first - first.astype("datetime64[Y]"))
+        steps = np.arange(self.days * 24 // self.timestep_hours) * self.timestep_hours
+        return starts.astype("datetime64[ns]")[:, None] + steps.astype("timedelta64[h]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +108,8 @@ class PDEConfig:
     def _check_equation(self) -> None:
         if ":" in self.equation:
             return  # it may be on another machine, where the data was made
+        from data_pipeline.simulation.registry import EQUATIONS  # imports torch
+
         if self.equation not in EQUATIONS:
             raise ValueError(
                 f"data.pde.equation must be one of {', '.join(EQUATIONS)} or file.py:Class, got "
@@ -142,31 +173,6 @@ class PDEConfig:
         """Points along y and x of the dataset."""
         return _plane(self.saved_resolution or self.resolution)
 
-    def build(self) -> Darcy | Equation:
-        """The equation with its parameters.
-
-        Raises:
-            InputError: If it cannot be found, lacks a part, or does not take the parameters.
-        """
-        kind = _load(self.equation) if ":" in self.equation else EQUATIONS[self.equation]
-        members = fields(kind) if is_dataclass(kind) else ()
-        counts = {item.name for item in members if isinstance(item.default, int)}
-        given = {n: round(v) if n in counts else float(v) for n, v in self.parameters.items()}
-        try:
-            equation = kind(**given)
-        except TypeError as error:
-            raise InputError(
-                f"data.pde.parameters {self.parameters} do not suit {self.equation}: {error}",
-                code="bad-setting",
-            ) from error
-        if not isinstance(equation, Darcy | Equation):
-            raise InputError(
-                f"{self.equation} is no equation: it needs variables, degree, extent, linear, "
-                "nonlinear and initial, see docs/equations.md",
-                code="unknown-equation",
-            )
-        return equation
-
     @property
     def files(self) -> list[str]:
         """The file of an equation of your own, if it is in one."""
@@ -191,22 +197,3 @@ class PDEConfig:
 
 def _plane(resolution: list[int]) -> tuple[int, int]:
     return (1, resolution[0]) if len(resolution) == 1 else (resolution[0], resolution[1])
-
-
-def _load(name: str) -> type:
-    """The class of "file.py:Class" or "package.module:Class"."""
-    place, _, kind = name.rpartition(":")
-    try:
-        if not place.endswith(".py"):
-            return getattr(import_module(place), kind)
-        spec = spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return getattr(module, kind)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
-        raise InputError(
-            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation",
-            code="unknown-equation",
-        ) from error

@@ -31,6 +31,7 @@ from data_pipeline.simulation.fourier import (
     SpectralStepper,
     change_resolution,
 )
+from data_pipeline.simulation.registry import build_equation
 
 _BLOCK_BYTES = 64 * 2**20
 _EAGER_BYTES = 2**30
@@ -53,7 +54,7 @@ def simulate_equation(
         InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
             on reading, if a solution becomes infinite.
     """
-    equation, times = config.build(), config.times()
+    equation, times = build_equation(config), config.times()
     names = saved_variables(equation)
     shape = (times.size, len(names), *config.saved_shape)
     if lazy is None:
@@ -137,7 +138,7 @@ def solve_on(
     Raises:
         InputError: If a solution becomes infinite.
     """
-    equation, seeds = config.build(), config.seeds()
+    equation, seeds = build_equation(config), config.seeds()
     generators = [np.random.default_rng(seeds[index]) for index in trajectories]
     if isinstance(equation, Darcy):
         problems = [_steady(config, equation, rng, shapes) for rng in generators]

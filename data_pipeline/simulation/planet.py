@@ -15,7 +15,7 @@ References:
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from data_pipeline.grids.spherical_harmonics import (
     SphericalHarmonicTransform,
     alias_free_truncation,
 )
+from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
 _DAY = 86400.0
@@ -45,56 +46,6 @@ VARIABLES = {
     "geopotential": ("m2 s-2", "geopotential"),
     "relative_vorticity": ("s-1", "atmosphere_upward_relative_vorticity"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulationConfig:
-    """A simulated planet: how long, how fine, from which random state.
-
-    Args:
-        num_trajectories: Independent trajectories; the k-th fills the k-th calendar year.
-        days: Length of a trajectory, at most a year.
-        spinup_days: Days before each trajectory that are left out.
-        num_latitudes: Rows of the output, half a cell away from the poles.
-        num_longitudes: Columns of the output, twice the rows.
-        timestep_hours: Time between states.
-        seed: Of the initial eddies and the stirring.
-        start: Date of the first state; each trajectory starts on that day of its year.
-    """
-
-    num_trajectories: int = 12
-    days: int = 360
-    spinup_days: int = 60
-    num_latitudes: int = 32
-    num_longitudes: int = 64
-    timestep_hours: int = 6
-    seed: int = 0
-    start: str = "2001-01-01"
-
-    def __post_init__(self) -> None:
-        for name in ("num_trajectories", "days", "timestep_hours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"simulation.{name} must be at least 1, got {getattr(self, name)}")
-        if self.days > 365 or self.spinup_days < 0:
-            raise ValueError(
-                "simulation.days must be at most 365 (a trajectory fills a calendar year; raise "
-                f"num_trajectories for more) and spinup_days not negative, got {self.days} and "
-                f"{self.spinup_days}"
-            )
-        if self.num_latitudes < 8 or self.num_longitudes != 2 * self.num_latitudes:
-            raise ValueError(
-                "simulation.num_latitudes must be at least 8 and num_longitudes twice that, got "
-                f"{self.num_latitudes} x {self.num_longitudes}"
-            )
-        np.datetime64(self.start, "D")
-
-    def times(self) -> np.ndarray:
-        """Times of all states, (trajectory, time) as datetime64."""
-        first = np.datetime64(self.start, "D")
-        years = first.astype("datetime64[Y]") + np.arange(self.num_trajectories)
-        starts = years.astype("datetime64[D]") + (first - first.astype("datetime64[Y]"))
-        steps = np.arange(self.days * 24 // self.timestep_hours) * self.timestep_hours
-        return starts.astype("datetime64[ns]")[:, None] + steps.astype("timedelta64[h]")
 
 
 def simulate_planet(config: SimulationConfig) -> xr.Dataset:

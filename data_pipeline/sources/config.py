@@ -1,9 +1,36 @@
 """Where data is read from: the part ``data.source`` of an experiment."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from data_pipeline.sources.pde_benchmarks import BenchmarkConfig
+from data_pipeline.simulation.trajectories import Splits
+
+BenchmarkFormat = Literal["pdebench", "the_well", "neuraloperator"]
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """How files hold trajectories, and what these serve.
+
+    Args:
+        layout: pdebench, the_well or neuraloperator.
+        trajectories: How many serve for training, validation and test, in the order of
+            data.source.path.
+        splits: Instead of that, what each entry of data.source.path serves: train, validation or
+            test.
+    """
+
+    layout: BenchmarkFormat
+    trajectories: Splits | None = None
+    splits: list[Split] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if (self.trajectories is None) == (not self.splits):
+            raise ValueError(
+                "data.source.benchmark needs either trajectories, as {train: 900, validation: 50, "
+                "test: 50}, or splits, as [train, validation, test] for three files"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

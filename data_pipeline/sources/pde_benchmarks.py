@@ -5,9 +5,7 @@ The trajectories of all files lie one after the other on the time axis, training
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pickle import UnpicklingError
-from typing import Literal
 
 import dask.array as da
 import numpy as np
@@ -17,6 +15,7 @@ from dask.delayed import delayed
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
+from data_pipeline.sources.config import BenchmarkConfig, BenchmarkFormat
 from data_pipeline.sources.pde_benchmark_files import (
     TrajectoryFile,
     open_neuraloperator,
@@ -24,8 +23,6 @@ from data_pipeline.sources.pde_benchmark_files import (
     open_well,
 )
 
-BenchmarkFormat = Literal["pdebench", "the_well", "neuraloperator"]
-Split = Literal["train", "validation", "test"]
 _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
     "pdebench": open_pdebench,
     "the_well": open_well,
@@ -33,30 +30,6 @@ _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
 }
 _BLOCK_BYTES = 64 * 2**20
 _SAME = 1e-5  # of the length of an axis
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig:
-    """How files hold trajectories, and what these serve.
-
-    Args:
-        layout: pdebench, the_well or neuraloperator.
-        trajectories: How many serve for training, validation and test, in the order of
-            data.source.path.
-        splits: Instead of that, what each entry of data.source.path serves: train, validation or
-            test.
-    """
-
-    layout: BenchmarkFormat
-    trajectories: Splits | None = None
-    splits: list[Split] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if (self.trajectories is None) == (not self.splits):
-            raise ValueError(
-                "data.source.benchmark needs either trajectories, as {train: 900, validation: 50, "
-                "test: 50}, or splits, as [train, validation, test] for three files"
-            )
 
 
 def open_benchmark(

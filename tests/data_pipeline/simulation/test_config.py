@@ -10,6 +10,7 @@ import yaml
 
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.fourier import FourierGrid, SpectralStepper
+from data_pipeline.simulation.registry import build_equation
 from data_pipeline.simulation.trajectories import Splits
 
 RECIPES = sorted((Path(__file__).parents[3] / "configs").glob("pde_*.yaml"))
@@ -33,7 +34,7 @@ def test_error_in_time_by_halving_the_step(path: Path) -> None:
     """Of the first steps that are saved; the exact solution by Richardson's extrapolation."""
     config = read(path)
     assert config is not None
-    equation = config.build()
+    equation = build_equation(config)
     shape = config.shape
     grid = FourierGrid(shape, equation.extent, degree=equation.degree, dtype=torch.float64)
     state = equation.initial(grid, np.random.default_rng(config.seeds()[0]))[None]

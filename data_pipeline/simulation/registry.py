@@ -1,0 +1,72 @@
+"""Equations by name: those of this package, and classes in files and modules of the user."""
+
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from data_pipeline.errors import InputError
+from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.darcy import Darcy
+from data_pipeline.simulation.equations import (
+    Burgers,
+    GrayScott,
+    KolmogorovFlow,
+    KuramotoSivashinsky,
+    NavierStokes,
+)
+from data_pipeline.simulation.fourier import Equation
+
+EQUATIONS: dict[str, type] = {
+    "navier_stokes": NavierStokes,
+    "kolmogorov_flow": KolmogorovFlow,
+    "burgers": Burgers,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "gray_scott": GrayScott,
+    "darcy": Darcy,
+}
+
+
+def build_equation(config: PDEConfig) -> Darcy | Equation:
+    """The equation of a configuration, with its parameters.
+
+    Raises:
+        InputError: If it cannot be found, lacks a part, or does not take the parameters.
+    """
+    kind = _load(config.equation) if ":" in config.equation else EQUATIONS[config.equation]
+    members = fields(kind) if is_dataclass(kind) else ()
+    counts = {item.name for item in members if isinstance(item.default, int)}
+    given = {n: round(v) if n in counts else float(v) for n, v in config.parameters.items()}
+    try:
+        equation = kind(**given)
+    except TypeError as error:
+        raise InputError(
+            f"data.pde.parameters {config.parameters} do not suit {config.equation}: {error}",
+            code="bad-setting",
+        ) from error
+    if not isinstance(equation, Darcy | Equation):
+        raise InputError(
+            f"{config.equation} is no equation: it needs variables, degree, extent, linear, "
+            "nonlinear and initial, see docs/equations.md",
+            code="unknown-equation",
+        )
+    return equation
+
+
+def _load(name: str) -> type:
+    """The class of "file.py:Class" or "package.module:Class"."""
+    place, _, kind = name.rpartition(":")
+    try:
+        if not place.endswith(".py"):
+            return getattr(import_module(place), kind)
+        spec = spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, kind)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise InputError(
+            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation",
+            code="unknown-equation",
+        ) from error
