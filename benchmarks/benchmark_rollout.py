@@ -39,10 +39,13 @@ from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpo
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
 from fourcastnet_afno.inference import write as forecasting
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
-from fourcastnet_afno.inference.ensemble import EnsembleConfig
-from fourcastnet_afno.inference.layout import StoreConfig
-from fourcastnet_afno.inference.stability import StabilityConfig
-from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+from fourcastnet_afno.inference.config import (
+    EnsembleConfig,
+    ForecastConfig,
+    StabilityConfig,
+    StoreConfig,
+)
+from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.models.afno import AFNONetConfig
 
 console = Console()

@@ -12,7 +12,7 @@ _HOMES = {
     "AFNONetConfig": "fourcastnet_afno.models.afno",
     "EvaluationConfig": "fourcastnet_afno.evaluation.config",
     "ExperimentConfig": "fourcastnet_afno.workflows.config",
-    "ForecastConfig": "fourcastnet_afno.inference.write",
+    "ForecastConfig": "fourcastnet_afno.inference.config",
     "Forecaster": "fourcastnet_afno.forecaster.forecaster",
     "ModelConfig": "fourcastnet_afno.forecaster.forecaster",
     "Stage": "fourcastnet_afno.training.config",

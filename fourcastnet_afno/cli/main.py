@@ -21,7 +21,7 @@ from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.scores.tables import scores_table
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.export import ExportFormat, export_checkpoint
-from fourcastnet_afno.inference.resume import IfExists
+from fourcastnet_afno.inference.config import IfExists
 from fourcastnet_afno.parallel.environment import LaunchEnvironment
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.workflows.config import ExperimentConfig

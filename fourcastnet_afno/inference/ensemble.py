@@ -7,8 +7,6 @@ whichever others run beside it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.inference.config import EnsembleConfig
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,
@@ -26,77 +25,6 @@ from fourcastnet_afno.inference.perturbations import (
 )
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
 from fourcastnet_afno.models.layers import DropPath, Mlp
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnsembleConfig:
-    """How the members of an ensemble differ.
-
-    Args:
-        num_members: Members, the control included.
-        members: Numbers of the members to run; all where empty.
-        perturbation: Of the initial states: ``gaussian`` noise at each grid point, ``spherical``
-            Gaussian random fields with a length scale, ``bred`` vectors (the difference that grew
-            between two forecasts, rescaled; it starts from such a field, on a plane from noise at
-            each point), or ``lagged``: member i starts i lags earlier.
-        amplitude: Size of a perturbation, in standard deviations of the change over a timestep, by
-            channel; for bred vectors the mean over channels.
-        length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) of spherical random fields.
-        lag_hours: Time between the starts of lagged members.
-        breeding_cycles: Times that the difference of bred vectors is rescaled.
-        breeding_steps: Timesteps of each cycle.
-        checkpoints: Further forecasters; member i runs the i-th in turn, --checkpoint first.
-        stochastic: Whether dropout and stochastic depth stay on, as in training.
-        seed: Of all random numbers.
-        output: Whether the members are written, or only their mean, spread and quantiles.
-        quantiles: Which quantiles, in 0..1, if not the members are written.
-    """
-
-    num_members: int = 1
-    members: list[int] = field(default_factory=list)
-    perturbation: Literal["none", "gaussian", "spherical", "bred", "lagged"] = "none"
-    amplitude: float = 0.1
-    length_scale_km: float = 500.0
-    lag_hours: int = 6
-    breeding_cycles: int = 4
-    breeding_steps: int = 4
-    checkpoints: list[str] = field(default_factory=list)
-    stochastic: bool = False
-    seed: int = 0
-    output: Literal["members", "statistics"] = "members"
-    quantiles: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name in ("num_members", "lag_hours", "breeding_cycles", "breeding_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ensemble.{name} must be at least 1, got {getattr(self, name)}")
-        if any(not 0 <= member < self.num_members for member in self.members):
-            raise ValueError(
-                f"ensemble.members must lie in 0..{self.num_members - 1} (num_members "
-                f"{self.num_members}), got {self.members}"
-            )
-        if len(set(self.members)) < len(self.members):
-            raise ValueError(f"ensemble.members must differ, got {self.members}")
-        if any(not 0 <= quantile <= 1 for quantile in self.quantiles):
-            raise ValueError(f"ensemble.quantiles must lie in 0..1, got {self.quantiles}")
-        if self.quantiles and self.output == "members":
-            raise ValueError("ensemble.quantiles needs ensemble.output=statistics")
-        differs = self.perturbation != "none" or self.checkpoints or self.stochastic
-        if self.num_members > 1 and not differs:
-            raise ValueError(
-                f"the {self.num_members} members would be the same; set ensemble.perturbation, "
-                "ensemble.checkpoints or ensemble.stochastic"
-            )
-
-    @property
-    def numbers(self) -> list[int]:
-        """Numbers of the members that run, increasing."""
-        return sorted(self.members) or list(range(self.num_members))
-
-    @property
-    def is_ensemble(self) -> bool:
-        """Whether forecasts have a number at all."""
-        return self.num_members > 1
 
 
 class Perturber:

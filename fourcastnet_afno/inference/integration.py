@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fourcastnet_afno.inference.ensemble import EnsembleConfig, seeds_of, step_stochastically
+from fourcastnet_afno.inference.config import EnsembleConfig, StabilityConfig
+from fourcastnet_afno.inference.ensemble import seeds_of, step_stochastically
 from fourcastnet_afno.inference.rollout import Stepper, shifted
-from fourcastnet_afno.inference.stability import Fixer, StabilityConfig, StabilityTracker
+from fourcastnet_afno.inference.stability import Fixer, StabilityTracker
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 
 

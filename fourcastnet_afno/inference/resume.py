@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -29,8 +29,8 @@ from torch import Tensor
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import remove, replacing, sweep, writing_to
 from data_pipeline.files.ledger import Ledger, locked
+from fourcastnet_afno.inference.config import IfExists
 
-IfExists = Literal["refuse", "resume", "overwrite"]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -12,7 +12,6 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -24,34 +23,10 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
+from fourcastnet_afno.inference.config import StabilityConfig
 
 _GRAVITY = 9.80665
 _U, _V = "u_component_of_wind", "v_component_of_wind"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StabilityConfig:
-    """What is watched and kept fixed while a forecast runs.
-
-    Args:
-        limit: A forecast whose values are not finite, or farther from the training mean than this
-            many standard deviations, has blown up: it ends there.
-        diagnostics: Whether means, extremes, kinetic energy and spectra of every step are written.
-        nonnegative: Variables or channels whose negative values are set to zero after each step.
-        conserve_mean: Variables or channels whose global mean stays that of the initial state.
-        conserve_dry_mass: Whether surface pressure is shifted so that the mean pressure of dry air
-            stays; needs surface_pressure and total_column_water_vapour.
-    """
-
-    limit: float = 100.0
-    diagnostics: bool = True
-    nonnegative: list[str] = field(default_factory=list)
-    conserve_mean: list[str] = field(default_factory=list)
-    conserve_dry_mass: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.limit > 0:
-            raise ValueError(f"stability.limit must be positive, got {self.limit}")
 
 
 class BlowUp(NamedTuple):

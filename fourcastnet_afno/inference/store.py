@@ -6,16 +6,19 @@ or y and x on a plane, with the attributes of ``data_pipeline.grids.plane``.
 
 ``time`` is the initial time and ``prediction_timedelta`` the lead time; names, units and attributes
 follow the CF conventions. Inside this project these axes are called ``init_time`` and
-``lead_time``: ``reading`` is the one place that translates. Groups beside the variables hold
-what is no forecast: ``diagnostics`` (statistics of every step), and for ensembles of which the
-members are not written ``spread`` and ``quantiles``, of which the root holds the mean.
+``lead_time``; only ``open`` translates. Groups next to the variables hold ``diagnostics``
+(statistics of every step), and for ensembles whose members are not written ``spread`` and
+``quantiles``; the root then holds the mean.
 
 References:
     Rasp et al., 2024, WeatherBench 2, https://arxiv.org/abs/2308.15560;
     https://weatherbench2.readthedocs.io/en/latest/data-guide.html
+    Klöwer et al., 2021, Compressing atmospheric data into its real information content,
+    https://doi.org/10.1038/s43588-021-00156-2 (rounding of the mantissa).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,17 +27,18 @@ import dask.array
 import numpy as np
 import xarray as xr
 import zarr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from zarr.codecs import BloscCodec
 
-from data_pipeline.sources.names import STANDARD_NAMES
-from fourcastnet_afno.inference.layout import (
-    MANTISSA_BITS,
-    ForecastLayout,
-    StoreConfig,
-    bit_rounded,
-)
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid
+from data_pipeline.sources.names import STANDARD_NAMES, parse_label
+from fourcastnet_afno.forecaster.forecaster import FieldSpec
+from fourcastnet_afno.inference.config import MANTISSA_BITS, StoreConfig
+from fourcastnet_afno.inference.stability import wind_pairs
 
+CHUNK_BYTES = 16 * 2**20
 _STANDARD = {name: std for std, names in STANDARD_NAMES.items() for name in reversed(names)}
 _COORDINATES = {
     "time": {"standard_name": "forecast_reference_time", "long_name": "initial time", "axis": "T"},
@@ -48,8 +52,107 @@ _COORDINATES = {
         "axis": "Z",
     },
 }
+_TIME_ENCODING: dict[str, dict[str, Any]] = {
+    "time": {"units": "hours since 1970-01-01", "dtype": "int64"},
+    "prediction_timedelta": {"units": "hours", "dtype": "int64"},
+}
+_DIAGNOSTICS = {
+    "mean": {"long_name": "global mean, area weighted"},
+    "minimum": {"long_name": "smallest value"},
+    "maximum": {"long_name": "largest value"},
+    "kinetic_energy": {"long_name": "global mean kinetic energy", "units": "m2 s-2"},
+    "spectrum": {"long_name": "mean square by zonal wavenumber, area weighted"},
+}
 
 ForecastBlock = Float[np.ndarray, "init member lead channel lat lon"]
+
+
+def select_channels(config: StoreConfig, channels: Channels) -> list[int]:
+    """Indices of the channels that are written.
+
+    Raises:
+        InputError: If a variable or level is missing (all are named).
+    """
+    available = {(c.name, c.level) for c in channels} | {(c.name, None) for c in channels}
+    requested = [parse_label(label) for label in config.variables]
+    requested = requested or [(c.name, None) for c in channels]
+    levels = {c.level for c in channels if c.level is not None}
+    missing = [f"{n}_{lev}" if lev else n for n, lev in requested if (n, lev) not in available]
+    missing += [f"level {level}" for level in config.levels if level not in levels]
+    if missing:
+        raise InputError(
+            f"forecast.store requests {missing}, the forecast has {channels.labels}; correct "
+            "forecast.store.variables or forecast.store.levels",
+            code="missing-variable",
+        )
+    allowed = {*config.levels, None} if config.levels else {*levels, None}
+    return [
+        index
+        for index, c in enumerate(channels)
+        if ((c.name, None) in requested and c.level in allowed) or (c.name, c.level) in requested
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastLayout:
+    """Axes and chunks of a forecast store.
+
+    Args:
+        channels: Channels that are written.
+        grid: Grid of every field.
+        init_times: datetime64.
+        lead_times: timedelta64.
+        members: Numbers of the members; empty for a store without ``realization``.
+        forecasts_together: Initial times and members that are computed together.
+        config: Chunks, compression and rounding.
+    """
+
+    channels: Channels
+    grid: Grid
+    init_times: np.ndarray
+    lead_times: np.ndarray
+    members: tuple[int, ...]
+    forecasts_together: tuple[int, int]
+    config: StoreConfig
+
+    @cached_property
+    def steps_together(self) -> int:
+        """Lead times in a chunk: as many as keep the queue of the writer small."""
+        if self.config.chunks == "lead_time":
+            return 1
+        together = min(self.forecasts_together[0], len(self.init_times))
+        together *= min(self.forecasts_together[1], max(1, len(self.members)))
+        size = 4 * together * len(self.channels) * int(np.prod(self.grid.shape))
+        return min(len(self.lead_times), max(1, CHUNK_BYTES // size))
+
+    @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Coordinates of a field in the store, without level."""
+        members = {"realization": np.array(self.members)} if self.members else {}
+        return {
+            "time": self.init_times,
+            **members,
+            "prediction_timedelta": self.lead_times,
+            **self.grid.coords,
+        }
+
+    @property
+    def chunk_sizes(self) -> dict[str, int]:
+        """Length of a chunk by dimension; other dimensions are not divided."""
+        by_lead = self.config.chunks == "lead_time"
+        inits, members = self.forecasts_together if by_lead else (1, 1)
+        return {
+            "time": min(inits, len(self.init_times)),
+            "realization": min(members, max(1, len(self.members))),
+            "prediction_timedelta": self.steps_together,
+            "level": 1,
+        }
+
+    @property
+    def num_values(self) -> int:
+        """Values of all fields."""
+        leading = len(self.init_times) * max(1, len(self.members)) * len(self.lead_times)
+        return leading * len(self.channels) * int(np.prod(self.grid.shape))
 
 
 class ForecastStore:
@@ -63,6 +166,9 @@ class ForecastStore:
     def __init__(self, path: Path, layout: ForecastLayout) -> None:
         self._path, self._layout = path, layout
         self._arrays: dict[str, zarr.Array] = {}
+        self._indices_by_name: dict[str, list[int]] = {}
+        for index, channel in enumerate(layout.channels):
+            self._indices_by_name.setdefault(channel.name, []).append(index)
 
     def create(self, attrs: Mapping[str, Any], *, quantiles: Sequence[float] | None) -> None:
         """Write coordinates, metadata and attributes, without values.
@@ -74,21 +180,24 @@ class ForecastStore:
         layout = self._layout
         root = {"Conventions": "CF-1.8", **layout.grid.attrs, **attrs}
         if quantiles is None:
-            self._create(layout.coords, root, None, None)
+            self._create_group(layout.coords, root)
             return
         coords = {k: v for k, v in layout.coords.items() if k != "realization"}
-        self._create(coords, root, None, "realization: mean")
+        self._create_group(coords, root, cell_methods="realization: mean")
         spread = {"long_name": "standard deviation over members"}
-        self._create(coords, spread, "spread", "realization: standard_deviation")
+        methods = "realization: standard_deviation"
+        self._create_group(coords, spread, group="spread", cell_methods=methods)
         if quantiles:
-            self._create({"quantile": np.array(quantiles), **coords}, {}, "quantiles", None)
+            quantile = {"quantile": np.array(quantiles)}
+            self._create_group({**quantile, **coords}, {}, group="quantiles")
 
-    def _create(
+    def _create_group(
         self,
         coords: dict[str, np.ndarray],
         attrs: Mapping[str, Any],
-        group: str | None,
-        cell_methods: str | None,
+        *,
+        group: str | None = None,
+        cell_methods: str | None = None,
     ) -> None:
         layout, shape = self._layout, tuple(len(axis) for axis in coords.values())
         empty = dask.array.zeros(
@@ -98,38 +207,75 @@ class ForecastStore:
         template.attrs = dict(attrs)
         for name, variable in template.variables.items():
             variable.attrs.update((_COORDINATES | layout.grid.coordinate_attrs).get(str(name), {}))
+        compressors = ()
+        if layout.config.compression != "none":
+            compressors = (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),)
         for name, variable in template.data_vars.items():
             variable.attrs.update(_variable_attrs(str(name), layout.config))
             if cell_methods:
                 variable.attrs["cell_methods"] = cell_methods
-        _to_zarr(template, self._path, group, self._encoding(template))
+        self._write_metadata(template, group, {"compressors": compressors})
 
-    def _encoding(self, template: xr.Dataset) -> dict[str, dict[str, Any]]:
-        encoding: dict[str, dict[str, Any]] = {
-            "time": {"units": "hours since 1970-01-01", "dtype": "int64"},
-            "prediction_timedelta": {"units": "hours", "dtype": "int64"},
-        }
-        codecs = () if self._layout.config.compression == "none" else (_codec(),)
+    def create_diagnostics(self, spec: FieldSpec) -> None:
+        """Write the metadata of the statistics of every step.
+
+        Args:
+            spec: Channels and grid of the state, of which there are statistics.
+        """
+        leading = {k: v for k, v in self._layout.coords.items() if k not in spec.grid.dims}
+        winds = list(wind_pairs(spec.channels).values())
+        axes = {"channel": _flags("channel", spec.channels.labels)}
+        dims: dict[str, tuple[str, ...]] = dict.fromkeys(
+            ("mean", "minimum", "maximum"), ("channel",)
+        )
+        if winds:
+            axes["wind"] = _flags("wind", winds)
+            dims["kinetic_energy"] = ("wind",)
+        if spec.grid.is_periodic:
+            count = spec.grid.shape[1] // 2 + 1
+            axes["zonal_wavenumber"] = xr.Variable("zonal_wavenumber", np.arange(count))
+            dims["spectrum"] = ("channel", "zonal_wavenumber")
+        data = {}
+        for name, trailing in dims.items():
+            all_dims = (*leading, *trailing)
+            sizes = tuple(len(leading[d]) if d in leading else axes[d].size for d in all_dims)
+            empty = dask.array.full(sizes, np.nan, dtype="float32", chunks=-1)
+            data[name] = (all_dims, empty, _DIAGNOSTICS[name])
+        template = xr.Dataset(data, coords={**leading, **axes})
+        self._write_metadata(template, "diagnostics", {})
+
+    def _write_metadata(
+        self, template: xr.Dataset, group: str | None, encoding: Mapping[str, Any]
+    ) -> None:
         chunks = {**template.sizes, **self._layout.chunk_sizes, "quantile": 1}
-        for name, variable in template.data_vars.items():
-            sizes = [chunks[str(dim)] for dim in variable.dims]
-            encoding[str(name)] = {"chunks": tuple(sizes), "compressors": codecs}
-        return encoding
-
-    def create_diagnostics(self, template: xr.Dataset) -> None:
-        """Write the metadata of the statistics of every step, see ``ForecastLayout.coords``."""
-        chunks = {**template.sizes, **self._layout.chunk_sizes}
-        encoding: dict[str, dict[str, Any]] = {
-            str(name): {"chunks": tuple(chunks[str(dim)] for dim in variable.dims)}
+        by_variable = {
+            str(name): {"chunks": tuple(chunks[str(dim)] for dim in variable.dims), **encoding}
             for name, variable in template.data_vars.items()
         }
-        encoding["time"] = {"units": "hours since 1970-01-01", "dtype": "int64"}
-        encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
-        _to_zarr(template, self._path, "diagnostics", encoding)
+        template.chunk().to_zarr(
+            self._path,
+            group=group,
+            mode="w" if group is None else "a",
+            compute=False,
+            encoding=_TIME_ENCODING | by_variable,
+            consolidated=False,
+            zarr_format=3,
+        )
 
     @cached_property
     def _root(self) -> zarr.Group:
         return zarr.open_group(self._path, mode="r+")
+
+    @cached_property
+    def _has_members(self) -> bool:
+        return "realization" in self._root
+
+    def _array(self, name: str) -> zarr.Array:
+        if name not in self._arrays:
+            array = self._root[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def write(
         self,
@@ -153,7 +299,7 @@ class ForecastStore:
         region = (*([] if quantile is None else [quantile]), *ranges)
         for name, indices in self._indices_by_name.items():
             fields = values[..., indices, :, :]
-            if not self._has_level[name]:
+            if self._layout.channels.channels[indices[0]].level is None:
                 fields = fields[..., 0, :, :]
             self._array(f"{group}/{name}".strip("/"))[region] = np.ascontiguousarray(fields)
 
@@ -167,49 +313,9 @@ class ForecastStore:
                 values, ranges = values[:, 0], [ranges[0], ranges[2]]
             self._array(f"diagnostics/{name}")[tuple(ranges)] = values
 
-    def _array(self, name: str) -> zarr.Array:
-        if name not in self._arrays:
-            array = self._root[name]
-            assert isinstance(array, zarr.Array)
-            self._arrays[name] = array
-        return self._arrays[name]
-
-    @cached_property
-    def _has_members(self) -> bool:
-        return "realization" in self._root
-
-    @cached_property
-    def _indices_by_name(self) -> dict[str, list[int]]:
-        indices: dict[str, list[int]] = {}
-        for index, channel in enumerate(self._layout.channels):
-            indices.setdefault(channel.name, []).append(index)
-        return indices
-
-    @cached_property
-    def _has_level(self) -> dict[str, bool]:
-        return {c.name: c.level is not None for c in self._layout.channels}
-
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add attributes that are known only at the end."""
         self._root.attrs.update(dict(attrs))
-
-
-def _to_zarr(
-    template: xr.Dataset, path: Path, group: str | None, encoding: dict[str, dict[str, Any]]
-) -> None:
-    template.chunk().to_zarr(
-        path,
-        group=group,
-        mode="w" if group is None else "a",
-        compute=False,
-        encoding=encoding,
-        consolidated=False,
-        zarr_format=3,
-    )
-
-
-def _codec() -> BloscCodec:
-    return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 
 
 def _variable_attrs(name: str, config: StoreConfig) -> dict[str, Any]:
@@ -220,3 +326,24 @@ def _variable_attrs(name: str, config: StoreConfig) -> dict[str, Any]:
         attrs["quantization_nsb"] = config.keep_bits
         attrs["quantization_maximum_relative_error"] = 2.0 ** -(config.keep_bits + 1)
     return attrs
+
+
+def _flags(name: str, labels: Sequence[str]) -> xr.Variable:
+    """Labels as CF flags: zarr v3 has no settled type for text."""
+    numbers = np.arange(len(labels))
+    attrs = {"flag_values": numbers.tolist(), "flag_meanings": " ".join(labels)}
+    return xr.Variable(name, numbers, attrs)
+
+
+def bit_rounded(values: Float[np.ndarray, "*shape"], keep_bits: int) -> Float[np.ndarray, "*shape"]:
+    """Float32 values to the nearest with ``keep_bits`` bits of mantissa, ties to even.
+
+    The relative error is at most 2^-(keep_bits + 1). Values that are not finite stay.
+    """
+    dropped = MANTISSA_BITS - keep_bits
+    if not dropped:
+        return values
+    bits: Int[np.ndarray, "*shape"] = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    half = np.uint32((1 << (dropped - 1)) - 1) + ((bits >> np.uint32(dropped)) & np.uint32(1))
+    rounded = (bits + half) & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)
+    return np.where(np.isfinite(values), rounded.view(np.float32), values)

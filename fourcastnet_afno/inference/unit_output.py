@@ -3,20 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import dask.array
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from data_pipeline.store.format import checksum
-from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.inference.ensemble import summarize_members
 from fourcastnet_afno.inference.integration import StepResult
-from fourcastnet_afno.inference.layout import ForecastLayout
 from fourcastnet_afno.inference.resume import Work
-from fourcastnet_afno.inference.stability import wind_pairs
-from fourcastnet_afno.inference.store import ForecastStore
+from fourcastnet_afno.inference.store import ForecastLayout, ForecastStore
 
 _Results = Sequence[tuple[StepResult, np.ndarray]]
 _Place = tuple[str, int | None]
@@ -178,39 +173,3 @@ def _merged_statistics(shape: tuple[int, int], results: _Results) -> dict[str, n
             values[chosen] = part
         merged[name] = values.reshape(*shape, *values.shape[1:])
     return merged
-
-
-def diagnostics_template(spec: FieldSpec, layout: ForecastLayout) -> xr.Dataset:
-    """Statistics of every step, without values: dims as in the store, and channel."""
-    leading = {k: v for k, v in layout.coords.items() if k not in spec.grid.dims}
-    winds = list(wind_pairs(spec.channels).values())
-    axes = {"channel": _flags("channel", spec.channels.labels)}
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys(("mean", "minimum", "maximum"), ("channel",))
-    if winds:
-        axes["wind"] = _flags("wind", winds)
-        dims["kinetic_energy"] = ("wind",)
-    if spec.grid.is_periodic:
-        count = spec.grid.shape[1] // 2 + 1
-        axes["zonal_wavenumber"] = xr.Variable("zonal_wavenumber", np.arange(count))
-        dims["spectrum"] = ("channel", "zonal_wavenumber")
-    attrs = {
-        "mean": {"long_name": "global mean, area weighted"},
-        "minimum": {"long_name": "smallest value"},
-        "maximum": {"long_name": "largest value"},
-        "kinetic_energy": {"long_name": "global mean kinetic energy", "units": "m2 s-2"},
-        "spectrum": {"long_name": "mean square by zonal wavenumber, area weighted"},
-    }
-    data = {}
-    for name, own in dims.items():
-        all_dims = (*leading, *own)
-        sizes = tuple(len(leading[d]) if d in leading else axes[d].size for d in all_dims)
-        empty = dask.array.full(sizes, np.nan, dtype="float32", chunks=-1)
-        data[name] = (all_dims, empty, attrs[name])
-    return xr.Dataset(data, coords={**leading, **axes})
-
-
-def _flags(name: str, labels: Sequence[str]) -> xr.Variable:
-    """Labels as CF flags: zarr v3 has no settled type for text."""
-    numbers = np.arange(len(labels))
-    attrs = {"flag_values": numbers.tolist(), "flag_meanings": " ".join(labels)}
-    return xr.Variable(name, numbers, attrs)

@@ -11,9 +11,9 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,62 +22,20 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import progress
-from fourcastnet_afno.forecaster.forecaster import Resolution
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
-from fourcastnet_afno.inference.ensemble import EnsembleConfig, Perturber, check_stochastic
+from fourcastnet_afno.inference.config import ForecastConfig, IfExists
+from fourcastnet_afno.inference.ensemble import Perturber, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.integration import StepOptions, integrations_of
-from fourcastnet_afno.inference.layout import ForecastLayout, StoreConfig
 from fourcastnet_afno.inference.open import open_forecast, to_netcdf
-from fourcastnet_afno.inference.resume import IfExists, Work
+from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.rollout import Stepper
-from fourcastnet_afno.inference.stability import StabilityConfig
 from fourcastnet_afno.inference.steppers import DiagnosticModel
-from fourcastnet_afno.inference.store import ForecastStore
-from fourcastnet_afno.inference.unit_output import UnitOutput, diagnostics_template
+from fourcastnet_afno.inference.store import ForecastLayout, ForecastStore, select_channels
+from fourcastnet_afno.inference.unit_output import UnitOutput
 from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
 _STEPS_BETWEEN_RESTARTS = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForecastConfig:
-    """Which forecasts are made, and what is written of them.
-
-    Args:
-        num_steps: Timesteps of each forecast.
-        init_times: Initial times, as 2020-01-01..2020-12-31/12h, 2020-01-01T12, or several,
-            separated by commas; without them, all of the period at the interval.
-        init_interval_hours: Time between initial times, in hours.
-        batch_size: Forecasts that run together.
-        regrid: Whether states on another grid than the network's are taken, see
-            ``Forecaster.on_grid``; otherwise they are refused.
-        resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
-            the network works at their resolution, ``native``: right for patches of one cell alone.
-        precision: ``bfloat16`` runs the network under autocast.
-        diagnostic: Checkpoint of a head that was trained behind this forecaster, see
-            ``train-diagnostic``; its channels are written beside the others.
-        ensemble: Members and how they differ.
-        stability: What is watched and kept fixed.
-        store: What is written, and how.
-    """
-
-    num_steps: int = 40
-    init_times: str | None = None
-    init_interval_hours: int = 24
-    batch_size: int = 16
-    regrid: bool = True
-    resolution: Resolution = "interpolate"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    diagnostic: str | None = None
-    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
-    stability: StabilityConfig = field(default_factory=StabilityConfig)
-    store: StoreConfig = field(default_factory=StoreConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "init_interval_hours", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"forecast.{name} must be at least 1, got {getattr(self, name)}")
 
 
 def write_forecast(
@@ -174,7 +132,7 @@ class _Run:
         self._states = _states(dataset, steppers[0])
         further = diagnostic.channels if diagnostic is not None else ()
         channels = Channels((*self._spec.channels, *further))
-        self._selected = config.store.select(channels)
+        self._selected = select_channels(config.store, channels)
         self.layout = ForecastLayout(
             channels=Channels(tuple(channels.channels[i] for i in self._selected)),
             grid=self._spec.grid,
@@ -260,7 +218,7 @@ class _Run:
         """Make an empty store."""
         store.create({**attrs, "fingerprint": fingerprint}, quantiles=self._quantiles)
         if self._config.stability.diagnostics:
-            store.create_diagnostics(diagnostics_template(self._spec, self.layout))
+            store.create_diagnostics(self._spec)
 
     def complete(self, made: Path, path: Path, records: list[dict[str, Any]]) -> Path:
         """Add what is known at the end; the file or folder that is the output."""

@@ -8,7 +8,7 @@ from data_pipeline.preparation.config import DataConfig
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticConfig
 from fourcastnet_afno.forecaster.forecaster import ModelConfig
-from fourcastnet_afno.inference.write import ForecastConfig
+from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.training.config import TrainingConfig
 
 

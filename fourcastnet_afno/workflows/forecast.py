@@ -22,6 +22,7 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_chained
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.initial_states import (
     MissingValuesError,
     check_init_times,
@@ -29,8 +30,7 @@ from fourcastnet_afno.inference.initial_states import (
     parse_init_times,
     select_init_times,
 )
-from fourcastnet_afno.inference.resume import IfExists
-from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.workflows.config import ExperimentConfig

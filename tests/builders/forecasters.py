@@ -10,10 +10,12 @@ from torch import Tensor
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
-from fourcastnet_afno.inference.ensemble import EnsembleConfig
-from fourcastnet_afno.inference.layout import StoreConfig
-from fourcastnet_afno.inference.stability import StabilityConfig
-from fourcastnet_afno.inference.write import ForecastConfig
+from fourcastnet_afno.inference.config import (
+    EnsembleConfig,
+    ForecastConfig,
+    StabilityConfig,
+    StoreConfig,
+)
 
 GRID = LatLonGrid.equiangular(6, 12)
 CHANNELS = Channels(

@@ -11,7 +11,8 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.inference.ensemble import EnsembleConfig, Perturber, summarize_members
+from fourcastnet_afno.inference.config import EnsembleConfig
+from fourcastnet_afno.inference.ensemble import Perturber, summarize_members
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,

@@ -20,6 +20,7 @@ from data_pipeline.simulation.planet import (
 )
 from data_pipeline.simulation.shallow_water import Planet, ShallowWater, galewsky, williamson2
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
+from fourcastnet_afno.inference.config import StabilityConfig
 from fourcastnet_afno.inference.initial_states import (
     check_init_times,
     check_source,
@@ -30,7 +31,6 @@ from fourcastnet_afno.inference.open import open_diagnostics
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout
 from fourcastnet_afno.inference.stability import (
     Fixer,
-    StabilityConfig,
     StabilityTracker,
     zonal_spectrum,
 )

@@ -19,9 +19,9 @@ from fourcastnet_afno.evaluation.inputs.baselines import persistence
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
 from fourcastnet_afno.forecaster.forecaster import ModelConfig, adapt_config_to_grid
-from fourcastnet_afno.inference.ensemble import EnsembleConfig
+from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
-from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 from fourcastnet_afno.report import maps, plots

@@ -14,7 +14,7 @@ from data_pipeline.periods import Period
 from data_pipeline.preprocessing.filling import FillRule
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
-from fourcastnet_afno.inference.write import ForecastConfig
+from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.forecast import forecast_from
 from fourcastnet_afno.workflows.prepare import prepare_run

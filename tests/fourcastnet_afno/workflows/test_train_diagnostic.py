@@ -34,11 +34,9 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
     load_diagnostic,
 )
 from fourcastnet_afno.forecaster.interpolation import Regridder
-from fourcastnet_afno.inference.ensemble import EnsembleConfig
-from fourcastnet_afno.inference.layout import StoreConfig
+from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig, StoreConfig
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
-from fourcastnet_afno.inference.write import ForecastConfig
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.config import Stage

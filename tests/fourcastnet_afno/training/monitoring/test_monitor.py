@@ -23,7 +23,8 @@ from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs import baselines
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
-from fourcastnet_afno.inference.write import ForecastConfig, write_forecast
+from fourcastnet_afno.inference.config import ForecastConfig
+from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.losses.loss import LossConfig
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.report.runs import differing_settings, find_runs

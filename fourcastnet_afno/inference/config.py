@@ -1,0 +1,165 @@
+"""Settings of a forecast, the part ``forecast`` of an experiment; nothing heavy is imported."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from data_pipeline.bounds import check_bounds
+
+MANTISSA_BITS = 23
+IfExists = Literal["refuse", "resume", "overwrite"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    """How the members of an ensemble differ.
+
+    Args:
+        num_members: Members, the control included.
+        members: Numbers of the members to run; all where empty.
+        perturbation: Of the initial states: ``gaussian`` noise at each grid point, ``spherical``
+            Gaussian random fields with a length scale, ``bred`` vectors (the difference that grew
+            between two forecasts, rescaled; it starts from such a field, on a plane from noise at
+            each point), or ``lagged``: member i starts i lags earlier.
+        amplitude: Size of a perturbation, in standard deviations of the change over a timestep, by
+            channel; for bred vectors the mean over channels.
+        length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) of spherical random fields.
+        lag_hours: Time between the starts of lagged members.
+        breeding_cycles: Times that the difference of bred vectors is rescaled.
+        breeding_steps: Timesteps of each cycle.
+        checkpoints: Further forecasters; member i runs the i-th in turn, --checkpoint first.
+        stochastic: Whether dropout and stochastic depth stay on, as in training.
+        seed: Of all random numbers.
+        output: Whether the members are written, or only their mean, spread and quantiles.
+        quantiles: Which quantiles, in 0..1, if the members are not written.
+    """
+
+    num_members: Annotated[int, Ge(1)] = 1
+    members: list[int] = field(default_factory=list)
+    perturbation: Literal["none", "gaussian", "spherical", "bred", "lagged"] = "none"
+    amplitude: float = 0.1
+    length_scale_km: float = 500.0
+    lag_hours: Annotated[int, Ge(1)] = 6
+    breeding_cycles: Annotated[int, Ge(1)] = 4
+    breeding_steps: Annotated[int, Ge(1)] = 4
+    checkpoints: list[str] = field(default_factory=list)
+    stochastic: bool = False
+    seed: int = 0
+    output: Literal["members", "statistics"] = "members"
+    quantiles: list[Annotated[float, Interval(ge=0, le=1)]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "ensemble")
+        if any(not 0 <= member < self.num_members for member in self.members):
+            raise ValueError(
+                f"ensemble.members must lie in 0..{self.num_members - 1} (num_members "
+                f"{self.num_members}), got {self.members}"
+            )
+        if len(set(self.members)) < len(self.members):
+            raise ValueError(f"ensemble.members must differ, got {self.members}")
+        if self.quantiles and self.output == "members":
+            raise ValueError("ensemble.quantiles needs ensemble.output=statistics")
+        differs = self.perturbation != "none" or self.checkpoints or self.stochastic
+        if self.num_members > 1 and not differs:
+            raise ValueError(
+                f"the {self.num_members} members would be the same; set ensemble.perturbation, "
+                "ensemble.checkpoints or ensemble.stochastic"
+            )
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the members that run, increasing."""
+        return sorted(self.members) or list(range(self.num_members))
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether forecasts have a member number."""
+        return self.num_members > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """What is monitored and kept fixed while a forecast runs.
+
+    Args:
+        limit: A forecast whose values are not finite, or farther from the training mean than this
+            many standard deviations, has blown up: it ends there.
+        diagnostics: Whether means, extremes, kinetic energy and spectra of every step are written.
+        nonnegative: Variables or channels whose negative values are set to zero after each step.
+        conserve_mean: Variables or channels whose global mean stays that of the initial state.
+        conserve_dry_mass: Whether surface pressure is shifted so that the mean pressure of dry air
+            stays; needs surface_pressure and total_column_water_vapour.
+    """
+
+    limit: Annotated[float, Gt(0)] = 100.0
+    diagnostics: bool = True
+    nonnegative: list[str] = field(default_factory=list)
+    conserve_mean: list[str] = field(default_factory=list)
+    conserve_dry_mass: bool = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "stability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """What is written of a forecast, and how.
+
+    Args:
+        chunks: ``init_time``: a chunk holds many lead times of one forecast; ``lead_time``: one
+            lead time of all forecasts that run together.
+        variables: Variables, or channels such as geopotential_500, that are written; all where
+            empty.
+        levels: Levels in hPa that are written; all where empty.
+        compression: ``zstd``, lossless, or ``none``.
+        keep_bits: Bits of the mantissa that are kept, of 23. Fewer compress better; the relative
+            error is at most 2^-(keep_bits + 1) and stated in the attributes.
+    """
+
+    chunks: Literal["init_time", "lead_time"] = "init_time"
+    variables: list[str] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
+    compression: Literal["zstd", "none"] = "zstd"
+    keep_bits: Annotated[int, Interval(ge=1, le=MANTISSA_BITS)] = MANTISSA_BITS
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastConfig:
+    """Which forecasts are made, and what is written of them.
+
+    Args:
+        num_steps: Timesteps of each forecast.
+        init_times: Initial times, such as 2020-01-01..2020-12-31/12h, 2020-01-01T12, or several,
+            separated by commas; without them, all of the period at the interval.
+        init_interval_hours: Time between initial times, in hours.
+        batch_size: Forecasts that run together.
+        regrid: Whether states on another grid than the network's are accepted, see
+            ``Forecaster.on_grid``; otherwise they are an error.
+        resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
+            the network works at their resolution, ``native``: right for patches of one cell alone.
+        precision: ``bfloat16`` runs the network under autocast.
+        diagnostic: Checkpoint of a head that was trained behind this forecaster, see
+            ``train-diagnostic``; its channels are written in addition to the others.
+        ensemble: Members and how they differ.
+        stability: What is monitored and kept fixed.
+        store: What is written, and how.
+    """
+
+    num_steps: Annotated[int, Ge(1)] = 40
+    init_times: str | None = None
+    init_interval_hours: Annotated[int, Ge(1)] = 24
+    batch_size: Annotated[int, Ge(1)] = 16
+    regrid: bool = True
+    resolution: Literal["interpolate", "native"] = "interpolate"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    diagnostic: str | None = None
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "forecast")
