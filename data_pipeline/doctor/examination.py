@@ -1,7 +1,10 @@
-"""The examination of an experiment's data: what is there, and what would go wrong."""
+"""The examination of an experiment's data.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+The checks are those of ``prepare``, whose errors are collected instead of raised, and those of this
+package for data that ``prepare`` accepts and that is wrong all the same.
+"""
+
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,14 +13,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.channels import Channels
+from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.accumulations import (
     accumulated,
     check_running_totals,
     check_sum_periods,
 )
 from data_pipeline.doctor.axes import check_grid, check_layout
-from data_pipeline.doctor.findings import Finding, Report, finding_from_error
+from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.opening import OpenedSource, open_examined
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.sampling import (
@@ -46,7 +49,7 @@ from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid, LatLonGrid, space_dims
-from data_pipeline.grids.plane import grid_of
+from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.checks import check_dims
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.plan import plan_store, state_bytes
@@ -61,14 +64,14 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Examination:
-    """The report about the data, and what a model needs to know of it.
+    """The report about the data, and the facts that a model needs.
 
     Args:
         report: Facts and findings.
         channels: Prognostic channels, or ``None`` where they are not known.
-        num_static: Static channels, with those that say where values are missing.
+        num_static: Static channels, with those that mark where values are missing.
         grid: That the model sees: of the store, cropped.
-        store: The training store with these channels, where there is one.
+        store: The training store with these channels, if it exists.
     """
 
     report: Report
@@ -79,22 +82,22 @@ class Examination:
 
 
 def examine(
-    config: DataConfig, location: str, horizons: PeriodNeeds, *, sample_bytes: int = 1024 * _MIB
+    config: DataConfig, location: str, needs: PeriodNeeds, *, sample_bytes: int = 1024 * _MIB
 ) -> Examination:
-    """Examine the source, and the store where it was prepared; data that is refused is no failure.
+    """Examine the source, and the store if it was prepared; wrong data makes findings, no errors.
 
     Args:
         config: The data of an experiment.
-        location: Folder or URL of its store, which may not be there yet.
-        horizons: What training and forecasts ask of the periods.
-        sample_bytes: Bytes of the source to read at most, counted as whole uncompressed chunks.
+        location: Folder or URL of its store, which may not exist yet.
+        needs: Lengths that training and forecasts need of the periods.
+        sample_bytes: Bytes of the source to read at most, counted as complete uncompressed chunks.
     """
     opened = open_examined(config)
     try:
-        return _Examination(config, opened, location, horizons, sample_bytes).run()
+        return _Examination(config, opened, location, needs, sample_bytes).run()
     finally:
-        for part in opened.raw:
-            part.close()
+        for dataset in opened.raw:
+            dataset.close()
 
 
 class _Examination:
@@ -105,14 +108,19 @@ class _Examination:
         config: DataConfig,
         opened: OpenedSource,
         location: str,
-        horizons: PeriodNeeds,
+        needs: PeriodNeeds,
         budget: int,
     ) -> None:
         self.config, self.opened, self.location = config, opened, location
-        self.horizons, self.budget = horizons, budget
+        self.needs, self.budget = needs, budget
+        origin = "simulation"
+        if config.pde is not None:
+            origin = config.pde.equation
+        elif config.source is not None:
+            origin = ", ".join(config.source.paths)
         names = ("fourcastnet-afno", "xarray", "zarr", "dask", "numpy")
         self.facts: dict[str, Any] = {
-            "source": {"origin": _origin(config), "complete": opened.complete},
+            "source": {"origin": origin, "complete": opened.complete},
             "versions": {name: version(name) for name in names},
         }
         self.findings: list[Finding] = list(opened.findings)
@@ -122,31 +130,44 @@ class _Examination:
         self._add("store", describe_store(store) if store else None, findings)
         if store is not None:  # training reads the store alone
             self.findings = [replace(finding, severity="warning") for finding in self.findings]
-        self._check_layout()
-        known = self._check_source(self.opened.dataset, store)
-        # Store and source may be refused for the same reason.
+        if self.opened.raw:
+            assert self.config.source is not None
+            self._add("layout", *check_layout(self.opened.raw[0], self.config.source.rename))
+        seen_by_model = None
+        if self.opened.dataset is None:
+            self._check_times(self.opened.times)
+        else:
+            seen_by_model = self._check_source(self.opened.dataset, store)
+        # Store and source may have the same fault.
         report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
             state = store.prognostic
             return Examination(
                 report, state.channels, len(state.static_channels), state.grid, state
             )
-        return Examination(report, *known) if known else Examination(report)
+        return Examination(report, *seen_by_model) if seen_by_model else Examination(report)
+
+    def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
+        self.facts[section] = facts
+        self.findings += findings
+
+    def _collect(self, where: str) -> AbstractContextManager[None]:
+        return collect(self.findings, "prepare", where)
 
     def _check_source(
-        self, source: xr.Dataset | None, store: PreparedStore | None
+        self, source: xr.Dataset, store: PreparedStore | None
     ) -> tuple[Channels, int, Grid] | None:
         """Check all of the source; channels, number of static ones, and the grid of a model."""
-        if source is None:
-            self._check_times(self.opened.times)
-            return None
-        states = self._states(source)
-        with self._refusals("fill", "data.fill"):
+        states = self._accumulate(source)
+        with collect(self.findings, "fill", "data.fill"):
             labels = [*self.config.predicted, *self.config.static]
             check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
-        grid = self._check_grid(source)
+        grid = self.facts["grid"] = None
+        with self._collect(" and ".join(space_dims(source.dims))):
+            grid = grid_of(source)
+            self._add("grid", *check_grid(grid))
         channels = prognostic = self._channels(states.dataset, "prognostic")
-        with self._refusals("prepare", "data.diagnostic"):
+        with self._collect("data.diagnostic"):
             channels = prognostic + self._channels(states.dataset, "diagnostic")
         if grid is None or not len(prognostic) or not len(times_of(states.dataset)):
             return None
@@ -158,39 +179,21 @@ class _Examination:
             self._check_preparation(states.dataset, channels, target)
         else:
             self._check_store(store, sample, grid)
-        masks = sum(self.config.fill.get(c.name) == "climatology" for c in channels)
-        grid = self._cropped(target)
-        return (prognostic, num_static + masks, grid) if grid is not None else None
+        num_static += sum(self.config.fill.get(c.name) == "climatology" for c in channels)
+        with self._collect("data.crop"):
+            cropped = self.config.crop.apply(target)[0] if self.config.crop else target
+            return prognostic, num_static, cropped
+        return None
 
-    @contextmanager
-    def _refusals(self, check: str, where: str) -> Iterator[None]:
-        """Turn a refusal into a finding."""
-        try:
-            yield
-        except InputError as error:
-            self.findings.append(finding_from_error(check, error, where))
-
-    def _add(self, section: str, facts: object, findings: list[Finding]) -> None:
-        self.facts[section] = facts
-        self.findings += findings
-
-    def _check_layout(self) -> None:
-        if self.opened.raw:
-            assert self.config.source is not None
-            facts, findings = check_layout(self.opened.raw[0], self.config.source.rename)
-            self._add("layout", facts, findings)
-
-    def _states(self, source: xr.Dataset) -> SampledStates:
-        """What ``prepare`` would take, or, where it refuses to accumulate, all of the source."""
-        states, refusal = SampledStates.of_source(source, self.config), None
-        try:
+    def _accumulate(self, source: xr.Dataset) -> SampledStates:
+        """States as ``prepare`` makes them, or all of the source where it raises an error."""
+        states, findings = SampledStates.of_source(source, self.config), list[Finding]()
+        with collect(findings, "prepare", "data.accumulate"):
             states = states.resampled(self.config)
-        except InputError as error:
-            refusal = finding_from_error("prepare", error, "data.accumulate")
         simulated = self.config.source is None  # a short part of it
         times = self.opened.times if simulated else times_of(states.dataset)
-        if not self._check_times(times) and refusal is not None and self.opened.complete:
-            self.findings.append(refusal)
+        if not self._check_times(times) and self.opened.complete:
+            self.findings += findings
         return states
 
     def _check_times(self, states: np.ndarray) -> bool:
@@ -203,58 +206,53 @@ class _Examination:
         wrong = any(finding.severity == "error" for finding in findings)
         if not wrong:
             chosen = states[choose_times(config, states)]
-            findings += check_periods(chosen, config, self.horizons)
+            findings += check_periods(chosen, config, self.needs)
         self.findings += findings
         return wrong
 
     def _channels(self, dataset: xr.Dataset, role: Role) -> Channels:
-        """Those of a role; where some are missing or have other axes, those that suit."""
-        wanted, levels = getattr(self.config, role), self.config.levels
-        try:
-            channels = Channels.from_dataset(dataset, wanted, levels)
-        except InputError as error:
-            self.findings.append(finding_from_error("prepare", error, f"data.{role}"))
-            channels = _available(dataset, wanted, levels)
+        """Channels of a role; where some are missing or have other axes, those that suit."""
+        labels, levels, where = getattr(self.config, role), self.config.levels, f"data.{role}"
+        channels = None
+        with self._collect(where):
+            channels = Channels.from_dataset(dataset, labels, levels)
+        if channels is None:
+            by_label: dict[str, Channel] = {}
+            for label in labels:
+                for tried in (levels, ()):  # all levels where some of the requested are missing
+                    with suppress(InputError):
+                        group = Channels.from_dataset(dataset, [label], tried)
+                        by_label |= {channel.label: channel for channel in group}
+                        break
+            channels = Channels(tuple(by_label.values()))
         suitable = []
         for name in dict.fromkeys(channel.name for channel in channels):
-            with self._refusals("prepare", f"data.{role}, {name}"):
+            with self._collect(f"{where}, {name}"):
                 group = [channel for channel in channels if channel.name == name]
                 check_dims(dataset, Channels(tuple(group)))
                 suitable += group
-        with self._refusals("prepare", f"data.{role}"):
+        with self._collect(where):
             require_units(dataset, list(dict.fromkeys(channel.name for channel in suitable)))
         return Channels(tuple(suitable))
-
-    def _check_grid(self, dataset: xr.Dataset) -> Grid | None:
-        with self._refusals("prepare", " and ".join(space_dims(dataset.dims))):
-            grid = grid_of(dataset)
-            self._add("grid", *check_grid(grid))
-            return grid
-        self.facts["grid"] = None
-        return None
 
     def _target_grid(self, grid: Grid) -> Grid | None:
         """The grid of a store."""
         simulation = self.config.simulation
         if simulation is not None:  # the sample may be coarser
             grid = LatLonGrid.equiangular(simulation.num_latitudes, simulation.num_longitudes)
+        if self.config.forcings:
+            with self._collect("data.forcings"):
+                require_latlon(grid, "data.forcings")
         if self.config.grid is None:
             return grid
-        with self._refusals("prepare", "data.grid"):
+        with self._collect("data.grid"):
             target = self.config.grid.build()
             Coarsening(grid, target)
             return target
         return None
 
-    def _cropped(self, grid: Grid) -> Grid | None:
-        if self.config.crop is None:
-            return grid
-        with self._refusals("prepare", "data.crop"):
-            return self.config.crop.apply(grid)[0]
-        return None
-
     def _check_preparation(self, dataset: xr.Dataset, channels: Channels, target: Grid) -> None:
-        """What it would read and write."""
+        """Check the bytes that ``prepare`` would read and write."""
         if "://" in self.location:
             return
         if self.config.source is None:
@@ -270,13 +268,13 @@ class _Examination:
         self._add("disk", *check_disk(Path(self.location), written))
 
     def _check_store(self, store: PreparedStore, sample: SampledValues, grid: Grid) -> None:
-        whole, config = PreparedStore(store.path), self.config
+        uncropped, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
-            indices = spread_evenly(config, whole.times)
-            states = SampledStates(whole.dataset(), whole.dataset())
-            sample, _ = read_sample(states, whole.channels, indices, self.budget)
-            grid, config = whole.grid, replace(config, grid=None)
-        self.findings += check_store(whole, sample, grid, config)
+            indices = spread_evenly(config, uncropped.times)
+            states = SampledStates(uncropped.dataset(), uncropped.dataset())
+            sample, _ = read_sample(states, uncropped.channels, indices, self.budget)
+            grid, config = uncropped.grid, replace(config, grid=None)
+        self.findings += check_store(uncropped, sample, grid, config)
 
     def _check_values(
         self, states: SampledStates, channels: Channels, grid: Grid
@@ -284,10 +282,10 @@ class _Examination:
         """Read and check a sample; the sample, and the number of static channels."""
         indices = spread_evenly(self.config, times_of(states.dataset))
         step = usual_step(times_of(states.source))
-        summed = accumulated(states, channels) if step and self.config.source else Channels(())
+        sums = accumulated(states, channels) if step and self.config.source else Channels(())
         static, fixed, problems = read_static(states, self.config, self.budget // 4)
-        # Running totals show in consecutive times alone, for which a part is kept.
-        left = self.budget - fixed.num_bytes - (self.budget // 4 if len(summed) else 0)
+        # Running totals show in consecutive times alone, for which a part is reserved.
+        left = self.budget - fixed.num_bytes - (self.budget // 4 if len(sums) else 0)
         sample, others = read_sample(states, channels, indices, left)
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
@@ -295,12 +293,10 @@ class _Examination:
         if isinstance(grid, LatLonGrid):
             self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
-        if step and len(summed):
+        if step and len(sums):
             first, budget = int(indices[0]), self.budget // 4
-            totals, read = check_running_totals(states, summed, step, first, budget)
-            self.findings += totals
-            if not totals:
-                self.findings += check_sum_periods(summed, step, self.config)
+            totals, read = check_running_totals(states, sums, step, first, budget)
+            self.findings += totals or check_sum_periods(sums, step, self.config)
             num_bytes += read
         self.facts["sample"] = {
             "num_times": len(sample.times),
@@ -314,23 +310,3 @@ class _Examination:
             **describe_values(fixed, static, grid),
         }
         return sample, len(static)
-
-
-def _origin(config: DataConfig) -> str:
-    if config.pde is not None:
-        return config.pde.equation
-    return ", ".join(config.source.paths) if config.source else "simulation"
-
-
-def _available(dataset: xr.Dataset, wanted: list[str], levels: list[int]) -> Channels:
-    """The channels that are there, where others are missing."""
-    channels: dict[str, Any] = {}
-    for label in wanted:
-        for tried in (levels, ()):
-            try:
-                group = Channels.from_dataset(dataset, [label], tried)
-            except InputError:
-                continue
-            channels |= {channel.label: channel for channel in group}
-            break
-    return Channels(tuple(channels.values()))

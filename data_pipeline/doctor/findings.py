@@ -1,8 +1,9 @@
-"""Findings: what is wrong or worth knowing, where, why it matters, and what to do about it."""
+"""Findings: an observation, where it was made, why it matters, and the remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from data_pipeline.errors import InputError
 
@@ -11,33 +12,33 @@ REPORT_FORMAT = 1  # of the JSON document
 
 # Every check by its identifier, and why it matters.
 CHECKS = {
-    "source": "`prepare` refuses this data, so nothing can be trained.",
-    "prepare": "`prepare` refuses this data, so nothing can be trained.",
+    "source": "`prepare` rejects this data, so nothing can be trained.",
+    "prepare": "`prepare` rejects this data, so nothing can be trained.",
     "reading": "A damaged file or chunk stops `prepare` after hours, when it gets there.",
-    "sample": "What is not sampled is not checked.",
+    "sample": "Variables that are not sampled are not checked.",
     "grid-irregular": "Patches and Fourier modes take the rows and columns as equally spaced.",
     "grid-open": "The grid nearly closes around the globe; a missing meridian leaves a seam that "
     "neither wrapping nor reflecting fits.",
     "grid-poles": "One pole has a row and the other has none, so rows do not mirror each other.",
-    "grid-layout": "It is brought into the canonical order when it is read; nothing is to be done.",
+    "grid-layout": "The canonical order is restored when the data is read; there is nothing to do.",
     "time-irregular": "States off the regular times are left out, and each leaves a gap.",
     "time-gap": "Windows and forecasts that cross a gap are left out.",
-    "time-leap-day": "The calendar has no February 29th: to the data set March 1st follows "
-    "February 28th, to the clock a day lies between, so windows across it are left out.",
+    "time-leap-day": "The calendar has no February 29th: in the data March 1st follows "
+    "February 28th, by the clock there is a day between, so windows across it are left out.",
     "time-hours": "The climatology knows the hours of day of the training period alone; "
-    "evaluation refuses others.",
-    "climatology": "`prepare` fits the climatology last and would refuse it after all the work.",
+    "evaluation rejects others.",
+    "climatology": "`prepare` fits the climatology last and would stop after all the work.",
     "split-windows": "Training needs at least one window of consecutive states in the training and "
     "validation periods, and forecasts need their truth in the test period.",
     "split-adjacent": "The weather at the border of two periods is correlated: the first states of "
     "validation or test are nearly known from training, which flatters the scores.",
     "forecast-overlap": "Forecasts that share verifying times are not independent: the scores have "
     "fewer degrees of freedom than forecasts.",
-    "nan": "`prepare` refuses values that are not finite; they would spread to every weight.",
+    "nan": "`prepare` rejects values that are not finite; they would spread to every weight.",
     "filled": "Filled values count in the loss and the scores like others.",
     "fill": "A rule that no variable uses is a mistake in a name.",
     "constant": "A field that never changes has a standard deviation of 0, by which training "
-    "divides; and nothing can be learned from it.",
+    "divides, and nothing can be learned from it.",
     "blank": "A field with a single value at one time usually stands for missing data.",
     "units": "Values in another unit than the name stands for spoil everything that relies on it: "
     "thresholds, derived variables, scores, and forecasts from other data.",
@@ -48,30 +49,30 @@ CHECKS = {
     "falls between two states is lost, or counted twice.",
     "upside-down": "Rows that belong to the other hemisphere make area weights, seasons, the "
     "Coriolis force and forcings wrong; scores look fine until other data is used.",
-    "store-settings": "All verbs refuse a store that was prepared from another configuration.",
+    "store-settings": "All verbs reject a store that was prepared from another configuration.",
     "store-damaged": "Training and evaluation read the store.",
     "store-stale": "The store no longer holds what the source holds: scores and forecasts from the "
     "source would be of other data than training.",
     "store-statistics": "Normalization and loss use the store's statistics.",
-    "chunks": "Each chunk is read and decompressed whole, so `prepare` takes longer.",
-    "disk": "`prepare` refuses a disk that is too small; a full one stops training and forecasts.",
+    "chunks": "Each chunk is read and decompressed completely, so `prepare` takes longer.",
+    "disk": "`prepare` needs room for the store; a full disk stops training and forecasts.",
     "memory": "A process that runs out of memory is killed.",
     "device": "An allocation with a GPU is wasted by a run on the CPU, and the other way around.",
     "throughput": "Where the loader is slower than the model, the device waits.",
-    "model": "`train` refuses this model for this data.",
+    "model": "`train` rejects this model for this data.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something found.
+    """A fault, or a fact that is worth knowing.
 
     Args:
         check: Identifier, a key of ``CHECKS``.
         severity: ``error`` stops or spoils a run, ``warning`` is likely a mistake, ``info`` is
             worth knowing.
-        what: What was found, with figures.
-        where: The variable, period, file or setting, and the place.
+        what: The observation, with figures.
+        where: Variable, period, file or setting, and the place in it.
         why: Why it matters.
         remedy: What to do.
     """
@@ -86,10 +87,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found about an experiment.
+    """Facts and findings about an experiment.
 
     Args:
-        facts: Plain values by section: what was looked at, and what it is.
+        facts: Values for JSON, by section.
         findings: Errors first.
     """
 
@@ -102,19 +103,18 @@ class Report:
         return self._count("error")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with the keys format, ok, counts, findings and facts."""
-        severities: tuple[Severity, ...] = ("error", "warning", "info")
+        """Document with the keys format, ok, counts, findings and facts."""
         return {
             "format": REPORT_FORMAT,
             "ok": self.num_errors == 0,
-            "counts": {severity: self._count(severity) for severity in severities},
+            "counts": {severity: self._count(severity) for severity in get_args(Severity)},
             "findings": [asdict(finding) for finding in self.findings],
             "facts": self.facts,
         }
 
     def extended(self, facts: dict[str, Any], findings: Sequence[Finding]) -> "Report":
-        """With further sections of facts, and further findings."""
-        order = ["error", "warning", "info"]
+        """Add sections of facts, and findings."""
+        order = get_args(Severity)
         merged = sorted((*self.findings, *findings), key=lambda f: order.index(f.severity))
         return Report({**self.facts, **facts}, tuple(merged))
 
@@ -123,13 +123,22 @@ class Report:
 
 
 def finding(check: str, severity: Severity, what: str, where: str, remedy: str) -> Finding:
-    """A finding of one of ``CHECKS``."""
+    """Make a finding of one of ``CHECKS``."""
     return Finding(check, severity, what, where, CHECKS[check], remedy)
 
 
 def finding_from_error(check: str, error: InputError, where: str) -> Finding:
-    """The finding that stands for a refusal, whose message ends with the remedy."""
+    """Make a finding of an error, whose message ends with the remedy after a semicolon."""
     what, _, remedy = str(error).rpartition("; ")
     if not what:
         what, remedy = remedy, "correct the data or the configuration"
     return finding(check, "error", what, where, f"{remedy[:1].upper()}{remedy[1:]}.")
+
+
+@contextmanager
+def collect(findings: list[Finding], check: str, where: str) -> Iterator[None]:
+    """Add the error that a check of ``prepare`` or ``train`` raises to the findings."""
+    try:
+        yield
+    except InputError as error:
+        findings.append(finding_from_error(check, error, where))

@@ -1,13 +1,13 @@
-"""Opening a source for examination: leniently where it is refused."""
+"""Opening a source for examination: leniently where ``open_source`` rejects it."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from data_pipeline.doctor.findings import Finding, finding_from_error
+from data_pipeline.doctor.findings import Finding, collect, finding_from_error
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.config import DataConfig
@@ -32,9 +32,9 @@ class OpenedSource:
     Args:
         dataset: Canonical and lazy, or ``None`` where nothing can be read.
         times: Of its states, increasing, without repeats.
-        raw: Files or stores as they are, to be closed.
+        raw: Files or stores before they are made canonical; the caller closes them.
         complete: Whether ``dataset`` and ``times`` are all of the source.
-        findings: What is refused.
+        findings: Errors of ``open_source``.
     """
 
     dataset: xr.Dataset | None
@@ -46,31 +46,33 @@ class OpenedSource:
 
 def open_examined(config: DataConfig) -> OpenedSource:
     """Open the source, or simulate a few days."""
+    findings: list[Finding] = []
     if config.pde is not None:
-        return _solved(config.pde)
-    if config.source is None:
+        with collect(findings, "source", "data.pde"):
+            return _solve_briefly(config.pde)
+    elif config.source is None:
         assert config.simulation is not None
-        return _simulated(config.simulation)
-    source, raw = config.source, []
-    try:
-        if source.benchmark is not None:
-            dataset = open_source(source)
+        return _simulate_briefly(config.simulation)
+    elif config.source.benchmark is not None:
+        with collect(findings, "source", "data.source"):
+            dataset = open_source(config.source)
             return OpenedSource(dataset, times_of(dataset))
-        raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
-        parts = [canonicalize(dataset, source) for dataset in raw]
-        dataset = join(parts, (*INVARIANT, *_static_names(config)))
-        return OpenedSource(dataset, times_of(dataset), tuple(raw))
-    except InputError as error:
-        for opened in raw:
-            opened.close()
-        if source.benchmark is not None:
-            finding = finding_from_error("source", error, "data.source")
-            return OpenedSource(None, times_of(xr.Dataset()), findings=(finding,))
-        return _opened_leniently(config, source, error)
+    else:
+        source, raw = config.source, []
+        static = [parse_label(label)[0] for label in config.static]
+        try:
+            raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
+            dataset = join([canonicalize(part, source) for part in raw], (*INVARIANT, *static))
+            return OpenedSource(dataset, times_of(dataset), tuple(raw))
+        except InputError as error:
+            for opened in raw:
+                opened.close()
+            return _open_leniently(source, static, error)
+    return OpenedSource(None, times_of(xr.Dataset()), findings=tuple(findings))
 
 
-def _simulated(config: SimulationConfig) -> OpenedSource:
-    """A short simulation, not finer than a few thousand points, and the times of all of it."""
+def _simulate_briefly(config: SimulationConfig) -> OpenedSource:
+    """A short simulation of a few thousand points at most, and the times of the full one."""
     rows = min(config.num_latitudes, _SIMULATED_ROWS)
     short = replace(
         config,
@@ -83,54 +85,47 @@ def _simulated(config: SimulationConfig) -> OpenedSource:
     return OpenedSource(simulate_planet(short), config.times().ravel())
 
 
-def _solved(config: PDEConfig) -> OpenedSource:
-    """The first states of the first trajectory, and the times of all of them."""
+def _solve_briefly(config: PDEConfig) -> OpenedSource:
+    """The first states of the first trajectory, and the times of all trajectories."""
     short = replace(
         config,
         trajectories=Splits(train=1),
         num_steps=min(config.num_steps, _SOLVED_STEPS),
         spinup_steps=0,
     )
-    try:
-        return OpenedSource(simulate_equation(short).compute(), config.times().ravel())
-    except InputError as error:
-        return OpenedSource(
-            None,
-            times_of(xr.Dataset()),
-            findings=(finding_from_error("source", error, "data.pde"),),
-        )
+    return OpenedSource(simulate_equation(short).compute(), config.times().ravel())
 
 
-def _opened_leniently(config: DataConfig, source: SourceConfig, error: InputError) -> OpenedSource:
-    """What can be read of a source that ``open_source`` refuses.
+def _open_leniently(source: SourceConfig, static: list[str], error: InputError) -> OpenedSource:
+    """Read as much as possible of a source that ``open_source`` rejects.
 
     Wrong labels of units are passed over, so that the values can tell; repeated times are dropped.
     """
     findings = [finding_from_error("source", error, "data.source")]
     raw, parts = [], []
     lenient = replace(source, units={**UNITS, **source.units})
-    files = [file for path in source.paths for file in _files(path)]
+    files = [file for path in source.paths for file in _list_files(path)]
     for file in files:
         try:
             opened = open_raw(file, source)
             raw += opened
-            parts += [_sorted(canonicalize(dataset, lenient)) for dataset in opened]
+            for part in (canonicalize(dataset, lenient) for dataset in opened):
+                timed = "time" in part.dims
+                parts.append(part.drop_duplicates("time").sortby("time") if timed else part)
         except (InputError, ValueError, KeyError, OSError) as problem:
             if isinstance(problem, InputError) and str(problem) != str(error):
                 findings.append(finding_from_error("source", problem, file))
-    joined = _joined(parts, _static_names(config))
-    complete = joined is not None and len(parts) == len(raw) >= len(files)
-    dataset = joined if joined is not None else parts[0] if parts else None
-    times = times_of(dataset) if dataset is not None else times_of(xr.Dataset())
+    dataset, complete = parts[0] if parts else None, False
+    with suppress(InputError):
+        if parts:
+            dataset = join(parts, (*INVARIANT, *static))
+            complete = len(parts) == len(raw) >= len(files)
+    times = times_of(dataset if dataset is not None else xr.Dataset())
     unique = {finding.what: finding for finding in findings}  # several files may share a problem
     return OpenedSource(dataset, times, tuple(raw), complete, tuple(unique.values()))
 
 
-def _static_names(config: DataConfig) -> list[str]:
-    return [parse_label(label)[0] for label in config.static]
-
-
-def _files(path: str) -> list[str]:
+def _list_files(path: str) -> list[str]:
     """The single files of a path; a store or a URL is one."""
     if "://" in path:
         return [path]
@@ -140,14 +135,3 @@ def _files(path: str) -> list[str]:
         return []
     is_store = any(Path(name).name in ("zarr.json", ".zmetadata", ".zgroup") for name in names)
     return [path] if is_store else names
-
-
-def _sorted(dataset: xr.Dataset) -> xr.Dataset:
-    return dataset.drop_duplicates("time").sortby("time") if "time" in dataset.dims else dataset
-
-
-def _joined(parts: Sequence[xr.Dataset], static: Sequence[str]) -> xr.Dataset | None:
-    try:
-        return join(parts, (*INVARIANT, *static)) if parts else None
-    except InputError:
-        return None

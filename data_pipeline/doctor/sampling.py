@@ -1,19 +1,19 @@
 """Reading a bounded sample of the states that ``prepare`` would take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import xarray as xr
 
-from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.findings import Finding, finding, finding_from_error
+from data_pipeline.channels import Channels
+from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.times import times_of
-from data_pipeline.errors import InputError, TransferError
+from data_pipeline.errors import TransferError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preprocessing.accumulation import accumulate, usual_step
+from data_pipeline.preprocessing.accumulation import accumulate, on_timestep, usual_step
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.sources.names import parse_label
@@ -42,8 +42,7 @@ class SampledValues:
 
 def choose_times(config: DataConfig, times: np.ndarray) -> np.ndarray:
     """Indices of the states of the configuration, or of all where none is in a period."""
-    hours = (times - times[:1]) / np.timedelta64(1, "h")
-    chosen = (hours % config.timestep_hours == 0) & config.contains(times)
+    chosen = on_timestep(times, config.timestep_hours) & config.contains(times)
     return np.flatnonzero(chosen) if chosen.any() else np.arange(len(times))
 
 
@@ -55,13 +54,13 @@ def spread_evenly(config: DataConfig, times: np.ndarray) -> np.ndarray:
         candidates[period.contains(times[candidates])]
         for period in (config.validation, config.test)
     ]
-    picked = [_stratified(training if len(training) else candidates, _SAMPLES)]
-    picked += [_stratified(other, _SAMPLES_ELSEWHERE) for other in others]
-    return np.unique(np.concatenate(picked))
+    chosen = [_draw_evenly(training if len(training) else candidates, _SAMPLES)]
+    chosen += [_draw_evenly(other, _SAMPLES_ELSEWHERE) for other in others]
+    return np.unique(np.concatenate(chosen))
 
 
-def _stratified(candidates: np.ndarray, count: int) -> np.ndarray:
-    """One of each of ``count`` equal parts, at random, so that no hour or season is favored."""
+def _draw_evenly(candidates: np.ndarray, count: int) -> np.ndarray:
+    """Draw one of each of ``count`` equal parts, so that no hour or season is favored."""
     count = min(count, len(candidates))
     if count == 0:
         return candidates[:0]
@@ -149,11 +148,17 @@ def read_sample(
     values: dict[str, np.ndarray] = {}
     damaged: set[str] = set()
     for name in names:
-        picked = [channel for channel in channels if channel.name == name]
-        arrays, problems = _read_variable(states.dataset[name], picked, indices)
-        values |= arrays
+        group = [channel for channel in channels if channel.name == name]
+        variable = states.dataset[name].isel(time=indices)
+        if "level" in variable.dims:
+            variable = variable.sel(level=[channel.level for channel in group])
+        loaded, problems = _load(variable)
+        for channel in group:
+            field = loaded if channel.level is None else loaded.sel(level=channel.level)
+            field = field.transpose("time", *space_dims(field.dims))
+            values[channel.label] = field.values.astype(np.float32)
         findings += problems
-        damaged |= set(arrays) if problems else set()
+        damaged |= {channel.label for channel in group} if problems else set()
     total = sum(states.chunk_bytes(name, indices) for name in names)
     return SampledValues(
         times_of(states.dataset)[indices], values, total, frozenset(damaged)
@@ -171,7 +176,7 @@ def read_static(
         budget: Bytes of chunks to read at most.
 
     Returns:
-        Channels, their values as a sample with one time, and what is refused.
+        Channels, their values as a sample with one time, and findings.
     """
     channels, values = Channels(()), dict[str, np.ndarray]()
     findings, num_bytes = [], 0
@@ -179,21 +184,18 @@ def read_static(
     native, every = replace(states, dataset=states.source, steps={}), every[every >= 0]
     for label in config.static:
         name = label if label in native.source else parse_label(label)[0]
-        known = [name] if name in native.source else []
-        fitting, indices, problems = _fitting(native, known, every, budget - num_bytes)
+        names = [name] if name in native.source else []
+        fitting, indices, problems = _fitting(native, names, every, budget - num_bytes)
         findings += problems
         if problems:
             continue
         timed = "time" in native.source.dims
         dataset = native.source.isel(time=indices) if timed else native.source
-        try:
-            fixed = StaticFields.read(dataset, [label], config.levels, config.fill)
-            channels = Channels((*channels, *fixed.channels))
-        except InputError as error:
-            findings.append(finding_from_error("prepare", error, f"data.static, {label}"))
-            continue
-        values |= dict(zip(fixed.channels.labels, fixed.fields[:, None], strict=True))
-        num_bytes += sum(native.chunk_bytes(name, indices) for name in fitting)
+        with collect(findings, "prepare", f"data.static, {label}"):
+            static = StaticFields.read(dataset, [label], config.levels, config.fill)
+            channels = Channels((*channels, *static.channels))
+            values |= dict(zip(static.channels.labels, static.fields[:, None], strict=True))
+            num_bytes += sum(native.chunk_bytes(name, indices) for name in fitting)
     return channels, SampledValues(times_of(xr.Dataset()), values, num_bytes), findings
 
 
@@ -204,72 +206,45 @@ def _fitting(
     one = {name: states.chunk_bytes(name, indices[:1]) for name in names}
     cheapest = sorted(names, key=lambda name: one[name])
     count = int(np.searchsorted(np.cumsum([one[name] for name in cheapest]), budget, "right"))
-    findings = [_too_large(name, one[name], budget) for name in cheapest[count:]]
+    findings = [
+        finding(
+            "sample",
+            "warning",
+            f"a single time of {name} is stored in chunks of {one[name] / _MIB:.3g} MiB, "
+            f"the sample is bounded to {budget / _MIB:.3g} MiB for all variables",
+            name,
+            "Give a larger --sample_mib, or a source with smaller chunks.",
+        )
+        for name in cheapest[count:]
+    ]
     names = cheapest[:count]
     while len(indices) > 1 and sum(states.chunk_bytes(n, indices) for n in names) > budget:
         indices = indices[::2] if len(indices) > 2 else indices[:1]
     return names, indices, findings
 
 
-def _too_large(name: str, size: int, budget: int) -> Finding:
-    return finding(
-        "sample",
-        "warning",
-        f"a single time of {name} lies in chunks of {size / _MIB:.3g} MiB, "
-        f"the sample is bounded to {budget / _MIB:.3g} MiB for all variables",
-        name,
-        "Give a larger --sample_mib, or a source with smaller chunks.",
-    )
-
-
-def _read_variable(
-    variable: xr.DataArray, channels: Sequence[Channel], indices: np.ndarray
-) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    levels = [channel.level for channel in channels]
-    if "level" in variable.dims:
-        variable = variable.sel(level=levels)
-    loaded, problems = _loaded(variable.isel(time=indices))
-    return {
-        channel.label: _plane(loaded, channel.level).astype(np.float32) for channel in channels
-    }, problems
-
-
-def _plane(variable: xr.DataArray, level: int | None) -> np.ndarray:
-    plane = variable if level is None else variable.sel(level=level)
-    return plane.transpose("time", *space_dims(plane.dims)).values
-
-
-def _loaded(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
-    """Values, with NaN at the times that cannot be read, each of which is named."""
+def _load(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
+    """Load values, with NaN at the times that cannot be read, each of which is named."""
+    damaged, problem, when = [], None, ""
     try:
         return with_retries(variable.load, str(variable.name)), []
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, TransferError):
-            return xr.full_like(variable, np.nan, dtype=float), [_unreadable(variable, "", error)]
-    parts, damaged, problem = [], [], None
-    for index in range(variable.sizes["time"]):
-        one = variable.isel(time=[index])
-        try:
-            parts.append(one.load())
-        except (OSError, ValueError, RuntimeError) as error:
-            damaged.append(one["time"].values[0].astype("datetime64[m]"))
-            problem = error
-            parts.append(xr.full_like(one, np.nan, dtype=float).load())
+    except TransferError as error:
+        loaded, problem = xr.full_like(variable, np.nan, dtype=float), error
+    except (OSError, ValueError, RuntimeError):
+        steps = []
+        for index in range(variable.sizes["time"]):
+            one = variable.isel(time=[index])
+            try:
+                steps.append(one.load())
+            except (OSError, ValueError, RuntimeError) as error:
+                damaged.append(one["time"].values[0].astype("datetime64[m]"))
+                problem = error
+                steps.append(xr.full_like(one, np.nan, dtype=float).load())
+        loaded: xr.DataArray = xr.concat(steps, "time")  # pyright: ignore[reportAssignmentType]
     if problem is None:  # it can be read after all
-        return _concatenated(parts), []
-    when = f": {len(damaged)} of {len(parts)} sampled times, the first {min(damaged)}"
-    return _concatenated(parts), [_unreadable(variable, when, problem)]
-
-
-def _concatenated(parts: list[xr.DataArray]) -> xr.DataArray:
-    return xr.concat(parts, "time")  # pyright: ignore[reportReturnType]
-
-
-def _unreadable(variable: xr.DataArray, when: str, error: Exception) -> Finding:
-    return finding(
-        "reading",
-        "error",
-        f"{variable.name} cannot be read: {error}",
-        f"{variable.name}{when}",
-        "Copy the file or store again; a file or chunk is damaged.",
-    )
+        return loaded, []
+    if damaged:
+        when = f": {len(damaged)} of {len(loaded)} sampled times, the first {min(damaged)}"
+    what = f"{variable.name} cannot be read: {problem}"
+    remedy = "Copy the file or store again; a file or chunk is damaged."
+    return loaded, [finding("reading", "error", what, f"{variable.name}{when}", remedy)]

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.doctor.findings import Finding, finding, finding_from_error
+from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.sampling import SampledValues
-from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.checks import check_same
@@ -23,35 +22,28 @@ _PREPARE_AGAIN = "Delete the store and prepare it again, or give the source it w
 
 
 def open_prepared(config: DataConfig, location: str) -> tuple[PreparedStore | None, list[Finding]]:
-    """The store in a folder or at a URL, where it can be read and is of this configuration."""
+    """Open the store in a folder or at a URL if it can be read and has this configuration."""
     remote = "://" in location
     if not remote and not Path(location).exists():
         return None, []
+    findings: list[Finding] = []
     try:
-        store = PreparedStore(location if remote else Path(location))
-        store.states.at(np.array([0, len(store.times) - 1]))
-    except InputError as error:
-        return None, [finding_from_error("store-damaged", error, location)]
+        with collect(findings, "store-damaged", location):
+            store = PreparedStore(location if remote else Path(location))
+            store.states.at(np.array([0, len(store.times) - 1]))
+            with collect(findings, "store-settings", location):
+                check_same(config, store)
+                with collect(findings, "prepare", "data.crop"):
+                    return PreparedStore(store.path, config.crop), []
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        return None, [_damaged(location, error)]
-    try:
-        check_same(config, store)
-    except InputError as error:
-        return None, [finding_from_error("store-settings", error, location)]
-    try:
-        return PreparedStore(store.path, config.crop), []
-    except InputError as error:
-        return None, [finding_from_error("prepare", error, "data.crop")]
-
-
-def _damaged(path: str, error: Exception) -> Finding:
-    what = f"the store cannot be read: {type(error).__name__}: {error}"
-    remedy = "Delete the store and prepare it again."
-    return finding("store-damaged", "error", what, path, remedy)
+        what = f"the store cannot be read: {type(error).__name__}: {error}"
+        remedy = "Delete the store and prepare it again."
+        findings.append(finding("store-damaged", "error", what, location, remedy))
+    return None, findings
 
 
 def describe_store(store: PreparedStore) -> dict[str, Any]:
-    """What a store holds."""
+    """Facts about a store."""
     return {
         "path": str(store.path),
         "fingerprint": store.fingerprint,
@@ -74,63 +66,45 @@ def check_store(
     """
     coarse = config.grid.build() if config.grid else grid
     if coarse != store.grid:
-        what = f"the store has the grid {store.grid}, the source now gives {coarse}"
+        what = f"the store has the grid {store.grid}, the source now has {coarse}"
         return [finding("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
     coarsening = Coarsening(grid, coarse) if coarse != grid else None
     stored = store.states.at(np.flatnonzero(np.isin(store.times, sample.times)))
-    same = np.isin(sample.times, store.times)
+    in_store = np.isin(sample.times, store.times)
     training, weights = config.train.contains(sample.times), coarse.area_weights()
-    stale, wrong = {}, {}
+    differences, changed_statistics = {}, {}
     for index, channel in enumerate(store.channels):
         values = sample.values.get(channel.label)
         if values is None or not np.isfinite(values).all():  # filled values are the store's own
             continue
         values = coarsening.apply(values) if coarsening else values
-        ratio = _difference(stored[:, index], values[same], float(store.statistics.std[index]))
-        if not ratio <= _STALE:
-            stale[channel.label] = ratio
-        elif text := _compare(store, index, values[training], weights):
-            wrong[channel.label] = text
-    return _store_findings(store, stale, wrong)
-
-
-def _difference(stored: np.ndarray, values: np.ndarray, std: float) -> float:
-    """Root mean square difference in standard deviations."""
-    if not len(stored):
-        return 0.0
-    difference = float(np.sqrt(np.mean((stored.astype(float) - values) ** 2)))
-    if difference == 0:
-        return 0.0
-    return difference / std if std > 0 else np.inf
-
-
-def _store_findings(
-    store: PreparedStore, stale: dict[str, float], wrong: dict[str, str]
-) -> list[Finding]:
+        errors = stored[:, index].astype(float) - values[in_store]
+        std = float(store.statistics.std[index])
+        difference = float(np.sqrt(np.mean(errors**2))) if len(errors) else 0.0
+        difference = difference and (difference / std if std > 0 else np.inf)
+        if not difference <= _STALE:
+            differences[channel.label] = difference
+        elif text := _compare_statistics(store, index, values[training], weights):
+            changed_statistics[channel.label] = text
     findings = []
-    if stale:
-        most = max(stale, key=lambda label: stale[label])
-        findings.append(
-            finding(
-                "store-stale",
-                "error",
-                f"store and source differ at the same times by {stale[most]:.3g} standard "
-                "deviations",
-                f"{', '.join(stale)} (most: {most}), {store.path}",
-                _PREPARE_AGAIN,
-            )
-        )
-    if wrong:
-        what, where = next(iter(wrong.values())), f"{', '.join(wrong)}, {store.path}"
+    if differences:
+        worst = max(differences, key=lambda label: differences[label])
+        size = f"{differences[worst]:.3g} standard deviations"
+        what = f"store and source differ at the same times by {size}"
+        where = f"{', '.join(differences)} (most: {worst}), {store.path}"
+        findings.append(finding("store-stale", "error", what, where, _PREPARE_AGAIN))
+    if changed_statistics:
+        what = next(iter(changed_statistics.values()))
+        where = f"{', '.join(changed_statistics)}, {store.path}"
         remedy = "Delete the store and prepare it again."
         findings.append(finding("store-statistics", "error", what, where, remedy))
     return findings
 
 
-def _compare(
+def _compare_statistics(
     store: PreparedStore, index: int, values: np.ndarray, weights: np.ndarray
 ) -> str | None:
-    """What differs by more than the error of a sample of independent times, or ``None``."""
+    """Describe a difference beyond the error of a sample of independent times."""
     mean, std = float(store.statistics.mean[index]), float(store.statistics.std[index])
     count = len(values)
     if count < _FEWEST:

@@ -1,6 +1,5 @@
 """Checks of a source against its configuration, before anything is written."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from data_pipeline.files.free_space import require_free_space
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
@@ -50,16 +50,14 @@ def _check_equation(config: DataConfig, store: PreparedStore) -> None:
 
 
 def check_free_space(path: Path, needed: int) -> None:
-    """Refuse a disk that is too small, counting what an interrupted call has written."""
+    """Reject a disk that is too small, counting what an interrupted call has written.
+
+    Raises:
+        InputError: With the code "disk-full".
+    """
     written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    free = shutil.disk_usage(path.parent).free
-    if needed - written > free:
-        raise InputError(
-            f"the store takes {needed / 2**30:.2f} GiB and {path.parent.resolve()} has "
-            f"{free / 2**30:.2f} GiB free; give data.store on another disk, or take fewer "
-            "variables, levels or years",
-            code="disk-full",
-        )
+    remedy = "give data.store on another disk, or take fewer variables, levels or years"
+    require_free_space(path.parent, needed - written, "the store", remedy)
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
@@ -99,24 +97,52 @@ def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
                 f"{config.timestep_hours} h, expected at least 2; the data covers {covered}",
                 code="no-times",
             )
-        _check_gaps(kept[period.contains(kept)], config, name)
+        inside = kept[period.contains(kept)]
+        steps = np.diff(inside) / _HOUR
+        if (steps > config.timestep_hours).all():
+            raise InputError(
+                f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step "
+                f"is {steps.min():g} h; set data.timestep_hours to the data's step",
+                code="timestep-mismatch",
+            )
+        if not config.allow_gaps:
+            check_gaps(inside, config.timestep_hours, name)
     return indices
 
 
-def _check_gaps(times: np.ndarray, config: DataConfig, name: str) -> None:
-    steps = np.diff(times) / _HOUR
-    gaps = np.flatnonzero(steps > config.timestep_hours)
-    if len(gaps) == len(steps):
+def find_gaps(times: np.ndarray, timestep_hours: int) -> list[tuple[np.datetime64, np.datetime64]]:
+    """Find the gaps between states: the last time before and the first after each."""
+    wide = np.flatnonzero(np.diff(times) / _HOUR > timestep_hours)
+    return [(times[index], times[index + 1]) for index in wide]
+
+
+def check_gaps(times: np.ndarray, timestep_hours: int, name: str) -> None:
+    """Reject states with gaps, and tell leap days that a calendar lacks from missing states.
+
+    Args:
+        times: Of the states in a period.
+        timestep_hours: Time from a state to the next.
+        name: Of the period.
+
+    Raises:
+        InputError: With the code "gap-in-time", or "no-leap-day" where nothing else is missing.
+    """
+    gaps = find_gaps(times, timestep_hours)
+    if not gaps:
+        return
+    step = np.timedelta64(timestep_hours, "h")
+    missing = np.concatenate([np.arange(before + step, after, step) for before, after in gaps])
+    before, after = (np.datetime_as_string(time, "m") for time in gaps[0])
+    if all(day.endswith("-02-29") for day in np.datetime_as_string(missing, "D")):
         raise InputError(
-            f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step is "
-            f"{steps.min():g} h; set data.timestep_hours to the data's step",
-            code="timestep-mismatch",
+            f"data.{name} lacks {len(gaps)} leap days, the first between {before} and {after}; "
+            "give data of a calendar with leap days, fill them in, or set data.allow_gaps=true to "
+            "leave out the windows that cross them",
+            code="no-leap-day",
         )
-    if len(gaps) and not config.allow_gaps:
-        first = gaps[0]
-        raise InputError(
-            f"data.{name} has {len(gaps)} gaps, the first between {times[first]} and "
-            f"{times[first + 1]}, expected a state every {config.timestep_hours} h; give complete "
-            "data, or set data.allow_gaps=true to leave out the windows that cross a gap",
-            code="gap-in-time",
-        )
+    raise InputError(
+        f"data.{name} lacks {len(missing)} states in {len(gaps)} gaps, the first between {before} "
+        f"and {after}, expected a state every {timestep_hours} h; give complete data, or set "
+        "data.allow_gaps=true to leave out the windows that cross a gap",
+        code="gap-in-time",
+    )

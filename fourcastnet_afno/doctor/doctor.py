@@ -13,11 +13,12 @@ from rich.text import Text
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.examination import Examination, examine
-from data_pipeline.doctor.findings import Finding, Report, finding_from_error
+from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
 from fourcastnet_afno.doctor.machine import (
+    Timing,
     available_memory,
     check_batches,
     check_device,
@@ -43,18 +44,20 @@ def doctor(
     measure: bool = True,
     sample_mib: int = 1024,
 ) -> Report:
-    """Examine an experiment and print what was found.
+    """Examine an experiment and print the findings.
 
     Args:
         config: The experiment.
-        output: Run folder, whose store is examined where there is one.
+        output: Run folder, whose store is examined if it exists.
         as_json: Whether to print one JSON document, and nothing else, to standard output.
         measure: Whether to time the loader and the model, for a few seconds each.
         sample_mib: MiB of the source to read at most.
     """
     # Progress bars and messages of libraries must not get between the lines of the document.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        report = diagnose(config, output, measure=measure, sample_mib=sample_mib)
+        report = diagnose(
+            config, output, timing=Timing() if measure else None, sample_mib=sample_mib
+        )
     if as_json:
         print(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
@@ -63,83 +66,101 @@ def doctor(
 
 
 def diagnose(
-    config: ExperimentConfig, output: Path, *, measure: bool = True, sample_mib: int = 1024
+    config: ExperimentConfig,
+    output: Path,
+    *,
+    timing: Timing | None = None,
+    sample_mib: int = 1024,
 ) -> Report:
-    """Everything the doctor finds; see ``doctor``."""
-    horizons = PeriodNeeds(
+    """Examine an experiment.
+
+    Args:
+        config: The experiment.
+        output: Run folder, whose store is examined if it exists.
+        timing: Of loader and model; by default they are not measured.
+        sample_mib: MiB of the source to read at most.
+    """
+    stages = [stage.num_steps for stage in config.training.stages]
+    needs = PeriodNeeds(
         history=config.model.num_history,
-        training_steps=max(stage.num_steps for stage in config.training.stages),
+        training_steps=max(stages),
         forecast_steps=config.forecast.num_steps,
         interval_hours=config.forecast.init_interval_hours,
     )
     location = store_location(config, output)
-    examined = examine(config.data, location, horizons, sample_bytes=sample_mib * 2**20)
+    examination = examine(config.data, location, needs, sample_bytes=sample_mib * 2**20)
     findings = check_device(config.training)
-    facts: dict[str, Any] = {"machine": describe_machine() | {"versions": versions()}}
-    rates, more = _throughput(config, examined, measure=measure and not _stops(findings))
-    return examined.report.extended(facts | {"throughput": rates}, [*findings, *more])
+    if any(finding.severity == "error" for finding in findings):
+        timing = None
+    facts: dict[str, Any] = {"num_steps": min(stages), "loader": None, "model": None, "ratio": None}
+    forecaster = None
+    if examination.channels is not None and examination.grid is not None:
+        with collect(findings, "model", "model"):
+            forecaster = untrained_forecaster(config, examination)
+    if forecaster is not None:
+        measured, more = _measure(config, examination, forecaster, timing)
+        facts |= measured
+        findings += more
+    machine = describe_machine() | {"versions": versions()}
+    return examination.report.extended({"machine": machine, "throughput": facts}, findings)
 
 
-def _stops(findings: list[Finding]) -> bool:
-    return any(finding.severity == "error" for finding in findings)
-
-
-def _throughput(
-    config: ExperimentConfig, examined: Examination, *, measure: bool
+def _measure(
+    config: ExperimentConfig,
+    examination: Examination,
+    forecaster: Forecaster,
+    timing: Timing | None,
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Speed of loader and model; the model needs channels and grid, the loader a store."""
-    steps = min(stage.num_steps for stage in config.training.stages)
-    facts: dict[str, Any] = {"num_steps": steps, "loader": None, "model": None, "ratio": None}
-    if examined.channels is None or examined.grid is None:
-        return facts, []
-    try:
-        forecaster = _untrained(config, examined)
-    except InputError as error:
-        return facts, [finding_from_error("model", error, "model")]
-    longest = max(stage.num_steps for stage in config.training.stages)
-    cells = examined.grid.shape[0] * examined.grid.shape[1] * len(examined.channels)
-    window = 4 * cells * (config.model.num_history + longest)
+    """Speed of loader and model; the loader needs a store."""
+    stages = [stage.num_steps for stage in config.training.stages]
+    values = len(forecaster.spec.channels) * forecaster.spec.grid.shape[0]
+    values *= forecaster.spec.grid.shape[1]
+    window = 4 * values * (config.model.num_history + max(stages))
     findings = check_batches(window, config.training.batch_size, available_memory())
-    if not measure or _stops(findings):
-        return facts, findings
-    facts["model"], more = model_rate(forecaster, config.training, steps)
-    facts["loader"] = _loader(config, examined, steps)
-    loader, model = (facts[name] and facts[name]["samples_per_second"] for name in _MEASURED)
-    facts["ratio"] = loader / model if loader and model else None
-    return facts, [*findings, *more, *judge_throughput(loader, model)]
+    if timing is None or any(finding.severity == "error" for finding in findings):
+        return {}, findings
+    model, more = model_rate(forecaster, config.training, min(stages), timing)
+    windows, loader, loaded = training_windows(config, examination), None, None
+    if windows is not None:
+        loaded = loader_rate(windows, config.training, timing.seconds)
+        loader = {"samples_per_second": loaded}
+    taken = model["samples_per_second"]
+    ratio = loaded / taken if loaded and taken else None
+    findings += [*more, *judge_throughput(loaded, taken)]
+    return {"loader": loader, "model": model, "ratio": ratio}, findings
 
 
-def _loader(config: ExperimentConfig, examined: Examination, steps: int) -> dict[str, Any] | None:
-    if examined.store is None:
+def training_windows(config: ExperimentConfig, examination: Examination) -> WindowDataset | None:
+    """Windows of the shortest stage; ``None`` without a store that holds any."""
+    if examination.store is None:
         return None
     try:
-        windows = WindowDataset(
-            examined.store,
+        return WindowDataset(
+            examination.store,
             config.data.train,
             config.model.num_history,
-            steps,
+            min(stage.num_steps for stage in config.training.stages),
             config.data.forcings,
             config.data.subset,
         )
     except InputError:  # reported by the check of the periods
         return None
-    return {"samples_per_second": loader_rate(windows, config.training)}
 
 
-def _untrained(config: ExperimentConfig, examined: Examination) -> Forecaster:
-    """The configured forecaster for fields of mean 0 and standard deviation 1."""
-    assert examined.channels is not None
-    assert examined.grid is not None
-    static = Channels(tuple(Channel(name=f"static{i}") for i in range(examined.num_static)))
+def untrained_forecaster(config: ExperimentConfig, examination: Examination) -> Forecaster:
+    """Build the configured forecaster for fields of mean 0 and standard deviation 1."""
+    assert examination.channels is not None
+    assert examination.grid is not None
+    static = Channels(tuple(Channel(name=f"static{i}") for i in range(examination.num_static)))
     spec = FieldSpec(
-        channels=examined.channels,
+        channels=examination.channels,
         static_channels=static,
         forcings=tuple(config.data.forcings),
-        grid=examined.grid,
+        grid=examination.grid,
         timestep_hours=config.data.timestep_hours,
     )
     ones = torch.ones(len(spec.channels))
-    fields = torch.zeros(len(static), *examined.grid.shape)
+    fields = torch.zeros(len(static), *examination.grid.shape)
     with torch.random.fork_rng():
         return Forecaster(config.model, spec, mean=0 * ones, std=ones, diff_std=ones, static=fields)
 
@@ -147,23 +168,19 @@ def _untrained(config: ExperimentConfig, examined: Examination) -> Forecaster:
 def show(report: Report, console: Console) -> None:
     """Print facts, then findings, errors first."""
     facts = report.facts
-    for line in _summary(facts):
+    for line in (*_data_lines(facts), *_machine_lines(facts)):
         console.print(line)
     if facts.get("variables"):
         console.print(_variables(facts["variables"]))
     for finding in report.findings:
-        console.print(_rendered(finding))
+        text = Text("\n").append(f"{finding.severity}: ", style=_STYLES[finding.severity])
+        text.append(finding.what).append(f" [{finding.check}]", style="dim")
+        for name in ("where", "why", "remedy"):
+            text.append(f"\n  {name + ':':8}", style="dim").append(getattr(finding, name))
+        console.print(text)
     counts = report.to_json()["counts"]
-    words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"\nFound: {words}", style="bold red" if report.num_errors else "bold green")
-
-
-def _rendered(finding: Finding) -> Text:
-    text = Text("\n").append(f"{finding.severity}: ", style=_STYLES[finding.severity])
-    text.append(finding.what).append(f" [{finding.check}]", style="dim")
-    for name in ("where", "why", "remedy"):
-        text.append(f"\n  {name + ':':8}", style="dim").append(getattr(finding, name))
-    return text
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    console.print(f"\nFound: {summary}", style="bold red" if report.num_errors else "bold green")
 
 
 def _variables(variables: dict[str, Any]) -> Table:
@@ -182,8 +199,8 @@ def _variables(variables: dict[str, Any]) -> Table:
     return table
 
 
-def _summary(facts: dict[str, Any]) -> list[str]:
-    """A line for each section of facts that is there."""
+def _data_lines(facts: dict[str, Any]) -> list[str]:
+    """One line for each section of facts about the data that could be examined."""
     lines = [f"Source   {facts['source']['origin']}"]
     grid, time, sample = (facts.get(name) for name in ("grid", "time", "sample"))
     if grid and grid["kind"] == "plane":
@@ -215,7 +232,7 @@ def _summary(facts: dict[str, Any]) -> list[str]:
             f"Sample   {sample['num_times']} times, {sample['bytes'] / 2**20:.1f} MiB read of "
             f"{sample['bytes_allowed'] / 2**20:.0f} MiB allowed"
         )
-    return lines + _machine_lines(facts)
+    return lines
 
 
 def _machine_lines(facts: dict[str, Any]) -> list[str]:
@@ -234,16 +251,11 @@ def _machine_lines(facts: dict[str, Any]) -> list[str]:
     lines.append(
         f"Machine  {machine['processor']}, {machine['num_cpus']} CPUs, "
         f"{machine['available_memory_bytes'] / 2**30:.1f} GiB memory available; {gpus}; "
-        f"NCCL {machine['nccl'] or 'not there'}; torch {machine['versions']['torch']}"
+        f"NCCL {machine['nccl'] or 'not installed'}; torch {machine['versions']['torch']}"
     )
-    return [*lines, _speed(facts["throughput"])]
-
-
-def _speed(rates: dict[str, Any]) -> str:
-    values = {name: (rates[name] or {}).get("samples_per_second") for name in _MEASURED}
-    words = {
-        name: "not measured" if value is None else f"{value:.3g} samples/s"
-        for name, value in values.items()
-    }
+    rates, speeds = facts["throughput"], dict[str, str]()
+    for name in _MEASURED:
+        value = (rates[name] or {}).get("samples_per_second")
+        speeds[name] = "not measured" if value is None else f"{value:.3g} samples/s"
     ratio = "" if rates["ratio"] is None else f" ({rates['ratio']:.2g} times as much)"
-    return f"Speed    loader {words['loader']}{ratio}, model {words['model']}"
+    return [*lines, f"Speed    loader {speeds['loader']}{ratio}, model {speeds['model']}"]

@@ -8,7 +8,6 @@ wherever it goes on after a kill.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,6 +20,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from data_pipeline.files.free_space import require_free_space
 from data_pipeline.files.progress import progress
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
@@ -204,15 +204,11 @@ class _Run:
         Raises:
             InputError: If it is.
         """
-        folder = next(p for p in path.absolute().parents if p.is_dir())
-        needed, free = 4 * self.layout.num_values, shutil.disk_usage(folder).free
         members = self._quantiles is None
-        if members and self._config.store.compression == "none" and needed > free:
-            raise InputError(
-                f"the forecasts take {needed / 2**30:.2f} GiB, {folder} has {free / 2**30:.2f} GiB "
-                "free; write fewer variables, levels or steps, or set "
-                "forecast.store.compression=zstd"
-            )
+        if members and self._config.store.compression == "none":
+            remedy = "write fewer variables, levels or steps, or set "
+            remedy += "forecast.store.compression=zstd"
+            require_free_space(path, 4 * self.layout.num_values, "the forecasts", remedy)
 
     def create(self, store: ForecastStore, attrs: Mapping[str, str], fingerprint: str) -> None:
         """Make an empty store."""

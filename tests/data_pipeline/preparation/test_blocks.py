@@ -22,6 +22,7 @@ from data_pipeline.preparation.prepare import prepare
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.states import shard_path
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 
 _SHARD_MIB = 4 * 2 * 6 * 12 * 5 / 2**20  # five states
@@ -183,7 +184,7 @@ def test_a_small_disk_is_refused_before_writing(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(InputError, match=r"the store takes .* has 0.00 GiB free"):
+    with rejects("disk-full", "the store", "0.00 GiB free"):
         prepare(config, tmp_path / "data.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["data.nc"]
 

@@ -228,7 +228,10 @@ BAD_DATA: list[tuple[Callable[[xr.Dataset], xr.Dataset], str]] = [
     (with_units("hPa"), "mean_sea_level_pressure in 'hPa', expected 'Pa'.*data.source.units"),
     (with_units(""), "mean_sea_level_pressure.*state no units.*data.source.units"),
     (with_nan, "2m_temperature has 1 values that are not finite.*2001-01-06"),
-    (lambda d: d.drop_isel(time=10), "1 gaps, the first between 2001-01-10.*allow_gaps"),
+    (
+        lambda d: d.drop_isel(time=10),
+        "lacks 1 states in 1 gaps.* between 2001-01-10.*allow_gaps",
+    ),
     (lambda d: d.isel(time=[0, 1, 1, 2, 3]), "time repeats.*index 2"),
     (lambda d: d.isel(time=[0, 2, 1, 3]), "time decreases.*index 2"),
     (lambda d: d.isel(time=slice(0, 70)), r"data.validation.*holds 10 states|data.test.*holds 0"),

@@ -384,7 +384,7 @@ def test_a_small_disk_is_refused_before_anything_runs(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(InputError, match=r"the forecasts take .* has 0.00 GiB free"):
+    with rejects("disk-full", "the forecasts", "0.00 GiB free"):
         write(tmp_path / "f.zarr", compression="none")
     assert not list(tmp_path.iterdir())
 
