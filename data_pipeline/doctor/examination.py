@@ -56,6 +56,7 @@ from data_pipeline.preparation.plan import plan_store, state_bytes
 from data_pipeline.preprocessing.accumulation import usual_step
 from data_pipeline.preprocessing.filling import check_rules
 from data_pipeline.sources.canonical import require_units
+from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, Role
 
@@ -82,7 +83,12 @@ class Examination:
 
 
 def examine(
-    config: DataConfig, location: str, needs: PeriodNeeds, *, sample_bytes: int = 1024 * _MIB
+    config: DataConfig,
+    location: str,
+    needs: PeriodNeeds,
+    *,
+    sample_bytes: int = 1024 * _MIB,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Examination:
     """Examine the source, and the store if it was prepared; wrong data makes findings, no errors.
 
@@ -91,8 +97,9 @@ def examine(
         location: Folder or URL of its store, which may not exist yet.
         needs: Lengths that training and forecasts need of the periods.
         sample_bytes: Bytes of the source to read at most, counted as complete uncompressed chunks.
+        piece_bytes: Size of the chunks of files that have none.
     """
-    opened = open_examined(config)
+    opened = open_examined(config, piece_bytes)
     try:
         return _Examination(config, opened, location, needs, sample_bytes).run()
     finally:

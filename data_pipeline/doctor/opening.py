@@ -16,6 +16,7 @@ from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonicalize, open_raw, open_source
+from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.sources.join import join
@@ -44,7 +45,7 @@ class OpenedSource:
     findings: tuple[Finding, ...] = ()
 
 
-def open_examined(config: DataConfig) -> OpenedSource:
+def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedSource:
     """Open the source, or simulate a few days."""
     findings: list[Finding] = []
     if config.pde is not None:
@@ -61,7 +62,8 @@ def open_examined(config: DataConfig) -> OpenedSource:
         source, raw = config.source, []
         static = [parse_label(label)[0] for label in config.static]
         try:
-            raw = [dataset for path in source.paths for dataset in open_raw(path, source)]
+            for path in source.paths:
+                raw += open_raw(path, source, piece_bytes=piece_bytes)
             dataset = join([canonicalize(part, source) for part in raw], (*INVARIANT, *static))
             return OpenedSource(dataset, times_of(dataset), tuple(raw))
         except InputError as error:

@@ -1,4 +1,4 @@
-"""Blocks: what is done to a span of times between the source and the store, anywhere.
+"""Blocks: the path of a span of times from the source to the store, on any machine.
 
 A block is read, filled, checked, coarsened, packed and written by one task, which also takes its
 part of the statistics from what was written. Tasks share nothing, so that threads, processes and
@@ -6,7 +6,7 @@ machines give the same store.
 """
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +18,21 @@ from data_pipeline.files.atomic import writing_to
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
-from data_pipeline.preprocessing.statistics import Moments, Statistics, merged
-from data_pipeline.store.states import States
+from data_pipeline.preprocessing.statistics import Moments, Statistics, merge_all
 from data_pipeline.store.writer import StoreWriter
 
 BlockRecord = Mapping[str, Any]
-SERIES_BYTES = 2 * 2**20  # of states that are fitted at a time
+SERIES_BYTES = 2 * 2**20  # of states that the climatology is fitted to at a time
 
 
 @dataclass(frozen=True)
 class BlockPipeline:
-    """What all blocks of a store need.
+    """The work on every block of a store.
 
     Args:
         layout: The store.
-        filling: What stands for missing values.
-        coarsening: To the grid of the store, if it is another than the source's.
+        filling: Values in place of missing ones.
+        coarsening: To the grid of the store, if it differs from the source's.
         training: Which times (time,) are seen by the statistics.
         timestep: Between the states of a change.
     """
@@ -51,41 +50,40 @@ class BlockPipeline:
         check_finite(values, self.layout.channels, times)
         return self.coarsening.apply(values) if self.coarsening else values
 
+    def change_moments(self, states: np.ndarray, index: slice) -> Moments:
+        """Moments of the changes between training states at some times, a timestep apart."""
+        times, training = self.layout.times[index], self.training[index]
+        pairs = (np.diff(times) == self.timestep) & training[1:] & training[:-1]
+        weights, result = self.layout.grid.area_weights(), Moments.empty(states.shape[1])
+        for first in np.flatnonzero(pairs):
+            change = states[first + 1].astype(np.float64) - states[first]
+            result = result.merge(Moments.from_states(change[None], weights))
+        return result
 
-def process_block(recipe: BlockPipeline, values: np.ndarray, start: int) -> dict[str, Any]:
+
+def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> dict[str, Any]:
     """Write the block from index ``start``.
 
     Args:
-        recipe: What all blocks need.
+        pipeline: The work on every block.
         values: Of the source (time, channel, latitude, longitude).
         start: Index of the first time; blocks start at a shard.
 
     Returns:
-        What the ledger keeps: checksums of the shards, number of values that were missing, moments
-        of the training states and their changes, mean squared error of storing.
+        The record of the ledger: checksums of the shards, number of values that were missing,
+        moments of the training states and their changes, mean squared error of storing.
+
+    Raises:
+        TransferError: If the disk is full.
     """
-    layout, index = recipe.layout, slice(start, start + len(values))
-    times, training = layout.times[index], recipe.training[index]
+    layout, index = pipeline.layout, slice(start, start + len(values))
+    training = pipeline.training[index]
     missing = np.isnan(values[training]).sum(axis=(0, 2, 3))
-    wanted = recipe.checked(values, times)
-    stored = layout.packing.pack(wanted, layout.channels.labels)
-    checksums = _write(layout, start, stored)
-    weights = layout.grid.area_weights()
-    kept = layout.packing.unpack(stored)
-    error = Moments.of(kept - wanted, weights)
-    return {
-        "checksums": checksums,
-        "missing": missing.tolist(),
-        "states": Moments.of(kept[training], weights).to_json(),
-        "changes": _changes(kept, times, training, recipe).to_json(),
-        "rounding": (error.squares + error.num_states * error.mean**2).tolist(),
-    }
-
-
-def _write(layout: StoreWriter, start: int, stored: np.ndarray) -> list[str]:
+    exact = pipeline.checked(values, layout.times[index])
+    packed = layout.packing.pack(exact, layout.channels.labels)
     try:
         with writing_to(layout.path):
-            return layout.write(start, stored)
+            checksums = layout.write(start, packed)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -94,95 +92,91 @@ def _write(layout: StoreWriter, start: int, stored: np.ndarray) -> list[str]:
             "again, finished blocks are kept",
             code="disk-full",
         ) from error
-
-
-def _changes(
-    states: np.ndarray, times: np.ndarray, training: np.ndarray, recipe: BlockPipeline
-) -> Moments:
-    pairs = (np.diff(times) == recipe.timestep) & training[1:] & training[:-1]
-    weights, result = recipe.layout.grid.area_weights(), Moments.empty(states.shape[1])
-    for index in np.flatnonzero(pairs):
-        change = states[index + 1].astype(np.float64) - states[index]
-        result = result.merge(Moments.of(change[None], weights))
-    return result
+    weights = layout.grid.area_weights()
+    states = layout.packing.unpack(packed)
+    rounding = Moments.from_states(states - exact, weights)
+    return {
+        "checksums": checksums,
+        "missing": missing.tolist(),
+        "states": Moments.from_states(states[training], weights).to_json(),
+        "changes": pipeline.change_moments(states, index).to_json(),
+        "rounding": (rounding.squares + rounding.num_states * rounding.mean**2).tolist(),
+    }
 
 
 def summarize(
-    recipe: BlockPipeline, records: Mapping[int, BlockRecord]
+    pipeline: BlockPipeline, records: Mapping[int, BlockRecord]
 ) -> tuple[Statistics, np.ndarray, np.ndarray]:
     """Statistics, root mean square error of storing by channel, and the checksums of the shards.
 
     Args:
-        recipe: What all blocks had.
+        pipeline: The work on every block.
         records: Of every block, by its start.
     """
     starts = sorted(records)
-    states = merged([Moments.from_json(records[s]["states"]) for s in starts])
-    within = [Moments.from_json(records[s]["changes"]) for s in starts]
-    changes = merged([*within, *_between(recipe, starts)])
+    states = merge_all([Moments.from_json(records[s]["states"]) for s in starts])
+    changes = [Moments.from_json(records[s]["changes"]) for s in starts]
+    written = pipeline.layout.states()
+    for start in starts[1:]:  # from the last state of a block to the first of the next
+        pair = slice(start - 1, start + 1)
+        times, training = pipeline.layout.times[pair], pipeline.training[pair]
+        if training.all() and times[1] - times[0] == pipeline.timestep:
+            values = written.at(np.arange(start - 1, start + 1))
+            changes.append(pipeline.change_moments(values, pair))
     missing = np.sum([records[s]["missing"] for s in starts], axis=0)
     squares = np.sum([records[s]["rounding"] for s in starts], axis=0)
     statistics = Statistics(
         mean=states.mean,
         std=states.std,
-        diff_std=changes.std,
+        diff_std=merge_all(changes).std,
         minimum=states.minimum,
         maximum=states.maximum,
         num_missing=missing.astype(np.float64),
     )
-    checksums = [int(each, 16) for s in starts for each in records[s]["checksums"]]
-    rounding = np.sqrt(squares / len(recipe.layout.times))
+    checksums = [int(digits, 16) for s in starts for digits in records[s]["checksums"]]
+    rounding = np.sqrt(squares / len(pipeline.layout.times))
     return statistics, rounding, np.array(checksums, np.uint64)
 
 
-def _between(recipe: BlockPipeline, starts: Sequence[int]) -> Iterator[Moments]:
-    """Moments of the change from the last state of each block to the first of the next."""
-    states = recipe.layout.states()
-    for start in starts[1:]:
-        pair = slice(start - 1, start + 1)
-        times, training = recipe.layout.times[pair], recipe.training[pair]
-        if training.all() and times[1] - times[0] == recipe.timestep:
-            yield _changes(states.at(np.arange(start - 1, start + 1)), times, training, recipe)
-
-
-def fit_channels(recipe: BlockPipeline, channels: slice, num_harmonics: int) -> np.ndarray:
+def fit_channels(pipeline: BlockPipeline, channels: slice, num_harmonics: int) -> np.ndarray:
     """Fit and write the climatology of some channels from the store.
 
     Returns:
         The hours of day that occur.
     """
-    states = recipe.layout.states(channels)
-    hours, coefficients = fit_climatology(_training_blocks(recipe, states), num_harmonics)
-    for index, channel in enumerate(range(len(recipe.layout.channels))[channels]):
-        recipe.layout.write_climatology(channel, coefficients[:, :, index])
+    layout = pipeline.layout
+    states = layout.states(channels)
+    length = max(1, SERIES_BYTES // (8 * int(np.prod(states.shape[1:]))))
+
+    def training_blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        done, times = 0, layout.times[pipeline.training]
+        for block in states.blocks(pipeline.training, length):
+            yield times[done : done + len(block)], block
+            done += len(block)
+
+    hours, coefficients = fit_climatology(training_blocks(), num_harmonics)
+    for index, channel in enumerate(range(len(layout.channels))[channels]):
+        layout.write_climatology(channel, coefficients[:, :, index])
     return hours
 
 
-def _training_blocks(
-    recipe: BlockPipeline, states: States
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    done, times = 0, recipe.layout.times[recipe.training]
-    length = max(1, SERIES_BYTES // (8 * int(np.prod(states.shape[1:]))))
-    for block in states.blocks(recipe.training, length):
-        yield times[done : done + len(block)], block
-        done += len(block)
-
-
 def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
-    """Refuse NaN and infinity.
+    """Reject NaN and infinity.
 
     Raises:
-        InputError: With the channels, how many and the first, and how to fill them.
+        InputError: With the channels, the number of such values, the first of them, and how to
+            fill them.
     """
-    wrong = channels.describe_not_finite(values, times)
-    if not wrong:
+    finite = np.isfinite(values)
+    if finite.all():
         return
-    complete = np.all(np.isfinite(values), axis=(0, 2, 3)).tolist()
-    bad = [channel for channel, good in zip(channels, complete, strict=True) if not good]
-    rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in bad))
+    wrong = channels.describe_not_finite(values, times)
+    complete = finite.all(axis=(0, 2, 3)).tolist()
+    incomplete = [channel for channel, good in zip(channels, complete, strict=True) if not good]
+    rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in incomplete))
     raise InputError(
-        f"{', '.join(c.label for c in bad)} has {wrong}; complete the data if it is still being "
-        f"written or lacks chunks, set data.fill={{{rules}}} (or a number for each), or leave them "
-        "out",
+        f"{', '.join(c.label for c in incomplete)} has {wrong}; complete the data if it is still "
+        f"being written or lacks chunks, set data.fill={{{rules}}} (or a number for each), or "
+        "leave them out",
         code="not-finite",
     )

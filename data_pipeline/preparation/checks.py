@@ -1,4 +1,8 @@
-"""Checks of a source against its configuration, before anything is written."""
+"""Checks of data against its configuration, before anything is written.
+
+Each raises an ``InputError`` with a code; ``prepare`` stops at the first one, the doctor collects
+them.
+"""
 
 from pathlib import Path
 
@@ -9,7 +13,6 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
 from data_pipeline.grids.grid import space_dims
-from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.accumulation import on_timestep
 from data_pipeline.store.reader import PreparedStore
@@ -18,35 +21,31 @@ _HOUR = np.timedelta64(1, "h")
 
 
 def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
-    """The store, if it was prepared from the same configuration.
+    """The store, if it was prepared from the same configuration and text of an equation.
 
     Raises:
-        InputError: If it was not.
+        InputError: If it was not ("other-configuration").
     """
     before, now = store.attrs["settings"], config.store_settings()
-    named = sorted(before.keys() | now.keys())
-    keys = [f"data.{key}" for key in named if before.get(key) != now.get(key)]
-    if keys:
+    differing = [
+        f"data.{key}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
         raise InputError(
-            f"{store.path} was prepared with other values of {', '.join(keys)}; give another "
+            f"{store.path} was prepared with other values of {', '.join(differing)}; give another "
             "--output or data.store, or delete that folder to prepare it again",
             code="other-configuration",
         )
-    _check_equation(config, store)
-    return store
-
-
-def _check_equation(config: DataConfig, store: PreparedStore) -> None:
-    """Refuse data of an equation whose file was edited since; the file may be gone."""
-    now = config.pde.fingerprint() if config.pde else ""
-    before = store.attrs.get("equation_fingerprint") or now
-    if now and before != now:
-        assert config.pde is not None
+    text = config.pde.fingerprint() if config.pde else ""  # empty if the file is gone
+    if config.pde and text and text != (store.attrs.get("equation_fingerprint") or text):
         raise InputError(
             f"{store.path} was prepared with another text of {config.pde.files[0]}; give another "
             "--output or data.store, or delete the run folder to start over",
             code="other-configuration",
         )
+    return store
 
 
 def check_free_space(path: Path, needed: int) -> None:
@@ -61,10 +60,10 @@ def check_free_space(path: Path, needed: int) -> None:
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
-    """Refuse predicted variables with other axes than time, level and those of space.
+    """Reject predicted variables with other axes than time, level and those of space.
 
     Raises:
-        InputError: If there is one.
+        InputError: If there is one ("wrong-dimensions").
     """
     space = space_dims(dataset.dims)
     allowed = {"time", "level", *space}
@@ -80,33 +79,33 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
 
 
 def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Indices of the times to keep: every timestep within the three periods.
+    """Indices of the times that a store holds: every timestep within the three periods.
 
     Raises:
-        InputError: If the times are coarser than the timestep, irregular, have gaps that are not
-            allowed, or a period is empty.
+        InputError: If a period holds fewer than two states ("no-times"), all further apart than
+            the timestep ("timestep-mismatch"), or gaps that are not allowed, see ``check_gaps``.
     """
-    indices = np.flatnonzero(on_timestep(times, config.timestep_hours) & config.contains(times))
-    kept = times[indices]
+    hours = config.timestep_hours
+    indices = np.flatnonzero(on_timestep(times, hours) & config.contains(times))
     for name in ("train", "validation", "test"):
-        period: Period = getattr(config, name)
-        if np.diff(kept[period.contains(kept)]).size == 0:
-            covered = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
+        period = getattr(config, name)
+        states = times[indices][period.contains(times[indices])]
+        if len(states) < 2:
+            extent = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
             raise InputError(
-                f"data.{name} ({period}) holds {int(period.contains(kept).sum())} states every "
-                f"{config.timestep_hours} h, expected at least 2; the data covers {covered}",
+                f"data.{name} ({period}) holds {len(states)} states every {hours} h, expected at "
+                f"least 2; the data covers {extent}",
                 code="no-times",
             )
-        inside = kept[period.contains(kept)]
-        steps = np.diff(inside) / _HOUR
-        if (steps > config.timestep_hours).all():
+        steps = np.diff(states) / _HOUR
+        if (steps > hours).all():
             raise InputError(
-                f"data.{name} has no two states {config.timestep_hours} h apart; the smallest step "
-                f"is {steps.min():g} h; set data.timestep_hours to the data's step",
+                f"data.{name} has no two states {hours} h apart; the smallest step is "
+                f"{steps.min():g} h; set data.timestep_hours to the data's step",
                 code="timestep-mismatch",
             )
         if not config.allow_gaps:
-            check_gaps(inside, config.timestep_hours, name)
+            check_gaps(states, hours, name)
     return indices
 
 

@@ -1,53 +1,51 @@
 """Where preparations and evaluations run: on threads of this machine, or on a dask cluster."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import psutil
+from annotated_types import Ge, Gt
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.sources.retry import read_errors_as_input_errors, with_retries
 
 _RETRIES = 3
-_CONNECT_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """On what a preparation or an evaluation runs; the result is the same everywhere.
+    """Machines on which a preparation or an evaluation runs; the result is the same everywhere.
 
     Args:
-        scheduler_address: A running dask scheduler, as tcp://host:8786. Its workers need this
+        scheduler_address: A running dask scheduler, such as tcp://host:8786. Its workers need this
             package, the source and the folder of the store.
         jobqueue: Start workers as jobs of a batch system, by dask-jobqueue.
-        jobqueue_options: Of dask-jobqueue's cluster class, as {queue: cpu, cores: 16, memory: 64GB,
-            walltime: "02:00:00"}.
+        jobqueue_options: Options of dask-jobqueue's cluster class, such as {queue: cpu, cores: 16,
+            memory: 64GB, walltime: "02:00:00"}.
         num_jobs: Jobs to start.
         memory_gib: Bound of the memory for data on this machine; on a cluster that of each worker.
+        connect_seconds: Time after which a scheduler that does not answer is an error.
     """
 
     scheduler_address: str | None = None
     jobqueue: Literal["slurm", "pbs", "sge", "lsf", "htcondor", "oar", "local"] | None = None
     jobqueue_options: dict[str, str | int] = field(default_factory=dict)
-    num_jobs: int = 1
-    memory_gib: float = 4.0
+    num_jobs: Annotated[int, Ge(1)] = 1
+    memory_gib: Annotated[float, Gt(0)] = 4.0
+    connect_seconds: Annotated[float, Gt(0)] = 30.0
 
     def __post_init__(self) -> None:
+        check_bounds(self, "execution")
         if self.scheduler_address and self.jobqueue:
             raise InputError(
-                "give either a scheduler address or a jobqueue, and not both", code="bad-setting"
-            )
-        if self.num_jobs < 1 or not self.memory_gib > 0:
-            raise InputError(
-                "num_jobs must be at least 1 and memory_gib above 0, got "
-                f"{self.num_jobs} and {self.memory_gib}",
-                code="bad-setting",
+                "give either a scheduler address or a jobqueue, not both", code="bad-setting"
             )
 
     @property
@@ -57,16 +55,16 @@ class ExecutionConfig:
 
 
 class Task(NamedTuple):
-    """A piece of work.
+    """A computation.
 
     Args:
-        key: Comes back with the result.
-        what: What it reads, for messages.
-        work: What to compute.
+        key: Returned with the result.
+        reads: Name of the data that it reads, for messages.
+        work: The graph to compute.
     """
 
     key: int
-    what: str
+    reads: str
     work: Delayed
 
 
@@ -74,8 +72,8 @@ class Task(NamedTuple):
 class Executor(Protocol):
     """Runs tasks, a bounded number at a time."""
 
-    def share(self, value: Any) -> Any:  # noqa: ANN401
-        """What to give to tasks in place of a large value that all of them need."""
+    def broadcast(self, value: Any) -> Any:  # noqa: ANN401
+        """A handle for the tasks to a large value that all of them need."""
         ...
 
     def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
@@ -90,7 +88,7 @@ class Executor(Protocol):
 
 @contextmanager
 def executor(config: ExecutionConfig) -> Iterator[Executor]:
-    """The executor that a configuration asks for; a cluster that it starts ends with the block.
+    """The executor of a configuration; a cluster that it starts ends with the block.
 
     Raises:
         InputError: If the cluster cannot be reached or its packages are missing.
@@ -119,7 +117,7 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
         ) from error
     with _cluster(config) as address:
         try:
-            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            client = Client(address, timeout=config.connect_seconds, set_as_default=False)
         except OSError as error:
             raise InputError(
                 f"no dask scheduler answers at {address} ({error}); correct --scheduler_address",
@@ -165,7 +163,7 @@ class _Threads:
     def __init__(self, config: ExecutionConfig) -> None:
         self._config = config
 
-    def share(self, value: Any) -> Any:  # noqa: ANN401
+    def broadcast(self, value: Any) -> Any:  # noqa: ANN401
         return delayed(value, traverse=False)
 
     def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
@@ -176,25 +174,23 @@ class _Threads:
                 f"{self._config.memory_gib:g}; raise it, or lower data.storage.shard_mib",
                 code="too-little-memory",
             )
-        workers = max(1, min(os.cpu_count() or 1, int(memory // bytes_each)))
+        workers = max(1, min(psutil.cpu_count() or 1, int(memory // bytes_each)))
         pool = ThreadPoolExecutor(workers, "prepare")
         try:
-            waiting = {pool.submit(_compute, task) for task in islice(tasks, workers)}
+            waiting = {pool.submit(_compute_with_retries, task) for task in islice(tasks, workers)}
             while waiting:
                 done: Future[tuple[int, Any]] = next(as_completed(waiting))
                 waiting.remove(done)
                 yield done.result()
-                waiting |= {pool.submit(_compute, task) for task in islice(tasks, 1)}
+                waiting |= {pool.submit(_compute_with_retries, task) for task in islice(tasks, 1)}
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _compute(task: Task) -> tuple[int, Any]:
-    def once() -> Any:  # noqa: ANN401
-        return compute(task.work, scheduler="synchronous")[0]
-
-    with read_errors_as_input_errors(task.what):
-        return task.key, with_retries(once, task.what)
+def _compute_with_retries(task: Task) -> tuple[int, Any]:
+    with read_errors_as_input_errors(task.reads):
+        (result,) = with_retries(lambda: compute(task.work, scheduler="synchronous"), task.reads)
+    return task.key, result
 
 
 class _Cluster:
@@ -203,28 +199,28 @@ class _Cluster:
     def __init__(self, config: ExecutionConfig, client: Any) -> None:  # noqa: ANN401
         self._config, self._client = config, client
 
-    def share(self, value: Any) -> Any:  # noqa: ANN401
+    def broadcast(self, value: Any) -> Any:  # noqa: ANN401
         self._client.wait_for_workers(1)
         return self._client.scatter(value, broadcast=True)
 
     def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
-        from distributed import as_completed as completed
+        from distributed import as_completed as futures_as_completed
 
         threads = sum(self._client.nthreads().values())
-        under_way: dict[Any, Task] = {}
+        running: dict[Any, Task] = {}
 
         def submit(count: int) -> list[Any]:
             futures = {
                 self._client.compute(task.work, retries=_RETRIES): task
                 for task in islice(tasks, count)
             }
-            under_way.update(futures)
+            running.update(futures)
             return list(futures)
 
-        queue = completed(submit(2 * threads), loop=self._client.loop)
+        queue = futures_as_completed(submit(2 * threads), loop=self._client.loop)
         for future in queue:
-            task = under_way.pop(future)
-            with read_errors_as_input_errors(task.what):
+            task = running.pop(future)
+            with read_errors_as_input_errors(task.reads):
                 result = future.result()
             yield task.key, result
             for following in submit(1):

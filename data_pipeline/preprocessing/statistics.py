@@ -18,7 +18,7 @@ class Statistics(NamedTuple):
     """Area-weighted statistics of the training period by channel, each of shape (channel,).
 
     ``std`` and ``diff_std`` are about the mean over time and space; ``diff_std`` is that of the
-    change over one timestep. All are in the channel's units, but ``num_missing``, the number of
+    change over one timestep. All are in the channel's units except ``num_missing``, the number of
     values that the source lacked.
     """
 
@@ -49,20 +49,24 @@ class Moments(NamedTuple):
 
     @classmethod
     def empty(cls, num_channels: int) -> "Moments":
-        """Of no states."""
+        """Moments of an empty series."""
         zero, inf = np.zeros(num_channels), np.full(num_channels, np.inf)
         return cls(0, zero, zero, inf, -inf)
 
     @classmethod
-    def of(cls, states: np.ndarray, area_weights: np.ndarray) -> "Moments":
-        """Of states (time, channel, latitude, longitude), with weights of mean 1."""
-        result = cls.empty(states.shape[1])
+    def from_states(cls, states: np.ndarray, area_weights: np.ndarray) -> "Moments":
+        """Moments of states (time, channel, latitude, longitude), with weights of mean 1."""
+        result, weights = cls.empty(states.shape[1]), area_weights / area_weights.size
         for state in states:
-            result = result.merge(_of_one(state.astype(np.float64), area_weights))
+            state = state.astype(np.float64)
+            mean = np.einsum("cyx,yx->c", state, weights)
+            squares = np.einsum("cyx,yx->c", (state - mean[:, None, None]) ** 2, weights)
+            extremes = state.min(axis=(1, 2)), state.max(axis=(1, 2))
+            result = result.merge(cls(1, mean, squares, *extremes))
         return result
 
     def merge(self, other: "Moments") -> "Moments":
-        """Of both parts."""
+        """Moments of both parts together."""
         count = self.num_states + other.num_states
         if count == 0:
             return self
@@ -83,7 +87,7 @@ class Moments(NamedTuple):
         return np.sqrt(self.squares / max(1, self.num_states))
 
     def to_json(self) -> list[object]:
-        """Plain values; numbers keep every bit."""
+        """Values for JSON; numbers keep every bit."""
         return [self.num_states, *(values.tolist() for values in self[1:])]
 
     @classmethod
@@ -94,17 +98,10 @@ class Moments(NamedTuple):
         return cls(count, *(np.array(values, np.float64) for values in arrays))
 
 
-def merged(parts: Sequence[Moments]) -> Moments:
-    """Of all parts, pairwise, so that rounding grows with the logarithm of their number."""
-    parts = list(parts)
-    while len(parts) > 1:
-        pairs = [a.merge(b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
-        parts = pairs + parts[len(pairs) * 2 :]
-    return parts[0]
-
-
-def _of_one(state: np.ndarray, area_weights: np.ndarray) -> Moments:
-    weights = area_weights / area_weights.size
-    mean = np.einsum("cyx,yx->c", state, weights)
-    squares = np.einsum("cyx,yx->c", (state - mean[:, None, None]) ** 2, weights)
-    return Moments(1, mean, squares, state.min(axis=(1, 2)), state.max(axis=(1, 2)))
+def merge_all(moments: Sequence[Moments]) -> Moments:
+    """Merge pairwise, so that rounding grows with the logarithm of the number of parts."""
+    moments = list(moments)
+    while len(moments) > 1:
+        pairs = [a.merge(b) for a, b in zip(moments[::2], moments[1::2], strict=False)]
+        moments = pairs + moments[len(pairs) * 2 :]
+    return moments[0]

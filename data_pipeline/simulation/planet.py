@@ -33,7 +33,6 @@ from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
 _DAY = 86400.0
-_STEP_SECONDS = 5400
 _JET_SPEED, _JET_LATITUDE, _JET_WIDTH = 80.0, 45.0, 10.0
 _RELAXATION_DAYS = 10.0
 _STIRRING_RMS, _STIRRING_DAYS, _STIRRING_DEGREES = 5e-11, 1.5, (6, 12)
@@ -118,13 +117,26 @@ def _part(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
     return spectrum[:count, :, :count]
 
 
-def build_planet(num_latitudes: int, num_longitudes: int, timestep_hours: int = 6) -> ShallowWater:
-    """The forced and damped planet, in float32, as a time stepper."""
+def build_planet(
+    num_latitudes: int,
+    num_longitudes: int,
+    timestep_hours: int = 6,
+    *,
+    longest_step: float = 5400.0,
+) -> ShallowWater:
+    """The forced and damped planet, in float32, as a time stepper.
+
+    Args:
+        num_latitudes: Rows of the Gaussian grid.
+        num_longitudes: Columns, twice the rows.
+        timestep_hours: Time between states, a whole number of steps.
+        longest_step: Bound of a step in seconds up to a truncation of 21; beyond, it shrinks.
+    """
     transform = SphericalHarmonicTransform.gaussian(
         num_latitudes, num_longitudes, dtype=torch.float32
     )
     # Resolved waves move faster across smaller cells: the step shrinks with the truncation.
-    finest = _STEP_SECONDS * min(1.0, 21 / transform.truncation)
+    finest = longest_step * min(1.0, 21 / transform.truncation)
     substeps = int(np.ceil(timestep_hours * 3600 / finest))
     step = timestep_hours * 3600 / substeps
     free = ShallowWater(transform, Planet(), timestep=step)

@@ -16,11 +16,13 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
+from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
 from data_pipeline.sources.pde_benchmarks import open_benchmark
+from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _DROPPABLE_AXES = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
@@ -28,13 +30,21 @@ _DROPPABLE_AXES += ("heightAboveGround", "realization", "ensemble", "band")
 _LARGEST_PRESSURE = 2000  # hPa; unnamed levels beyond it are in Pa
 
 
-def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
+def open_source(
+    config: SourceConfig,
+    static: Sequence[str] = (),
+    *,
+    policy: RetryPolicy = DEFAULT_POLICY,
+    piece_bytes: int = PIECE_BYTES,
+) -> xr.Dataset:
     """Open a source lazily as a canonical dataset, to be closed by the caller.
 
     Args:
         config: What to open.
-        static: Variables that do not change, beside the invariants of ERA5. With a single time in
-            files of their own they are taken for all times.
+        static: Variables that do not change, in addition to the invariants of ERA5. With a single
+            time in files of their own they are taken for all times.
+        policy: How patiently a URL is opened.
+        piece_bytes: Size of the chunks of files that have none.
 
     Raises:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
@@ -43,7 +53,11 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
     if config.benchmark is not None:
         groups = [expand_glob(path) for path in config.paths]
         return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
-    opened = [dataset for path in config.paths for dataset in open_raw(path, config)]
+    opened = [
+        dataset
+        for path in config.paths
+        for dataset in open_raw(path, config, policy=policy, piece_bytes=piece_bytes)
+    ]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:
@@ -54,9 +68,22 @@ def open_source(config: SourceConfig, static: Sequence[str] = ()) -> xr.Dataset:
     return result
 
 
-def open_raw(path: str, config: SourceConfig) -> list[xr.Dataset]:
-    """The files, or the store, of one of the paths, as they are."""
-    return open_all(path, config.channels, config.channels_timestep_hours, config.storage_options)
+def open_raw(
+    path: str,
+    config: SourceConfig,
+    *,
+    policy: RetryPolicy = DEFAULT_POLICY,
+    piece_bytes: int = PIECE_BYTES,
+) -> list[xr.Dataset]:
+    """Open the files, or the store, of one of the paths, with their own names and axes."""
+    return open_all(
+        path,
+        config.channels,
+        config.channels_timestep_hours,
+        config.storage_options,
+        policy=policy,
+        piece_bytes=piece_bytes,
+    )
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:

@@ -1,29 +1,26 @@
 """Opening what is on disk or behind a URL, lazily and without interpretation.
 
 zarr (v2 and v3, local or gs://, s3://, http(s)://), NetCDF 3 and 4, HDF5, GRIB, and the yearly HDF5
-files of FourCastNet, which hold one array ``fields`` (time, channel, latitude, longitude) and no
-coordinates.
+files of FourCastNet, see ``fourcastnet_hdf5``.
 """
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import netCDF4
 import scipy.io
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.chunks import with_bounded_chunks
+from data_pipeline.sources.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
-from data_pipeline.sources.retry import with_retries
+from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 
-_T = TypeVar("_T")
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
-_STALL_SECONDS = 60
 
 
 def open_all(
@@ -31,14 +28,19 @@ def open_all(
     channels: Sequence[str],
     timestep_hours: int,
     further_options: Mapping[str, Any] | None = None,
+    *,
+    policy: RetryPolicy = DEFAULT_POLICY,
+    piece_bytes: int = PIECE_BYTES,
 ) -> list[xr.Dataset]:
-    """Every file of ``path``, or the one zarr store.
+    """Open every file of ``path``, or the one zarr store.
 
     Args:
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
         channels: Labels of the channels of HDF5 files without coordinates, in order.
         timestep_hours: Time between their fields.
-        further_options: Of fsspec for a URL; they replace ``storage_options``.
+        further_options: Options of fsspec for a URL, which override ``storage_options``.
+        policy: How patiently a URL is read.
+        piece_bytes: Size of the chunks of files that have none.
 
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
@@ -47,41 +49,33 @@ def open_all(
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        options = storage_options(path) | dict(further_options or {})
-        with _known_options(path, further_options or {}):
-            return [
-                _translate_open_errors(
-                    path, lambda: with_retries(lambda: _open_zarr(path, options), path)
-                )
-            ]
-    if _translate_open_errors(path, lambda: _store_metadata(path)):
-        return [_translate_open_errors(path, lambda: _open_zarr(path, {}))]
+        further = further_options or {}
+        options = storage_options(path, policy.stall) | dict(further)
+        with _open_errors_as_input_errors(path):
+            try:
+                return [with_retries(lambda: _open_zarr(path, options), path, policy)]
+            except TypeError as error:  # options may be secret: only their names are shown
+                if not further:
+                    raise
+                raise InputError(
+                    f"data.source.storage_options has {sorted(further)}, which do not all suit "
+                    f"the file system of {path.split('://')[0]}:// ({error}); see the "
+                    "documentation of fsspec",
+                    code="bad-setting",
+                ) from error
+    with _open_errors_as_input_errors(path):
+        if _store_metadata(path):
+            return [_open_zarr(path, {})]
+        files = expand_glob(path)
     datasets = []
-    for file in _translate_open_errors(path, lambda: expand_glob(path)):
-        opened = _translate_open_errors(
-            file, lambda file=file: _open_file(file, channels, timestep_hours)
-        )
-        datasets += opened if isinstance(opened, list) else [opened]
+    for file in files:
+        with _open_errors_as_input_errors(file):
+            datasets += _open_file(file, channels, timestep_hours, piece_bytes)
     return datasets
 
 
-@contextmanager
-def _known_options(path: str, further: Mapping[str, Any]) -> Iterator[None]:
-    """Say which options a file system may not know, without their values, which may be secret."""
-    try:
-        yield
-    except TypeError as error:
-        if not further:
-            raise
-        raise InputError(
-            f"data.source.storage_options has {sorted(further)}, which do not all suit the file "
-            f"system of {path.split('://')[0]}:// ({error}); see the documentation of fsspec",
-            code="bad-setting",
-        ) from error
-
-
 def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of the files behind a local path; of a store, its metadata."""
+    """Name, size and time of change of a local path's files, or of a store's metadata."""
     if "://" in path:
         return []
     files = _store_metadata(path) or expand_glob(path)
@@ -94,9 +88,10 @@ def _store_metadata(path: str) -> list[str]:
     return [str(file) for file in files if file.exists()]
 
 
-def _translate_open_errors(name: str, call: Callable[[], _T]) -> _T:
+@contextmanager
+def _open_errors_as_input_errors(name: str) -> Iterator[None]:
     try:
-        return call()
+        yield
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -139,27 +134,28 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     return dataset
 
 
-def storage_options(path: str) -> dict[str, Any]:
-    """Options of fsspec: public buckets are read without login, no transfer may stall for ever."""
+def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str, Any]:
+    """Options of fsspec: public buckets are read without login, no transfer may stall for ever.
+
+    Args:
+        path: A URL.
+        stall: Seconds for connecting, and of silence; the length of a transfer has no limit.
+    """
     protocol = path.split("://")[0]
-    if protocol in ("gs", "gcs"):
-        return {"token": "anon", "requests_timeout": _timeout()}
     if protocol == "s3":
         return {"anon": True}  # s3fs has time limits of its own
-    if protocol in ("http", "https"):
-        return {"client_kwargs": {"timeout": _timeout()}}
-    return {}
-
-
-def _timeout() -> Any:  # noqa: ANN401
-    """Limits for connecting and for silence, not for the length of a transfer."""
+    if protocol not in ("gs", "gcs", "http", "https"):
+        return {}
     import aiohttp
 
-    return aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall, sock_read=stall)
+    if protocol in ("gs", "gcs"):
+        return {"token": "anon", "requests_timeout": timeout}
+    return {"client_kwargs": {"timeout": timeout}}
 
 
 def expand_glob(path: str) -> list[str]:
-    """Files that a path names: itself, those of a glob, or the data files in a folder, sorted.
+    """List the files of a path, sorted: itself, those of a glob, or the data files in a folder.
 
     Raises:
         InputError: If there is none.
@@ -171,7 +167,7 @@ def expand_glob(path: str) -> list[str]:
         files, expected = glob.glob(path), path
     if not files:
         with suppress(FileNotFoundError, NotADirectoryError):
-            os.listdir(Path(path).parent)  # glob says nothing of folders that it may not read
+            os.listdir(Path(path).parent)  # glob ignores folders that it may not read
         raise InputError(
             f"no file matches {expected} (from {Path.cwd()}); correct data.source.path",
             code="missing-file",
@@ -180,24 +176,25 @@ def expand_glob(path: str) -> list[str]:
 
 
 def _open_file(
-    file: str, channels: Sequence[str], timestep_hours: int
-) -> xr.Dataset | list[xr.Dataset]:
-    suffix = Path(file).suffix.lower()
-    if suffix in _GRIB:
-        return [with_bounded_chunks(dataset, dataset, file) for dataset in _open_grib(file)]
+    file: str, channels: Sequence[str], timestep_hours: int, piece_bytes: int
+) -> list[xr.Dataset]:
+    if Path(file).suffix.lower() in _GRIB:
+        opened = _open_grib(file)
+        return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
     _check_length(file)
-    dataset = xr.open_dataset(file, engine="netcdf4")
+    dataset = named = xr.open_dataset(file, engine="netcdf4")
     if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
-        named = open_fourcastnet_fields(dataset["fields"], file, channels, timestep_hours)
-        return with_bounded_chunks(named, dataset, file)
-    return with_bounded_chunks(dataset, dataset, file)
+        named = open_fourcastnet_fields(
+            dataset["fields"], file, channels, timestep_hours, piece_bytes
+        )
+    return [with_bounded_chunks(named, dataset, file, piece_bytes)]
 
 
 def _open_grib(file: str) -> list[xr.Dataset]:
     import cfgrib
 
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
-    # is passed over with a word on the console.
+    # is skipped with a line on the console.
     options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
     try:
         return cfgrib.open_datasets(file, backend_kwargs=options)
@@ -208,7 +205,7 @@ def _open_grib(file: str) -> list[xr.Dataset]:
 
 
 def _check_length(file: str) -> None:
-    """Refuse a NetCDF 3 file that has been cut off: the library would read zeros past its end."""
+    """Reject a NetCDF 3 file that has been cut off: the library would read zeros past its end."""
     with open(file, "rb") as stream:
         if stream.read(4) not in (b"CDF\x01", b"CDF\x02"):
             return
@@ -222,7 +219,7 @@ def _check_length(file: str) -> None:
 
 
 def _has_one_record_variable_and_all_bytes(file: str) -> bool:
-    """Scipy takes one packed variable without neighbors along an unlimited axis for padded."""
+    """Whether scipy is wrong: it expects padding of a lone packed variable of records."""
     with netCDF4.Dataset(file) as dataset:
         variables = list(dataset.variables.values())
         unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]

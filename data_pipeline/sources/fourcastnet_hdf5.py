@@ -10,23 +10,37 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.chunks import rechunk_to_bytes
+from data_pipeline.sources.chunks import PIECE_BYTES, rechunk_to_bytes
 from data_pipeline.sources.names import UNITS, parse_label
 
 
 def open_fourcastnet_fields(
-    fields: xr.DataArray, file: str, channels: Sequence[str], timestep_hours: int
+    fields: xr.DataArray,
+    file: str,
+    channels: Sequence[str],
+    timestep_hours: int,
+    piece_bytes: int = PIECE_BYTES,
 ) -> xr.Dataset:
-    """Name the axes of a yearly file, as ``2018.h5``; rows start at the north pole.
+    """Name the axes of a yearly file, such as ``2018.h5``; rows start at the north pole.
 
     A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
     those of ERA5, of which FourCastNet's files hold the values.
+
+    Args:
+        fields: (time, channel, latitude, longitude), lazy.
+        file: Name, whose stem is the year.
+        channels: Labels of the channels in order.
+        timestep_hours: Time between the fields.
+        piece_bytes: Size of the chunks if the file has none.
+
+    Raises:
+        InputError: If the labels do not suit the channels, or the name is no year.
     """
     count, num_channels, rows, columns = fields.shape
     if len(channels) != num_channels:
         raise InputError(
             f"{file} holds {num_channels} channels without names and data.source.channels gives "
-            f"{len(channels)}; list all of them in order, as [u10, v10, t2m, sp, msl, t850, ...]",
+            f"{len(channels)}; list all of them in order, such as [u10, v10, t2m, sp, msl, ...]",
             code="channels-mismatch",
         )
     names = [parse_label(label) for label in channels]
@@ -39,7 +53,7 @@ def open_fourcastnet_fields(
         )
     if not Path(file).stem.isdigit():
         raise InputError(
-            f"{file} has no times; name it by its year, as 2018.h5, whose first field is at "
+            f"{file} has no times; name it by its year, such as 2018.h5, whose first field is at "
             "January 1st, 00 UTC",
             code="no-times",
         )
@@ -53,7 +67,7 @@ def open_fourcastnet_fields(
     arrays: dict[str, list[xr.DataArray]] = {}
     for index, label in enumerate(channels):
         name, level = parse_label(label)
-        array = rechunk_to_bytes(fields[:, index])  # one channel alone is read
+        array = rechunk_to_bytes(fields[:, index], piece_bytes)  # one channel alone is read
         array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
         array.attrs["units"] = UNITS.get(name, "")
         arrays.setdefault(name, []).append(

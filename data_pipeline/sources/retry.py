@@ -3,31 +3,50 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import xarray as xr
 
 from data_pipeline.errors import InputError, TransferError
 
-_ATTEMPTS = 5
-
-
 _T = TypeVar("_T")
-
-
 _Lazy = TypeVar("_Lazy", xr.DataArray, xr.Dataset)
 
 
-def with_retries(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -> _T:
-    """Call again after a failed or stalled transfer, after 1, 2, 4, ... seconds.
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How patiently a source is read.
 
-    A missing file or a refused permission is final at once.
+    Args:
+        attempts: Attempts in all.
+        delay: Seconds before the second attempt; each further wait is twice as long.
+        stall: Seconds without a byte after which a transfer has failed.
+    """
+
+    attempts: int = 5
+    delay: float = 1.0
+    stall: float = 60.0
+
+
+DEFAULT_POLICY = RetryPolicy()
+
+
+def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _T:
+    """Call again after a failed or stalled transfer.
+
+    A missing file or permission is final at once.
+
+    Args:
+        call: Reads.
+        name: Of what it reads, for messages.
+        policy: Number of attempts, and the time between them.
 
     Raises:
         TransferError: If every attempt failed.
-        PermissionError: If a server refuses the permission.
+        PermissionError: If a server denies access.
     """
-    for attempt in range(attempts):
+    for attempt in range(policy.attempts):
         try:
             return call()
         except (FileNotFoundError, PermissionError, InputError):
@@ -37,29 +56,30 @@ def with_retries(call: Callable[[], _T], what: str, attempts: int = _ATTEMPTS) -
                 raise PermissionError(str(error)) from error
             if not _is_transient(error):
                 raise
-            if attempt == attempts - 1:
+            if attempt == policy.attempts - 1:
                 raise TransferError(
-                    f"cannot read {what} after {attempts} attempts: {error or type(error).__name__}"
-                    "; check the network and the server, or copy the data to a local disk",
+                    f"cannot read {name} after {policy.attempts} attempts: "
+                    f"{error or type(error).__name__}; check the network and the server, or copy "
+                    "the data to a local disk",
                     code="transfer-failed",
                 ) from error
-            time.sleep(_delay(attempt))
+            time.sleep(policy.delay * 2.0**attempt)
     raise AssertionError("unreachable")
 
 
-def load(lazy: _Lazy, what: str) -> _Lazy:
-    """Read lazy values into memory, asking again where a network fails.
+def load(lazy: _Lazy, name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _Lazy:
+    """Read lazy values into memory, again where a network fails.
 
     Raises:
         TransferError: If every attempt failed, or the data is damaged.
     """
-    with read_errors_as_input_errors(what):
-        return with_retries(lambda: lazy.compute(), what)
+    with read_errors_as_input_errors(name):
+        return with_retries(lambda: lazy.compute(), name, policy)
 
 
 @contextmanager
-def read_errors_as_input_errors(what: str) -> Iterator[None]:
-    """Say that data may be damaged where reading it fails.
+def read_errors_as_input_errors(name: str) -> Iterator[None]:
+    """Report data that cannot be read as damaged, by its name.
 
     Raises:
         TransferError: Instead of the errors of the readers.
@@ -68,19 +88,15 @@ def read_errors_as_input_errors(what: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise TransferError(
-            f"no permission to read {what} ({error}); change it", code="no-permission"
+            f"no permission to read {name} ({error}); change it", code="no-permission"
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise TransferError(
-            f"cannot read {what}: {error}; a file or chunk may be damaged: copy it again",
+            f"cannot read {name}: {error}; a file or chunk may be damaged: copy it again",
             code="unreadable-file",
         ) from error
-
-
-def _delay(attempt: int) -> float:
-    return 2.0**attempt
 
 
 def _is_transient(error: Exception) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.doctor.examination import Examination
+from data_pipeline.doctor.examination import Examination, examine
 from data_pipeline.doctor.findings import CHECKS, Finding
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.plausibility import GRAVITY, RANGES, standard_height
@@ -691,14 +691,19 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return values
 
     monkeypatch.setattr("xarray.backends.netCDF4_.operator.getitem", counted, raising=True)
-    monkeypatch.setattr("data_pipeline.sources.chunks._PIECE_BYTES", 2**16)
     allowed = 2**20
     for name in ("whole", "chunked"):
         count["bytes"] = 0
         config = make_earth_config(
             tmp_path / f"{name}.nc", prognostic=["geopotential"], static=[], timestep_hours=6
         )
-        found = examine_at(config, tmp_path / "store", PeriodNeeds(), sample_mib=1)
+        found = examine(
+            config,
+            str(tmp_path / "store"),
+            PeriodNeeds(),
+            sample_bytes=2**20,
+            piece_bytes=2**16,
+        )
         sample = found.report.facts["sample"]
         axes = 200_000  # the times are read for every opening
         assert 0 < sample["bytes"] <= allowed < many["geopotential"].nbytes

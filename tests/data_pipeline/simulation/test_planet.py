@@ -79,13 +79,12 @@ def test_vorticity_is_the_curl_of_the_wind(planet: xr.Dataset) -> None:
     assert np.corrcoef(curl[2:-2], zonal_mean[2:-2])[0, 1] > 0.9
 
 
-def test_error_in_time_by_halving_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_time_by_halving_the_step() -> None:
     """Without stirring. A surrogate leaves a tenth of the change over 6 hours, or more."""
     model = build_planet(16, 32)
     eddies = Stirring(model, [[0]]).initial_eddies()
     state = model.balanced(zonal_jet(model, jet_speed) + eddies)
-    monkeypatch.setattr("data_pipeline.simulation.planet._STEP_SECONDS", model.timestep / 2)
-    finer = build_planet(16, 32)
+    finer = build_planet(16, 32, longest_step=model.timestep / 2)
     assert finer.timestep == model.timestep / 2
     coarse = fine = state
     for _ in range(round(6 * 3600 / model.timestep)):
@@ -99,6 +98,6 @@ def test_error_in_time_by_halving_the_step(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "change", [{"days": 400}, {"num_trajectories": 0}, {"num_longitudes": 60}, {"spinup_days": -1}]
 )
-def test_bad_configuration_is_refused(change: dict[str, int]) -> None:
+def test_bad_configuration_is_rejected(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         SimulationConfig(**change)
