@@ -171,7 +171,7 @@ def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> N
     if finite.all():
         return
     wrong = channels.describe_not_finite(values, times)
-    complete = finite.all(axis=(0, 2, 3)).tolist()
+    complete = np.all(finite, axis=(0, 2, 3)).tolist()
     incomplete = [channel for channel, good in zip(channels, complete, strict=True) if not good]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in incomplete))
     raise InputError(
