@@ -1,7 +1,7 @@
-"""Maps of fields: truth, forecasts and errors, still and moving; with cartopy where installed."""
+"""Maps of truth, forecasts and errors, still and moving; with cartopy where it is installed."""
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,8 @@ from PIL import Image
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
-from fourcastnet_afno.report.plots import LABELS, _hours, png
+from fourcastnet_afno.evaluation.scores.assemble import lead_hours_of
+from fourcastnet_afno.report.plots import LABELS, render
 
 _GIF_FRAMES = 40
 
@@ -27,7 +28,7 @@ def error_maps(
 
     Args:
         truth: (lead_time, latitude, longitude), or y and x, at the valid times, with ``units``.
-        predictions: Likewise.
+        predictions: Forecasts, as ``truth``.
         land: Land fraction, whose half is drawn as coastline.
     """
     rows = truth.sizes["lead_time"]
@@ -36,7 +37,7 @@ def error_maps(
     limits = float(truth.min()), float(truth.max())
     largest = _largest(difference)
     units = truth.attrs.get("units", "")
-    for row, hours in enumerate(_hours(truth)):
+    for row, hours in enumerate(lead_hours_of(truth["lead_time"].values)):
         for column, (name, field) in enumerate(
             (("truth", truth), ("forecast", predictions), ("forecast minus truth", difference))
         ):
@@ -55,25 +56,25 @@ def mean_maps(
 ) -> Figure:
     """Bias and RMSE of each cell over all initial times; a column for each lead time."""
     chosen = scores.sel(forecast=forecast, map_channel=channel)
-    leads = chosen["map_lead_time"].values
-    size = 3.6 * len(leads) + 0.6, 4.4
-    figure, axes = _map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
+    hours = lead_hours_of(chosen["map_lead_time"].values)
+    size = 3.6 * len(hours) + 0.6, 4.4
+    figure, axes = _map_axes(2, len(hours), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
     largest, highest = _largest(chosen["bias_map"]), float(chosen["rmse_map"].max())
-    for column, lead in enumerate(leads):
-        hours = int(lead / np.timedelta64(1, "h"))
+    for column, hour in enumerate(hours):
         for row, (name, bounds, cmap) in enumerate(
             (("bias", (-largest, largest), "RdBu_r"), ("rmse", (0.0, highest), "magma"))
         ):
             axis = axes[row, column]
             mesh = _draw(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
-            axis.set_title(f"{LABELS[name]}, {hours} h", fontsize=9)
-            if column == len(leads) - 1:
+            axis.set_title(f"{LABELS[name]}, {hour} h", fontsize=9)
+            if column == len(hours) - 1:
                 figure.colorbar(mesh, ax=axis, label=units)
     return figure
 
 
 def _largest(field: xr.DataArray) -> float:
+    """Largest magnitude, for limits around zero."""
     value = float(np.abs(field).max())
     return value if np.isfinite(value) and value > 0 else 1.0
 
@@ -81,7 +82,7 @@ def _largest(field: xr.DataArray) -> float:
 def _map_axes(
     rows: int, columns: int, size: tuple[float, float], dims: tuple[Hashable, ...]
 ) -> tuple[Figure, Any]:
-    """Axes of maps: plain, or of the globe with cartopy where it is installed."""
+    """Axes of maps, of the globe with cartopy where it is installed; the outer ones are labeled."""
     figure = Figure(figsize=size, layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
     if "latitude" in dims and _has_cartopy():
@@ -90,32 +91,28 @@ def _map_axes(
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
     axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
-        edges = {"left": column == 0, "bottom": row == rows - 1}
-        _label(axes[row, column], [side for side, outer in edges.items() if outer], dims)
+        edges, axis = {"left": column == 0, "bottom": row == rows - 1}, axes[row, column]
+        sides = [side for side, is_outer in edges.items() if is_outer]
+        if hasattr(axis, "projection"):
+            lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
+            lines.xlabel_style = lines.ylabel_style = {"size": 7}
+            continue
+        axis.tick_params(labelsize=7)
+        if "left" in sides:
+            axis.set_ylabel(str(dims[0]), fontsize=8)
+        if "bottom" in sides:
+            axis.set_xlabel(str(dims[1]), fontsize=8)
     return figure, axes
 
 
 def _has_cartopy() -> bool:
     """Whether cartopy is installed and can be loaded.
 
-    The wheels of pyproj and of eccodes each bring a PROJ library; to load the former after the
+    The wheels of pyproj and of eccodes each bring a PROJ library; loading the former after the
     latter ends the process.
     """
     loaded = "eccodes" in sys.modules and "pyproj" not in sys.modules
     return find_spec("cartopy") is not None and not loaded
-
-
-def _label(axis: Any, sides: list[str], dims: Sequence[Hashable]) -> None:  # noqa: ANN401
-    """Coordinates along the outer sides of the figure."""
-    if hasattr(axis, "projection"):
-        lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
-        lines.xlabel_style = lines.ylabel_style = {"size": 7}
-        return
-    axis.tick_params(labelsize=7)
-    if "left" in sides:
-        axis.set_ylabel(str(dims[0]), fontsize=8)
-    if "bottom" in sides:
-        axis.set_xlabel(str(dims[1]), fontsize=8)
 
 
 def _draw(  # noqa: ANN202
@@ -125,6 +122,7 @@ def _draw(  # noqa: ANN202
     cmap: str,
     land: xr.DataArray | None = None,
 ):
+    """Draw a field, and the coast where land is on the same grid."""
     options: dict[str, Any] = {}
     if hasattr(axis, "projection"):
         from cartopy.crs import PlateCarree  # pyright: ignore
@@ -136,7 +134,7 @@ def _draw(  # noqa: ANN202
             linewidths=0.6, **options,
         )  # fmt: skip
     y, x = (field[dim].values for dim in field.dims)
-    if len(y) == 1:  # a band, of problems in one dimension
+    if len(y) == 1:  # problems in one dimension: a strip
         middles = (x[1:] + x[:-1]) / 2
         x = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
         y, options = np.array([0.0, 1.0]), {"shading": "flat"}
@@ -146,15 +144,16 @@ def _draw(  # noqa: ANN202
 
 
 def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path) -> None:
-    """Write truth beside forecast as a GIF, a frame for each lead time (at most 40).
+    """Write truth next to forecast as a GIF, a frame for each lead time (at most 40).
 
     Args:
         truth: (lead_time, latitude, longitude) at the valid times.
-        predictions: Likewise.
+        predictions: Forecasts, as ``truth``.
         path: File to write.
     """
     count = truth.sizes["lead_time"]
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _GIF_FRAMES)).round().astype(int))
+    shown = np.unique(np.linspace(0, count - 1, min(count, _GIF_FRAMES)).round().astype(int))
+    hours = lead_hours_of(truth["lead_time"].values)
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits = float(truth.min()), float(truth.max())
@@ -164,15 +163,14 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
     ]
     figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
     frames = []
-    for index in track(chosen, "Drawing the animation"):
-        hours = int(truth["lead_time"].values[index] / np.timedelta64(1, "h"))
+    for index in track(shown, "Drawing the animation"):
         for axis, mesh, field, name in zip(
             axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True
         ):
             mesh.set_array(field.values[index])
-            axis.set_title(f"{name}, {hours // 24} d {hours % 24:02d} h", fontsize=10)
-        frames.append(Image.open(BytesIO(png(figure))).convert("RGB"))
-        figure.set_layout_engine("none")  # it is laid out, by the first frame
+            axis.set_title(f"{name}, {hours[index] // 24} d {hours[index] % 24:02d} h", fontsize=10)
+        frames.append(Image.open(BytesIO(render(figure))).convert("RGB"))
+        figure.set_layout_engine("none")  # the layout of the first frame holds for all
     # One palette for all frames, from the first and the last: viewers mix up palettes by frame.
     both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
     both.paste(frames[0])
@@ -180,11 +178,5 @@ def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path
     palette = both.quantize(256)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with replacing(path) as temporary:
-        frames[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=150,
-            loop=0,
-        )
+        options = {"save_all": True, "append_images": frames[1:], "duration": 150, "loop": 0}
+        frames[0].save(temporary, format="GIF", **options)

@@ -1,4 +1,4 @@
-"""Figures from datasets of scores and fields. Nothing is computed here beyond differences."""
+"""Figures of scores and losses. Nothing is computed here beyond differences."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from fourcastnet_afno.evaluation.scores.assemble import lead_hours, lead_hours_of
 
 COLORS = {
     "model": "#0b62a4",
@@ -28,17 +30,13 @@ LABELS = {
     "relative_l2": "relative L2",
     "standard_deviation_ratio": "standard deviation over truth's",
 }
+BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 _IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
-# They do not change with the lead time.
-_WITHOUT_SPECTRUM = ("climatology", "weekly_climatology")
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
-BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
-
-
-def colors_of(names: Sequence[str]) -> dict[str, str]:
-    """A color for each forecast: fixed for those that are always there, a cycle for others."""
+def assign_colors(names: Sequence[str]) -> dict[str, str]:
+    """A color for each forecast: a fixed one for known names, a cycle for others."""
     others = [name for name in names if name not in COLORS]
     return COLORS | {name: _CYCLE[i % len(_CYCLE)] for i, name in enumerate(others)}
 
@@ -50,11 +48,15 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
         figsize=(3.6 * len(channels) + 0.8, 2.6 * len(metrics) + 0.4), layout="constrained"
     )
     axes = figure.subplots(len(metrics), len(channels), squeeze=False, sharex=True)
-    colors = colors_of(scores["forecast"].values.tolist())
+    colors = assign_colors(scores["forecast"].values.tolist())
     for column, channel in enumerate(channels):
         units = scores["units"].values[column]
         for row, metric in enumerate(metrics):
-            _draw_curves(axes[row, column], scores.sel(channel=channel), metric, colors)
+            for name in scores["forecast"].values:
+                curve = scores.sel(channel=channel, forecast=name)
+                if not np.isnan(curve[metric]).all():
+                    _draw_curve(axes[row, column], curve, metric, colors.get(name), name)
+            axes[row, column].grid(alpha=0.3)
             label = LABELS.get(metric, metric)
             axes[row, column].set_ylabel(f"{label} [{units}]" if metric in _IN_UNITS else label)
             if metric in _IN_UNITS and metric != "bias":
@@ -69,18 +71,13 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
     return figure
 
 
-def _draw_curves(axis: Axes, scores: xr.Dataset, metric: str, colors: Mapping[str, str]) -> None:
+def _draw_curve(axis: Axes, scores: xr.Dataset, metric: str, color: str | None, label: str) -> None:
+    """A metric of one forecast and channel by lead time, with its interval."""
     days = scores["lead_time"].values / np.timedelta64(1, "D")
-    for name in scores["forecast"].values:
-        chosen = scores.sel(forecast=name)
-        values = chosen[metric].values
-        if np.isnan(values).all():
-            continue
-        axis.plot(days, values, color=colors.get(name), label=name, lw=2)
-        if f"{metric}_interval" in chosen:
-            low, high = chosen[f"{metric}_interval"].transpose("bound", ...).values
-            axis.fill_between(days, low, high, color=colors.get(name), alpha=0.2, lw=0)
-    axis.grid(alpha=0.3)
+    axis.plot(days, scores[metric].values, color=color, lw=2, label=label)
+    if f"{metric}_interval" in scores:
+        low, high = scores[f"{metric}_interval"].transpose("bound", ...).values
+        axis.fill_between(days, low, high, color=color, alpha=0.2, lw=0)
 
 
 def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Figure:
@@ -89,7 +86,7 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
     Cells whose difference is not distinguishable from chance are hatched.
     """
     change, certain = relative_change(scores, forecast, metric)
-    channels, hours = change["channel"].values, _hours(change)
+    channels, hours = change["channel"].values, lead_hours_of(change["lead_time"].values)
     figure = Figure(
         figsize=(0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6), layout="constrained"
     )
@@ -132,12 +129,6 @@ def relative_change(
     return change, certain.transpose("channel", "lead_time")
 
 
-def _hours(scores: xr.Dataset | xr.DataArray) -> list[int]:
-    """Lead times in whole hours."""
-    leads = scores["lead_time"].values / np.timedelta64(1, "h")
-    return leads.round().astype(int).tolist()
-
-
 def plot_loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss along the epochs and validation loss after each; a panel for each stage."""
     stages = sorted({record["stage"] for record in history})
@@ -172,10 +163,13 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
     axis = scores[scores["spectrum"].dims[-1]]
     spectrum = scores["spectrum"].sel(channel=channel).isel({axis.name: slice(1, None)})
     wavenumbers = axis.values[1:]
-    # Weather has the same scales at another time; on a torus they may grow or vanish with time.
-    left_out = (*_WITHOUT_SPECTRUM, *(["persistence"] if axis.name == "zonal_wavenumber" else []))
-    names = [n for n in spectrum["source"].values.tolist() if n not in left_out]
-    colors = colors_of(names)
+    # Climatologies do not change with the lead time. Weather has the same scales at another time;
+    # on a torus they may grow or vanish.
+    steady = ["climatology", "weekly_climatology"]
+    if axis.name == "zonal_wavenumber":
+        steady.append("persistence")
+    names = [n for n in spectrum["source"].values.tolist() if n not in steady]
+    colors = assign_colors(names)
     truth = spectrum.sel(source="truth").values
     for column, index in enumerate(lead_indices):
         for name in names:
@@ -185,15 +179,15 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
             axes[0, column].loglog(wavenumbers, values, color=colors[name], label=name)
             ratio = values / np.where(truth[index] > 0, truth[index], np.nan)
             axes[1, column].semilogx(wavenumbers, ratio, color=colors[name])
-            for row, what in enumerate(("spectrum", "spectrum_ratio")):
-                if f"{what}_interval" in scores:
-                    bounds = scores[f"{what}_interval"].sel(channel=channel, source=name)
+            for row, quantity in enumerate(("spectrum", "spectrum_ratio")):
+                if f"{quantity}_interval" in scores:
+                    bounds = scores[f"{quantity}_interval"].sel(channel=channel, source=name)
                     low, high = bounds.isel(lead_time=index).transpose("bound", ...).values[:, 1:]
                     style = {"color": colors[name], "alpha": 0.2, "lw": 0}
                     axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set_ylim(0, 2)
-        axes[0, column].set_title(f"{_hours(scores)[index]} h", fontsize=10)
+        axes[0, column].set_title(f"{lead_hours(scores)[index]} h", fontsize=10)
         axes[1, column].set_xlabel(axis.attrs["long_name"])
         for row in range(2):
             axes[row, column].grid(alpha=0.3, which="both")
@@ -207,25 +201,22 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
 def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure:
     """Spread and RMSE of an ensemble by lead time, and its rank histograms."""
     chosen = scores.sel(forecast=forecast, channel=channel)
-    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    num_leads = scores.sizes["lead_time"]
     figure = Figure(figsize=(7.6, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for metric, color, label in (
         ("rmse", COLORS["model"], "RMSE of the mean"),
         ("spread", COLORS["persistence"], "spread"),
     ):
-        left.plot(days, chosen[metric], color=color, lw=2, label=label)
-        if f"{metric}_interval" in chosen:
-            low, high = chosen[f"{metric}_interval"].transpose("bound", ...).values
-            left.fill_between(days, low, high, color=color, alpha=0.2, lw=0)
+        _draw_curve(left, chosen, metric, color, label)
     left.set_xlabel("lead time [days]")
     left.set_ylabel(f"[{scores['units'].sel(channel=channel).item()}]")
     left.set_ylim(bottom=0)
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
-    for index in sorted({0, len(days) // 2, len(days) - 1}):
-        label = f"{_hours(scores)[index]} h"
+    for index in sorted({0, num_leads // 2, num_leads - 1}):
+        label = f"{lead_hours(scores)[index]} h"
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
     right.set_ylim(bottom=0)
@@ -242,7 +233,7 @@ def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figur
     axes = figure.subplots(1, len(levels), squeeze=False, sharey=True)[0]
     chosen = scores.sel(channel=channel).isel(lead_time=lead_index)
     names = scores["forecast"].values.tolist()
-    colors = colors_of(names)
+    colors = assign_colors(names)
     for axis, level in zip(axes, levels, strict=True):
         axis.plot([0, 1], [0, 1], color="gray", ls=":", lw=1)
         for name in names:
@@ -259,19 +250,10 @@ def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figur
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    return _saved(figure, "png")
-
-
-def pdf(figure: Figure) -> bytes:
-    """A figure as PDF, for papers."""
-    return _saved(figure, "pdf")
-
-
-def _saved(figure: Figure, kind: str) -> bytes:
+def render(figure: Figure, form: str = "png") -> bytes:
+    """The file of a figure, as PNG, or as PDF for papers."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=figure.dpi)
+    figure.savefig(buffer, format=form, dpi=figure.dpi)
     return buffer.getvalue()
 
 

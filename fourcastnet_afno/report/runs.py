@@ -1,7 +1,8 @@
-"""Runs side by side: a table of what differs and what came of it, and their losses in one plot."""
+"""Runs side by side: a table of their scores and of the settings that differ."""
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,11 @@ from data_pipeline.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a run folder says about a run.
+    """Progress and scores of a run, as its folder records them.
 
     Args:
-        name: Of the folder, below the one that was searched.
-        settings: Of the configuration, by dotted key.
+        name: Path of the folder relative to the one that was searched.
+        settings: Configuration by dotted key.
         history: A record for each finished epoch, see ``history.json``.
         last_step: Last row of the log by step; empty where there is none.
         losses: Steps and validation losses.
@@ -44,33 +45,33 @@ class RunSummary:
 
     @property
     def epochs(self) -> str:
-        """Finished epochs and those that are planned."""
+        """Finished epochs, of the planned ones where the configuration has stages."""
         planned = sum(stage["epochs"] for stage in self.settings.get("training.stages", ()))
         return f"{len(self.history)}/{planned}" if planned else str(len(self.history))
 
 
 def find_runs(folder: Path) -> list[RunSummary]:
-    """The runs in ``folder`` and below, by name.
+    """Read the runs in ``folder`` and below, in the order of their names.
 
     Raises:
         InputError: If there is none.
     """
-    found = sorted(path.parent for path in folder.glob("**/config.yaml"))
-    runs = [read_run(run, folder) for run in found if _is_run(run)]
+    folders = sorted(path.parent for path in folder.glob("**/config.yaml"))
+    records = ("history.json", "logs/steps.csv")
+    runs = [
+        read_run(run, folder) for run in folders if any((run / name).exists() for name in records)
+    ]
     if not runs:
         raise InputError(
             f"{folder.resolve()} holds no run that was trained: no folder with config.yaml and "
-            "logs or history.json; give the folder that holds your --output folders"
+            "logs or history.json; give the folder that holds your --output folders",
+            code="missing-file",
         )
     return runs
 
 
-def _is_run(run: Path) -> bool:
-    return (run / "history.json").exists() or (run / "logs" / "steps.csv").exists()
-
-
 def read_run(run: Path, folder: Path) -> RunSummary:
-    """What a run folder says; files that are missing are left out."""
+    """Read the files of a run; missing ones leave their fields empty."""
     history, steps = run / "history.json", run / "logs" / "steps.csv"
     rows = _rows(run / "logs" / "validation.csv")
     losses = [(int(row["step"]), float(row["model"])) for row in rows if row["metric"] == "loss"]
@@ -92,6 +93,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _skill(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Mean ratios of the last validation, at its longest lead time."""
     scored = [row for row in rows if row["metric"] == "rmse"]
     if not scored:
         return {}
@@ -102,15 +104,12 @@ def _skill(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
     skill = {}
     for baseline in ("persistence", "climatology"):
         ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in chosen]
-        product = 1.0
-        for ratio in ratios:
-            product *= ratio ** (1 / len(ratios))
-        skill[baseline] = product
+        skill[baseline] = math.prod(ratio ** (1 / len(ratios)) for ratio in ratios)
     return skill
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted key; lists stay whole."""
+    """Settings by dotted key; a list is one value."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -128,19 +127,16 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A row for each run: its progress and scores, and the settings that differ."""
-    keys = differing_settings(runs)
+    keys, baselines = differing_settings(runs), ("persistence", "climatology")
     table = Table("run", "epochs", "validation loss", box=SIMPLE)
-    for name in ("RMSE / persistence", "RMSE / climatology", "samples/s", *keys):
+    for name in (*(f"RMSE / {baseline}" for baseline in baselines), "samples/s", *keys):
         table.add_column(name, justify="right", overflow="fold")
     losses = [run.best_loss for run in runs if run.best_loss is not None]
     for run in runs:
         best = run.best_loss
         loss = "" if best is None else f"{best:.4g}"
         style = "bold" if best is not None and best == min(losses) else None
-        skill = [
-            f"{run.skill[name]:.3f}" if name in run.skill else ""
-            for name in ("persistence", "climatology")
-        ]
+        skill = [f"{run.skill[name]:.3f}" if name in run.skill else "" for name in baselines]
         rate = run.last_step.get("samples_per_second", "")
         settings = [str(run.settings.get(key, "")) for key in keys]
         table.add_row(run.name, run.epochs, loss, *skill, rate, *settings, style=style)

@@ -50,5 +50,5 @@ def compare_runs(folder: Path) -> None:
     if losses:
         path = folder / "runs.png"
         with replacing(path) as temporary:
-            temporary.write_bytes(plots.png(plots.plot_run_losses(losses)))
+            temporary.write_bytes(plots.render(plots.plot_run_losses(losses)))
         _console.print(f"Validation losses: {path.resolve()}")

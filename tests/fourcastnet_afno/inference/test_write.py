@@ -23,7 +23,7 @@ from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.store import ForecastStore, bit_rounded
 from fourcastnet_afno.inference.write import write_forecast
-from fourcastnet_afno.report.parts import stability
+from fourcastnet_afno.report.rows import stability
 from tests.builders.errors import rejects
 from tests.builders.forecasters import Growing, contents, make_config, make_states
 
@@ -460,7 +460,7 @@ def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:
     maximum = open_diagnostics(tmp_path / "f.zarr")["maximum"].sel(channel=record["channel"])
     np.testing.assert_array_equal(maximum[1, :4], [201, 403, 807, 1615])
     assert maximum[1, 4:].isnull().all()
-    in_report = stability({"growing": written})
+    in_report = stability({"growing": written})["growing"]
     assert "of 3 forecasts blew up within 48 h, the first one, from 2020-01-01T" in in_report
 
 
@@ -468,7 +468,7 @@ def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:
 def test_the_report_says_whether_forecasts_stayed_bounded(tmp_path: Path, factor: float) -> None:
     written = write(tmp_path / "f.zarr", Growing(factor=factor, std=1.0), num_steps=3)
     assert written is not None
-    told = stability({"growing": written})
+    told = stability({"growing": written})["growing"]
     assert "all 7 forecasts stayed within bounds for 18 h" in told
     assert f"to {factor**2:.2f} times what it was" in told
 

@@ -25,7 +25,7 @@ from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.models.afno import AFNONetConfig
 from fourcastnet_afno.models.layers import Padding
 from fourcastnet_afno.report import maps, plots
-from fourcastnet_afno.report.report import _leads_of_spectra, _picture_channel
+from fourcastnet_afno.report.report import picture_channel, spectrum_leads
 from fourcastnet_afno.training.config import Stage, TrainingConfig
 from fourcastnet_afno.training.validation import ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -115,7 +115,7 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
         found = stored["spectrum"].sel(source="model", channel="tracer").isel(lead_time=0)
         np.testing.assert_allclose(found, ours, rtol=1e-6)
         assert stored["spectrum"]["source"].values.tolist() == ["truth", *stored["forecast"].values]
-        figure = plots.plot_spectra(stored, "tracer", _leads_of_spectra(stored))
+        figure = plots.plot_spectra(stored, "tracer", spectrum_leads(stored))
         assert [axis.get_title() for axis in figure.axes[:3]] == ["1 h", "2 h", "5 h"]
         labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         assert labels == ["truth", "model", "persistence", "linear"]
@@ -158,7 +158,7 @@ def test_steady_problems_go_through_every_verb(tmp_path: Path) -> None:
     nothing = scores["relative_l2"].sel(forecast="persistence", channel="solution")
     assert float(nothing.isel(lead_time=0)) == pytest.approx(1)
     assert "spectrum" not in scores
-    assert _picture_channel(scores) == "solution"
+    assert picture_channel(scores) == "solution"
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert np.isfinite([row["validation_loss"] for row in history]).all()
 

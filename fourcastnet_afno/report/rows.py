@@ -1,0 +1,185 @@
+"""Rows of the report's tables and sentences of its lists, as values that the templates lay out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.scores.tables import best_of, format_score, table_metrics
+from fourcastnet_afno.report.plots import BASELINES, LABELS, relative_change
+
+_FEW_FORECASTS = 8
+
+
+class Cell(NamedTuple):
+    """A value as text; the best of its column is marked."""
+
+    text: str
+    best: bool = False
+
+
+class Row(NamedTuple):
+    """A row of a table: its labels, and its cells."""
+
+    labels: Sequence[str]
+    cells: Sequence[Cell]
+
+
+class Table(NamedTuple):
+    """Titles of the label columns and of the columns of cells, and the rows."""
+
+    labels: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+class Scorecard(NamedTuple):
+    """Change of a metric against the reference.
+
+    Args:
+        title: Of the table.
+        hours: Lead times of the columns.
+        rows: Channel, and for each lead time the change in per cent (``None`` where there is none)
+            and whether it is distinguishable from chance.
+    """
+
+    title: str
+    hours: Sequence[int]
+    rows: Sequence[tuple[str, Sequence[tuple[float | None, bool]]]]
+
+
+def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorecard:
+    """Compare a forecast with the reference at selected lead times."""
+    indices = selected_leads(scores)
+    changes, certain = relative_change(scores, forecast, metric)
+    channels = changes["channel"].values.tolist()
+    values, sure = changes.values[:, indices].tolist(), certain.values[:, indices].tolist()
+    rows = [
+        (label, [(v if np.isfinite(v) else None, s) for v, s in zip(*cells, strict=True)])
+        for label, *cells in zip(channels, values, sure, strict=True)
+    ]
+    title = f"{LABELS.get(metric, metric)}: {forecast} against {scores.attrs['reference']}"
+    return Scorecard(title, lead_hours(scores)[indices].tolist(), rows)
+
+
+def score_table(scores: xr.Dataset) -> Table:
+    """``table_metrics`` of all forecasts at selected lead times, the best of each column marked."""
+    indices = selected_leads(scores)
+    rows = []
+    for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
+        for metric, label in table_metrics(scores, str(units)).items():
+            values = scores[metric].sel(channel=channel).transpose("forecast", "lead_time").values
+            values = values[:, indices]
+            best = best_of(metric, values)
+            for name, numbers in zip(scores["forecast"].values, values, strict=True):
+                texts = [format_score(metric, float(number)) for number in numbers]
+                rows.append(Row((channel, label, name), list(map(Cell, texts, numbers == best))))
+    hours = [f"{hour} h" for hour in lead_hours(scores)[indices]]
+    return Table(("channel", "score", "forecast"), hours, rows)
+
+
+def summary_table(scores: xr.Dataset) -> Table | None:
+    """Effective resolution at the first and the last selected lead time, and correlation time."""
+    titles = {
+        "effective_resolution_km": "effective resolution, {} h [km]",
+        "effective_wavenumber": "effective wavenumber, {} h",
+    }
+    resolution = next((name for name in titles if name in scores), None)
+    if resolution is None and "correlation_time_hours" not in scores:
+        return None
+    indices, hours, columns = selected_leads(scores), lead_hours(scores), []
+    ends = [indices[0], indices[-1]]
+    if resolution is not None:
+        columns += [titles[resolution].format(hours[index]) for index in ends]
+    if "correlation_time_hours" in scores:
+        columns.append("correlation above 0.8 [h]")
+    rows = []
+    for channel in scores["channel"].values:
+        for name in scores["forecast"].values:
+            one, texts = scores.sel(channel=channel, forecast=name), []
+            if resolution is not None:
+                values = one[resolution].values[ends]
+                texts += [f"{value:.0f}" if np.isfinite(value) else "-" for value in values]
+            if "correlation_time_hours" in scores:
+                value = float(one["correlation_time_hours"])
+                texts.append(f"over {hours[-1]}" if np.isnan(value) else f"{value:.0f}")
+            rows.append(Row((channel, name), list(map(Cell, texts))))
+    return Table(("channel", "forecast"), columns, rows)
+
+
+def counts_table(scores: xr.Dataset) -> Table:
+    """Scored initial times and missing values of each forecast."""
+    rows = []
+    for name in scores["forecast"].values:
+        counts = scores["num_init_times"].sel(forecast=name)
+        num_leads = int((counts > 0).any("channel").sum())
+        lowest, highest = int(counts.min()), int(counts.max())
+        num_inits = str(highest) if lowest == highest else f"{lowest} to {highest}"
+        missing = int(np.nansum(scores["missing_values"].sel(forecast=name).values))
+        rows.append(Row((name,), [Cell(str(num_leads)), Cell(num_inits), Cell(str(missing))]))
+    return Table(("forecast",), ("lead times", "initial times", "missing values"), rows)
+
+
+def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
+    """A sentence on each forecast with a record of its blow-ups: whether it stayed bounded."""
+    sentences = {}
+    for name, forecast in forecasts.items():
+        if "blow_ups" not in forecast.attrs:
+            continue
+        blow_ups = json.loads(forecast.attrs["blow_ups"])
+        count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
+        hours = forecast["lead_time"].values[-1] / np.timedelta64(1, "h")
+        if blow_ups:
+            first = min(blow_ups, key=lambda record: record["lead_hours"])
+            sentences[name] = (
+                f"{len(blow_ups)} of {count} forecasts blew up within {hours:g} h, the first one, "
+                f"from {first['init_time']}, after {first['lead_hours']} h: {first['channel']} was "
+                f"{first['value']} at {first['place']}"
+            )
+        else:
+            bounded = f"all {count} forecasts stayed within bounds for {hours:g} h"
+            sentences[name] = f"{bounded}; {_growth(forecast)}"
+    return sentences
+
+
+def _growth(forecast: xr.Dataset) -> str:
+    """Largest change of a field's spread from the first lead time to the last."""
+    ends = forecast.isel(init_time=slice(_FEW_FORECASTS), lead_time=[0, -1])
+    ends = ends.isel(realization=0) if "realization" in ends.dims else ends
+    ratios = {}
+    for name in ends.data_vars:
+        first, last = ends[name].std([d for d in ends[name].dims if d != "lead_time"]).values
+        if first > 0:
+            ratios[str(name)] = float(last / first)
+    if not ratios:
+        return "nothing in them varies"
+    name = max(ratios, key=lambda key: abs(np.log(max(ratios[key], 1e-9))))
+    return (
+        f"from the first lead time to the last the spread of {name} changes most, to "
+        f"{ratios[name]:.2f} times what it was"
+    )
+
+
+def verdicts(scores: xr.Dataset) -> list[str]:
+    """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
+    if "rmse" not in scores:
+        return []
+    sentences, days = [], lead_hours(scores) / 24
+    names = scores["forecast"].values.tolist()
+    baselines = [name for name in BASELINES if name in names]
+    for channel in scores["channel"].values if baselines else ():
+        rmse = scores["rmse"].sel(channel=channel)
+        for name in [name for name in names if name not in baselines]:
+            claims = []
+            for baseline in baselines:
+                better = (rmse.sel(forecast=name) < rmse.sel(forecast=baseline)).values
+                count = len(better) if better.all() else int(np.argmin(better))
+                until = f"up to {days[count - 1]:g} days" if count else "at no lead time"
+                claims.append(f"{baseline.replace('_', ' ')} {until}")
+            forecast = "the model" if name == "model" else name
+            listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if claims[1:] else claims)
+            sentences.append(f"{channel}: {forecast} beats {listed}.")
+    return sentences

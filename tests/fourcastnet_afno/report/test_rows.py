@@ -1,0 +1,106 @@
+"""Rows of the report's tables and its sentences, by hand."""
+
+import json
+
+import numpy as np
+import xarray as xr
+
+from fourcastnet_afno.report import rows
+
+LEADS = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
+DIMS = ("forecast", "lead_time", "channel")
+
+
+def make_scores(*, summary: bool = True) -> xr.Dataset:
+    """Three forecasts of one channel at three lead times."""
+    coords = {
+        "forecast": ["model", "persistence", "climatology"], "lead_time": LEADS, "channel": ["t"]
+    }  # fmt: skip
+    data = {
+        "rmse": (DIMS, np.array([[1, 2, 5], [2, 2, 2], [3, 3, np.nan]], float)[..., None]),
+        "rmse_verdict": (DIMS, np.array([[-1, 0, 1], [0, 0, 0], [1, 1, 0]])[..., None]),
+        "num_init_times": (DIMS, np.array([[9, 9, 7], [9, 9, 9], [9, 9, 0]])[..., None]),
+        "missing_values": (DIMS, np.array([[0, 1, 2], [0, 0, 0], [0, 0, 0]], float)[..., None]),
+        "units": ("channel", ["K"]),
+    }
+    if summary:
+        resolution = [[400, 800, np.nan], [10, 10, 10], [1, 1, 1]]
+        data["effective_resolution_km"] = (DIMS, np.array(resolution, float)[..., None])
+        data["correlation_time_hours"] = (DIMS[::2], np.array([[np.nan], [30.4], [0]]))
+    return xr.Dataset(data, coords, {"reference": "persistence", "table_metrics": "rmse"})
+
+
+def test_a_scorecard_has_the_changes_and_what_is_certain() -> None:
+    card = rows.scorecard(make_scores(), "model")
+    assert card.title == "RMSE: model against persistence"
+    assert list(card.hours) == [24, 48, 72]
+    assert card.rows == [("t", [(-50, True), (0, False), (150, True)])]
+    ((_, changes),) = rows.scorecard(make_scores(), "climatology").rows
+    assert changes[-1] == (None, False)
+
+
+def test_the_best_of_each_column_is_marked() -> None:
+    table = rows.score_table(make_scores())
+    assert (table.labels, table.columns) == (
+        ("channel", "score", "forecast"), ["24 h", "48 h", "72 h"],
+    )  # fmt: skip
+    assert [row.labels for row in table.rows] == [
+        ("t", "RMSE [K]", name) for name in ("model", "persistence", "climatology")
+    ]
+    cells = [[(cell.text, bool(cell.best)) for cell in row.cells] for row in table.rows]
+    assert cells == [
+        [("1", True), ("2", True), ("5", False)],
+        [("2", False), ("2", True), ("2", True)],
+        [("3", False), ("3", False), ("-", False)],
+    ]
+
+
+def test_resolution_and_correlation_time_of_each_forecast() -> None:
+    table = rows.summary_table(make_scores())
+    assert table is not None
+    assert table.columns == [
+        "effective resolution, 24 h [km]", "effective resolution, 72 h [km]",
+        "correlation above 0.8 [h]",
+    ]  # fmt: skip
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["400", "-", "over 72"], ["10", "10", "30"], ["1", "1", "0"],
+    ]  # fmt: skip
+    assert rows.summary_table(make_scores(summary=False)) is None
+
+
+def test_counts_of_each_forecast() -> None:
+    table = rows.counts_table(make_scores())
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["3", "7 to 9", "3"], ["3", "9", "0"], ["2", "0 to 9", "0"],
+    ]  # fmt: skip
+
+
+def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
+    (sentence,) = rows.verdicts(make_scores())
+    assert sentence == "t: the model beats persistence up to 1 days and climatology up to 2 days."
+    alone = make_scores().sel(forecast=["model"])
+    assert rows.verdicts(alone) == rows.verdicts(alone.drop_vars("rmse")) == []
+
+
+def test_forecasts_say_whether_they_stayed_bounded() -> None:
+    values = np.array([-1.0, 1.0])[None, None] * np.array([1.0, 2.0, 3.0])[None, :, None]
+    fields = xr.Dataset(
+        {"t": (("init_time", "lead_time", "x"), values)}, {"lead_time": LEADS, "init_time": [0]}
+    )
+    record = {"lead_hours": 48, "init_time": "2020", "channel": "t", "value": 9, "place": "x = 0"}
+    sentences = rows.stability(
+        {
+            "silent": fields,
+            "bounded": fields.assign_attrs(blow_ups="[]"),
+            "constant": (0 * fields).assign_attrs(blow_ups="[]"),
+            "unstable": fields.assign_attrs(blow_ups=json.dumps([record])),
+        }
+    )
+    assert list(sentences) == ["bounded", "constant", "unstable"]
+    assert sentences["bounded"] == (
+        "all 1 forecasts stayed within bounds for 72 h; from the first lead time to the last the "
+        "spread of t changes most, to 3.00 times what it was"
+    )
+    assert sentences["constant"].endswith("nothing in them varies")
+    assert "1 of 1 forecasts blew up within 72 h" in sentences["unstable"]
+    assert "after 48 h: t was 9 at x = 0" in sentences["unstable"]

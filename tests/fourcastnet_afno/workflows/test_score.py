@@ -1,0 +1,67 @@
+"""Scores of forecasts in files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.preparation.prepare import prepare
+from data_pipeline.sources.config import SourceConfig
+from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.workflows.score import evaluate_files, truth_of
+from tests.builders.experiments import make_data_config, make_dataset
+from tests.builders.forecasts import make_climatology, make_forecast, make_truth
+
+
+def test_the_command_scores_files(scored_folder: Path) -> None:
+    output = scored_folder / "out"
+    assert {path.name for path in output.iterdir()} == {
+        "scores.nc", "scores.json", "scores.csv", "report.html", "figures",
+    }  # fmt: skip
+    with xr.open_dataset(output / "scores.nc") as scores:
+        names = ["ours", "theirs", "persistence", "climatology", "linear"]
+        assert scores["forecast"].values.tolist() == names
+        assert scores["region"].values.tolist() == ["global", "global_land"]
+        truth = make_truth(400).isel(time=slice(300, 400))
+        forecasts = {"theirs": make_forecast(truth, noise=6.0)}
+        config = EvaluationConfig(baselines=[], num_resamples=0)
+        expected = evaluate(forecasts, truth, make_climatology(truth), config)["rmse"]
+        rmse = scores["rmse"].sel(forecast="theirs", region="global")
+        expected = expected.sel(forecast="theirs", channel=rmse["channel"].values)
+        np.testing.assert_allclose(rmse, expected, rtol=1e-12)
+        assert (scores["rmse_verdict"].sel(forecast="ours", region="global") == -1).all()
+        assert "fingerprint_of_ours" in scores.attrs
+    record = json.loads((output / "scores.json").read_text())
+    assert record["verdicts"]["ours"]["rmse"]["2m_temperature"]["24"] == "better"
+    assert record["regions"]["global_land"]["theirs"]["rmse"]["2m_temperature"]["6"] > 0
+    low, high = record["intervals"]["ours"]["rmse"]["2m_temperature"]["6"]
+    assert low < record["forecasts"]["ours"]["rmse"]["2m_temperature"]["6"] < high
+    lines = (output / "scores.csv").read_text().splitlines()
+    assert lines[0].startswith("forecast,region,channel,lead_hours,rmse,acc")
+    assert len(lines) == 1 + 5 * 2 * 4 * 4
+
+
+def test_a_prepared_store_is_truth_and_climatology(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    store = prepare(make_data_config(tmp_path / "data.nc"), tmp_path / "data.zarr")
+    days = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
+    fields = store.dataset().compute()
+    forecast = make_forecast(fields.isel(time=slice(85, None)), 8, days, noise=0.1)
+    forecast.to_netcdf(tmp_path / "f.nc")
+    source = SourceConfig(path=str(tmp_path / "data.zarr"))
+    scores = evaluate_files([str(tmp_path / "f.nc")], source, source, tmp_path / "scores.nc")
+    assert scores.attrs["fingerprint_of_truth"] == store.fingerprint
+    assert "2001-01-01 to 2001-03-01" in scores.attrs["climatology"]
+    assert "warning" not in scores.attrs["notes"]
+
+
+def test_the_land_of_a_prepared_store_is_a_region(tmp_path: Path) -> None:
+    dataset = make_dataset().rename(height="land_sea_mask")
+    dataset["land_sea_mask"] = dataset["land_sea_mask"].copy(data=np.eye(6, 12, dtype="f4"))
+    dataset["land_sea_mask"].attrs["units"] = "1"
+    dataset.to_netcdf(tmp_path / "data.nc")
+    config = make_data_config(tmp_path / "data.nc", static=["land_sea_mask"])
+    store = prepare(config, tmp_path / "data.zarr")
+    np.testing.assert_array_equal(truth_of(store)["land_sea_mask"], np.eye(6, 12))
