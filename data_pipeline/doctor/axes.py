@@ -8,19 +8,19 @@ import xarray as xr
 from scipy.special import roots_legendre
 
 from data_pipeline.doctor.findings import Finding, finding
-from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.grid import Grid
 from data_pipeline.sources.names import RENAME
 
 
 def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
     """Spacing, kind, poles and coverage; of a plane, whose axes are checked already, its size."""
-    if not isinstance(grid, LatLonGrid):
+    if not grid.on_sphere:
         rows, columns = grid.shape
         return {"kind": "plane", "rows": rows, "columns": columns, **grid.attrs}, []
     latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
     gaussian = _is_gaussian(latitude)
     rows, columns = None if gaussian else _even_step(latitude), _even_step(longitude)
-    bounds = grid.latitude_bounds()
+    bounds = grid.bounds("latitude")
     whole = grid.is_periodic and bounds[0] >= 90 - 1e-6 and bounds[-1] <= -90 + 1e-6
     facts = {
         "num_latitudes": len(latitude),
@@ -36,7 +36,7 @@ def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
     return facts, _grid_findings(grid, regular_rows=gaussian or rows is not None)
 
 
-def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
+def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
     findings = []
     for axis, values in grid.coords.items():
         steps = np.abs(np.diff(values))
@@ -65,8 +65,8 @@ def _grid_findings(grid: LatLonGrid, *, regular_rows: bool) -> list[Finding]:
             )
         )
     ends = np.isclose(np.abs(grid.coords["latitude"][[0, -1]]), 90)
-    covered = np.abs(grid.latitude_bounds()[[0, -1]])
-    if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.latitude[:2])[0])).all():
+    covered = np.abs(grid.bounds("latitude")[[0, -1]])
+    if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.coords["latitude"][:2])[0])).all():
         pole = "north" if ends[0] else "south"
         findings.append(
             finding(

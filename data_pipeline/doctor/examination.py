@@ -297,7 +297,7 @@ class _Examination:
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
-        if isinstance(grid, LatLonGrid):
+        if grid.on_sphere:
             self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
         if step and len(sums):

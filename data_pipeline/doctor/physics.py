@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.doctor.sampling import SampledValues
-from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.grid import Grid
 from data_pipeline.preprocessing.forcings import sun, toa_insolation
 
 _POLEWARD_KELVIN, _SEASON_KELVIN = 5.0, 3.0
@@ -26,7 +26,7 @@ Values = Mapping[str, np.ndarray]
 
 
 def check_north_is_up(
-    sample: SampledValues, static: SampledValues | None, grid: LatLonGrid
+    sample: SampledValues, static: SampledValues | None, grid: Grid
 ) -> list[Finding]:
     """An error where the fields contradict the latitudes, by the first check that tells."""
     values = {**(dict(static.values) if static else {}), **sample.values}
@@ -49,7 +49,7 @@ def check_north_is_up(
     return []
 
 
-def _poleward(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _poleward(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     """In each hemisphere compare the third next to the equator with the third next to the pole."""
     latitude = grid.coords["latitude"]
     for label in (label for label in _TEMPERATURES if label in values):
@@ -65,7 +65,7 @@ def _poleward(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None
     return None
 
 
-def _seasons(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _seasons(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     """The hemisphere that the sun stands over warms: the difference follows the declination."""
     latitude = grid.coords["latitude"]
     north, south = ((latitude * sign > 25) & (latitude * sign < 75) for sign in (1, -1))
@@ -84,7 +84,7 @@ def _seasons(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     return None
 
 
-def _land(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _land(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     latitude = grid.coords["latitude"]
     if latitude[0] < 85 or latitude[-1] > -85:
         return None
@@ -99,7 +99,7 @@ def _land(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
     return None
 
 
-def _sunlight(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _sunlight(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     label = "toa_incident_solar_radiation"
     if label not in values or len(values[label]) != len(times):
         return None
@@ -111,11 +111,12 @@ def _sunlight(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None
     return label if mirrored > direct + 0.02 else None
 
 
-def _geostrophy(values: Values, times: np.ndarray, grid: LatLonGrid) -> str | None:
+def _geostrophy(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     latitude = grid.coords["latitude"]
     rows = (np.abs(latitude) > 25) & (np.abs(latitude) < 70)
-    step = grid.longitude[1] - grid.longitude[0]
-    if not rows.any() or step > 10 or len(grid.longitude) < 3:
+    longitude = grid.coords["longitude"]
+    step = longitude[1] - longitude[0]
+    if not rows.any() or step > 10 or len(longitude) < 3:
         return None
     for height, wind in _height_and_wind(values):
         slope = (
@@ -143,7 +144,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first[both], second[both])[0, 1])
 
 
-_CHECKS: dict[Callable[[Values, np.ndarray, LatLonGrid], str | None], str] = {
+_CHECKS: dict[Callable[[Values, np.ndarray, Grid], str | None], str] = {
     _poleward: "it is warmer toward the pole than toward the equator",
     _seasons: "the hemispheres have each other's seasons",
     _land: "there is land at the north pole and sea at the south pole",

@@ -14,7 +14,7 @@ from data_pipeline.doctor.plausibility import (
     plausible_range,
 )
 from data_pipeline.doctor.sampling import SampledValues
-from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.names import UNITS
 
@@ -60,7 +60,7 @@ def check_values(
         constant = [c for c in group if _is_constant(sample.values[c.label], static)]
         varying = [c for c in group if c not in constant]
         findings += _constant_finding(sample, constant, static)
-        if isinstance(grid, LatLonGrid):
+        if grid.on_sphere:
             findings += _check_blank(sample, varying)
             findings += _check_range(sample, varying, grid)
         findings += _check_missing(sample, group, grid, config)

@@ -1,19 +1,22 @@
-"""Conservative regridding: cell means of a finer grid, weighted by the areas that cells share.
+"""Conservative regridding: cell means of a finer grid, weighted by the areas of overlap.
 
-The area integral of a field over the globe, or over a plane, stays as it is. For nested grids a
-cell is the area-weighted mean of the cells inside of it.
+The area integral of a field over the globe, or over a plane, is conserved. For nested grids a cell
+is the area-weighted mean of the cells inside it.
 
 References:
     Jones, 1999, https://doi.org/10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2 (first order).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
-from data_pipeline.grids.plane import PlaneGrid, require_latlon
+from data_pipeline.grids.plane import require_latlon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +26,15 @@ class GridConfig:
     Args:
         num_latitudes: Rows.
         num_longitudes: Columns.
-        poles: Whether the outermost rows lie on the poles, or half a cell away from them.
+        poles: Whether the outermost rows are on the poles, or half a cell away from them.
     """
 
-    num_latitudes: int
-    num_longitudes: int
+    num_latitudes: Annotated[int, Ge(2)]
+    num_longitudes: Annotated[int, Ge(2)]
     poles: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_latitudes < 2 or self.num_longitudes < 2:
-            raise ValueError(
-                "data.grid needs at least 2 rows and 2 columns, got "
-                f"{self.num_latitudes} x {self.num_longitudes}"
-            )
+        check_bounds(self, "data.grid")
 
     def build(self) -> LatLonGrid:
         """The grid."""
@@ -54,12 +53,12 @@ class Coarsening:
     """
 
     def __init__(self, source: Grid, target: Grid) -> None:
-        if isinstance(source, PlaneGrid) and isinstance(target, PlaneGrid):
-            self._rows, self._columns = (_on_plane(axis, source, target) for axis in source.dims)
-        else:
+        if source.on_sphere or target.on_sphere:
             asked_by = "data.grid or evaluation.regrid to another kind of grid"
-            spheres = [require_latlon(grid, asked_by) for grid in (source, target)]
-            self._rows, self._columns = _on_sphere(spheres[0], spheres[1])
+            matrices = _on_sphere(*(require_latlon(grid, asked_by) for grid in (source, target)))
+        else:
+            matrices = (_on_plane(axis, source, target) for axis in source.dims)
+        self._rows, self._columns = matrices
 
     def apply(self, fields: np.ndarray) -> np.ndarray:
         """Means (..., target latitude, target longitude) of fields (..., latitude, longitude)."""
@@ -68,43 +67,50 @@ class Coarsening:
 
 
 def _on_sphere(source: LatLonGrid, target: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
-    bounds = source.latitude_bounds()
+    bounds = source.bounds("latitude")
     if not source.is_periodic or bounds[0] < 90 - 1e-6 or bounds[-1] > -90 + 1e-6:
         raise InputError(
-            f"data.grid needs global data, the data's grid is {source}; leave data.grid out"
+            f"data.grid needs global data, the data's grid is {source}; leave data.grid out",
+            code="grid-mismatch",
         )
-    given, wanted = (-np.sin(np.deg2rad(g.latitude_bounds())) for g in (source, target))
-    rows = _overlaps(given, wanted)
-    given, wanted = source.longitude_bounds(), target.longitude_bounds()
-    return _shares(rows), _shares(_turned_overlaps(given, wanted, 360.0))
+    south, target_south = (-np.sin(np.deg2rad(g.bounds("latitude"))) for g in (source, target))
+    longitudes = source.bounds("longitude"), target.bounds("longitude")
+    return _normalized(_overlaps(south, target_south)), _normalized(_overlaps(*longitudes, 360.0))
 
 
-def _on_plane(axis: str, source: PlaneGrid, target: PlaneGrid) -> np.ndarray:
-    given, wanted = source.bounds(axis), target.bounds(axis)
-    length, other = source.length(axis), target.length(axis)
-    closes = axis in source.periodic
-    overlaps = _turned_overlaps(given, wanted, length) if closes else _overlaps(given, wanted)
-    covered = np.allclose(overlaps.sum(axis=1), np.diff(wanted), rtol=1e-3, atol=0)
-    if not covered or (closes and not np.isclose(length, other, rtol=1e-3)):
+def _on_plane(axis: str, source: Grid, target: Grid) -> np.ndarray:
+    bounds, target_bounds = source.bounds(axis), target.bounds(axis)
+    length, closes = source.length(axis), axis in source.periodic_axes
+    overlaps = _overlaps(bounds, target_bounds, length if closes else None)
+    covered = np.allclose(overlaps.sum(axis=1), np.diff(target_bounds), rtol=1e-3, atol=0)
+    if not covered or (closes and not np.isclose(length, target.length(axis), rtol=1e-3)):
         raise InputError(
             f"the grid {source} does not cover {target} along {axis}, which means over cells need; "
-            "give data on the same domain"
+            "give data on the same domain",
+            code="grid-mismatch",
         )
-    return _shares(overlaps)
+    return _normalized(overlaps)
 
 
-def _turned_overlaps(given: np.ndarray, wanted: np.ndarray, circle: float) -> np.ndarray:
-    """Overlaps on an axis that closes on itself after ``circle``."""
-    turns = (_overlaps(given + turn, wanted) for turn in (-circle, 0, circle))
-    return np.sum(list(turns), axis=0)
+def _overlaps(bounds: np.ndarray, target: np.ndarray, circle: float | None = None) -> np.ndarray:
+    """Length that intervals have in common.
+
+    Args:
+        bounds: Of the source's cells, increasing.
+        target: Of the target's cells, increasing.
+        circle: Length after which the axis closes on itself, if it does.
+
+    Returns:
+        float64 of shape (target, source).
+    """
+    overlaps = np.zeros((len(target) - 1, len(bounds) - 1))
+    for turn in (0.0,) if circle is None else (-circle, 0.0, circle):
+        low = np.maximum(target[:-1, None], bounds[None, :-1] + turn)
+        high = np.minimum(target[1:, None], bounds[None, 1:] + turn)
+        overlaps += np.maximum(high - low, 0)
+    return overlaps
 
 
-def _overlaps(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Length that intervals share, (wanted, given); both are bounds in increasing order."""
-    low = np.maximum(wanted[:-1, None], given[None, :-1])
-    high = np.minimum(wanted[1:, None], given[None, 1:])
-    return np.maximum(high - low, 0)
-
-
-def _shares(overlaps: np.ndarray) -> np.ndarray:
+def _normalized(overlaps: np.ndarray) -> np.ndarray:
+    """Weights of a mean over each target cell."""
     return overlaps / overlaps.sum(axis=1, keepdims=True)

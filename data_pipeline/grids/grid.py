@@ -16,7 +16,7 @@ References:
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -28,6 +28,7 @@ class Grid(ABC):
     """Cells of fields with two axes; a grid keeps its coordinates under the axes' names."""
 
     dims: ClassVar[tuple[str, str]]
+    on_sphere: ClassVar[bool]
     coordinate_attrs: ClassVar[dict[str, dict[str, str]]]
     """CF attributes of the coordinates, by axis."""
 
@@ -38,13 +39,25 @@ class Grid(ABC):
 
     @property
     @abstractmethod
-    def wraps(self) -> tuple[bool, bool]:
-        """Whether rows, and whether columns, close on themselves."""
+    def periodic_axes(self) -> tuple[str, ...]:
+        """Names of the axes that close on themselves."""
 
     @property
     @abstractmethod
     def attrs(self) -> dict[str, Any]:
-        """What a canonical dataset states of its grid beside the coordinates."""
+        """Attributes that a canonical dataset has of its grid, in addition to the coordinates."""
+
+    @abstractmethod
+    def bounds(self, axis: str) -> np.ndarray:
+        """Edges of the cells along an axis, in the order of its points, of shape (n + 1,)."""
+
+    @abstractmethod
+    def domain(self, axis: str) -> tuple[float, float]:
+        """Both ends of the domain along an axis, in the order of its points."""
+
+    @abstractmethod
+    def length(self, axis: str) -> float:
+        """Length of the domain along an axis."""
 
     @abstractmethod
     def area_weights(self) -> np.ndarray:
@@ -52,11 +65,11 @@ class Grid(ABC):
 
     @abstractmethod
     def coordinate_channels(self) -> np.ndarray:
-        """Smooth functions of the place that tell cells apart, float64 of shape (n, *shape)."""
+        """Smooth functions of the location that tell cells apart, float64 of shape (n, *shape)."""
 
     @abstractmethod
     def describe_cell(self, row: int, column: int) -> str:
-        """Words for a cell."""
+        """Coordinates of a cell, for people."""
 
     @abstractmethod
     def same_domain(self, other: "Grid") -> bool:
@@ -79,11 +92,20 @@ class Grid(ABC):
     @property
     def is_periodic(self) -> bool:
         """Whether columns close a circle, so that rows have wavenumbers."""
-        return self.wraps[1]
+        return self.dims[1] in self.periodic_axes
+
+    @property
+    def spectrum_kind(self) -> Literal["zonal", "isotropic"] | None:
+        """Energy spectrum of fields: isotropic on a torus or a periodic line, zonal on circles."""
+        if not self.is_periodic:
+            return None
+        is_torus = self.shape[0] == 1 or len(self.periodic_axes) == 2
+        return "isotropic" if is_torus else "zonal"
 
     def is_same(self, other: "Grid") -> bool:
         """Whether kind, shape and coordinates agree to a thousandth of a degree or of a cell."""
-        if self.dims != other.dims or self.shape != other.shape or self.wraps != other.wraps:
+        kinds = [(grid.dims, grid.shape, grid.periodic_axes) for grid in (self, other)]
+        if kinds[0] != kinds[1]:
             return False
         ours, theirs, units = self.coords, other.coords, self._tolerance()
         return all(np.allclose(ours[axis], theirs[axis], atol=units[axis]) for axis in self.dims)
@@ -93,11 +115,11 @@ class Grid(ABC):
         """Distance by axis below which coordinates are the same."""
 
     def require_same(self, other: "Grid", expected_by: str) -> None:
-        """Refuse another grid than this one.
+        """Reject another grid than this one.
 
         Args:
-            other: The grid that was found.
-            expected_by: Who expects this grid, for the message, as ``checkpoint best.safetensors``.
+            other: Grid of the data.
+            expected_by: Who expects this grid, such as ``checkpoint best.safetensors``.
 
         Raises:
             InputError: If kind, shape or coordinates differ, see ``is_same``.
@@ -106,7 +128,8 @@ class Grid(ABC):
             raise InputError(
                 f"{expected_by} expects the grid {self}, the data has {other}; "
                 "regrid the data, use a checkpoint trained on this grid, or set "
-                "forecast.regrid=true to interpolate to the checkpoint's grid and back"
+                "forecast.regrid=true to interpolate to the checkpoint's grid and back",
+                code="grid-mismatch",
             )
 
 
@@ -131,12 +154,14 @@ class LatLonGrid(Grid):
         if self.latitude[0] > 90 + 1e-6 or self.latitude[-1] < -90 - 1e-6:
             raise InputError(
                 f"latitude must lie within -90..90 degrees, got {self.latitude[-1]:g}.."
-                f"{self.latitude[0]:g}; check the units of the coordinate"
+                f"{self.latitude[0]:g}; check the units of the coordinate",
+                code="bad-grid",
             )
         if self.longitude[-1] - self.longitude[0] >= 360 - 1e-6:
             raise InputError(
                 f"longitude must span less than 360 degrees, got {self.longitude[0]:g}.."
-                f"{self.longitude[-1]:g}; drop the duplicated meridian"
+                f"{self.longitude[-1]:g}; drop the duplicated meridian",
+                code="bad-grid",
             )
 
     @classmethod
@@ -157,7 +182,7 @@ class LatLonGrid(Grid):
         latitude, longitude = (np.asarray(dataset[axis].values, float) for axis in cls.dims)
         return cls(latitude=tuple(latitude.tolist()), longitude=tuple(longitude.tolist()))
 
-    dims = ("latitude", "longitude")
+    dims, on_sphere = ("latitude", "longitude"), True
     coordinate_attrs: ClassVar[dict[str, dict[str, str]]] = {
         "latitude": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
         "longitude": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
@@ -169,37 +194,46 @@ class LatLonGrid(Grid):
         return {"latitude": np.array(self.latitude), "longitude": np.array(self.longitude)}
 
     @property
-    def wraps(self) -> tuple[bool, bool]:
-        """Latitudes never close; longitudes do if they go around."""
+    def periodic_axes(self) -> tuple[str, ...]:
+        """Longitude, if it goes around."""
         step = self.longitude[1] - self.longitude[0]
         closed = np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
-        return False, bool(closed)
+        return ("longitude",) if closed else ()
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """Nothing: coordinates say all."""
+        """No attributes: the coordinates are enough."""
         return {}
 
     def area_weights(self) -> np.ndarray:
         """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
-        heights = -np.diff(np.sin(np.deg2rad(self.latitude_bounds())))
-        widths = np.diff(self.longitude_bounds())
+        heights = -np.diff(np.sin(np.deg2rad(self.bounds("latitude"))))
+        widths = np.diff(self.bounds("longitude"))
         areas = heights[:, None] * widths[None, :]
         return areas / areas.mean()
 
-    def latitude_bounds(self) -> np.ndarray:
-        """Bounds of the rows in degrees, from north to south, of shape (latitude + 1,)."""
-        return np.clip(_bounds(np.array(self.latitude)), -90, 90)
+    def bounds(self, axis: str) -> np.ndarray:
+        """Midpoints between neighbors in degrees, extrapolated at open ends."""
+        centers = self.coords[axis]
+        if axis in self.periodic_axes:
+            closed = np.concatenate([[centers[-1] - 360], centers, [centers[0] + 360]])
+            return (closed[1:] + closed[:-1]) / 2
+        middle = (centers[1:] + centers[:-1]) / 2
+        first, last = 2 * centers[0] - middle[0], 2 * centers[-1] - middle[-1]
+        bounds = np.concatenate([[first], middle, [last]])
+        return np.clip(bounds, -90, 90) if axis == "latitude" else bounds
 
-    def longitude_bounds(self) -> np.ndarray:
-        """Bounds of the columns in degrees, of shape (longitude + 1,)."""
-        centers = np.array(self.longitude)
-        if not self.is_periodic:
-            return _bounds(centers)
-        closed = np.concatenate([[centers[-1] - 360], centers, [centers[0] + 360]])
-        return (closed[1:] + closed[:-1]) / 2
+    def domain(self, axis: str) -> tuple[float, float]:
+        """The outermost points: grids on the sphere state no domain."""
+        values = self.coords[axis]
+        return float(values[0]), float(values[-1])
 
-    def unit_vectors(self) -> np.ndarray:
+    def length(self, axis: str) -> float:
+        """Degrees from the first edge to the last one."""
+        bounds = self.bounds(axis)
+        return abs(float(bounds[-1] - bounds[0]))
+
+    def coordinate_channels(self) -> np.ndarray:
         """Cartesian coordinates of the cell centers on the unit sphere.
 
         Returns:
@@ -211,10 +245,6 @@ class LatLonGrid(Grid):
         x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
         return np.stack([x, y, np.broadcast_to(np.sin(latitude), x.shape)])
 
-    def coordinate_channels(self) -> np.ndarray:
-        """The unit vectors."""
-        return self.unit_vectors()
-
     def _tolerance(self) -> dict[str, float]:
         return {"latitude": 1e-3, "longitude": 1e-3}
 
@@ -224,11 +254,10 @@ class LatLonGrid(Grid):
 
     def same_domain(self, other: Grid) -> bool:
         """Whether bounds agree to a cell of the coarser grid."""
-        if not isinstance(other, LatLonGrid) or self.wraps != other.wraps:
+        if not other.on_sphere or self.periodic_axes != other.periodic_axes:
             return False
-        pairs = [(self.latitude_bounds(), other.latitude_bounds())]
-        if not self.is_periodic:
-            pairs.append((self.longitude_bounds(), other.longitude_bounds()))
+        bounded = [axis for axis in self.dims if axis not in self.periodic_axes]
+        pairs = [(self.bounds(axis), other.bounds(axis)) for axis in bounded]
         cells = [max(np.abs(np.diff(bounds)).max() for bounds in pair) for pair in pairs]
         return all(
             np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
@@ -264,11 +293,6 @@ def _check_axis(name: str, values: tuple[float, ...], *, decreasing: bool) -> No
         ends = f" from {values[0]:g} to {values[-1]:g}" if values else ""
         raise InputError(
             f"{name} must have at least 2 values that strictly {order}, got {len(values)} values"
-            f'{ends}; sort with .sortby("{name}", ascending={not decreasing})'
+            f'{ends}; sort with .sortby("{name}", ascending={not decreasing})',
+            code="bad-grid",
         )
-
-
-def _bounds(centers: np.ndarray) -> np.ndarray:
-    """Midpoints between neighbors, extrapolated at both ends."""
-    middle = (centers[1:] + centers[:-1]) / 2
-    return np.concatenate([[2 * centers[0] - middle[0]], middle, [2 * centers[-1] - middle[-1]]])

@@ -2,8 +2,8 @@
 
 A planar grid has evenly spaced points on the axes y and x, in the length units of its problem, each
 for a cell of the same area. An axis closes on itself, and then the spacing times the number of
-points is its length, or it has two boundaries, where ``origin`` says or else with the points in the
-middle between them. Problems in one dimension have a single y.
+points is its length, or it has two boundaries; ``origin`` is where they start, by default such that
+the points are in the middle between them. Problems in one dimension have a single y.
 
 A canonical dataset on such a grid has the attributes ``periodic``, the names of the axes that close
 on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their lengths, and
@@ -48,10 +48,10 @@ class PlaneGrid(Grid):
         if unknown:
             raise InputError(
                 f"the periodic axes of a planar grid are some of y and x, got {unknown}; correct "
-                "the attribute periodic or data.source.periodic"
+                "the attribute periodic or data.source.periodic",
+                code="bad-grid",
             )
-        ordered = tuple(axis for axis in self.dims if axis in self.periodic)
-        object.__setattr__(self, "periodic", ordered)
+        object.__setattr__(self, "periodic", tuple(a for a in self.dims if a in self.periodic))
         for axis, length in zip(self.dims, self.extent, strict=True):
             _check_axis(axis, self.coords[axis], length, closes=axis in self.periodic)
 
@@ -71,7 +71,7 @@ class PlaneGrid(Grid):
         )
         return cls(y=y, x=x, periodic=periodic, extent=extent)
 
-    dims = ("y", "x")
+    dims, on_sphere = ("y", "x"), False
     coordinate_attrs: ClassVar[dict[str, dict[str, str]]] = {
         "y": {"long_name": "y", "axis": "Y"},
         "x": {"long_name": "x", "axis": "X"},
@@ -83,9 +83,9 @@ class PlaneGrid(Grid):
         return {"y": np.array(self.y), "x": np.array(self.x)}
 
     @property
-    def wraps(self) -> tuple[bool, bool]:
-        """By axis, as ``periodic`` says."""
-        return "y" in self.periodic, "x" in self.periodic
+    def periodic_axes(self) -> tuple[str, ...]:
+        """See ``periodic``."""
+        return self.periodic
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -96,50 +96,46 @@ class PlaneGrid(Grid):
             record |= {f"origin_{a}": v for a, v in zip(self.dims, self.origin, strict=True)}
         return record
 
-    @property
-    def starts(self) -> tuple[float, float]:
-        """Where the domain starts along y and x."""
+    def domain(self, axis: str) -> tuple[float, float]:
+        """From the origin, or with the points in the middle where it is not known."""
+        values, length = self.coords[axis], self.length(axis)
+        start = float(values[0] + values[-1] - length) / 2
         if self.origin is not None:
-            return self.origin
-        y, x = (
-            (values[0] + values[-1] - length) / 2
-            for values, length in zip((self.y, self.x), self.extent, strict=True)
-        )
-        return y, x
+            start = self.origin[self.dims.index(axis)]
+        return start, start + length
 
     def area_weights(self) -> np.ndarray:
         """Ones: all cells are of one size."""
         return np.ones(self.shape)
 
     def coordinate_channels(self) -> np.ndarray:
-        """Where a point lies, the same at any resolution; an axis with one point has none.
+        """Location of the points, the same at any resolution; an axis with one point has none.
 
         Returns:
             float64 of shape (n, y, x), for each axis two: sine and cosine of 2 pi x / L where it
-            closes on itself, or else the place from -1 to 1 and the distance to the boundary from
-            0 to 1, in halves of its length L.
+            closes on itself, or else the location from -1 to 1 and the distance to the boundary
+            from 0 to 1, in halves of its length L.
         """
         channels = []
-        domain = zip(self.dims, self.starts, self.extent, self.wraps, strict=True)
-        for axis, start, length, closes in domain:
+        for axis, length in zip(self.dims, self.extent, strict=True):
             values = self.coords[axis]
             if len(values) == 1:
                 continue
-            if closes:
+            if axis in self.periodic:
                 waves = 2 * np.pi * values / length
                 pair = np.sin(waves), np.cos(waves)
             else:
-                place = (values - start) / (length / 2) - 1
-                pair = place, 1 - np.abs(place)
+                location = (values - self.domain(axis)[0]) / (length / 2) - 1
+                pair = location, 1 - np.abs(location)
             channels += [v[:, None] if axis == "y" else v[None, :] for v in pair]
         return np.stack([np.broadcast_to(channel, self.shape) for channel in channels])
 
     def length(self, axis: str) -> float:
-        """Of the domain along an axis."""
+        """Length of the domain along an axis."""
         return self.extent[self.dims.index(axis)]
 
     def bounds(self, axis: str) -> np.ndarray:
-        """Edges of the cells along an axis, of shape (n + 1,)."""
+        """Edges of equal cells around the points."""
         values = self.coords[axis]
         step = self.length(axis) / len(values)
         if len(values) > 1:
@@ -154,7 +150,7 @@ class PlaneGrid(Grid):
         return f"y {self.y[row]:g}, x {self.x[column]:g}"
 
     def same_domain(self, other: Grid) -> bool:
-        """Whether lengths, periodic axes and known places of the boundaries are the same."""
+        """Whether lengths, periodic axes and known origins are the same."""
         if not isinstance(other, PlaneGrid) or self.periodic != other.periodic:
             return False
         if (self.origin is None) != (other.origin is None):
@@ -199,7 +195,8 @@ def _check_axis(axis: str, values: np.ndarray, length: float, *, closes: bool) -
         ends = f" from {values[0]:g} to {values[-1]:g}" if len(values) else ""
         raise InputError(
             f"{axis} must have at least {least} values that increase in even steps, got "
-            f"{len(values)} values{ends}; sort or regrid the data"
+            f"{len(values)} values{ends}; sort or regrid the data",
+            code="bad-grid",
         )
     span = float(values[-1] - values[0])
     full = span * len(values) / max(1, len(values) - 1)
@@ -209,7 +206,8 @@ def _check_axis(axis: str, values: np.ndarray, length: float, *, closes: bool) -
         raise InputError(
             f"extent_{axis} must be {expected} of an axis that is "
             f"{'periodic' if closes else 'bounded'}, got {length:g}; correct the attribute, or "
-            "drop a repeated end point of the axis"
+            "drop a repeated end point of the axis",
+            code="bad-grid",
         )
 
 
@@ -224,36 +222,36 @@ def grid_of(dataset: xr.Dataset) -> Grid:
     if not is_planar(dataset):
         raise InputError(
             f"the data has the coordinates {list(dataset.coords)}, expected latitude and "
-            "longitude, or y and x; map their names with data.source.rename"
+            "longitude, or y and x; map their names with data.source.rename",
+            code="missing-axis",
         )
     if "periodic" not in dataset.attrs:
         raise InputError(
             "the data on a planar grid does not say which axes are periodic; give it the attribute "
-            "periodic, as 'y x', 'x' or '', or set data.source.periodic"
+            "periodic, such as 'y x', 'x' or '', or set data.source.periodic",
+            code="bad-grid",
         )
-    y, x = (tuple(np.asarray(dataset[axis].values, float).tolist()) for axis in PlaneGrid.dims)
-    extent_y, extent_x = (_extent(dataset, axis) for axis in PlaneGrid.dims)
-    periodic = tuple(str(dataset.attrs["periodic"]).split())
+    y, x = (np.asarray(dataset[axis].values, float) for axis in PlaneGrid.dims)
+    extent = []
+    for axis, values in (("y", y), ("x", x)):
+        count = len(values)
+        spanned = float(values[-1] - values[0]) * count / (count - 1) if count > 1 else 1.0
+        extent.append(float(dataset.attrs.get(f"extent_{axis}", spanned)))
     names = [f"origin_{axis}" for axis in PlaneGrid.dims]
     known = all(name in dataset.attrs for name in names)
-    origin = (float(dataset.attrs[names[0]]), float(dataset.attrs[names[1]])) if known else None
-    return PlaneGrid(y=y, x=x, periodic=periodic, extent=(extent_y, extent_x), origin=origin)
+    return PlaneGrid(
+        y=tuple(y.tolist()),
+        x=tuple(x.tolist()),
+        periodic=tuple(str(dataset.attrs["periodic"]).split()),
+        extent=(extent[0], extent[1]),
+        origin=(float(dataset.attrs[names[0]]), float(dataset.attrs[names[1]])) if known else None,
+    )
 
 
 def is_planar(dataset: xr.Dataset) -> bool:
     """Whether a dataset has planar coordinates and no others."""
     sphere = any(axis in dataset.coords for axis in LatLonGrid.dims)
     return not sphere and all(axis in dataset.coords for axis in PlaneGrid.dims)
-
-
-def _extent(dataset: xr.Dataset, axis: str) -> float:
-    """What the attribute says, or else the spacing times the number of points."""
-    given = dataset.attrs.get(f"extent_{axis}")
-    if given is not None:
-        return float(given)
-    values = np.asarray(dataset[axis].values, float)
-    count = len(values)
-    return float(values[-1] - values[0]) * count / (count - 1) if count > 1 else 1.0
 
 
 def grid_from_json(record: Mapping[str, Any]) -> Grid:
@@ -268,12 +266,15 @@ def require_latlon(grid: Grid, asked_by: str, remedy: str = "leave it out") -> L
 
     Args:
         grid: Any grid.
-        asked_by: The setting that needs it, for the message, as ``data.crop``.
-        remedy: What else to do.
+        asked_by: The setting that needs it, such as ``data.crop``.
+        remedy: Advice at the end of the message.
 
     Raises:
-        InputError: If it is another.
+        InputError: If it is a plane.
     """
     if isinstance(grid, LatLonGrid):
         return grid
-    raise InputError(f"{asked_by} needs latitudes and longitudes, the grid is {grid}; {remedy}")
+    raise InputError(
+        f"{asked_by} needs latitudes and longitudes, the grid is {grid}; {remedy}",
+        code="needs-sphere",
+    )

@@ -69,12 +69,12 @@ def year_phase(times: np.ndarray) -> np.ndarray:
     return days / DAYS_PER_YEAR
 
 
-def _local_day_phase(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+def _local_day_phase(times: np.ndarray, grid: Grid) -> np.ndarray:
     days = (times - times.astype("datetime64[D]")) / np.timedelta64(1, "D")
     return days[:, None, None] + grid.coords["longitude"] / 360
 
 
-def toa_insolation(times: np.ndarray, grid: LatLonGrid) -> np.ndarray:
+def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
     """Sunlight at the top of the atmosphere over the solar constant, see the module's header.
 
     Returns:

@@ -95,7 +95,10 @@ class DiagnosticHead(nn.Module):
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
         self.spec = replace(forecaster.spec, channels=channels)
-        self.wraps = forecaster.spec.grid.wraps
+        grid = forecaster.spec.grid
+        self.padding_modes = tuple(
+            "circular" if axis in grid.periodic_axes else "replicate" for axis in grid.dims
+        )
         prognostic = forecaster.normalizer
         moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
         self.input_normalizer = Normalizer(*moments)
@@ -106,7 +109,7 @@ class DiagnosticHead(nn.Module):
         ):
             matches = [any(fnmatchcase(label, p) for p in patterns) for label in channels.labels]
             self.register_buffer(name, torch.tensor(matches)[:, None, None], persistent=False)
-        network = adapt_config_to_grid(config.network, forecaster.spec.grid, "diagnostic.network")
+        network = adapt_config_to_grid(config.network, grid, "diagnostic.network")
         self.network = network.build(in_channels=len(forecaster.spec.channels), out_channels=count)
         self.smoothing = nn.Conv2d(count, count, kernel_size=3)
         for parameter in self.smoothing.parameters():
@@ -124,9 +127,9 @@ class DiagnosticHead(nn.Module):
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Diagnostic channels as the network sees them, see ``to_network``; these are trained."""
         raw = self.network(self.input_normalizer.normalize(state))
-        modes = ["circular" if closes else "replicate" for closes in self.wraps]
-        columns = F.pad(raw, (1, 1, 0, 0), mode=modes[1])
-        output = self.smoothing(F.pad(columns, (0, 0, 1, 1), mode=modes[0])).float()
+        rows, columns = self.padding_modes
+        padded = F.pad(F.pad(raw, (1, 1, 0, 0), mode=columns), (0, 0, 1, 1), mode=rows)
+        output = self.smoothing(padded).float()
         return torch.where(self.is_logarithmic | self.is_nonnegative, F.relu(output), output)
 
     def to_physical(

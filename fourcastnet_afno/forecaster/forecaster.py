@@ -329,8 +329,8 @@ def _check_padding(network: AFNONetConfig, grid: Grid, name: str) -> None:
         "y": f"joins both ends of y, the first axis of the grid {grid}",
         "x": f"joins both ends of x, the second axis of the grid {grid}",
     }
-    for (key, mode), axis, closes in zip(modes.items(), grid.dims, grid.wraps, strict=True):
-        if mode == "wrap" and not closes:
+    for (key, mode), axis in zip(modes.items(), grid.dims, strict=True):
+        if mode == "wrap" and axis not in grid.periodic_axes:
             raise InputError(f"{name}.padding.{key}=wrap {reasons[axis]}; use reflect or zero")
 
 

@@ -6,7 +6,7 @@ cosines in colatitude and odd ones sines, for components of vectors inversely. T
 those that both grids have. Regional grids are interpolated linearly.
 
 On a plane, axes that close on themselves are interpolated by trigonometric polynomials too, and
-bounded ones by cubic splines, which go on from the outermost points to the boundary.
+bounded ones by cubic splines, which extrapolate from the outermost points to the boundary.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import Grid, LatLonGrid
-from data_pipeline.grids.plane import PlaneGrid, require_latlon
+from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.plane import require_latlon
 
 _Matrix = Float[np.ndarray, "_ _"]
 _Signed = Float[np.ndarray, "channel _ _"]
@@ -43,12 +43,12 @@ class Regridder(nn.Module):
 
     def __init__(self, source: Grid, target: Grid, channels: Channels) -> None:
         super().__init__()
-        if isinstance(source, PlaneGrid) and isinstance(target, PlaneGrid):
-            matrices = _on_plane(source, target)
+        if source.on_sphere or target.on_sphere:
+            for grid in (source, target):
+                require_latlon(grid, "forecast.regrid between the data's and the network's grid")
+            matrices = _on_sphere(source, target, channels)
         else:
-            asked_by = "forecast.regrid between the data's and the network's grid"
-            spheres = [require_latlon(grid, asked_by) for grid in (source, target)]
-            matrices = _on_sphere(spheres[0], spheres[1], channels)
+            matrices = _on_plane(source, target)
         for name, matrix in matrices.items():
             buffer = None if matrix is None else torch.from_numpy(matrix).float()
             self.register_buffer(name, buffer, persistent=False)
@@ -64,100 +64,94 @@ class Regridder(nn.Module):
 
 
 def _on_sphere(
-    source: LatLonGrid, target: LatLonGrid, channels: Channels
+    source: Grid, target: Grid, channels: Channels
 ) -> dict[str, _Matrix | _Signed | None]:
     direct, opposite = _meridional(source, target)
-    sign = np.array([[[-1.0 if _is_component(c.name) else 1.0]] for c in channels])
+    components = ["u_component_of" in c.name or "v_component_of" in c.name for c in channels]
     return {
         "longitude": _zonal(source, target, 0.0).T,
         "latitude": direct,
         "opposite_longitude": _zonal(source, target, 180.0).T if opposite.any() else None,
-        "opposite_latitude": sign.reshape(-1, 1, 1) * opposite,
+        "opposite_latitude": np.where(components, -1.0, 1.0).reshape(-1, 1, 1) * opposite,
     }
 
 
-def _on_plane(source: PlaneGrid, target: PlaneGrid) -> dict[str, _Matrix | _Signed | None]:
+def _on_plane(source: Grid, target: Grid) -> dict[str, _Matrix | _Signed | None]:
     if not source.same_domain(target):
         raise InputError(
             f"the grid {target} is no other resolution of {source}: lengths or periodic axes "
-            "differ; choose a grid of the same domain"
+            "differ; choose a grid of the same domain",
+            code="grid-mismatch",
         )
     rows, columns = (_along(axis, source, target) for axis in source.dims)
     names = ("longitude", "latitude", "opposite_longitude", "opposite_latitude")
     return dict(zip(names, (columns.T, rows, None, None), strict=True))
 
 
-def _along(axis: str, source: PlaneGrid, target: PlaneGrid) -> _Matrix:
-    """Interpolation (target, source) along an axis."""
-    given, wanted = source.coords[axis], target.coords[axis]
-    if axis not in source.periodic:
-        order = min(3, len(given) - 1)
+def _along(axis: str, source: Grid, target: Grid) -> _Matrix:
+    """Interpolation (target, source) along an axis of a plane."""
+    points, places = source.coords[axis], target.coords[axis]
+    if axis not in source.periodic_axes:
+        order = min(3, len(points) - 1)
         if order == 0:
-            return np.ones((len(wanted), 1))
-        return make_interp_spline(given, np.eye(len(given)), k=order)(wanted)
+            return np.ones((len(places), 1))
+        return make_interp_spline(points, np.eye(len(points)), k=order)(places)
     circle = source.length(axis)
-    largest = (min(len(given), len(wanted)) - 1) // 2
-    return _polynomial(2 * np.pi * given / circle, 2 * np.pi * wanted / circle, largest)
+    largest = (min(len(points), len(places)) - 1) // 2
+    return _polynomial(2 * np.pi * points / circle, 2 * np.pi * places / circle, largest)
 
 
-def _is_component(name: str) -> bool:
-    return "u_component_of" in name or "v_component_of" in name
-
-
-def _zonal(source: LatLonGrid, target: LatLonGrid, turn: float) -> _Matrix:
+def _zonal(source: Grid, target: Grid, turn: float) -> _Matrix:
     """Interpolation (target, source) to the target's longitudes plus ``turn`` degrees."""
-    given, wanted = source.coords["longitude"], target.coords["longitude"]
+    points, places = source.coords["longitude"], target.coords["longitude"]
     if not source.is_periodic:
-        return _linear("longitude", given, wanted)
-    largest = (len(given) - 1) // 2
+        return _linear("longitude", points, places)
+    largest = (len(points) - 1) // 2
     if target.is_periodic:
-        largest = min(largest, (len(wanted) - 1) // 2)
-    return _polynomial(np.deg2rad(given), np.deg2rad(wanted + turn), largest)
+        largest = min(largest, (len(places) - 1) // 2)
+    return _polynomial(np.deg2rad(points), np.deg2rad(places + turn), largest)
 
 
-def _polynomial(given: np.ndarray, wanted: np.ndarray, largest: int) -> _Matrix:
-    """Trigonometric interpolation (wanted, given) between angles on a circle."""
+def _polynomial(points: np.ndarray, places: np.ndarray, largest: int) -> _Matrix:
+    """Trigonometric interpolation (places, points) between angles on a circle."""
     wavenumbers = np.arange(1, largest + 1)
-    points, (given, wanted) = len(given), (np.outer(x, wavenumbers) for x in (given, wanted))
-    # The sum over k of cos(k (wanted - given)), without an array for each k.
-    waves = np.cos(wanted) @ np.cos(given).T + np.sin(wanted) @ np.sin(given).T
-    return (1 + 2 * waves) / points
+    phases, target = (np.outer(angles, wavenumbers) for angles in (points, places))
+    # The sum over k of cos(k (place - point)), without an array for each k.
+    waves = np.cos(target) @ np.cos(phases).T + np.sin(target) @ np.sin(phases).T
+    return (1 + 2 * waves) / len(points)
 
 
-def _meridional(source: LatLonGrid, target: LatLonGrid) -> tuple[_Matrix, _Matrix]:
-    """Interpolation (target, source) along a meridian, and what the opposite meridian adds."""
-    given, wanted = source.coords["latitude"], target.coords["latitude"]
-    if not (source.is_periodic and _reaches_poles(given)):
-        matrix = _linear("latitude", given[::-1], wanted[::-1])[::-1, ::-1].copy()
+def _meridional(source: Grid, target: Grid) -> tuple[_Matrix, _Matrix]:
+    """Interpolation (target, source) along a meridian, and the part of the opposite meridian."""
+    points, places = source.coords["latitude"], target.coords["latitude"]
+    if not (source.is_periodic and _reaches_poles(points)):
+        matrix = _linear("latitude", points[::-1], places[::-1])[::-1, ::-1].copy()
         return matrix, np.zeros_like(matrix)
-    largest = min(len(given), len(wanted)) - 1 if _reaches_poles(wanted) else len(given) - 1
-    even = _waves(np.cos, np.arange(largest + 1), given, wanted)
+    largest = min(len(points), len(places)) - 1 if _reaches_poles(places) else len(points) - 1
     # Rows on the poles have no sines; a grid has as many sines as rows that are not.
-    interior = int((np.abs(given) < 90 - 1e-6).sum())
-    odd = _waves(np.sin, np.arange(1, min(largest, interior) + 1), given, wanted)
+    interior = int((np.abs(points) < 90 - 1e-6).sum())
+    parts = []
+    for wave, orders in (
+        (np.cos, np.arange(largest + 1)),
+        (np.sin, np.arange(1, min(largest, interior) + 1)),
+    ):  # Fit waves in colatitude to the rows and evaluate them at the target's.
+        basis, result = (wave(np.deg2rad(90 - x)[:, None] * orders) for x in (points, places))
+        parts.append(result @ np.linalg.pinv(basis))
+    even, odd = parts
     return (even + odd) / 2, (even - odd) / 2
 
 
-def _waves(
-    wave: np.ufunc, wavenumbers: np.ndarray, given: np.ndarray, wanted: np.ndarray
-) -> _Matrix:
-    """Fit waves in colatitude to rows at ``given`` and evaluate them at ``wanted`` latitudes."""
-    basis, result = (
-        wave(np.deg2rad(90 - latitude)[:, None] * wavenumbers) for latitude in (given, wanted)
-    )
-    return result @ np.linalg.pinv(basis)
-
-
 def _reaches_poles(latitude: np.ndarray) -> bool:
-    """Whether the outermost rows lie on the poles or about half a cell away."""
+    """Whether the outermost rows are on the poles or about half a cell away."""
     step = np.abs(np.diff(latitude)).max()
     return bool(90 - latitude.max() < 0.8 * step and 90 + latitude.min() < 0.8 * step)
 
 
-def _linear(axis: str, given: np.ndarray, wanted: np.ndarray) -> _Matrix:
-    if wanted.min() < given.min() - 1e-3 or wanted.max() > given.max() + 1e-3:
+def _linear(axis: str, points: np.ndarray, places: np.ndarray) -> _Matrix:
+    if places.min() < points.min() - 1e-3 or places.max() > points.max() + 1e-3:
         raise InputError(
-            f"{axis} {wanted.min():g}..{wanted.max():g} is not covered by {given.min():g}.."
-            f"{given.max():g}; choose a grid inside of it"
+            f"{axis} {places.min():g}..{places.max():g} is not covered by {points.min():g}.."
+            f"{points.max():g}; choose a grid inside of it",
+            code="grid-mismatch",
         )
-    return np.stack([np.interp(wanted, given, row) for row in np.eye(len(given))], axis=1)
+    return np.stack([np.interp(places, points, row) for row in np.eye(len(points))], axis=1)

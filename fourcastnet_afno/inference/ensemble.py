@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.inference.config import EnsembleConfig
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
@@ -47,7 +46,7 @@ class Perturber:
             )
         self._random_field = None
         if config.perturbation == "spherical" or (
-            config.perturbation == "bred" and isinstance(self._spec.grid, LatLonGrid)
+            config.perturbation == "bred" and self._spec.grid.on_sphere
         ):
             self._random_field = SphericalRandomField(self._spec.grid, config.length_scale_km)
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.plan import Result, ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
@@ -55,21 +54,20 @@ def assemble(
     data |= spectra(result, plan, config, table.block_length)
     data |= histograms(result, plan)
     data |= maps(result, plan)
-    on_sphere = isinstance(plan.grid, LatLonGrid)
     scores = xr.Dataset(data, coords=_coords(plan, config), attrs=dict(attrs))
     scores.attrs |= {
         "num_init_times": len(plan.init_times),
         "first_init_time": str(plan.init_times[0]),
         "last_init_time": str(plan.init_times[-1]),
         "grid": str(plan.grid),
-        "table_metrics": "rmse acc" if on_sphere else "rmse relative_l2 acc",
+        "table_metrics": "rmse acc" if plan.grid.on_sphere else "rmse relative_l2 acc",
         "reference": table.reference,
         "block_length": table.block_length,
         "confidence": config.confidence,
         "num_members": ", ".join(f"{n}: {s.num_members}" for n, s in plan.sources.items()),
         "missing_values_in_all": int(np.nansum(scores["missing_values"].values)),
     }
-    scores = _with_summaries(scores, on_sphere=on_sphere)
+    scores = _with_summaries(scores, on_sphere=plan.grid.on_sphere)
     if len(config.regions) == 1:
         scores = scores.isel(region=0)
     return scores

@@ -30,7 +30,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.grids.grid import Grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Convention:
 
     def grid_weights(self, grid: Grid) -> np.ndarray:
         """Weights with mean 1, float64 of shape (latitude, longitude); on a plane always areas."""
-        if self.weights == "area" or not isinstance(grid, LatLonGrid):
+        if self.weights == "area" or not grid.on_sphere:
             return grid.area_weights()
         cosines = np.cos(np.deg2rad(grid.coords["latitude"])).clip(min=0)
         return np.repeat(cosines[:, None] / cosines.mean(), grid.shape[1], axis=1)

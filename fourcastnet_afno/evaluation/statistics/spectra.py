@@ -29,8 +29,7 @@ from functools import lru_cache, partial
 import numpy as np
 import scipy.fft
 
-from data_pipeline.grids.grid import Grid, LatLonGrid
-from data_pipeline.grids.plane import PlaneGrid
+from data_pipeline.grids.grid import Grid
 
 _MAX_MATRIX = 80  # columns up to which the product with a matrix is the faster transform
 _EARTH_CIRCUMFERENCE_KM = 40030.0
@@ -56,24 +55,24 @@ class EnergySpectrum:
 
 def spectrum_of(grid: Grid) -> EnergySpectrum | None:
     """Isotropic on a torus and of a single periodic row, zonal on others whose rows are circles."""
-    if not grid.is_periodic:
+    if grid.spectrum_kind is None:
         return None
-    if isinstance(grid, PlaneGrid) and (grid.wraps[0] or grid.shape[0] == 1):
-        length = _longest_wave(grid.shape, grid.extent)
-        wavenumbers, _ = _shells(grid.shape, grid.extent)
+    if grid.spectrum_kind == "isotropic":
+        extent = grid.length("y"), grid.length("x")
+        length = _longest_wave(grid.shape, extent)
+        wavenumbers, _ = _shells(grid.shape, extent)
         name = "magnitude of the wave vector" if grid.shape[0] > 1 else "wavenumber"
         return EnergySpectrum(
             dim="wavenumber",
             wavenumbers=wavenumbers,
             attrs={"long_name": name, "units": "1", "longest_wave": length},
-            energies=partial(isotropic_energy_spectrum, extent=grid.extent),
+            energies=partial(isotropic_energy_spectrum, extent=extent),
         )
-    on_sphere = isinstance(grid, LatLonGrid)
     return EnergySpectrum(
         dim="zonal_wavenumber",
         wavenumbers=np.arange(grid.shape[1] // 2 + 1),
         attrs={
-            "long_name": "zonal wavenumber" if on_sphere else "wavenumber along x",
+            "long_name": "zonal wavenumber" if grid.on_sphere else "wavenumber along x",
             "units": "1",
         },
         energies=partial(zonal_energy_spectrum, area_weights=grid.area_weights()),

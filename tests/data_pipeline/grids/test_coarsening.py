@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening, GridConfig
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preparation.prepare import prepare
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 
 SOURCES = [
@@ -71,9 +71,9 @@ def test_a_store_on_a_coarser_grid(tmp_path: Path) -> None:
     np.testing.assert_allclose(store._read("static")[0], height, rtol=1e-6)
 
 
-def test_regions_are_refused() -> None:
+def test_regions_are_rejected() -> None:
     region = LatLonGrid(latitude=(60.0, 50.0), longitude=(0.0, 10.0))
-    with pytest.raises(InputError, match=r"data.grid needs global data, the data's grid is 2 x 2"):
+    with rejects("grid-mismatch", "data.grid", "2 x 2"):
         Coarsening(region, TARGETS[0])
-    with pytest.raises(ValueError, match="at least 2 rows"):
+    with pytest.raises(ValueError, match=r"data\.grid\.num_latitudes"):
         GridConfig(num_latitudes=1, num_longitudes=4)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
+from tests.builders.errors import rejects
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.booleans())
@@ -31,17 +31,17 @@ def test_periodic_only_where_the_circle_closes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latitude", "longitude", "message"),
+    ("latitude", "longitude", "named"),
     [
-        ((0.0, 10.0), (0.0, 10.0), "latitude must have.*north to south"),
-        ((10.0, 0.0), (10.0, 0.0), "longitude must have.*eastward"),
-        ((100.0, 0.0), (0.0, 10.0), "latitude must lie within"),
-        ((10.0, 0.0), (0.0, 180.0, 360.0), "drop the duplicated meridian"),
-        ((10.0,), (0.0, 10.0), "at least 2 values"),
+        ((0.0, 10.0), (0.0, 10.0), "latitude"),
+        ((10.0, 0.0), (10.0, 0.0), "longitude"),
+        ((100.0, 0.0), (0.0, 10.0), "-90..90"),
+        ((10.0, 0.0), (0.0, 180.0, 360.0), "360"),
+        ((10.0,), (0.0, 10.0), "got 1 values"),
     ],
 )
-def test_bad_axes_are_refused(
-    latitude: tuple[float, ...], longitude: tuple[float, ...], message: str
+def test_bad_axes_are_rejected(
+    latitude: tuple[float, ...], longitude: tuple[float, ...], named: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with rejects("bad-grid", named):
         LatLonGrid(latitude=latitude, longitude=longitude)

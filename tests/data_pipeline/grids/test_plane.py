@@ -10,7 +10,6 @@ import xarray as xr
 
 from data_pipeline.doctor.examination import examine
 from data_pipeline.doctor.times import PeriodNeeds
-from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.grids.plane import PlaneGrid, grid_from_json, grid_of
@@ -22,6 +21,7 @@ from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.reader import PreparedStore
+from tests.builders.errors import rejects
 from tests.builders.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
 
 LINE = PlaneGrid.regular(1, 16, extent=(1.0, 2 * np.pi), periodic=("x",))
@@ -77,7 +77,7 @@ def test_bands_have_the_rows_of_the_grid(grid: PlaneGrid | LatLonGrid) -> None:
     for rows in (slice(0, 3), slice(3, 8)):
         shard = grid.select_rows(rows)
         assert shard.shape == (rows.stop - rows.start, grid.shape[1])
-        assert shard.wraps == (False, grid.is_periodic)
+        assert shard.periodic_axes == ((grid.dims[1],) if grid.is_periodic else ())
         for axis in grid.dims:
             expected = grid.coords[axis][rows] if axis == grid.dims[0] else grid.coords[axis]
             np.testing.assert_array_equal(shard.coords[axis], expected)
@@ -93,34 +93,34 @@ def test_grids_differ_by_kind_shape_boundary_and_place() -> None:
     )
     for other in others:
         assert not TORUS.is_same(other)
-    with pytest.raises(InputError, match=r"the checkpoint expects the grid 8 x 12.*periodic in y"):
+    with rejects("grid-mismatch", "the checkpoint", "8 x 12", "periodic in y"):
         TORUS.require_same(others[2], "the checkpoint")
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "named"),
     [
-        ({"x": (0.0, 2.0, 1.0)}, "x must have at least 2 values that increase in even steps"),
-        ({"x": (0.0, 1.0, 3.0)}, "even steps"),
-        ({"x": (0.0,)}, "x must have at least 2 values"),
-        ({"periodic": ("z",)}, "some of y and x"),
-        ({"extent": (1.0, 2.0)}, "extent_x must be 3, the spacing times the points.*repeated end"),
-        ({"periodic": (), "extent": (1.0, 1.0)}, "extent_x must be at least 2 of an axis"),
+        ({"x": (0.0, 2.0, 1.0)}, "x must have"),
+        ({"x": (0.0, 1.0, 3.0)}, "x must have"),
+        ({"x": (0.0,)}, "got 1 values"),
+        ({"periodic": ("z",)}, "['z']"),
+        ({"extent": (1.0, 2.0)}, "extent_x must be 3"),
+        ({"periodic": (), "extent": (1.0, 1.0)}, "extent_x must be at least 2"),
     ],
 )
-def test_bad_axes_are_refused(changes: dict, message: str) -> None:
+def test_bad_axes_are_rejected(changes: dict, named: str) -> None:
     good = {"y": (0.0,), "x": (0.0, 1.0, 2.0), "periodic": ("x",), "extent": (1.0, 3.0)}
     PlaneGrid(**good)
-    with pytest.raises(InputError, match=message):
+    with rejects("bad-grid", named):
         PlaneGrid(**(good | changes))
 
 
-def test_what_is_of_the_sphere_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"data.crop needs latitudes"):
+def test_what_is_of_the_sphere_is_rejected_by_name() -> None:
+    with rejects("needs-sphere", "data.crop"):
         CropConfig(north=10.0).apply(TORUS)
-    with pytest.raises(InputError, match=r"data.forcings=toa_insolation needs latitudes"):
+    with rejects("needs-sphere", "data.forcings=toa_insolation"):
         compute_forcings(["toa_insolation"], np.array(["2001"], "datetime64[ns]"), TORUS)
-    with pytest.raises(InputError, match=r"data\.grid.*needs latitudes"):
+    with rejects("needs-sphere", "data.grid"):
         Coarsening(TORUS, LatLonGrid.equiangular(2, 4))
 
 
@@ -133,7 +133,7 @@ def test_means_over_cells_keep_the_integral(periodic: tuple[str, ...]) -> None:
     nested = Coarsening(fine, PlaneGrid.regular(6, 6, periodic=periodic)).apply(fields)
     blocks = fields.reshape(3, 6, 2, 6, 2).mean((2, 4))
     np.testing.assert_allclose(nested, blocks, rtol=1e-6)
-    with pytest.raises(InputError, match="does not cover"):
+    with rejects("grid-mismatch"):
         Coarsening(fine, PlaneGrid.regular(8, 8, extent=(1.0, 2.0), periodic=periodic))
 
 
@@ -148,9 +148,7 @@ def test_sources_say_what_is_periodic(tmp_path: Path) -> None:
     assert opened["u"].attrs["units"] == "1"
     np.testing.assert_array_equal(opened["u"], dataset["tracer"])
     dataset.assign_attrs(periodic="").drop_attrs(deep=False).to_netcdf(tmp_path / "bare.nc")
-    with pytest.raises(
-        InputError, match=r"bare\.nc.*which axes are periodic.*data.source.periodic"
-    ):
+    with rejects("bad-grid", "bare.nc", "data.source.periodic"):
         open_source(SourceConfig(path=str(tmp_path / "bare.nc")))
     said = open_source(SourceConfig(path=str(tmp_path / "bare.nc"), periodic=["x"]))
     assert said.attrs["periodic"] == "x"

@@ -84,7 +84,7 @@ def test_features_of_the_place() -> None:
     names = ("latitude_sin", "latitude_cos", "longitude_sin", "longitude_cos")
     times = np.array(["2001-01-01", "2001-01-02"], "datetime64[ns]")
     sin_lat, cos_lat, sin_lon, cos_lon = compute_forcings(names, times, grid)[1]
-    x, y, z = grid.unit_vectors()
+    x, y, z = grid.coordinate_channels()
     np.testing.assert_allclose(sin_lat, z, atol=1e-6)
     np.testing.assert_allclose(cos_lat * cos_lon, x, atol=1e-6)
     np.testing.assert_allclose(cos_lat * sin_lon, y, atol=1e-6)

@@ -1,23 +1,9 @@
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform, legendre_functions
 from data_pipeline.simulation.shallow_water import Planet, ShallowWater, galewsky, williamson2
-
-
-def transform(rows: int, truncation: int | None = None) -> SphericalHarmonicTransform:
-    return SphericalHarmonicTransform.gaussian(rows, 2 * rows, truncation=truncation)
-
-
-def spectrum(of: SphericalHarmonicTransform, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    size = of.truncation + 1
-    values = torch.randn(size, 2, size, 1, generator=generator, dtype=torch.float64)
-    values[0, 1] = 0
-    order, degree = torch.arange(size)[:, None, None, None], torch.arange(size)[:, None]
-    return values * (degree >= order)
+from tests.builders.harmonics import make_spectrum, make_transform
 
 
 def eddies(model: ShallowWater, state: Tensor) -> float:
@@ -32,31 +18,9 @@ def run(model: ShallowWater, state: Tensor, days: float) -> Tensor:
     return state
 
 
-def test_legendre_functions_are_orthonormal() -> None:
-    mu, weights = np.polynomial.legendre.leggauss(24)
-    values, _ = legendre_functions(15, mu)
-    for order, matrix in enumerate(values):
-        product = matrix.T @ (weights[:, None] / 2 * matrix)
-        expected = np.diag((np.arange(16) >= order).astype(float))
-        np.testing.assert_allclose(product, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "equiangular"])
-def test_round_trip_and_parseval(kind: str) -> None:
-    t = getattr(SphericalHarmonicTransform, kind)(24, 48)
-    coefficients = spectrum(t)
-    field = t.synthesize(coefficients)
-    torch.testing.assert_close(t.analyze(field), coefficients, rtol=0, atol=1e-10)
-    gaussian = transform(24)
-    weights = torch.tensor(np.array(gaussian.quadrature_weights))
-    square = gaussian.synthesize(coefficients).square()
-    mean_square = torch.einsum("xyb,y->b", square, weights) / 48
-    torch.testing.assert_close(t.mean_square(coefficients), mean_square)
-
-
 def test_wind_of_a_stream_function_has_its_vorticity() -> None:
-    model = ShallowWater(transform(24), Planet(), timestep=600.0)
-    vorticity = 1e-5 * spectrum(model.transform)
+    model = ShallowWater(make_transform(24), Planet(), timestep=600.0)
+    vorticity = 1e-5 * make_spectrum(model.transform)
     vorticity[0, :, 0] = 0
     zero = torch.zeros_like(vorticity)
     u, v, geopotential, _ = model.fields(torch.stack([vorticity, zero, zero], dim=3)).unbind(2)
@@ -72,7 +36,7 @@ def test_williamson_2_stays_steady(tilt: float) -> None:
     Jakob-Chien et al. (1995) report 1e-13 or below for spectral models in double precision.
     """
     planet = Planet(mean_geopotential=2.94e4, tilt_degrees=tilt)
-    model = ShallowWater(transform(24), planet, timestep=1800.0)
+    model = ShallowWater(make_transform(24), planet, timestep=1800.0)
     start = williamson2(model)
     error = model.fields(run(model, start, 5)) - model.fields(start)
     scale = model.fields(start)[:, :, 2].square().mean().sqrt()
@@ -83,7 +47,7 @@ def test_williamson_2_stays_steady(tilt: float) -> None:
 
 def test_galewsky_jet_becomes_unstable_between_day_4_and_6() -> None:
     """Galewsky et al. (2004), figure 4: waves at day 4, rolled-up vortices at day 6."""
-    model = ShallowWater(transform(96), Planet(), timestep=1200.0, diffusion_rate=1 / 10800)
+    model = ShallowWater(make_transform(96), Planet(), timestep=1200.0, diffusion_rate=1 / 10800)
     day4 = run(model, galewsky(model), 4)
     day6 = run(model, day4, 2)
     assert 1e-6 < eddies(model, day4) < 8e-6
@@ -92,7 +56,7 @@ def test_galewsky_jet_becomes_unstable_between_day_4_and_6() -> None:
 
 
 def test_invariants_of_the_free_flow() -> None:
-    model = ShallowWater(transform(32), Planet(), timestep=600.0)
+    model = ShallowWater(make_transform(32), Planet(), timestep=600.0)
     start = galewsky(model)
     end = run(model, start, 1)
     assert abs(model.mass(end) / model.mass(start) - 1) < 1e-13
@@ -101,7 +65,7 @@ def test_invariants_of_the_free_flow() -> None:
 
 
 def test_hyperdiffusion_removes_energy_and_potential_enstrophy() -> None:
-    model = ShallowWater(transform(32), Planet(), timestep=600.0, diffusion_rate=1 / 3600)
+    model = ShallowWater(make_transform(32), Planet(), timestep=600.0, diffusion_rate=1 / 3600)
     start = galewsky(model)
     end = run(model, start, 1)
     assert abs(model.mass(end) / model.mass(start) - 1) < 1e-13
@@ -111,7 +75,7 @@ def test_hyperdiffusion_removes_energy_and_potential_enstrophy() -> None:
 
 def test_fourth_order_in_time() -> None:
     def after_a_day(timestep: float) -> Tensor:
-        model = ShallowWater(transform(24), Planet(), timestep=timestep)
+        model = ShallowWater(make_transform(24), Planet(), timestep=timestep)
         return model.fields(run(model, galewsky(model), 1))[:, :, 3]
 
     exact = after_a_day(300.0)
@@ -121,7 +85,7 @@ def test_fourth_order_in_time() -> None:
 
 def test_converges_with_resolution() -> None:
     def heights(rows: int) -> Tensor:
-        t = transform(rows)
+        t = make_transform(rows)
         model = ShallowWater(t, Planet(), timestep=1200.0, diffusion_rate=0.0)
         state = run(model, galewsky(model), 1)
         return state[:17, :, :17, 2]

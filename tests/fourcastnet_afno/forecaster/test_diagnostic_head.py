@@ -115,7 +115,7 @@ def test_the_convolution_closes_the_circle() -> None:
     state = make_states(forecaster, 1)
     turned = head.predict(state.roll(4, dims=-1))
     torch.testing.assert_close(turned, head.predict(state).roll(4, dims=-1))
-    head.wraps = (False, False)
+    head.padding_modes = ("replicate", "replicate")
     assert not torch.allclose(head.predict(state.roll(4, dims=-1)), turned)
 
 
@@ -198,6 +198,6 @@ def test_a_region_does_not_wrap() -> None:
         patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, padding=Padding(longitude="reflect")
     )
     forecaster = make_forecaster(region, network=plain)
-    assert not any(make_head(forecaster, plain).wraps)
+    assert make_head(forecaster, plain).padding_modes == ("replicate", "replicate")
     with pytest.raises(InputError, match=r"diagnostic\.network\.padding\.longitude=wrap needs"):
         make_head(forecaster)

@@ -79,7 +79,9 @@ def test_forcings_and_coordinates_reach_the_network() -> None:
     times = np.array(["2001-04-01"] * 3, "datetime64[ns]")
     forecaster(make_state(), forecaster.forcing_at(times))
     assert seen[0].shape == (3, 2 + 1 + 3, 6, 12)
-    torch.testing.assert_close(seen[0][0, 3:], torch.from_numpy(GLOBAL.unit_vectors()).float())
+    torch.testing.assert_close(
+        seen[0][0, 3:], torch.from_numpy(GLOBAL.coordinate_channels()).float()
+    )
     angle = 2 * np.pi * 90 / 365.2425
     torch.testing.assert_close(seen[0][:, 2], torch.full((3, 6, 12), float(np.sin(angle))))
 

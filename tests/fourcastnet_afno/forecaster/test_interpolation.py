@@ -133,7 +133,7 @@ def test_a_trained_forecaster_predicts_the_same_on_other_grids(
     actual = trained.on_grid(grid)(fine[None, None], no_forcing(1))[0] - fine
     assert torch.linalg.norm(actual - expected) < 2e-5 * torch.linalg.norm(expected)
     if grid.shape[0] % 4 == 0:
-        coordinates = torch.from_numpy(grid.unit_vectors()).float()
+        coordinates = torch.from_numpy(grid.coordinate_channels()).float()
         naive = 0.1 * trained.network(torch.cat([fine, coordinates])[None])[0]
         assert torch.linalg.norm(naive - expected) > 0.1 * torch.linalg.norm(expected)
 

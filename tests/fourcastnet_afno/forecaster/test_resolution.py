@@ -45,11 +45,9 @@ def waves(grid: Grid, seed: int = 0) -> Tensor:
     """Smooth fields (channel, rows, columns): waves of up to 2 periods, cosines on bounded axes."""
     rng = np.random.default_rng(seed)
     bases = []
-    for axis, closes, start, length in zip(
-        grid.dims, grid.wraps, (0, 0), EXTENT if isinstance(grid, PlaneGrid) else (180, 360),
-        strict=True,
-    ):  # fmt: skip
-        angle = np.pi * (grid.coords[axis] - start) / length
+    for axis in grid.dims:
+        closes = axis in grid.periodic_axes
+        angle = np.pi * grid.coords[axis] / grid.length(axis)
         orders = (0, 2, 4) if closes else (0, 1, 2)
         functions = [np.cos(k * angle) for k in orders]
         functions += [np.sin(k * angle) for k in orders[1:]] if closes else []
@@ -67,7 +65,7 @@ def make_forecaster(grid: Grid, **network: object) -> Forecaster:
         "num_blocks": 2,
         "hard_thresholding_fraction": 0.6,
         "initialization": "small",
-        "padding": Padding(latitude="reflect", longitude="wrap" if grid.wraps[1] else "reflect"),
+        "padding": Padding(latitude="reflect", longitude="wrap" if grid.is_periodic else "reflect"),
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -179,7 +177,7 @@ def test_a_network_of_points_is_the_same_operator_at_any_resolution(name: str) -
     """
     coarse, fine, _ = NATIVE[name]
     edge = "mirrored" if name == "box with its boundary" else "reflected"
-    sides = tuple("periodic" if closes else edge for closes in coarse.wraps)
+    sides = tuple("periodic" if a in coarse.periodic_axes else edge for a in coarse.dims)
     trained = make_forecaster(coarse, boundary=sides)
     native = trained.on_grid(fine, "native")
     assert disagreement(trained, native, name) < 3e-3
@@ -247,7 +245,7 @@ def test_the_globe_too(pole: str) -> None:
 
 
 def sphere(grid: LatLonGrid) -> Tensor:
-    x, y, z = grid.unit_vectors()
+    x, y, z = grid.coordinate_channels()
     return torch.from_numpy(np.stack([x * y + z, x - z * y])).float()
 
 

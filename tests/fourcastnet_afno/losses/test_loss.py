@@ -299,7 +299,7 @@ def test_power_adds_up_to_the_mean_square(basis: str, shape: tuple[int, int], po
 def test_harmonics_have_their_own_degree(degree: int, order: int, field: Callable) -> None:
     grid = LatLonGrid.equiangular(16, 32)
     weights = torch.from_numpy(grid.area_weights()[:, 0])
-    harmonic = torch.from_numpy(field(*grid.unit_vectors()))[None, None]
+    harmonic = torch.from_numpy(field(*grid.coordinate_channels()))[None, None]
     for basis, wavenumber in (("spherical_harmonics", degree), ("zonal", order)):
         spectrum = PowerSpectrum(grid.latitude, 32, weights, basis)  # type: ignore[arg-type]
         coefficients = spectrum.coefficients(harmonic)
