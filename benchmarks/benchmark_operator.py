@@ -27,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet, without_mixers
 from benchmarks.memory import kept_bytes
 from benchmarks.timing import describe, large_product, median_seconds, rate_of
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO, SelfAttention
 
 _ATTENTION_TOKENS = 20_000  # more would take minutes on a CPU
@@ -204,7 +205,7 @@ def build_networks(config: dict, channels: int, device: str) -> dict[str, AFNONe
         "attention": {"mixer": "attention"},
     }
     built = {
-        name: AFNONetConfig(**config, **option).build(in_channels=channels, out_channels=channels)
+        name: AFNONet(channels, channels, config=AFNONetConfig(**config, **option))
         for name, option in options.items()
     }
     built["FourCastNet formulation"] = as_fourcastnet(built["AFNO, same modes"])

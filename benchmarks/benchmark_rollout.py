@@ -36,7 +36,8 @@ from benchmarks.timing import describe, median_seconds, waiting_for
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference import write as forecasting
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import (
@@ -46,7 +47,7 @@ from fourcastnet_afno.inference.config import (
     StoreConfig,
 )
 from fourcastnet_afno.inference.write import write_forecast
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 
 console = Console()
 _GIB = 2**30

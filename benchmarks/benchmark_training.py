@@ -49,14 +49,14 @@ from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.loading.windows import Sample, WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.store.reader import PreparedStore
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.training.config import Stage, TrainingConfig
+from fourcastnet_afno.training.config import Precision, Stage, TrainingConfig
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.precision import Precision
 from fourcastnet_afno.training.stages import StagePlan
 from fourcastnet_afno.training.trainer import Trainer
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import describe, large_product, median_seconds, rate_of
+from fourcastnet_afno.models.config import TransformKind
 from fourcastnet_afno.models.fourier.transforms import (
     ModeSelection,
     Transform,
-    TransformKind,
     matrix_operations,
     transform_for,
 )

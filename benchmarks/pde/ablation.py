@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.pde.networks import afno_config
 from benchmarks.pde.problems import Darcy
 from benchmarks.pde.runs import Run
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.config import Padding
 
 _WIDTH = 64
 _ZERO_MARGIN = Padding(latitude="zero", longitude="zero", margin=(2, 2))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.pde.problems import Data, Problem, Shape
 from benchmarks.unet import PaddingMode, UNet
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
-from fourcastnet_afno.models.layers import scaled_padding
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig, scaled_padding
 
 _DEPTH, _MLP_RATIO = 4, 2.0
 _LARGEST_WIDTH = 64
@@ -148,4 +148,4 @@ def _sized(config: AFNONetConfig, width: int) -> AFNONetConfig:
 def _trunk(config: AFNONetConfig, problem: Problem, data: Data) -> AFNONet:
     reference = config.token_grid(problem.train_shape)
     inputs, outputs = _channels(problem, data)
-    return replace(config, reference_grid=reference).build(in_channels=inputs, out_channels=outputs)
+    return AFNONet(inputs, outputs, config=replace(config, reference_grid=reference))

@@ -24,8 +24,7 @@ from data_pipeline.simulation.pde_dataset import solve_on
 from data_pipeline.simulation.planet import SimulationConfig, simulate_on
 from data_pipeline.simulation.registry import build_equation
 from data_pipeline.simulation.trajectories import Splits
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 
 Shape = tuple[int, int]
 Data = dict[str, np.ndarray]

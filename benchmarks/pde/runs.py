@@ -18,7 +18,7 @@ from benchmarks.pde.problems import Data, Problem
 from benchmarks.pde.training import Optimization, baselines, scores, train
 from benchmarks.timing import describe
 from data_pipeline.files.atomic import replacing
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 
 console = Console()
 NUM_WEIGHTS = 140_000

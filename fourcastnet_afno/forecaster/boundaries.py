@@ -11,8 +11,7 @@ import numpy as np
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.fourier.transforms import Boundary
+from fourcastnet_afno.models.config import AFNONetConfig, Boundary
 
 _Ends = tuple[float, float]
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.provenance import versions
 
 _FORMAT = "1"

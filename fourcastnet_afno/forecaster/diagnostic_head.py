@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -37,32 +37,12 @@ from fourcastnet_afno.forecaster.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import Forecaster, adapt_config_to_grid
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.normalization import Normalizer
-from fourcastnet_afno.models.afno import AFNONetConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiagnosticConfig:
-    """A diagnostic head.
-
-    Args:
-        logarithmic: Patterns of labels of accumulations that are predicted as logarithms.
-        epsilon: Amount, in the channel's units, below which the logarithm is linear.
-        nonnegative: Patterns of labels of further channels that are never negative.
-        network: Size and shape of the network.
-    """
-
-    logarithmic: list[str] = field(default_factory=lambda: ["total_precipitation*"])
-    epsilon: float = 1e-5
-    nonnegative: list[str] = field(default_factory=lambda: ["log_total_precipitation*"])
-    network: AFNONetConfig = field(default_factory=AFNONetConfig)
-
-    def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"diagnostic.epsilon must be above 0, got {self.epsilon}")
+from fourcastnet_afno.models.afno import AFNONet
 
 
 class DiagnosticHead(nn.Module):
@@ -110,7 +90,7 @@ class DiagnosticHead(nn.Module):
             matches = [any(fnmatchcase(label, p) for p in patterns) for label in channels.labels]
             self.register_buffer(name, torch.tensor(matches)[:, None, None], persistent=False)
         network = adapt_config_to_grid(config.network, grid, "diagnostic.network")
-        self.network = network.build(in_channels=len(forecaster.spec.channels), out_channels=count)
+        self.network = AFNONet(len(forecaster.spec.channels), count, config=network)
         self.smoothing = nn.Conv2d(count, count, kernel_size=3)
         for parameter in self.smoothing.parameters():
             nn.init.zeros_(parameter)

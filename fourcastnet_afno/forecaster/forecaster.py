@@ -11,8 +11,8 @@ coefficients of a steady problem, bit for bit.
 """
 
 import copy
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,36 +25,13 @@ from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import grid_from_json, require_latlon
 from data_pipeline.preprocessing.forcings import compute_forcings
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
+from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.normalization import Normalizer
-from fourcastnet_afno.models.afno import AFNOBlock, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig, scaled_padding
 from fourcastnet_afno.models.fourier.phase_origin import shift_phase_origin
-from fourcastnet_afno.models.layers import scaled_padding
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
-
-Resolution = Literal["interpolate", "native"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """A forecaster: what goes in, what the network predicts, and the network.
-
-    Args:
-        num_history: Number of past states the network sees, the present one included.
-        prediction: ``residual`` predicts the change over a timestep, ``direct`` the next state.
-        coordinates: Whether the network sees where a grid point lies: its unit vector, or on a
-            plane ``PlaneGrid.coordinate_channels``.
-        network: Size and shape of the network.
-    """
-
-    num_history: int = 1
-    prediction: Literal["residual", "direct"] = "residual"
-    coordinates: bool = True
-    network: AFNONetConfig = field(default_factory=AFNONetConfig)
-
-    def __post_init__(self) -> None:
-        if self.num_history < 1:
-            raise ValueError(f"model.num_history must be at least 1, got {self.num_history}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +139,7 @@ class Forecaster(nn.Module):
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
-        self.network = network.build(in_channels=in_channels, out_channels=len(spec.channels))
+        self.network = AFNONet(in_channels, len(spec.channels), config=network)
 
     def forward(
         self,

@@ -27,7 +27,8 @@ from einops import rearrange
 from torch import Tensor
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 
 _NAMES = (
     (r"filter\.([wb])([12])", lambda m: f"mixer.{'weight' if m[1] == 'w' else 'bias'}{m[2]}"),
@@ -74,7 +75,7 @@ def load_fourcastnet_weights(
     threshold = settings.get("sparsity_threshold", sparsity_threshold)
     fraction = settings.get("hard_thresholding_fraction", hard_thresholding_fraction)
     config |= {"sparsity_threshold": threshold, "hard_thresholding_fraction": fraction}
-    network = AFNONetConfig(**config).build(in_channels=in_channels, out_channels=out_channels)
+    network = AFNONet(in_channels, out_channels, config=AFNONetConfig(**config))
     network = network.to(tensors["patch_embed.proj.weight"].dtype)
     _fill(network, tensors, path)
     return network.eval()

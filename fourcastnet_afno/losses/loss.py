@@ -22,14 +22,13 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fourcastnet_afno.losses.spectral import PowerSpectrum, SpectralBasis, adjusted_mse
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.losses.spectral import PowerSpectrum, adjusted_mse
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 _LEAST_NORM = 1e-6  # of a target about its mean, in units of the scale
@@ -54,121 +53,6 @@ def area_weighted_mse(
     """
     error = (predictions - targets) / scale
     return (area_weights * error.square()).mean()
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """What is minimized.
-
-    Args:
-        kind: See the head of ``losses``; ``crps`` needs an ensemble, of one member it is ``l1``.
-        scale: Errors are in units of the standard deviation of the ``change`` over a timestep, or
-            of the ``state``.
-        level_weights: ``pressure`` weights channels in proportion to their pressure, with mean 1
-            over the channels that have levels; the others have the weight 1.
-        channel_weights: Further weights by label, as ``{10m_u_component_of_wind: 0.1}``.
-        huber_delta: Error, in units of the scale, from which the Huber loss is linear.
-        relative_to: Whether the relative L2 loss has one norm for a ``sample`` or one for each
-            ``channel``.
-        spectral_basis: Wavenumbers of the adjusted mean square error.
-        crps_alpha: Share of the fair score in the almost fair CRPS, in 0..1.
-    """
-
-    kind: Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"] = "mse"
-    scale: Literal["change", "state"] = "change"
-    level_weights: Literal["equal", "pressure"] = "equal"
-    channel_weights: dict[str, float] = field(default_factory=dict)
-    huber_delta: float = 1.0
-    relative_to: Literal["sample", "channel"] = "sample"
-    spectral_basis: SpectralBasis = "spherical_harmonics"
-    crps_alpha: float = 0.95
-
-    def __post_init__(self) -> None:
-        negative = {name: w for name, w in self.channel_weights.items() if not w >= 0}
-        if negative:
-            raise ValueError(f"loss.channel_weights must not be negative, got {negative}")
-        if not self.huber_delta > 0:
-            raise ValueError(f"loss.huber_delta must be above 0, got {self.huber_delta}")
-        if not 0 <= self.crps_alpha <= 1:
-            raise ValueError(f"loss.crps_alpha must lie in 0..1, got {self.crps_alpha}")
-
-    def build(
-        self,
-        *,
-        area_weights: Float[Tensor, "lat lon"],
-        mean: Float[Tensor, " channel"],
-        std: Float[Tensor, " channel"],
-        diff_std: Float[Tensor, " channel"],
-        labels: Sequence[str],
-        levels: Sequence[int | None],
-        field_weights: Float[Tensor, "channel lat lon"] | None = None,
-        latitude: Sequence[float] = (),
-        is_periodic: bool = True,
-        rows: Rows = ALL_ROWS,
-    ) -> "Loss":
-        """The loss for these channels on this grid, with the type and device of ``mean``.
-
-        Args:
-            area_weights: Cell areas with mean 1.
-            mean: Mean of each channel, in its units.
-            std: Standard deviation of each channel, likewise.
-            diff_std: Standard deviation of the change over a timestep, likewise.
-            labels: Labels of the channels.
-            levels: Pressure of each channel in hPa, or None.
-            field_weights: Further weights of the points, as 0 where values are filled.
-            latitude: Rows in degrees, for ``amse``.
-            is_periodic: Whether the longitudes close a circle, for ``amse``.
-            rows: The rows that fields have here.
-
-        Raises:
-            ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
-                wavenumbers.
-        """
-        spectrum = None
-        if self.kind == "amse":
-            if not is_periodic:
-                raise ValueError(
-                    "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
-                    "use another loss"
-                )
-            row_weights = area_weights.mean(dim=1).to(mean)
-            columns = area_weights.shape[1]
-            spectrum = PowerSpectrum(latitude, columns, row_weights, self.spectral_basis)
-        return Loss(
-            self,
-            area_weights=area_weights.to(mean),
-            mean=mean,
-            scale=diff_std if self.scale == "change" else std,
-            channel_weights=self._channel_weights(labels, levels).to(mean),
-            field_weights=field_weights,
-            spectrum=spectrum,
-            rows=rows,
-        )
-
-    def _channel_weights(
-        self, labels: Sequence[str], levels: Sequence[int | None]
-    ) -> Float[Tensor, " channel"]:
-        unknown = sorted(self.channel_weights.keys() - set(labels))
-        if unknown:
-            raise ValueError(
-                f"loss.channel_weights names {unknown}, the channels are {list(labels)}; correct "
-                "the labels"
-            )
-        weights = torch.tensor([self.channel_weights.get(label, 1.0) for label in labels])
-        if self.level_weights == "pressure":
-            weights = weights * pressure_weights(levels)
-        return weights
-
-
-def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
-    """Weights in proportion to pressure, with mean 1 over the channels that have levels.
-
-    Args:
-        levels: Pressure of each channel in hPa; channels with None have the weight 1.
-    """
-    given = [level for level in levels if level is not None]
-    mean = sum(given) / max(1, len(given))
-    return torch.tensor([1.0 if level is None else level / mean for level in levels])
 
 
 class Loss(nn.Module):
@@ -303,6 +187,87 @@ class Loss(nn.Module):
         size = self.rows.norm(roots * targets, dims)
         *_, num_rows, num_columns = self.rows.full_shape(targets.shape)
         return error / size.clamp_min(_LEAST_NORM * (num_rows * num_columns) ** 0.5)
+
+
+def build_loss_from_statistics(
+    config: LossConfig,
+    *,
+    area_weights: Float[Tensor, "lat lon"],
+    mean: Float[Tensor, " channel"],
+    std: Float[Tensor, " channel"],
+    diff_std: Float[Tensor, " channel"],
+    labels: Sequence[str],
+    levels: Sequence[int | None],
+    field_weights: Float[Tensor, "channel lat lon"] | None = None,
+    latitude: Sequence[float] = (),
+    is_periodic: bool = True,
+    rows: Rows = ALL_ROWS,
+) -> Loss:
+    """The loss for these channels on this grid, with the type and device of ``mean``.
+
+    Args:
+        config: What is minimized.
+        area_weights: Cell areas with mean 1.
+        mean: Mean of each channel, in its units.
+        std: Standard deviation of each channel, likewise.
+        diff_std: Standard deviation of the change over a timestep, likewise.
+        labels: Labels of the channels.
+        levels: Pressure of each channel in hPa, or None.
+        field_weights: Further weights of the points, as 0 where values are filled.
+        latitude: Rows in degrees, for ``amse``.
+        is_periodic: Whether the longitudes close a circle, for ``amse``.
+        rows: The rows that fields have here.
+
+    Raises:
+        ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
+            wavenumbers.
+    """
+    spectrum = None
+    if config.kind == "amse":
+        if not is_periodic:
+            raise ValueError(
+                "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
+                "use another loss"
+            )
+        row_weights = area_weights.mean(dim=1).to(mean)
+        columns = area_weights.shape[1]
+        spectrum = PowerSpectrum(latitude, columns, row_weights, config.spectral_basis)
+    return Loss(
+        config,
+        area_weights=area_weights.to(mean),
+        mean=mean,
+        scale=diff_std if config.scale == "change" else std,
+        channel_weights=_channel_weights(config, labels, levels).to(mean),
+        field_weights=field_weights,
+        spectrum=spectrum,
+        rows=rows,
+    )
+
+
+def _channel_weights(
+    config: LossConfig, labels: Sequence[str], levels: Sequence[int | None]
+) -> Float[Tensor, " channel"]:
+    unknown = sorted(config.channel_weights.keys() - set(labels))
+    if unknown:
+        raise ValueError(
+            f"loss.channel_weights names {unknown}, the channels are {list(labels)}; correct "
+            "the labels"
+        )
+    weights = torch.tensor([config.channel_weights.get(label, 1.0) for label in labels])
+    if config.level_weights == "pressure":
+        weights = weights * pressure_weights(levels)
+    return weights
+
+
+def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
+    """Weights in proportion to pressure, with mean 1 over the channels that have levels.
+
+    Args:
+        levels: Pressure of each channel in hPa; channels with None have the weight 1.
+    """
+    given = [level for level in levels if level is not None]
+    mean = sum(given) / max(1, len(given))
+    return torch.tensor([1.0 if level is None else level / mean for level in levels])
 
 
 def _precise(fields: Tensor) -> Tensor:

@@ -25,14 +25,14 @@ References:
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-SpectralBasis = Literal["spherical_harmonics", "zonal"]
+from fourcastnet_afno.losses.config import SpectralBasis
+
 _LEAST_POWER = 1e-20  # in squared units of the scale; below it a wavenumber has no phase
 
 

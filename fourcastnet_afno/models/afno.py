@@ -7,144 +7,18 @@ References:
     Operators, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fourcastnet_afno.models.fourier.transforms import (
-    COSINE_BOUNDARIES,
-    Boundary,
-    ModeCounting,
-    Pole,
-    TransformKind,
-)
-from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
-from fourcastnet_afno.models.mixers import (
-    AFNO2D,
-    FNO2D,
-    GlobalFilter2D,
-    Initialization,
-    SelfAttention,
-)
+from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.models.fourier.transforms import COSINE_BOUNDARIES
+from fourcastnet_afno.models.layers import DropPath, Mlp, PatchEmbed, PatchRecovery, pad_to_patches
+from fourcastnet_afno.models.mixers import AFNO2D, FNO2D, GlobalFilter2D, SelfAttention
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 _NORM_EPS = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class AFNONetConfig:
-    """Size and shape of an ``AFNONet``.
-
-    Args:
-        patch_size: Rows and columns of a patch.
-        embed_dim: Channels of a token.
-        depth: Number of blocks.
-        mixer: What mixes the tokens: ``afno``, and for comparison ``fno``, ``global_filter`` and
-            ``attention``.
-        num_blocks: Diagonal blocks of AFNO's weights, or heads of the attention; divides
-            ``embed_dim``.
-        mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
-        sparsity_threshold: Soft threshold of the Fourier coefficients.
-        hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
-        hidden_size_factor: Hidden width of the mixer over the width of its blocks.
-        drop_rate: Dropout in the MLP, in 0..1.
-        drop_path_rate: Stochastic depth of the last block; earlier blocks less, linearly.
-        double_skip: Whether the mixer has a residual connection around its normalization too.
-        padding: How fields are extended to whole patches.
-        reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
-            see ``AFNO``; a ``Forecaster`` fills it in.
-        mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
-        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
-            of y and x, see ``transforms``; along ``mirrored`` axes patches are points, no margin.
-        pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
-        vector_channels: How many channels of a token change sign across the pole.
-        transform: How AFNO's modes are computed; the result is the same.
-        initialization: Of AFNO's weights: ``he``, or ``small`` as FourCastNet's, see ``AFNO``.
-        checkpoint_activations: Whether blocks are computed again in the backward pass instead of
-            kept, for a third more time and a fraction of the memory.
-        position_grid: Rows and columns of a learned table that is added to the tokens and ties the
-            network to one grid; for published weights alone.
-        final_norm: Whether the last tokens are normalized; published weights are without.
-    """
-
-    patch_size: tuple[int, int] = (4, 4)
-    embed_dim: int = 128
-    depth: int = 4
-    mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
-    num_blocks: int = 8
-    mlp_ratio: float = 4.0
-    sparsity_threshold: float = 0.01
-    hard_thresholding_fraction: float = 1.0
-    hidden_size_factor: int = 1
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
-    double_skip: bool = True
-    padding: Padding = field(default_factory=Padding)
-    reference_grid: tuple[int, int] | None = None
-    mode_selection: ModeCounting = "wavenumber"
-    position_grid: tuple[int, int] | None = None
-    final_norm: bool = True
-    boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
-    pole: Pole = "none"
-    vector_channels: int = 0
-    transform: TransformKind = "auto"
-    initialization: Initialization = "he"
-    checkpoint_activations: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.patch_size) < 1:
-            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}")
-        if self.embed_dim % self.num_blocks:
-            raise ValueError(
-                f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"
-            )
-        for name in ("drop_rate", "drop_path_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        if not 0 <= self.vector_channels <= self.embed_dim:
-            raise ValueError(
-                f"vector_channels must lie in 0..embed_dim={self.embed_dim}, got "
-                f"{self.vector_channels}"
-            )
-        plain = self.boundary == ("periodic", "periodic") and self.pole == "none"
-        if self.mixer != "afno" and not plain:
-            raise ValueError(
-                f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
-                f"pole={self.pole} and mixer={self.mixer}"
-            )
-        _check_mirrored(self)
-
-    def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the tokens of fields of ``shape``, padding included."""
-        widths = self.padding.widths(shape, self.patch_size)
-        rows, columns = (
-            (size + before + after) // patch
-            for size, (before, after), patch in zip(shape, widths, self.patch_size, strict=True)
-        )
-        return rows, columns
-
-    def build(self, *, in_channels: int, out_channels: int) -> "AFNONet":
-        """A network with fresh weights."""
-        return AFNONet(in_channels, out_channels, config=self)
-
-
-def _check_mirrored(config: AFNONetConfig) -> None:
-    """Refuse tokens that are no points, or a first one that does not lie on the boundary."""
-    axes = zip(config.boundary, config.patch_size, config.padding.margin, strict=True)
-    for axis, (boundary, patch, margin) in enumerate(axes):
-        if boundary == "mirrored" and (patch > 1 or margin):
-            raise ValueError(
-                f"boundary=mirrored is for tokens that are points, the outermost on the boundary: "
-                f"it needs patch_size 1 and padding.margin 0 along its axis, got {patch} and "
-                f"{margin} on axis {axis}; set them, or use boundary=reflected or zero_padded"
-            )
 
 
 class AFNOBlock(nn.Module):
@@ -244,7 +118,7 @@ class AFNONet(nn.Module):
                 f"pole={self.pole} needs whole patches from pole to pole, got {height} rows and "
                 f"patches of {self.patch_size[0]} with a margin of {self.padding.margin[0]}"
             )
-        tokens = self.patch_embed(self.padding.apply(state, self.patch_size, self.rows))
+        tokens = self.patch_embed(pad_to_patches(state, self.padding, self.patch_size, self.rows))
         if self.position is not None:
             tokens = tokens + _matching(self.position[self.rows.token_slice], tokens)
         for block in self.blocks:

@@ -1,86 +1,41 @@
 """Layers around the mixers: padding, patches, the token-wise MLP and stochastic depth."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.models.config import Padding, PaddingMode
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
-
-PaddingMode = Literal["reflect", "wrap", "zero"]
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
 
 _CHUNK_ROWS = 1400
 
 
-@dataclass(frozen=True, kw_only=True)
-class Padding:
-    """How a field is extended to a multiple of the patch; the forecast is cropped back.
+def pad_to_patches(
+    field: Float[Tensor, "batch channel lat lon"],
+    padding: Padding,
+    patch_size: tuple[int, int],
+    rows: Rows = ALL_ROWS,
+) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
+    """Extend both axes to a multiple of the patch.
 
     Args:
-        latitude: Of the first axis, y on a plane: ``reflect`` mirrors rows at the edge, ``zero``
-            adds zeros; ``wrap`` joins both ends and is right only for a periodic plane.
-        longitude: Of the second axis, x on a plane: ``wrap`` where it closes on itself, as in a
-            global field; ``reflect`` or ``zero`` for a region.
-        margin: Rows and columns added on each side before rounding up to the patch, so that a
-            Fourier mixer does not join opposite edges of a region directly.
+        field: Of any size.
+        padding: How it is extended.
+        patch_size: Rows and columns of a patch.
+        rows: Which rows of the full field they are; only its edges are extended.
+
+    Raises:
+        ValueError: If an axis is too short to be reflected or wrapped that far.
     """
-
-    latitude: PaddingMode = "reflect"
-    longitude: PaddingMode = "wrap"
-    margin: tuple[int, int] = (0, 0)
-
-    def __post_init__(self) -> None:
-        if min(self.margin) < 0:
-            raise ValueError(f"padding.margin must not be negative, got {self.margin}")
-
-    def widths(self, shape: tuple[int, int], patch_size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Rows or columns to add before and after, by axis."""
-        return [
-            _split_padding(size, patch, margin)
-            for size, patch, margin in zip(shape, patch_size, self.margin, strict=True)
-        ]
-
-    def apply(
-        self,
-        field: Float[Tensor, "batch channel lat lon"],
-        patch_size: tuple[int, int],
-        rows: Rows = ALL_ROWS,
-    ) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
-        """Extend both axes to a multiple of the patch.
-
-        Args:
-            field: Of any size.
-            patch_size: Rows and columns of a patch.
-            rows: Which rows of the full field they are; only its edges are extended.
-
-        Raises:
-            ValueError: If an axis is too short to be reflected or wrapped that far.
-        """
-        height, width = field.shape[-2:]
-        vertical, columns = self.widths((height, width), patch_size)
-        vertical = rows.edge_padding(height, vertical)
-        field = _pad(field, (0, 0, *vertical), self.latitude, "latitude")
-        return _pad(field, (*columns, 0, 0), self.longitude, "longitude")
-
-
-def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int]) -> Padding:
-    """The same padding for fields of another resolution: margins keep their share of an axis."""
-    rows, columns = (
-        round(margin * after / before)
-        for margin, before, after in zip(padding.margin, old, new, strict=True)
-    )
-    return replace(padding, margin=(rows, columns))
-
-
-def _split_padding(size: int, patch: int, margin: int) -> tuple[int, int]:
-    total = -(-(size + 2 * margin) // patch) * patch - size
-    return total // 2, total - total // 2
+    height, width = field.shape[-2:]
+    vertical, columns = padding.widths((height, width), patch_size)
+    vertical = rows.edge_padding(height, vertical)
+    field = _pad(field, (0, 0, *vertical), padding.latitude, "latitude")
+    return _pad(field, (*columns, 0, 0), padding.longitude, "longitude")
 
 
 def _pad(field: Tensor, widths: tuple[int, ...], mode: PaddingMode, axis: str) -> Tensor:

@@ -23,7 +23,6 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -32,6 +31,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fourcastnet_afno.models.config import (
+    Boundary,
+    Initialization,
+    ModeCounting,
+    Pole,
+    TransformKind,
+)
 from fourcastnet_afno.models.fourier.mixing_op import mix_modes
 from fourcastnet_afno.models.fourier.modes import (
     analyze,
@@ -40,16 +46,8 @@ from fourcastnet_afno.models.fourier.modes import (
     signed_wavenumbers,
     synthesize,
 )
-from fourcastnet_afno.models.fourier.transforms import (
-    Boundary,
-    ModeCounting,
-    ModeSelection,
-    Pole,
-    TransformKind,
-)
+from fourcastnet_afno.models.fourier.transforms import ModeSelection
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
-
-Initialization = Literal["small", "he"]
 
 
 class AFNO(nn.Module):

@@ -4,13 +4,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from data_pipeline.errors import InputError
-
-DeviceName = Literal["auto", "cpu", "cuda"]
+from fourcastnet_afno.parallel.config import DeviceName
 
 
 @dataclass(frozen=True, kw_only=True)

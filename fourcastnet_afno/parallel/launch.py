@@ -11,7 +11,8 @@ import torch.cuda.nccl
 import torch.distributed as dist
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.parallel.environment import DeviceName, LaunchEnvironment, select_device
+from fourcastnet_afno.parallel.config import DeviceName
+from fourcastnet_afno.parallel.environment import LaunchEnvironment, select_device
 from fourcastnet_afno.parallel.field_group import field_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.watchdog import FailureWatchdog

@@ -4,7 +4,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.cuda.nccl
@@ -15,10 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fourcastnet_afno.parallel.config import Parallel
 from fourcastnet_afno.parallel.process import Process
-
-Parallel = Literal["ddp", "fsdp"]
-
 
 # The name since PyTorch 2.13, and before.
 _SYNC_BUFFERS = (

@@ -10,7 +10,8 @@ from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import require_latlon
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.losses.loss import Loss, LossConfig
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.losses.loss import Loss, build_loss_from_statistics
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 
@@ -63,7 +64,8 @@ def build_loss_for_channels(
         asked_by = "training.loss.spectral_basis=spherical_harmonics"
         require_latlon(grid, asked_by, "set it to zonal, which is along x")
     try:
-        return config.build(
+        return build_loss_from_statistics(
+            config,
             area_weights=torch.from_numpy(grid.area_weights()),
             mean=mean,
             std=std,

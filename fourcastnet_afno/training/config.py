@@ -1,24 +1,144 @@
-"""How a forecaster is trained: stages and their settings."""
+"""How a forecaster is trained: stages and their settings.
+
+Nothing here imports torch, so that the command line shows the settings at once.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.parallel.environment import DeviceName
-from fourcastnet_afno.parallel.wrap import Parallel
-from fourcastnet_afno.training.monitoring.log import LoggerName
-from fourcastnet_afno.training.optimizers import OptimizerConfig
-from fourcastnet_afno.training.precision import Precision
-from fourcastnet_afno.training.rollout_loss import RolloutConfig, curriculum_steps
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
-from fourcastnet_afno.training.validation import ValidationConfig
 
+LoggerName = Literal["wandb", "mlflow"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 # A run may go on with other values of these: they say where and how fast, not what.
 OPERATIONAL_SETTINGS = (
     "device", "parallel", "spatial_ranks", "compress_gradients", "compile", "timeout_minutes",
     "checkpoint_every_minutes", "checkpoint_every_steps", "keep_last", "log_every", "loggers",
     "peak_tflops", "workers", "read_ahead",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Which optimizer updates which weights.
+
+    Args:
+        name: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches; ``apex_adam``
+            and ``apex_lamb`` are NVIDIA apex's fused ones, which must be installed and need a GPU.
+        betas: Decay of the moving averages of gradient and squared gradient.
+        eps: Added to the root of the latter.
+        weight_decay: Of weights other than biases, gains and positions.
+        layer_decay: Factor of the learning rate from a layer to the one before it; 1 is off.
+        frozen: Patterns of names of weights that stay as they are, as ``network.blocks.0.*``.
+    """
+
+    name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    frozen: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not all(0 <= beta < 1 for beta in self.betas) or not self.eps > 0:
+            raise ValueError(
+                "optimizer.betas must lie in 0..1 (1 excluded) and optimizer.eps above 0, got "
+                f"{self.betas} and {self.eps}"
+            )
+        if not self.weight_decay >= 0 or not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                "optimizer.weight_decay must be at least 0 and optimizer.layer_decay lie in 0..1 "
+                f"(0 excluded), got {self.weight_decay} and {self.layer_decay}"
+            )
+
+        if self.name in ("lamb", "apex_lamb") and self.weight_decay == 0:
+            raise ValueError(
+                f"optimizer.name={self.name} adapts the updates of weights with decay alone, as "
+                "apex does, got optimizer.weight_decay 0; set it above 0, or use adamw"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How a rollout is trained.
+
+    Args:
+        gradient: See the head of ``rollout_loss``.
+        discount: Weight of a step over that of the step before it.
+        num_members: Forecasts from each window, as an ensemble, for ``loss.kind=crps``. They differ
+            by dropout, stochastic depth and ``member_noise``.
+        member_noise: Standard deviation of Gaussian noise on the history of each member, in units
+            of each channel's change over a timestep.
+    """
+
+    gradient: Literal["full", "checkpointed", "pushforward"] = "full"
+    discount: float = 1.0
+    num_members: int = 1
+    member_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.discount > 0 or self.num_members < 1 or not self.member_noise >= 0:
+            raise ValueError(
+                "rollout.discount must be above 0, rollout.num_members at least 1 and "
+                f"rollout.member_noise not negative, got {self}"
+            )
+
+    def step_weights(self, num_steps: int) -> list[float]:
+        """Weight of each step, with sum 1."""
+        if self.gradient == "pushforward":
+            return [0.0] * (num_steps - 1) + [1.0]
+        powers = [self.discount**step for step in range(num_steps)]
+        return [power / sum(powers) for power in powers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """When a run is validated, and by which rollouts beside the loss.
+
+    Args:
+        every_epochs: Epochs between validations; the last epoch of a stage always has one.
+        every_steps: Optimizer steps of a stage between further validations; 0 is none.
+        num_steps: Timesteps of the rollouts that are scored; 0 is none.
+        num_init_times: Initial times, evenly spread over the validation period.
+        batch_size: Rollouts that run together, over all processes.
+    """
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    num_steps: int = 4
+    num_init_times: int = 16
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("every_epochs", 1),
+            ("every_steps", 0),
+            ("num_steps", 0),
+            ("num_init_times", 1),
+            ("batch_size", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"training.validation.{name} must be at least {least}, got "
+                    f"{getattr(self, name)}"
+                )
+
+
+def curriculum_steps(progress: int, total: int, first: int, last: int) -> int:
+    """Steps of the rollout that is trained at a point of a curriculum from ``first`` to ``last``.
+
+    Each number of steps has an equal share of the stage, as nearly as whole epochs allow; a stage
+    of fewer epochs than numbers of steps leaves some out.
+
+    Args:
+        progress: Epochs (or optimizer steps) done.
+        total: Epochs (or optimizer steps) of the stage.
+        first: Steps at the start.
+        last: Steps at the end, at least ``first``.
+    """
+    return min(last, first + progress * (last - first + 1) // total)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.loss import Loss
-from fourcastnet_afno.training.precision import Precision, autocast
+from fourcastnet_afno.training.config import Precision, RolloutConfig
+from fourcastnet_afno.training.precision import autocast
 from fourcastnet_afno.training.rollout_loss import (
-    RolloutConfig,
     losses_by_step,
     rollout_loss,
     rollout_loss_by_channel,

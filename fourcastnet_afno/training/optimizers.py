@@ -18,77 +18,38 @@ References:
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
+from fourcastnet_afno.training.config import OptimizerConfig
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(patch_embed\.|position$)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Which optimizer updates which weights.
+def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer of the weights that are not frozen, with learning rate 0.
 
-    Args:
-        name: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches; ``apex_adam``
-            and ``apex_lamb`` are NVIDIA apex's fused ones, which must be installed and need a GPU.
-        betas: Decay of the moving averages of gradient and squared gradient.
-        eps: Added to the root of the latter.
-        weight_decay: Of weights other than biases, gains and positions.
-        layer_decay: Factor of the learning rate from a layer to the one before it; 1 is off.
-        frozen: Patterns of names of weights that stay as they are, as ``network.blocks.0.*``.
+    Weights that match ``frozen`` stop requiring gradients, so build before wrapping the module
+    for several processes.
+
+    Raises:
+        InputError: If a pattern matches nothing, all weights are frozen, or apex is missing.
     """
-
-    name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    layer_decay: float = 1.0
-    frozen: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not all(0 <= beta < 1 for beta in self.betas) or not self.eps > 0:
-            raise ValueError(
-                "optimizer.betas must lie in 0..1 (1 excluded) and optimizer.eps above 0, got "
-                f"{self.betas} and {self.eps}"
-            )
-        if not self.weight_decay >= 0 or not 0 < self.layer_decay <= 1:
-            raise ValueError(
-                "optimizer.weight_decay must be at least 0 and optimizer.layer_decay lie in 0..1 "
-                f"(0 excluded), got {self.weight_decay} and {self.layer_decay}"
-            )
-
-        if self.name in ("lamb", "apex_lamb") and self.weight_decay == 0:
-            raise ValueError(
-                f"optimizer.name={self.name} adapts the updates of weights with decay alone, as "
-                "apex does, got optimizer.weight_decay 0; set it above 0, or use adamw"
-            )
-
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        """An optimizer of the weights that are not frozen, with learning rate 0.
-
-        Weights that match ``frozen`` stop requiring gradients, so build before wrapping the module
-        for several processes.
-
-        Raises:
-            InputError: If a pattern matches nothing, all weights are frozen, or apex is missing.
-        """
-        freeze(module, self.frozen)
-        groups = parameter_groups(
-            module, weight_decay=self.weight_decay, layer_decay=self.layer_decay
-        )
-        if self.name.startswith("apex"):
-            return _build_apex(self.name, groups, betas=self.betas, eps=self.eps)
-        if self.name == "lamb":
-            return LAMB(groups, lr=0.0, betas=self.betas, eps=self.eps)
-        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+    freeze(module, config.frozen)
+    groups = parameter_groups(
+        module, weight_decay=config.weight_decay, layer_decay=config.layer_decay
+    )
+    if config.name.startswith("apex"):
+        return _build_apex(config.name, groups, betas=config.betas, eps=config.eps)
+    if config.name == "lamb":
+        return LAMB(groups, lr=0.0, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
 
 def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:

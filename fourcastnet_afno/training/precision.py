@@ -3,12 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-
+from fourcastnet_afno.training.config import Precision
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

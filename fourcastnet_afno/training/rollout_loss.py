@@ -17,7 +17,6 @@ References:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -28,39 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import shifted
 from fourcastnet_afno.losses.loss import Loss
-
-
-@dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
-    """How a rollout is trained.
-
-    Args:
-        gradient: See the head of ``finetuning``.
-        discount: Weight of a step over that of the step before it.
-        num_members: Forecasts from each window, as an ensemble, for ``loss.kind=crps``. They differ
-            by dropout, stochastic depth and ``member_noise``.
-        member_noise: Standard deviation of Gaussian noise on the history of each member, in units
-            of each channel's change over a timestep.
-    """
-
-    gradient: Literal["full", "checkpointed", "pushforward"] = "full"
-    discount: float = 1.0
-    num_members: int = 1
-    member_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.discount > 0 or self.num_members < 1 or not self.member_noise >= 0:
-            raise ValueError(
-                "rollout.discount must be above 0, rollout.num_members at least 1 and "
-                f"rollout.member_noise not negative, got {self}"
-            )
-
-    def step_weights(self, num_steps: int) -> list[float]:
-        """Weight of each step, with sum 1."""
-        if self.gradient == "pushforward":
-            return [0.0] * (num_steps - 1) + [1.0]
-        powers = [self.discount**step for step in range(num_steps)]
-        return [power / sum(powers) for power in powers]
+from fourcastnet_afno.training.config import RolloutConfig
 
 
 def differentiable_rollout(
@@ -75,7 +42,7 @@ def differentiable_rollout(
         forecaster: Maps history and forcing to the next state.
         state: The last ``num_history`` states, oldest first, in physical units.
         forcings: Forcing of each step (batch, forcing, lat, lon).
-        gradient: See the head of ``finetuning``.
+        gradient: See the head of ``rollout_loss``.
 
     Yields:
         The state after each step, in physical units.
@@ -171,18 +138,3 @@ def _predictions(
         state = state + config.member_noise * forecaster.diff_std * torch.randn_like(state)
     for following in differentiable_rollout(forecaster, state, forcing.unbind(1), config.gradient):
         yield following.unflatten(0, (-1, members)) if members > 1 else following
-
-
-def curriculum_steps(progress: int, total: int, first: int, last: int) -> int:
-    """Steps of the rollout that is trained at a point of a curriculum from ``first`` to ``last``.
-
-    Each number of steps has an equal share of the stage, as nearly as whole epochs allow; a stage
-    of fewer epochs than numbers of steps leaves some out.
-
-    Args:
-        progress: Epochs (or optimizer steps) done.
-        total: Epochs (or optimizer steps) of the stage.
-        first: Steps at the start.
-        last: Steps at the end, at least ``first``.
-    """
-    return min(last, first + progress * (last - first + 1) // total)

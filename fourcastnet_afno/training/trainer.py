@@ -36,7 +36,7 @@ from fourcastnet_afno.training.monitoring.monitor import TrainingMonitor
 from fourcastnet_afno.training.noise import derive_seed, with_noise
 from fourcastnet_afno.training.nonfinite import describe_gradient, describe_loss
 from fourcastnet_afno.training.objectives import DiagnosticLoss, RolloutLoss
-from fourcastnet_afno.training.optimizers import freeze, pack_steps, unpack_steps
+from fourcastnet_afno.training.optimizers import build_optimizer, freeze, pack_steps, unpack_steps
 from fourcastnet_afno.training.precision import matrix_precision
 from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.signals import StopRequests, TrainingInterruptedError, stop_requests
@@ -130,7 +130,7 @@ class Trainer:
         )
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return self.config.optimizer.build(self.forecaster)
+        return build_optimizer(self.config.optimizer, self.forecaster)
 
     def fit(self) -> list[ProgressRecord]:
         """Train all stages that are left, from ``last.safetensors`` where there is one.

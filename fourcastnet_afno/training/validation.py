@@ -6,7 +6,6 @@ times shared by all processes; persistence and climatology stand beside the mode
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,44 +18,12 @@ from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
-from fourcastnet_afno.training.precision import Precision, autocast
+from fourcastnet_afno.training.config import Precision, ValidationConfig
+from fourcastnet_afno.training.precision import autocast
 
 FORECASTS = ("model", "persistence", "climatology")
 ClimatologyFields = Callable[[np.ndarray], np.ndarray]
 Scores = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
-    """When a run is validated, and by which rollouts beside the loss.
-
-    Args:
-        every_epochs: Epochs between validations; the last epoch of a stage always has one.
-        every_steps: Optimizer steps of a stage between further validations; 0 is none.
-        num_steps: Timesteps of the rollouts that are scored; 0 is none.
-        num_init_times: Initial times, evenly spread over the validation period.
-        batch_size: Rollouts that run together, over all processes.
-    """
-
-    every_epochs: int = 1
-    every_steps: int = 0
-    num_steps: int = 4
-    num_init_times: int = 16
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("every_epochs", 1),
-            ("every_steps", 0),
-            ("num_steps", 0),
-            ("num_init_times", 1),
-            ("batch_size", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"training.validation.{name} must be at least {least}, got "
-                    f"{getattr(self, name)}"
-                )
 
 
 class RolloutValidation:

@@ -6,8 +6,7 @@ import yaml
 
 from data_pipeline.preparation.config import DataConfig
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticConfig
-from fourcastnet_afno.forecaster.forecaster import ModelConfig
+from fourcastnet_afno.forecaster.config import DiagnosticConfig, ModelConfig
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.training.config import TrainingConfig
 

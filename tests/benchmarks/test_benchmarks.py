@@ -14,7 +14,8 @@ from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
 from benchmarks.scaling import Machine, Workload, step_time
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import matrix_operations
 from fourcastnet_afno.models.mixers import AFNO
 
@@ -39,7 +40,7 @@ def test_baseline_equals_the_mixer_in_value_and_gradient(
 def make_network(depth: int, selection: str) -> AFNONet:
     torch.manual_seed(0)
     config = AFNONetConfig(embed_dim=32, depth=depth, num_blocks=4, mode_selection=selection)  # type: ignore[arg-type]
-    return config.build(in_channels=2, out_channels=2)
+    return AFNONet(2, 2, config=config)
 
 
 def test_the_baseline_network_computes_the_same() -> None:
@@ -189,7 +190,7 @@ def test_exchanges_by_hand() -> None:
 
 def test_the_scaling_model_counts_as_torch_does() -> None:
     shape = {"embed_dim": 32, "depth": 2, "num_blocks": 4}
-    network = AFNONetConfig(patch_size=(4, 4), **shape).build(in_channels=20, out_channels=20)
+    network = AFNONet(20, 20, config=AFNONetConfig(patch_size=(4, 4), **shape))
     work = Workload(num_rows=32, num_columns=64, patch=4, **shape)
     field = torch.zeros(1, 20, 32, 64, requires_grad=True)
     found = counted(lambda: network(field).sum().backward())

@@ -14,9 +14,10 @@ from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference.config import ForecastConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.config import Stage, TrainingConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run

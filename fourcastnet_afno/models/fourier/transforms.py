@@ -32,12 +32,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fourcastnet_afno.models.config import Boundary, ModeCounting, Pole, TransformKind
 from fourcastnet_afno.models.fourier.axes import (
     Axis,
     CosineAxis,
@@ -57,11 +57,6 @@ from fourcastnet_afno.models.fourier.modes import (
     select_modes,
     signed_wavenumbers,
 )
-
-Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
-Pole = Literal["none", "double_fourier_sphere"]
-ModeCounting = Literal["wavenumber", "fourcastnet"]
-TransformKind = Literal["auto", "matrix", "fft"]
 
 COSINE_BOUNDARIES = ("reflected", "mirrored")
 """Boundaries whose waves are cosines alone, without a sign of the wavenumber."""

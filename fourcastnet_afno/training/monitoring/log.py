@@ -13,15 +13,15 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.training.config import LoggerName
 
 LogFunction = Callable[[int, Mapping[str, float]], None]
-LoggerName = Literal["wandb", "mlflow"]
 # What is measured comes last: the columns before it are the same in every run with the same seed.
 STEP_COLUMNS = (
     "step", "stage", "epoch", "samples", "loss", "gradient_norm", "learning_rate", "skipped",

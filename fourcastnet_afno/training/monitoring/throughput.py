@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_pipeline.loading.windows import Sample
+from fourcastnet_afno.training.config import Precision
 from fourcastnet_afno.training.objectives import Objective
-from fourcastnet_afno.training.precision import Precision
 
 _Item = TypeVar("_Item")
 

@@ -18,7 +18,7 @@ from data_pipeline.periods import SubsetConfig
 from fourcastnet_afno.cli.main import build_parser, main
 from fourcastnet_afno.doctor.doctor import diagnose, show, training_windows
 from fourcastnet_afno.doctor.machine import Timing
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.config import Padding
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run

@@ -11,20 +11,19 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preprocessing.derived import with_derived
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.diagnostic_head import (
-    DiagnosticConfig,
     DiagnosticHead,
     load_diagnostic,
     save_diagnostic,
 )
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
-from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
+from fourcastnet_afno.training.config import RolloutConfig
 from fourcastnet_afno.training.objectives import DiagnosticLoss
-from fourcastnet_afno.training.rollout_loss import RolloutConfig
 from tests.builders.experiments import GRID, make_forecaster, make_states
 
 CHANNELS = Channels(

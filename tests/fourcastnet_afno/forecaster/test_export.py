@@ -14,9 +14,10 @@ from data_pipeline.errors import InputError
 from fourcastnet_afno import rollout
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.export import example_inputs, export_checkpoint, exportable
-from fourcastnet_afno.forecaster.forecaster import Forecaster, ModelConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.models.config import AFNONetConfig
 from tests.fourcastnet_afno.forecaster.test_forecaster import DIFF_STD, MEAN, STD, make_forecaster
 
 ROLLOUT = """

@@ -5,10 +5,10 @@ import torch
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.normalization import Normalizer
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 
 GLOBAL = LatLonGrid.equiangular(6, 12)
 REGION = LatLonGrid(latitude=(60.0, 50.0, 40.0, 30.0), longitude=(0.0, 10.0, 20.0, 30.0))

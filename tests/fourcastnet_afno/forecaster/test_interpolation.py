@@ -10,9 +10,11 @@ from torch import Tensor
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.interpolation import Regridder
-from fourcastnet_afno.models.afno import AFNONet, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 
 TRAINED_ON = LatLonGrid.equiangular(32, 64)
 OTHERS = [
@@ -179,7 +181,7 @@ def train_on_points(**options: object) -> AFNONet:
         num_blocks=4,
         **options,  # type: ignore[arg-type]
     )
-    network = config.build(in_channels=1, out_channels=1)
+    network = AFNONet(1, 1, config=config)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for step in range(150):
         field = torch.cat([plane_wave((32, 64), 4 * step + i) for i in range(4)])

@@ -9,11 +9,11 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import PlaneGrid
-from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster, ModelConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.interpolation import Regridder
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.models.fourier.phase_origin import PhaseShifted, translated
-from fourcastnet_afno.models.layers import Padding
 
 CHANNELS = Channels((Channel(name="u"), Channel(name="v")))
 EXTENT = (2.0, 3.0)

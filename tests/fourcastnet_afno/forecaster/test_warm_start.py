@@ -10,7 +10,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.forecaster.warm_start import match_weights, start_from
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 from tests.builders.experiments import make_forecaster
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.memory import kept_bytes
-from fourcastnet_afno.models.afno import AFNOBlock, AFNONet, AFNONetConfig
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 
 TINY = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
 
@@ -16,7 +16,7 @@ TINY = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
 def make_net(**changes: object) -> AFNONet:
     torch.manual_seed(0)
     fields = {**TINY.__dict__, **changes}
-    return AFNONetConfig(**fields).build(in_channels=3, out_channels=2)  # type: ignore[arg-type]
+    return AFNONet(3, 2, config=AFNONetConfig(**fields))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(8, 16), (17, 33), (6, 10)])
@@ -157,7 +157,7 @@ for options in ({}, {"pole": "double_fourier_sphere"}, {"checkpoint_activations"
     torch._dynamo.reset()
     torch.manual_seed(0)
     net = AFNONetConfig(embed_dim=16, depth=2, num_blocks=4, **options)
-    net = net.build(in_channels=3, out_channels=2)
+    net = AFNONet(3, 2, config=net)
     field = torch.randn(2, 3, 16, 32)
     assert torch._dynamo.explain(net)(field).graph_break_count == 0, options
     torch._dynamo.reset()

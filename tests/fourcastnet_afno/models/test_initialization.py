@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fourcastnet_afno.models.afno import AFNOBlock, AFNONetConfig
+from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO
 
 
@@ -32,7 +33,7 @@ def test_small_weights_have_the_deviation_of_fourcastnet() -> None:
 def test_a_network_initializes_its_mixers_as_configured() -> None:
     torch.manual_seed(0)
     config = AFNONetConfig(embed_dim=64, depth=2, num_blocks=4)
-    for block in config.build(in_channels=1, out_channels=1).blocks:
+    for block in AFNONet(1, 1, config=config).blocks:
         assert isinstance(block, AFNOBlock)
         assert isinstance(block.mixer, AFNO)
         assert block.mixer.weight1.std().item() == pytest.approx(16**-0.5, rel=0.05)

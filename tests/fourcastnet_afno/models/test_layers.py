@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fourcastnet_afno.models.layers import DropPath, Mlp, Padding, PatchEmbed, PatchRecovery
+from fourcastnet_afno.models.config import Padding
+from fourcastnet_afno.models.layers import DropPath, Mlp, PatchEmbed, PatchRecovery, pad_to_patches
 
 
 def test_recovery_inverts_embedding_with_identity_weights() -> None:
@@ -35,14 +36,14 @@ def test_indivisible_sizes_are_named() -> None:
 
 def test_padding_by_hand() -> None:
     field = torch.arange(6.0).reshape(1, 1, 2, 3)
-    reflected = Padding(latitude="reflect", longitude="reflect").apply(field, (4, 5))
+    reflected = pad_to_patches(field, Padding(latitude="reflect", longitude="reflect"), (4, 5))
     assert reflected[0, 0].tolist() == [
         [4, 3, 4, 5, 4],
         [1, 0, 1, 2, 1],
         [4, 3, 4, 5, 4],
         [1, 0, 1, 2, 1],
     ]
-    wrapped = Padding(latitude="zero", longitude="wrap").apply(field, (4, 5))
+    wrapped = pad_to_patches(field, Padding(latitude="zero", longitude="wrap"), (4, 5))
     assert wrapped[0, 0].tolist() == [
         [0, 0, 0, 0, 0],
         [2, 0, 1, 2, 0],
@@ -58,7 +59,7 @@ def test_padding_reaches_whole_patches_and_keeps_the_field(
 ) -> None:
     padding = Padding(latitude="reflect", longitude=mode, margin=(2, 3))  # type: ignore[arg-type]
     field = torch.randn(1, 2, *shape)
-    padded = padding.apply(field, (4, 4))
+    padded = pad_to_patches(field, padding, (4, 4))
     (top, _), (left, _) = padding.widths(shape, (4, 4))
     assert padded.shape[-2] % 4 == 0
     assert padded.shape[-1] % 4 == 0
@@ -68,7 +69,7 @@ def test_padding_reaches_whole_patches_and_keeps_the_field(
 
 def test_padding_too_far_is_refused() -> None:
     with pytest.raises(ValueError, match=r"padding.latitude=reflect adds at most 1 cells to 2"):
-        Padding().apply(torch.zeros(1, 1, 2, 8), (8, 8))
+        pad_to_patches(torch.zeros(1, 1, 2, 8), Padding(), (8, 8))
 
 
 def test_drop_path_keeps_the_expectation_and_drops_whole_samples() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.mixers import FNO2D, GlobalFilter2D, SelfAttention
 
 GRID, EMBED = (6, 9), 4
@@ -97,7 +98,7 @@ def test_every_mixer_learns_in_the_same_network(mixer: str) -> None:
         mixer=mixer,  # type: ignore[arg-type]
         reference_grid=(4, 8),
     )
-    net = config.build(in_channels=1, out_channels=1)
+    net = AFNONet(1, 1, config=config)
     field = torch.randn(4, 1, 8, 16)
     target = field.roll(4, -1)
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
@@ -113,6 +114,6 @@ def test_every_mixer_learns_in_the_same_network(mixer: str) -> None:
 
 def test_what_a_mixer_needs_is_named() -> None:
     with pytest.raises(ValueError, match=r"mixer=fno.*needs reference_grid"):
-        AFNONetConfig(mixer="fno").build(in_channels=1, out_channels=1)
+        AFNONet(1, 1, config=AFNONetConfig(mixer="fno"))
     with pytest.raises(ValueError, match="num_heads must divide"):
         SelfAttention(6, 4)

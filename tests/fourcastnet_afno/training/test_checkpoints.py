@@ -19,10 +19,9 @@ from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster import checkpoint
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.training.monitoring.log import MEASURED_COLUMNS
 from fourcastnet_afno.training.progress import Position
-from fourcastnet_afno.training.validation import ValidationConfig
 from fourcastnet_afno.workflows import train as train_workflow
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.training.config import OptimizerConfig
 from fourcastnet_afno.training.optimizers import (
     LAMB,
-    OptimizerConfig,
+    build_optimizer,
     freeze,
     pack_steps,
     parameter_groups,
@@ -29,7 +31,7 @@ def make_network(**options: object) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2, **options)  # type: ignore[arg-type]
-        return config.build(in_channels=2, out_channels=1)
+        return AFNONet(2, 1, config=config)
 
 
 def take_steps(
@@ -54,7 +56,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], **toleran
 def test_adam_first_step_by_hand() -> None:
     """The first update is the sign of the gradient, beside the decay."""
     module = nn.Linear(2, 1)
-    optimizer = OptimizerConfig(weight_decay=0.1).build(module)
+    optimizer = build_optimizer(OptimizerConfig(weight_decay=0.1), module)
     set_learning_rate(optimizer, 0.5)
     weight, bias = module.weight.detach().clone(), module.bias.detach().clone()
     module.weight.grad, module.bias.grad = torch.tensor([[3.0, -0.2]]), torch.tensor([-7.0])
@@ -146,11 +148,11 @@ def test_lamb_takes_a_closure() -> None:
 def test_resume_equals_uninterrupted(name: str) -> None:
     config = OptimizerConfig(name=name, layer_decay=0.9)  # type: ignore[arg-type]
     whole = make_network()
-    optimizer = config.build(whole)
+    optimizer = build_optimizer(config, whole)
     set_learning_rate(optimizer, 1e-2)
     take_steps(whole, optimizer, 3)
     again = copy.deepcopy(whole)
-    resumed = config.build(again)
+    resumed = build_optimizer(config, again)
     groups = resumed.state_dict()["param_groups"]
     state = copy.deepcopy(optimizer.state_dict()["state"])
     resumed.load_state_dict({"state": state, "param_groups": groups})
@@ -187,7 +189,7 @@ def test_learning_rates_by_layer() -> None:
     assert scales["network.blocks.0.norm1.weight"] == 0.25
     assert scales["network.blocks.1.mixer.weight1"] == 0.5
     assert scales["network.patch_recovery.projection.bias"] == scales["network.norm.bias"] == 1
-    optimizer = OptimizerConfig(layer_decay=0.5).build(network)
+    optimizer = build_optimizer(OptimizerConfig(layer_decay=0.5), network)
     set_learning_rate(optimizer, 8.0)
     assert sorted({group["lr"] for group in optimizer.param_groups}) == [1, 2, 4, 8]
 
@@ -195,7 +197,7 @@ def test_learning_rates_by_layer() -> None:
 def test_frozen_weights_stay() -> None:
     network = make_network()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimizer = OptimizerConfig(frozen=["patch_embed.*", "blocks.0.*"]).build(network)
+    optimizer = build_optimizer(OptimizerConfig(frozen=["patch_embed.*", "blocks.0.*"]), network)
     set_learning_rate(optimizer, 1e-2)
     after = take_steps(network, optimizer)
     for name, value in after.items():
@@ -211,7 +213,7 @@ def test_wrong_patterns_are_named() -> None:
         freeze(network, ["blocks.0.*", "block.*"])
     assert all(p.requires_grad for p in network.parameters())
     with pytest.raises(InputError, match="leaves no weight to train"):
-        OptimizerConfig(frozen=["*"]).build(network)
+        build_optimizer(OptimizerConfig(frozen=["*"]), network)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +305,7 @@ def compare_with_apex(apex: str, ours: str) -> None:
     results = []
     for name, network in zip((apex, ours), networks, strict=True):
         config = OptimizerConfig(name=name, weight_decay=0.05, layer_decay=0.8)  # type: ignore[arg-type]
-        optimizer = config.build(network)
+        optimizer = build_optimizer(config, network)
         set_learning_rate(optimizer, 1e-2)
         results.append(take_steps(network, optimizer, 10))
     assert_same(results[0], results[1], rtol=1e-4, atol=1e-6)
@@ -325,11 +327,11 @@ def test_apex_equals_ours(apex: str, ours: str) -> None:
 def test_steps_of_apex_groups_are_kept() -> None:
     config = OptimizerConfig(name="apex_adam")
     network = make_network().to(DEVICE)
-    optimizer = config.build(network)
+    optimizer = build_optimizer(config, network)
     assert pack_steps(optimizer) == [None, None]
     take_steps(network, optimizer, 3)
     assert pack_steps(optimizer) == [3, 3]
-    fresh = config.build(network)
+    fresh = build_optimizer(config, network)
     unpack_steps(fresh, pack_steps(optimizer))
     assert [group["step"] for group in fresh.param_groups] == [3, 3]
     unpack_steps(fresh, [None, None])
@@ -370,4 +372,4 @@ def test_missing_apex_is_explained(
 ) -> None:
     change(monkeypatch)
     with pytest.raises(InputError, match=message):
-        OptimizerConfig(name="apex_adam").build(make_network().to(DEVICE))
+        build_optimizer(OptimizerConfig(name="apex_adam"), make_network().to(DEVICE))

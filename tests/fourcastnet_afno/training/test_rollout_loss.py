@@ -10,13 +10,11 @@ from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
-from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.optimizers import OptimizerConfig
+from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, curriculum_steps
 from fourcastnet_afno.training.rollout_loss import (
-    RolloutConfig,
-    curriculum_steps,
     differentiable_rollout,
     rollout_loss,
     rollout_loss_by_channel,

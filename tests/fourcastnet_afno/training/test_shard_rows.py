@@ -24,9 +24,11 @@ from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.losses.loss import LossConfig
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.layers import DropPath, Padding
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
+from fourcastnet_afno.models.layers import DropPath
+from fourcastnet_afno.parallel.config import Parallel
 from fourcastnet_afno.parallel.field_group import FieldGroup, field_group
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
@@ -38,17 +40,15 @@ from fourcastnet_afno.parallel.row_sharding import (
     ShardedRows,
     balanced_counts,
 )
-from fourcastnet_afno.parallel.wrap import Parallel, gather_dtensor, wrap
+from fourcastnet_afno.parallel.wrap import gather_dtensor, wrap
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import Stage, TrainingConfig
+from fourcastnet_afno.training.config import RolloutConfig, Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.training.noise import with_noise
 from fourcastnet_afno.training.nonfinite import describe_gradient
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.rollout_loss import RolloutConfig
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.training.trainer import Trainer
-from fourcastnet_afno.training.validation import ValidationConfig
 from fourcastnet_afno.workflows import train
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
@@ -450,7 +450,7 @@ def test_columns_mirrored_at_their_ends_are_not_shared() -> None:
     group.rank, group.size = 0, 2
     rows = ShardedRows(RowPartition(8, (0, 0), 2, 2, False), group)
     with pytest.raises(ValueError, match="longitudes are periodic or zero_padded, got"):
-        network.build(in_channels=1, out_channels=1).shard(rows)
+        AFNONet(1, 1, config=network).shard(rows)
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:

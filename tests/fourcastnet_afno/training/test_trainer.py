@@ -15,11 +15,10 @@ from data_pipeline.errors import InputError
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
-from fourcastnet_afno.training.config import Stage, TrainingConfig
+from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.training.ema import MovingAverage
 from fourcastnet_afno.training.noise import with_noise
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.validation import ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run

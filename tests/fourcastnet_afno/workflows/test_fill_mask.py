@@ -12,7 +12,8 @@ import xarray as xr
 
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
-from fourcastnet_afno.losses.loss import LossConfig
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.losses.loss import build_loss_from_statistics
 from fourcastnet_afno.parallel.row_sharding import (
     AllRows,
     RowPartition,
@@ -21,8 +22,7 @@ from fourcastnet_afno.parallel.row_sharding import (
     ShardedRows,
 )
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import Stage
-from fourcastnet_afno.training.validation import ValidationConfig
+from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import field_weights, train_run
 from tests.builders.experiments import GRID, make_data_config, make_dataset, make_experiment
@@ -175,7 +175,8 @@ def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
     one = torch.ones(2)
 
     def loss(rows: Rows) -> torch.Tensor:
-        built = LossConfig().build(
+        built = build_loss_from_statistics(
+            LossConfig(),
             area_weights=torch.linspace(0.5, 1.5, 7)[:, None].expand(7, 5),
             mean=0 * one,
             std=one,

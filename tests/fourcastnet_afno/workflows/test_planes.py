@@ -18,16 +18,15 @@ from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.baselines import persistence
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
-from fourcastnet_afno.forecaster.forecaster import ModelConfig, adapt_config_to_grid
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.forecaster import adapt_config_to_grid
 from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.write import write_forecast
-from fourcastnet_afno.models.afno import AFNONetConfig
-from fourcastnet_afno.models.layers import Padding
+from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.report import maps, plots
 from fourcastnet_afno.report.report import picture_channel, spectrum_leads
-from fourcastnet_afno.training.config import Stage, TrainingConfig
-from fourcastnet_afno.training.validation import ValidationConfig
+from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.forecast import forecast_run
 from fourcastnet_afno.workflows.prepare import prepare_run

@@ -28,16 +28,13 @@ from fourcastnet_afno.forecaster.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from fourcastnet_afno.forecaster.diagnostic_head import (
-    DiagnosticConfig,
-    DiagnosticStepper,
-    load_diagnostic,
-)
+from fourcastnet_afno.forecaster.config import DiagnosticConfig
+from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_diagnostic
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig, StoreConfig
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.objectives import DiagnosticLoss

@@ -25,17 +25,17 @@ from fourcastnet_afno.evaluation.inputs import baselines
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.write import write_forecast
-from fourcastnet_afno.losses.loss import LossConfig
+from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.report.runs import differing_settings, find_runs
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.training.monitoring.log import TrainingLog, connect
 from fourcastnet_afno.training.monitoring.monitor import headline
 from fourcastnet_afno.training.monitoring.terminal import LiveView, ProgressSnapshot, sparkline
 from fourcastnet_afno.training.monitoring.throughput import Meter, flops_per_window
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.validation import FORECASTS, ValidationConfig
+from fourcastnet_afno.training.validation import FORECASTS
 from fourcastnet_afno.workflows import train
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.train import _rollout_validation, train_run

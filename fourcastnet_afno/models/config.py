@@ -1,0 +1,162 @@
+"""Configurations of networks; they import no torch, so that the command line shows them at once."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+PaddingMode = Literal["reflect", "wrap", "zero"]
+Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
+Pole = Literal["none", "double_fourier_sphere"]
+ModeCounting = Literal["wavenumber", "fourcastnet"]
+TransformKind = Literal["auto", "matrix", "fft"]
+Initialization = Literal["small", "he"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padding:
+    """How a field is extended to a multiple of the patch; the forecast is cropped back.
+
+    Args:
+        latitude: Of the first axis, y on a plane: ``reflect`` mirrors rows at the edge, ``zero``
+            adds zeros; ``wrap`` joins both ends and is right only for a periodic plane.
+        longitude: Of the second axis, x on a plane: ``wrap`` where it closes on itself, as in a
+            global field; ``reflect`` or ``zero`` for a region.
+        margin: Rows and columns added on each side before rounding up to the patch, so that a
+            Fourier mixer does not join opposite edges of a region directly.
+    """
+
+    latitude: PaddingMode = "reflect"
+    longitude: PaddingMode = "wrap"
+    margin: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.margin) < 0:
+            raise ValueError(f"padding.margin must not be negative, got {self.margin}")
+
+    def widths(self, shape: tuple[int, int], patch_size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Rows or columns to add before and after, by axis."""
+        return [
+            _split_padding(size, patch, margin)
+            for size, patch, margin in zip(shape, patch_size, self.margin, strict=True)
+        ]
+
+
+def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int]) -> Padding:
+    """The same padding for fields of another resolution: margins keep their share of an axis."""
+    rows, columns = (
+        round(margin * after / before)
+        for margin, before, after in zip(padding.margin, old, new, strict=True)
+    )
+    return replace(padding, margin=(rows, columns))
+
+
+def _split_padding(size: int, patch: int, margin: int) -> tuple[int, int]:
+    total = -(-(size + 2 * margin) // patch) * patch - size
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AFNONetConfig:
+    """Size and shape of an ``AFNONet``.
+
+    Args:
+        patch_size: Rows and columns of a patch.
+        embed_dim: Channels of a token.
+        depth: Number of blocks.
+        mixer: What mixes the tokens: ``afno``, and for comparison ``fno``, ``global_filter`` and
+            ``attention``.
+        num_blocks: Diagonal blocks of AFNO's weights, or heads of the attention; divides
+            ``embed_dim``.
+        mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
+        sparsity_threshold: Soft threshold of the Fourier coefficients.
+        hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
+        hidden_size_factor: Hidden width of the mixer over the width of its blocks.
+        drop_rate: Dropout in the MLP, in 0..1.
+        drop_path_rate: Stochastic depth of the last block; earlier blocks less, linearly.
+        double_skip: Whether the mixer has a residual connection around its normalization too.
+        padding: How fields are extended to whole patches.
+        reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
+            see ``AFNO``; a ``Forecaster`` fills it in.
+        mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
+        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
+            of y and x, see ``transforms``; along ``mirrored`` axes patches are points, no margin.
+        pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
+        vector_channels: How many channels of a token change sign across the pole.
+        transform: How AFNO's modes are computed; the result is the same.
+        initialization: Of AFNO's weights: ``he``, or ``small`` as FourCastNet's, see ``AFNO``.
+        checkpoint_activations: Whether blocks are computed again in the backward pass instead of
+            kept, for a third more time and a fraction of the memory.
+        position_grid: Rows and columns of a learned table that is added to the tokens and ties the
+            network to one grid; for published weights alone.
+        final_norm: Whether the last tokens are normalized; published weights are without.
+    """
+
+    patch_size: tuple[int, int] = (4, 4)
+    embed_dim: int = 128
+    depth: int = 4
+    mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
+    num_blocks: int = 8
+    mlp_ratio: float = 4.0
+    sparsity_threshold: float = 0.01
+    hard_thresholding_fraction: float = 1.0
+    hidden_size_factor: int = 1
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    double_skip: bool = True
+    padding: Padding = field(default_factory=Padding)
+    reference_grid: tuple[int, int] | None = None
+    mode_selection: ModeCounting = "wavenumber"
+    position_grid: tuple[int, int] | None = None
+    final_norm: bool = True
+    boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
+    pole: Pole = "none"
+    vector_channels: int = 0
+    transform: TransformKind = "auto"
+    initialization: Initialization = "he"
+    checkpoint_activations: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.patch_size) < 1:
+            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}")
+        if self.embed_dim % self.num_blocks:
+            raise ValueError(
+                f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"
+            )
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not 0 <= self.vector_channels <= self.embed_dim:
+            raise ValueError(
+                f"vector_channels must lie in 0..embed_dim={self.embed_dim}, got "
+                f"{self.vector_channels}"
+            )
+        plain = self.boundary == ("periodic", "periodic") and self.pole == "none"
+        if self.mixer != "afno" and not plain:
+            raise ValueError(
+                f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
+                f"pole={self.pole} and mixer={self.mixer}"
+            )
+        _check_mirrored(self)
+
+    def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the tokens of fields of ``shape``, padding included."""
+        widths = self.padding.widths(shape, self.patch_size)
+        rows, columns = (
+            (size + before + after) // patch
+            for size, (before, after), patch in zip(shape, widths, self.patch_size, strict=True)
+        )
+        return rows, columns
+
+
+def _check_mirrored(config: AFNONetConfig) -> None:
+    """Refuse tokens that are no points, or a first one that does not lie on the boundary."""
+    axes = zip(config.boundary, config.patch_size, config.padding.margin, strict=True)
+    for axis, (boundary, patch, margin) in enumerate(axes):
+        if boundary == "mirrored" and (patch > 1 or margin):
+            raise ValueError(
+                f"boundary=mirrored is for tokens that are points, the outermost on the boundary: "
+                f"it needs patch_size 1 and padding.margin 0 along its axis, got {patch} and "
+                f"{margin} on axis {axis}; set them, or use boundary=reflected or zero_padded"
+            )
