@@ -1,1 +1,1 @@
-"""Atomic writes, resumable work and progress."""
+"""Atomic writes, resumable work, free space and progress."""

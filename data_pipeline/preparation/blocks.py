@@ -5,7 +5,6 @@ part of the statistics from what was written. Tasks share nothing, so that threa
 machines give the same store.
 """
 
-import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.channels import Channels
-from data_pipeline.errors import InputError, TransferError
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import writing_to
+from data_pipeline.files.work_folder import disk_full_as_transfer_error
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
@@ -81,17 +81,8 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
     missing = np.isnan(values[training]).sum(axis=(0, 2, 3))
     exact = pipeline.checked(values, layout.times[index])
     packed = layout.packing.pack(exact, layout.channels.labels)
-    try:
-        with writing_to(layout.path):
-            checksums = layout.write(start, packed)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise TransferError(
-            f"the disk of {layout.path.resolve()} is full; make room and run the same command "
-            "again, finished blocks are kept",
-            code="disk-full",
-        ) from error
+    with writing_to(layout.path), disk_full_as_transfer_error(layout.path):
+        checksums = layout.write(start, packed)
     weights = layout.grid.area_weights()
     states = layout.packing.unpack(packed)
     rounding = Moments.from_states(states - exact, weights)

@@ -13,8 +13,8 @@ import xarray as xr
 from dask.delayed import delayed
 
 from data_pipeline.channels import Channels
-from data_pipeline.files.ledger import Ledger, resumable
 from data_pipeline.files.progress import track
+from data_pipeline.files.work_folder import WorkFolder, resumable
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.blocks import (
@@ -83,14 +83,14 @@ def prepare(
     if path.exists():
         return open_store(str(path), config)
     with (
-        resumable(path, _identity(config)) as (folder, ledger),
+        resumable(path, _identity(config)) as work,
         _accumulated(config, read) as dataset,
     ):
-        job = _check(dataset, config, folder)
+        job = _check(dataset, config, work.store)
         report(job.plan.describe())
-        check_free_space(folder, job.plan.bytes_written)
+        check_free_space(work.store, job.plan.bytes_written)
         with executor(execution or ExecutionConfig()) as workers:
-            _write(job, workers, ledger)
+            _write(job, workers, work)
     store = PreparedStore(path, config.crop)
     report(_describe_rounding(store))
     return store
@@ -223,14 +223,14 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     )
 
 
-def _write(job: _Preparation, workers: Executor, ledger: Ledger) -> None:
+def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
     """Write the blocks that are left, and then what needs all of them."""
     job = replace(job, pipeline=_fit_packing(job))
     config, layout = job.config, job.pipeline.layout
-    if not ledger.records:
+    if not work.records:
         layout.create()
-    _write_blocks(job, workers, ledger)
-    statistics, rounding, checksums = summarize(job.pipeline, ledger.records)
+    _write_blocks(job, workers, work)
+    statistics, rounding, checksums = summarize(job.pipeline, work.records)
     contents = {
         **statistics._asdict(),
         "rounding": rounding,
@@ -268,9 +268,9 @@ def _fit_packing(job: _Preparation) -> BlockPipeline:
     return replace(pipeline, layout=replace(pipeline.layout, packing=Packing.fit(dtype, checked)))
 
 
-def _write_blocks(job: _Preparation, workers: Executor, ledger: Ledger) -> None:
+def _write_blocks(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
     num_times = len(job.pipeline.layout.times)
-    starts = [s for s in range(0, num_times, job.block_length) if s not in ledger.records]
+    starts = [s for s in range(0, num_times, job.block_length) if s not in work.records]
     shared = workers.broadcast(job.pipeline)
 
     def tasks() -> Iterator[Task]:
@@ -281,7 +281,7 @@ def _write_blocks(job: _Preparation, workers: Executor, ledger: Ledger) -> None:
 
     finished = workers.run(tasks(), job.plan.block_bytes)
     for start, record in track(finished, "Preparing", len(starts)) if len(starts) > 1 else finished:
-        ledger.record(start, record)
+        work.record(start, record)
 
 
 def _fit_climatology(job: _Preparation, workers: Executor) -> np.ndarray:

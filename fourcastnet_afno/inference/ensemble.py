@@ -65,7 +65,7 @@ class Perturber:
         kind = self._config.perturbation
         if kind == "lagged":
             return self._lagged(init_times, members)
-        histories = self._states.at(init_times)
+        histories = self._states.read(init_times)
         if kind == "none" or not members.any():
             return histories
         if kind == "bred":
@@ -96,7 +96,7 @@ class Perturber:
         difference = self._drawn(init_times, members)[:, None]
         for cycle in range(cycles, 0, -1):
             start = init_times - cycle * steps * self._spec.timestep
-            control = self._states.at(start)
+            control = self._states.read(start)
             grown = self._advanced(control + difference, start, steps)
             difference = self._rescaled(grown - self._advanced(control, start, steps), members)
         return difference
@@ -118,7 +118,7 @@ class Perturber:
         for member in np.unique(members).tolist():
             (chosen,) = np.nonzero(members == member)
             start = init_times[chosen] - member * steps * self._spec.timestep
-            advanced = self._advanced(self._states.at(start), start, member * steps)
+            advanced = self._advanced(self._states.read(start), start, member * steps)
             for index, history in zip(chosen.tolist(), advanced, strict=True):
                 parts[index] = history
         return torch.stack([part for part in parts if part is not None])

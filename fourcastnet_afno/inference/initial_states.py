@@ -199,7 +199,7 @@ class MissingValuesError(InputError):
     """
 
     def __init__(self, message: str, channels: list[Channel]) -> None:
-        super().__init__(message)
+        super().__init__(message, code="not-finite")
         self.channels = channels
 
 
@@ -219,7 +219,7 @@ class InitialStates:
         self._dataset, self._spec, self._device = dataset, spec, device
         self._num_history, self._times = num_history, dataset["time"].values
 
-    def at(self, times: np.ndarray) -> Float[Tensor, "time history channel lat lon"]:
+    def read(self, times: np.ndarray) -> Float[Tensor, "time history channel lat lon"]:
         """The history of each of ``times`` (datetime64), oldest state first.
 
         Raises:

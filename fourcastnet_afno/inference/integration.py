@@ -180,7 +180,7 @@ class Integration:
         return everyone
 
 
-def integrations_of(
+def make_integrations(
     steppers: Sequence[Stepper],
     init_times: np.ndarray,
     members: np.ndarray,

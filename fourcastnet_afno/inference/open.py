@@ -37,12 +37,16 @@ def open_forecast(path: Path) -> xr.Dataset:
     elif (path / "zarr.json").exists():
         stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
     else:
-        raise InputError(f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast` first")
+        raise InputError(
+            f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast` first",
+            code="missing-file",
+        )
     missing = [name for name in _BORDER if name not in stored.dims]
     if missing:
         raise InputError(
             f"{path.resolve()} is no forecast of this version: it lacks {missing}, it has "
-            f"{list(stored.dims)}; run `fourcastnet-afno forecast` again"
+            f"{list(stored.dims)}; run `fourcastnet-afno forecast` again",
+            code="other-format",
         )
     forecast = stored.rename(_BORDER)
     return forecast.assign_coords(valid_time=forecast["init_time"] + forecast["lead_time"])
@@ -67,7 +71,8 @@ def open_diagnostics(path: Path) -> xr.Dataset:
             )
     except (FileNotFoundError, OSError) as error:
         raise InputError(
-            f"{path.resolve()} holds no diagnostics; set forecast.stability.diagnostics=true"
+            f"{path.resolve()} holds no diagnostics; set forecast.stability.diagnostics=true",
+            code="no-diagnostics",
         ) from error
     labels = {
         str(name): axis.attrs["flag_meanings"].split()

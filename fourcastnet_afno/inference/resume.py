@@ -1,47 +1,38 @@
-"""Work that is shared by processes and goes on after a kill.
+"""Forecasts that are shared by processes and resume after a kill, in a work folder.
 
-    .NAME.partial/identity.json           what must be the same for work to be gone on with
-    .NAME.partial/store                   what will be NAME
-    .NAME.partial/ledger-RANK.jsonl       the parts that a process has finished, with checksums
-    .NAME.partial/restart-UNIT.safetensors    the state of unfinished work
-    .NAME.partial/records-UNIT.json       what is to be told at the end
+    .NAME.partial/restart-UNIT.safetensors    the state of an unfinished unit
+    .NAME.partial/records-UNIT.json           the blow-ups of a finished unit
 
-Work consists of units, and these of parts. Unit u is done by the process of rank u modulo the
-number of processes. Processes never wait for each other: whichever finishes the last part gives the
-store its name. A kill costs the parts since the last restart file.
+Work consists of units, and these of chunks, the pieces of the work folder: chunk c of unit u has
+the number u * num_chunks + c. Unit u is done by the process of rank u modulo the number of
+processes. A kill costs the steps since the last restart file.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import remove, replacing, sweep, writing_to
-from data_pipeline.files.ledger import Ledger, locked
+from data_pipeline.files.atomic import replacing
+from data_pipeline.files.work_folder import WorkFolder
 from fourcastnet_afno.inference.config import IfExists
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Work:
-    """A work folder beside the output.
+    """The units of forecasts, and which of them are finished.
 
     Args:
-        path: What is to be made.
-        identity: Plain values that must be the same for work to be gone on with.
+        path: Store or file to make.
+        identity: JSON values that must be the same to resume.
         num_units: Units of work.
-        num_parts: Parts of each unit.
+        num_chunks: Chunks of each unit.
         rank: Of this process.
         world_size: Number of processes.
     """
@@ -52,196 +43,129 @@ class Work:
         identity: Mapping[str, Any],
         *,
         num_units: int,
-        num_parts: int,
+        num_chunks: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.path, self.folder = path, path.with_name(f".{path.name}.partial")
-        self._identity = json.dumps(identity, sort_keys=True, indent=1)
-        self._num_units, self._num_parts = num_units, num_parts
+        self.folder = WorkFolder(path, json.dumps(identity, sort_keys=True, indent=1), rank)
+        self._num_units, self._num_chunks = num_units, num_chunks
         self._rank, self._world_size = rank, world_size
 
     @property
-    def store(self) -> Path:
-        """Where the store is written."""
-        return self.folder / "store"
-
-    @property
     def fingerprint(self) -> str:
-        """Of the identity, 16 hexadecimal digits."""
-        return hashlib.blake2b(self._identity.encode(), digest_size=8).hexdigest()
+        """Digest of the identity, 16 hexadecimal digits."""
+        return hashlib.blake2b(self.folder.identity.encode(), digest_size=8).hexdigest()
 
     @contextmanager
-    def opened(self, create: Callable[[], object], existing: IfExists) -> Iterator["Work"]:
-        """Prepare the folder, or go on with it.
+    def opened(self, create: Callable[[], object], existing: IfExists) -> Iterator[None]:
+        """Start or resume.
 
         Args:
-            create: Called without arguments to make an empty store at ``store``.
-            existing: What to do with an output or other work that is there already.
+            create: Makes an empty store.
+            existing: What to do with an output or other work that exists.
 
         Raises:
-            InputError: If there is one and it is to be refused, the folder cannot be written to,
-                the disk is full, or another process does the same work. If a single process
-                meets a mistake in the input before its first part, nothing is left behind.
+            InputError: If one exists and is to be kept, the folder cannot be written to, or another
+                process does the same work. If a single process meets a mistake in the input before
+                its first chunk, nothing is left behind.
+            TransferError: If the disk is full.
         """
-        self._check_existing(existing)
-        with writing_to(self.path), disk_full_as_input_error(self.path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / f"lock-{self._rank}", _busy(self.path)):
-                with _exclusive(self.folder / "lock"):
-                    self._prepare(create, existing)
-                try:
-                    yield self
-                except InputError:
-                    if self._world_size == 1 and not self._read_ledgers():
-                        shutil.rmtree(self.folder)
-                    raise
-
-    def _check_existing(self, existing: IfExists) -> None:
-        interrupted = existing == "resume" and (self.folder / "identity.json").exists()
-        if self.path.exists() and existing != "overwrite" and not interrupted:
+        path, folder = self.folder.path, self.folder.folder
+        interrupted = existing == "resume" and (folder / "identity.json").exists()
+        if path.exists() and existing != "overwrite" and not interrupted:
             raise InputError(
-                f"{self.path.resolve()} exists; give another --output, --existing overwrite to "
-                "replace it, or --existing resume to go on with the same forecast"
+                f"{path.resolve()} exists; give another --output, --existing overwrite to replace "
+                "it, or --existing resume to resume the same forecast",
+                code="output-exists",
             )
 
-    def _prepare(self, create: Callable[[], object], existing: IfExists) -> None:
-        note = self.folder / "identity.json"
-        same = note.exists() and note.read_text() == self._identity
-        if same and self.store.exists():
-            self._ledgers = self._read_ledgers()
-            return
-        if note.exists() and not same and existing != "overwrite":
+        def replace(identity: str) -> None:
+            if existing == "overwrite":
+                return
+            before, now = json.loads(identity), json.loads(self.folder.identity)
+            keys = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
             raise InputError(
-                f"{self.folder.resolve()} holds an interrupted forecast of other settings, "
-                f"differing in {', '.join(self._differences(note))}; give another --output, or "
-                "--existing overwrite to drop it"
+                f"{folder.resolve()} holds an interrupted forecast of other settings, differing in "
+                f"{', '.join(keys)}; give another --output, or --existing overwrite to drop it",
+                code="other-configuration",
             )
-        note.unlink(missing_ok=True)
-        for entry in self.folder.iterdir():
-            if not entry.name.startswith("lock"):
-                remove(entry)
-        create()
-        note.write_text(self._identity)
-        self._ledgers = self._read_ledgers()
 
-    def _differences(self, note: Path) -> list[str]:
-        before, now = json.loads(note.read_text()), json.loads(self._identity)
-        return [
-            key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)
-        ]
+        def keep() -> bool:
+            return self._world_size > 1 or bool(self.folder.records)
 
-    def _read_ledgers(self) -> dict[int, str]:
-        self._own = Ledger(self.folder / f"ledger-{self._rank}.jsonl")
-        checksums = {start: record["checksum"] for start, record in self._own.records.items()}
-        for path in self.folder.glob("ledger-*.jsonl"):
-            checksums |= _finished_lines(path)
-        return checksums
+        with self.folder.opened(create=create, replace=replace, keep=keep):
+            yield
 
     @property
     def units(self) -> list[int]:
-        """Units that this process has still to finish."""
-        return [
-            unit
-            for unit in range(self._rank, self._num_units, self._world_size)
-            if self.missing_parts(unit)
-        ]
+        """Units that this process has not finished."""
+        units = range(self._rank, self._num_units, self._world_size)
+        return [unit for unit in units if self.missing_chunks(unit)]
 
-    def missing_parts(self, unit: int) -> list[int]:
-        """Parts of a unit that are not finished."""
-        first = unit * self._num_parts
-        parts = range(self._num_parts)
-        return [part for part in parts if first + part not in self._ledgers]
+    def missing_chunks(self, unit: int) -> set[int]:
+        """Chunks of a unit that are not finished."""
+        first = unit * self._num_chunks
+        return {c for c in range(self._num_chunks) if first + c not in self.folder.records}
 
-    def record(self, unit: int, part: int, checksum: str) -> None:
-        """Note that a part is safe in the store."""
-        self._own.record(unit * self._num_parts + part, {"checksum": checksum})
-        self._ledgers[unit * self._num_parts + part] = checksum
+    def record(self, unit: int, chunk: int, checksum: str) -> None:
+        """Note that a chunk is safe in the store."""
+        self.folder.record(unit * self._num_chunks + chunk, {"checksum": checksum})
 
-    def save_restart(self, unit: int, tensors: Mapping[str, Tensor], note: Any) -> None:  # noqa: ANN401
-        """Keep the state of a unit; what was kept before is replaced at once."""
-        with replacing(self.folder / f"restart-{unit}.safetensors") as temporary:
-            contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, temporary, {"note": json.dumps(note)})
+    def restart_file(self, unit: int) -> Path:
+        """Where the state of a unit is kept, see ``Restart``."""
+        return self.folder.folder / f"restart-{unit}.safetensors"
 
-    def load_restart(self, unit: int) -> tuple[dict[str, Tensor], Any] | None:
-        """What ``save_restart`` has kept last, if anything."""
-        path = self.folder / f"restart-{unit}.safetensors"
-        if not path.exists():
-            return None
-        with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {})["note"])
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+    def save_blow_ups(self, unit: int, blow_ups: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the records of a unit until all units are finished."""
+        with replacing(self._records_file(unit)) as temporary:
+            temporary.write_text(json.dumps(blow_ups))
 
-    def save_records(self, unit: int, records: Any) -> None:  # noqa: ANN401
-        """Keep what is to be told of a unit at the end."""
-        with replacing(self.folder / f"records-{unit}.json") as temporary:
-            temporary.write_text(json.dumps(records))
+    def _records_file(self, unit: int) -> Path:
+        return self.folder.folder / f"records-{unit}.json"
 
-    def drop_restart(self, unit: int) -> None:
-        """Forget the state of a finished unit."""
-        (self.folder / f"restart-{unit}.safetensors").unlink(missing_ok=True)
-
-    def records(self) -> list[Any]:
-        """What was told of each unit, in order."""
-        paths = [self.folder / f"records-{unit}.json" for unit in range(self._num_units)]
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+    def blow_ups(self) -> list[dict[str, Any]]:
+        """Records of all units, in order."""
+        files = [self._records_file(unit) for unit in range(self._num_units)]
+        return [record for f in files if f.exists() for record in json.loads(f.read_text())]
 
     def finish(self, complete: Callable[[Path], Path]) -> bool:
-        """Give the store its name if all parts of all processes are finished.
-
-        Args:
-            complete: Called with the store's folder before, to complete it; returns the file or
-                folder that gets the name.
-
-        Returns:
-            Whether the output is there.
-        """
-        if not self.folder.exists():
-            return True  # another process was faster
-        with _exclusive(self.folder / "lock"):
-            if not (self.folder / "identity.json").exists():
-                return True
-            self._ledgers = self._read_ledgers()
-            if len(self._ledgers) < self._num_units * self._num_parts:
-                return False
-            sweep(self.store)
-            made = complete(self.store)
-            remove(self.path)
-            os.replace(made, self.path)
-            (self.folder / "identity.json").unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return True
+        """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
+        return self.folder.publish(self._num_units * self._num_chunks, complete)
 
 
-def _finished_lines(path: Path) -> dict[int, str]:
-    """The whole lines of a ledger that another process may be writing."""
-    *lines, _ = path.read_text().split("\n")
-    records = [json.loads(line) for line in lines]
-    return {record["start"]: record["checksum"] for record in records}
+class Restart(NamedTuple):
+    """State of an unfinished unit.
 
+    Args:
+        sets: Tensors by name of each set of forecasts, see ``Integration.tensors``.
+        num_steps: Steps that are done.
+        blow_ups: Records so far.
+    """
 
-def _busy(path: Path) -> str:
-    return f"another process is writing {path.resolve()}; wait for it, or give another --output"
+    sets: Sequence[Mapping[str, Tensor]]
+    num_steps: int
+    blow_ups: list[dict[str, Any]]
 
+    def save(self, path: Path) -> None:
+        """Write a file; an older one is replaced at once."""
+        tensors = {
+            f"{number}.{name}": tensor.cpu().contiguous()
+            for number, state in enumerate(self.sets)
+            for name, tensor in state.items()
+        }
+        note = json.dumps({"num_steps": self.num_steps, "records": self.blow_ups})
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"note": note})
 
-@contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    """Wait for the lock; it ends with the process, however it ends."""
-    with lock.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def disk_full_as_input_error(path: Path) -> Iterator[None]:
-    """Say that the disk is full where the block finds it so."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise InputError(
-            f"the disk of {path.resolve()} is full ({error.strerror}); what is written is kept: "
-            "free some space and run the same command again, it goes on there"
-        ) from error
+    @classmethod
+    def load(cls, path: Path) -> "Restart | None":
+        """Read a file, if it exists."""
+        if not path.exists():
+            return None
+        sets: dict[int, dict[str, Tensor]] = {}
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {})["note"])
+            for key in file.keys():  # noqa: SIM118
+                number, _, name = key.partition(".")
+                sets.setdefault(int(number), {})[name] = file.get_tensor(key)
+        return cls([sets[number] for number in sorted(sets)], note["num_steps"], note["records"])

@@ -60,7 +60,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_store(
 ) -> None:
     prepare(config, tmp_path / "here.zarr")
     monkeypatch.setattr(preparation, "process_block", slowly)
-    ledger = tmp_path / ".there.zarr.partial/ledger.jsonl"
+    ledger = tmp_path / ".there.zarr.partial/ledger-0.jsonl"
     killed = []
 
     def kill_one(pids: list[int]) -> None:
@@ -204,7 +204,7 @@ def test_a_full_disk_keeps_what_was_written(
         patch.setattr(StoreWriter, "write", fill_up)
         with rejects("disk-full", str(tmp_path)):
             prepare(config, tmp_path / "data.zarr")
-    ledger = (tmp_path / ".data.zarr.partial/ledger.jsonl").read_bytes()
+    ledger = (tmp_path / ".data.zarr.partial/ledger-0.jsonl").read_bytes()
     assert 4 <= ledger.count(b"\n") <= 5
     prepare(config, tmp_path / "data.zarr")
     prepare(config, tmp_path / "whole.zarr")

@@ -63,7 +63,7 @@ def histories(config: EnsembleConfig, pairs: list[tuple[int, int]], num_history:
     times = data["time"].values[[index for index, _ in pairs]]
     members = np.array([member for _, member in pairs])
     found = Perturber(config, states, stepper).histories(times, members)
-    return found, states.at(times)
+    return found, states.read(times)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "spherical"])
@@ -104,7 +104,7 @@ def test_bred_vectors_are_the_growing_mode() -> None:
         num_members=3, perturbation="bred", amplitude=0.2, breeding_cycles=3, breeding_steps=4
     )
     times = data["time"].values[[20, 20, 20]]
-    found = Perturber(config, states, stepper).histories(times, np.arange(3)) - states.at(times)
+    found = Perturber(config, states, stepper).histories(times, np.arange(3)) - states.read(times)
     assert torch.equal(found[0], torch.zeros_like(found[0]))
     weights = torch.from_numpy(GRID.area_weights()).float()
     for member in (1, 2):

@@ -16,11 +16,8 @@ import torch
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.inference import write as forecasting
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
-from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.store import ForecastStore, bit_rounded
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.report.rows import stability
@@ -31,7 +28,11 @@ ALONE: dict[str, str] = {}
 
 
 def write(path: Path, stepper: Growing | None = None, **changes: object) -> xr.Dataset | None:
-    options = {k: changes.pop(k) for k in ("existing", "environment", "report") if k in changes}
+    options = {
+        k: changes.pop(k)
+        for k in ("existing", "environment", "report", "restart_every")
+        if k in changes
+    }
     data = make_states()
     config = make_config(**changes)
     times = data["time"].values[1:8]
@@ -80,10 +81,10 @@ def test_names_are_translated_at_the_border(tmp_path: Path) -> None:
     assert written["2m_temperature"].dims == ("init_time", "lead_time", "latitude", "longitude")
     valid = written["valid_time"].isel(init_time=2, lead_time=3).values
     assert valid == np.datetime64("2020-01-01T18", "ns") + np.timedelta64(24, "h")
-    with pytest.raises(InputError, match="no forecast at"):
+    with rejects("missing-file", str(tmp_path / "nothing.zarr")):
         open_forecast(tmp_path / "nothing.zarr")
     make_states().to_zarr(tmp_path / "other.zarr", consolidated=False)
-    with pytest.raises(InputError, match=r"lacks \['prediction_timedelta'\]"):
+    with rejects("other-format", "['prediction_timedelta']"):
         open_forecast(tmp_path / "other.zarr")
 
 
@@ -188,8 +189,7 @@ def write_slowly(path: Path, seconds: float, options: dict) -> None:
         original(*arguments, **named)  # type: ignore[arg-type]
 
     ForecastStore.write = slow  # type: ignore[method-assign]
-    forecasting._STEPS_BETWEEN_RESTARTS = 10
-    write(path, **options)
+    write(path, **options, restart_every=10)
 
 
 def start(path: Path, options: dict) -> multiprocessing.process.BaseProcess:
@@ -256,8 +256,7 @@ class Failing:
 def test_interrupted_it_goes_on_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, suffix: str
 ) -> None:
-    monkeypatch.setattr(forecasting, "_STEPS_BETWEEN_RESTARTS", 5)
-    options = {"num_steps": 12, "chunks": "lead_time", "batch_size": 4}
+    options = {"num_steps": 12, "chunks": "lead_time", "batch_size": 4, "restart_every": 5}
     path = tmp_path / f"f.{suffix}"
     with monkeypatch.context() as patch:
         Failing(patch, writes, KeyboardInterrupt())
@@ -338,10 +337,10 @@ def test_an_output_that_exists_is_refused_resumed_or_replaced(tmp_path: Path) ->
     path = tmp_path / "f.zarr"
     write(path, existing="refuse")
     before = contents(path)
-    with pytest.raises(InputError, match=r"f\.zarr exists; give another --output, --existing over"):
+    with rejects("output-exists", "f.zarr", "--existing overwrite"):
         write(path, existing="refuse")
     assert write(path, existing="resume") is not None  # these very forecasts: nothing to do
-    with pytest.raises(InputError, match=r"f\.zarr exists"):
+    with rejects("output-exists", "f.zarr"):
         write(path, existing="resume", num_steps=3)
     assert contents(path) == before
     replaced = write(path, existing="overwrite", num_steps=3)
@@ -357,8 +356,7 @@ def test_interrupted_work_of_other_settings_is_not_lost(
         Failing(patch, 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             write(path)
-    message = r"interrupted forecast of other settings, differing in forecast.num_steps;"
-    with pytest.raises(InputError, match=message):
+    with rejects("other-configuration", "forecast.num_steps"):
         write(path, existing="resume", num_steps=3)
     written = write(path, existing="overwrite", num_steps=3)
     assert written is not None
@@ -369,11 +367,10 @@ def test_a_full_disk_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "f.zarr"
     with monkeypatch.context() as patch:
         Failing(patch, 3, OSError(errno.ENOSPC, "No space left on device"))
-        with pytest.raises(InputError, match=r"is full .* run the same command again"):
+        with rejects("disk-full", "f.zarr"):
             write(path, chunks="lead_time")
     assert not path.exists()
-    work = Work(path, {}, num_units=2, num_parts=5)
-    assert (work.folder / "ledger-0.jsonl").read_text().count("\n") == 3
+    assert (tmp_path / ".f.zarr.partial" / "ledger-0.jsonl").read_text().count("\n") == 3
     write(path, chunks="lead_time")
     write(tmp_path / "whole.zarr", chunks="lead_time")
     assert contents(path) == contents(tmp_path / "whole.zarr")
@@ -392,8 +389,7 @@ def test_a_small_disk_is_refused_before_anything_runs(
 def test_nan_in_the_initial_state_is_named(tmp_path: Path) -> None:
     data = make_states()
     data["2m_temperature"][3, 2, 5] = np.nan
-    message = r"1 values that are not finite, the first in 2m_temperature at 2020-01-01T18"
-    with pytest.raises(InputError, match=message):
+    with rejects("not-finite", "1 values", "2m_temperature at 2020-01-01T18"):
         write_forecast(
             Growing(), data, data["time"].values[2:5], make_config(), tmp_path / "f.zarr", {},
             environment=ALONE,
@@ -417,7 +413,7 @@ def test_two_processes_of_one_rank_do_not_meet(tmp_path: Path) -> None:
     while not (tmp_path / ".f.zarr.partial" / "identity.json").exists():
         assert process.is_alive()
         time.sleep(0.005)
-    with pytest.raises(InputError, match="another process is writing"):
+    with rejects("busy", str(path)):
         write(path, **LONG)
     process.kill()
     process.join()

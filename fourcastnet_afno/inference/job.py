@@ -1,0 +1,179 @@
+"""A forecast job: the forecasts of one call, checked and divided into units.
+
+A unit is a set of forecasts that run together; its memory depends on their number, not on the
+number of steps. Every unit computes the same bits whichever process computes it, and wherever it
+resumes after a kill.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.store.format import checksum
+from fourcastnet_afno.inference.config import ForecastConfig
+from fourcastnet_afno.inference.ensemble import Perturber, check_stochastic
+from fourcastnet_afno.inference.initial_states import InitialStates
+from fourcastnet_afno.inference.integration import StepOptions
+from fourcastnet_afno.inference.rollout import Stepper
+from fourcastnet_afno.inference.steppers import DiagnosticModel
+from fourcastnet_afno.inference.store import ForecastLayout, select_channels
+
+
+class Unit(NamedTuple):
+    """Forecasts that run together: all pairs of some initial times and members.
+
+    Args:
+        number: Of the unit.
+        inits: Which initial times of the job.
+        members: Which members of the job.
+    """
+
+    number: int
+    inits: slice
+    members: slice
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastJob:
+    """The forecasts of one call.
+
+    Args:
+        steppers: Forecasters in evaluation mode, on their device; member i runs with the i-th in
+            turn.
+        dataset: Canonical dataset that holds the history of every initial time.
+        init_times: Initial times (datetime64[ns]).
+        config: Which forecasts.
+        diagnostic: Predicts further channels.
+        restart_every: Steps between files with the state of an unfinished unit.
+
+    Raises:
+        InputError: If a setting does not suit the forecasters or the data.
+    """
+
+    steppers: Sequence[Stepper]
+    dataset: xr.Dataset
+    init_times: np.ndarray
+    config: ForecastConfig
+    diagnostic: DiagnosticModel | None = None
+    restart_every: int = 50
+
+    def __post_init__(self) -> None:
+        first = self.steppers[0].spec
+        for number, stepper in enumerate(self.steppers[1:], start=1):
+            differing = [
+                name
+                for name in ("channels", "grid", "timestep_hours")
+                if getattr(stepper.spec, name) != getattr(first, name)
+            ]
+            if differing:
+                raise InputError(
+                    f"the forecaster {number} of forecast.ensemble.checkpoints differs from the "
+                    f"first in {', '.join(differing)}; members need the same channels, grid and "
+                    "timestep",
+                    code="other-configuration",
+                )
+        if self.config.ensemble.stochastic:
+            check_stochastic(self.steppers[0])
+        _ = self.perturbers, self.layout  # they check the settings of ensemble and store
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """Numbers of the members that run (member,)."""
+        return np.array(self.config.ensemble.numbers)
+
+    @cached_property
+    def perturbers(self) -> list[Perturber]:
+        """The source of initial states of each forecaster."""
+        return [
+            Perturber(self.config.ensemble, self._states(stepper), stepper)
+            for stepper in self.steppers
+        ]
+
+    def _states(self, stepper: Stepper) -> InitialStates:
+        device = stepper.scales.mean.device
+        return InitialStates(self.dataset, stepper.spec, stepper.num_history, device)
+
+    @cached_property
+    def channels(self) -> Channels:
+        """Channels of the state, then those of the diagnostic model."""
+        further = self.diagnostic.channels if self.diagnostic is not None else ()
+        return Channels((*self.steppers[0].spec.channels, *further))
+
+    @cached_property
+    def selected(self) -> list[int]:
+        """Indices of the channels that are written."""
+        return select_channels(self.config.store, self.channels)
+
+    @cached_property
+    def layout(self) -> ForecastLayout:
+        """Axes and chunks of the store."""
+        spec, config = self.steppers[0].spec, self.config
+        members = len(self.members)  # statistics need all members of a unit
+        if config.ensemble.output == "members":
+            members = min(members, config.batch_size)
+        return ForecastLayout(
+            channels=Channels(tuple(self.channels.channels[i] for i in self.selected)),
+            grid=spec.grid,
+            init_times=self.init_times,
+            lead_times=np.arange(1, config.num_steps + 1) * spec.timestep,
+            members=tuple(self.members.tolist()) if config.ensemble.is_ensemble else (),
+            forecasts_together=(max(1, config.batch_size // members), members),
+            config=config.store,
+        )
+
+    @property
+    def quantiles(self) -> Sequence[float] | None:
+        """Quantiles over the members; None where the members are written."""
+        ensemble = self.config.ensemble
+        return ensemble.quantiles if ensemble.output == "statistics" else None
+
+    @property
+    def step_options(self) -> StepOptions:
+        """Options of every step."""
+        return StepOptions(
+            ensemble=self.config.ensemble,
+            stability=self.config.stability,
+            bfloat16=self.config.precision == "bfloat16",
+            diagnostic=self.diagnostic,
+        )
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """Units of work; members of one initial time are neighbors."""
+        num_inits, num_members = self.layout.forecasts_together
+        starts = [
+            (init, member)
+            for init in range(0, len(self.init_times), num_inits)
+            for member in range(0, len(self.members), num_members)
+        ]
+        return [
+            Unit(number, slice(init, init + num_inits), slice(member, member + num_members))
+            for number, (init, member) in enumerate(starts)
+        ]
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of each unit, along lead time."""
+        return -(-self.config.num_steps // self.layout.steps_together)
+
+    def identity(self, attrs: Mapping[str, str]) -> dict[str, Any]:
+        """JSON values that tell these forecasts from others.
+
+        Args:
+            attrs: Provenance, the forecaster's included.
+        """
+        stepper = self.steppers[0]
+        ends = self._states(stepper).read(self.init_times[[0, -1]]).cpu().numpy()
+        return {
+            **{f"forecast.{name}": value for name, value in asdict(self.config).items()},
+            **attrs,
+            "init_times": checksum(self.init_times.astype(np.int64)),
+            "initial states": checksum(ends),
+            "fields": stepper.spec.to_json(),
+        }
