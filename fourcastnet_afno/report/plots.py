@@ -44,9 +44,8 @@ def assign_colors(names: Sequence[str]) -> dict[str, str]:
 def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
     """Metrics by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
-    figure = Figure(
-        figsize=(3.6 * len(channels) + 0.8, 2.6 * len(metrics) + 0.4), layout="constrained"
-    )
+    size = 3.6 * len(channels) + 0.8, 2.6 * len(metrics) + 0.4
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(metrics), len(channels), squeeze=False, sharex=True)
     colors = assign_colors(scores["forecast"].values.tolist())
     for column, channel in enumerate(channels):
@@ -87,18 +86,16 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
     """
     change, certain = relative_change(scores, forecast, metric)
     channels, hours = change["channel"].values, lead_hours_of(change["lead_time"].values)
-    figure = Figure(
-        figsize=(0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6), layout="constrained"
-    )
+    size = 0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6
+    figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     mesh = axis.imshow(change.values, cmap="RdBu_r", vmin=-50, vmax=50, aspect="auto")
     for row, column in np.ndindex(*change.shape):
         value = change.values[row, column]
         if np.isfinite(value):
             color = "white" if abs(value) > 35 else "black"
-            axis.text(
-                column, row, f"{value:+.0f}", ha="center", va="center", fontsize=8, color=color
-            )
+            style = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
+            axis.text(column, row, f"{value:+.0f}", **style)
         if not certain.values[row, column]:
             corner = (column - 0.5, row - 0.5)
             axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, alpha=0.3))
@@ -204,11 +201,8 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     num_leads = scores.sizes["lead_time"]
     figure = Figure(figsize=(7.6, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for metric, color, label in (
-        ("rmse", COLORS["model"], "RMSE of the mean"),
-        ("spread", COLORS["persistence"], "spread"),
-    ):
-        _draw_curve(left, chosen, metric, color, label)
+    _draw_curve(left, chosen, "rmse", COLORS["model"], "RMSE of the mean")
+    _draw_curve(left, chosen, "spread", COLORS["persistence"], "spread")
     left.set_xlabel("lead time [days]")
     left.set_ylabel(f"[{scores['units'].sel(channel=channel).item()}]")
     left.set_ylim(bottom=0)

@@ -27,14 +27,11 @@ _MAX_CURVES = 6
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 
 
-class Section(NamedTuple):
-    """A section of the page.
+_Kind = Literal["chart", "map"]
 
-    Args:
-        title: Heading and link.
-        template: File in the folder ``templates`` that writes the section.
-        content: Values for the template; a section without any is left out.
-    """
+
+class Section(NamedTuple):
+    """A section of the page, written by a file of the folder ``templates``; left out if empty."""
 
     title: str
     template: str
@@ -42,17 +39,11 @@ class Section(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure of the page: on dark screens a ``chart`` is inverted, a ``map`` is not.
-
-    Args:
-        title: Caption.
-        source: The picture as a data URI.
-        kind: Class of its style.
-    """
+    """A figure of the page and its data URI; on dark screens a chart is inverted, a map is not."""
 
     title: str
     source: str
-    kind: Literal["chart", "map"]
+    kind: _Kind
 
 
 def write_report(
@@ -84,6 +75,12 @@ def write_report(
     folder = path.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     bounded = rows.stability(forecasts)
+    attributes = {k: v for k, v in scores.attrs.items() if k not in _HIDDEN_ATTRIBUTES}
+    conventions = {
+        "counts": rows.counts_table(scores),
+        "pairs": attributes | dict(facts or {}),
+        "configuration": config_text or str(scores.attrs.get("settings", "")),
+    }
     sections = [
         Section("Scorecard", "scorecard.html.j2", _scorecards(scores, folder)),
         Section("Scores", "scores.html.j2", _scores(scores, folder)),
@@ -92,27 +89,15 @@ def write_report(
         Section("Ensembles and events", "figures.html.j2", _probabilities(scores, folder)),
         Section("Stability", "definitions.html.j2", {"pairs": bounded} if bounded else {}),
         Section("Training", "figures.html.j2", _training(history, folder)),
-        Section(
-            "Conventions and data",
-            "definitions.html.j2",
-            {
-                "counts": rows.counts_table(scores),
-                "pairs": {k: v for k, v in scores.attrs.items() if k not in _HIDDEN_ATTRIBUTES}
-                | dict(facts or {}),
-                "configuration": config_text or str(scores.attrs.get("settings", "")),
-            },
-        ),
+        Section("Conventions and data", "definitions.html.j2", conventions),
     ]
     environment = Environment(
-        loader=PackageLoader("fourcastnet_afno.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("fourcastnet_afno.report"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     page = environment.get_template("report.html.j2").render(
         title=f"{path.parent.resolve().name}: forecasts against truth",
-        verdicts=rows.verdicts(scores),
+        verdicts=rows.beaten_baselines(scores),
         notes=[line for line in str(scores.attrs.get("notes", "")).splitlines() if line],
         sections=[section for section in sections if section.content],
     )
@@ -121,9 +106,7 @@ def write_report(
     return path
 
 
-def _save(
-    path: Path, title: str, figure: Figure, kind: Literal["chart", "map"] = "chart"
-) -> Picture:
+def _save(path: Path, title: str, figure: Figure, kind: _Kind = "chart") -> Picture:
     """Write a figure as PNG and PDF next to each other."""
     png, pdf = (path.with_name(f"{path.name}.{form}") for form in ("png", "pdf"))
     for file in (png, pdf):
@@ -133,7 +116,7 @@ def _save(
     return _picture(png, title, kind)
 
 
-def _picture(path: Path, title: str, kind: Literal["chart", "map"]) -> Picture:
+def _picture(path: Path, title: str, kind: _Kind) -> Picture:
     data = base64.b64encode(path.read_bytes()).decode()
     return Picture(title, f"data:image/{path.suffix.removeprefix('.')};base64,{data}", kind)
 
@@ -179,7 +162,7 @@ def _scores(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
 def _maps(
     scores: xr.Dataset, truth: xr.Dataset, forecasts: Mapping[str, xr.Dataset], folder: Path
 ) -> dict[str, Any]:
-    """One forecast next to truth, still and moving, and mean errors of all."""
+    """One forecast next to truth, still and moving, and its mean errors."""
     channel, name = picture_channel(scores), next(iter(forecasts))
     pair = _longest_forecast(truth, forecasts[name], channel)
     land, pictures = None, []
@@ -188,21 +171,20 @@ def _maps(
         land = land.isel(time=0) if "time" in land.dims else land
         land = land.transpose("latitude", "longitude").compute()
     if pair is not None:
-        hours = lead_hours_of(pair[0]["lead_time"].values).tolist()
+        actual, forecast = pair
+        hours = lead_hours_of(actual["lead_time"].values).tolist()
         shown = sorted({0, *(i for i, hour in enumerate(hours) if hour in (72, 120))})
-        start = pair[1].attrs["init_time"][:16].replace("T", " ")
-        figure = maps.error_maps(*(field.isel(lead_time=shown) for field in pair), land)
+        start = actual.attrs["init_time"][:16].replace("T", " ")
+        figure = maps.error_maps(actual[shown], forecast[shown], land)
         title = f"{channel} of {name}, from {start} UTC"
         pictures.append(_save(folder / "maps", title, figure, "map"))
+        maps.rollout_animation(actual, forecast, folder / "rollout.gif")
+        title = f"{channel}: truth and {name}, from {start} UTC"
+        pictures.append(_picture(folder / "rollout.gif", title, "map"))
     if "bias_map" in scores and channel in scores["map_channel"].values:
         figure = maps.mean_maps(scores, channel, name, land)
         title = f"{channel} of {name}: bias and RMSE over all initial times"
-        pictures.append(_save(folder / "mean_maps", title, figure, "map"))
-    if pair is not None:
-        movie = folder / "rollout.gif"
-        maps.rollout_animation(*pair, movie)
-        title = f"{channel}: truth and {name}, from {start} UTC"
-        pictures.append(_picture(movie, title, "map"))
+        pictures.insert(1, _save(folder / "mean_maps", title, figure, "map"))
     return {"wide": pictures} if pictures else {}
 
 
@@ -232,9 +214,7 @@ def _longest_forecast(
     if not grid_of(truth).is_same(grid_of(predictions)):
         return None
     names = [str(name) for name in predictions.data_vars if name in truth]
-    every = Channels.from_dataset(predictions, names)
-    channels = Channels(tuple(c for c in every if c.label == channel))
-    (drawn,) = channels
+    (drawn,) = (c for c in Channels.from_dataset(predictions, names) if c.label == channel)
     inits, leads = predictions["init_time"].values, predictions["lead_time"].values
     known = np.isin(inits[:, None] + leads, truth["time"].values)
     if not known.any():
@@ -246,7 +226,7 @@ def _longest_forecast(
     inits, leads = forecast["init_time"].values, forecast["lead_time"].values
     actual = at_valid_times(lambda times: truth[[drawn.name]].sel(time=times), inits, leads)
     first, second = (
-        channels.stack(fields).isel(init_time=0, channel=0).compute()
+        Channels((drawn,)).stack(fields).isel(init_time=0, channel=0).compute()
         for fields in (actual, forecast)
     )
     first.attrs = second.attrs = {"units": drawn.units, "init_time": str(inits[0])}

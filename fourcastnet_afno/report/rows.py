@@ -21,28 +21,21 @@ class Cell(NamedTuple):
     best: bool = False
 
 
-class Row(NamedTuple):
-    """A row of a table: its labels, and its cells."""
-
-    labels: Sequence[str]
-    cells: Sequence[Cell]
-
-
 class Table(NamedTuple):
-    """Titles of the label columns and of the columns of cells, and the rows."""
+    """Titles of the label columns and of the columns of cells; labels and cells of each row."""
 
     labels: Sequence[str]
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[tuple[Sequence[str], Sequence[Cell]]]
 
 
 class Scorecard(NamedTuple):
-    """Change of a metric against the reference.
+    """Change of a metric against the reference, by channel and lead time.
 
     Args:
         title: Of the table.
         hours: Lead times of the columns.
-        rows: Channel, and for each lead time the change in per cent (``None`` where there is none)
+        rows: Channel and, for each lead time, the change in per cent (``None`` where there is none)
             and whether it is distinguishable from chance.
     """
 
@@ -76,7 +69,7 @@ def score_table(scores: xr.Dataset) -> Table:
             best = best_of(metric, values)
             for name, numbers in zip(scores["forecast"].values, values, strict=True):
                 texts = [format_score(metric, float(number)) for number in numbers]
-                rows.append(Row((channel, label, name), list(map(Cell, texts, numbers == best))))
+                rows.append(((channel, label, name), list(map(Cell, texts, numbers == best))))
     hours = [f"{hour} h" for hour in lead_hours(scores)[indices]]
     return Table(("channel", "score", "forecast"), hours, rows)
 
@@ -106,7 +99,7 @@ def summary_table(scores: xr.Dataset) -> Table | None:
             if "correlation_time_hours" in scores:
                 value = float(one["correlation_time_hours"])
                 texts.append(f"over {hours[-1]}" if np.isnan(value) else f"{value:.0f}")
-            rows.append(Row((channel, name), list(map(Cell, texts))))
+            rows.append(((channel, name), list(map(Cell, texts))))
     return Table(("channel", "forecast"), columns, rows)
 
 
@@ -119,7 +112,7 @@ def counts_table(scores: xr.Dataset) -> Table:
         lowest, highest = int(counts.min()), int(counts.max())
         num_inits = str(highest) if lowest == highest else f"{lowest} to {highest}"
         missing = int(np.nansum(scores["missing_values"].sel(forecast=name).values))
-        rows.append(Row((name,), [Cell(str(num_leads)), Cell(num_inits), Cell(str(missing))]))
+        rows.append(((name,), [Cell(str(num_leads)), Cell(num_inits), Cell(str(missing))]))
     return Table(("forecast",), ("lead times", "initial times", "missing values"), rows)
 
 
@@ -163,7 +156,7 @@ def _growth(forecast: xr.Dataset) -> str:
     )
 
 
-def verdicts(scores: xr.Dataset) -> list[str]:
+def beaten_baselines(scores: xr.Dataset) -> list[str]:
     """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
     if "rmse" not in scores:
         return []

@@ -44,11 +44,10 @@ def test_the_best_of_each_column_is_marked() -> None:
     assert (table.labels, table.columns) == (
         ("channel", "score", "forecast"), ["24 h", "48 h", "72 h"],
     )  # fmt: skip
-    assert [row.labels for row in table.rows] == [
+    assert [labels for labels, _ in table.rows] == [
         ("t", "RMSE [K]", name) for name in ("model", "persistence", "climatology")
     ]
-    cells = [[(cell.text, bool(cell.best)) for cell in row.cells] for row in table.rows]
-    assert cells == [
+    assert [[(cell.text, bool(cell.best)) for cell in cells] for _, cells in table.rows] == [
         [("1", True), ("2", True), ("5", False)],
         [("2", False), ("2", True), ("2", True)],
         [("3", False), ("3", False), ("-", False)],
@@ -62,7 +61,7 @@ def test_resolution_and_correlation_time_of_each_forecast() -> None:
         "effective resolution, 24 h [km]", "effective resolution, 72 h [km]",
         "correlation above 0.8 [h]",
     ]  # fmt: skip
-    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+    assert [[cell.text for cell in cells] for _, cells in table.rows] == [
         ["400", "-", "over 72"], ["10", "10", "30"], ["1", "1", "0"],
     ]  # fmt: skip
     assert rows.summary_table(make_scores(summary=False)) is None
@@ -70,16 +69,16 @@ def test_resolution_and_correlation_time_of_each_forecast() -> None:
 
 def test_counts_of_each_forecast() -> None:
     table = rows.counts_table(make_scores())
-    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+    assert [[cell.text for cell in cells] for _, cells in table.rows] == [
         ["3", "7 to 9", "3"], ["3", "9", "0"], ["2", "0 to 9", "0"],
     ]  # fmt: skip
 
 
 def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
-    (sentence,) = rows.verdicts(make_scores())
+    (sentence,) = rows.beaten_baselines(make_scores())
     assert sentence == "t: the model beats persistence up to 1 days and climatology up to 2 days."
     alone = make_scores().sel(forecast=["model"])
-    assert rows.verdicts(alone) == rows.verdicts(alone.drop_vars("rmse")) == []
+    assert rows.beaten_baselines(alone) == rows.beaten_baselines(alone.drop_vars("rmse")) == []
 
 
 def test_forecasts_say_whether_they_stayed_bounded() -> None:
