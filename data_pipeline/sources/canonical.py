@@ -1,12 +1,12 @@
-"""Sources: what people have, read as one canonical dataset.
+"""Sources of any layout, read as one canonical dataset.
 
-Canonical means: variables under the names of WeatherBench 2 with CF units, dimensions (time,
+A canonical dataset has variables under the names of WeatherBench 2 with CF units, dimensions (time,
 [level], latitude, longitude), latitude from north to south, longitude increasing eastward (0..360,
 or -180..180 for a region that contains the prime meridian), levels as increasing integers in hPa,
-datetime64 times. Everything stays lazy. Names and units are in ``names``.
+datetime64 times. Everything stays lazy. Names and units are listed in ``names``.
 
 Fields on a plane have the dimensions (time, y, x) with increasing y and x, and the attributes that
-``plane`` lists. Their variables keep their names, and those that state no units have none.
+``grids.plane`` lists. Their variables keep their names, and those that state no units have none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,9 +111,9 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
 
 
 def _on_plane(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset | None:
-    """The dataset with the names of ``data.source.rename`` alone, if it has y and x then.
+    """Apply ``data.source.rename`` alone; the dataset if it has y and x then, or ``None``.
 
-    Projected maps have them too, beside the latitudes and longitudes of each point.
+    Projected maps have them too, in addition to latitudes and longitudes of each point.
     """
     known = {*dataset.variables, *dataset.dims}
     renamed = dataset.rename({old: new for old, new in config.rename.items() if old in known})
@@ -145,7 +145,7 @@ def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr
 
 
 def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
-    """The valid time alone, where GRIB and CDS keep the start of a forecast beside it."""
+    """Keep the valid time alone, where GRIB and CDS add the start of a forecast."""
     if "valid_time" not in dataset.variables or "time" not in dataset.variables:
         return dataset
     if "valid_time" in dataset.dims:
@@ -192,7 +192,7 @@ def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if not np.issubdtype(times.dtype, np.datetime64):
         raise InputError(
             f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
-            "CF units as 'hours since 1900-01-01'",
+            "CF units such as 'hours since 1900-01-01'",
             code="no-times",
         )
     dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
@@ -200,7 +200,7 @@ def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _within_validity(dataset: xr.Dataset) -> xr.Dataset:
-    """The times that ARCO-ERA5 says it has filled: its axis goes on to 2050."""
+    """Keep the times that ARCO-ERA5 states it has filled: its axis continues to 2050."""
     ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
     try:
         first, last = (np.datetime64(end) for end in ends)
@@ -223,7 +223,7 @@ def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _sorted(dataset: xr.Dataset, axis: str) -> xr.Dataset:
-    """In increasing order; untouched where it is, as an index costs time at every read."""
+    """Sort an axis, unless it is sorted: an index costs time at every read."""
     increases = (np.diff(dataset[axis].values) > 0).all()
     return dataset if increases else dataset.sortby(axis)
 
@@ -244,7 +244,7 @@ def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
         levels = levels / 100
     if not np.allclose(levels, np.round(levels)):
         raise InputError(
-            f"{name} has the levels {levels.tolist()} hPa, expected whole numbers",
+            f"{name} has the levels {levels.tolist()} hPa, expected integers",
             code="bad-levels",
         )
     return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
@@ -253,11 +253,11 @@ def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
 def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
     wrong = []
     for variable, array in dataset.data_vars.items():
-        found = config.units.get(str(variable), str(array.attrs.get("units", "")))
-        units = normalize_units(found)
+        stated = config.units.get(str(variable), str(array.attrs.get("units", "")))
+        units = normalize_units(stated)
         expected = UNITS.get(str(variable), units)
         if units != expected and units:
-            wrong.append(f"{variable} in {found!r}, expected {expected!r}")
+            wrong.append(f"{variable} in {stated!r}, expected {expected!r}")
         array.attrs["units"] = units
     if wrong:
         raise InputError(
@@ -269,18 +269,16 @@ def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) ->
 
 
 def require_units(dataset: xr.Dataset, names: list[str]) -> None:
-    """Refuse variables whose units nobody stated.
+    """Reject variables without units.
 
     Raises:
         InputError: If the attribute ``units`` is missing or empty (all such variables are named).
     """
-    missing: Mapping[str, str] = {
-        name: UNITS.get(name, "?") for name in names if not dataset[name].attrs.get("units")
-    }
+    missing = [name for name in names if not dataset[name].attrs.get("units")]
     if missing:
-        wanted = ", ".join(f"{name}: {units}" for name, units in missing.items())
+        usual = ", ".join(f"{name}: {UNITS.get(name, '?')}" for name in missing)
         raise InputError(
-            f"the variables {list(missing)} state no units; set data.source.units={{{wanted}}} if "
+            f"the variables {missing} state no units; set data.source.units={{{usual}}} if "
             "these are their units",
             code="missing-units",
         )

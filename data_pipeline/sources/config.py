@@ -1,4 +1,4 @@
-"""Where data is read from: the part ``data.source`` of an experiment."""
+"""Sources of data: the part ``data.source`` of an experiment."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,22 +35,22 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """Where data is read from.
+    """A source to read.
 
     Args:
         path: A file (NetCDF, HDF5, GRIB), a glob ("data/*.nc"), a folder of files, a zarr store (a
-            folder or a URL as gs://, s3:// or https://), or a list of these, which are merged.
-        rename: Further names in the files and what they are called here.
+            folder or a URL: gs://, s3:// or https://), or a list of these, which are merged.
+        rename: Canonical names by further names in the files.
         units: Units of variables whose attribute is missing or mislabelled.
         channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
         channels_timestep_hours: Time between the fields of such files.
-        storage_options: Further options of fsspec for URLs, as {endpoint_url: ...} for a store that
-            speaks S3, or {token: null} for your own login at Google. It is written into the run
-            folder: leave secrets in the environment.
-        periodic: Axes of fields on a plane that close on themselves, as [y, x] or [], where the
-            data does not say.
-        benchmark: Says that the files hold trajectories in the layout of a public benchmark of
-            partial differential equations.
+        storage_options: Further options of fsspec for URLs, such as {endpoint_url: ...} for a store
+            that speaks S3, or {token: null} for your own login at Google. It is written into the
+            run folder: leave secrets in the environment.
+        periodic: Axes of fields on a plane that close on themselves, such as [y, x] or [], where
+            the data does not say.
+        benchmark: How the files hold trajectories, in the layout of a public benchmark of partial
+            differential equations.
     """
 
     path: str | list[str]

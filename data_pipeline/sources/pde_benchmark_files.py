@@ -37,16 +37,17 @@ class TrajectoryFile:
     """Trajectories of a file.
 
     Args:
-        path: Its name.
+        path: Name of the file.
         variables: Names of the fields.
         count: Number of trajectories.
         num_states: States of each.
         y: Coordinates of the rows, increasing; a single one in one dimension.
         x: Coordinates of the columns, increasing.
         time_step: Model time between states.
-        periodic: Axes that close on themselves, as "y x"; ``None`` where the file does not say.
+        periodic: Axes that close on themselves, such as "y x"; ``None`` if the file does not
+            say.
         read: ``read(first, last)`` gives the values (trajectory, state, variable, y, x).
-        origin: Where the domain starts along y and x, if that is known.
+        origin: Start of the domain along y and x, if that is known.
     """
 
     path: str
@@ -61,17 +62,17 @@ class TrajectoryFile:
     origin: tuple[float, float] | None = None
 
 
-def _opened(path: str) -> _Node:
+def _hdf5(path: str) -> _Node:
     return h5py.File(path)
 
 
 def open_pdebench(path: str) -> TrajectoryFile:
-    """A file of PDEBench.
+    """Open a file of PDEBench.
 
     Raises:
         InputError: If it has another layout.
     """
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         names = set(file)
         if {"nu", "tensor"} <= names and file["tensor"].shape[1] == 1:
             return _pdebench_darcy(path, file)
@@ -106,7 +107,7 @@ def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
 
 
 def _read_pdebench_darcy(path: str, first: int, last: int) -> np.ndarray:
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         coefficient, solution = file["nu"][first:last], file["tensor"][first:last, 0]
     return steady(coefficient.swapaxes(1, 2), solution.swapaxes(1, 2))
 
@@ -128,7 +129,7 @@ def _pdebench_arrays(path: str, file: _Node, names: tuple[str, ...]) -> Trajecto
 
 
 def _read_pdebench_arrays(path: str, names: tuple[str, ...], first: int, last: int) -> np.ndarray:
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         fields = np.stack([file[name][first:last] for name in names], axis=2)
     return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
 
@@ -150,22 +151,22 @@ def _pdebench_groups(path: str, file: _Node, groups: list[str]) -> TrajectoryFil
 
 
 def _read_pdebench_groups(path: str, groups: list[str], first: int, last: int) -> np.ndarray:
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         fields = np.stack([file[group]["data"][:] for group in groups[first:last]])
     fields = np.moveaxis(fields, -1, 2)  # (sample, time, channel, x[, y])
     return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
 
 
 def open_well(path: str) -> TrajectoryFile:
-    """A file of The Well, in one or two Cartesian dimensions.
+    """Open a file of The Well, in one or two Cartesian dimensions.
 
-    Vectors and tensors are a variable for each component, as velocity_x. What does not vary along
-    an axis, in time or with the trajectory is repeated.
+    Vectors and tensors are a variable for each component, such as velocity_x. Fields that do not
+    vary along an axis, in time or with the trajectory are repeated.
 
     Raises:
         InputError: If it has another layout, or other dimensions.
     """
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
             raise InputError(
                 f"{path} has {sorted(file)[:8]}, expected the layout of The Well with the groups "
@@ -203,15 +204,15 @@ def _axis(file: _Node, name: str) -> np.ndarray:
 
 
 def _well_order(axes: list[str]) -> tuple[int | None, int]:
-    """Which of the axes are y and x: x comes first, but where the names say otherwise."""
+    """Indices of y and x among the axes: x comes first, unless the names say otherwise."""
     if len(axes) == 1:
         return None, 0
     return (0, 1) if axes[1] == "x" or axes[0] == "y" else (1, 0)
 
 
 def _well_components(file: _Node, axes: list[str]) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Place in the file, name and index of each component."""
-    found = []
+    """Path in the file, name and index of each component."""
+    components = []
     for rank, group in enumerate(_WELL_FIELDS):
         if group not in file:
             continue
@@ -219,8 +220,8 @@ def _well_components(file: _Node, axes: list[str]) -> list[tuple[str, str, tuple
             for index in np.ndindex(*[len(axes)] * rank):
                 suffix = "".join(axes[i] for i in index)
                 name = f"{field}_{suffix}" if suffix else field
-                found.append((f"{group}/{field}", name, index))
-    return found
+                components.append((f"{group}/{field}", name, index))
+    return components
 
 
 def _well_periodic(file: _Node, axes: list[str]) -> str:
@@ -234,14 +235,14 @@ def _well_periodic(file: _Node, axes: list[str]) -> str:
 
 
 def _read_well(path: str, first: int, last: int) -> np.ndarray:
-    with _opened(path) as file:
+    with _hdf5(path) as file:
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         sizes = [len(_axis(file, name)) for name in axes]
         num_states = file["dimensions"]["time"].shape[-1]
         shape = (last - first, num_states, *sizes)
         fields = [
-            np.broadcast_to(_well_field(file[place], index, first, last, len(axes)), shape)
-            for place, _, index in _well_components(file, axes)
+            np.broadcast_to(_well_field(file[field], index, first, last, len(axes)), shape)
+            for field, _, index in _well_components(file, axes)
         ]
     stacked = np.stack(fields, axis=2)
     y, x = _well_order(axes)
@@ -255,8 +256,7 @@ def _well_field(
 ) -> np.ndarray:
     """A component with all axes (trajectory, time, ...), of length 1 where it does not vary.
 
-    Axes in space along which a field does not vary are left out of some files, and of length 1 in
-    others.
+    Some files leave out the axes in space along which a field does not vary, others have length 1.
     """
     of_sample, of_time = (bool(data.attrs[f"{name}_varying"]) for name in ("sample", "time"))
     values = data[first:last] if of_sample else data[:]
@@ -271,7 +271,7 @@ def _well_field(
 
 
 def open_neuraloperator(path: str) -> TrajectoryFile:
-    """Darcy flow as neuraloperator has it: x, where the medium is permeable, and y, the pressure.
+    """Open Darcy flow of neuraloperator: x, where the medium is permeable, and y, the pressure.
 
     The points are i / n of the unit square.
 
@@ -308,7 +308,8 @@ def _read_neuraloperator(path: str, first: int, last: int) -> np.ndarray:
 def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
     data: Any
     if Path(path).suffix == ".npz":
-        data = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as archive:
+            data = {name: archive[name] for name in archive if name in ("x", "y")}
     else:
         import torch
 
@@ -323,7 +324,7 @@ def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def steady(coefficient: np.ndarray, solution: np.ndarray) -> np.ndarray:
-    """Trajectories of two states: the solution is 0, then complete; the coefficient is in both."""
+    """Trajectories of two states: the solution is 0, then complete; both hold the coefficient."""
     before = np.stack([coefficient, np.zeros_like(solution)], axis=1)
     after = np.stack([coefficient, solution], axis=1)
     return np.stack([before, after], axis=1)

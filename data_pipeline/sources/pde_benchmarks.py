@@ -29,7 +29,7 @@ _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
     "neuraloperator": open_neuraloperator,
 }
 _BLOCK_BYTES = 64 * 2**20
-_SAME = 1e-5  # of the length of an axis
+_AXIS_TOLERANCE = 1e-5  # of the length of an axis
 
 
 def open_benchmark(
@@ -43,27 +43,26 @@ def open_benchmark(
     Args:
         groups: Files of each entry of data.source.path.
         config: How to read them.
-        rename: Names in the files and what they are called here.
+        rename: Names of variables by their names in the files.
         periodic: Axes that close on themselves, where the files do not say.
 
     Raises:
         InputError: If a file has another layout, they differ in grid, variables or length, there
-            are fewer trajectories than wanted, these do not fit on the time axis, or nobody says
-            which axes are periodic.
+            are fewer trajectories than requested, these do not fit on the time axis, or neither
+            says which axes are periodic.
     """
     opened = [[_open(path, config.layout) for path in group] for group in groups]
-    files, splits = _assigned(opened, config)
+    files, splits = _sort_by_split(opened, config)
     first = files[0]
     _check_alike(files)
     times = trajectory_start_times(splits, first.num_states)
-    blocks = [block for file in files for block in _blocks(file)]
-    series = da.concatenate(blocks)[: times.size]
-    names = [rename.get(name, name) for name in first.variables]
+    series = da.concatenate([block for file in files for block in _blocks(file)])[: times.size]
     data = {
-        name: (("time", "y", "x"), series[:, index], {"units": "1"})
-        for index, name in enumerate(names)
+        rename.get(name, name): (("time", "y", "x"), series[:, index], {"units": "1"})
+        for index, name in enumerate(first.variables)
     }
-    coords = {name: (name, np.asarray(axis, float), {"units": "1"}) for name, axis in _axes(first)}
+    axes = {"y": first.y, "x": first.x}
+    coords = {name: (name, np.asarray(axis, float), {"units": "1"}) for name, axis in axes.items()}
     dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
     dataset.attrs = {
         "Conventions": "CF-1.8",
@@ -93,7 +92,7 @@ def _open(path: str, layout: BenchmarkFormat) -> TrajectoryFile:
         ) from error
 
 
-def _assigned(
+def _sort_by_split(
     opened: list[list[TrajectoryFile]], config: BenchmarkConfig
 ) -> tuple[list[TrajectoryFile], Splits]:
     """Files in the order of their splits, and the counts of these."""
@@ -102,7 +101,7 @@ def _assigned(
         available = sum(file.count for file in files)
         if config.trajectories.total > available:
             raise InputError(
-                f"data.source.benchmark.trajectories wants {config.trajectories.total} "
+                f"data.source.benchmark.trajectories needs {config.trajectories.total} "
                 f"trajectories and the files have {available}; take fewer",
                 code="too-few-trajectories",
             )
@@ -123,21 +122,20 @@ def _assigned(
 def _check_alike(files: list[TrajectoryFile]) -> None:
     first = files[0]
     for file in files[1:]:
-        for what, found, expected in (
+        for label, value, expected in (
             ("variables", file.variables, first.variables),
             ("states a trajectory", file.num_states, first.num_states),
             ("points", (len(file.y), len(file.x)), (len(first.y), len(first.x))),
             ("periodic axes", file.periodic, first.periodic),
         ):
-            if found != expected:
+            if value != expected:
                 raise InputError(
-                    f"{file.path} has the {what} {found}, {first.path} has {expected}; read them "
+                    f"{file.path} has the {label} {value}, {first.path} has {expected}; read them "
                     "as data of their own",
                     code="files-differ",
                 )
-        for name, axis in _axes(file):
-            other = getattr(first, name)
-            if not np.allclose(axis, other, rtol=0, atol=_SAME * _extent(other)):
+        for name, axis, other in (("y", file.y, first.y), ("x", file.x, first.x)):
+            if not np.allclose(axis, other, rtol=0, atol=_AXIS_TOLERANCE * _extent(other)):
                 raise InputError(
                     f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
                     f"{other[0]:g} to {other[-1]:g}; read them as data of their own",
@@ -146,25 +144,22 @@ def _check_alike(files: list[TrajectoryFile]) -> None:
 
 
 def _blocks(file: TrajectoryFile) -> list[da.Array]:
-    """The states of a file in runs of whole trajectories."""
+    """The states of a file in runs of complete trajectories."""
     shape = (len(file.variables), len(file.y), len(file.x))
     size = max(1, _BLOCK_BYTES // (4 * file.num_states * int(np.prod(shape))))
     blocks = []
     for first in range(0, file.count, size):
         last = min(first + size, file.count)
-        values = delayed(_read)(file, first, last)
-        length = (last - first) * file.num_states
-        blocks.append(da.from_delayed(values, (length, *shape), np.float32))
+        states = delayed(_read_states)(file, first, last)
+        blocks.append(
+            da.from_delayed(states, ((last - first) * file.num_states, *shape), np.float32)
+        )
     return blocks
 
 
-def _read(file: TrajectoryFile, first: int, last: int) -> np.ndarray:
+def _read_states(file: TrajectoryFile, first: int, last: int) -> np.ndarray:
     values = file.read(first, last)
     return np.ascontiguousarray(values.reshape(-1, *values.shape[2:]), np.float32)
-
-
-def _axes(file: TrajectoryFile) -> list[tuple[str, np.ndarray]]:
-    return [("y", file.y), ("x", file.x)]
 
 
 def _extent(axis: np.ndarray) -> float:

@@ -1,12 +1,11 @@
 import numpy as np
-import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
+from tests.builders.errors import rejects
 
 GRID = LatLonGrid.equiangular(3, 4)
 LEVELS = st.lists(st.sampled_from([100, 250, 500, 850, 1000]), min_size=1, max_size=4, unique=True)
@@ -44,9 +43,9 @@ def test_labels() -> None:
 
 def test_missing_levels_and_repeated_channels_are_named() -> None:
     dataset = make_channels([500, 850], False).unstack(np.zeros((4, 3, 4)), dict(GRID.coords))
-    with pytest.raises(InputError, match=r"geopotential lacks the levels \[300\]"):
+    with rejects("missing-level", "geopotential", "[300]", "data.levels"):
         Channels.from_dataset(dataset, ["geopotential"], [300, 500])
-    with pytest.raises(InputError, match=r"temperature.*more than once"):
+    with rejects("repeated-channel", "temperature"):
         Channels((Channel(name="temperature"), Channel(name="temperature")))
-    with pytest.raises(InputError, match=r"lacks the variables \['snow'\]"):
+    with rejects("missing-variable", "['snow']"):
         Channels.from_dataset(xr.Dataset(), ["snow"])

@@ -54,3 +54,21 @@ def test_winds_at_100_m_are_no_winds_at_100_hpa() -> None:
     assert RENAME["u100"] == RENAME["u100m"] == "100m_u_component_of_wind"
     assert parse_label("u100") == ("u_component_of_wind", 100)
     assert parse_label("u100m") == ("100m_u_component_of_wind", None)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("z500", ("geopotential", 500)),
+        ("geopotential_500", ("geopotential", 500)),
+        ("u10", ("10m_u_component_of_wind", None)),
+        ("u100", ("u_component_of_wind", 100)),
+        ("u100m", ("100m_u_component_of_wind", None)),
+        ("r850", ("relative_humidity", 850)),
+        ("tcwv", ("total_column_water_vapour", None)),
+        ("2m_temperature", ("2m_temperature", None)),
+        ("anything", ("anything", None)),
+    ],
+)
+def test_labels(label: str, expected: tuple[str, int | None]) -> None:
+    assert parse_label(label) == expected

@@ -159,10 +159,10 @@ def test_a_file_with_a_single_state_is_a_source(
     path = tmp_path / f"state.{suffix}"
     if suffix == "grib":
         pytest.importorskip("cfgrib")
-        from tests.data_pipeline.sources.test_canonical import write_grib
+        from tests.builders.era5 import make_grib
 
         for name, short in (("2m_temperature", "2t"), ("mean_sea_level_pressure", "msl")):
-            write_grib(state[name], short, tmp_path / short)
+            make_grib(state[name], short, tmp_path / short)
             with path.open("ab") as whole:
                 whole.write((tmp_path / short).read_bytes())
     else:

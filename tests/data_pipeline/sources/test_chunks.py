@@ -1,0 +1,40 @@
+"""Arrays are read in pieces of bounded size."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.chunks import rechunk_to_bytes
+from data_pipeline.sources.config import SourceConfig
+from tests.builders.era5 import make_era5, make_grib
+
+
+@pytest.mark.parametrize("kind", ["h5", "nc", "grib"])
+def test_long_files_are_read_in_pieces(tmp_path: Path, kind: str) -> None:
+    """A year of FourCastNet's file is one array of 127 GB without chunks."""
+    dataset = make_era5(24)[["2m_temperature"]]
+    if kind == "h5":
+        with h5py.File(tmp_path / "2018.h5", "w") as file:
+            file["fields"] = np.zeros((24, 2, 7, 12), np.float32)
+    elif kind == "nc":
+        dataset.to_netcdf(tmp_path / "data.nc", format="NETCDF3_CLASSIC")
+    else:
+        make_grib(dataset["2m_temperature"], "2t", tmp_path / "data.grib")
+    config = SourceConfig(path=str(tmp_path), channels=["t2m", "u10"])
+    opened = open_source(config, piece_bytes=4 * 7 * 12 * 3)
+    assert opened["2m_temperature"].chunks is not None
+    assert opened["2m_temperature"].chunks[0] == (3,) * 8
+    opened.close()
+
+
+def test_chunks_of_the_file_are_kept() -> None:
+    array = xr.DataArray(np.zeros((10, 4, 6)), dims=("time", "latitude", "longitude"))
+    assert rechunk_to_bytes(array, 8 * 24 * 3).chunks == ((3, 3, 3, 1), (4,), (6,))
+    array.encoding["chunksizes"] = (5, 2, 6)
+    assert rechunk_to_bytes(array, 8 * 24 * 3).chunks == ((5, 5), (2, 2), (6,))
+    lazy = array.chunk(time=7)
+    assert rechunk_to_bytes(lazy, 1) is lazy
