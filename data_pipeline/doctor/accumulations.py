@@ -1,13 +1,10 @@
 """Checks of sums over time: running totals, and periods that are not the timestep."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from data_pipeline.channels import Channel, Channels
+from data_pipeline.channels import Channels
 from data_pipeline.doctor.findings import Finding, finding
 from data_pipeline.doctor.plausibility import is_accumulated
 from data_pipeline.doctor.sampling import SampledStates, read_sample
@@ -20,16 +17,9 @@ _RUN_HOURS, _LONGEST_RUN = 49, 60
 
 
 def accumulated(states: SampledStates, channels: Channels) -> Channels:
-    """The channels that are sums over time."""
-    return Channels(
-        tuple(
-            c for c in channels if is_accumulated(c.name, c.units, _attrs(states.dataset[c.name]))
-        )
-    )
-
-
-def _attrs(variable: xr.DataArray) -> Mapping[str, Any]:
-    return {str(key): value for key, value in variable.attrs.items()}
+    """Select the channels that are sums over time."""
+    attrs = {c.name: {str(k): v for k, v in states.dataset[c.name].attrs.items()} for c in channels}
+    return Channels(tuple(c for c in channels if is_accumulated(c.name, c.units, attrs[c.name])))
 
 
 def check_running_totals(
@@ -50,13 +40,15 @@ def check_running_totals(
     source = replace(states, dataset=states.source, steps={})
     times = times_of(source.dataset)
     start = int(np.searchsorted(times, times_of(states.dataset)[first]))
-    run = np.arange(start, min(start + _run_length(step_hours), len(times)))
-    picked = {(states.source_of(c.name), c.level): c for c in channels}
+    # Consecutive times that show two resets of daily totals, where steps are short enough.
+    length = max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
+    run = np.arange(start, min(start + length, len(times)))
+    read_from = {(states.source_of(c.name), c.level): c for c in channels}
     findings, num_bytes = [], 0
-    for (name, _), channel in picked.items():
-        # A run is of use as a whole: a part of the budget for each.
+    for (name, _), channel in read_from.items():
+        # An incomplete run is of no use: a part of the budget for each.
         alone = Channels((replace(channel, name=name),))
-        sample, _ = read_sample(source, alone, run, budget // len(picked))
+        sample, _ = read_sample(source, alone, run, budget // len(read_from))
         num_bytes += sample.num_bytes
         values = sample.values.get(alone.labels[0])
         hours = _hours_to_reset(values, sample.times, step_hours)
@@ -74,11 +66,6 @@ def check_running_totals(
             )
         )
     return findings, num_bytes
-
-
-def _run_length(step_hours: float) -> int:
-    """Consecutive times that show two resets of daily totals, where steps are short enough."""
-    return max(8, min(_LONGEST_RUN, int(_RUN_HOURS // step_hours) + 1))
 
 
 def _hours_to_reset(
@@ -104,8 +91,8 @@ def _hours_to_reset(
 def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig) -> list[Finding]:
     """Find sums over a period that is not the timestep.
 
-    Those that ``data.accumulate`` sums, and those that ``prepare`` refuses without, are passed
-    over.
+    Variables that ``data.accumulate`` sums, and those that ``prepare`` rejects without it, are
+    passed over.
 
     Args:
         channels: Those that are sums over time.
@@ -113,28 +100,22 @@ def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig)
         config: The timestep, and what is accumulated.
     """
     handled = {*ACCUMULATED, *(parse_label(name)[0] for name in config.accumulate)}
-    return [
-        finding
-        for channel in channels
-        if channel.name not in handled
-        for finding in _check_period(channel, step_hours, config.timestep_hours)
-    ]
-
-
-def _check_period(channel: Channel, step_hours: float, timestep_hours: int) -> list[Finding]:
-    of_six_hours = channel.name.endswith("_6hr")
-    period = 6.0 if of_six_hours else step_hours
-    if period == timestep_hours:
-        return []
-    effect = "the rest is lost" if period < timestep_hours else "sums overlap"
-    summed = "total_precipitation" if of_six_hours else channel.name
-    return [
-        finding(
-            "accumulation-period",
-            "warning",
-            f"sums of {period:g} h are taken every {timestep_hours} h: {effect}",
-            channel.label,
-            f"Take {summed} with data.accumulate={{{summed}: sum}}, or set data.timestep_hours to "
-            f"{period:g}.",
+    findings, timestep_hours = [], config.timestep_hours
+    for channel in channels:
+        of_six_hours = channel.name.endswith("_6hr")
+        period = 6.0 if of_six_hours else step_hours
+        if channel.name in handled or period == timestep_hours:
+            continue
+        effect = "the rest is lost" if period < timestep_hours else "sums overlap"
+        summed = "total_precipitation" if of_six_hours else channel.name
+        findings.append(
+            finding(
+                "accumulation-period",
+                "warning",
+                f"sums of {period:g} h are taken every {timestep_hours} h: {effect}",
+                channel.label,
+                f"Take {summed} with data.accumulate={{{summed}: sum}}, or set "
+                f"data.timestep_hours to {period:g}.",
+            )
         )
-    ]
+    return findings

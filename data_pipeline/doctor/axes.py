@@ -13,7 +13,7 @@ from data_pipeline.sources.names import RENAME
 
 
 def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
-    """Spacing, kind, poles and coverage; of a plane, whose axes are checked already, its size."""
+    """Describe a grid, and check it unless it is a plane, whose axes ``grid_of`` checks."""
     if not grid.on_sphere:
         rows, columns = grid.shape
         return {"kind": "plane", "rows": rows, "columns": columns, **grid.attrs}, []
@@ -21,7 +21,7 @@ def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
     gaussian = _is_gaussian(latitude)
     rows, columns = None if gaussian else _even_step(latitude), _even_step(longitude)
     bounds = grid.bounds("latitude")
-    whole = grid.is_periodic and bounds[0] >= 90 - 1e-6 and bounds[-1] <= -90 + 1e-6
+    is_global = grid.is_periodic and bounds[0] >= 90 - 1e-6 and bounds[-1] <= -90 + 1e-6
     facts = {
         "num_latitudes": len(latitude),
         "num_longitudes": len(longitude),
@@ -31,7 +31,7 @@ def check_grid(grid: Grid) -> tuple[dict[str, Any], list[Finding]]:
         "longitude_spacing": columns,
         "kind": "gaussian" if gaussian else "irregular" if None in (rows, columns) else "regular",
         "poles": bool(np.isclose(abs(latitude), 90).any()),
-        "coverage": "global" if whole else "band" if grid.is_periodic else "regional",
+        "coverage": "global" if is_global else "band" if grid.is_periodic else "regional",
     }
     return facts, _grid_findings(grid, regular_rows=gaussian or rows is not None)
 
@@ -52,7 +52,8 @@ def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
                     "conservative means on a regular grid.",
                 )
             )
-    longitude, step = grid.coords["longitude"], np.median(np.diff(grid.coords["longitude"]))
+    latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
+    step = np.median(np.diff(longitude))
     left = 360 - (longitude[-1] - longitude[0] + step)
     if 0.5 * step < left < 2.5 * step:
         findings.append(
@@ -64,19 +65,13 @@ def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
                 "Give the missing columns, or set model.network.padding.longitude to reflect.",
             )
         )
-    ends = np.isclose(np.abs(grid.coords["latitude"][[0, -1]]), 90)
+    ends = np.isclose(np.abs(latitude[[0, -1]]), 90)
     covered = np.abs(grid.bounds("latitude")[[0, -1]])
-    if ends.sum() == 1 and (covered > 90 - 2 * abs(np.diff(grid.coords["latitude"][:2])[0])).all():
-        pole = "north" if ends[0] else "south"
-        findings.append(
-            finding(
-                "grid-poles",
-                "info",
-                f"only the {pole} pole has a row",
-                "latitude",
-                "Intended where rows were cut to divide into patches, as FourCastNet's 720 of 721.",
-            )
-        )
+    if ends.sum() == 1 and (covered > 90 - 2 * abs(latitude[1] - latitude[0])).all():
+        what = f"only the {'north' if ends[0] else 'south'} pole has a row"
+        remedy = "Intended where rows were cut to divide into patches, such as FourCastNet's 720 "
+        remedy += "of 721."
+        findings.append(finding("grid-poles", "info", what, "latitude", remedy))
     return findings
 
 
@@ -101,39 +96,27 @@ def _is_gaussian(latitude: np.ndarray) -> bool:
 def check_layout(
     raw: xr.Dataset, rename: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """How the source itself lays out its axes, before it is made canonical."""
-    latitude, longitude = (_raw_axis(raw, rename, a) for a in ("latitude", "longitude"))
+    """Describe how the source itself lays out its axes, before it is made canonical."""
+    table = {**RENAME, **rename}
+    axes: dict[str, np.ndarray] = {}
+    for name in (name for name in raw.variables if raw[name].ndim == 1):
+        axis = table.get(str(name), str(name))
+        if axis in ("latitude", "longitude") and raw[name].size > 1:
+            axes.setdefault(axis, np.asarray(raw[name].values, float))
     facts: dict[str, Any] = {"latitude_order": None, "longitude_range": None, "calendar": None}
     notes = []
-    if latitude is not None and len(latitude) > 1:
-        southward = bool(latitude[0] > latitude[-1])
+    if "latitude" in axes:
+        southward = bool(axes["latitude"][0] > axes["latitude"][-1])
         facts["latitude_order"] = "north to south" if southward else "south to north"
         notes += [] if southward else ["rows run from south to north"]
-    if longitude is not None and len(longitude) > 1:
+    if "longitude" in axes:
+        longitude = axes["longitude"]
         facts["longitude_range"] = [float(longitude.min()), float(longitude.max())]
         repeated = bool(np.isclose(abs(longitude[-1] - longitude[0]), 360))
         facts["duplicated_meridian"] = repeated
         notes += ["the first meridian is repeated at the end"] if repeated else []
-    facts["calendar"] = _calendar(raw, rename)
-    return facts, [
-        finding(
-            "grid-layout", "info", note, str(raw.encoding.get("source", "data.source")), "Nothing."
-        )
-        for note in notes
-    ]
-
-
-def _raw_axis(raw: xr.Dataset, rename: Mapping[str, str], axis: str) -> np.ndarray | None:
-    table = {**RENAME, **rename}
-    names = [n for n in raw.variables if table.get(str(n), n) == axis and raw[n].ndim == 1]
-    return np.asarray(raw[names[0]].values, float) if names else None
-
-
-def _calendar(raw: xr.Dataset, rename: Mapping[str, str]) -> str | None:
-    table = {**RENAME, **rename}
-    names = [n for n in raw.dims if table.get(str(n), n) == "time" and n in raw.variables]
-    if not names:
-        return None
-    values = raw[names[0]].values
-    cftime_calendar = getattr(values.flat[0], "calendar", None) if values.size else None
-    return str(cftime_calendar or raw[names[0]].encoding.get("calendar", "standard"))
+    for name in (n for n in raw.dims if table.get(str(n), n) == "time" and n in raw.variables):
+        of_cftime = getattr(next(iter(raw[name].values.flat), None), "calendar", None)
+        facts["calendar"] = str(of_cftime or raw[name].encoding.get("calendar", "standard"))
+    where = str(raw.encoding.get("source", "data.source"))
+    return facts, [finding("grid-layout", "info", note, where, "Nothing.") for note in notes]

@@ -28,7 +28,7 @@ Values = Mapping[str, np.ndarray]
 def check_north_is_up(
     sample: SampledValues, static: SampledValues | None, grid: Grid
 ) -> list[Finding]:
-    """An error where the fields contradict the latitudes, by the first check that tells."""
+    """Find fields that contradict the latitudes, by the first check that tells."""
     values = {**(dict(static.values) if static else {}), **sample.values}
     values = {label: array for label, array in values.items() if label not in sample.damaged}
     for check, meaning in _CHECKS.items():
@@ -50,7 +50,7 @@ def check_north_is_up(
 
 
 def _poleward(values: Values, times: np.ndarray, grid: Grid) -> str | None:
-    """In each hemisphere compare the third next to the equator with the third next to the pole."""
+    """Compare, in each hemisphere, the third next to the equator with that next to the pole."""
     latitude = grid.coords["latitude"]
     for label in (label for label in _TEMPERATURES if label in values):
         zonal = np.nanmean(values[label], axis=(0, 2))
@@ -105,7 +105,7 @@ def _sunlight(values: Values, times: np.ndarray, grid: Grid) -> str | None:
         return None
     expected = toa_insolation(times, grid)
     latitude = grid.coords["latitude"]
-    if abs(latitude[0] + latitude[-1]) > 1:  # mirrored rows must lie on rows
+    if abs(latitude[0] + latitude[-1]) > 1:  # mirrored rows must fall on rows
         return None
     direct, mirrored = (_correlation(expected, values[label][:, ::s]) for s in (1, -1))
     return label if mirrored > direct + 0.02 else None
@@ -118,23 +118,19 @@ def _geostrophy(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     step = longitude[1] - longitude[0]
     if not rows.any() or step > 10 or len(longitude) < 3:
         return None
-    for height, wind in _height_and_wind(values):
-        slope = (
-            np.diff(values[height][:, rows], axis=2) / np.cos(np.deg2rad(latitude[rows]))[:, None]
-        )
+    winds = [label for label in values if label.startswith("v_component_of_wind")]
+    heights = {label.replace("v_component_of_wind", "geopotential"): label for label in winds}
+    heights["mean_sea_level_pressure"] = "10m_v_component_of_wind"
+    for height, wind in heights.items():
+        if height not in values or wind not in values:
+            continue
+        slope = np.diff(values[height][:, rows], axis=2)
+        slope = slope / np.cos(np.deg2rad(latitude[rows]))[:, None]
         v = (values[wind][:, rows, 1:] + values[wind][:, rows, :-1]) / 2
         coriolis = np.sin(np.deg2rad(latitude[rows]))[:, None]
         if _correlation(coriolis * v, slope) < -_CORRELATION:
             return wind
     return None
-
-
-def _height_and_wind(values: Values) -> list[tuple[str, str]]:
-    """Pairs of a label of height or pressure, and of the meridional wind at that level."""
-    winds = [label for label in values if label.startswith("v_component_of_wind")]
-    pairs = [(label.replace("v_component_of_wind", "geopotential"), label) for label in winds]
-    pairs.append(("mean_sea_level_pressure", "10m_v_component_of_wind"))
-    return [(h, v) for h, v in pairs if h in values and v in values]
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What values of a variable are plausible, and which unit values have that are not.
+"""Plausible values of variables, and guesses of the unit of values that are not.
 
 Ranges hold for weather on Earth from the surface to 1 hPa, with room for extremes and for numerical
 noise about zero. The range of geopotential follows the height of the standard atmosphere.
@@ -23,7 +23,7 @@ class Range(NamedTuple):
     high: float
 
     def contains(self, values: np.ndarray) -> np.ndarray:
-        """Whether each value lies inside."""
+        """Mark the values inside."""
         return (values >= self.low) & (values <= self.high)
 
 
@@ -48,6 +48,7 @@ _WIND, _TEMPERATURE, _FRACTION = Range(-150, 150), Range(150, 350), Range(-0.01,
 _CONDENSATE, _ENERGY = Range(-1e-4, 0.02), Range(-1e8, 1e8)
 
 RANGES = {
+    "geopotential": Range(-2e4, 1e6),  # of no known level
     "surface_altitude": Range(-500, 9000),
     "geopotential_at_surface": Range(-5e3, 9e4),
     "temperature": _TEMPERATURE,
@@ -116,18 +117,12 @@ def plausible_range(name: str, level: int | None, units: str) -> Range | None:
         level: Pressure in hPa, or ``None``.
         units: Normalized units; a range counts in the units that the name stands for.
     """
-    if name == "geopotential":
-        return _geopotential(level)
+    if name == "geopotential" and level is not None:
+        height = standard_height(100.0 * level)
+        return Range(GRAVITY * (0.8 * height - 1000), GRAVITY * (1.06 * height + 800))
     if name in RANGES:
         return RANGES[name]
     return _ENERGY if units == "J m-2" else None
-
-
-def _geopotential(level: int | None) -> Range:
-    if level is None:
-        return Range(-2e4, 1e6)
-    height = standard_height(100.0 * level)
-    return Range(GRAVITY * (0.8 * height - 1000), GRAVITY * (1.06 * height + 800))
 
 
 def standard_height(pressure: float) -> float:

@@ -1,6 +1,5 @@
 """Checks of the training store against the source, and of the disk."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,10 @@ import numpy as np
 
 from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.sampling import SampledValues
+from data_pipeline.files.free_space import find_free_space
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
-from data_pipeline.preparation.checks import check_same
+from data_pipeline.preparation.checks import check_free_space, check_same
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.plan import PreparationPlan
 from data_pipeline.store.reader import PreparedStore
@@ -128,30 +128,25 @@ def _compare_statistics(
 
 
 def check_disk(path: Path, needed: int) -> tuple[dict[str, Any], list[Finding]]:
-    """Free space for a store that is still to be written.
+    """Check the free space for a store that is still to be written.
 
     Args:
         path: Folder of the store.
         needed: Bytes of its fields.
     """
-    folder = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(folder).free
-    facts = {"folder": str(folder), "free_bytes": free, "store_bytes": needed}
-    if needed < 0.9 * free:
-        return facts, []
-    return facts, [
-        finding(
-            "disk",
-            "error" if needed > free else "warning",
-            f"the store takes {needed / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free",
-            str(folder),
-            "Give data.store on another disk, or take fewer variables, levels or years.",
-        )
-    ]
+    folder, free = find_free_space(path)
+    findings: list[Finding] = []
+    with collect(findings, "disk", str(folder)):
+        check_free_space(path, needed)
+        if needed >= 0.9 * free:
+            what = f"the store takes {needed / _GIB:.2f} GiB of {free / _GIB:.2f} GiB that are free"
+            remedy = "Give data.store on another disk, or take fewer variables, levels or years."
+            findings.append(finding("disk", "warning", what, str(folder), remedy))
+    return {"folder": str(folder), "free_bytes": free, "store_bytes": needed}, findings
 
 
 def check_chunks(plan: PreparationPlan) -> list[Finding]:
-    """Chunks of the source that a preparation would read much more of than it takes."""
+    """Find chunks of the source that a preparation reads much more of than it takes."""
     findings = []
     for note in plan.chunks:
         what, _, remedy = note.rpartition("; ")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.findings import Finding, finding
+from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.plausibility import (
     Range,
     guess_units,
@@ -15,6 +15,7 @@ from data_pipeline.doctor.plausibility import (
 )
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid
+from data_pipeline.preparation.blocks import check_finite
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.names import UNITS
 
@@ -25,55 +26,63 @@ def describe_values(
     sample: SampledValues, channels: Channels, grid: Grid
 ) -> dict[str, dict[str, Any]]:
     """Area-weighted moments, extremes and share of NaN of each channel that was read."""
-    weights = grid.area_weights()
-    facts = {}
+    weights, facts = grid.area_weights(), dict[str, dict[str, Any]]()
     for channel in channels:
         values = sample.values.get(channel.label)
-        if values is not None:
-            facts[channel.label] = {"units": channel.units, **_moments(values, weights)}
+        if values is None:
+            continue
+        finite = np.isfinite(values)
+        entry: dict[str, Any] = dict.fromkeys(("units", "min", "mean", "max", "std"))
+        facts[channel.label] = entry
+        entry |= {"units": channel.units, "nan_share": float(1 - finite.mean())}
+        if finite.any():
+            known = values[finite].astype(np.float64)
+            area = np.broadcast_to(weights, values.shape)[finite]
+            mean = float(np.average(known, weights=area))
+            std = float(np.sqrt(np.average((known - mean) ** 2, weights=area)))
+            low, high = float(known.min()), float(known.max())
+            entry |= {"min": low, "mean": mean, "max": high, "std": std}
     return facts
-
-
-def _moments(values: np.ndarray, weights: np.ndarray) -> dict[str, float | None]:
-    finite = np.isfinite(values)
-    share = float(1 - finite.mean())
-    if not finite.any():
-        return dict.fromkeys(("min", "mean", "max", "std")) | {"nan_share": share}
-    known = values[finite].astype(np.float64)
-    area = np.broadcast_to(weights, values.shape)[finite]
-    mean = float(np.average(known, weights=area))
-    std = float(np.sqrt(np.average((known - mean) ** 2, weights=area)))
-    low, high = float(known.min()), float(known.max())
-    return {"min": low, "mean": mean, "max": high, "std": std, "nan_share": share}
 
 
 def check_values(
     sample: SampledValues, channels: Channels, grid: Grid, config: DataConfig, *, static: bool
 ) -> list[Finding]:
-    """Check what was read of prognostic or static channels, variable by variable.
+    """Check the sample of prognostic or static channels, variable by variable.
 
-    On a plane fields may well have a single value at first, and no values are implausible.
+    On a plane fields may well have a single value at first, and no values are implausible. Static
+    fields are filled and checked for missing values when they are read.
     """
     findings: list[Finding] = []
     for name in dict.fromkeys(channel.name for channel in channels):
         group = [c for c in channels if c.name == name and c.label in sample.values]
         constant = [c for c in group if _is_constant(sample.values[c.label], static)]
-        varying = [c for c in group if c not in constant]
-        findings += _constant_finding(sample, constant, static)
+        if constant:
+            values = sample.values[constant[0].label]
+            what = "the field is the same at all sampled times"
+            if np.nanmin(values) == np.nanmax(values):
+                what = f"all sampled values are {np.nanmin(values):g}"
+            severity = "warning" if static else "error"
+            remedy = "Leave the variable or level out, name a field without time in data.static, "
+            remedy += "or correct the data."
+            findings.append(finding("constant", severity, what, _labels(constant), remedy))
         if grid.on_sphere:
+            varying = [c for c in group if c not in constant]
             findings += _check_blank(sample, varying)
             findings += _check_range(sample, varying, grid)
-        findings += _check_missing(sample, group, grid, config)
+        undamaged = [channel for channel in group if channel.label not in sample.damaged]
+        if undamaged and not static:
+            findings += _check_missing(sample, undamaged, grid, config)
     return findings
 
 
-def _place(sample: SampledValues, grid: Grid, at: np.ndarray, *, timed: bool) -> str:
-    """Words for an index (time, latitude, longitude)."""
-    row, column = (grid.coords[axis][i] for axis, i in zip(grid.dims, at[1:], strict=True))
-    where = f"{grid.dims[0]} {row:g}, {grid.dims[1]} {column:g}"
+def _describe_cell(sample: SampledValues, grid: Grid, cell: np.ndarray, *, timed: bool) -> str:
+    """Text for an index (time, latitude, longitude)."""
+    (y, row), (x, column) = zip(grid.dims, cell[1:], strict=True)
+    where = f"{y} {grid.coords[y][row]:g}, {x} {grid.coords[x][column]:g}"
     if not timed or not len(sample.times):
         return where
-    return f"{sample.times[at[0]].astype('datetime64[m]')}, {where}"
+    return f"{sample.times[cell[0]].astype('datetime64[m]')}, {where}"
 
 
 def _labels(group: Sequence[Channel]) -> str:
@@ -81,32 +90,28 @@ def _labels(group: Sequence[Channel]) -> str:
 
 
 def _check_missing(
-    sample: SampledValues,
-    group: Sequence[Channel],
-    grid: Grid,
-    config: DataConfig,
+    sample: SampledValues, group: Sequence[Channel], grid: Grid, config: DataConfig
 ) -> list[Finding]:
-    bad = [
-        channel
-        for channel in group
-        if not np.isfinite(sample.values[channel.label]).all()
-        and channel.label not in sample.damaged
-    ]
-    if not bad:
+    """Fill the values as configured, then check them as ``prepare`` does."""
+    findings, name = [], group[0].name
+    fields = {channel: sample.values[channel.label] for channel in group}
+    incomplete = [channel for channel in group if not np.isfinite(fields[channel]).all()]
+    if not incomplete:
         return []
-    name, first = bad[0].name, sample.values[bad[0].label]
-    infinite = any(np.isinf(sample.values[channel.label]).any() for channel in bad)
-    share = np.mean([~np.isfinite(sample.values[channel.label]) for channel in bad])
-    at = np.argwhere(~np.isfinite(first))[0]
-    where = f"{_labels(bad)}: {_place(sample, grid, at, timed=True)}"
-    what = f"{100 * share:.3g} % of the sampled values are not finite"
-    if name in config.fill and not infinite and share < 1:
+    first = np.argwhere(~np.isfinite(fields[incomplete[0]]))[0]
+    cell = _describe_cell(sample, grid, first, timed=True)
+    where = f"{_labels(incomplete)}: {cell}"
+    values = np.stack([fields[channel] for channel in group], axis=1)
+    missing = np.isnan(values)
+    if name in config.fill and missing.any() and not missing.all():
+        share = np.mean([np.isnan(fields[channel]) for channel in incomplete])
         what = f"{100 * share:.3g} % of the sampled values are missing and filled"
-        return [finding("filled", "info", what, where, f"data.fill has {config.fill[name]!r}.")]
-    remedy = f"Set data.fill={{{name}: climatology}} (or a number), or leave it out."
-    if infinite or share == 1:
-        remedy = "Replace these values in the data, or leave the variable out."
-    return [finding("nan", "error", what, where, remedy)]
+        remedy = f"data.fill has {config.fill[name]!r}."
+        findings.append(finding("filled", "info", what, where, remedy))
+        values = np.where(missing, 0, values)
+    with collect(findings, "nan", where):
+        check_finite(values, Channels(tuple(group)), sample.times)
+    return findings
 
 
 def _is_constant(values: np.ndarray, static: bool) -> bool:
@@ -116,29 +121,8 @@ def _is_constant(values: np.ndarray, static: bool) -> bool:
     return bool(known.size and known.min() == known.max()) or still
 
 
-def _constant_finding(
-    sample: SampledValues, constant: Sequence[Channel], static: bool
-) -> list[Finding]:
-    if not constant:
-        return []
-    values = sample.values[constant[0].label]
-    same = np.nanmin(values) == np.nanmax(values)
-    return [
-        finding(
-            "constant",
-            "warning" if static else "error",
-            f"all sampled values are {np.nanmin(values):g}"
-            if same
-            else "the field is the same at all sampled times",
-            _labels(constant),
-            "Leave the variable or level out, make a field without time data.static, or correct "
-            "the data.",
-        )
-    ]
-
-
 def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
-    """Which fields have a single value; no rain, cloud or ice anywhere is weather."""
+    """Mark the fields with a single value; no rain, cloud or ice anywhere is weather."""
     flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
     expected = plausible_range(channel.name, channel.level, channel.units)
     if expected is not None and expected.low > -1 and expected.contains(np.zeros(1))[0]:
@@ -210,14 +194,14 @@ def _outlier_finding(
     channel, values, expected = outliers[0]
     center = (expected.low + expected.high) / 2
     distance = np.abs(np.nan_to_num(values - center, nan=0.0, posinf=0.0, neginf=0.0))
-    at = np.array(np.unravel_index(np.argmax(distance), values.shape))
+    cell = np.array(np.unravel_index(np.argmax(distance), values.shape))
     count = int((np.isfinite(values) & ~expected.contains(values)).sum())
-    timed = len(values) == len(sample.times)
+    where = _describe_cell(sample, grid, cell, timed=len(values) == len(sample.times))
     return finding(
         "outlier",
         "warning",
-        f"{count} sampled values are implausible, the most {values[tuple(at)]:.4g}, plausible are "
-        f"{expected.low:.4g} to {expected.high:.4g} {channel.units}",
-        f"{_labels([c for c, _, _ in outliers])}: {_place(sample, grid, at, timed=timed)}",
+        f"{count} sampled values are implausible, the most {values[tuple(cell)]:.4g}, plausible "
+        f"are {expected.low:.4g} to {expected.high:.4g} {channel.units}",
+        f"{_labels([c for c, _, _ in outliers])}: {where}",
         "Look at this place in the data; mask spurious values as NaN and set data.fill.",
     )
