@@ -165,9 +165,11 @@ def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> N
     complete = np.all(finite, axis=(0, 2, 3)).tolist()
     incomplete = [channel for channel, good in zip(channels, complete, strict=True) if not good]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in incomplete))
+    remedy = "complete the data if it is still being written or lacks chunks, set data.fill="
+    remedy += f"{{{rules}}} (or a number for each)"
+    if np.isinf(values).any():  # which rules do not fill
+        remedy = "replace the infinite values in the data"
     raise InputError(
-        f"{', '.join(c.label for c in incomplete)} has {wrong}; complete the data if it is still "
-        f"being written or lacks chunks, set data.fill={{{rules}}} (or a number for each), or "
-        "leave them out",
+        f"{', '.join(c.label for c in incomplete)} has {wrong}; {remedy}, or leave them out",
         code="not-finite",
     )

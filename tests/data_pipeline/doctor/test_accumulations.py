@@ -64,9 +64,9 @@ def test_hourly_sums_need_a_rule_for_a_longer_timestep(tmp_path: Path) -> None:
 def test_accumulated_sums_are_clean_and_running_totals_still_found(tmp_path: Path) -> None:
     """The running totals lie between the states, so that the source tells them."""
     rules = {"total_precipitation": "sum"}
-    found = hourly(tmp_path, 6, accumulate=rules)
-    assert serious(found) == []
-    hours = found.report.facts["variables"]["total_precipitation"]["mean"]
+    examination = hourly(tmp_path, 6, accumulate=rules)
+    assert serious(examination) == []
+    hours = examination.report.facts["variables"]["total_precipitation"]["mean"]
     mean = float((EARTH_GRID.area_weights() * make_earth(30, 1)["total_precipitation"]).mean())
     assert hours == pytest.approx(6 * mean, rel=0.05)
     finding = only(hourly(tmp_path, 6, running_total, accumulate=rules))

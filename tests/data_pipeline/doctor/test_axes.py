@@ -48,24 +48,26 @@ def test_gaussian_and_uneven_rows(tmp_path: Path) -> None:
 def test_the_layout_of_the_source_is_told(tmp_path: Path) -> None:
     data = xr.concat([EARTH, EARTH.isel(longitude=[0])], "longitude", data_vars="minimal")
     data = data.assign_coords(longitude=np.arange(37) * 10.0).isel(latitude=slice(None, None, -1))
-    found = examine_data(data, tmp_path)
-    assert serious(found) == []
-    layout = found.report.facts["layout"]
+    examination = examine_data(data, tmp_path)
+    assert serious(examination) == []
+    layout = examination.report.facts["layout"]
     assert layout["latitude_order"] == "south to north"
     assert layout["duplicated_meridian"]
-    notes = [f.what for f in found.report.findings if f.check == "grid-layout"]
+    notes = [f.what for f in examination.report.findings if f.check == "grid-layout"]
     assert len(notes) == 2
 
 
 def test_noleap_calendars_are_named(tmp_path: Path) -> None:
     noleap = EARTH.sel(time=EARTH["time"] != np.datetime64("2004-02-29"))
     noleap = noleap.convert_calendar("noleap")
-    found = examine_data(noleap, tmp_path)
-    assert found.report.facts["layout"]["calendar"] == "noleap"
-    assert only(found).check == "time-leap-day"
+    examination = examine_data(noleap, tmp_path)
+    assert examination.report.facts["layout"]["calendar"] == "noleap"
+    assert only(examination).check == "time-leap-day"
 
 
 def test_a_pole_that_was_cut_off_is_told(tmp_path: Path) -> None:
-    found = examine_data(EARTH.isel(latitude=slice(0, 18)), tmp_path)
-    assert serious(found) == []
-    assert "north pole" in next(f for f in found.report.findings if f.check == "grid-poles").what
+    examination = examine_data(EARTH.isel(latitude=slice(0, 18)), tmp_path)
+    assert serious(examination) == []
+    assert (
+        "north pole" in next(f for f in examination.report.findings if f.check == "grid-poles").what
+    )

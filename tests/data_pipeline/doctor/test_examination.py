@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_pipeline.doctor.times import PeriodNeeds
@@ -10,7 +11,7 @@ from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preparation.config import DataConfig
 from tests.builders.earth import EARTH, EARTH_GRID, examine_at, make_earth_config, serious
-from tests.builders.faults import Fault, check_fault, examine_data, full_text
+from tests.builders.faults import Fault, check_fault, examine_data, full_text, replaced, with_value
 
 FAULTS = {
     "no label": Fault(
@@ -53,9 +54,9 @@ def test_each_fault_is_found_and_nothing_else(name: str, tmp_path: Path) -> None
 
 
 def test_clean_data_has_no_findings(earth_file: Path, tmp_path: Path) -> None:
-    found = examine_at(make_earth_config(earth_file), tmp_path / "data.zarr")
-    assert serious(found) == []
-    facts = found.report.facts
+    examination = examine_at(make_earth_config(earth_file), tmp_path / "data.zarr")
+    assert serious(examination) == []
+    facts = examination.report.facts
     assert facts["time"]["periods"]["train"]["num_states"] == 547
     assert facts["grid"]["kind"] == "regular"
     assert facts["grid"]["coverage"] == "global"
@@ -65,21 +66,22 @@ def test_clean_data_has_no_findings(earth_file: Path, tmp_path: Path) -> None:
     assert temperature["mean"] == pytest.approx(
         float((area * EARTH["2m_temperature"].values).mean()), abs=2
     )
-    assert found.num_static == 2
-    assert found.grid == EARTH_GRID
+    assert examination.num_static == 2
+    assert examination.grid == EARTH_GRID
 
 
 def test_gaps_and_filled_values_that_are_configured_are_worth_knowing(tmp_path: Path) -> None:
-    data = FAULTS["nan"].change(EARTH.drop_isel(time=[20]))
+    missing = with_value({"latitude": 4, "longitude": 9}, np.nan)
+    data = replaced("2m_temperature", missing)(EARTH.drop_isel(time=[20]))
     config = make_earth_config(
         tmp_path / "data.nc", allow_gaps=True, fill={"2m_temperature": "climatology"}
     )
-    found = examine_data(data, tmp_path, config)
-    assert serious(found) == []
-    checks = {finding.check: finding for finding in found.report.findings}
+    examination = examine_data(data, tmp_path, config)
+    assert serious(examination) == []
+    checks = {finding.check: finding for finding in examination.report.findings}
     assert "2m_temperature: 2003-01" in checks["filled"].where
     assert "2003-01-20" in checks["time-gap"].where
-    assert found.num_static == 3  # one says where temperature is missing
+    assert examination.num_static == 3  # one says where temperature is missing
 
 
 def configured(**changes: object) -> Callable[[Path], DataConfig]:
@@ -132,7 +134,7 @@ def test_a_configuration_that_does_not_suit_the_data(
     if name == "grid":
         path = tmp_path / "data.nc"
         EARTH.sel(latitude=slice(90, 0)).to_netcdf(path)
-    found = examine_at(build(path), tmp_path / "data.zarr", horizons)
-    errors = [finding for finding in found.report.findings if finding.severity == "error"]
+    examination = examine_at(build(path), tmp_path / "data.zarr", horizons)
+    errors = [finding for finding in examination.report.findings if finding.severity == "error"]
     assert {finding.check for finding in errors} == {check}
     assert all(text in full_text(errors[0]) for text in named)

@@ -41,8 +41,8 @@ def test_each_fault_is_found_and_nothing_else(name: str, tmp_path: Path) -> None
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    found = examine_at(make_earth_config(tmp_path / "no.nc"), tmp_path / "data.zarr")
-    finding = only(found)
+    examination = examine_at(make_earth_config(tmp_path / "no.nc"), tmp_path / "data.zarr")
+    finding = only(examination)
     assert finding.check == "source"
     assert "no.nc" in finding.what
 
@@ -73,12 +73,12 @@ def test_a_truncated_file_is_named_and_the_rest_is_examined(tmp_path: Path) -> N
     later = tmp_path / "years" / "2004.nc"
     later.write_bytes(later.read_bytes()[:1000])
     config = make_earth_config(tmp_path / "years", static=[])
-    found = examine_at(config, tmp_path / "data.zarr")
-    finding = only(found)
+    examination = examine_at(config, tmp_path / "data.zarr")
+    finding = only(examination)
     assert finding.check == "source"
     assert "2004.nc" in finding.what
-    assert found.report.facts["variables"]["2m_temperature"]["nan_share"] == 0
-    assert not found.report.facts["source"]["complete"]
+    assert examination.report.facts["variables"]["2m_temperature"]["nan_share"] == 0
+    assert not examination.report.facts["source"]["complete"]
 
 
 def test_options_of_the_source_reach_its_server(

@@ -7,12 +7,9 @@ import netCDF4
 import numpy as np
 import pytest
 
-from data_pipeline.channels import Channels
-from data_pipeline.doctor.sampling import SampledStates, read_sample
+from data_pipeline.doctor.examination import examine
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.periods import Period
-from data_pipeline.sources.canonical import canonicalize
-from data_pipeline.sources.files import open_all
 from tests.builders.earth import (
     EARTH,
     EARTH_GRID,
@@ -23,6 +20,8 @@ from tests.builders.earth import (
     serious,
 )
 from tests.builders.faults import Fault, check_fault, examine_data, replaced, with_value
+
+HOUR = np.timedelta64(1, "h")
 
 FAULTS = {
     "static nan": Fault(
@@ -60,10 +59,10 @@ def test_static_fields_are_read_as_prepare_does(tmp_path: Path) -> None:
         static=["soil_type", "land_sea_mask", "geopotential_at_surface"],
         fill={"land_sea_mask": "climatology"},
     )
-    found = examine_data(data, tmp_path, config)
-    assert serious(found) == []
-    assert found.num_static == 3 + 2 + 1
-    assert {"soil_type_1", "land_sea_mask_missing"} <= set(found.report.facts["variables"])
+    examination = examine_data(data, tmp_path, config)
+    assert serious(examination) == []
+    assert examination.num_static == 3 + 2 + 1
+    assert {"soil_type_1", "land_sea_mask_missing"} <= set(examination.report.facts["variables"])
 
 
 def test_damaged_chunks_are_named(tmp_path: Path) -> None:
@@ -83,16 +82,11 @@ def test_damaged_chunks_are_named(tmp_path: Path) -> None:
 def test_reading_is_bounded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes read of the arrays of a file are those that the sample counts, at most."""
     path, data = tmp_path / "data.nc", make_earth(100, 1)[["geopotential"]]
-    chunked = {"geopotential": {"chunksizes": (10, 1, 19, 36)}}
-    if name == "chunked":
-        data.to_netcdf(path, encoding=chunked)
-    else:
+    data = data.assign_coords(time=EARTH["time"].values[0] + np.arange(2400) * 6 * HOUR)
+    if name == "contiguous":
         data.to_netcdf(path, format="NETCDF3_64BIT")
-    config = make_earth_config(path, prognostic=["geopotential"], static=[], timestep_hours=1)
-    assert config.source is not None
-    (opened,) = open_all(str(path), [], 1, piece_bytes=2**16)
-    states = SampledStates.of_source(canonicalize(opened, config.source), config)
-    channels = Channels.from_dataset(states.dataset, ["geopotential"])
+    else:
+        data.to_netcdf(path, encoding={"geopotential": {"chunksizes": (10, 1, 19, 36)}})
     count, get = {"bytes": 0}, netCDF4.Variable.__getitem__
 
     def counted(variable: Any, key: object) -> Any:  # noqa: ANN401
@@ -101,11 +95,14 @@ def test_reading_is_bounded(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         return values
 
     monkeypatch.setattr("xarray.backends.netCDF4_.operator.getitem", counted)
-    allowed = 2**20
-    sample, findings = read_sample(states, channels, np.arange(0, 2400, 40), allowed)
-    assert findings == []
-    assert 0 < count["bytes"] <= sample.num_bytes <= allowed < data["geopotential"].nbytes
-    assert len(sample.times) > 1
+    config = make_earth_config(path, prognostic=["geopotential"], static=[], timestep_hours=6)
+    allowed, store = 2**20, str(tmp_path / "store")
+    examination = examine(config, store, PeriodNeeds(), sample_bytes=allowed, piece_bytes=2**16)
+    sample = examination.report.facts["sample"]
+    axes = 200_000  # the times are read for every opening
+    assert 0 < sample["bytes"] <= allowed < data["geopotential"].nbytes
+    assert 0 < count["bytes"] <= sample["bytes"] + axes
+    assert sample["num_times"] > 1
 
 
 def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path) -> None:
@@ -129,7 +126,7 @@ def test_derived_variables_count_with_what_they_are_computed_from(tmp_path: Path
 
 def test_chunks_beyond_the_bound_are_not_read(earth_file: Path, tmp_path: Path) -> None:
     config = make_earth_config(earth_file)
-    found = examine_at(config, tmp_path / "data.zarr", PeriodNeeds(), sample_mib=0.01)
-    assert {finding.check for finding in serious(found)} == {"sample"}
-    assert found.report.facts["sample"]["bytes"] == 0
-    assert all("--sample_mib" in finding.remedy for finding in serious(found))
+    examination = examine_at(config, tmp_path / "data.zarr", PeriodNeeds(), sample_mib=0.01)
+    assert {finding.check for finding in serious(examination)} == {"sample"}
+    assert examination.report.facts["sample"]["bytes"] == 0
+    assert all("--sample_mib" in finding.remedy for finding in serious(examination))

@@ -67,8 +67,8 @@ def test_hours_of_day_that_training_lacks(tmp_path: Path) -> None:
 def test_borders_and_overlaps_are_worth_knowing(earth_file: Path, tmp_path: Path) -> None:
     config = make_earth_config(earth_file, validation=Period(start="2004-07-01", end="2004-09-20"))
     horizons = PeriodNeeds(forecast_steps=5, interval_hours=48)
-    found = examine_at(config, tmp_path / "data.zarr", horizons).report.findings
-    checks = {finding.check: finding for finding in found}
+    examination = examine_at(config, tmp_path / "data.zarr", horizons)
+    checks = {finding.check: finding for finding in examination.report.findings}
     assert {"split-adjacent", "forecast-overlap"} <= set(checks)
     assert "starts 24 h after" in checks["split-adjacent"].what
     assert "data.validation" in checks["split-adjacent"].where

@@ -101,7 +101,9 @@ def test_a_model_too_large_for_the_cpu_is_not_tried() -> None:
 def test_the_loader_starts_its_epoch_again(tmp_path: Path) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     config = make_experiment(tmp_path / "data.nc")
-    windows = WindowDataset(prepare_run(config, tmp_path / "run"), config.data.train, 2, 1)
+    store = prepare_run(config, tmp_path / "run")
+    assert store is not None
+    windows = WindowDataset(store, config.data.train, 2, 1)
     one_batch = replace(config.training, batch_size=1000)
     assert loader_rate(windows, one_batch, 0.02) > 0
 
