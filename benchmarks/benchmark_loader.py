@@ -1,25 +1,28 @@
-"""Samples per second of the loader beside the limit of copying memory and beside common readers.
+"""Samples per second of the loader, compared with copying memory and with common readers.
 
     python -m benchmarks.benchmark_loader                 # rates
     python -m benchmarks.benchmark_loader --steady true   # memory over 20,000 batches
     python -m benchmarks.benchmark_loader --first true    # the first batch of a store of 60 years
 
-Pairs of consecutive states at random times, in batches, interleaved repeats in one process, all
-files in the page cache, each turn after one that is not timed. The limit copies the same states
-from a mapped file of plain float32 into one buffer that is used again, with one thread. A turn of
-the loader is an epoch, from starting its threads to their end, so that nothing is read ahead while
-others are measured; ``packed`` leaves 16-bit values as they are for the device to unpack. The
-common readers give the same batch in new memory, as they do in training: zarr, zarrs (its pipeline
-in Rust) and h5py from the same bytes, xarray and xbatcher from the prepared store, and xarray from
-the layout in which WeatherBench 2 is published (a variable each, a time step a chunk, blosc).
+Every reader gives batches of pairs of consecutive states at random times. The readers take turns in
+one process, with all files in the page cache; an untimed turn precedes every timed one.
+
+- The limit copies the same states with one thread from a mapped file of uncompressed float32 into
+  one buffer that is used again.
+- A turn of the loader is an epoch, from the start of its threads to their end, so that it reads
+  nothing ahead while other readers are measured. "packed" leaves 16-bit values for the device to
+  unpack.
+- The common readers return each batch in new memory, as they do in training: zarr, zarrs (its
+  pipeline in Rust) and h5py read the same bytes, xarray and xbatcher the prepared store, and xarray
+  the layout in which WeatherBench 2 is published (a variable for each field, a chunk for each time,
+  compressed by blosc).
 """
 
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count as count_up
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import h5py
@@ -31,20 +34,17 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.stores import write_store, write_weatherbench2
 from benchmarks.timing import describe, median_seconds
-from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.periods import Period
-from data_pipeline.preprocessing.statistics import Statistics
-from data_pipeline.store.packing import Packing, StorageConfig
+from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
-from data_pipeline.store.writer import StoreWriter
 
-_BATCHES = 8  # in a turn
-_SLOWEST = "xbatcher, prepared store"  # one batch in a turn
-_START = np.datetime64("2001-01-01", "ns")
+_BATCHES = 8  # of a turn
+_SLOWEST = "xbatcher, prepared store"  # a turn has one batch
 
 
 def benchmark(
@@ -95,18 +95,18 @@ def benchmark(
 
 
 def growth(folder: Path, num_batches: int = 20_000, every: int = 2_000) -> str:
-    """Anonymous memory of this process while batches are read, in words."""
+    """Describe the anonymous memory of this process while it reads batches."""
     grid = LatLonGrid.equiangular(32, 64)
     states = np.random.default_rng(0).standard_normal((1000, 20, *grid.shape), dtype=np.float32)
     loader = make_loader(write_store(folder / "steady.zarr", states, grid), 16)
     del states
-    sizes, count = [], 0
-    for epoch in count_up():
+    sizes, num_read = [], 0
+    for epoch in count():
         for _ in loader.epoch(epoch):
-            count += 1
-            if count % every == 0:
+            num_read += 1
+            if num_read % every == 0:
                 sizes.append(anonymous_bytes())
-            if count == num_batches:
+            if num_read == num_batches:
                 change = sizes[-1] / sizes[0] - 1
                 listed = ", ".join(f"{size / 2**20:.1f}" for size in sizes)
                 return f"MiB every {every} batches: {listed}; change {100 * change:+.2f} %"
@@ -114,7 +114,7 @@ def growth(folder: Path, num_batches: int = 20_000, every: int = 2_000) -> str:
 
 
 def first_batch(folder: Path, num_years: int = 60) -> str:
-    """Seconds from opening a store to its first batch of pairs, in words."""
+    """Describe the time from opening a store to its first batch of pairs."""
     grid, num_times = LatLonGrid.equiangular(16, 32), num_years * 1461
     states = np.zeros((num_times, 20, *grid.shape), np.float32)
     path = write_store(folder / "long.zarr", states, grid, StorageConfig(shard_mib=1.0)).path
@@ -134,7 +134,7 @@ def anonymous_bytes() -> int:
 def make_loader(
     store: PreparedStore, batch_size: int, *, unpack: bool = True, num_batches: int | None = None
 ) -> Loader:
-    """Pairs of all times, or of as many random times as make some batches, in random order."""
+    """A loader of pairs at all times, or at random times for ``num_batches``, in random order."""
     windows = WindowDataset(store, Period(start="2001-01-01", end="2100-01-01"), 1, 1)
     if num_batches is not None:
         shuffled = np.random.default_rng(2).permutation(windows.starts)
@@ -179,7 +179,7 @@ def build_readers(
             for target, start in zip(buffer, starts, strict=True):
                 np.copyto(target, mapped[start : start + 2])
 
-    def stacked(read: Callable[[int], np.ndarray], batches: int = _BATCHES) -> Callable[[], object]:
+    def reader(read: Callable[[int], np.ndarray], batches: int = _BATCHES) -> Callable[[], object]:
         def call() -> None:
             for starts in islice(draws, batches):
                 np.stack([read(start) for start in starts])
@@ -193,61 +193,25 @@ def build_readers(
     return {
         "limit": limit,
         **{name: partial(read_batches, loader) for name, loader in loaders.items()},
-        "h5py": stacked(lambda start: hdf5["fields"][start : start + 2]),  # type: ignore[index]
-        "zarr": stacked(lambda start: group["fields"][start : start + 2]),  # type: ignore[index]
-        "zarr with zarrs": stacked(lambda start: rust[start : start + 2]),  # type: ignore[index]
-        "xarray, prepared store": stacked(lambda start: ours[start : start + 2].values),
-        _SLOWEST: stacked(lambda start: pairs[start]["fields"].values, 1),
-        "xarray, WeatherBench 2 layout": stacked(read_published),
+        "h5py": reader(lambda start: hdf5["fields"][start : start + 2]),  # type: ignore[index]
+        "zarr": reader(lambda start: group["fields"][start : start + 2]),  # type: ignore[index]
+        "zarr with zarrs": reader(lambda start: rust[start : start + 2]),  # type: ignore[index]
+        "xarray, prepared store": reader(lambda start: ours[start : start + 2].values),
+        _SLOWEST: reader(lambda start: pairs[start]["fields"].values, 1),
+        "xarray, WeatherBench 2 layout": reader(read_published),
     }
 
 
 def read_batches(loader: Loader) -> None:
-    """Read an epoch."""
+    """Read an epoch and drop it."""
     assert sum(1 for _ in loader.epoch(0)) == _BATCHES
 
 
 def random_starts(num_times: int, batch_size: int) -> Iterator[list[int]]:
-    """Starts of random pairs."""
+    """Endless batches of starts of random pairs."""
     generator = np.random.default_rng(1)
     while True:
         yield generator.integers(0, num_times - 1, batch_size).tolist()
-
-
-def write_store(
-    path: Path, states: np.ndarray, grid: LatLonGrid, storage: StorageConfig | None = None
-) -> PreparedStore:
-    """A prepared store of ``states`` every 6 hours."""
-    storage = storage or StorageConfig()
-    channels = Channels(tuple(Channel(name=f"v{i}", units="1") for i in range(states.shape[1])))
-    times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
-    packing = Packing.fit(storage.dtype, states[:4])
-    shard_length = max(1, int(storage.shard_mib * 2**20) // states[0].nbytes)
-    layout = StoreWriter(path, channels, grid, times, packing, storage, shard_length)
-    layout.create()
-    checksums = []
-    for start in range(0, len(states), shard_length):
-        block = packing.pack(states[start : start + shard_length], channels.labels)
-        checksums += [int(each, 16) for each in layout.write(start, block)]
-    ones = np.ones(len(channels))
-    contents = {
-        **dict.fromkeys(Statistics._fields, ones),
-        "rounding": ones,
-        "checksum": np.array(checksums, np.uint64),
-        "static": np.zeros((0, *grid.shape), np.float32),
-        "hour": np.zeros(1, int),
-    }
-    layout.finish(contents, {"static_channels": [], "timestep_hours": 6})
-    return PreparedStore(path)
-
-
-def write_weatherbench2(path: Path, states: np.ndarray, grid: LatLonGrid) -> None:
-    """The same states as a variable each, longitude first, a time step a chunk, compressed."""
-    dims = ("time", "longitude", "latitude")
-    data = {f"v{i}": (dims, states[:, i].swapaxes(1, 2)) for i in range(states.shape[1])}
-    times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
-    dataset = xr.Dataset(data, coords={"time": times, **grid.coords}).chunk(time=1)
-    dataset.to_zarr(path, zarr_format=2, consolidated=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
     python -m benchmarks.benchmark_operator networks --output docs/images/training_step.png
     python -m benchmarks.benchmark_operator steps
 
-Medians of interleaved repeats in one process. The limit is the time of all matrix products at the
-rate of a large product of the same type measured between them; FFTs and pointwise parts have no
-share in it. Memory is what autograd keeps for the backward pass. The FourCastNet formulation
-(``benchmarks.fourcastnet``) mixes about half of the wavenumbers that AFNO does; "AFNO, same modes"
-computes what it computes. "no mixer" is what would be left of a step if mixers cost nothing.
+Times are medians of interleaved repeats in one process. The GEMM limit is the time of all matrix
+products at the rate of a large product of the same type, which is measured between the calls; FFTs
+and pointwise operations do not count. Memory is what autograd keeps for the backward pass. The
+FourCastNet formulation (``benchmarks.fourcastnet``) mixes about half of the wavenumbers that AFNO
+mixes; "AFNO, same modes" mixes the same ones. "no mixer" is the step without the cost of mixers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet, without_mixers
 from benchmarks.memory import kept_bytes
-from benchmarks.timing import describe, large_product, median_seconds, rate_of
+from benchmarks.timing import count_operations, describe, large_product, median_seconds, rate_of
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO, SelfAttention
@@ -60,9 +59,9 @@ def mixers(
     if not attention:
         del modules["attention"]
 
-    def measure(chosen: dict[str, nn.Module], height: int) -> dict[str, dict[str, float]]:
+    def measure(selected: dict[str, nn.Module], height: int) -> dict[str, dict[str, float]]:
         tokens = torch.randn(1, height, 2 * height, embed_dim, device=device, requires_grad=True)
-        return measure_mixers(chosen, tokens, repeats, device)
+        return measure_mixers(selected, tokens, repeats, device)
 
     by_tokens(modules, rows, measure, device, output)
 
@@ -78,12 +77,12 @@ def by_tokens(
     results: _Records = {name: {} for name in modules}
     for height in rows:
         count = height * 2 * height
-        chosen = {
+        selected = {
             name: module
             for name, module in modules.items()
             if name != "attention" or count <= _ATTENTION_TOKENS
         }
-        for name, record in measure(chosen, height).items():
+        for name, record in measure(selected, height).items():
             results[name][count] = record
     report(results, device)
     if output is not None:
@@ -91,7 +90,7 @@ def by_tokens(
 
 
 def build_mixers(embed_dim: int, num_blocks: int, device: str) -> dict[str, nn.Module]:
-    """Ours, the baseline and attention by name."""
+    """AFNO, its baseline and attention by name."""
     torch.manual_seed(0)
     same = AFNO(embed_dim, num_blocks, mode_selection="fourcastnet")
     modules = {
@@ -126,20 +125,13 @@ def measure_calls(
     times = median_seconds({**calls, "product": product}, repeats, device)
     records = {}
     for name, module in modules.items():
-        operations = counted(calls[name])
+        operations = count_operations(calls[name])
         records[name] = {
             "seconds": times[name],
             "bytes": kept_bytes(module, lambda m=module: m(inputs), inputs),
             "share": operations / rate_of(times["product"], device) / times[name],
         }
     return records
-
-
-def counted(call) -> float:  # noqa: ANN001
-    """Operations of matrix products; an FFT has none."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def networks(
@@ -165,9 +157,9 @@ def networks(
     config = {"patch_size": (4, 4), "embed_dim": embed_dim, "depth": depth}
     built = build_networks(config, 20, device)
 
-    def measure(chosen: dict[str, AFNONet], height: int) -> dict[str, dict[str, float]]:
+    def measure(selected: dict[str, AFNONet], height: int) -> dict[str, dict[str, float]]:
         shape = (1, 20, 4 * height, 8 * height)
-        return measure_steps(chosen, shape, repeats, device, bfloat16)
+        return measure_steps(selected, shape, repeats, device, bfloat16)
 
     by_tokens(built, rows, measure, device, output)
 
@@ -197,7 +189,7 @@ def steps(repeats: int = 7, device: str = "cpu", bfloat16: bool = False) -> None
 
 
 def build_networks(config: dict, channels: int, device: str) -> dict[str, AFNONet]:
-    """Networks with ours, the baseline and attention as mixers, by name."""
+    """Networks with AFNO, its baseline and attention as mixers, by name."""
     torch.manual_seed(0)
     options = {
         "AFNO": {},
@@ -236,7 +228,7 @@ def _training_step(network: AFNONet, state: Tensor, target: Tensor, bfloat16: bo
 
 
 def report(results: _Records, device: str) -> None:
-    """Print a table and the fitted exponents."""
+    """Print a table, and the exponents of time and memory in the number of tokens."""
     console = Console(soft_wrap=True, width=160)
     console.print(describe(device))
     table = Table("tokens", *results)

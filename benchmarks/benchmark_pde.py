@@ -1,4 +1,4 @@
-"""AFNO beside other operators on partial differential equations, at other resolutions too.
+"""AFNO and other operators on partial differential equations, also at other resolutions.
 
     python -m benchmarks.benchmark_pde run --output runs/pde
     python -m benchmarks.benchmark_pde run --output runs/pde_quick --quick true
@@ -7,12 +7,12 @@
     python -m benchmarks.benchmark_pde table --output runs/pde
     python -m benchmarks.benchmark_pde pictures --output runs/pde --images docs/images
 
-All networks have the same inputs, at most 64 channels and 140 000 weights, the same epochs, and all
-but the U-Net the same trunk. Each kind has the rate of ``LEARNING_RATES``: of 2 and 8 thousandths
-the one that was better after six epochs of the public Darcy problems, and for attention, which did
-not care, 4. Every run is a file of the output folder, and not run again: an interrupted table goes
-on. Runs are processes of one thread. ``--darcy_folder`` has neuraloperator's small Darcy problems,
-see ``PublicDarcy``; without it, that table is left out.
+All networks have the same inputs, at most 64 channels and 140,000 weights, and the same epochs; all
+but the U-Net have the same trunk. ``LEARNING_RATES`` holds, for each kind, the better of 0.002 and
+0.008 after six epochs of the public Darcy problems, and 0.004 for attention, for which both were
+equal. Every run writes a file into the output folder and is not repeated, so that an interrupted
+table resumes. A run is a process with one thread. ``--darcy_folder`` has neuraloperator's small
+Darcy problems, see ``PublicDarcy``; the table leaves them out without it.
 """
 
 import json
@@ -38,7 +38,7 @@ from benchmarks.pde.problems import (
     SphericalShallowWater,
     VorticityAlone,
 )
-from benchmarks.pde.runs import Run, perform, surrogate_of
+from benchmarks.pde.runs import Run, run_missing, surrogate_of
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
 from benchmarks.timing import describe, median_seconds
 from data_pipeline.files.atomic import replacing
@@ -48,7 +48,7 @@ _ABLATION_EPOCHS = 8
 
 
 def problems(quick: bool, darcy_folder: Path | None) -> list[Problem]:
-    """All problems; neuraloperator's Darcy where its files are."""
+    """All problems; neuraloperator's Darcy if its folder is given."""
     if quick:
         return [
             Darcy(num_train=100, num_test=10, epochs=4),
@@ -77,23 +77,23 @@ def run(
         output: Folder of data, weights and results.
         only: Names of problems; all by default.
         kinds: Kinds of networks; all by default.
-        num_seeds: Runs of each; 1 with ``quick``.
-        darcy_folder: Of neuraloperator's small Darcy problems.
-        quick: Smaller problems, for a look.
+        num_seeds: Runs of each network; 1 with ``quick``.
+        darcy_folder: Folder of neuraloperator's small Darcy problems.
+        quick: Smaller problems, for a first look.
         processes: Runs at a time.
     """
     seeds = range(1 if quick else num_seeds)
-    chosen = [p for p in problems(quick, darcy_folder) if not only or p.name in only]
-    for problem in chosen:
+    selected = [p for p in problems(quick, darcy_folder) if not only or p.name in only]
+    for problem in selected:
         problem.load(output / "data")
     runs = [
         Run(problem=problem, label=kind, kind=kind, seed=seed)
-        for problem in chosen
+        for problem in selected
         for seed in seeds
         for kind in kinds or KINDS
         if kind in problem.kinds
     ]
-    perform(runs, output, processes)
+    run_missing(runs, output, processes)
     table(output)
 
 
@@ -102,21 +102,21 @@ def ablation(output: Path, darcy_folder: Path | None = None, processes: int = 2)
 
     Args:
         output: Folder of data, weights and results.
-        darcy_folder: Of neuraloperator's small Darcy problems; else those of our solver.
+        darcy_folder: Folder of neuraloperator's small Darcy problems; our solver's by default.
         processes: Runs at a time.
     """
     problem = PublicDarcy(folder=darcy_folder) if darcy_folder else Darcy()
     problem = replace(problem, epochs=_ABLATION_EPOCHS)
     problem.load(output / "data")
-    perform(list(variants(problem)), output, processes)
+    run_missing(list(variants(problem)), output, processes)
     table(output)
 
 
 def cost(output: Path, repeats: int = 20) -> None:
-    """Time of a step of each network at the resolution of its training, one thread.
+    """Measure the time of a step of each network at the resolution of its training, one thread.
 
     Args:
-        output: Folder of data; the times are written there.
+        output: Folder of data, to which the times are written.
         repeats: Interleaved repeats; the median counts.
     """
     torch.set_num_threads(1)
@@ -138,7 +138,7 @@ def _step(problem: Problem, kind: str, data: Data, state: Tensor) -> Callable[[]
 
 
 def table(output: Path) -> None:
-    """Write ``table.md`` of the results that are there, and show it.
+    """Write ``table.md`` of all results so far, and show it.
 
     Args:
         output: Folder of the results.
@@ -160,7 +160,7 @@ def table(output: Path) -> None:
 
 
 def pictures(output: Path, images: Path) -> None:
-    """Fields, predictions and errors of AFNO at each resolution, and their spectra.
+    """Draw fields, predictions and errors of AFNO at each resolution, and their spectra.
 
     Args:
         output: Folder of data, weights and results.

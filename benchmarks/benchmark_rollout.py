@@ -5,12 +5,13 @@
         --columns 1440 --patch 8 --embed_dim 768 --depth 12 --num_steps 28 --num_forecasts 1
     python -m benchmarks.benchmark_rollout large
 
-"this package" is the whole of ``write_forecast``: initial states, steps in batches, statistics of
-every step, compression and the store. "plain loop" is how FourCastNet's inference script goes: its
-formulation of the network (``benchmarks.fourcastnet``), one forecast at a time, states kept until
-the end and then written at once, uncompressed and without statistics. Both have the same weights
-and modes, so that they compute the same; "plain loop, our network" tells the parts apart. Medians
-of interleaved repeats in one process; peak memory is that of a process of its own for each.
+"this package" is all of ``write_forecast``: initial states, steps in batches, statistics of every
+step, compression and the store. "plain loop" works as FourCastNet's inference script does: its
+formulation of the network (``benchmarks.fourcastnet``) makes one forecast at a time; states stay in
+memory until the end and are then written at once, uncompressed and without statistics. Both have
+the same weights and modes, so that they compute the same. "plain loop, our network" separates the
+effect of the network from that of the loop. Times are medians of interleaved repeats in one
+process; the peak memory of each is measured in a process of its own.
 """
 
 import multiprocessing
@@ -55,7 +56,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Sizes of a forecaster and of its forecasts, see ``rollouts``."""
+    """Sizes of a forecaster and of its forecasts: the arguments of ``rollouts``."""
 
     rows: int
     columns: int
@@ -147,7 +148,7 @@ def rollouts(
 
 
 def large(num_channels: int = 26, embed_dim: int = 768, depth: int = 12) -> None:
-    """One step of a 0.25-degree forecaster on the CPU: a checkpoint is loaded, a store written.
+    """Load a 0.25-degree forecaster on the CPU, make one step and write it to a store.
 
     Args:
         num_channels: Channels.
@@ -186,7 +187,7 @@ def large(num_channels: int = 26, embed_dim: int = 768, depth: int = 12) -> None
 
 
 class Clock:
-    """Seconds of calls, of their networks, and of waiting for the disk."""
+    """Seconds of all calls, of the networks in them, and of waiting for the disk."""
 
     def __init__(self) -> None:
         self.total = self.in_network = self.waiting = 0.0
@@ -217,7 +218,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Run:
-    """A way to make the forecasts, and its clock."""
+    """A function that makes the forecasts, and its clock."""
 
     call: Callable[[], object]
     clock: Clock
@@ -229,8 +230,7 @@ def build_runs(case: Case, folder: Path) -> dict[str, Run]:
     ours = build_forecaster(case)
     theirs = build_forecaster(case)
     theirs.network = as_fourcastnet(theirs.network)
-    same = build_forecaster(case)
-    loops = {"plain loop": theirs, "plain loop, our network": same}
+    loops = {"plain loop": theirs, "plain loop, our network": build_forecaster(case)}
     runs = {"this package": _run(case, ours, lambda: write(case, ours, data, folder))}
     for name, forecaster in loops.items():
         runs[name] = _run(
@@ -243,16 +243,16 @@ def _run(case: Case, forecaster: Forecaster, call: Callable[[], float]) -> Run:
     clock = Clock()
     clock.watch(forecaster.network, case.device)
 
-    def measure_wait() -> None:
+    def timed_call() -> None:
         with clock.running():
             waited = call()
         clock.waiting += waited
 
-    return Run(measure_wait, clock)
+    return Run(timed_call, clock)
 
 
 def write(case: Case, forecaster: Forecaster, data: xr.Dataset, folder: Path) -> float:
-    """The forecasts by this package; the seconds in which it waited for the writer."""
+    """Make the forecasts with this package; returns the seconds of waiting for the writer."""
     ensemble = EnsembleConfig()
     if case.members:
         ensemble = EnsembleConfig(
@@ -260,7 +260,7 @@ def write(case: Case, forecaster: Forecaster, data: xr.Dataset, folder: Path) ->
             perturbation="gaussian",
             output="statistics" if case.statistics else "members",
         )
-    path = Path(tempfile.mkdtemp(dir=folder)) / "forecast.zarr"  # to delete one would take time
+    path = Path(tempfile.mkdtemp(dir=folder)) / "forecast.zarr"  # a new one, not deleted
     config = ForecastConfig(
         num_steps=case.num_steps,
         batch_size=case.batch_size,
@@ -284,18 +284,18 @@ def write(case: Case, forecaster: Forecaster, data: xr.Dataset, folder: Path) ->
 
 
 def plain_loop(case: Case, forecaster: Forecaster, data: xr.Dataset, path: Path) -> float:
-    """The forecasts one after the other, kept in memory and written at the end."""
+    """Make the forecasts one after the other and write them at the end; nothing waits."""
     states = forecaster.spec.channels.stack(data).values
     results = []
     with torch.inference_mode(), torch.autocast(case.device, torch.bfloat16, case.bfloat16):
         for index in range(case.num_forecasts):
             state = torch.from_numpy(states[0 if case.members else index])[None].to(case.device)
-            kept = []
+            steps = []
             for _ in range(case.num_steps):
                 forcing = torch.zeros(1, 0, *state.shape[2:], device=case.device)
                 state = forecaster(state[:, None], forcing)
-                kept.append(state.cpu().numpy())
-            results.append(np.concatenate(kept))
+                steps.append(state.cpu().numpy())
+            results.append(np.concatenate(steps))
     np.save(path, np.stack(results))
     return 0.0
 

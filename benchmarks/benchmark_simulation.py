@@ -1,16 +1,15 @@
-"""Rate of the simulated planet and its share of the machine's matrix-multiplication rate.
+"""Simulated years per minute of the planet, and the share of matrix products in its time.
 
     python -m benchmarks.benchmark_simulation --num_trajectories 8
 
-The limit is that of its floating-point operations, nearly all of them in matrix products
-(spherical-harmonic transforms), at the rate of large float32 products in the same process.
+Nearly all floating-point operations are in matrix products (spherical-harmonic transforms). Their
+time is that of as many operations of large float32 products in the same process.
 """
 
 from jsonargparse import auto_cli
 from rich.console import Console
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import describe, large_product, median_seconds, rate_of
+from benchmarks.timing import count_operations, describe, large_product, median_seconds, rate_of
 from data_pipeline.simulation.planet import Stirring, build_planet, jet_speed
 from data_pipeline.simulation.shallow_water import zonal_jet
 
@@ -23,7 +22,7 @@ def benchmark(
     """Measure and print.
 
     Args:
-        num_trajectories: Simulated together.
+        num_trajectories: Trajectories that are simulated together.
         num_latitudes: Rows of the grid.
         num_longitudes: Columns of the grid.
         repeats: Timed blocks of 100 steps; the median counts.
@@ -37,12 +36,11 @@ def benchmark(
         for _ in range(steps):
             current = model.step(current, stirring.next())
 
-    with FlopCounterMode(display=False) as counter:
-        simulate(1)
+    operations = count_operations(lambda: simulate(1))
     times = median_seconds({"steps": simulate, "product": large_product()}, repeats)
     seconds, rate = times["steps"] / 100, rate_of(times["product"])
     years = num_trajectories * model.timestep / _YEAR_SECONDS / seconds * 60
-    share = counter.get_total_flops() / rate / seconds
+    share = operations / rate / seconds
     Console(soft_wrap=True).print(
         f"{describe()}: {num_latitudes} x {num_longitudes}, "
         f"{num_trajectories} trajectories, steps of {model.timestep:g} s: "

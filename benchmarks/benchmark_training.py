@@ -1,4 +1,4 @@
-"""Where the time of a training run goes, and what several processes cost.
+"""Parts of the time of a training step, and the cost of training with several processes.
 
     python -m benchmarks.benchmark_training steps
     python -m benchmarks.benchmark_training scaling
@@ -6,15 +6,15 @@
         --case.num_rows 720 --case.num_columns 1440 --case.patch 8 --case.embed_dim 768 \
         --case.depth 12 --case.batch_size 2
 
-``steps`` trains an epoch from a prepared store with the whole trainer: reading ahead, clipping, log
-and live view. The network's forward and backward pass and the optimizer are timed inside of it;
-what is left, beside waiting for data, is the trainer's own. "Plain loop" repeats forward, backward
-and optimizer on one batch in memory. The limit is the time of the step's matrix products at the
-rate of a large one, in the same process.
+``steps`` trains an epoch from a prepared store with the complete trainer: reading ahead, clipping,
+log and live view. It times the network's forward and backward pass, the optimizer and the waiting
+for data; the rest is the trainer's own time. "Plain loop" repeats forward, backward and optimizer
+on one batch in memory. The limit is the time of the step's matrix products at the rate of a large
+product in the same process.
 
-``scaling`` keeps the batch of each process (weak scaling): processes that train together, against
-as many that train side by side and know nothing of each other, each with one thread on a CPU. The
-prediction adds the time of an exchange of all gradients to the step, without any overlap.
+``scaling`` keeps the batch of each process (weak scaling): it compares processes that train
+together with as many that train side by side without communication, each with one thread on a CPU.
+The prediction adds the time of an exchange of all gradients to the step, without any overlap.
 """
 
 import json
@@ -41,9 +41,15 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.benchmark_loader import write_store
-from benchmarks.benchmark_operator import counted
-from benchmarks.timing import describe, large_product, median_seconds, rate_of, waiting_for
+from benchmarks.stores import write_store
+from benchmarks.timing import (
+    count_operations,
+    describe,
+    large_product,
+    median_seconds,
+    rate_of,
+    waiting_for,
+)
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.loading.windows import Sample, WindowDataset
@@ -96,7 +102,7 @@ class Case:
 
 
 class Stopwatch:
-    """Seconds by name, and of whole epochs."""
+    """Seconds of each part, and of complete steps."""
 
     def __init__(self, device: str) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(
@@ -168,7 +174,7 @@ def _timed_items(samples: Iterator[Sample], watch: Stopwatch) -> Iterator[Sample
 
 
 def steps(case: Case | None = None, repeats: int = 3, output: Path | None = None) -> None:
-    """Shares of a training step.
+    """Measure the parts of a training step.
 
     Args:
         case: Sizes.
@@ -192,7 +198,7 @@ def steps(case: Case | None = None, repeats: int = 3, output: Path | None = None
 
 
 def shares(watches: list[Stopwatch]) -> dict[str, float]:
-    """Median share of each part of the steps, and of what is left, the trainer's own."""
+    """Median share of each part of the steps; the rest is the trainer's own."""
     parts = {
         name: statistics.median(watch.seconds[name] / watch.total for watch in watches)
         for name in watches[0].seconds
@@ -297,7 +303,7 @@ def plain_loop(case: Case, store: PreparedStore) -> tuple[float, float, float]:
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
     calls = {"step": step, "product": large_product(case.device, dtype)}
     times = median_seconds(calls, 7, case.device)
-    return times["step"], times["product"], counted(step)
+    return times["step"], times["product"], count_operations(step)
 
 
 def scaling(case: Case | None = None, ranks: tuple[int, ...] = (2,), repeats: int = 3) -> None:
@@ -333,11 +339,11 @@ def scaling(case: Case | None = None, ranks: tuple[int, ...] = (2,), repeats: in
 
 
 class Rates(NamedTuple):
-    """Of a run.
+    """Rates of a run.
 
     Args:
-        samples_per_second: Of all processes.
-        exchange: Seconds of a sum of as many values as there are weights, over all processes.
+        samples_per_second: Sum over all processes.
+        exchange: Seconds of a sum over all processes of as many values as there are weights.
     """
 
     samples_per_second: float
@@ -353,14 +359,14 @@ def run(case: Case, count: int, together: bool) -> Rates:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         write_data(case, Path(folder), count if together else 1)
-        places = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(count)]
+        ranks = [{"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(count)]
         common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
         processes = [
             context.Process(
                 target=_train,
-                args=(case, Path(folder), {**common, **place}, together, barrier, queue),
+                args=(case, Path(folder), {**common, **rank}, together, barrier, queue),
             )
-            for place in places
+            for rank in ranks
         ]
         for process in processes:
             process.start()

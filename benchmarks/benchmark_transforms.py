@@ -1,9 +1,9 @@
-"""Fourier transforms by matrix products and by FFT, for the choice that ``transforms`` makes.
+"""Fourier transforms by matrix products and by FFT: the costs behind ``transform="auto"``.
 
     python -m benchmarks.benchmark_transforms
 
-Both are given as the operations of a large float32 product that take as long, for each value of
-the grid: one number for FFTs, however large the grid, is the model behind ``transform="auto"``.
+Times are given as the operations of a large float32 product that take as long, for each value of
+the grid. ``transform="auto"`` assumes that this number is the same for FFTs of all grids.
 """
 
 import torch
@@ -33,7 +33,7 @@ def benchmark(
 
     Args:
         rows: Rows of each grid.
-        fraction: Share of the wavenumbers that are kept.
+        fraction: Share of the wavenumbers that the transform has.
         repeats: Interleaved repeats; the median counts.
         device: Torch device.
     """
@@ -58,7 +58,7 @@ def benchmark(
 def build(
     kind: TransformKind, shape: tuple[int, int], channels: int, fraction: float, device: str
 ) -> Transform:
-    """The transform of one kind."""
+    """A transform of the given kind."""
     spectrum = ModeSelection(transform=kind, fraction=fraction).to_json()
     return transform_for(spectrum, shape, channels, torch.float32, torch.device(device))
 
@@ -66,10 +66,11 @@ def build(
 def round_trip(transform: Transform, shape: tuple[int, int], channels: int, device: str):  # noqa: ANN201
     """Tokens to modes and back."""
     tokens = torch.randn(_batch(shape, channels), *shape, channels, device=device)
-    output, part = torch.empty_like(tokens), slice(0, channels)
+    output, all_channels = torch.empty_like(tokens), slice(0, channels)
 
     def call() -> None:
-        transform.add_to_grid(transform.to_modes(tokens, part), tokens, output, part)
+        modes = transform.to_modes(tokens, all_channels)
+        transform.add_to_grid(modes, tokens, output, all_channels)
 
     return call
 

@@ -1,4 +1,4 @@
-"""AFNO as FourCastNet v1 evaluates it: the baseline of ``benchmarks.benchmark_operator``.
+"""AFNO in the formulation of FourCastNet v1, the baseline of several benchmarks.
 
 Written from the formulas: a full transform of channels-last tokens in float32, zero-filled buffers
 for the hidden layer and the output, and four real contractions for each complex product.
@@ -20,10 +20,10 @@ from fourcastnet_afno.models.mixers import AFNO
 
 
 class FourCastNetFilter(nn.Module):
-    """Computes what an ``AFNO`` with ``mode_selection="fourcastnet"`` computes, with its weights.
+    """The same function as an ``AFNO`` with ``mode_selection="fourcastnet"``, of the same weights.
 
     Args:
-        mixer: Where the weights come from; they are shared.
+        mixer: The mixer whose weights are shared.
     """
 
     def __init__(self, mixer: AFNO) -> None:
@@ -37,10 +37,10 @@ class FourCastNetFilter(nn.Module):
         spectrum = torch.fft.rfft2(tokens.float(), dim=(1, 2), norm="ortho")
         spectrum = spectrum.reshape(batch, height, width // 2 + 1, mixer.num_blocks, block)
         total = height // 2 + 1
-        kept = int(total * mixer.spectrum.fraction)
-        chosen = (slice(None), slice(total - kept, total + kept), slice(kept))
-        hidden = _layer(spectrum.real, spectrum.imag, mixer.weight1, mixer.bias1, chosen, "relu")
-        output = _layer(*hidden, mixer.weight2, mixer.bias2, chosen, "none")
+        count = int(total * mixer.spectrum.fraction)
+        modes = (slice(None), slice(total - count, total + count), slice(count))
+        hidden = _layer(spectrum.real, spectrum.imag, mixer.weight1, mixer.bias1, modes, "relu")
+        output = _layer(*hidden, mixer.weight2, mixer.bias2, modes, "none")
         shrunk = F.softshrink(torch.stack(output, dim=-1), mixer.sparsity_threshold)
         mixed = torch.view_as_complex(shrunk).reshape(batch, height, width // 2 + 1, embed)
         field = torch.fft.irfft2(mixed, s=(height, width), dim=(1, 2), norm="ortho")
@@ -59,7 +59,7 @@ def as_fourcastnet(network: AFNONet) -> AFNONet:
 
 
 def without_mixers(network: AFNONet) -> AFNONet:
-    """A copy of a network whose mixers do nothing: what a mixer of no cost would leave."""
+    """A copy of a network whose mixers do nothing: the cost of all other layers."""
     result = copy.deepcopy(network)
     for block in result.blocks:
         assert isinstance(block, AFNOBlock)
@@ -72,18 +72,18 @@ def _layer(
     imaginary: Tensor,
     weight: Tensor,
     bias: Tensor,
-    chosen: tuple[slice, ...],
+    modes: tuple[slice, ...],
     activation: Literal["relu", "none"],
 ) -> tuple[Tensor, Tensor]:
     shape = (*real.shape[:-1], weight.shape[-1])
     buffers = torch.zeros(shape, device=real.device), torch.zeros(shape, device=real.device)
-    r, i = real[chosen], imaginary[chosen]
+    r, i = real[modes], imaginary[modes]
     sums = (
         _contract(r, weight[0]) - _contract(i, weight[1]) + bias[0],
         _contract(i, weight[0]) + _contract(r, weight[1]) + bias[1],
     )
     for buffer, values in zip(buffers, sums, strict=True):
-        buffer[chosen] = F.relu(values) if activation == "relu" else values
+        buffer[modes] = F.relu(values) if activation == "relu" else values
     return buffers
 
 

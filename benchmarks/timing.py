@@ -1,4 +1,4 @@
-"""Timing for the scripts: medians of interleaved repeats, and the machine's matrix-product rate."""
+"""Medians of interleaved repeats, and the rate of matrix products of the machine."""
 
 import platform
 import statistics
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def median_seconds(
@@ -17,10 +18,10 @@ def median_seconds(
     *,
     warm: bool = False,
 ) -> dict[str, float]:
-    """Median seconds of each call; the calls take turns, the first turn is not counted.
+    """Median seconds of each call; the calls take turns, and the first turn is not counted.
 
-    With ``warm`` each call runs once untimed right before it is timed: a system may take back
-    memory that rested while the others had their turns.
+    With ``warm`` each call runs once untimed right before it is timed: the system may take back
+    memory that was not used while the other calls had their turns.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
@@ -32,7 +33,7 @@ def median_seconds(
 
 
 def waiting_for(device: str) -> Callable[[], object]:
-    """Waits until a device has done what it was given; a CPU has done it already."""
+    """A function that waits until the device has finished its work; a CPU has always."""
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
@@ -59,6 +60,13 @@ def _size(device: str) -> int:
 def rate_of(seconds: float, device: str = "cpu") -> float:
     """Floating-point operations per second of a ``large_product``."""
     return 2 * _size(device) ** 3 / seconds
+
+
+def count_operations(call: Callable[[], object]) -> float:
+    """Floating-point operations of a call's matrix products; an FFT has none."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def describe(device: str = "cpu") -> str:

@@ -1,4 +1,4 @@
-"""A U-Net, for comparison: convolutions see a fixed number of points, not a fixed length.
+"""A U-Net for comparison; its convolutions see a fixed number of points, not a fixed length.
 
 References:
     Ronneberger et al., 2015, https://arxiv.org/abs/1505.04597, figure 1.
@@ -17,12 +17,12 @@ PaddingMode = Literal["circular", "replicate"]
 
 
 class PaddedConv2d(nn.Module):
-    """A convolution of 3 x 3 points, with what lies beyond the edges by axis.
+    """A convolution of 3 x 3 points, with its own padding along each axis.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        padding: By axis, y and x.
+        padding: Padding along y and x.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class PaddedConv2d(nn.Module):
 
 
 class UNet(nn.Module):
-    """Convolutions at each of some resolutions, each half of the one before, and back.
+    """Convolutions at several resolutions, each half of the one before, and back again.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         widths: Channels at each resolution, from fine to coarse.
-        padding: What lies beyond the edges, by axis.
+        padding: Padding along y and x.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Networks side by side on partial differential equations, see ``benchmarks.benchmark_pde``."""
+"""Problems, networks, training and tables of ``benchmarks.benchmark_pde``."""

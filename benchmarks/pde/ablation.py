@@ -46,7 +46,7 @@ _PROBLEMS: dict[str, dict[str, Any]] = {
 
 
 def variants(problem: Darcy) -> Iterator[Run]:
-    """The runs."""
+    """Runs that differ from AFNO's in one setting each, and AFNO's own."""
     config = afno_config(problem, _WIDTH)
     for label, changes in _NETWORKS.items():
         yield Run(

@@ -1,4 +1,4 @@
-"""Networks of ``benchmark_pde``: the same inputs, outputs and number of weights for all."""
+"""Networks of ``benchmark_pde``, with the same inputs, outputs and budget of weights."""
 
 from dataclasses import replace
 from typing import NamedTuple, cast
@@ -16,8 +16,8 @@ _DEPTH, _MLP_RATIO = 4, 2.0
 _LARGEST_WIDTH = 64
 
 
-class _Place(NamedTuple):
-    """What a problem says of the points of a grid, see ``Problem``."""
+class _GridFields(NamedTuple):
+    """Fields of a problem that depend on the grid alone, see ``Problem``."""
 
     extra: Tensor
     envelope: Tensor
@@ -25,15 +25,15 @@ class _Place(NamedTuple):
 
 
 class Surrogate(nn.Module):
-    """A state to the next: normalization, the place as further channels, a network.
+    """A step from a state to the next: normalization, channels of the position, a network.
 
-    The network gives the change of a state, or the solution itself where the problem is steady. It
-    works at all resolutions; margins of its padding keep their share of the domain.
+    The network predicts the change of a state, or the solution itself where the problem is steady.
+    It works at all resolutions; margins of its padding keep their share of the domain.
 
     Args:
-        network: Channels of the state and of the place to channels of the state.
-        problem: What is learned.
-        data: Its data; mean and spread are those of the training.
+        network: Channels of the state and of the position to channels of the state.
+        problem: The problem to learn.
+        data: Data of the problem; mean and spread are those of the training.
     """
 
     mean: Tensor
@@ -44,7 +44,7 @@ class Surrogate(nn.Module):
     def __init__(self, network: nn.Module, problem: Problem, data: Data) -> None:
         super().__init__()
         self.network, self._problem, self._data = network, problem, data
-        self._places: dict[Shape, _Place] = {}
+        self._by_shape: dict[Shape, _GridFields] = {}
         states = torch.from_numpy(data["train"])
         axes = (0, 1, 3, 4)
         inputs, targets = states[:, :-1], states[:, 1:]
@@ -57,14 +57,14 @@ class Surrogate(nn.Module):
             self.register_buffer(name, value[:, None, None])
         derived = problem.derived(inputs[:, 0])
         self.register_buffer("derived_std", derived.square().mean((0, 2, 3)).sqrt()[:, None, None])
-        # Errors count in the spread of what is predicted; a change is predicted from its state.
+        # Errors are measured in the spread of the solution, or of the state if it changes.
         self.unit = self.scale if problem.steady else self.std
         self.offset = torch.zeros_like(self.mean) if problem.steady else self.mean
 
     def forward(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
         """The next state."""
         shape = (state.shape[-2], state.shape[-1])
-        extra, envelope, _ = self._place(shape)
+        extra, envelope, _ = self._grid_fields(shape)
         normalized = (state - self.mean) / self.std
         if isinstance(self.network, AFNONet):
             config = self.network.config
@@ -77,22 +77,22 @@ class Surrogate(nn.Module):
 
     def weights(self, shape: Shape) -> Float[Tensor, "y x"]:
         """Areas of the cells, mean 1."""
-        return self._place(shape).weights
+        return self._grid_fields(shape).weights
 
-    def _place(self, shape: Shape) -> _Place:
-        if shape not in self._places:
+    def _grid_fields(self, shape: Shape) -> _GridFields:
+        if shape not in self._by_shape:
             problem = self._problem
-            self._places[shape] = _Place(
+            self._by_shape[shape] = _GridFields(
                 problem.extra(shape, self._data), problem.envelope(shape), problem.weights(shape)
             )
-        return self._places[shape]
+        return self._by_shape[shape]
 
 
 def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogate:
-    """A network of a kind: the widest that has no more weights and no more than 64 channels.
+    """Build the widest network of a kind with at most ``num_weights`` weights and 64 channels.
 
     Raises:
-        ValueError: If not even the narrowest network has so few.
+        ValueError: If the narrowest network has more weights.
     """
     with torch.random.fork_rng():
         widths = range(8, _LARGEST_WIDTH + 1, {"fno": 2, "afno": 8}.get(kind, 4))
@@ -105,12 +105,12 @@ def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogat
 
 
 def build_afno(config: AFNONetConfig, problem: Problem, data: Data) -> Surrogate:
-    """A network of a given configuration, its reference grid that of the training."""
+    """Build a network of a configuration; its reference grid is that of the training."""
     return Surrogate(_trunk(config, problem, data), problem, data)
 
 
 def afno_config(problem: Problem, width: int) -> AFNONetConfig:
-    """The network of a problem."""
+    """AFNO's configuration for a problem."""
     return _sized(problem.network("afno"), width)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what AFNO predicts at resolutions that it was not trained with."""
+"""Pictures of AFNO's predictions at resolutions that it was not trained with."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.pde.problems import Problem, Shape, test_name
+from benchmarks.pde.problems import Problem, Shape, array_name
 from benchmarks.pde.runs import Run, load_trained
-from benchmarks.pde.training import one_step, some_pairs
+from benchmarks.pde.training import one_step, spread_pairs
 from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.evaluation.statistics.spectra import zonal_energy_spectrum
 
@@ -22,17 +22,17 @@ _LEAST_POWER = 1e-9  # of the largest, below which is rounding
 
 
 def draw(problem: Problem, output: Path, images: Path) -> Path | None:
-    """A row for each resolution: truth, prediction and error of a sample, spectra of many.
+    """Draw truth, prediction and error of a sample and spectra of many; a row a resolution.
 
     The last channel of the state is shown, one step ahead, of the network of seed 0.
 
     Args:
-        problem: What was learned.
+        problem: The learned problem.
         output: Folder of data and weights.
         images: Folder for the picture.
 
     Returns:
-        The picture; None where the run has not ended.
+        Path of the picture; None if the run has not ended.
     """
     run = Run(problem=problem, label="afno", kind="afno", seed=0)
     if not run.path(output).exists():
@@ -43,7 +43,7 @@ def draw(problem: Problem, output: Path, images: Path) -> Path | None:
     figure = Figure(figsize=(12, 2.9 * len(shapes)), layout="constrained")
     rows = figure.subplots(len(shapes), 4, squeeze=False)
     for axes, shape in zip(rows, shapes, strict=True):
-        states, targets = some_pairs(data[test_name(shape)], _SAMPLES)
+        states, targets = spread_pairs(data[array_name(shape)], _SAMPLES)
         with torch.inference_mode():
             predicted = one_step(surrogate, states)
         _draw_row(axes, problem, shape, targets[:, -1], predicted[:, -1])
@@ -91,7 +91,7 @@ def spectrum(
     """Mean square of the waves along x, the mean over rows.
 
     Args:
-        fields: On the points of a closed axis, or both ends included and zero there.
+        fields: Values on the points of a periodic axis, or of an axis with both ends, zero there.
         is_bounded: Whether waves are sines of half periods, with zeros at both ends.
     """
     if not is_bounded:

@@ -33,11 +33,11 @@ KINDS = ("afno", "fno", "global_filter", "attention", "unet")
 
 @dataclass(frozen=True, kw_only=True)
 class Problem(ABC):
-    """What is to be learned, and how much of it.
+    """A problem to learn, and the sizes of its data.
 
     Args:
         train_shape: Points along y and x of the training data.
-        test_shapes: Those of the tests.
+        test_shapes: Points along y and x of the tests.
         num_train: Trajectories for training.
         num_test: Trajectories of the test.
         epochs: Passes over the training data.
@@ -74,7 +74,7 @@ class Problem(ABC):
         return state[:, :0]
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
-        """Further channels of the input: where a point is."""
+        """Further channels of the input that describe the position."""
         return torch.zeros(0, *shape)
 
     def envelope(self, shape: Shape) -> Float[Tensor, "y x"]:
@@ -86,7 +86,7 @@ class Problem(ABC):
         return torch.ones(shape)
 
     def load(self, folder: Path) -> Data:
-        """The data, from a file of the folder or solved and written there."""
+        """Read the data from the folder, or solve the problem and write them there."""
         path = folder / f"{self.name}.npz"
         if not path.exists():
             with replacing(path) as temporary, temporary.open("wb") as file:
@@ -96,19 +96,19 @@ class Problem(ABC):
 
 
 def _solved(problem: Problem, config: PDEConfig) -> Data:
-    """Trajectories for training at its resolution, those of the test at theirs.
+    """Simulate trajectories for training and for the test, each at their resolutions.
 
-    Fields of the state alone: those that follow from it are no channels that are predicted.
+    They have the fields of the state without those that follow from it, which no network predicts.
     """
     total, fields = config.trajectories.total, len(build_equation(config).variables)
     train = solve_on(config, range(problem.num_train), [problem.train_shape])
     tests = solve_on(config, range(total - problem.num_test, total), problem.test_shapes)
-    named = {test_name(shape): states[:, :, :fields] for shape, states in tests.items()}
+    named = {array_name(shape): states[:, :, :fields] for shape, states in tests.items()}
     return {"train": train[problem.train_shape][:, :, :fields], **named}
 
 
-def test_name(shape: Shape) -> str:
-    """Of a test's array."""
+def array_name(shape: Shape) -> str:
+    """Name of the array of a test at a resolution."""
     return f"test_{shape[0]}x{shape[1]}"
 
 
@@ -120,7 +120,7 @@ class Darcy(Problem):
         solver_points: Points of the solver along an axis.
         symmetries: See ``Problem``.
         coarse_share: See ``Problem``.
-        coordinates: Whether the network sees where a point is.
+        coordinates: Whether the network sees the position of a point.
         hard_boundary: Whether the output has a factor that is zero on the boundary.
 
     References:
@@ -164,7 +164,7 @@ class Darcy(Problem):
         return _config(mixer, padding=padding)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
-        """Sines and cosines of the place."""
+        """Sines and cosines of the position."""
         if not self.coordinates:
             return super().extra(shape, data)
         y, x = torch.meshgrid(*(torch.linspace(0, 1, n) for n in shape), indexing="ij")
@@ -182,28 +182,28 @@ class Darcy(Problem):
 _WAVES = (torch.sin, torch.cos)
 
 
-_OF_MIXER: dict[str, dict[str, Any]] = {
+_MIXER_OPTIONS: dict[str, dict[str, Any]] = {
     "afno": {"sparsity_threshold": 0.0, "num_blocks": 8, "initialization": "he"},
-    "attention": {"num_blocks": 4},  # its heads
+    "attention": {"num_blocks": 4},  # heads
 }
 
 
 def _config(mixer: str, **options: Any) -> AFNONetConfig:  # noqa: ANN401
-    """Patches of one point, half of the wavenumbers, and what the mixer has of its own."""
+    """Patches of one point, half of the wavenumbers, and the options of the mixer."""
     common = {"patch_size": (1, 1), "hard_thresholding_fraction": 0.5, "num_blocks": 1}
-    return AFNONetConfig(**{**common, **_OF_MIXER.get(mixer, {}), **options})  # type: ignore[arg-type]
+    return AFNONetConfig(**{**common, **_MIXER_OPTIONS.get(mixer, {}), **options})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicDarcy(Darcy):
     """neuraloperator's small Darcy problems: trained on 16 x 16, tested there and on 32 x 32.
 
-    Their points are i / n, without those at 1; there the pressure is 0 and the permeability taken
-    from the neighbour, so that both ends are there.
+    Their points are i / n without the end at 1. It is added with a pressure of 0 and the
+    permeability of the neighbor.
 
     Args:
-        folder: Of ``darcy_train_16.npz``, ``darcy_test_16.npz`` and ``darcy_test_32.npz``, with the
-            permeability ``x`` and the pressure ``y`` (sample, y, x).
+        folder: Folder of ``darcy_train_16.npz``, ``darcy_test_16.npz`` and ``darcy_test_32.npz``,
+            with the permeability ``x`` and the pressure ``y`` (sample, y, x).
     """
 
     folder: Path
@@ -214,11 +214,11 @@ class PublicDarcy(Darcy):
 
     def solve(self) -> Data:
         """See ``Problem``."""
-        tests = {test_name(s): self._read(f"test_{s[0] - 1}") for s in self.test_shapes}
+        tests = {array_name(s): self._read(f"test_{s[0] - 1}") for s in self.test_shapes}
         return {"train": self._read("train_16")[: self.num_train], **tests}
 
-    def _read(self, part: str) -> np.ndarray:
-        with np.load(self.folder / f"darcy_{part}.npz") as arrays:
+    def _read(self, name: str) -> np.ndarray:
+        with np.load(self.folder / f"darcy_{name}.npz") as arrays:
             ends = ((0, 0), (0, 1), (0, 1))
             a = np.pad(arrays["x"].astype(np.float32), ends, mode="edge")
             u = np.pad(arrays["y"].astype(np.float32), ends)
@@ -229,12 +229,12 @@ class PublicDarcy(Darcy):
 class NavierStokes(Problem):
     """Vorticity of forced flow on the unit torus, a unit of time ahead.
 
-    Networks see the velocity too, which follows from the vorticity but from all of it.
+    Networks see the velocity too: it follows from the vorticity of all points.
 
     Args:
-        viscosity: Of the fluid.
+        viscosity: Viscosity of the fluid.
         solver_points: Points of the solver along an axis.
-        num_steps: Of a trajectory.
+        num_steps: Steps of a trajectory.
 
     References:
         Li et al., 2021, https://arxiv.org/abs/2010.08895, section 5.3.
@@ -276,7 +276,7 @@ class NavierStokes(Problem):
         return grid.fields(Flow().derive(grid, grid.spectrum(state)))
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
-        """Sines and cosines of the place: the forcing depends on it."""
+        """Sines and cosines of the position, on which the forcing depends."""
         y, x = torch.meshgrid(*(torch.arange(n) / n for n in shape), indexing="ij")
         return torch.stack([f(2 * torch.pi * z) for z in (y, x) for f in _WAVES])
 
@@ -288,13 +288,13 @@ def _unit_torus(shape: Shape) -> FourierGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class VorticityAlone(NavierStokes):
-    """The same without the velocity."""
+    """Navier-Stokes without the velocity as an input."""
 
     name: ClassVar[str] = "navier_stokes_vorticity_alone"
     kinds: ClassVar[tuple[str, ...]] = ("afno", "fno")
 
     def derived(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
-        """Nothing."""
+        """No channels."""
         return Problem.derived(self, state)
 
 
@@ -335,7 +335,7 @@ class SphericalShallowWater(Problem):
         fields = simulate_on(config, shapes)
         data: Data = {"train": fields[self.train_shape].states[: self.num_train]}
         for shape in self.test_shapes:
-            data[test_name(shape)] = fields[shape].states[self.num_train :, :_TEST_STATES]
+            data[array_name(shape)] = fields[shape].states[self.num_train :, :_TEST_STATES]
         return data | {f"surface_{s[0]}x{s[1]}": fields[s].surface for s in shapes}
 
     def network(self, mixer: str) -> AFNONetConfig:
@@ -348,11 +348,11 @@ class SphericalShallowWater(Problem):
         return _config(mixer, patch_size=patch, hard_thresholding_fraction=fraction)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
-        """The unit vector of the place and the height of the ground."""
+        """The unit vector of the position and the height of the ground."""
         grid = LatLonGrid.equiangular(*shape)
-        place = torch.from_numpy(grid.coordinate_channels()).float()
+        position = torch.from_numpy(grid.coordinate_channels()).float()
         surface = torch.from_numpy(data[f"surface_{shape[0]}x{shape[1]}"]).float()
-        return torch.cat([place, surface[None] / _SURFACE])
+        return torch.cat([position, surface[None] / _SURFACE])
 
     def weights(self, shape: Shape) -> Float[Tensor, "y x"]:
         """See ``Problem``."""
@@ -362,7 +362,7 @@ class SphericalShallowWater(Problem):
 
 @dataclass(frozen=True, kw_only=True)
 class FineShallowWater(SphericalShallowWater):
-    """The same trained at twice the resolution, to compare a network that was not."""
+    """The shallow-water problem trained at twice the resolution, for comparison."""
 
     train_shape: Shape = (64, 128)
     test_shapes: tuple[Shape, ...] = ((64, 128),)

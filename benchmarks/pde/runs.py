@@ -1,4 +1,4 @@
-"""Runs of ``benchmarks.benchmark_pde``: each trains and scores a network, and is a file."""
+"""Runs of ``benchmarks.benchmark_pde``: each trains and scores a network and writes a file."""
 
 import json
 import multiprocessing
@@ -36,11 +36,11 @@ class Run:
     """A network to be trained and scored.
 
     Args:
-        problem: What it learns.
-        label: Its name in the table.
+        problem: The problem to learn.
+        label: Name in the table.
         kind: One of ``KINDS``.
-        seed: Of the weights and of the order of the samples.
-        config: AFNO's, in an ablation.
+        seed: Seed of the weights and of the order of the samples.
+        config: AFNO's configuration in an ablation.
         spectral_norm: Whether layers of the token-wise perceptrons have spectral norm 1.
     """
 
@@ -52,24 +52,24 @@ class Run:
     spectral_norm: bool = False
 
     def path(self, output: Path) -> Path:
-        """Its file."""
+        """File of the results."""
         folder = self.problem.name if self.config is None else f"ablation_{self.problem.name}"
         return output / folder / f"{self.label}_{self.seed}.json"
 
 
-def perform(runs: Sequence[Run], output: Path, processes: int) -> None:
-    """Those runs of which there is no file yet."""
+def run_missing(runs: Sequence[Run], output: Path, processes: int) -> None:
+    """Carry out the runs that have no file yet."""
     missing = [run for run in runs if not run.path(output).exists()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting = {pool.submit(perform_one, run, output): run for run in missing}
+        waiting = {pool.submit(train_and_score, run, output): run for run in missing}
         for done in as_completed(waiting):
-            result, ended = done.result(), waiting[done]
-            console.print(f"{ended.problem.name} {ended.label} {ended.seed}: {result['scores']}")
+            result, run = done.result(), waiting[done]
+            console.print(f"{run.problem.name} {run.label} {run.seed}: {result['scores']}")
 
 
-def perform_one(run: Run, output: Path) -> dict[str, Any]:
-    """Train, score and write a network; what is written of it."""
+def train_and_score(run: Run, output: Path) -> dict[str, Any]:
+    """Train and score a network, and write its weights and the returned results."""
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
     problem, data = run.problem, run.problem.load(output / "data")

@@ -20,7 +20,7 @@ def scores_table(results: Sequence[Result], costs: dict[str, float]) -> Iterator
     """Lines of a problem's table: a network a row, mean and spread over seeds.
 
     Args:
-        results: Of all networks and seeds.
+        results: Results of all networks and seeds.
         costs: Milliseconds of a step by network.
     """
     names = list(results[0]["scores"])

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.pde.networks import Surrogate
-from benchmarks.pde.problems import Data, Problem, test_name
+from benchmarks.pde.problems import Data, Problem, array_name
 from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.scores.metrics import correlation_time
 
@@ -26,9 +26,9 @@ class Optimization:
     """How networks are trained: AdamW, one cycle of the rate, averaged weights.
 
     Args:
-        learning_rate: The highest.
-        weight_decay: Of AdamW.
-        averaging: Share of the old average that a step keeps.
+        learning_rate: Highest learning rate.
+        weight_decay: Weight decay of AdamW.
+        averaging: Weight of the old average in a step.
         gradient_norm: Longer gradients are shortened to it.
     """
 
@@ -41,7 +41,7 @@ class Optimization:
 def train(
     surrogate: Surrogate, problem: Problem, data: Data, plan: Optimization, seed: int
 ) -> tuple[nn.Module, float]:
-    """The surrogate with averaged weights, and the processor seconds of its training."""
+    """Train; returns the surrogate with averaged weights, and the processor seconds."""
     average = AveragedModel(surrogate, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging))
     optimizer = torch.optim.AdamW(
         surrogate.parameters(), plan.learning_rate, weight_decay=plan.weight_decay
@@ -63,7 +63,7 @@ def train(
 
 
 class Batches:
-    """States and their next ones, in random order, an epoch after the other."""
+    """Pairs of consecutive states in random order, epoch after epoch."""
 
     def __init__(self, problem: Problem, data: Data, seed: int) -> None:
         self._problem, self._states = problem, torch.from_numpy(data["train"])
@@ -82,12 +82,12 @@ class Batches:
                 trajectory, index = chosen // steps, chosen % steps
                 pair = self._states[trajectory, index], self._states[trajectory, index + 1]
                 if self._problem.symmetries:
-                    pair = self._turned(*pair)
+                    pair = self._apply_symmetry(*pair)
                 coarse = torch.rand((), generator=self._generator) < self._problem.coarse_share
                 yield tuple(x[..., ::2, ::2] for x in pair) if coarse else pair  # pyright: ignore
 
-    def _turned(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Both after one of the eight symmetries of the square."""
+    def _apply_symmetry(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply one of the eight symmetries of the square to both."""
         kind = int(torch.randint(8, (), generator=self._generator))
         pair = [x.mT if kind & 1 else x for x in (state, target)]
         axes = [axis for axis, bit in ((-1, 2), (-2, 4)) if kind & bit]
@@ -98,8 +98,8 @@ class Batches:
 def relative_error(prediction: Tensor, target: Tensor, surrogate: Surrogate) -> Float[Tensor, " b"]:
     """Norm of the error over the norm of the target, channels in units of their spread.
 
-    Where the problem is not steady the mean of a channel is taken off its target, so that a large
-    constant (as of a geopotential) does not make errors small.
+    Unless the problem is steady, the mean of a channel is subtracted from its target, so that a
+    large constant (such as that of a geopotential) does not make errors small.
     """
     weights = surrogate.weights((target.shape[-2], target.shape[-1]))
     error = (prediction - target) / surrogate.unit
@@ -115,28 +115,28 @@ def scores(
     """Relative errors of one step at every resolution, and how long rollouts stay correlated.
 
     Args:
-        step: State (b, c, y, x) to the next; of the surrogate or of a baseline.
-        surrogate: For the units of the errors.
-        problem: What was learned.
-        data: Its tests.
+        step: State (b, c, y, x) to the next, of the surrogate or of a baseline.
+        surrogate: Surrogate with the units of the errors.
+        problem: The learned problem.
+        data: Data with its tests.
     """
     result: dict[str, float | None] = {}
     for shape in problem.test_shapes:
-        states, targets = some_pairs(data[test_name(shape)], _SAMPLES_OF_A_TEST)
+        states, targets = spread_pairs(data[array_name(shape)], _SAMPLES_OF_A_TEST)
         errors = relative_error(one_step(step, states), targets, surrogate)
-        result[test_name(shape)] = errors.mean().item()
+        result[array_name(shape)] = errors.mean().item()
     if not problem.steady:
         for shape in problem.test_shapes[:2]:
-            states = torch.from_numpy(data[test_name(shape)][:_ROLLOUT_TRAJECTORIES])
+            states = torch.from_numpy(data[array_name(shape)][:_ROLLOUT_TRAJECTORIES])
             rollout = roll_out(step, states)
             curve = correlations(rollout, states, surrogate.weights(shape))
             errors = relative_error(rollout[-1], states[:, -1], surrogate)
-            result[f"correlation_time_{test_name(shape)}"] = time_above(curve)
-            result[f"last_step_{test_name(shape)}"] = errors.mean().item()
+            result[f"correlation_time_{array_name(shape)}"] = time_above(curve)
+            result[f"last_step_{array_name(shape)}"] = errors.mean().item()
     return result
 
 
-def some_pairs(trajectories: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+def spread_pairs(trajectories: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
     """States (b, c, y, x) spread over trajectories (trajectory, state, c, y, x), and the next."""
     states = torch.from_numpy(trajectories)
     pairs = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
@@ -145,8 +145,8 @@ def some_pairs(trajectories: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
 
 
 def one_step(step: Step, states: Tensor) -> Tensor:
-    """The next states, some at a time, as grids may be large."""
-    return torch.cat([step(part) for part in states.split(5)])
+    """The next states, computed few at a time: grids may be large."""
+    return torch.cat([step(few) for few in states.split(5)])
 
 
 def roll_out(
@@ -155,7 +155,7 @@ def roll_out(
     """A forecast of all but the first of the states, from the first."""
     state, rollout = states[:, 0], []
     for _ in range(states.shape[1] - 1):
-        state = torch.cat([step(part) for part in state.split(2)])
+        state = torch.cat([step(few) for few in state.split(2)])
         rollout.append(state)
     return rollout
 
@@ -166,7 +166,7 @@ def correlations(
     """Pearson correlation of a rollout with truth in space, after each step.
 
     Args:
-        rollout: What ``roll_out`` gives.
+        rollout: Forecasts from ``roll_out``.
         states: Truth (trajectory, state, c, y, x).
         weights: Areas of the cells, mean 1.
 
@@ -188,7 +188,7 @@ def time_above(curve: np.ndarray) -> float | None:
 
 
 def baselines(problem: Problem, data: Data) -> dict[str, Step]:
-    """Forecasts without a network: the mean of the training's targets, and persistence."""
+    """Forecasts without a network: the mean of the training targets, and persistence."""
     mean = torch.from_numpy(data["train"][:, 1:].mean((0, 1)))[None]
 
     def training_mean(state: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operators side by side: problems, networks, scores and tables mean what they say."""
+"""Problems, networks, scores and tables of the comparison of operators."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,9 @@ from benchmarks.pde.problems import (
     PublicDarcy,
     SphericalShallowWater,
     VorticityAlone,
+    array_name,
 )
-from benchmarks.pde.problems import test_name as array_of
-from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, perform
+from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, run_missing
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
 from benchmarks.pde.training import Batches, baselines, correlations, roll_out, scores, time_above
 from benchmarks.unet import UNet
@@ -74,7 +74,7 @@ def data(problem: Problem, folder: Path) -> Data:
 
 
 def test_resolutions_hold_the_same_functions(problem: Problem, data: Data) -> None:
-    coarse, fine = (data[array_of(shape)] for shape in problem.test_shapes[:2])
+    coarse, fine = (data[array_name(shape)] for shape in problem.test_shapes[:2])
     if isinstance(problem, SphericalShallowWater):  # latitudes lie between those of finer grids
         weights = [problem.weights(shape).numpy() for shape in problem.test_shapes[:2]]
         coarse, fine = (
@@ -106,7 +106,7 @@ def test_networks_fit_the_budget_and_every_resolution(
     surrogate = build(kind, problem, data, 60_000)
     assert 20_000 < count_weights(surrogate) <= 60_000
     for shape in problem.test_shapes:
-        state = torch.from_numpy(data[array_of(shape)][:, 0])
+        state = torch.from_numpy(data[array_name(shape)][:, 0])
         assert surrogate(state).shape == state.shape
     if problem.steady:
         assert (surrogate(state)[..., 0, :].abs() < 1e-5).all()
@@ -136,17 +136,17 @@ def test_batches_cover_an_epoch_and_keep_pairs_together(problem: Problem, data: 
 
 def test_scores_of_the_truth_and_of_persistence(problem: Problem, data: Data) -> None:
     surrogate = build("unet", problem, data, 60_000)
-    state = torch.from_numpy(data[array_of(problem.test_shapes[0])])
+    state = torch.from_numpy(data[array_name(problem.test_shapes[0])])
     answers = {s.sum().item(): t for s, t in zip(state[:, 0], state[:, 1], strict=True)}
     if problem.steady:
         tested = replace(problem, test_shapes=problem.test_shapes[:1])
         perfect = scores(
             lambda x: torch.stack([answers[one.sum().item()] for one in x]), surrogate, tested, data
         )
-        assert perfect == {array_of(problem.test_shapes[0]): 0.0}
+        assert perfect == {array_name(problem.test_shapes[0]): 0.0}
     for name, step in baselines(problem, data).items():
         result = scores(step, surrogate, problem, data)
-        error = result[array_of(problem.test_shapes[0])]
+        error = result[array_name(problem.test_shapes[0])]
         assert error is not None
         assert 0.01 < error < 2, name
 
@@ -203,9 +203,9 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     data = problem.load(tmp_path / "data")
     runs = [Run(problem=problem, label="afno", kind="afno", seed=seed) for seed in (0, 1)]
     changed = [run for run in variants(problem) if run.spectral_norm]
-    perform([*runs, *changed], tmp_path, processes=1)
+    run_missing([*runs, *changed], tmp_path, processes=1)
     times = [run.path(tmp_path).stat().st_mtime_ns for run in runs]
-    perform(runs, tmp_path, processes=1)  # nothing is missing
+    run_missing(runs, tmp_path, processes=1)  # nothing is missing
     assert times == [run.path(tmp_path).stat().st_mtime_ns for run in runs]
 
     results = read_results(tmp_path / "darcy")

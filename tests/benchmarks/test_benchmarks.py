@@ -1,5 +1,6 @@
 """The baseline of the benchmarks computes the same, or the comparison means nothing."""
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import torch
 import xarray as xr
 
 from benchmarks import benchmark_loader, benchmark_rollout, benchmark_training
-from benchmarks.benchmark_operator import counted, mixers, networks
+from benchmarks.benchmark_operator import mixers, networks
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
-from benchmarks.scaling import Machine, Workload, step_time
+from benchmarks.scaling_model import Machine, Workload, step_time
+from benchmarks.stores import write_store, write_weatherbench2
+from benchmarks.timing import count_operations
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import matrix_operations
 from fourcastnet_afno.models.mixers import AFNO
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (9, 18), (8, 8)])
@@ -68,18 +73,18 @@ def test_operations_of_the_mixer_by_hand() -> None:
     perceptron = 2 * 2 * modes * (2 * 2) * (2 * 2) * 2
     zonal, meridional = 2 * 10 * 8 * 6 * 4, 2 * 6 * 6 * 10 * 4
     zero = 2 * (2 * 2) * (2 * 2) * 2  # the response to zero, of one layer
-    forward = counted(lambda: mixer(tokens))
+    forward = count_operations(lambda: mixer(tokens))
     assert forward == perceptron + zero + 2 * (zonal + meridional)
-    both = counted(lambda: mixer(tokens).sum().backward())
+    both = count_operations(lambda: mixer(tokens).sum().backward())
     assert both == 3 * (perceptron + zero) + 4 * (zonal + meridional)
-    assert counted(lambda: tokens[0, 0] @ torch.ones(4, 3)) == 2 * 8 * 4 * 3
+    assert count_operations(lambda: tokens[0, 0] @ torch.ones(4, 3)) == 2 * 8 * 4 * 3
 
 
 def test_every_reader_of_the_loader_benchmark_reads_the_same_bytes(tmp_path: Path) -> None:
     grid = LatLonGrid.equiangular(5, 8, poles=True)
     states = np.random.default_rng(0).standard_normal((12, 3, *grid.shape), dtype=np.float32)
-    store = benchmark_loader.write_store(tmp_path / "ours.zarr", states, grid)
-    benchmark_loader.write_weatherbench2(tmp_path / "published.zarr", states, grid)
+    store = write_store(tmp_path / "ours.zarr", states, grid)
+    write_weatherbench2(tmp_path / "published.zarr", states, grid)
     np.testing.assert_array_equal(store.states[(slice(None),) * 4], states)
     store.verify()
     published = xr.open_zarr(tmp_path / "published.zarr")
@@ -164,6 +169,13 @@ def test_the_training_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None
     assert "samples/s of the plain loop" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*benchmark_*.py")))
+def test_every_benchmark_documents_its_command(name: str) -> None:
+    text = (FOLDER / f"{name}.py").read_text()
+    assert f"\n    python -m benchmarks.{name}" in (ast.get_docstring(ast.parse(text)) or "")
+    assert "auto_cli(" in text.split('if __name__ == "__main__":')[1]
+
+
 MACHINE = Machine(peak=100e12, share=0.5, devices=4, link=100e9, network=50e9, latency=0.0)
 
 
@@ -193,6 +205,6 @@ def test_the_scaling_model_counts_as_torch_does() -> None:
     network = AFNONet(20, 20, config=AFNONetConfig(patch_size=(4, 4), **shape))
     work = Workload(num_rows=32, num_columns=64, patch=4, **shape)
     field = torch.zeros(1, 20, 32, 64, requires_grad=True)
-    found = counted(lambda: network(field).sum().backward())
+    found = count_operations(lambda: network(field).sum().backward())
     transforms = 4 * matrix_operations([8, 9], [8, 16]) * work.tokens * 32
     assert found - transforms == pytest.approx(work.operations, rel=0.05)
