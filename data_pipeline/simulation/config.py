@@ -1,53 +1,48 @@
-"""Configurations of simulations: ``data.pde`` and ``data.simulation`` of an experiment."""
+"""Settings of simulations: the parts ``data.pde`` and ``data.simulation`` of an experiment."""
 
 import hashlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt, Interval
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationConfig:
-    """A simulated planet: how long, how fine, from which random state.
+    """A simulated planet: length, resolution and random state.
 
     Args:
         num_trajectories: Independent trajectories; the k-th fills the k-th calendar year.
-        days: Length of a trajectory, at most a year.
+        days: Length of a trajectory, at most a calendar year, which it fills; raise
+            ``num_trajectories`` for more.
         spinup_days: Days before each trajectory that are left out.
         num_latitudes: Rows of the output, half a cell away from the poles.
         num_longitudes: Columns of the output, twice the rows.
         timestep_hours: Time between states.
-        seed: Of the initial eddies and the stirring.
+        seed: Seed of the initial eddies and the stirring.
         start: Date of the first state; each trajectory starts on that day of its year.
     """
 
-    num_trajectories: int = 12
-    days: int = 360
-    spinup_days: int = 60
-    num_latitudes: int = 32
+    num_trajectories: Annotated[int, Ge(1)] = 12
+    days: Annotated[int, Interval(ge=1, le=365)] = 360
+    spinup_days: Annotated[int, Ge(0)] = 60
+    num_latitudes: Annotated[int, Ge(8)] = 32
     num_longitudes: int = 64
-    timestep_hours: int = 6
+    timestep_hours: Annotated[int, Ge(1)] = 6
     seed: int = 0
     start: str = "2001-01-01"
 
     def __post_init__(self) -> None:
-        for name in ("num_trajectories", "days", "timestep_hours"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"simulation.{name} must be at least 1, got {getattr(self, name)}")
-        if self.days > 365 or self.spinup_days < 0:
+        check_bounds(self, "data.simulation")
+        if self.num_longitudes != 2 * self.num_latitudes:
             raise ValueError(
-                "simulation.days must be at most 365 (a trajectory fills a calendar year; raise "
-                f"num_trajectories for more) and spinup_days not negative, got {self.days} and "
-                f"{self.spinup_days}"
-            )
-        if self.num_latitudes < 8 or self.num_longitudes != 2 * self.num_latitudes:
-            raise ValueError(
-                "simulation.num_latitudes must be at least 8 and num_longitudes twice that, got "
-                f"{self.num_latitudes} x {self.num_longitudes}"
+                "data.simulation.num_longitudes must be twice num_latitudes, got "
+                f"{self.num_longitudes} and {self.num_latitudes}"
             )
         np.datetime64(self.start, "D")
 
@@ -66,18 +61,18 @@ class PDEConfig:
 
     Args:
         equation: One of navier_stokes, kolmogorov_flow, burgers, kuramoto_sivashinsky, gray_scott
-            and darcy; or your own, see ``data_pipeline.pde.Equation``, as "file.py:Class" or
+            and darcy; or your own, see ``fourier.Equation``, as "file.py:Class" or
             "package.module:Class".
-        parameters: Coefficients by name; see the classes of data_pipeline.pde.
+        parameters: Coefficients by name; see the classes of ``equations`` and ``darcy``.
         resolution: Points along y and x, or along x alone in one dimension.
         saved_resolution: Coarser points that are saved; by default ``resolution``. Periodic fields
-            keep the waves that these resolve; of others every so many points are taken.
+            keep the waves that these resolve; other fields are sampled at regular points.
         num_steps: Steps of a trajectory, which has one state more; 1 for a steady problem.
         timestep: Model time from a state to the next.
         substeps: Steps of the solver in a ``timestep``.
         spinup_steps: Timesteps before the first state that are left out.
-        trajectories: How many for training, validation and test.
-        seed: Of the initial states; a trajectory depends on it, its split and its place there.
+        trajectories: Numbers for training, validation and test.
+        seed: Seed of the initial states; a trajectory depends on it, its split and its index there.
         dtype: Precision of the solver; float32 is saved.
     """
 
@@ -86,28 +81,20 @@ class PDEConfig:
     trajectories: Splits
     parameters: dict[str, float] = field(default_factory=dict)
     saved_resolution: list[int] = field(default_factory=list)
-    num_steps: int = 1
-    timestep: float = 1.0
-    substeps: int = 1
-    spinup_steps: int = 0
-    seed: int = 0
+    num_steps: Annotated[int, Ge(1)] = 1
+    timestep: Annotated[float, Gt(0)] = 1.0
+    substeps: Annotated[int, Ge(1)] = 1
+    spinup_steps: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0)] = 0
     dtype: Literal["float32", "float64"] = "float64"
 
     def __post_init__(self) -> None:
-        self._check_equation()
-        for name in ("num_steps", "substeps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.pde.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.timestep > 0 or self.spinup_steps < 0 or self.seed < 0:
-            raise ValueError(
-                "data.pde needs a positive timestep, and spinup_steps and seed that are not "
-                f"negative, got {self.timestep}, {self.spinup_steps} and {self.seed}"
-            )
+        check_bounds(self, "data.pde")
+        if ":" not in self.equation:  # others may be on the machine where the data was made
+            self._check_equation()
         self._check_resolutions()
 
     def _check_equation(self) -> None:
-        if ":" in self.equation:
-            return  # it may be on another machine, where the data was made
         from data_pipeline.simulation.registry import EQUATIONS  # imports torch
 
         if self.equation not in EQUATIONS:
@@ -129,7 +116,7 @@ class PDEConfig:
         ]
         if broken:
             raise ValueError(
-                f"data.pde.parameters must be finite, and whole where they count, got "
+                f"data.pde.parameters must be finite, and counts must be integers, got "
                 f"{ {name: self.parameters[name] for name in broken} }"
             )
         if self.equation == "darcy" and (self.num_steps, self.spinup_steps) != (1, 0):
@@ -148,7 +135,7 @@ class PDEConfig:
             right = len(points) in ((1, 2) if ":" in self.equation else allowed)
             if not right or min(points) < 8:
                 raise ValueError(
-                    f"data.pde.{name} must give at least 8 points along each axis, as "
+                    f"data.pde.{name} must give at least 8 points along each axis, such as "
                     f"{[64] * allowed[0]} for {self.equation}, got {points}"
                 )
         pairs = list(zip(self.resolution, self.saved_resolution, strict=False))
@@ -166,21 +153,23 @@ class PDEConfig:
     @property
     def shape(self) -> tuple[int, int]:
         """Points along y and x of the solver."""
-        return _plane(self.resolution)
+        *rows, columns = self.resolution
+        return (rows[0] if rows else 1), columns
 
     @property
     def saved_shape(self) -> tuple[int, int]:
         """Points along y and x of the dataset."""
-        return _plane(self.saved_resolution or self.resolution)
+        *rows, columns = self.saved_resolution or self.resolution
+        return (rows[0] if rows else 1), columns
 
     @property
     def files(self) -> list[str]:
         """The file of an equation of your own, if it is in one."""
-        place = self.equation.rpartition(":")[0]
-        return [place] if place.endswith(".py") else []
+        module = self.equation.rpartition(":")[0]
+        return [module] if module.endswith(".py") else []
 
     def fingerprint(self) -> str:
-        """Of the text of these files; empty if there is none, or no longer."""
+        """Digest of the text of these files; empty if there is none, or no longer."""
         paths = [Path(file) for file in self.files]
         texts = [path.read_bytes() for path in paths if path.is_file()]
         return hashlib.blake2b(b"".join(texts), digest_size=8).hexdigest() if texts else ""
@@ -193,7 +182,3 @@ class PDEConfig:
         """Seed of each trajectory: more of one split do not change another."""
         counts = self.trajectories.counts.values()
         return [[self.seed, s, k] for s, count in enumerate(counts) for k in range(count)]
-
-
-def _plane(resolution: list[int]) -> tuple[int, int]:
-    return (1, resolution[0]) if len(resolution) == 1 else (resolution[0], resolution[1])

@@ -1,9 +1,9 @@
 """Simulated trajectories of an equation as a canonical dataset, made block by block.
 
 A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
-attributes ``periodic`` (the axes that close on themselves, as "y x"), ``extent_y``, ``extent_x``
+attributes ``periodic`` (axes that close on themselves, such as "y x"), ``extent_y``, ``extent_x``
 and ``time_step`` (model time between states, which are called an hour apart). In one dimension y
-has one point. Trajectories lie on the time axis as ``data_pipeline.simulation.trajectories`` says.
+has one point. ``trajectories`` describes the time axis.
 
 A steady problem is a trajectory of two states: the coefficient is in both, the solution is 0 in the
 first and complete in the second.
@@ -12,7 +12,6 @@ first and complete in the second.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -47,8 +46,8 @@ def simulate_equation(
     Args:
         config: What to simulate.
         device: Where; by default on the GPU of the machine that computes, if it has one.
-        lazy: Whether the values are computed when they are read, a block of trajectories at a time;
-            or else at once, with a progress bar. By default, where they take more than 1 GiB.
+        lazy: Whether the values are computed when they are read, a block of trajectories at a time,
+            instead of at once, with a progress bar. By default, where they take more than 1 GiB.
 
     Raises:
         InputError: If the equation cannot be found or the trajectories do not fit on the time axis;
@@ -59,55 +58,52 @@ def simulate_equation(
     shape = (times.size, len(names), *config.saved_shape)
     if lazy is None:
         lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
-    runs = _runs(config, len(names))
-    series = (_lazy_series if lazy else _series)(config, runs, shape, device)
+    blocks = _blocks_of_trajectories(config, len(names))
+    if lazy:
+        lengths = [len(block) * (config.num_steps + 1) for block in blocks]
+        series = da.concatenate(
+            [
+                da.from_delayed(
+                    delayed(_solve_block)(config, block, device), (n, *shape[1:]), np.float32
+                )
+                for n, block in zip(lengths, blocks, strict=True)
+            ]
+        )
+    else:
+        series, done = np.empty(shape, np.float32), 0
+        for block in track(blocks, "Simulating (blocks)"):
+            states = _solve_block(config, block, device)
+            series[done : done + len(states)] = states
+            done += len(states)
     data = {
         name: (("time", "y", "x"), series[:, index], {"units": "1"})
         for index, name in enumerate(names)
     }
-    axes, attrs = _geometry(config, equation)
-    coords = {name: (name, points, {"units": "1"}) for name, points in axes.items()}
+    if isinstance(equation, Darcy):
+        y, x = (equation.points(count) for count in config.saved_shape)
+        extent, periodic = (1.0, 1.0), ""
+    else:
+        grid = FourierGrid(config.saved_shape, equation.extent, degree=1)
+        y, x, extent, periodic = grid.y, grid.x, grid.extent, "y x"
+    coords = {name: (name, points, {"units": "1"}) for name, points in (("y", y), ("x", x))}
     dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
     dataset.attrs = {
         "Conventions": "CF-1.8",
         "title": config.equation,
         "source": "data_pipeline.pde",
         "config": json.dumps(asdict(config)),
-        **attrs,
+        "periodic": periodic,
+        "extent_y": extent[0],
+        "extent_x": extent[1],
+        "time_step": config.timestep,
     }
     return dataset
 
 
 def saved_variables(equation: Darcy | Equation) -> tuple[str, ...]:
     """Names of the fields of a state, and of those that follow from it."""
-    further = equation.derived if isinstance(equation, Deriving) else ()
-    return (*equation.variables, *further)
-
-
-def _series(
-    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
-) -> np.ndarray:
-    """The states of all trajectories, one after the other (time, variable, y, x)."""
-    series, start = np.empty(shape, np.float32), 0
-    for run in track(runs, "Simulating (blocks)"):
-        block = _block(config, run, device)
-        series[start : start + len(block)] = block
-        start += len(block)
-    return series
-
-
-def _lazy_series(
-    config: PDEConfig, runs: list[list[int]], shape: tuple[int, ...], device: str | None
-) -> da.Array:
-    blocks = [
-        da.from_delayed(
-            delayed(_block)(config, run, device),
-            (len(run) * (config.num_steps + 1), *shape[1:]),
-            np.float32,
-        )
-        for run in runs
-    ]
-    return da.concatenate(blocks)
+    derived = equation.derived if isinstance(equation, Deriving) else ()
+    return (*equation.variables, *derived)
 
 
 def solve(config: PDEConfig, trajectories: list[int], device: str | None = None) -> np.ndarray:
@@ -141,14 +137,15 @@ def solve_on(
     equation, seeds = build_equation(config), config.seeds()
     generators = [np.random.default_rng(seeds[index]) for index in trajectories]
     if isinstance(equation, Darcy):
-        problems = [_steady(config, equation, rng, shapes) for rng in generators]
+        problems = [_solve_steady(config, equation, rng, shapes) for rng in generators]
         return {shape: np.stack([problem[shape] for problem in problems]) for shape in shapes}
-    series = _integrate(config, equation, generators, shapes, device or _default_device())
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    series = _integrate(config, equation, generators, shapes, device)
     for fields in series.values():
-        bad = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
-        if bad.any():
+        infinite = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+        if infinite.any():
             raise InputError(
-                f"trajectory {trajectories[int(np.argmax(bad))]} of {config.equation} became "
+                f"trajectory {trajectories[int(np.argmax(infinite))]} of {config.equation} became "
                 f"infinite with {config.substeps} steps of the solver in a timestep; raise "
                 "data.pde.substeps",
                 code="unstable-solver",
@@ -156,8 +153,8 @@ def solve_on(
     return series
 
 
-def _block(config: PDEConfig, indices: list[int], device: str | None) -> np.ndarray:
-    fields = solve(config, indices, device)
+def _solve_block(config: PDEConfig, trajectories: list[int], device: str | None) -> np.ndarray:
+    fields = solve(config, trajectories, device)
     return fields.reshape(-1, *fields.shape[2:])
 
 
@@ -187,12 +184,12 @@ def _integrate(
         if isinstance(equation, Deriving):
             saved = torch.cat([state, equation.derive(grid, state)], dim=1)
         for shape, fields in series.items():
-            with np.errstate(over="ignore"):  # what overflows is refused afterwards
+            with np.errstate(over="ignore"):  # overflow is rejected afterwards
                 fields[:, index] = change_resolution(saved, grid, shape).cpu().numpy()
     return series
 
 
-def _steady(
+def _solve_steady(
     config: PDEConfig,
     equation: Darcy,
     rng: np.random.Generator,
@@ -209,33 +206,10 @@ def _steady(
     return states
 
 
-def _geometry(
-    config: PDEConfig, equation: Darcy | Equation
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Points along the axes, and what the dataset says of them."""
-    if isinstance(equation, Darcy):
-        rows, columns = (equation.points(count) for count in config.saved_shape)
-        extent, periodic = (1.0, 1.0), ""
-    else:
-        grid = FourierGrid(config.saved_shape, equation.extent, degree=1)
-        rows, columns, extent, periodic = grid.y, grid.x, grid.extent, "y x"
-    attrs = {
-        "periodic": periodic,
-        "extent_y": extent[0],
-        "extent_x": extent[1],
-        "time_step": config.timestep,
-    }
-    return {"y": rows, "x": columns}, attrs
-
-
-def _runs(config: PDEConfig, num_variables: int) -> list[list[int]]:
-    """Trajectories that are solved together."""
+def _blocks_of_trajectories(config: PDEConfig, num_variables: int) -> list[list[int]]:
+    """Numbers of the trajectories that are solved together."""
     saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
     work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
     total = config.trajectories.total
     size = max(1, min(-(-total // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
     return [list(range(first, min(first + size, total))) for first in range(0, total, size)]
-
-
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -54,9 +54,25 @@ def simulate_planet(config: SimulationConfig) -> xr.Dataset:
         Variables ``VARIABLES`` with the dimensions (time, latitude, longitude) and the static
         ``geopotential_at_surface`` (latitude, longitude), SI units.
     """
-    shape = _shape(config)
-    fields = simulate_on(config, [shape])[shape]
-    return _dataset(config, config.times(), *fields)
+    shape = config.num_latitudes, config.num_longitudes
+    states, surface = simulate_on(config, [shape])[shape]
+    series = states.reshape(-1, *states.shape[2:])
+    dims = ("time", "latitude", "longitude")
+    data = {
+        name: (dims, series[:, index], {"units": units, "standard_name": standard_name})
+        for index, (name, (units, standard_name)) in enumerate(VARIABLES.items())
+    }
+    grid = LatLonGrid.equiangular(*shape)
+    dataset = xr.Dataset(data, coords={"time": config.times().ravel(), **grid.coords})
+    attrs = {"units": "m2 s-2", "long_name": "geopotential of the ground"}
+    dataset["geopotential_at_surface"] = (dims[1:], surface, attrs)
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": "Forced rotating shallow-water planet",
+        "source": "data_pipeline.simulation.planet",
+        "config": json.dumps(asdict(config)),
+    }
+    return dataset
 
 
 class SampledFields(NamedTuple):
@@ -82,10 +98,17 @@ def simulate_on(
             the simulation's are without the harmonics that they do not resolve.
     """
     model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
-    outputs = {shape: _output_transform(model, shape) for shape in shapes}
+    outputs = {
+        shape: SphericalHarmonicTransform.equiangular(
+            *shape,
+            truncation=min(model.transform.truncation, alias_free_truncation(*shape)),
+            dtype=torch.float32,
+        )
+        for shape in shapes
+    }
     stirring = Stirring(model, [[config.seed, k] for k in range(config.num_trajectories)])
     state = model.balanced(zonal_jet(model, jet_speed) + stirring.initial_eddies())
-    per_output = round(config.timestep_hours * 3600 / model.timestep)
+    steps_per_state = round(config.timestep_hours * 3600 / model.timestep)
     spinup = config.spinup_days * 24 // config.timestep_hours
     times = config.times().shape
     series = {shape: np.empty((*times, len(VARIABLES), *shape), np.float32) for shape in shapes}
@@ -93,26 +116,19 @@ def simulate_on(
         if index >= spinup:
             for shape, output in outputs.items():
                 series[shape][:, index - spinup] = _output_fields(model, output, state)
-        for _ in range(per_output):
+        for _ in range(steps_per_state):
             state = model.step(state, stirring.next())
     mountain = _mountain(model.transform)[..., None]
     return {
         shape: SampledFields(
-            series[shape], output.synthesize(_part(mountain, output))[..., 0].T.numpy()
+            series[shape], output.synthesize(_truncate(mountain, output))[..., 0].T.numpy()
         )
         for shape, output in outputs.items()
     }
 
 
-def _output_transform(model: ShallowWater, shape: tuple[int, int]) -> SphericalHarmonicTransform:
-    truncation = min(model.transform.truncation, alias_free_truncation(*shape))
-    return SphericalHarmonicTransform.equiangular(
-        *shape, truncation=truncation, dtype=torch.float32
-    )
-
-
-def _part(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
-    """The harmonics of a transform, of a spectrum (order, part, degree, ...) with more."""
+def _truncate(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
+    """Keep the harmonics of a transform of a spectrum (order, part, degree, ...) with more."""
     count = transform.truncation + 1
     return spectrum[:count, :, :count]
 
@@ -157,10 +173,6 @@ def jet_speed(latitude: np.ndarray) -> np.ndarray:
     """Zonal wind of the equilibrium in m s-1: a westerly jet in each hemisphere."""
     distance = (np.abs(latitude) - _JET_LATITUDE) / _JET_WIDTH
     return _JET_SPEED * np.exp(-(distance**2)) * np.cos(np.deg2rad(latitude)) ** 0.5
-
-
-def _shape(config: SimulationConfig) -> tuple[int, int]:
-    return config.num_latitudes, config.num_longitudes
 
 
 def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
@@ -219,32 +231,10 @@ def _output_fields(
 ) -> np.ndarray:
     """(trajectory, variable, latitude, longitude) on the output grid, evaluated spectrally."""
     planet = model.planet
-    state = _part(state, output)
+    state = _truncate(state, output)
     scale = planet.radius * output.inverse_laplacian[:, None, None]
     grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
     v, u, vorticity, eta = grid.unbind(2)
     cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]
     fields = torch.stack([u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity])
     return fields.permute(3, 0, 2, 1).numpy()
-
-
-def _dataset(
-    config: SimulationConfig, times: np.ndarray, fields: np.ndarray, surface: np.ndarray
-) -> xr.Dataset:
-    grid = LatLonGrid.equiangular(*_shape(config))
-    series = fields.reshape(-1, *fields.shape[2:])
-    dims = ("time", "latitude", "longitude")
-    data = {
-        name: (dims, series[:, index], {"units": units, "standard_name": standard_name})
-        for index, (name, (units, standard_name)) in enumerate(VARIABLES.items())
-    }
-    attrs = {"units": "m2 s-2", "long_name": "geopotential of the ground"}
-    dataset = xr.Dataset(data, coords={"time": times.ravel(), **grid.coords})
-    dataset["geopotential_at_surface"] = (dims[1:], surface, attrs)
-    dataset.attrs = {
-        "Conventions": "CF-1.8",
-        "title": "Forced rotating shallow-water planet",
-        "source": "data_pipeline.simulation.planet",
-        "config": json.dumps(asdict(config)),
-    }
-    return dataset

@@ -28,7 +28,7 @@ EQUATIONS: dict[str, type] = {
 
 
 def build_equation(config: PDEConfig) -> Darcy | Equation:
-    """The equation of a configuration, with its parameters.
+    """Make the equation of a configuration, with its parameters.
 
     Raises:
         InputError: If it cannot be found, lacks a part, or does not take the parameters.
@@ -36,9 +36,9 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
     kind = _load(config.equation) if ":" in config.equation else EQUATIONS[config.equation]
     members = fields(kind) if is_dataclass(kind) else ()
     counts = {item.name for item in members if isinstance(item.default, int)}
-    given = {n: round(v) if n in counts else float(v) for n, v in config.parameters.items()}
+    parameters = {n: round(v) if n in counts else float(v) for n, v in config.parameters.items()}
     try:
-        equation = kind(**given)
+        equation = kind(**parameters)
     except TypeError as error:
         raise InputError(
             f"data.pde.parameters {config.parameters} do not suit {config.equation}: {error}",
@@ -55,11 +55,11 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
 
 def _load(name: str) -> type:
     """The class of "file.py:Class" or "package.module:Class"."""
-    place, _, kind = name.rpartition(":")
+    path, _, kind = name.rpartition(":")
     try:
-        if not place.endswith(".py"):
-            return getattr(import_module(place), kind)
-        spec = spec_from_file_location(Path(place).stem, place)
+        if not path.endswith(".py"):
+            return getattr(import_module(path), kind)
+        spec = spec_from_file_location(Path(path).stem, path)
         assert spec is not None
         assert spec.loader is not None
         module = module_from_spec(spec)

@@ -7,13 +7,15 @@ start in the years 2001 to 2100, those for validation in 2101 to 2200, those for
 """
 
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 
-_DAY_HOURS = 24
-SPANS = {  # from a day on, and before a day
+SPANS = {  # first day, and the day after the last
     "train": ("2001-01-01", "2101-01-01"),
     "validation": ("2101-01-01", "2201-01-01"),
     "test": ("2201-01-01", "2262-01-01"),
@@ -22,7 +24,7 @@ SPANS = {  # from a day on, and before a day
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """How many trajectories serve what.
+    """Numbers of trajectories by purpose.
 
     Args:
         train: For training.
@@ -30,24 +32,23 @@ class Splits:
         test: For the scores.
     """
 
-    train: int = 0
-    validation: int = 0
-    test: int = 0
+    train: Annotated[int, Ge(0)] = 0
+    validation: Annotated[int, Ge(0)] = 0
+    test: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        if min(self.counts.values()) < 0 or not self.total:
-            raise ValueError(
-                f"the counts of trajectories must not be negative nor all 0, got {self.counts}"
-            )
+        check_bounds(self, "trajectories")
+        if not self.total:
+            raise ValueError("the counts of trajectories must not all be 0")
 
     @property
     def counts(self) -> dict[str, int]:
-        """By split."""
+        """Number of trajectories by split."""
         return asdict(self)
 
     @property
     def total(self) -> int:
-        """All trajectories."""
+        """Number of all trajectories."""
         return sum(self.counts.values())
 
 
@@ -64,19 +65,16 @@ def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
     Raises:
         InputError: If the years of a split are too short for its trajectories.
     """
-    days = num_states // _DAY_HOURS + 1
-    starts = [_starts(name, count, days) for name, count in splits.counts.items()]
+    days, starts = num_states // 24 + 1, []
+    for name, count in splits.counts.items():
+        first, end = (np.datetime64(date, "D") for date in SPANS[name])
+        most = int((end - first).astype(int)) // days
+        if count > most:
+            raise InputError(
+                f"{count} trajectories for {name} of {days} days (an hour a state, and a gap) do "
+                f"not fit into {first} to {end}, which hold {most}; take fewer or shorter ones",
+                code="too-many-trajectories",
+            )
+        starts.append(first + np.arange(count) * np.timedelta64(days, "D"))
     steps = np.arange(num_states) * np.timedelta64(1, "h")
     return (np.concatenate(starts)[:, None] + steps).astype("datetime64[ns]")
-
-
-def _starts(name: str, count: int, days: int) -> np.ndarray:
-    first, end = (np.datetime64(date, "D") for date in SPANS[name])
-    room = int((end - first).astype(int)) // days
-    if count > room:
-        raise InputError(
-            f"{count} trajectories for {name} of {days} days (an hour a state, and a gap) do not "
-            f"fit into {first} to {end}, which have room for {room}; take fewer or shorter ones",
-            code="too-many-trajectories",
-        )
-    return first + np.arange(count) * np.timedelta64(days, "D")

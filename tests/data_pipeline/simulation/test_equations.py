@@ -6,7 +6,6 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from data_pipeline.errors import InputError
 from data_pipeline.simulation.equations import (
     Burgers,
     GrayScott,
@@ -21,6 +20,7 @@ from data_pipeline.simulation.fourier import (
     change_resolution,
 )
 from data_pipeline.simulation.random_fields import gaussian_bumps, random_field
+from tests.builders.errors import rejects
 
 TAU = 2 * np.pi
 
@@ -115,9 +115,9 @@ def test_laminar_kolmogorov_flow_is_steady() -> None:
     assert tendency.abs().max() < 1e-13
 
 
-def test_a_force_that_the_grid_cannot_carry_is_refused() -> None:
+def test_a_force_that_the_grid_cannot_carry_is_rejected() -> None:
     equation = KolmogorovFlow(wavenumber=11)
-    with pytest.raises(InputError, match=r"data\.pde\.resolution"):
+    with rejects("bad-setting", "data.pde.resolution"):
         start(equation, make_grid(equation))
 
 

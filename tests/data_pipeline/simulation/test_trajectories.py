@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline.errors import InputError
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
+from tests.builders.errors import rejects
 
 
 @pytest.mark.parametrize("num_states", [2, 23, 24, 50])
@@ -22,11 +22,11 @@ def test_splits_end_with_their_years() -> None:
     times = trajectory_start_times(Splits(train=days[0], validation=days[1], test=days[2]), 2)
     ends = times[np.cumsum(days) - 1, 0].astype("datetime64[D]").astype(str)
     assert ends.tolist() == ["2100-12-31", "2200-12-31", "2261-12-31"]
-    with pytest.raises(InputError, match="22281 trajectories for test of 1 days"):
+    with rejects("too-many-trajectories", "22281", "test"):
         trajectory_start_times(Splits(test=days[2] + 1), 2)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (-1, 2, 2)])
-def test_counts_that_are_none_are_refused(counts: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="counts of trajectories"):
+def test_negative_and_no_counts_are_rejected(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="trajectories"):
         Splits(train=counts[0], validation=counts[1], test=counts[2])
