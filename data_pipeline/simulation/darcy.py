@@ -29,9 +29,13 @@ Plane = Float[np.ndarray, "y x"]
 class Darcy:
     """Coefficient and solution of Darcy's equation.
 
+    A linear system is solved directly: there is no step and no instability. Good values: 129 points
+    along each axis, saved at every fourth. Where the permeability jumps, the error falls more slowly
+    with the distance of points than the second order of the differences.
+
     Args:
-        high: Permeability where the random field is positive.
-        low: Permeability elsewhere.
+        high: Permeability where the random field is positive; positive.
+        low: Permeability elsewhere; positive. The paper has a ratio of 4 of the two.
         modes: Cosines of the random field along each axis; it is the same field on every grid.
     """
 
@@ -78,7 +82,7 @@ def solve_darcy(permeability: Plane, source: Plane | float = 1.0) -> Plane:
         (index[:, :-1], index[:, 1:], -along_x[:, 1:-1]),
     ]
     row, column, value = (
-        np.concatenate([part.ravel() for part in p]) for p in zip(*links, strict=True)
+        np.concatenate([array.ravel() for array in arrays]) for arrays in zip(*links, strict=True)
     )
     matrix = coo_array((value, (row, column)), shape=(index.size, index.size)).tocsc()
     right = np.broadcast_to(source, a.shape)[1:-1, 1:-1].ravel()

@@ -2,7 +2,7 @@
 
 The linear part L of d x / dt = L x + N(x) is integrated exactly, the rest by a Runge-Kutta method
 of fourth order. The step h is therefore bound by N alone, and depends on the current state alone.
-The method needs six functions of h L, as
+The method needs six functions of h L, such as
 
     h (-4 - z + exp(z) (4 - 3 z + z^2)) / z^3,   z an eigenvalue of h L,
 
@@ -39,12 +39,10 @@ class Exponentials(Generic[Operator]):
     last: Operator
 
     @classmethod
-    def of(
-        cls,
-        operator: Callable[[Function], Operator],
-        timestep: float,
+    def from_operator(
+        cls, operator: Callable[[Function], Operator], timestep: float
     ) -> "Exponentials[Operator]":
-        """All functions.
+        """Compute all functions.
 
         Args:
             operator: Gives F(timestep * L) for an entire function F of complex numbers, in a form

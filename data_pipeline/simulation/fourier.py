@@ -44,7 +44,7 @@ class FourierGrid:
     Args:
         shape: Points along y and x; 1 along y for an equation in one dimension.
         extent: Lengths Ly and Lx.
-        degree: Of the polynomial that is formed on the grid.
+        degree: Degree of the polynomial that is formed on the grid.
         dtype: Precision of fields, float32 or float64.
         device: Where they are.
     """
@@ -65,8 +65,10 @@ class FourierGrid:
         self.rows, self.columns = rows.astype(int), columns.astype(int)
         kept = (np.abs(rows) * (degree + 1) < shape[0]) & (columns * (degree + 1) < shape[1])
         self.kept = torch.tensor(kept, device=self.device)
-        self.ky = self._real(2 * np.pi * rows / extent[0])
-        self.kx = self._real(2 * np.pi * columns / extent[1])
+        self.ky, self.kx = (
+            torch.tensor(2 * np.pi * k / length, dtype=dtype, device=self.device)
+            for k, length in ((rows, extent[0]), (columns, extent[1]))
+        )
         self.laplacian = -(self.ky**2 + self.kx**2)
         constant = self.laplacian == 0
         self.inverse_laplacian = torch.where(constant, 0.0, 1 / (self.laplacian - 1.0 * constant))
@@ -80,9 +82,6 @@ class FourierGrid:
     def x(self) -> np.ndarray:
         """Coordinates of the columns, from 0."""
         return self.extent[1] * np.arange(self.shape[1]) / self.shape[1]
-
-    def _real(self, values: np.ndarray) -> Tensor:
-        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def spectrum(self, fields: PlaneFields) -> Coefficients:
         """Coefficients of fields on the grid, without those that the rule forbids."""
@@ -103,17 +102,16 @@ class FourierGrid:
 
 @runtime_checkable
 class Equation(Protocol):
-    """What a solver needs to know of an equation; d x / dt = linear x + nonlinear(x).
+    """An equation d x / dt = linear x + nonlinear(x) that the solver can integrate.
 
-    Any class with these members is one; docs/equations.md has an example of twenty lines. With
-    ``derived``, names of further fields that follow from a state, and ``derive(grid, state)``,
-    their spectra, these are saved beside the others, see ``Deriving``.
+    Any class with these members is one; docs/equations.md has an example of twenty lines. An
+    equation that is ``Deriving`` as well saves further fields that follow from its state.
     """
 
     variables: ClassVar[tuple[str, ...]]
     """Names of the fields."""
     degree: ClassVar[int]
-    """Of the polynomial ``nonlinear``."""
+    """Degree of the polynomial ``nonlinear``."""
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -125,7 +123,7 @@ class Equation(Protocol):
         ...
 
     def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
-        """The other part of the tendency."""
+        """Nonlinear part of the tendency."""
         ...
 
     def initial(
@@ -166,7 +164,7 @@ class SpectralStepper:
             values = exponential.circle_mean(entire, wide)
             return torch.tensor(np.real(values) if is_real else values).to(symbol)
 
-        self._exponentials = exponential.Exponentials.of(function, timestep)
+        self._exponentials = exponential.Exponentials.from_operator(function, timestep)
 
     def step(self, state: SpectralState) -> SpectralState:
         """The state one timestep later."""
@@ -204,6 +202,6 @@ def change_resolution(
     columns = np.flatnonzero(2 * target.columns[0] < min(shape[1], source.shape[1]))
     size = (*spectrum.shape[:-2], *target.kept.shape)
     result = torch.zeros(size, dtype=spectrum.dtype, device=spectrum.device)
-    taken = spectrum[..., target.rows[rows, 0] % source.shape[0], : len(columns)]
-    result[..., rows, : len(columns)] = taken
+    resolved = spectrum[..., target.rows[rows, 0] % source.shape[0], : len(columns)]
+    result[..., rows, : len(columns)] = resolved
     return target.fields(result)

@@ -4,7 +4,7 @@ N(0, scale (-laplacian + shift)^(-power)) on a periodic rectangle is here the su
 exp(i k . x) with independent coefficients of variance scale (|k|^2 + shift)^(-power), without the
 mean. Under zero Neumann conditions on the unit square the modes are cos(pi i y) cos(pi j x).
 
-The coefficients are drawn in the order of the largest of |ky| and |kx|: a finer grid goes on with
+The coefficients are drawn in the order of the largest of |ky| and |kx|: a finer grid continues
 the list of a coarser one, so that both hold the same field, as far as they resolve it.
 
 References:
@@ -55,7 +55,7 @@ def neumann_field(
     Args:
         y: Where, in 0..1.
         x: Where, in 0..1.
-        rng: Draws ``num_modes``^2 numbers, whatever the points.
+        rng: Draws ``num_modes``^2 numbers, for any points.
         power: Of the inverse.
         shift: Added to the Laplacian.
         num_modes: Modes along each axis; the mean is left out.

@@ -292,7 +292,7 @@ def _exponentials(
     On (delta, eta) of degree n the linear operator is [[-nu, k], [-Phi0, -nu]] with
     k = n (n + 1) / a^2 and the eigenvalues -nu +- i omega, omega^2 = k Phi0. So a real analytic
     function F of it has Re F(z) on the diagonal and Im F(z) k / omega and -Im F(z) Phi0 / omega
-    beside it, with z = -nu + i omega. On zeta it is F(-nu).
+    off it, with z = -nu + i omega. On zeta it is F(-nu).
     """
     degrees = -laplacian.double().cpu().numpy()
     wavenumber = degrees / planet.radius**2
@@ -309,4 +309,4 @@ def _exponentials(
         diagonal, mixed = (torch.tensor(array[..., None]).to(laplacian) for array in arrays)
         return diagonal, mixed
 
-    return exponential.Exponentials.of(pair, timestep)
+    return exponential.Exponentials.from_operator(pair, timestep)
