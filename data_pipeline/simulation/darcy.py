@@ -30,8 +30,8 @@ class Darcy:
     """Coefficient and solution of Darcy's equation.
 
     A linear system is solved directly: there is no step and no instability. Good values: 129 points
-    along each axis, saved at every fourth. Where the permeability jumps, the error falls more slowly
-    with the distance of points than the second order of the differences.
+    along each axis, saved at every fourth. Where the permeability jumps, the error falls more
+    slowly with the distance of points than the second order of the differences.
 
     Args:
         high: Permeability where the random field is positive; positive.

@@ -136,9 +136,9 @@ class Burgers:
 
     u ~ N(0, 625 (-laplacian + 25)^(-2)) in the beginning: Li et al. (2021), A.3.1.
 
-    Good values: 256 points, 20 substeps in a timestep of 0.05; the paper has 8192 points. Velocities
-    are below 1 and decay. With less viscosity fronts become steep: their width, about nu over the
-    velocity, needs several points.
+    Good values: 256 points, 20 substeps in a timestep of 0.05; the paper has 8192 points.
+    Velocities are below 1 and decay. With less viscosity fronts become steep: their width, about
+    nu over the velocity, needs several points.
 
     Args:
         viscosity: nu, positive.
