@@ -21,8 +21,10 @@ References:
     https://arxiv.org/abs/2111.13587, section 4.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,7 +40,7 @@ from fourcastnet_afno.models.config import (
     Pole,
     TransformKind,
 )
-from fourcastnet_afno.models.fourier.mixing_op import mix_modes
+from fourcastnet_afno.models.fourier.mixing_op import Perceptron, mix_modes
 from fourcastnet_afno.models.fourier.modes import (
     analyze,
     kept_modes,
@@ -143,26 +145,62 @@ class AFNO(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             weight1, weight2 = _as_real(self.weight1), _as_real(self.weight2)
             bias1, bias2 = _side_by_side(self.bias1), _side_by_side(self.bias2)
-            offset = self._response_to_zero(bias1, weight2, bias2)
-            return mix_modes(
-                tokens,
-                weight1.to(dtype),
-                bias1.to(dtype),
-                weight2.to(dtype),
-                bias2.to(dtype),
-                offset,
+            offset = torch.zeros_like(bias2)
+            if self.spectrum.mode_selection != "fourcastnet":
+                at_zero = torch.baddbmm(bias2, F.relu(bias1), weight2)
+                offset = F.softshrink(at_zero, self.sparsity_threshold)
+            perceptron = Perceptron(
+                weight1=weight1.to(dtype),
+                bias1=bias1.to(dtype),
+                weight2=weight2.to(dtype),
+                bias2=bias2.to(dtype),
+                offset=offset,
                 threshold=self.sparsity_threshold,
-                spectrum=self._spectrum,
-                rows=self.rows,
             )
+            return mix_modes(tokens, perceptron, self._spectrum, self.rows)
 
-    def _response_to_zero(
-        self, bias1: Tensor, weight2: Tensor, bias2: Tensor
-    ) -> Float[Tensor, "block 1 in_dim"]:
-        if self.spectrum.mode_selection == "fourcastnet":
-            return torch.zeros_like(bias2)
-        output = torch.baddbmm(bias2, F.relu(bias1), weight2)
-        return F.softshrink(output, self.sparsity_threshold)
+    def reference_forward(
+        self, tokens: Float[Tensor, "batch *grid embed"]
+    ) -> Float[Tensor, "batch *grid embed"]:
+        """The layer as its equation, which tests hold the fast operator of ``forward`` to.
+
+        It is for periodic and zero-padded axes: a field followed by as many zeros is periodic.
+
+        Raises:
+            ValueError: If the layer has other boundaries or a pole.
+        """
+        shape, modes = tokens.shape[1:-1], self.spectrum
+        boundaries = modes.boundaries(len(shape))
+        if modes.pole != "none" or not set(boundaries) <= {"periodic", "zero_padded"}:
+            raise ValueError(f"no reference for boundary={modes.boundary}, pole={modes.pole}")
+        factors = [2 if boundary == "zero_padded" else 1 for boundary in boundaries]
+        doubled, reference = (
+            [factor * size for factor, size in zip(factors, sizes, strict=True)]
+            for sizes in (shape, modes.reference_grid or shape)
+        )
+        kept = replace(modes, reference_grid=tuple(reference)).periodic_modes(doubled)
+        kept = [torch.from_numpy(indices) for indices in kept]
+        scale = math.prod(reference) ** 0.5
+
+        z = scale * analyze(F.pad(tokens, _pads_after(shape, doubled)), kept)
+        y = self._reference_perceptron(z)
+        if modes.mode_selection != "fourcastnet":
+            y = y - self._reference_perceptron(torch.zeros_like(z))
+        change = synthesize(y / scale, kept, doubled)
+        return tokens + change[(slice(None), *(slice(size) for size in shape))]
+
+    def _reference_perceptron(self, z: Tensor) -> Tensor:
+        """S(W2 . relu(W1 . z + b1) + b2) in complex numbers, block by block."""
+        layers = ((self.weight1, self.bias1), (self.weight2, self.bias2))
+        (weight1, bias1), (weight2, bias2) = (
+            (torch.complex(*weight), torch.complex(*bias)) for weight, bias in layers
+        )
+        blocks = rearrange(z, "... (k i) -> ... k i", k=self.num_blocks)
+        hidden = torch.einsum("...ki,kio->...ko", blocks, weight1) + bias1
+        hidden = torch.complex(F.relu(hidden.real), F.relu(hidden.imag))
+        y = torch.einsum("...ki,kio->...ko", hidden, weight2) + bias2
+        y = torch.complex(*(F.softshrink(x, self.sparsity_threshold) for x in (y.real, y.imag)))
+        return rearrange(y, "... k o -> ... (k o)")
 
 
 AFNO2D = AFNO
@@ -321,6 +359,12 @@ def _as_real(
     from_real = torch.cat([real, imaginary], dim=2)
     from_imaginary = torch.cat([-imaginary, real], dim=2)
     return torch.cat([from_real, from_imaginary], dim=1)
+
+
+def _pads_after(shape: Sequence[int], larger: Sequence[int]) -> list[int]:
+    """Zeros after each axis between batch and channels, as ``F.pad`` takes them."""
+    pads = [pad for old, new in zip(shape, larger, strict=True) for pad in (new - old, 0)]
+    return [0, 0, *reversed(pads)]
 
 
 def _side_by_side(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:

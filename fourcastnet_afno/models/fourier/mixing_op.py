@@ -11,6 +11,7 @@ channels go at once, as few large messages are faster than many small ones.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,46 +31,59 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 _CACHE_BYTES = 8 * 2**20
 
 
-def mix_modes(
-    tokens: Tensor,
-    weight1: Tensor,
-    bias1: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    offset: Tensor,
-    *,
-    threshold: float,
-    spectrum: str,
-    rows: Rows = ALL_ROWS,
-) -> Tensor:
-    """Tokens plus the inverse transform of S(W2 relu(W1 z + b1) + b2) - offset, z their modes.
+class Perceptron(NamedTuple):
+    """Two layers on Fourier modes, block-diagonal, as real matrices on real and imaginary parts.
 
-    It has first derivatives. The perceptron is in the dtype of the weights, the transforms are in
-    float32 or wider: in bfloat16 their roundings would be most of the error.
+        S(W2 relu(W1 z + b1) + b2) - offset
 
     Args:
-        tokens: Shape (batch, *grid, embed), embed = block * in_dim.
-        weight1: Real matrices (block, 2 in_dim, 2 hidden) on real and imaginary parts.
+        weight1: Shape (block, 2 in_dim, 2 hidden).
         bias1: Shape (block, 1, 2 hidden).
         weight2: Shape (block, 2 hidden, 2 in_dim).
         bias2: Shape (block, 1, 2 in_dim).
         offset: Shape (block, 1, 2 in_dim), in float32 or wider.
         threshold: Of the soft shrinkage S.
-        spectrum: ``Spectrum.to_json``: which modes, and their scale.
+    """
+
+    weight1: Tensor
+    bias1: Tensor
+    weight2: Tensor
+    bias2: Tensor
+    offset: Tensor
+    threshold: float
+
+    def select(self, blocks: slice) -> "Perceptron":
+        """Some of the diagonal blocks."""
+        weight1, bias1, weight2, bias2, offset = (value[blocks] for value in self[:5])
+        return Perceptron(weight1, bias1, weight2, bias2, offset, self.threshold)
+
+
+def mix_modes(
+    tokens: Tensor, perceptron: Perceptron, spectrum: str, rows: Rows = ALL_ROWS
+) -> Tensor:
+    """Tokens plus the inverse transform of the perceptron of their modes.
+
+    It has first derivatives. The perceptron is in the dtype of its weights, the transforms are in
+    float32 or wider: in bfloat16 their roundings would be most of the error.
+
+    Args:
+        tokens: Shape (batch, *grid, embed), embed = block * in_dim.
+        perceptron: Treats each mode by itself.
+        spectrum: ``ModeSelection.to_json``: which modes, and their scale.
         rows: The rows of the grid that the tokens are.
 
     Returns:
         The mixed tokens, in the shape and dtype of ``tokens``.
     """
-    parameters = (weight1, bias1, weight2, bias2, offset)
     if isinstance(rows, ShardedRows):
+        transform = _sharded_transform(tokens, perceptron.weight1, spectrum, rows)
         keep = torch.is_grad_enabled()
-        transform = _sharded_transform(tokens, weight1, spectrum, rows)
-        return _ShardedMixing.apply(tokens.contiguous(), *parameters, threshold, transform, keep)
-    if torch.compiler.is_exporting():  # plain matrix products, for who does not have this operator
-        return _mix(tokens.contiguous(), *parameters, threshold, spectrum, False)[0]
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *parameters))
-    return _forward(tokens.contiguous(), *parameters, threshold, spectrum, keep)[0]
+        return _ShardedMixing.apply(tokens.contiguous(), transform, keep, *perceptron)
+    if torch.compiler.is_exporting():  # matrix products, for users who lack this operator
+        return _mix(tokens.contiguous(), *perceptron, spectrum, False)[0]
+    tensors = (tokens, *perceptron[:5])
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return _forward(tokens.contiguous(), *perceptron, spectrum, keep)[0]
 
 
 def _mix(
@@ -84,34 +98,30 @@ def _mix(
     keep: bool,
 ) -> list[Tensor]:
     """The mixed tokens and, if ``keep``, modes, hidden layer and mask of each chunk."""
-    parameters = (weight1, bias1, weight2, bias2, offset)
+    perceptron = Perceptron(weight1, bias1, weight2, bias2, offset, threshold)
     transform, chunks = _transform(tokens, weight1, spectrum), _chunks(tokens, len(weight1))
-    return _mix_chunks(transform, chunks, tokens, *parameters, threshold, keep)
+    return _mix_chunks(transform, chunks, tokens, perceptron, keep)
 
 
 def _mix_chunks(
     transform: Transform,
     chunks: list[tuple[slice, slice]],
     tokens: Tensor,
-    weight1: Tensor,
-    bias1: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    offset: Tensor,
-    threshold: float,
+    perceptron: Perceptron,
     keep: bool,
 ) -> list[Tensor]:
-    output, kept = torch.empty_like(tokens), []
+    output, saved = torch.empty_like(tokens), []
     for blocks, channels in chunks:
-        modes = _by_block(transform.to_modes(tokens, channels), weight1[blocks])
-        hidden = torch.baddbmm(bias1[blocks], modes, weight1[blocks]).relu_()
-        result = torch.baddbmm(bias2[blocks], hidden, weight2[blocks])
+        weight1, bias1, weight2, bias2, offset, threshold = perceptron.select(blocks)
+        modes = _by_block(transform.to_modes(tokens, channels), weight1)
+        hidden = torch.baddbmm(bias1, modes, weight1).relu_()
+        result = torch.baddbmm(bias2, hidden, weight2)
         result = F.softshrink(result.to(offset.dtype), threshold)
         if keep:
-            kept += [modes, hidden, result != 0]
-        change = _by_axis(result.sub_(offset[blocks]), tokens, transform)
+            saved += [modes, hidden, result != 0]
+        change = _by_axis(result.sub_(offset), tokens, transform)
         transform.add_to_grid(change, tokens, output, channels)
-    return [output, *kept]
+    return [output, *saved]
 
 
 _forward = torch.library.custom_op("fourcastnet_afno::mix_modes", mutates_args=())(_mix)
@@ -119,11 +129,11 @@ _forward = torch.library.custom_op("fourcastnet_afno::mix_modes", mutates_args=(
 
 @torch.library.custom_op("fourcastnet_afno::mix_modes_backward", mutates_args=())
 def _backward(
-    gradient: Tensor, weight1: Tensor, weight2: Tensor, kept: list[Tensor], spectrum: str
+    gradient: Tensor, weight1: Tensor, weight2: Tensor, saved: list[Tensor], spectrum: str
 ) -> list[Tensor]:
     """Gradients by tokens, weight1, bias1, weight2, bias2 and offset."""
     transform, chunks = _transform(gradient, weight1, spectrum), _chunks(gradient, len(weight1))
-    return _differentiate_chunks(transform, chunks, gradient, weight1, weight2, kept)
+    return _differentiate_chunks(transform, chunks, gradient, weight1, weight2, saved)
 
 
 def _differentiate_chunks(
@@ -132,12 +142,12 @@ def _differentiate_chunks(
     gradient: Tensor,
     weight1: Tensor,
     weight2: Tensor,
-    kept: Sequence[Tensor],
+    saved: Sequence[Tensor],
 ) -> list[Tensor]:
     by_tokens = torch.empty_like(gradient)
     by_parameters = _new_gradients(weight1, weight2)
     for i, (blocks, channels) in enumerate(chunks):
-        modes, hidden, mask = kept[3 * i : 3 * i + 3]
+        modes, hidden, mask = saved[3 * i : 3 * i + 3]
         by_weight1, by_bias1, by_weight2, by_bias2, by_offset = (x[blocks] for x in by_parameters)
         change = transform.to_modes(gradient, channels, adjoint=True)
         change = _by_block(change, weight1[blocks])
@@ -168,7 +178,7 @@ def _(tokens, weight1, bias1, weight2, bias2, offset, threshold, spectrum, keep)
 
 
 @_backward.register_fake
-def _(gradient, weight1, weight2, kept, spectrum):  # noqa: ANN001, ANN202
+def _(gradient, weight1, weight2, saved, spectrum):  # noqa: ANN001, ANN202
     return [torch.empty_like(gradient), *_new_gradients(weight1, weight2)]
 
 
@@ -185,7 +195,7 @@ def _count_backward(gradient, weight1, *parameters, out_val=None, **_) -> int:  
 
 
 def _operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
-    """Of the matrix products from tokens to tokens; those of an FFT do not count."""
+    """Floating-point operations of all matrix products; those of an FFT do not count."""
     shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
     plan = plan_for(spectrum, shape, channels, tokens.device.type)
     transforms = 0.0
@@ -210,8 +220,8 @@ def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
 def _differentiate(ctx, gradients):  # noqa: ANN001, ANN202
     if gradients[0] is None:
         return (None,) * 9
-    weight1, weight2, *kept = ctx.saved_tensors
-    result = _backward(gradients[0].contiguous(), weight1, weight2, kept, ctx.spectrum)
+    weight1, weight2, *saved = ctx.saved_tensors
+    result = _backward(gradients[0].contiguous(), weight1, weight2, saved, ctx.spectrum)
     return *result, None, None, None
 
 
@@ -222,32 +232,23 @@ class _ShardedMixing(torch.autograd.Function):
     """The same for some rows, by a transform that an operator of torch could not take."""
 
     @staticmethod
-    def forward(  # pyright: ignore
-        ctx,  # noqa: ANN001
-        tokens: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        offset: Tensor,
-        threshold: float,
-        transform: ShardedTransform,
-        keep: bool,
-    ) -> Tensor:
-        parameters = (weight1, bias1, weight2, bias2, offset)
-        everything = slice(0, len(weight1)), slice(0, tokens.shape[-1])
+    def forward(ctx, tokens, transform, keep, *perceptron):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        values = Perceptron(*perceptron)
+        everything = slice(0, len(values.weight1)), slice(0, tokens.shape[-1])
         ctx.transform, ctx.chunks = transform, [everything]
-        output, *kept = _mix_chunks(transform, ctx.chunks, tokens, *parameters, threshold, keep)
-        ctx.save_for_backward(weight1, weight2, *kept)
+        output, *saved = _mix_chunks(transform, ctx.chunks, tokens, values, keep)
+        ctx.save_for_backward(values.weight1, values.weight2, *saved)
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
-        weight1, weight2, *kept = ctx.saved_tensors
+        weight1, weight2, *saved = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        parts = ctx.transform, ctx.chunks, gradient, weight1, weight2, kept
-        return *_differentiate_chunks(*parts), None, None, None
+        by_tokens, *by_parameters = _differentiate_chunks(
+            ctx.transform, ctx.chunks, gradient, weight1, weight2, saved
+        )
+        return by_tokens, None, None, *by_parameters, None
 
 
 def _new_gradients(

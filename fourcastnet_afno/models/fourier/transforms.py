@@ -113,8 +113,14 @@ class ModeSelection:
         return set(self.boundaries(1)) == {"periodic"} and self.pole == "none"
 
     def boundaries(self, num_axes: int) -> tuple[Boundary, ...]:
-        """What lies beyond the edges, by axis."""
+        """Boundary of each axis."""
         return self.boundary if isinstance(self.boundary, tuple) else (self.boundary,) * num_axes
+
+    def periodic_modes(self, shape: Sequence[int]) -> list[np.ndarray]:
+        """Kept modes of a grid whose axes are all periodic, see ``kept_modes``."""
+        if self.mode_selection == "fourcastnet":
+            return fourcastnet_modes(shape, self.fraction)
+        return kept_modes(shape, self.fraction, self.reference_grid)
 
     def to_json(self) -> str:
         """Text that ``transform_for`` reads."""
@@ -331,32 +337,29 @@ def transform_for(
 @lru_cache(maxsize=64)
 def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
     """``transform_for`` without tensors, which knows the number of modes."""
-    given = ModeSelection.from_json(spectrum)
-    _check_grid(given, shape)
-    by_fft = given.transform == "fft"
-    if by_fft or (given.transform == "auto" and _fft_is_faster(given, shape, device_type)):
-        scale = math.sqrt(math.prod(given.reference_grid or shape))
-        return FFTTransform(_periodic_modes(given, shape), shape, scale)
-    return _matrix_transform(given, shape, channels)
+    selection = ModeSelection.from_json(spectrum)
+    _check_grid(selection, shape)
+    by_fft = selection.transform == "fft"
+    if selection.transform == "auto" and selection.is_periodic:
+        limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
+        kept = [len(indices) for indices in selection.periodic_modes(shape)]
+        by_fft = matrix_operations(kept, shape) > limit
+    if by_fft:
+        scale = math.sqrt(math.prod(selection.reference_grid or shape))
+        return FFTTransform(selection.periodic_modes(shape), shape, scale)
+    return _matrix_transform(selection, shape, channels)
 
 
 def _check_grid(spectrum: ModeSelection, shape: tuple[int, ...]) -> None:
     num_axes = len(shape)
-    given = {"boundary": spectrum.boundary, "reference_grid": spectrum.reference_grid}
-    for name, value in given.items():
+    for name in ("boundary", "reference_grid"):
+        value = getattr(spectrum, name)
         if isinstance(value, tuple) and len(value) != num_axes:
             raise ValueError(
                 f"{name} has {len(value)} axes, the grid of tokens {tuple(shape)} has {num_axes}"
             )
     if spectrum.pole != "none" and num_axes < 2:
         raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
-
-
-def _fft_is_faster(spectrum: ModeSelection, shape: tuple[int, ...], device_type: str) -> bool:
-    if not spectrum.is_periodic:
-        return False
-    limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
-    return matrix_operations([len(k) for k in _periodic_modes(spectrum, shape)], shape) > limit
 
 
 def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
@@ -366,12 +369,6 @@ def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
         operations += 2 * rows * share  # cosines and sines of one sign serve both
         share *= rows / points
     return operations
-
-
-def _periodic_modes(spectrum: ModeSelection, shape: tuple[int, ...]) -> list[np.ndarray]:
-    if spectrum.mode_selection == "fourcastnet":
-        return fourcastnet_modes(shape, spectrum.fraction)
-    return kept_modes(shape, spectrum.fraction, spectrum.reference_grid)
 
 
 def _matrix_transform(
