@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.pde.networks import Surrogate
 from benchmarks.pde.problems import Data, Problem, array_name
 from data_pipeline.files.progress import track
-from fourcastnet_afno.evaluation.scores.metrics import correlation_time
+from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
 
 Step = Callable[[Tensor], Tensor]
 _SAMPLES_OF_A_TEST = 50

@@ -1,7 +1,7 @@
-"""What the engine is to do: the plan, and its cut into tasks."""
+"""The plan of an evaluation, and its cut into tasks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,29 +9,12 @@ from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
-from fourcastnet_afno.evaluation.inputs.thresholds import SeepsThresholds
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
-from fourcastnet_afno.evaluation.statistics.averages import Averager
+from fourcastnet_afno.evaluation.metrics.metric import Statistic
+from fourcastnet_afno.evaluation.statistics.pairs import PairSettings
 from fourcastnet_afno.evaluation.statistics.spectra import EnergySpectrum
 
 _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventPlan:
-    """Thresholds and the like.
-
-    Args:
-        thresholds: By label of the channel, (quantile, latitude, longitude).
-        neighborhoods: Widths of the squares of the fraction skill score.
-        extremes: Whether high quantiles of each field are compared.
-        seeps: Thresholds of precipitation by label.
-    """
-
-    thresholds: Mapping[str, np.ndarray] = field(default_factory=dict)
-    neighborhoods: Sequence[int] = ()
-    extremes: bool = False
-    seeps: Mapping[str, SeepsThresholds] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +22,16 @@ class ScoringPlan:
     """Everything that a task needs.
 
     Args:
-        channels: What is scored.
+        channels: The channels that are scored.
         grid: Grid of truth and climatology; forecasts arrive on it.
         init_times: datetime64, increasing, common to all forecasts.
         lead_times: timedelta64, increasing, those of any forecast.
         sources: Forecasts by name.
         truth: Truth.
         climatology: Fields by channel and time.
-        averager: Regions and weights.
-        plain: Averages without weights, where the convention needs them.
-        needed: Names of ``statistics.DERIVED`` to keep.
+        settings: Weights and thresholds.
+        statistics: Statistics of each pair of forecast and truth that are kept.
         spectrum: The spectra that are summed, if any.
-        ensembles: Whether probabilistic statistics are kept.
-        events: Thresholds.
         map_leads: Indices of lead times whose maps of the error are summed.
         map_channels: Labels of the channels of these maps.
         group_length: Successive initial times whose spectra are summed together; all by default.
@@ -64,12 +44,9 @@ class ScoringPlan:
     sources: Mapping[str, FieldSource]
     truth: TruthFields
     climatology: FieldsByTime
-    averager: Averager
-    plain: Averager | None = None
-    needed: frozenset[str] = frozenset()
+    settings: PairSettings
+    statistics: Sequence[Statistic]
     spectrum: EnergySpectrum | None = None
-    ensembles: bool = False
-    events: EventPlan = field(default_factory=EventPlan)
     map_leads: Sequence[int] = ()
     map_channels: Sequence[str] = ()
     group_length: int = 2**62
@@ -105,23 +82,6 @@ class ScoringTask:
     leads: slice
 
 
-@dataclass
-class Result:
-    """Statistics by forecast and name.
-
-    Args:
-        series: Of each field: in a task of shape (init_time, lead_time, ...), all together
-            (init_time, lead_time, channel, ...); NaN where missing.
-        sums: Over initial times, (lead_time, ...) or (lead_time, channel, ...).
-        grouped: Over groups of initial times: in a task (lead_time, group, ...) of the groups that
-            it touches, all together (lead_time, channel, group, ...).
-    """
-
-    series: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    sums: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-    grouped: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
-
-
 def split(
     plan: ScoringPlan,
     chunks: tuple[int, int] = (1, 1),
@@ -132,17 +92,17 @@ def split(
 
     Args:
         plan: The work.
-        chunks: Chunks of the forecast along initial and lead times, which are kept whole where
-            they fit.
+        chunks: Chunks of the forecast along initial and lead times, which are not cut where they
+            fit.
         block_bytes: Bytes of a forecast's fields in a task, about; 64 MiB by default.
         levels_together: Whether all levels of a variable are read at once.
     """
     block_bytes = block_bytes or _BLOCK_BYTES
     members = max(source.num_members for source in plan.sources.values())
-    field_bytes = 4 * members * plan.grid.shape[0] * plan.grid.shape[1]
-    num_leads = _whole(block_bytes // field_bytes, chunks[1], len(plan.lead_times))
-    num_inits = _whole(block_bytes // (field_bytes * num_leads), chunks[0], len(plan.init_times))
     cells = plan.grid.shape[0] * plan.grid.shape[1]
+    field_bytes = 4 * members * cells
+    num_leads = _chunked(block_bytes // field_bytes, chunks[1], len(plan.lead_times))
+    num_inits = _chunked(block_bytes // (field_bytes * num_leads), chunks[0], len(plan.init_times))
     while num_inits > 1 and 32 * cells * (num_leads + num_inits) > _TRUTH_BYTES:
         num_inits //= 2
     groups: dict[str, list[int]] = {}
@@ -157,9 +117,9 @@ def split(
     ]
 
 
-def _whole(wanted: int, chunk: int, total: int) -> int:
-    """About ``wanted``, at least 1 and at most ``total``, whole chunks where possible."""
-    count = min(max(wanted, 1), total)
+def _chunked(target: int, chunk: int, total: int) -> int:
+    """About ``target``, at least 1 and at most ``total``, complete chunks where possible."""
+    count = min(max(target, 1), total)
     return count - count % chunk if count >= chunk and count < total else count
 
 

@@ -36,7 +36,7 @@ class Region:
     east: float = 360.0
 
     def mask(self, grid: Grid) -> np.ndarray:
-        """Which cell centers lie inside, bool of shape (latitude, longitude)."""
+        """Cells whose centers lie inside, bool of shape (latitude, longitude)."""
         if self == Region():
             return np.ones(grid.shape, bool)
         sphere = require_latlon(grid, "a part of evaluation.regions", "score global alone")
@@ -80,7 +80,7 @@ def region_weights(
         names: Names of ``REGIONS``, optionally with ``_land`` or ``_sea``.
         grid: Grid of the fields.
         weights: Weights on the globe, of shape (latitude, longitude).
-        land_fraction: Share of land in each cell, likewise; needed for ``_land`` and ``_sea``.
+        land_fraction: Fraction of land in each cell, likewise; needed for ``_land`` and ``_sea``.
 
     Returns:
         float64 of shape (region, latitude, longitude); each region's sum is 1.
@@ -91,19 +91,21 @@ def region_weights(
     result = []
     for name in names:
         box = box_of(name)
-        chosen = weights * REGIONS[box].mask(grid)
+        inside = weights * REGIONS[box].mask(grid)
         if box != name:
             if land_fraction is None:
                 raise InputError(
                     f"the region {name} needs the variable land_sea_mask in the truth, which has "
-                    f"none; add it, or score the region {box}"
+                    f"none; add it, or score the region {box}",
+                    code="missing-variable",
                 )
             land = np.clip(land_fraction, 0, 1)
-            chosen = chosen * (land if name.endswith("_land") else 1 - land)
-        if not chosen.sum() > 0:
+            inside = inside * (land if name.endswith("_land") else 1 - land)
+        if not inside.sum() > 0:
             raise InputError(
                 f"the region {name} has no cell on the grid {grid}; leave it out of "
-                "evaluation.regions, or score data that covers it"
+                "evaluation.regions, or score data that covers it",
+                code="empty-region",
             )
-        result.append(chosen / chosen.sum())
+        result.append(inside / inside.sum())
     return np.stack(result)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
+from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.assemble import lead_hours_of
-from fourcastnet_afno.report.plots import LABELS, render
+from fourcastnet_afno.report.plots import render
 
 _GIF_FRAMES = 40
 
@@ -67,7 +68,7 @@ def mean_maps(
         ):
             axis = axes[row, column]
             mesh = _draw(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
-            axis.set_title(f"{LABELS[name]}, {hour} h", fontsize=9)
+            axis.set_title(f"{metric_of(name).label}, {hour} h", fontsize=9)
             if column == len(hours) - 1:
                 figure.colorbar(mesh, ax=axis, label=units)
     return figure

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.assemble import lead_hours, lead_hours_of
 
 COLORS = {
@@ -21,17 +22,7 @@ COLORS = {
     "linear": "#2e8b57",
     "truth": "black",
 }
-LABELS = {
-    "rmse": "RMSE",
-    "acc": "ACC",
-    "bias": "bias",
-    "mae": "MAE",
-    "crps": "CRPS",
-    "relative_l2": "relative L2",
-    "standard_deviation_ratio": "standard deviation over truth's",
-}
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
-_IN_UNITS = ("rmse", "bias", "mae", "crps", "spread", "activity")
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
@@ -56,9 +47,9 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
                 if not np.isnan(curve[metric]).all():
                     _draw_curve(axes[row, column], curve, metric, colors.get(name), name)
             axes[row, column].grid(alpha=0.3)
-            label = LABELS.get(metric, metric)
-            axes[row, column].set_ylabel(f"{label} [{units}]" if metric in _IN_UNITS else label)
-            if metric in _IN_UNITS and metric != "bias":
+            described = metric_of(metric)
+            axes[row, column].set_ylabel(described.labelled(units))
+            if described.units == "same" and described.best != "zero":
                 axes[row, column].set_ylim(bottom=0)
         axes[0, column].set_title(channel, fontsize=10)
         axes[-1, column].set_xlabel("lead time [days]")
@@ -103,7 +94,7 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
     axis.set_xticks(range(len(hours)), [str(h) for h in hours], fontsize=8)
     axis.set_xlabel("lead time [h]")
     reference = scores.attrs["reference"]
-    axis.set_title(f"{LABELS.get(metric, metric)}: {forecast} against {reference}", fontsize=10)
+    axis.set_title(f"{metric_of(metric).label}: {forecast} against {reference}", fontsize=10)
     figure.colorbar(mesh, ax=axis, label="change [%]", extend="both")
     return figure
 

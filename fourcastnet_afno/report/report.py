@@ -20,7 +20,7 @@ from fourcastnet_afno.evaluation.scores.assemble import (
     lead_hours_of,
     selected_leads,
 )
-from fourcastnet_afno.evaluation.scores.tables import table_metrics
+from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
 
 _MAX_CURVES = 6
@@ -139,8 +139,7 @@ def _scorecards(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
 
 
 def _scores(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
-    metrics = [*table_metrics(scores, ""), "standard_deviation_ratio"]
-    metrics = [name for name in metrics if name in scores]
+    metrics = curve_metrics(scores)
     if not metrics:
         return {}
     channels = scores["channel"].values.tolist()

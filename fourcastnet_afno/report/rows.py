@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
 from fourcastnet_afno.evaluation.scores.tables import best_of, format_score, table_metrics
-from fourcastnet_afno.report.plots import BASELINES, LABELS, relative_change
+from fourcastnet_afno.report.plots import BASELINES, relative_change
 
 _FEW_FORECASTS = 8
 
@@ -54,7 +55,7 @@ def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorec
         (label, [(v if np.isfinite(v) else None, s) for v, s in zip(*cells, strict=True)])
         for label, *cells in zip(channels, values, sure, strict=True)
     ]
-    title = f"{LABELS.get(metric, metric)}: {forecast} against {scores.attrs['reference']}"
+    title = f"{metric_of(metric).label}: {forecast} against {scores.attrs['reference']}"
     return Scorecard(title, lead_hours(scores)[indices].tolist(), rows)
 
 

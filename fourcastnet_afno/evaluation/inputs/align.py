@@ -1,4 +1,4 @@
-"""What forecasts and truth have in common: times, channels, units and the grid."""
+"""Alignment of forecasts and truth: common times, channels, units and the grid."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
-from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields, coarsening_between
 from fourcastnet_afno.evaluation.inputs.open import (
     DimensionNames,
@@ -28,13 +27,13 @@ class Alignment:
     Args:
         channels: In the order of truth's variables.
         grid: The common grid.
-        init_times: Of all forecasts.
-        lead_times: Of any forecast.
+        init_times: Initial times that all forecasts have.
+        lead_times: Lead times that any forecast has.
         forecasts: Fields by name.
         datasets: The canonical datasets behind them.
         truth: Fields of truth.
-        coarsening: What truth and its climatology go through, if anything.
-        notes: What was left out, in sentences for people.
+        coarsening: Means onto the common grid, for truth and its climatology, if it has another.
+        notes: Sentences on what was left out.
     """
 
     channels: Channels
@@ -51,64 +50,69 @@ class Alignment:
 def align(
     forecasts: Mapping[str, xr.Dataset | str],
     truth: xr.Dataset,
-    config: EvaluationConfig,
+    channels: Sequence[str] = (),
+    regrid: str = "refuse",
     layouts: Mapping[str, DimensionNames] | None = None,
 ) -> Alignment:
     """Find what can be compared.
 
     Args:
-        forecasts: By name, in any layout that ``forecasts.canonical_forecast`` knows, or where
-            it lies.
+        forecasts: By name, in any layout that ``open.canonical_forecast`` knows, or the path.
         truth: Canonical dataset.
-        config: Channels to score, and whether to regrid.
-        layouts: Of truth's variables, where they lie in a local store.
+        channels: Channels to score; empty for all in common.
+        regrid: ``forecast`` or ``truth`` is averaged onto the other's grid where they differ;
+            ``refuse`` is an error.
+        layouts: Layouts of truth's variables, where they are stored in a local store.
 
     Raises:
         InputError: If they have no time, variable or level in common, or units or grids differ.
     """
     if not forecasts:
-        raise InputError("there is no forecast to score; give at least one")
-    opened = {name: _ready(given, name) for name, given in forecasts.items()}
-    ready = {name: dataset for name, (dataset, _) in opened.items()}
+        raise InputError("there is no forecast to score; give at least one", code="no-forecast")
+    opened = {name: _open_ordered(forecast, name) for name, forecast in forecasts.items()}
+    datasets = {name: dataset for name, (dataset, _) in opened.items()}
     notes: list[str] = []
-    channels = _common_channels(ready, truth, config.channels, notes)
-    _check_units(ready, truth, channels)
-    init_times = _common_init_times(ready, notes)
-    lead_times = np.unique(np.concatenate([d["lead_time"].values for d in ready.values()]))
-    _note_missing(ready, lead_times, init_times, truth, notes)
-    grid, coarsening, by_forecast = _common_grid(ready, truth, config.regrid)
-    series = scored(truth, channels)
+    common = _common_channels(datasets, truth, channels, notes)
+    _check_units(datasets, truth, common)
+    init_times = _common_init_times(datasets, notes)
+    lead_times = np.unique(np.concatenate([d["lead_time"].values for d in datasets.values()]))
+    _note_missing(datasets, lead_times, init_times, truth, notes)
+    grid, coarsening, by_forecast = _common_grid(datasets, truth, regrid)
+    series = select_scored(truth, common)
     if series.sizes.get("level") != truth.sizes.get("level"):
         layouts = {}  # they are of all levels
     return Alignment(
-        channels=channels,
+        channels=common,
         grid=grid,
         init_times=init_times,
         lead_times=lead_times,
         forecasts={
-            name: DatasetFields(dataset, by_forecast[name], own)
-            for name, (dataset, own) in opened.items()
+            name: DatasetFields(dataset, by_forecast[name], axes)
+            for name, (dataset, axes) in opened.items()
         },
-        datasets=ready,
+        datasets=datasets,
         truth=TruthFields(series, coarsening, layouts),
         coarsening=coarsening,
         notes=notes,
     )
 
 
-def _ready(given: xr.Dataset | str, name: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
-    """Canonical, with increasing times, and where the arrays lie if they may be mapped."""
-    if isinstance(given, str):
-        dataset, layouts = open_with_layouts(given)
+def _open_ordered(
+    forecast: xr.Dataset | str, name: str
+) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
+    """Canonical, with increasing times, and layouts of the variables that may be mapped."""
+    if isinstance(forecast, str):
+        dataset, layouts = open_with_layouts(forecast)
     else:
-        source = str(given.encoding.get("source", f"forecast {name}"))
-        dataset, layouts = canonical_forecast(given, source), {}
+        source = str(forecast.encoding.get("source", f"forecast {name}"))
+        dataset, layouts = canonical_forecast(forecast, source), {}
     for axis in ("init_time", "lead_time"):
         values = dataset[axis].values
         if len(np.unique(values)) < len(values):
             raise InputError(
                 f"the forecast {name} has {axis} values more than once; remove the repeats with "
-                f'.drop_duplicates("{axis}")'
+                f'.drop_duplicates("{axis}")',
+                code="repeated-times",
             )
         if (np.diff(values) < np.timedelta64(0)).any():
             dataset, layouts = dataset.sortby(axis), {}
@@ -118,37 +122,39 @@ def _ready(given: xr.Dataset | str, name: str) -> tuple[xr.Dataset, dict[str, Di
 def _common_channels(
     forecasts: Mapping[str, xr.Dataset],
     truth: xr.Dataset,
-    wanted: Sequence[str],
+    chosen: Sequence[str],
     notes: list[str],
 ) -> Channels:
     # A zarr store lists its variables alphabetically: the order is truth's.
-    held = {name: set(map(str, dataset.data_vars)) for name, dataset in forecasts.items()}
-    any_of_them = set().union(*held.values())
-    common = [str(n) for n in truth.data_vars if all(n in names for names in held.values())]
+    variables = {name: set(map(str, dataset.data_vars)) for name, dataset in forecasts.items()}
+    any_of_them = set().union(*variables.values())
+    common = [str(n) for n in truth.data_vars if all(n in names for names in variables.values())]
     if not common:
         raise InputError(
             f"truth and forecasts have no variable in common: truth holds "
             f"{sorted(map(str, truth.data_vars))}, the forecasts {sorted(any_of_them)}"
-            "; map names with data.source.rename"
+            "; map names with data.source.rename",
+            code="missing-variable",
         )
     left_out = sorted(any_of_them - set(common))
-    if left_out and not wanted:
+    if left_out and not chosen:
         notes.append(f"not scored, as not everywhere: {', '.join(left_out)}")
     first = next(iter(forecasts.values()))
-    labels = Channels.from_dataset(first, list(wanted) or common).labels
+    labels = Channels.from_dataset(first, list(chosen) or common).labels
     for name, dataset in {"truth": truth, **forecasts}.items():
-        found = Channels.from_dataset(dataset, [n for n in common if n in dataset]).labels
-        missing = [label for label in labels if label not in found]
+        present = Channels.from_dataset(dataset, [n for n in common if n in dataset]).labels
+        missing = [label for label in labels if label not in present]
         if missing:
             raise InputError(
-                f"{name} lacks the channels {missing}, it has {found}; choose those that all have "
-                "with evaluation.channels"
+                f"{name} lacks the channels {missing}, it has {present}; choose those that all "
+                "have with evaluation.channels",
+                code="channels-mismatch",
             )
     every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
     return Channels(tuple(every[label] for label in labels))
 
 
-def scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
+def select_scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
     """The variables and levels that are scored."""
     picked = dataset[list(dict.fromkeys(channel.name for channel in channels))]
     levels = sorted({channel.level for channel in channels if channel.level is not None})
@@ -163,12 +169,14 @@ def _check_units(
     wrong = []
     for name, dataset in forecasts.items():
         for variable in dict.fromkeys(channel.name for channel in channels):
-            ours = str(dataset[variable].attrs.get("units", ""))
-            theirs = str(truth[variable].attrs.get("units", ""))
-            if ours and theirs and ours != theirs:
-                wrong.append(f"{variable} of {name} is in {ours!r}, truth in {theirs!r}")
+            units = str(dataset[variable].attrs.get("units", ""))
+            expected = str(truth[variable].attrs.get("units", ""))
+            if units and expected and units != expected:
+                wrong.append(f"{variable} of {name} is in {units!r}, truth in {expected!r}")
     if wrong:
-        raise InputError(f"units differ: {'; '.join(wrong)}; convert one of them")
+        raise InputError(
+            f"units differ: {'; '.join(wrong)}; convert one of them", code="units-mismatch"
+        )
 
 
 def _common_init_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) -> np.ndarray:
@@ -180,13 +188,14 @@ def _common_init_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) ->
         spans = "; ".join(f"{n}: {t.min()} to {t.max()}" for n, t in times.items() if len(t))
         raise InputError(
             f"the forecasts have no initial time in common ({spans}); give forecasts of the same "
-            "period"
+            "period",
+            code="no-common-times",
         )
-    for name, own in times.items():
-        if len(own) > len(common):
+    for name, inits in times.items():
+        if len(inits) > len(common):
             notes.append(
-                f"{len(own) - len(common)} of {len(own)} initial times of {name} are left out, as "
-                "another forecast lacks them"
+                f"{len(inits) - len(common)} of {len(inits)} initial times of {name} are left out, "
+                "as another forecast lacks them"
             )
     return common
 
@@ -199,9 +208,9 @@ def _note_missing(
     notes: list[str],
 ) -> None:
     for name, dataset in forecasts.items():
-        lacking = len(lead_times) - dataset.sizes["lead_time"]
-        if lacking:
-            notes.append(f"{name} lacks {lacking} of {len(lead_times)} lead times")
+        num_missing = len(lead_times) - dataset.sizes["lead_time"]
+        if num_missing:
+            notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
     valid = init_times[:, None] + lead_times[None, :]
     known = np.isin(valid, truth["time"].values)
     if not known.any():
@@ -209,7 +218,8 @@ def _note_missing(
         span = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
         raise InputError(
             f"truth and forecasts have no time in common: truth has {span}, the forecasts are "
-            f"valid from {valid.min()} to {valid.max()}; give truth of the same period"
+            f"valid from {valid.min()} to {valid.max()}; give truth of the same period",
+            code="no-common-times",
         )
     if not known.all():
         first = valid[~known].min()
@@ -222,17 +232,18 @@ def _note_missing(
 def _common_grid(
     forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, regrid: str
 ) -> tuple[Grid, Coarsening | None, dict[str, Coarsening | None]]:
-    """The grid of scores, what truth goes through, and what each forecast goes through."""
-    own = grid_of(truth)
+    """The grid of scores, and the means onto it for truth and for each forecast."""
+    truth_grid = grid_of(truth)
     grids = {name: grid_of(dataset) for name, dataset in forecasts.items()}
-    target = next(iter(grids.values())) if regrid == "truth" else own
+    target = next(iter(grids.values())) if regrid == "truth" else truth_grid
     differ = {name: grid for name, grid in grids.items() if not target.is_same(grid)}
     if differ and regrid != "forecast":
         described = "; ".join(f"{name}: {grid}" for name, grid in differ.items())
         raise InputError(
             f"the grids differ: scores are on {target}, but {described}; set "
             "evaluation.regrid=forecast to average forecasts onto truth's grid, or "
-            "evaluation.regrid=truth to average truth onto the forecasts' common grid"
+            "evaluation.regrid=truth to average truth onto the forecasts' common grid",
+            code="grid-mismatch",
         )
     by_forecast = {name: coarsening_between(grid, target) for name, grid in grids.items()}
-    return target, coarsening_between(own, target), by_forecast
+    return target, coarsening_between(truth_grid, target), by_forecast

@@ -53,7 +53,7 @@ def climatology(
 def at_valid_times(
     select: Callable[[np.ndarray], xr.Dataset], init_times: np.ndarray, lead_times: np.ndarray
 ) -> xr.Dataset:
-    """Lay a function of time out by initial time and lead time.
+    """Fields of a function of time, by initial time and lead time.
 
     Args:
         select: Gives the dataset of an array of unique, increasing times.
@@ -224,7 +224,8 @@ def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> tuple[np.n
         raise InputError(
             f"the training years have {int(valid.sum())} pairs of states {lead} apart, expected at "
             "least 10, to fit the baseline linear; leave it out of evaluation.baselines, or give "
-            "more data"
+            "more data",
+            code="short-period",
         )
     x, y = p[valid], p[later[valid]]
     cut = max(1, int(0.8 * len(x)))

@@ -6,7 +6,7 @@ series of fields; see ``data_pipeline.preprocessing.climatology`` for the fit.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
+from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preprocessing.climatology import fields_at, fit_climatology, hours_of_day
 from data_pipeline.sources.canonical import canonicalize, open_source
@@ -36,7 +37,7 @@ class Climatology:
         mean: Field (latitude, longitude) of a channel, the mean over the year.
         description: One sentence.
         period: First and last time of the data behind it, where known.
-        dataset: What it was read from, for thresholds of precipitation and the like.
+        dataset: The dataset that it was read from, for thresholds of precipitation and the like.
     """
 
     at: FieldsByTime
@@ -44,6 +45,16 @@ class Climatology:
     description: str
     period: tuple[np.datetime64, np.datetime64] | None = None
     dataset: xr.Dataset | None = None
+
+    def coarsened(self, coarsening: Coarsening | None) -> "Climatology":
+        """The climatology on the grid onto which truth is averaged, if any."""
+        if coarsening is None:
+            return self
+        return replace(
+            self,
+            at=lambda channel, times: coarsening.apply(self.at(channel, times)).astype(float),
+            mean=lambda channel: coarsening.apply(self.mean(channel)).astype(float),
+        )
 
 
 def from_coefficients(
@@ -80,7 +91,8 @@ def from_table(table: xr.Dataset, description: str = "given table") -> Climatolo
         if not names:
             raise InputError(
                 f"the climatology lacks {channel.name}; it holds {sorted(map(str, table))}; give "
-                "one of all channels, or choose channels with evaluation.channels"
+                "one of all channels, or choose channels with evaluation.channels",
+                code="missing-variable",
             )
         array = table[names[0]]
         return array if channel.level is None else array.sel(level=channel.level)
@@ -93,13 +105,14 @@ def from_table(table: xr.Dataset, description: str = "given table") -> Climatolo
             missing = sorted(set(hours.tolist()) - set(table["hour"].values.tolist()))
             if missing:
                 raise InputError(
-                    f"the climatology has the hours of day {table['hour'].values.tolist()}, asked "
-                    f"for are {missing}; give one with these hours"
+                    f"the climatology has the hours of day {table['hour'].values.tolist()}, the "
+                    f"scores need {missing}; give one with these hours",
+                    code="hours-mismatch",
                 )
             index["hour"] = xr.DataArray(hours, dims="time")
-        found = picked(channel).sel(index)
-        found = found.transpose("time", *space_dims(found.dims))
-        return found.compute(scheduler="synchronous").values.astype(np.float64)
+        fields = picked(channel).sel(index)
+        fields = fields.transpose("time", *space_dims(fields.dims))
+        return fields.compute(scheduler="synchronous").values.astype(np.float64)
 
     def mean(channel: Channel) -> np.ndarray:
         axes = [axis for axis in ("hour", "dayofyear") if axis in table.dims]
@@ -116,8 +129,8 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in track(range(0, len(times), length), "Fitting the climatology"):
-            part = slice(start, start + length)
-            yield times[part], fields.isel(time=part).values
+            span = slice(start, start + length)
+            yield times[span], fields.isel(time=span).values
 
     try:
         hours, coefficients = fit_climatology(blocks(), num_harmonics)
@@ -125,7 +138,8 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
         raise InputError(
             f"the climatology's times {times[0]} to {times[-1]} do not cover the year well enough "
             f"to fit {num_harmonics} harmonics of the day of the year; give more years, or set "
-            "evaluation.climatology_harmonics lower (0 fits a constant)"
+            "evaluation.climatology_harmonics lower (0 fits a constant)",
+            code="short-period",
         ) from error
     axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
     space = {axis: series[axis].values for axis in space_dims(series.dims)}

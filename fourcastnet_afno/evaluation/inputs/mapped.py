@@ -154,7 +154,8 @@ class MappedVariable:
         if count != memory.nbytes:
             raise InputError(
                 f"{path} has {count} bytes, expected {memory.nbytes}; the store is damaged or not "
-                "complete: write it again"
+                "complete: write it again",
+                code="unreadable-file",
             )
 
 

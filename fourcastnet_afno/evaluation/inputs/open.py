@@ -1,4 +1,4 @@
-"""Forecasts as people store them, read as one canonical dataset.
+"""Stored forecasts, read as one canonical dataset.
 
 Canonical means the dimensions (init_time, lead_time, [realization], [level], latitude, longitude),
 or y and x on a plane, names, units and axes as in ``sources.canonical``. Understood are
@@ -62,9 +62,9 @@ def open_canonical_forecast(path: str) -> xr.Dataset:
 def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     """A canonical forecast, and the dimension names of its variables on this machine."""
     local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
-    given = _open_zarr(path) if local else open_all(path, (), 6)[0]
-    forecast = canonical_forecast(given, path)
-    return forecast, _layouts(forecast, given, path) if local else {}
+    opened = _open_zarr(path) if local else open_all(path, (), 6)[0]
+    forecast = canonical_forecast(opened, path)
+    return forecast, _layouts(forecast, opened, path) if local else {}
 
 
 def open_series(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
@@ -72,9 +72,9 @@ def open_series(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     series = open_source(SourceConfig(path=path))
     if not (Path(path) / "zarr.json").exists():
         return series, {}
-    with _open_zarr(path) as given:
-        same = "time" in given and np.array_equal(given["time"].values, series["time"].values)
-        return series, _layouts(series, given, path) if same else {}
+    with _open_zarr(path) as opened:
+        same = "time" in opened and np.array_equal(opened["time"].values, series["time"].values)
+        return series, _layouts(series, opened, path) if same else {}
 
 
 def _open_zarr(path: str) -> xr.Dataset:
@@ -86,38 +86,35 @@ def _open_zarr(path: str) -> xr.Dataset:
 
 def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:
     """Rename, reorder and check; see the module's header."""
-    given = dataset
-    lead = _find(dataset, _LEADS, "lead times", path)
+    original = dataset
+    lead = next((name for name in _LEADS if name in dataset.dims), None)
+    if lead is None:
+        raise InputError(
+            f"{path} has the dimensions {list(dataset.dims)}, expected lead times as one of "
+            f"{', '.join(_LEADS)}; rename the axis",
+            code="missing-axis",
+        )
     init = "init_time" if "init_time" in dataset.dims else "time"
     if init not in dataset.dims:
         raise InputError(
             f"{path} has the dimensions {list(dataset.dims)}, expected initial times as init_time "
-            "or time; rename them, or add the axis with .expand_dims"
+            "or time; rename them, or add the axis with .expand_dims",
+            code="missing-axis",
         )
     dataset = dataset.drop_vars(["valid_time"], errors="ignore")
-    names = {lead: "lead_time", init: "init_time"}
+    renamed = {lead: "lead_time", init: "init_time"}
     members = [name for name in _MEMBERS if name in dataset.dims]
-    names |= {members[0]: "realization"} if members else {}
-    dataset = dataset.rename({old: new for old, new in names.items() if old != new})
+    renamed |= {members[0]: "realization"} if members else {}
+    dataset = dataset.rename({old: new for old, new in renamed.items() if old != new})
     dataset = dataset.assign_coords(lead_time=_as_timedelta(dataset["lead_time"], path))
     dataset = canonicalize(dataset, SourceConfig(path=path))
     dataset = dataset.assign_coords(init_time=dataset["init_time"].values.astype("datetime64[ns]"))
     axes = [axis for axis in _AXES if axis in dataset.dims]
-    kept = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
-    result = dataset[kept].transpose(*axes, missing_dims="ignore")
+    names = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
+    result = dataset[names].transpose(*axes, missing_dims="ignore")
     result.encoding["source"] = path
-    result.set_close(given.close)
+    result.set_close(original.close)
     return result
-
-
-def _find(dataset: xr.Dataset, names: tuple[str, ...], what: str, path: str) -> str:
-    found = [name for name in names if name in dataset.dims]
-    if not found:
-        raise InputError(
-            f"{path} has the dimensions {list(dataset.dims)}, expected {what} as one of "
-            f"{', '.join(names)}; rename the axis"
-        )
-    return found[0]
 
 
 def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
@@ -130,22 +127,23 @@ def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
         if unit is None:
             raise InputError(
                 f"{path} has lead times in {units!r}, expected one of {', '.join(letters)}; "
-                "correct the attribute units"
+                "correct the attribute units",
+                code="units-mismatch",
             )
         nanoseconds = np.timedelta64(1, unit) / np.timedelta64(1, "ns")
         values = np.round(values * nanoseconds).astype("timedelta64[ns]")
     return values.astype("timedelta64[ns]")
 
 
-def _layouts(result: xr.Dataset, given: xr.Dataset, path: str) -> dict[str, DimensionNames]:
+def _layouts(result: xr.Dataset, opened: xr.Dataset, path: str) -> dict[str, DimensionNames]:
     """How the arrays of a store are turned into canonical variables, where axes are but moved."""
-    flip = _flip(result, given)
+    flip = _flip(result, opened)
     if flip is None:
         return {}
     layouts = {}
     for name, variable in result.data_vars.items():
-        if name in given and given[name].ndim == variable.ndim:
-            stored = [str(dim) for dim in given[name].dims]
+        if name in opened and opened[name].ndim == variable.ndim:
+            stored = [str(dim) for dim in opened[name].dims]
             axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
             layouts[str(name)] = DimensionNames(path, str(name), axes, flip)
     return layouts
@@ -161,19 +159,19 @@ def _stored_name(dim: str, stored: list[str]) -> str:
     return next(name for name in candidates.get(dim, (dim,)) if name in stored)
 
 
-def _flip(result: xr.Dataset, given: xr.Dataset) -> bool | None:
+def _flip(result: xr.Dataset, stored: xr.Dataset) -> bool | None:
     """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
     rows, columns = space_dims(result.dims)
     on_disk = [
-        next((n for n in _SPACE[axis] if n in given.coords), None) for axis in (rows, columns)
+        next((n for n in _SPACE[axis] if n in stored.coords), None) for axis in (rows, columns)
     ]
-    if None in on_disk or not np.array_equal(given[on_disk[1]], result[columns]):
+    if None in on_disk or not np.array_equal(stored[on_disk[1]], result[columns]):
         return None
     if "level" in result.dims and not (
-        "level" in given.dims and np.array_equal(given["level"], result["level"])
+        "level" in stored.dims and np.array_equal(stored["level"], result["level"])
     ):
         return None
-    stored, wanted = given[on_disk[0]].values, result[rows].values
-    if np.array_equal(stored, wanted):
+    stored_rows, canonical_rows = stored[on_disk[0]].values, result[rows].values
+    if np.array_equal(stored_rows, canonical_rows):
         return False
-    return True if np.array_equal(stored[::-1], wanted) else None
+    return True if np.array_equal(stored_rows[::-1], canonical_rows) else None

@@ -1,8 +1,7 @@
 """Thresholds of events from a series of training years: quantiles of each cell, and SEEPS's."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -10,6 +9,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_table
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.statistics.pairs import SeepsThresholds
 
 _MAX_STATES, _MAX_BYTES = 1000, 256 * 2**20
 # Below this much precipitation, in m, a cell is dry (WeatherBench 2).
@@ -33,21 +33,6 @@ def quantile_thresholds(
         channel.label: np.nanquantile(_sample(series, channel), levels, axis=0)
         for channel in channels
     }
-
-
-@dataclass(frozen=True)
-class SeepsThresholds:
-    """What SEEPS needs of a channel.
-
-    Args:
-        dry_fraction: Share of dry times, (latitude, longitude).
-        heavy: Threshold of heavy precipitation at times, (time, latitude, longitude).
-        dry: Below this a value is dry.
-    """
-
-    dry_fraction: np.ndarray
-    heavy: Callable[[np.ndarray], np.ndarray]
-    dry: float
 
 
 def seeps_thresholds(

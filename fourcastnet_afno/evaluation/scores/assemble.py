@@ -6,15 +6,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
-from fourcastnet_afno.evaluation.plan import Result, ScoringPlan
+from fourcastnet_afno.evaluation.metrics import Metric
+from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
+from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
-from fourcastnet_afno.evaluation.scores.metrics import (
-    ALWAYS,
-    Metric,
-    correlation_time,
-    mean_over_inits,
-)
 from fourcastnet_afno.evaluation.scores.significance import (
     block_length,
     enough,
@@ -36,205 +33,179 @@ _WINDS = {
 
 
 def assemble(
-    result: Result,
+    state: AggregationState,
     plan: ScoringPlan,
     config: EvaluationConfig,
     metrics: Mapping[str, Metric],
     attrs: Mapping[str, str],
 ) -> xr.Dataset:
     """Scores of all forecasts, see ``evaluate.evaluate``."""
-    wanted = {
-        name: metric
-        for name, metric in metrics.items()
-        if not (config.metrics and metric.kind == "all" and name not in (*config.metrics, *ALWAYS))
-    }
-    table = _Table(result, plan, config, wanted)
-    data = table.scores()
-    data |= table.counts()
-    data |= spectra(result, plan, config, table.block_length)
-    data |= histograms(result, plan)
-    data |= maps(result, plan)
+    table = _Table(state, plan, config, metrics)
+    data = table.scores() | table.counts()
+    data |= spectra(state, plan, config, table.block_length)
+    data |= histograms(state, plan) | maps(state, plan)
     scores = xr.Dataset(data, coords=_coords(plan, config), attrs=dict(attrs))
+    on_sphere = plan.grid.on_sphere
+    in_tables = ("everywhere",) if on_sphere else ("everywhere", "planes")
+    listed = [metric for metric in metrics.values() if metric.shown in in_tables]
+    listed.sort(key=lambda metric: metric.best == "high")  # errors first
     scores.attrs |= {
         "num_init_times": len(plan.init_times),
         "first_init_time": str(plan.init_times[0]),
         "last_init_time": str(plan.init_times[-1]),
         "grid": str(plan.grid),
-        "table_metrics": "rmse acc" if plan.grid.on_sphere else "rmse relative_l2 acc",
+        "table_metrics": " ".join(metric.name for metric in listed),
         "reference": table.reference,
         "block_length": table.block_length,
         "confidence": config.confidence,
         "num_members": ", ".join(f"{n}: {s.num_members}" for n, s in plan.sources.items()),
         "missing_values_in_all": int(np.nansum(scores["missing_values"].values)),
     }
-    scores = _with_summaries(scores, on_sphere=plan.grid.on_sphere)
-    if len(config.regions) == 1:
-        scores = scores.isel(region=0)
-    return scores
+    scores = _with_summaries(scores, on_sphere=on_sphere)
+    return scores.isel(region=0) if len(config.regions) == 1 else scores
 
 
 class _Table:
-    """Metrics, intervals and differences from the statistics of each field."""
+    """Metrics, intervals and differences from the statistics of each pair."""
 
     def __init__(
         self,
-        result: Result,
+        state: AggregationState,
         plan: ScoringPlan,
         config: EvaluationConfig,
         metrics: Mapping[str, Metric],
     ) -> None:
-        self._result, self._plan, self._config, self._metrics = result, plan, config, metrics
-        self._names = list(plan.sources)
-        self.reference = self._choose_reference()
-        self.block_length = self._choose_block_length()
-        generator = np.random.default_rng(config.seed)
-        num = len(plan.init_times)
+        self._series, self._plan, self._config = state.series, plan, config
+        self._metrics, self._names = metrics, list(plan.sources)
+        baselines = [name for name in self._names if name in _BASELINES]
+        self.reference = (baselines or self._names)[0]
+        if config.reference in self._names:
+            self.reference = str(config.reference)
+        # From the differences of the squared errors of the first forecast and the reference.
+        first = next((n for n in self._names if n != self.reference), self.reference)
+        errors = [self._series[n, "squared_error"][..., 0] for n in (first, self.reference)]
+        difference = errors[0] - errors[1] if first != self.reference else errors[0]
+        flat = difference.reshape(len(difference), -1)
+        self.block_length = block_length(flat[:, np.isfinite(flat).all(axis=0)])
+        generator, num = np.random.default_rng(config.seed), len(plan.init_times)
         self._resamples = None
         if config.num_resamples and enough(num):
             self._resamples = resample_counts(
                 num, config.num_resamples, self.block_length, generator
             )
 
-    def _choose_reference(self) -> str:
-        if self._config.reference in self._names:
-            return str(self._config.reference)
-        baselines = [name for name in self._names if name in _BASELINES]
-        return (baselines or self._names)[0]
-
-    def _choose_block_length(self) -> int:
-        """From the differences of the squared errors of the first forecast and the reference."""
-        first = next((n for n in self._names if n != self.reference), self.reference)
-        errors = [self._result.series[n, "squared_error"][..., 0] for n in (first, self.reference)]
-        difference = errors[0] - errors[1] if first != self.reference else errors[0]
-        flat = difference.reshape(len(difference), -1)
-        return block_length(flat[:, np.isfinite(flat).all(axis=0)])
-
     def scores(self) -> dict[str, Any]:
         data: dict[str, Any] = {}
         everything = np.ones((1, len(self._plan.init_times)))
         for name, metric in self._metrics.items():
-            has = [n for n in self._names if self._has(n, metric)]
-            if not has:
+            if not any(self._has(forecast, metric) for forecast in self._names):
                 continue
-            dims = _dims_of(metric)
-            data[name] = (dims, self._stacked(metric, everything)[:, 0])
-            data |= self._groups(name, metric, dims)
+            dims = (*_DIMS, *metric.dims, "region")
+            data[name] = (dims, self._values(metric, everything)[:, 0])
+            for group, members in _group_members(self._plan, self._config).items():
+                values = np.moveaxis(self._values(metric, members), 1, 0)
+                data[f"{name}_by_{group}"] = ((group, *dims), values)
             if self._resamples is not None:
-                data |= self._intervals(name, metric, dims)
+                data |= self._intervals(name, metric, dims, self._resamples)
         data |= self._winds(everything)
         return data
 
-    def _has(self, name: str, metric: Metric) -> bool:
-        return all((name, statistic) in self._result.series for statistic in metric.statistics)
+    def _has(self, forecast: str, metric: Metric) -> bool:
+        return all((forecast, s.__name__) in self._series for s in metric.statistics)
 
-    def _values(self, name: str, metric: Metric, weights: np.ndarray) -> np.ndarray | None:
-        """Scores (set, lead_time, channel, ..., region) of one forecast."""
-        if not self._has(name, metric):
-            return None
-        series = self._result.series
-        return metric.combine(
-            {s: mean_over_inits(series[name, s], weights) for s in metric.statistics}
-        )
-
-    def _stacked(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
-        found = [self._values(name, metric, weights) for name in self._names]
-        shape = next(values.shape for values in found if values is not None)
-        return np.stack([np.full(shape, np.nan) if v is None else v for v in found])
-
-    def _groups(self, name: str, metric: Metric, dims: tuple[str, ...]) -> dict[str, Any]:
-        """Scores by season and by hour of the initial time."""
-        data = {}
-        for what, members in _group_members(self._plan, self._config).items():
-            values = np.moveaxis(self._stacked(metric, members), 1, 0)
-            data[f"{name}_by_{what}"] = ((what, *dims), values)
-        return data
-
-    def _intervals(self, name: str, metric: Metric, dims: tuple[str, ...]) -> dict[str, Any]:
-        """Intervals of scores and of differences of losses, one channel at a time."""
-        assert self._resamples is not None
-        parts: dict[str, list[np.ndarray]] = {"interval": [], "difference_interval": []}
-        for channel in range(len(self._plan.channels)):
-            resampled = self._resampled(metric, channel)
-            reference = metric.loss(resampled[self._names.index(self.reference)])
-            losses = metric.loss(resampled) - reference
-            parts["interval"].append(_interval_of(resampled, self._config.confidence))
-            parts["difference_interval"].append(_interval_of(losses, self._config.confidence))
-        joined = {what: np.stack(values, axis=3) for what, values in parts.items()}
-        bound = ("bound", *dims)
-        return {
-            f"{name}_interval": (bound, joined["interval"]),
-            f"{name}_difference_interval": (bound, joined["difference_interval"]),
-            f"{name}_verdict": (dims, verdicts(joined["difference_interval"])),
+    def _values(
+        self, metric: Metric, weights: np.ndarray, channel: int | slice = slice(None)
+    ) -> np.ndarray:
+        """Scores (forecast, set, lead_time, [channel], ..., region); NaN of those without."""
+        scores = {
+            forecast: metric.combine(
+                *(
+                    mean_over_inits(self._series[forecast, s.__name__][:, :, channel], weights)
+                    for s in metric.statistics
+                )
+            )
+            for forecast in self._names
+            if self._has(forecast, metric)
         }
+        missing = np.full(next(iter(scores.values())).shape, np.nan)
+        return np.stack([scores.get(forecast, missing) for forecast in self._names])
 
-    def _resampled(self, metric: Metric, channel: int) -> np.ndarray:
-        """Scores (forecast, resample, lead_time, ..., region) of one channel."""
-        assert self._resamples is not None
-        series, found = self._result.series, []
-        for name in self._names:
-            if not self._has(name, metric):
-                found.append(None)
-                continue
-            means = {
-                s: mean_over_inits(series[name, s][:, :, channel], self._resamples)
-                for s in metric.statistics
-            }
-            found.append(metric.combine(means))
-        shape = next(values.shape for values in found if values is not None)
-        return np.stack([np.full(shape, np.nan) if v is None else v for v in found])
+    def _intervals(
+        self, name: str, metric: Metric, dims: tuple[str, ...], resamples: np.ndarray
+    ) -> dict[str, Any]:
+        """Intervals of scores and of differences of losses, one channel at a time."""
+        intervals, differences = [], []
+        reference = self._names.index(self.reference)
+        for channel in range(len(self._plan.channels)):
+            scores = self._values(metric, resamples, channel)
+            losses = metric.loss(scores) - metric.loss(scores[reference])
+            intervals.append(interval(np.moveaxis(scores, 1, 0), self._config.confidence))
+            differences.append(interval(np.moveaxis(losses, 1, 0), self._config.confidence))
+        difference, bound = np.stack(differences, axis=3), ("bound", *dims)
+        return {
+            f"{name}_interval": (bound, np.stack(intervals, axis=3)),
+            f"{name}_difference_interval": (bound, difference),
+            f"{name}_verdict": (dims, verdicts(difference)),
+        }
 
     def _winds(self, weights: np.ndarray) -> dict[str, Any]:
         """RMSE of wind vectors: the squared errors of both components together (WB2)."""
-        channels = list(self._plan.channels)
-        index = {(c.name, c.level): i for i, c in enumerate(channels)}
+        index = {(c.name, c.level): i for i, c in enumerate(self._plan.channels)}
+        after = CONVENTIONS[self._config.convention].root == "after"
         labels, values = [], []
-        for vector, (u, v) in _WINDS.items():
+        for vector, (u_name, v_name) in _WINDS.items():
             for name, level in index:
-                if name != u or (v, level) not in index:
+                if name != u_name or (v_name, level) not in index:
                     continue
                 labels.append(vector if level is None else f"{vector}_{level}")
-                values.append(self._wind(index[u, level], index[v, level], weights))
+                u, v = index[u_name, level], index[v_name, level]
+                roots = []
+                for forecast in self._names:
+                    squares = self._series[forecast, "squared_error"]
+                    both = squares[:, :, u] + squares[:, :, v]
+                    means = mean_over_inits(both if after else np.sqrt(both), weights)[0]
+                    roots.append(np.sqrt(means) if after else means)
+                values.append(np.stack(roots))
         if not labels:
             return {}
         dims = ("forecast", "lead_time", "wind", "region")
         return {"wind": ("wind", labels), "wind_vector_rmse": (dims, np.stack(values, axis=2))}
 
-    def _wind(self, u: int, v: int, weights: np.ndarray) -> np.ndarray:
-        found = []
-        for name in self._names:
-            squares = self._result.series[name, "squared_error"]
-            both = squares[:, :, u] + squares[:, :, v]
-            after = CONVENTIONS[self._config.convention].root == "after"
-            means = mean_over_inits(both if after else np.sqrt(both), weights)[0]
-            found.append(np.sqrt(means) if after else means)
-        return np.stack(found)
-
     def counts(self) -> dict[str, Any]:
         """How many initial times were scored, and how many values were missing in them."""
         scored, missing = [], []
         for name in self._names:
-            squares = self._result.series[name, "squared_error"]
-            present = np.isfinite(squares)
+            present = np.isfinite(self._series[name, "squared_error"])
             scored.append(present.sum(axis=0))
-            lacking = self._result.series[name, "missing"]
-            missing.append(np.where(present, lacking, 0.0).sum(axis=0)[..., 0])
+            cells = self._series[name, "missing"]
+            missing.append(np.where(present, cells, 0.0).sum(axis=0)[..., 0])
         return {
             "num_init_times": ((*_DIMS, "region"), np.stack(scored)),
             "missing_values": (_DIMS, np.stack(missing)),
         }
 
 
-def _dims_of(metric: Metric) -> tuple[str, ...]:
-    extra: dict[str, tuple[str, ...]] = {
-        "brier_score": ("quantile",),
-        "fraction_skill_score": ("quantile", "neighborhood"),
-    }
-    return (*_DIMS, *extra.get(metric.name, ()), "region")
+def mean_over_inits(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means over initial times that leave missing values out.
 
+    Args:
+        series: Values (init_time, ...), NaN where missing.
+        weights: Weights (set, init_time), such as counts of resamples or members of a season.
 
-def _interval_of(resampled: np.ndarray, confidence: float) -> np.ndarray:
-    """Bounds (bound, forecast, ...) of (forecast, resample, ...)."""
-    return interval(np.moveaxis(resampled, 1, 0), confidence)
+    Returns:
+        float64 of shape (set, ...); NaN where a set has nothing.
+    """
+    flat = series.reshape(len(series), -1)
+    present = np.isfinite(flat)
+    if present.all():
+        sums, counts = weights @ flat, weights.sum(axis=1)[:, None]
+        counts = np.broadcast_to(counts, sums.shape)
+    else:
+        infinite = np.where(np.isinf(flat), np.inf, 0.0).sum(axis=0)
+        sums = weights @ np.where(present, flat, 0.0) + infinite
+        counts = weights @ (present | np.isinf(flat)).astype(np.float64)
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means.reshape(len(weights), *series.shape[1:])
 
 
 def _group_members(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, np.ndarray]:

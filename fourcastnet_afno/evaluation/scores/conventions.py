@@ -25,12 +25,16 @@ References:
     FourCastNet, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.evaluation.metrics import METRICS, Metric
+from fourcastnet_afno.evaluation.metrics.deterministic import MEAN_ROOT_ERROR, POOLED_ACC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,33 @@ class Convention:
             return grid.area_weights()
         cosines = np.cos(np.deg2rad(grid.coords["latitude"])).clip(min=0)
         return np.repeat(cosines[:, None] / cosines.mean(), grid.shape[1], axis=1)
+
+    def metrics(self, names: Sequence[str]) -> dict[str, Metric]:
+        """Metrics by name, as this convention defines them.
+
+        Args:
+            names: Which of the optional ones, see ``EvaluationConfig.metrics``.
+
+        Raises:
+            InputError: If a name is unknown.
+        """
+        unknown = [name for name in names if name not in METRICS]
+        if unknown:
+            raise InputError(
+                f"evaluation.metrics has the unknown names {unknown}; known are "
+                f"{', '.join(METRICS)}",
+                code="unknown-metric",
+            )
+        chosen = METRICS.copy()
+        if self.root == "before":
+            chosen["rmse"] = MEAN_ROOT_ERROR
+        if self.acc == "pooled":
+            chosen["acc"] = POOLED_ACC
+        return {
+            name: metric
+            for name, metric in chosen.items()
+            if not names or name in names or metric.shown == "everywhere" or not metric.is_optional
+        }
 
     def describe(self) -> dict[str, str]:
         """Plain sentences, for reports."""

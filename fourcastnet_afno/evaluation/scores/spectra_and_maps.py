@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.plan import Result, ScoringPlan
+from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.significance import enough, interval, resample_counts
 
 _MAX_GROUPS, _MIN_GROUPS = 64, 16
@@ -27,7 +28,7 @@ def group_length(num_inits: int, spectrum_bytes: int, with_intervals: bool) -> i
 
 
 def spectra(
-    result: Result, plan: ScoringPlan, config: EvaluationConfig, block_length: int
+    state: AggregationState, plan: ScoringPlan, config: EvaluationConfig, block_length: int
 ) -> dict[str, Any]:
     """Mean spectra with their intervals, and the intervals of their ratios to truth's.
 
@@ -37,10 +38,10 @@ def spectra(
         return {}
     names = ["truth", *plan.sources]
     dims = ("source", "lead_time", "channel", plan.spectrum.dim)
-    shape = result.grouped["truth", "spectrum"].shape
-    sums = [result.grouped.get((name, "spectrum"), np.zeros(shape)) for name in names]
+    shape = state.grouped["truth", "spectrum"].shape
+    sums = [state.grouped.get((name, "spectrum"), np.zeros(shape)) for name in names]
     counts = [
-        result.grouped.get((name, "spectrum_count"), np.zeros(shape[:-1]))[..., None]
+        state.grouped.get((name, "spectrum_count"), np.zeros(shape[:-1]))[..., None]
         for name in names
     ]
     means = [
@@ -89,16 +90,16 @@ def safe_divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def histograms(result: Result, plan: ScoringPlan) -> dict[str, Any]:
+def histograms(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
     """Rank histograms and reliability diagrams of the forecasts that have them."""
     data: dict[str, Any] = {}
     for name in plan.sources:
-        if (name, "ranks") in result.sums:
-            ranks = result.sums[name, "ranks"]
+        if (name, "ranks") in state.sums:
+            ranks = state.sums[name, "ranks"]
             dims = ("lead_time", "channel", f"rank_of_{name}")
             data[f"rank_histogram_{name}"] = (dims, _normalized(ranks))
     kept = {
-        n: result.sums[n, "reliability"] for n in plan.sources if (n, "reliability") in result.sums
+        n: state.sums[n, "reliability"] for n in plan.sources if (n, "reliability") in state.sums
     }
     if kept:
         dims = ("forecast", "lead_time", "channel", "quantile", "probability_bin")
@@ -116,7 +117,7 @@ def _normalized(values: np.ndarray) -> np.ndarray:
     return safe_divide(values, np.broadcast_to(values.sum(axis=-1, keepdims=True), values.shape))
 
 
-def maps(result: Result, plan: ScoringPlan) -> dict[str, Any]:
+def maps(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
     """Bias and RMSE of each cell over all initial times."""
     if not plan.map_channels or not plan.map_leads:
         return {}
@@ -125,7 +126,7 @@ def maps(result: Result, plan: ScoringPlan) -> dict[str, Any]:
     bias, rmse = [], []
     for name in plan.sources:
         parts = [
-            result.sums[name, f"map_{what}"][leads][:, :channels]
+            state.sums[name, f"map_{what}"][leads][:, :channels]
             for what in ("error", "squared_error", "count")
         ]
         bias.append(safe_divide(parts[0], parts[2]))

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
 
 _CURVE = {"forecast", "lead_time", "channel"}
-_LABELS = {"rmse": "RMSE", "acc": "ACC", "relative_l2": "relative L2"}
 
 
 def curve_names(scores: xr.Dataset) -> list[str]:
@@ -126,19 +126,25 @@ def scores_to_csv(scores: xr.Dataset) -> str:
 
 
 def format_score(metric: str, value: float) -> str:
-    """A score with three significant digits, as people read it."""
+    """A score with three significant digits, or three decimals of a skill up to 1."""
     if not math.isfinite(value):
         return "-"
-    if metric == "acc":
+    described = metric_of(metric)
+    if described.units == "none" and described.best == "high":
         return f"{value:.3f}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def table_metrics(scores: xr.Dataset, units: str) -> dict[str, str]:
-    """What tables show, with what people call it: RMSE and ACC, on a plane relative L2 too."""
-    wanted = str(scores.attrs.get("table_metrics", "rmse acc")).split()
-    labels = _LABELS | {"rmse": f"RMSE [{units}]"}
-    return {name: labels[name] for name in wanted if name in scores}
+    """Names and labels of the metrics in tables: RMSE and ACC, on a plane relative L2 too."""
+    names = str(scores.attrs.get("table_metrics", "rmse acc")).split()
+    return {name: metric_of(name).labelled(units) for name in names if name in scores}
+
+
+def curve_metrics(scores: xr.Dataset) -> list[str]:
+    """Names of the metrics whose curves the report shows: those in tables, and a few more."""
+    further = [n for n in curve_names(scores) if metric_of(n).shown == "curves"]
+    return [*table_metrics(scores, ""), *further]
 
 
 def scores_table(scores: xr.Dataset) -> Group:
@@ -149,12 +155,6 @@ def scores_table(scores: xr.Dataset) -> Group:
     return Group(*tables, *notes)
 
 
-def _power_of_ten(values: np.ndarray) -> int:
-    """A common factor of small values, as those of vorticity in 1/s; 0 for others."""
-    largest = np.nanmax(np.abs(values), initial=0.0)
-    return math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
-
-
 def _channel_table(scores: xr.Dataset) -> Table:
     indices, hours = selected_leads(scores), lead_hours(scores)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
@@ -162,11 +162,13 @@ def _channel_table(scores: xr.Dataset) -> Table:
     table.add_column("forecast", no_wrap=True)
     for index in indices:
         table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
-    power = _power_of_ten(scores["rmse"].values[..., indices]) if "rmse" in scores else 0
+    # A common factor of small values, such as those of vorticity in 1/s.
+    largest = np.nanmax(np.abs(scores["rmse"].values[..., indices]), initial=0.0)
+    power = math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
     unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
     for metric, label in table_metrics(scores, unit).items():
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
-        values = values / 10.0**power if metric == "rmse" else values
+        values = values / 10.0**power if metric_of(metric).units == "same" else values
         best = best_of(metric, values)
         for row, name in enumerate(scores["forecast"].values):
             cells = [
@@ -179,8 +181,7 @@ def _channel_table(scores: xr.Dataset) -> Table:
 
 
 def best_of(metric: str, values: np.ndarray) -> np.ndarray:
-    """The best score of each column; NaN where a column has none."""
-    worst = -np.inf if metric == "acc" else np.inf
-    filled = np.where(np.isnan(values), worst, values)
-    best = filled.max(axis=0) if metric == "acc" else filled.min(axis=0)
-    return np.where(np.isinf(best), np.nan, best)
+    """The best score (column) of scores (forecast, column); NaN where a column has none."""
+    losses = metric_of(metric).loss(values)
+    best = np.where(np.isnan(losses), np.inf, losses).argmin(axis=0)
+    return np.take_along_axis(values, best[None], axis=0)[0]

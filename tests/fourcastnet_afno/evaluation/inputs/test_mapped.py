@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 
 from data_pipeline.channels import Channel
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields
 from fourcastnet_afno.evaluation.inputs.mapped import mapped_variable
 from fourcastnet_afno.evaluation.inputs.open import open_series, open_with_layouts
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from tests.builders.errors import rejects
 
 GRID = LatLonGrid.equiangular(32, 64)
 HOURS = np.timedelta64(6, "h").astype("timedelta64[ns]")
@@ -68,12 +68,12 @@ def test_a_series_in_any_chunks(tmp_path: Path, chunks: tuple[int, ...], south: 
             np.testing.assert_array_equal(found, values[order, index])
 
 
-def test_a_chunk_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+def test_a_chunk_that_is_cut_off_is_rejected(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr", (2, 3, 32, 64), ("time", "level", *GRID.dims), south=False)
     file = tmp_path / "s.zarr/geopotential/c/1/0/0/0"
     file.write_bytes(file.read_bytes()[:-4])
     opened, layouts = open_series(str(tmp_path / "s.zarr"))
     truth = TruthFields(opened, None, layouts)
     channel = Channel(name="geopotential", level=500, units="m2 s-2")
-    with pytest.raises(InputError, match="is damaged or not complete"):
+    with rejects("unreadable-file", "c/1/0/0/0"):
         truth.at(channel, truth.times[1:3])

@@ -1,7 +1,5 @@
-"""Forecasts from files: layouts, bad input, and the verb."""
+"""Forecasts from files, in any layout."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,21 +7,25 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.cli.main import main
-from fourcastnet_afno.evaluation import engine
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.open import open_canonical_forecast
-from fourcastnet_afno.evaluation.plan import Result, ScoringPlan, ScoringTask
-from fourcastnet_afno.evaluation.tasks import run_task
+from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_canonical_forecast
+from tests.builders.errors import rejects
 from tests.builders.evaluation_fixtures import DAY, make_coefficients, make_forecast, make_truth
 
 TRUTH = make_truth()
+
+
 COEFFICIENTS = make_coefficients(TRUTH)
+
+
 FORECAST = make_forecast(TRUTH, num_members=2)
+
+
 FAST = EvaluationConfig(num_resamples=0, maps=False, baselines=["climatology"])
+
+
 WEATHERBENCH = {"init_time": "time", "lead_time": "prediction_timedelta", "realization": "number"}
 
 
@@ -93,26 +95,26 @@ def on_grid(rows: int) -> xr.Dataset:
 
 
 @pytest.mark.parametrize(
-    ("forecast", "words"),
+    ("forecast", "code", "named"),
     [
-        (shifted(9), "no time in common: truth has 2001-01-01"),
-        (FORECAST.assign_coords(level=[300, 850]), r"lacks the channels.*temperature_300"),
-        (on_grid(3), r"the grids differ.*evaluation\.regrid"),
-        (FORECAST.rename(temperature="a", **{"2m_temperature": "b"}), "no variable in common"),
-        (FORECAST.rename(lead_time="ahead"), "expected lead times as one of"),
-        (FORECAST.isel(init_time=0, drop=True), "expected initial times"),
-        (FORECAST.isel(init_time=[0, 0, 1]), "init_time values more than once"),
+        (shifted(9), "no-common-times", "2001-01-01"),
+        (FORECAST.assign_coords(level=[300, 850]), "channels-mismatch", "temperature_300"),
+        (on_grid(3), "grid-mismatch", "evaluation.regrid"),
+        (FORECAST.rename(temperature="a", **{"2m_temperature": "b"}), "missing-variable", "'a'"),
+        (FORECAST.rename(lead_time="ahead"), "missing-axis", "ahead"),
+        (FORECAST.isel(init_time=0, drop=True), "missing-axis", "init_time"),
+        (FORECAST.isel(init_time=[0, 0, 1]), "repeated-times", "init_time"),
     ],
 )
-def test_what_does_not_fit_is_named(forecast: xr.Dataset, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+def test_what_does_not_fit_is_named(forecast: xr.Dataset, code: str, named: str) -> None:
+    with rejects(code, named):
         rmse(forecast)
 
 
-def test_mixed_units_are_refused() -> None:
+def test_mixed_units_are_rejected() -> None:
     forecast = FORECAST.copy()
     forecast["2m_temperature"] = FORECAST["2m_temperature"].assign_attrs(units="degC")
-    with pytest.raises(InputError, match=r"2m_temperature.*(degC|celsius).*K"):
+    with rejects("units-mismatch", "2m_temperature", "degC", "K"):
         rmse(forecast)
 
 
@@ -144,132 +146,16 @@ def test_regridding_a_constant_error_keeps_it() -> None:
         np.testing.assert_allclose(scores[name], 1.5, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    make_truth(60).to_netcdf(folder / "truth.nc")
-    make_truth(30, seed=7).to_netcdf(folder / "years.nc")
-    FORECAST.isel(realization=0).rename(
-        {k: v for k, v in WEATHERBENCH.items() if k != "realization"}
-    ).to_zarr(folder / "one.zarr", zarr_format=3, consolidated=False)
-    make_forecast(TRUTH, seed=5).to_netcdf(folder / "two.nc")
-    return folder
-
-
-def test_the_verb_scores_forecasts_side_by_side(files: Path, tmp_path: Path) -> None:
-    words = ["evaluate", f"--forecast={files / 'one.zarr'}", f"--forecast=b={files / 'two.nc'}"]
-    words += ["--truth", str(files / "truth.nc"), "--climatology", str(files / "years.nc")]
-    words += ["--training", str(files / "years.nc"), "--evaluation.regions=[global,tropics]"]
-    words += ["--evaluation.climatology_harmonics=0"]
-    output, report = tmp_path / "x" / "scores.nc", tmp_path / "x" / "report.html"
-    assert main([*words, "--output", str(output), "--report", str(report)]) == 0
-    with xr.open_dataset(output, decode_timedelta=True) as scores:
-        names = scores["forecast"].values.tolist()
-        assert names == ["one", "b", "persistence", "climatology", "linear"]
-        assert scores["rmse"].notnull().all()
-        assert "warning: the climatology is of 2001-01-01" in scores.attrs["notes"]
-        expected = evaluate(
-            {"b": make_forecast(TRUTH, seed=5)}, make_truth(60), COEFFICIENTS, FAST
-        )["rmse"].sel(forecast="b")
-        found = scores["rmse"].sel(forecast="b", region="global")
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-    text = report.read_text()
-    assert "b beats persistence" in text
-    assert "warning: the climatology" in text
-    assert {p.suffix for p in output.parent.iterdir()} >= {".nc", ".json", ".csv", ".html"}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--forecast=none.zarr"], "none.zarr"),
-        (["--forecast={one}", "--forecast={one}"], "two forecasts are called one"),
-        (["--forecast={one}", "--output=scores.txt"], "ends in .nc"),
-        (["--forecast={one}", "--evaluation.regions=[tropics_land]"], "needs the variable land"),
-        (["--forecast={one}", "--evaluation.metrics=[rsme]"], "unknown names"),
-        (["--forecast={one}", "--evaluation.climatology_harmonics=2"], "do not cover the year"),
-        (["--forecast={one}", "--evaluation.quantiles=[0.9]"], "need the training years"),
-    ],
-)
-def test_bad_input_of_the_verb(
-    files: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = [word.format(one=files / "one.zarr") for word in words]
-    sources = [f"--truth={files / 'truth.nc'}", f"--climatology={files / 'years.nc'}"]
-    constant = "--evaluation.climatology_harmonics=0"
-    assert main(["evaluate", constant, *given, *sources]) == 2
-    assert message in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-# In a process of its own, as functions that the tests' type checker has wrapped cannot be sent.
-_ON_A_CLUSTER = """
-import sys
-from distributed import LocalCluster
-from fourcastnet_afno.cli.main import main
-
-with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-    status = main([*sys.argv[1:], f"--scheduler-address={cluster.scheduler_address}"])
-    assert "run_task" in cluster.scheduler.task_prefixes
-sys.exit(status)
-"""
-
-
-def _words(files: Path) -> list[str]:
-    words = ["evaluate", f"--forecast={files / 'two.nc'}", f"--truth={files / 'truth.nc'}"]
-    words += [f"--climatology={files / 'years.nc'}", f"--training={files / 'years.nc'}"]
-    return [*words, "--evaluation.climatology_harmonics=0", "--evaluation.num_resamples=20"]
-
-
-@pytest.mark.slow
-def test_the_verb_on_a_cluster_gives_the_same(files: Path, tmp_path: Path) -> None:
-    assert main([*_words(files), f"--output={tmp_path / 'here.nc'}"]) == 0
-    on_cluster = [*_words(files), f"--output={tmp_path / 'there.nc'}"]
-    subprocess.run([sys.executable, "-c", _ON_A_CLUSTER, *on_cluster], check=True)
-    whole, there = (xr.load_dataset(tmp_path / f"{n}.nc") for n in ("here", "there"))
-    assert whole.sizes == there.sizes
-    for name, array in whole.data_vars.items():
-        if array.dtype.kind == "f":
-            np.testing.assert_allclose(there[name], array, rtol=1e-12, err_msg=str(name))
-
-
-def test_the_verb_goes_on_after_an_interruption(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = tmp_path / "kept.npz"
-
-    def scores(name: str, *further: str) -> xr.Dataset:
-        assert main([*_words(files), f"--output={tmp_path / name}.nc", *further]) == 0
-        return xr.load_dataset(tmp_path / f"{name}.nc").drop_attrs(deep=False)
-
-    whole = scores("here")
-
-    def stop(plan: ScoringPlan, task: ScoringTask) -> dict[int, Result]:
-        if task.channels == (1,):
-            raise KeyboardInterrupt
-        return run_task(plan, task)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "run_task", stop)
-        stopped = [*_words(files), f"--output={tmp_path / 'again.nc'}", f"--state={kept}"]
-        assert main(stopped) == 130
-    assert kept.exists()
-    assert not (tmp_path / "again.nc").exists()
-    done: list[ScoringTask] = []
-
-    def counted(plan: ScoringPlan, task: ScoringTask) -> dict[int, Result]:
-        done.append(task)
-        return run_task(plan, task)
-
-    monkeypatch.setattr(engine, "run_task", counted)
-    again = scores("again", f"--state={kept}", "--evaluation.num_threads=1")
-    xr.testing.assert_identical(again, whole)
-    assert len(done) == 2
-    assert not kept.exists()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+def test_files_that_are_no_forecasts(tmp_path: Path) -> None:
+    TRUTH.to_netcdf(tmp_path / "t.nc")
+    with rejects("missing-axis", "lead_time"):
+        open_canonical_forecast(str(tmp_path / "t.nc"))
+    with rejects("missing-file", "nothing.zarr"):
+        open_canonical_forecast(str(tmp_path / "nothing.zarr"))
+    no_start = FORECAST.rename(init_time="start")
+    with rejects("missing-axis", "init_time or time"):
+        canonical_forecast(no_start)
+    weeks = FORECAST.assign_coords(lead_time=("lead_time", [1, 2, 3]))
+    weeks["lead_time"].attrs["units"] = "weeks"
+    with rejects("units-mismatch", "'weeks'"):
+        canonical_forecast(weeks)

@@ -1,4 +1,4 @@
-"""Truth is read once, by all threads that need it, and taken where forecasts are valid."""
+"""Truth is read once, by all threads that need it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +13,13 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.inputs.open import open_series
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
-from fourcastnet_afno.evaluation.statistics.averages import Averager, TruthBlock
 
 GRID = LatLonGrid.equiangular(32, 64)
+
+
 LEVELS = (300, 500, 700, 850)  # so that a chunk is large enough to be read undecoded
+
+
 NUM_TIMES = 40
 
 
@@ -77,25 +80,3 @@ def test_every_thread_learns_of_a_damaged_chunk(tmp_path: Path) -> None:
     for found in in_threads(truth, 4):
         assert isinstance(found, InputError)
         assert "is damaged or not complete" in str(found)
-
-
-@pytest.mark.parametrize(
-    "positions",
-    [
-        np.add.outer(2 * np.arange(5), np.arange(8)),  # init times half as dense as lead times
-        np.add.outer([0, 3, 5], np.arange(8)),  # an initial time that is missing
-        np.add.outer(np.arange(4), [0, 1, 4]),
-        np.array([[7]]),
-        np.arange(12),
-    ],
-)
-def test_truth_at_valid_times(positions: np.ndarray) -> None:
-    generator = np.random.default_rng(1)
-    fields, climatology = generator.standard_normal((2, 20, 4, 6))
-    block = TruthBlock.of(fields, climatology, Averager(np.full((1, 4, 6), 1 / 24)))
-    at = block.at(positions)
-    where = tuple(slice(length // 3, length) for length in positions.shape)
-    part = at[where]
-    for name in ("fields", "anomalies", "folded", "centered"):
-        expected = getattr(block, name)[positions[where]]
-        np.testing.assert_array_equal(getattr(part, name), expected)

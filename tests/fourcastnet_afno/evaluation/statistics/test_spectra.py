@@ -9,6 +9,7 @@ from fourcastnet_afno.evaluation.statistics.spectra import (
     effective_wavenumber,
     isotropic_energy_spectrum,
     spectrum_of,
+    wavelength_km,
     zonal_energy_spectrum,
 )
 
@@ -120,3 +121,22 @@ def test_a_narrow_torus_has_no_more_shells_than_waves() -> None:
         np.where(truth.cumsum() > 6, 0, truth), truth, spectrum.wavenumbers
     )
     assert found == spectrum.wavenumbers[5] == 10**6
+
+
+@pytest.mark.parametrize("columns", [11, 12, 81, 82])
+def test_spectrum_sums_to_the_mean_square(columns: int) -> None:
+    grid = LatLonGrid.equiangular(5, columns)
+    fields = np.random.default_rng(0).standard_normal((2, 5, columns))
+    spectrum = zonal_energy_spectrum(fields, grid.area_weights())
+    expected = (grid.area_weights() * fields**2).mean(axis=(1, 2))
+    np.testing.assert_allclose(spectrum.sum(axis=-1), expected)
+
+
+def test_effective_wavenumber_is_the_last_resolved() -> None:
+    truth = np.ones(6)
+    forecast = np.array([1, 1, 0.9, 0.5, 0.4, 1.0])
+    wavenumbers = np.arange(6)
+    assert effective_wavenumber(forecast, truth, wavenumbers) == 3
+    assert effective_wavenumber(truth, truth, wavenumbers) == 5
+    assert effective_wavenumber(0 * truth, truth, wavenumbers) == 0
+    assert wavelength_km(np.array([4.0])) == pytest.approx(10007.5)

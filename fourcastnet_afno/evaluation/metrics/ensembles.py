@@ -1,4 +1,4 @@
-"""Probabilistic statistics of an ensemble x_1..x_M and truth o, cell by cell and by field.
+"""Metrics of an ensemble x_1..x_M against truth o.
 
 CRPS with the mean skill term s = (1/M) sum_i |x_i - o| and the pair term
 d = sum_{i,j} |x_i - x_j|, which the sorted members give as 2 sum_i (2 i - M - 1) x_(i):
@@ -21,7 +21,10 @@ References:
 
 import numpy as np
 
+from fourcastnet_afno.evaluation.metrics.deterministic import squared_error
+from fourcastnet_afno.evaluation.metrics.metric import Metric, register, safe_ratio
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
+from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
 ALMOST_FAIR = 0.95
 
@@ -44,7 +47,7 @@ def crps_terms(members: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.n
     return skill, pairs
 
 
-def crps(members: np.ndarray, truth: np.ndarray, estimator: str = "fair") -> np.ndarray:
+def cell_crps(members: np.ndarray, truth: np.ndarray, estimator: str = "fair") -> np.ndarray:
     """Continuous ranked probability score of each cell.
 
     Args:
@@ -99,8 +102,8 @@ def ensemble_statistics(
     result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
     energy = energy_score(members, truth, averager)
     if present is not None:  # norms over the cells that are there
-        shares = averager.mean(present.astype(np.float64))
-        scale = np.sqrt(np.where(shares > 0, shares, np.nan))
+        weights = averager.mean(present.astype(np.float64))
+        scale = np.sqrt(np.where(weights > 0, weights, np.nan))
         energy = energy / scale
     return result | {"energy_score": energy}
 
@@ -145,3 +148,96 @@ def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
             ranks = below[field][chosen] + tie
             result[field] += np.bincount(ranks, cells[field][chosen], minlength=count + 1)
     return result
+
+
+def _ensemble_scores(pair: PairBlock) -> dict[str, np.ndarray]:
+    if not pair.settings.has_ensembles:
+        return {}
+    members = pair.flat(pair.members).astype(np.float64)
+    scores = ensemble_statistics(members, pair.flat(pair.truth), pair.settings.averager)
+    return {name: pair.unflat(values) for name, values in scores.items()}
+
+
+def crps(pair: PairBlock) -> np.ndarray | None:
+    """Fair CRPS."""
+    return pair.once(_ensemble_scores).get("crps")
+
+
+def crps_biased(pair: PairBlock) -> np.ndarray | None:
+    """CRPS of the empirical distribution."""
+    return pair.once(_ensemble_scores).get("crps_biased")
+
+
+def crps_almost_fair(pair: PairBlock) -> np.ndarray | None:
+    """Almost fair CRPS."""
+    return pair.once(_ensemble_scores).get("crps_almost_fair")
+
+
+def fair_energy(pair: PairBlock) -> np.ndarray | None:
+    """Fair energy score."""
+    return pair.once(_ensemble_scores).get("energy_score")
+
+
+def ensemble_variance(pair: PairBlock) -> np.ndarray | None:
+    """<var(x)>, unbiased."""
+    return pair.once(_ensemble_scores).get("ensemble_variance")
+
+
+def debiased_squared_error(pair: PairBlock) -> np.ndarray | None:
+    """<(mean(x) - o)^2 - var(x) / M>, which does not depend on M in expectation."""
+    return pair.once(_ensemble_scores).get("debiased_squared_error")
+
+
+def _debiased_root(squares: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squares, 0))
+
+
+register(
+    Metric(name="crps", label="CRPS", statistics=(crps,), is_optional=False),
+    Metric(name="crps_biased", label="CRPS (biased)", statistics=(crps_biased,), is_optional=False),
+    Metric(
+        name="crps_almost_fair",
+        label="CRPS (almost fair)",
+        statistics=(crps_almost_fair,),
+        is_optional=False,
+    ),
+    Metric(name="energy_score", label="energy score", statistics=(fair_energy,), is_optional=False),
+    # sqrt(E <var(x)>) (WB2).
+    Metric(
+        name="spread",
+        label="spread",
+        statistics=(ensemble_variance,),
+        combine=np.sqrt,
+        best="high",
+        is_optional=False,
+    ),
+    # Spread over the RMSE of the ensemble mean (WB2), sqrt(M / (M + 1)) for a reliable ensemble.
+    Metric(
+        name="spread_skill_ratio",
+        label="spread over RMSE",
+        statistics=(ensemble_variance, squared_error),
+        combine=lambda variance, square: safe_ratio(np.sqrt(variance), np.sqrt(square)),
+        best="one",
+        units="none",
+        is_optional=False,
+    ),
+    # RMSE of the ensemble mean without the error of a finite ensemble (WB2).
+    Metric(
+        name="debiased_rmse",
+        label="RMSE of the ensemble mean, debiased",
+        statistics=(debiased_squared_error,),
+        combine=_debiased_root,
+        is_optional=False,
+    ),
+    # Has the expectation of sqrt((M + 1) / M) spread / RMSE and needs no M; 1 for a reliable
+    # ensemble of any size: Fortin et al., 2014, https://doi.org/10.1175/JHM-D-14-0008.1
+    Metric(
+        name="debiased_spread_skill_ratio",
+        label="spread over RMSE, debiased",
+        statistics=(ensemble_variance, debiased_squared_error),
+        combine=lambda variance, square: safe_ratio(np.sqrt(variance), _debiased_root(square)),
+        best="one",
+        units="none",
+        is_optional=False,
+    ),
+)

@@ -22,11 +22,22 @@ with warnings.catch_warnings():  # of their own imports
     import scores as scores_package
     import xskillscore
 
+
 SPACE = ["latitude", "longitude"]
+
+
 TRUTH = make_truth()
+
+
 COEFFICIENTS = make_coefficients(TRUTH)
+
+
 FORECAST = make_forecast(TRUTH, num_members=4)
+
+
 FAST = EvaluationConfig(num_resamples=0, maps=False, baselines=[])
+
+
 CHANNEL = "2m_temperature"
 
 

@@ -7,9 +7,9 @@ import xarray as xr
 import xskillscore
 from scores.spatial import fss_2d_single_field
 
+from fourcastnet_afno.evaluation.metrics.ensembles import rank_histogram
+from fourcastnet_afno.evaluation.metrics.events import event_statistics, neighborhood_mean
 from fourcastnet_afno.evaluation.statistics.averages import Averager
-from fourcastnet_afno.evaluation.statistics.ensemble import rank_histogram
-from fourcastnet_afno.evaluation.statistics.events import event_statistics, neighborhood_mean
 from tests.builders.forecasts import GRID
 
 SPACE = ["latitude", "longitude"]

@@ -1,4 +1,4 @@
-"""Scores of events and extremes: Brier, reliability, fraction skill, high quantiles, SEEPS.
+"""Metrics of events and extremes: Brier, reliability, fraction skill, high quantiles, SEEPS.
 
 An event is that a value exceeds a threshold, which is a climatological quantile of the cell. An
 ensemble forecasts it with the probability p = share of members that exceed; one forecast is an
@@ -9,7 +9,7 @@ ensemble of one.
                     over a square of cells, periodic in longitude, cut off at the poles
     quantile error  mean over 50 quantiles q from 0.9 to 0.9999, equally spaced in log(1 - q), of
                     (Q_q(f) - Q_q(o)) / Q_q(o), where Q_q is over the cells of one field
-    SEEPS           see ``seeps``
+    SEEPS           see ``cell_seeps``
 
 References:
     Brier, 1950, https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
@@ -18,12 +18,15 @@ References:
     Rodwell et al., 2010, https://doi.org/10.1002/qj.656 (SEEPS).
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from fourcastnet_afno.evaluation.metrics.metric import Metric, register, safe_ratio
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
+from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
 RELIABILITY_BINS = 11
 _HIGH_QUANTILES = 1 - np.logspace(-1, -4, 50)
@@ -46,7 +49,7 @@ def event_statistics(
     members: np.ndarray,
     truth: np.ndarray,
     thresholds: np.ndarray,
-    neighborhoods: list[int],
+    neighborhoods: Sequence[int],
     averager: Averager,
 ) -> dict[str, np.ndarray]:
     """Brier score and the two sums of the fraction skill score of each field.
@@ -148,7 +151,7 @@ def relative_quantile_error(
     return result
 
 
-def seeps(
+def cell_seeps(
     forecast: np.ndarray,
     truth: np.ndarray,
     dry_fraction: np.ndarray,
@@ -193,3 +196,82 @@ def seeps(
     rows, columns = np.indices(forecast.shape[-2:])
     scores = matrix[category(forecast), category(truth), rows, columns]
     return np.where(np.isfinite(forecast) & np.isfinite(truth) & np.isfinite(p), scores, np.nan)
+
+
+def _event_scores(pair: PairBlock) -> dict[str, np.ndarray]:
+    thresholds = pair.settings.thresholds.get(pair.label)
+    if thresholds is None:
+        return {}
+    scores = event_statistics(
+        pair.flat(pair.members),
+        pair.flat(pair.truth),
+        thresholds,
+        pair.settings.neighborhoods,
+        pair.settings.averager,
+    )
+    return {name: pair.unflat(values) for name, values in scores.items()}
+
+
+def brier(pair: PairBlock) -> np.ndarray | None:
+    """<(p - 1[o > t])^2> by quantile."""
+    return pair.once(_event_scores).get("brier")
+
+
+def fraction_error(pair: PairBlock) -> np.ndarray | None:
+    """<(P - O)^2> by quantile and neighborhood."""
+    return pair.once(_event_scores).get("fraction_error")
+
+
+def fraction_reference(pair: PairBlock) -> np.ndarray | None:
+    """<P^2> + <O^2> by quantile and neighborhood."""
+    return pair.once(_event_scores).get("fraction_reference")
+
+
+def quantile_error(pair: PairBlock) -> np.ndarray | None:
+    """Relative error of the highest quantiles."""
+    if not pair.settings.extremes:
+        return None
+    forecast, truth = pair.flat(pair.forecast), pair.flat(pair.truth)
+    return pair.unflat(relative_quantile_error(forecast, truth, pair.settings.averager.weights))
+
+
+def seeps(pair: PairBlock) -> np.ndarray | None:
+    """<SEEPS> of precipitation over the cells that have a score."""
+    thresholds = pair.settings.seeps.get(pair.label)
+    if thresholds is None:
+        return None
+    forecast, truth = pair.flat(pair.forecast), pair.flat(pair.truth)
+    heavy = thresholds.heavy(pair.times.ravel())
+    cells = cell_seeps(forecast, truth, thresholds.dry_fraction, heavy, thresholds.dry)
+    return pair.unflat(masked_mean(pair.settings.averager, cells, np.isfinite(cells)))
+
+
+register(
+    Metric(
+        name="brier_score",
+        label="Brier score",
+        statistics=(brier,),
+        units="none",
+        dims=("quantile",),
+        is_optional=False,
+    ),
+    Metric(
+        name="fraction_skill_score",
+        label="fraction skill score",
+        statistics=(fraction_error, fraction_reference),
+        combine=lambda error, reference: 1 - safe_ratio(error, reference),
+        best="high",
+        units="none",
+        dims=("quantile", "neighborhood"),
+        is_optional=False,
+    ),
+    Metric(
+        name="relative_quantile_error",
+        label="relative error of high quantiles",
+        statistics=(quantile_error,),
+        best="zero",
+        units="none",
+        is_optional=False,
+    ),
+    Metric(name="seeps", label="SEEPS", statistics=(seeps,), units="none", is_optional=False),
+)

@@ -9,7 +9,8 @@ import xarray as xr
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.regions import REGIONS, region_weights
+from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
+from fourcastnet_afno.evaluation.regions import REGIONS
 from tests.builders.forecasts import (
     GRID,
     make_climatology,
@@ -120,69 +121,6 @@ def test_scores_are_those_of_loops_over_numbers(truth: xr.Dataset, forecast: xr.
                 assert float(found[name]) == pytest.approx(value, rel=1e-10), (name, region)
 
 
-def test_wind_vectors_add_the_squares_of_their_components(
-    truth: xr.Dataset, forecast: xr.Dataset
-) -> None:
-    config = EvaluationConfig(baselines=[])
-    scores = evaluate({"ours": forecast}, truth, make_climatology(truth), config).isel(forecast=0)
-    assert scores["wind"].values.tolist() == ["wind_vector_500", "wind_vector_850"]
-    error = stacked(forecast) - truth_at(truth, forecast)  # channels: z, z, u, u, v, v, t
-    squares = error[:, :, 2:4] ** 2 + error[:, :, 4:6] ** 2
-    expected = np.sqrt((GRID.area_weights() * squares).mean(axis=(-2, -1)).mean(axis=0))
-    np.testing.assert_allclose(scores["wind_vector_rmse"].values, expected, rtol=1e-12)
-
-
-def test_conventions_on_two_by_three_by_hand() -> None:
-    """Two initial times, rows at 30 and -60 degrees: areas and cosines differ."""
-    grid = LatLonGrid(latitude=(30.0, -60.0), longitude=(0.0, 120.0, 240.0))
-    day = np.timedelta64(24, "h").astype("timedelta64[ns]")
-    times = np.datetime64("2001-01-01", "ns") + np.arange(3) * day
-    o = np.array([[[9, 9, 9], [9, 9, 9]], [[1, 2, 3], [0, 1, -1]], [[2, 0, 1], [1, 1, 4]]], float)
-    f = o[1:] + np.array([[[1, 0, 0], [0, 2, 0]], [[0, 0, 3], [1, 0, 0]]])
-    dims, attrs = ("time", "latitude", "longitude"), {"units": "K"}
-    truth = xr.Dataset({"2m_temperature": (dims, o, attrs)}, {"time": times, **grid.coords})
-    forecast = xr.Dataset(
-        {"2m_temperature": (("init_time", "lead_time", *dims[1:]), f[:, None], attrs)},
-        {"init_time": times[:2], "lead_time": [day], **grid.coords},
-    )
-    constant = xr.Dataset(
-        {"2m_temperature": (("hour", "harmonic", *dims[1:]), np.ones((1, 1, 2, 3)), attrs)},
-        {"hour": [0], "harmonic": [0], **grid.coords},
-    )
-
-    def score(convention: str) -> xr.Dataset:
-        config = EvaluationConfig(convention=convention, baselines=[])  # type: ignore[arg-type]
-        return evaluate({"ours": forecast}, truth, constant, config).squeeze()
-
-    # Bounds of the rows: 75, -15 and -90 (clipped from -105).
-    north = math.sin(math.radians(75)) + math.sin(math.radians(15))
-    south = 1 - math.sin(math.radians(15))
-    total = 3 * (north + south)
-    squares = [(north * 1 + south * 4) / total, (north * 9 + south * 1) / total]
-    found = score("weatherbench2")
-    assert float(found["rmse"]) == pytest.approx(math.sqrt(sum(squares) / 2), rel=1e-12)
-    correlations = []
-    for a, b in zip(f - 1, o[1:] - 1, strict=True):
-        sums = [(north * x[0] + south * x[1]).sum() for x in (a * b, a * a, b * b)]
-        correlations.append(sums[0] / math.sqrt(sums[1] * sums[2]))
-    assert float(found["acc"]) == pytest.approx(sum(correlations) / 2, rel=1e-12)
-
-    # Cosines of 30 and -60 degrees: their sum over the cells is 3 (0.866 + 0.5).
-    north, south = math.cos(math.radians(30)), math.cos(math.radians(60))
-    total = 3 * (north + south)
-    squares = [(north * 1 + south * 4) / total, (north * 9 + south * 1) / total]
-    expected = (math.sqrt(squares[0]) + math.sqrt(squares[1])) / 2
-    for name in ("weatherbench1", "fourcastnet"):
-        assert float(score(name)["rmse"]) == pytest.approx(expected, rel=1e-12)
-    # WeatherBench 1: anomalies from the mean of the scored truth, centered without weights, pooled.
-    mean = o[1:].mean(axis=0)
-    a, b = f - mean, o[1:] - mean
-    a, b = a - a.mean(), b - b.mean()
-    sums = [(north * x[:, 0] + south * x[:, 1]).sum() for x in (a * b, a * a, b * b)]
-    expected = sums[0] / math.sqrt(sums[1] * sums[2])
-    assert float(score("weatherbench1")["acc"]) == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.parametrize("convention", ["weatherbench2", "weatherbench1", "fourcastnet"])
 def test_perfect_and_biased_forecasts(truth: xr.Dataset, convention: str) -> None:
     perfect = make_forecast(truth, noise=0.0)
@@ -205,43 +143,7 @@ def test_perfect_and_biased_forecasts(truth: xr.Dataset, convention: str) -> Non
     assert np.isnan(ours["correlation_time_hours"]).all()
 
 
-def test_boxes_of_regions_are_those_of_weatherbench2() -> None:
-    grid = LatLonGrid.equiangular(181, 360, poles=True)
-    latitude, longitude = grid.coords["latitude"][:, None], grid.coords["longitude"][None, :]
-    east = longitude <= 42.5
-    expected = {
-        "tropics": (abs(latitude) <= 20) & (longitude >= 0),
-        "extratropics": (abs(latitude) >= 20) & (longitude >= 0),
-        "europe": (latitude >= 35) & (latitude <= 75) & (east | (longitude >= 347.5)),
-        "north_pacific": (latitude >= 25)
-        & (latitude <= 60)
-        & (longitude >= 145)
-        & (longitude <= 230),
-    }
-    for name, mask in expected.items():
-        np.testing.assert_array_equal(REGIONS[name].mask(grid), mask)
-    weights = region_weights(list(REGIONS), grid, grid.area_weights())
-    np.testing.assert_allclose(weights.sum(axis=(1, 2)), 1, rtol=1e-12)
-    # Half the sphere lies within 30 degrees of the equator; sin(20 degrees) of it within 20.
-    inside = (grid.area_weights() * REGIONS["tropics"].mask(grid)).mean()
-    assert inside == pytest.approx(math.sin(math.radians(20.5)), rel=1e-12)
-
-
-def test_regions_without_longitudes_centered_on_greenwich() -> None:
-    east = LatLonGrid.equiangular(36, 72)
-    centered = LatLonGrid(latitude=east.latitude, longitude=tuple(x - 180 for x in east.longitude))
-    mask = REGIONS["europe"].mask(east)
-    np.testing.assert_array_equal(REGIONS["europe"].mask(centered), np.roll(mask, 36, axis=1))
-
-
-def test_land_and_sea_share_the_globe() -> None:
-    land = np.random.default_rng(0).random(GRID.shape)
-    areas = GRID.area_weights()
-    weights = region_weights(["global_land", "global_sea", "tropics_land"], GRID, areas, land)
-    fields = np.random.default_rng(1).random(GRID.shape)
-    means = (weights * fields).sum(axis=(1, 2))
-    share = (areas * land).mean()
-    assert share * means[0] + (1 - share) * means[1] == pytest.approx((areas * fields).mean())
-    tropics = REGIONS["tropics"].mask(GRID)
-    expected = (areas * land * tropics * fields).sum() / (areas * land * tropics).sum()
-    assert means[2] == pytest.approx(expected)
+def test_correlation_time_lies_between_lead_times() -> None:
+    values = np.array([[1.0, 0.7, 0.9], [0.9, 0.6, 0.9], [0.7, 0.5, 0.85]])
+    found = correlation_time(values, np.array([6.0, 12, 18]))
+    np.testing.assert_allclose(found, [15, 0, np.nan])

@@ -1,0 +1,146 @@
+"""Statistics of many pairs of forecast and truth, added up; and the file that keeps them.
+
+A task, a machine and an interrupted evaluation each give an ``AggregationState`` of the initial
+times, lead times and channels that they cover, and states are added.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
+
+_KINDS = ("series", "sums", "grouped")
+Arrays = dict[tuple[str, str], np.ndarray]
+
+
+@dataclass(kw_only=True)
+class AggregationState:
+    """Statistics by forecast and name, of a range of initial times, lead times and channels.
+
+    Args:
+        covered: The range.
+        groups: Groups of initial times in the range.
+        series: Statistics of each pair, (init_time, lead_time, channel, ...); NaN where missing.
+        sums: Sums over initial times, (lead_time, channel, ...).
+        grouped: Sums over each group of initial times, (lead_time, channel, group, ...).
+    """
+
+    covered: ScoringTask
+    groups: slice
+    series: Arrays = field(default_factory=dict)
+    sums: Arrays = field(default_factory=dict)
+    grouped: Arrays = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, plan: ScoringPlan, task: ScoringTask | None = None) -> "AggregationState":
+        """State without statistics, of a task or of a complete plan."""
+        task = task or ScoringTask(
+            tuple(range(len(plan.channels))),
+            slice(0, len(plan.init_times)),
+            slice(0, len(plan.lead_times)),
+        )
+        return cls(covered=task, groups=plan.groups_of(task.inits))
+
+    def __add__(self, other: "AggregationState") -> "AggregationState":
+        """Statistics of both, of the range that spans both."""
+        ours, theirs = self.covered, other.covered
+        covered = ScoringTask(
+            tuple(sorted({*ours.channels, *theirs.channels})),
+            _span(ours.inits, theirs.inits),
+            _span(ours.leads, theirs.leads),
+        )
+        total = AggregationState(covered=covered, groups=_span(self.groups, other.groups))
+        total += self
+        total += other
+        return total
+
+    def __iadd__(self, part: "AggregationState") -> "AggregationState":
+        """Add the statistics of a part of the range in place: sums add, series fill gaps."""
+        covered = self.covered
+        inits = _within(part.covered.inits, covered.inits)
+        leads = _within(part.covered.leads, covered.leads)
+        groups = _within(part.groups, self.groups)
+        num_inits, num_leads, num_groups = map(_length, (covered.inits, covered.leads, self.groups))
+        num_channels = len(covered.channels)
+        for index, channel in enumerate(map(covered.channels.index, part.covered.channels)):
+            for name, values in part.series.items():
+                if name not in self.series:
+                    shape = (num_inits, num_leads, num_channels, *values.shape[3:])
+                    self.series[name] = np.full(shape, np.nan)
+                new = values[:, :, index]
+                np.copyto(self.series[name][inits, leads, channel], new, where=~np.isnan(new))
+            for name, values in part.sums.items():
+                if name not in self.sums:
+                    self.sums[name] = np.zeros((num_leads, num_channels, *values.shape[2:]))
+                self.sums[name][leads, channel] += values[:, index]
+            for name, values in part.grouped.items():
+                if name not in self.grouped:
+                    shape = (num_leads, num_channels, num_groups, *values.shape[3:])
+                    self.grouped[name] = np.zeros(shape)
+                self.grouped[name][leads, channel, groups] += values[:, index]
+        return self
+
+
+def _length(span: slice) -> int:
+    return span.stop - span.start
+
+
+def _span(one: slice, other: slice) -> slice:
+    return slice(min(one.start, other.start), max(one.stop, other.stop))
+
+
+def _within(part: slice, span: slice) -> slice:
+    return slice(part.start - span.start, part.stop - span.start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFile:
+    """File that keeps the state of an evaluation, so that it resumes after an interruption.
+
+    Args:
+        path: The file.
+        fingerprint: Fingerprint of the evaluation; a file of another one is ignored.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def save(self, state: AggregationState, num_done: int, statistics: Sequence[str]) -> None:
+        """Write the state after some tasks, whose statistics have these names."""
+        arrays = {
+            f"{kind}/{'/'.join(name)}": values
+            for kind in _KINDS
+            for name, values in getattr(state, kind).items()
+        }
+        record = {"key": self.fingerprint, "done": num_done, "statistics": list(statistics)}
+        header = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
+
+    def load(self, state: AggregationState, statistics: Sequence[str]) -> int:
+        """Add the stored state, and give the number of tasks in it; 0 where there is none."""
+        if not self.path.exists():
+            return 0
+        with np.load(self.path, allow_pickle=False) as stored:
+            header = json.loads(stored["header"].tobytes())
+            if header["key"] != self.fingerprint:
+                return 0
+            part = AggregationState(covered=state.covered, groups=state.groups)
+            for full_name in stored.files:
+                kind, _, name = full_name.partition("/")
+                if kind in _KINDS:
+                    forecast, _, statistic = name.rpartition("/")
+                    getattr(part, kind)[forecast, statistic] = stored[full_name]
+        if "statistics" in header:
+            is_ours = header["statistics"] == list(statistics)
+        else:  # version 0.1
+            is_ours = {name for _, name in part.series} <= set(statistics)
+        if not is_ours:
+            return 0
+        state += part
+        return header["done"]

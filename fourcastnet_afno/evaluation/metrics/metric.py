@@ -1,0 +1,107 @@
+"""A metric: statistics of each pair of forecast and truth, and how their averages become a score.
+
+A statistic is a function of a ``PairBlock``; its name is the function's. The engine averages its
+values over initial times, and a metric combines the averages. To add one, write this in any module
+that is imported before ``evaluate`` is called:
+
+    def fourth_power(pair: PairBlock) -> np.ndarray:
+        return pair.mean(pair.error**4)
+
+    register(
+        Metric(
+            name="l4",
+            label="L4 error",
+            statistics=(fourth_power,),
+            combine=lambda mean: mean**0.25,
+            shown="everywhere",
+        )
+    )
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
+
+Statistic = Callable[[PairBlock], np.ndarray | None]
+"""Values (..., [further axes], region) of each pair; ``None`` where it does not apply."""
+
+
+def unchanged(mean: np.ndarray) -> np.ndarray:
+    """Score of a metric that is the average of its statistic."""
+    return mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score.
+
+    Args:
+        name: Name in the results.
+        label: Name in tables and figures.
+        statistics: Statistics that are averaged over initial times.
+        combine: Score from these averages, in the same order.
+        best: Where the score is best: at low values, at high ones, at zero or at one.
+        units: Whether it has the channel's units, their square, or none.
+        dims: Axes of the statistics between the pair and the region.
+        shown: Tables and curves of all scores or only those on planes, curves of the report only,
+            or files only. A metric that is shown everywhere is always computed.
+        is_optional: Whether ``evaluation.metrics`` may leave it out. Metrics of ensembles and
+            events are there whenever their statistics apply.
+    """
+
+    name: str
+    label: str
+    statistics: tuple[Statistic, ...]
+    combine: Callable[..., np.ndarray] = unchanged
+    best: Literal["low", "high", "zero", "one"] = "low"
+    units: Literal["same", "squared", "none"] = "same"
+    dims: tuple[str, ...] = ()
+    shown: Literal["everywhere", "planes", "curves", "files"] = "files"
+    is_optional: bool = True
+
+    def loss(self, values: np.ndarray) -> np.ndarray:
+        """Distance from the best value, the same for every metric: lower is better."""
+        match self.best:
+            case "low":
+                return values
+            case "high":
+                return -values
+            case "zero":
+                return np.abs(values)
+            case "one":
+                return np.abs(np.log(np.maximum(values, 1e-300)))
+
+    def labelled(self, units: str) -> str:
+        """Label with the units of the score, of a channel in ``units``."""
+        match self.units:
+            case "same":
+                return f"{self.label} [{units}]"
+            case "squared":
+                return f"{self.label} [({units})^2]"
+            case "none":
+                return self.label
+
+
+METRICS: dict[str, Metric] = {}
+"""All metrics by name, in the order of the results."""
+
+
+def register(*metrics: Metric) -> None:
+    """Add metrics to all further evaluations, their tables, figures and reports."""
+    for metric in metrics:
+        METRICS[metric.name] = metric
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a name, or a description of it where the scores are of an unknown one."""
+    return METRICS.get(name) or Metric(name=name, label=name, statistics=(), units="none")
+
+
+def safe_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotients; NaN where the denominator is not positive."""
+    missing = np.full_like(np.asarray(numerator, float), np.nan)
+    return np.divide(numerator, denominator, out=missing, where=denominator > 0)

@@ -1,0 +1,67 @@
+"""Scores for machines and for terminals."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from rich.console import Console
+
+from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.inputs import baselines
+from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_json, write_scores
+from tests.builders.experiments import make_dataset
+
+DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
+
+
+LEADS = DAY * np.arange(1, 4)
+
+
+@pytest.fixture
+def truth() -> xr.Dataset:
+    return make_dataset(40).drop_vars("height")
+
+
+@pytest.fixture
+def coefficients(truth: xr.Dataset) -> xr.Dataset:
+    mean = truth.mean("time", keep_attrs=True)
+    return mean.expand_dims(hour=[0], harmonic=[0])
+
+
+@pytest.fixture
+def inits(truth: xr.Dataset) -> np.ndarray:
+    return truth["time"].values[5:30]
+
+
+def test_scores_for_machines(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray, tmp_path: Path
+) -> None:
+    forecasts = {"persistence": baselines.persistence(truth, inits, LEADS)}
+    scores = evaluate(forecasts, truth, coefficients)
+    record = scores_to_json(scores)
+    value = record["forecasts"]["persistence"]["rmse"]["2m_temperature"]["48"]
+    assert value == scores["rmse"].sel(channel="2m_temperature").values[0, 1]
+    assert record["units"]["2m_temperature"] == "K"
+    write_scores(scores, tmp_path / "scores.json", tmp_path / "scores.nc")
+    with xr.open_dataset(tmp_path / "scores.nc") as again:
+        np.testing.assert_array_equal(again["rmse"], scores["rmse"])
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-9])
+def test_the_table_fits_a_terminal(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray, factor: float
+) -> None:
+    forecasts = {"persistence": baselines.persistence(truth, inits, LEADS)}
+    scores = evaluate(forecasts, truth, coefficients).sel(channel=["mean_sea_level_pressure"])
+    console = Console(width=80, file=io.StringIO())
+    console.print(scores_table(scores.assign(rmse=factor * scores["rmse"])))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    power = -7 if factor < 1 else 0
+    row = next(line for line in text.splitlines() if "persistence" in line).split()
+    shown = [float(word) for word in row[row.index("persistence") + 1 :]]
+    assert ("1e-7" in text) == (factor < 1)
+    expected = scores["rmse"].sel(forecast="persistence").values.ravel() * factor / 10.0**power
+    np.testing.assert_allclose(shown, expected, rtol=5e-3)

@@ -1,0 +1,95 @@
+"""States of parts add up to the state of all, in any order and grouping; files keep them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile
+from fourcastnet_afno.evaluation.plan import ScoringTask
+
+NAMES = ["error"]
+WHOLE = AggregationState(
+    covered=ScoringTask((0, 1, 2), slice(0, 6), slice(0, 4)), groups=slice(0, 3)
+)
+
+
+def part(channels: tuple[int, ...], inits: slice, leads: slice, seed: int) -> AggregationState:
+    """State of a range, of whole numbers; two initial times are a group."""
+    rng, count = np.random.default_rng(seed), len(channels)
+    num_inits, num_leads = inits.stop - inits.start, leads.stop - leads.start
+    groups = slice(inits.start // 2, (inits.stop - 1) // 2 + 1)
+
+    def numbers(*shape: int) -> np.ndarray:
+        return rng.integers(1, 9, shape).astype(float)
+
+    return AggregationState(
+        covered=ScoringTask(channels, inits, leads),
+        groups=groups,
+        series={("m", "error"): numbers(num_inits, num_leads, count, 2)},
+        sums={("m", "ranks"): numbers(num_leads, count, 5)},
+        grouped={("m", "spectrum"): numbers(num_leads, count, groups.stop - groups.start, 3)},
+    )
+
+
+PARTS = [
+    part((0,), slice(0, 3), slice(0, 4), 0),
+    part((0,), slice(3, 6), slice(0, 4), 1),
+    part((1, 2), slice(0, 3), slice(0, 2), 2),
+    part((1, 2), slice(0, 3), slice(2, 4), 3),
+    part((1, 2), slice(3, 6), slice(0, 4), 4),
+]
+
+
+def assert_equal(one: AggregationState, other: AggregationState) -> None:
+    assert (one.covered, one.groups) == (other.covered, other.groups)
+    for kind in ("series", "sums", "grouped"):
+        assert getattr(one, kind).keys() == getattr(other, kind).keys()
+        for name, values in getattr(one, kind).items():
+            np.testing.assert_array_equal(values, getattr(other, kind)[name])
+
+
+def test_addition_is_associative_and_commutative() -> None:
+    a, b, c, d, e = PARTS
+    total = a + b + c + d + e
+    assert total.covered == WHOLE.covered
+    assert total.groups == WHOLE.groups
+    for other in ((a + b) + (c + (d + e)), (e + c) + a + (d + b)):
+        assert_equal(other, total)
+
+
+def test_parts_are_where_they_belong() -> None:
+    total = PARTS[1] + PARTS[3]
+    series, sums = total.series["m", "error"], total.sums["m", "ranks"]
+    np.testing.assert_array_equal(series[3:, :, 0], PARTS[1].series["m", "error"][:, :, 0])
+    np.testing.assert_array_equal(series[:3, 2:, 1:], PARTS[3].series["m", "error"])
+    assert np.isnan(series[:3, :2]).all()
+    assert np.isnan(series[3:, :, 1:]).all()
+    np.testing.assert_array_equal(sums[:, 0], PARTS[1].sums["m", "ranks"][:, 0])
+    assert (sums[:2, 1:] == 0).all()
+    # The initial times 2 and 3 are a group of which both parts have one.
+    both = PARTS[0] + PARTS[1]
+    expected = (
+        PARTS[0].grouped["m", "spectrum"][:, 0, 1] + PARTS[1].grouped["m", "spectrum"][:, 0, 0]
+    )
+    np.testing.assert_array_equal(both.grouped["m", "spectrum"][:, 0, 1], expected)
+
+
+def test_a_file_resumes_by_the_same_addition(tmp_path: Path) -> None:
+    done = PARTS[0] + PARTS[2] + PARTS[4]
+    file = StateFile(path=tmp_path / "state.npz", fingerprint="a")
+    file.save(done, 3, NAMES)
+    resumed = AggregationState(covered=WHOLE.covered, groups=WHOLE.groups)
+    assert file.load(resumed, NAMES) == 3
+    assert_equal(resumed + PARTS[1] + PARTS[3], done + PARTS[1] + PARTS[3])
+
+
+@pytest.mark.parametrize(("fingerprint", "names"), [("b", NAMES), ("a", ["error", "l4"])])
+def test_the_file_of_another_evaluation_is_ignored(
+    tmp_path: Path, fingerprint: str, names: list[str]
+) -> None:
+    StateFile(path=tmp_path / "state.npz", fingerprint="a").save(PARTS[0], 1, NAMES)
+    state = AggregationState(covered=WHOLE.covered, groups=WHOLE.groups)
+    file = StateFile(path=tmp_path / "state.npz", fingerprint=fingerprint)
+    assert file.load(state, names) == 0
+    assert not state.series
