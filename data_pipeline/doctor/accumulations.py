@@ -55,16 +55,10 @@ def check_running_totals(
         if hours is None:
             continue
         again = f" and starts again about every {hours:g} h" if hours else ""
-        findings.append(
-            finding(
-                "accumulated",
-                "error",
-                f"the field grows from step to step{again}",
-                f"{alone.labels[0]}: from {sample.times[0].astype('datetime64[m]')}",
-                "Take differences of consecutive times (and the first value after each reset) "
-                "before you give it.",
-            )
-        )
+        what = f"the field grows from step to step{again}"
+        where = f"{alone.labels[0]}: from {sample.times[0].astype('datetime64[m]')}"
+        remedy = "Take differences of consecutive times, and the first value after each reset."
+        findings.append(finding("accumulated", "error", what, where, remedy))
     return findings, num_bytes
 
 
@@ -108,14 +102,8 @@ def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig)
             continue
         effect = "the rest is lost" if period < timestep_hours else "sums overlap"
         summed = "total_precipitation" if of_six_hours else channel.name
-        findings.append(
-            finding(
-                "accumulation-period",
-                "warning",
-                f"sums of {period:g} h are taken every {timestep_hours} h: {effect}",
-                channel.label,
-                f"Take {summed} with data.accumulate={{{summed}: sum}}, or set "
-                f"data.timestep_hours to {period:g}.",
-            )
-        )
+        what = f"sums of {period:g} h are taken every {timestep_hours} h: {effect}"
+        remedy = f"Take {summed} with data.accumulate={{{summed}: sum}}, or set "
+        remedy += f"data.timestep_hours to {period:g}."
+        findings.append(finding("accumulation-period", "warning", what, channel.label, remedy))
     return findings

@@ -42,29 +42,19 @@ def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
         steps = np.abs(np.diff(values))
         if not (regular_rows if axis == "latitude" else _even_step(values)):
             index = int(np.argmax(np.abs(steps - np.median(steps))))
-            findings.append(
-                finding(
-                    "grid-irregular",
-                    "warning",
-                    f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees",
-                    f"{axis} {values[index]:g} to {values[index + 1]:g}",
-                    "Look for a missing row or column; otherwise set data.grid to take "
-                    "conservative means on a regular grid.",
-                )
-            )
+            what = f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees"
+            where = f"{axis} {values[index]:g} to {values[index + 1]:g}"
+            remedy = "Look for a missing row or column; otherwise set data.grid to take "
+            remedy += "conservative means on a regular grid."
+            findings.append(finding("grid-irregular", "warning", what, where, remedy))
     latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
     step = np.median(np.diff(longitude))
     left = 360 - (longitude[-1] - longitude[0] + step)
     if 0.5 * step < left < 2.5 * step:
-        findings.append(
-            finding(
-                "grid-open",
-                "warning",
-                f"{len(longitude)} columns cover all but {left:g} degrees around the globe",
-                f"longitude {longitude[-1]:g} to {longitude[0] + 360:g}",
-                "Give the missing columns, or set model.network.padding.longitude to reflect.",
-            )
-        )
+        what = f"{len(longitude)} columns cover all but {left:g} degrees around the globe"
+        where = f"longitude {longitude[-1]:g} to {longitude[0] + 360:g}"
+        remedy = "Give the missing columns, or set model.network.padding.longitude to reflect."
+        findings.append(finding("grid-open", "warning", what, where, remedy))
     ends = np.isclose(np.abs(latitude[[0, -1]]), 90)
     covered = np.abs(grid.bounds("latitude")[[0, -1]])
     if ends.sum() == 1 and (covered > 90 - 2 * abs(latitude[1] - latitude[0])).all():

@@ -5,7 +5,7 @@ package for data that ``prepare`` accepts and that is wrong all the same.
 """
 
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -107,39 +107,35 @@ def examine(
             dataset.close()
 
 
+@dataclass
 class _Examination:
     """One pass over all checks; each adds to the facts and the findings."""
 
-    def __init__(
-        self,
-        config: DataConfig,
-        opened: OpenedSource,
-        location: str,
-        needs: PeriodNeeds,
-        budget: int,
-    ) -> None:
-        self.config, self.opened, self.location = config, opened, location
-        self.needs, self.budget = needs, budget
-        origin = "simulation"
+    config: DataConfig
+    opened: OpenedSource
+    location: str
+    needs: PeriodNeeds
+    budget: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def run(self) -> Examination:
+        config, origin = self.config, "simulation"
         if config.pde is not None:
             origin = config.pde.equation
         elif config.source is not None:
             origin = ", ".join(config.source.paths)
         names = ("fourcastnet-afno", "xarray", "zarr", "dask", "numpy")
-        self.facts: dict[str, Any] = {
-            "source": {"origin": origin, "complete": opened.complete},
-            "versions": {name: version(name) for name in names},
-        }
-        self.findings: list[Finding] = list(opened.findings)
-
-    def run(self) -> Examination:
+        self.facts["source"] = {"origin": origin, "complete": self.opened.complete}
+        self.facts["versions"] = {name: version(name) for name in names}
+        self.findings += self.opened.findings
         store, findings = open_prepared(self.config, self.location)
         self._add("store", describe_store(store) if store else None, findings)
         if store is not None:  # training reads the store alone
             self.findings = [replace(finding, severity="warning") for finding in self.findings]
         if self.opened.raw:
-            assert self.config.source is not None
-            self._add("layout", *check_layout(self.opened.raw[0], self.config.source.rename))
+            assert config.source is not None
+            self._add("layout", *check_layout(self.opened.raw[0], config.source.rename))
         seen_by_model = None
         if self.opened.dataset is None:
             self._check_times(self.opened.times)
@@ -148,10 +144,8 @@ class _Examination:
         # Store and source may have the same fault.
         report = Report().extended(self.facts, list(dict.fromkeys(self.findings)))
         if store is not None:
-            state = store.prognostic
-            return Examination(
-                report, state.channels, len(state.static_channels), state.grid, state
-            )
+            state, num_static = store.prognostic, len(store.static_channels)
+            return Examination(report, state.channels, num_static, state.grid, state)
         return Examination(report, *seen_by_model) if seen_by_model else Examination(report)
 
     def _add(self, section: str, facts: object, findings: list[Finding]) -> None:

@@ -36,16 +36,9 @@ def check_north_is_up(
             warnings.simplefilter("ignore", RuntimeWarning)
             label = check(values, sample.times, grid)
         if label is not None:
-            return [
-                finding(
-                    "upside-down",
-                    "error",
-                    meaning,
-                    f"{label}, latitude",
-                    "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); "
-                    "or the fields, where these are wrong.",
-                )
-            ]
+            remedy = "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); "
+            remedy += "or the fields, where these are wrong."
+            return [finding("upside-down", "error", meaning, f"{label}, latitude", remedy)]
     return []
 
 

@@ -98,9 +98,9 @@ class SampledStates:
         Raises:
             InputError: As ``accumulate``.
         """
-        wanted = [*config.predicted, *config.static]
+        variables = [*config.predicted, *config.static]
         rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
-        dataset = accumulate(self.source, wanted, rules, hours, contains, config.allow_gaps)
+        dataset = accumulate(self.source, variables, rules, hours, contains, config.allow_gaps)
         step = usual_step(times_of(self.source)) or config.timestep_hours
         summed = {parse_label(name)[0]: hours for name, rule in rules.items() if rule != "last"}
         summed |= {name: 6 for name in map(str, dataset.data_vars) if name not in self.source}
@@ -206,17 +206,11 @@ def _fitting(
     one = {name: states.chunk_bytes(name, indices[:1]) for name in names}
     cheapest = sorted(names, key=lambda name: one[name])
     count = int(np.searchsorted(np.cumsum([one[name] for name in cheapest]), budget, "right"))
-    findings = [
-        finding(
-            "sample",
-            "warning",
-            f"a single time of {name} is stored in chunks of {one[name] / _MIB:.3g} MiB, "
-            f"the sample is bounded to {budget / _MIB:.3g} MiB for all variables",
-            name,
-            "Give a larger --sample_mib, or a source with smaller chunks.",
-        )
-        for name in cheapest[count:]
-    ]
+    findings, remedy = [], "Give a larger --sample_mib, or a source with smaller chunks."
+    for name in cheapest[count:]:
+        what = f"a single time of {name} is stored in chunks of {one[name] / _MIB:.3g} MiB, the "
+        what += f"sample is bounded to {budget / _MIB:.3g} MiB for all variables"
+        findings.append(finding("sample", "warning", what, name, remedy))
     names = cheapest[:count]
     while len(indices) > 1 and sum(states.chunk_bytes(n, indices) for n in names) > budget:
         indices = indices[::2] if len(indices) > 2 else indices[:1]

@@ -72,9 +72,9 @@ def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> li
     if any(finding.severity == "error" for finding in findings):
         return findings
     with collect(findings, "prepare", "time"):
-        kept = states[select_times(states, config)]
-        findings += _check_hours(kept, config)
-        training = kept[config.train.contains(kept)]
+        states = states[select_times(states, config)]
+        findings += _check_hours(states, config)
+        training = states[config.train.contains(states)]
         with collect(findings, "climatology", "data.train"):
             blocks = [(training, np.zeros((len(training), 1)))]
             fit_climatology(blocks, config.climatology_harmonics)
@@ -91,16 +91,12 @@ def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
     if not len(off):
         return []
     inside = off[config.contains(off)]
-    return [
-        finding(
-            "time-irregular",
-            "error" if len(inside) and not config.allow_gaps else "warning",
-            f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h",
-            _text((inside if len(inside) else off)[0]),
-            "Correct the times, or take the data at regular times; with data.allow_gaps=true these "
-            "states are left out.",
-        )
-    ]
+    severity = "error" if len(inside) and not config.allow_gaps else "warning"
+    what = f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h"
+    where = _text((inside if len(inside) else off)[0])
+    remedy = "Correct the times, or take the data at regular times; data.allow_gaps=true leaves "
+    remedy += "these states out."
+    return [finding("time-irregular", severity, what, where, remedy)]
 
 
 def _check_gaps(states: np.ndarray, name: str, config: DataConfig) -> list[Finding]:
@@ -110,32 +106,25 @@ def _check_gaps(states: np.ndarray, name: str, config: DataConfig) -> list[Findi
         return []
     try:
         check_gaps(states, config.timestep_hours, name)
-        return []
     except InputError as error:
         where = f"data.{name}, {_text(gaps[0][0])}"
-        found = finding_from_error(_GAPS[error.code], error, where)
-    if not config.allow_gaps:
-        return [found]
-    remedy = "Nothing, where this is known: data.allow_gaps leaves out windows that cross it."
-    return [replace(found, severity="info", remedy=remedy)]
+        gap = finding_from_error(_GAPS[error.code], error, where)
+        remedy = "Nothing, where this is known: data.allow_gaps leaves out windows that cross it."
+        return [replace(gap, severity="info", remedy=remedy) if config.allow_gaps else gap]
+    return []
 
 
 def _check_hours(times: np.ndarray, config: DataConfig) -> list[Finding]:
-    hours = {
-        name: set(hours_of_day(states).tolist()) for name, states in _split(times, config).items()
-    }
-    return [
-        finding(
-            "time-hours",
-            "error",
-            f"the hours of day {sorted(hours[name] - hours['train'])} occur here, not in training, "
-            f"which has {sorted(hours['train'])}",
-            f"data.{name}",
-            "Choose periods with the same hours of day, or a larger data.timestep_hours.",
-        )
-        for name in _PERIODS[1:]
-        if hours[name] - hours["train"]
-    ]
+    known, findings = set[int](), []
+    for name, states in _split(times, config).items():
+        hours = set(hours_of_day(states).tolist())
+        known = known or hours
+        if hours - known:
+            what = f"the hours of day {sorted(hours - known)} occur here, not in training, which "
+            what += f"has {sorted(known)}"
+            remedy = "Choose periods with the same hours of day, or a larger data.timestep_hours."
+            findings.append(finding("time-hours", "error", what, f"data.{name}", remedy))
+    return findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,41 +165,24 @@ def check_periods(times: np.ndarray, config: DataConfig, needs: PeriodNeeds) -> 
         newest = inside[needs.history - 1 :][: len(starts)]
         if not ((spans == (length - 1) * timestep_hours) & subset.contains(newest)).any():
             within = "" if subset == SubsetConfig() else " whose newest input is in data.subset"
-            findings.append(
-                finding(
-                    "split-windows",
-                    "error",
-                    f"it holds no {length} consecutive states every {timestep_hours} h{within}",
-                    f"data.{name}",
-                    f"Lengthen it, or lower {setting}.",
-                )
-            )
+            what = f"it holds no {length} consecutive states every {timestep_hours} h{within}"
+            remedy = f"Lengthen it, or lower {setting}."
+            findings.append(finding("split-windows", "error", what, f"data.{name}", remedy))
     longest = needs.history + max(needs.training_steps, needs.forecast_steps)
+    longest *= timestep_hours
     for before, after in pairwise(_PERIODS):
         first = periods[after][0]
         hours = (first - periods[before][-1]) / _HOUR
-        if hours < longest * timestep_hours:
-            days = f"{longest * timestep_hours / 24:.0f}"
-            findings.append(
-                finding(
-                    "split-adjacent",
-                    "info",
-                    f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
-                    f"forecast or training window takes {longest * timestep_hours} h",
-                    f"data.{after}, {_text(first)}",
-                    f"Leave out {days} days between the periods for independent scores.",
-                )
-            )
+        if hours < longest:
+            what = f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
+            what += f"forecast or training window takes {longest} h"
+            remedy = f"Leave out {longest / 24:.0f} days between periods for independent scores."
+            where = f"data.{after}, {_text(first)}"
+            findings.append(finding("split-adjacent", "info", what, where, remedy))
     overlap = needs.forecast_steps * timestep_hours / needs.interval_hours
     if overlap > 1:
-        findings.append(
-            finding(
-                "forecast-overlap",
-                "info",
-                f"up to {int(np.ceil(overlap))} forecasts verify at the same time",
-                "data.test",
-                "Take it into account where differences are small, or raise "
-                "forecast.init_interval_hours.",
-            )
-        )
+        what = f"up to {int(np.ceil(overlap))} forecasts verify at the same time"
+        remedy = "Take it into account where differences are small, or raise "
+        remedy += "forecast.init_interval_hours."
+        findings.append(finding("forecast-overlap", "info", what, "data.test", remedy))
     return findings

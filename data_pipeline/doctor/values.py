@@ -136,17 +136,12 @@ def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Findin
         values = sample.values[channel.label]
         flat = _flat(values, channel)
         if flat.any():
-            time = int(np.argmax(flat))
-            return [
-                finding(
-                    "blank",
-                    "warning",
-                    f"{int(flat.sum())} of {len(flat)} sampled fields have a single value, "
-                    f"{values[time, 0, 0]:g}",
-                    f"{channel.label}: {sample.times[time].astype('datetime64[m]')}",
-                    "Replace these fields by NaN and set data.fill, or leave those times out.",
-                )
-            ]
+            time, count = int(np.argmax(flat)), int(flat.sum())
+            what = f"{count} of {len(flat)} sampled fields have a single value, "
+            what += f"{values[time, 0, 0]:g}"
+            where = f"{channel.label}: {sample.times[time].astype('datetime64[m]')}"
+            remedy = "Replace these fields by NaN and set data.fill, or leave those times out."
+            return [finding("blank", "warning", what, where, remedy)]
     return []
 
 
@@ -197,11 +192,8 @@ def _outlier_finding(
     cell = np.array(np.unravel_index(np.argmax(distance), values.shape))
     count = int((np.isfinite(values) & ~expected.contains(values)).sum())
     where = _describe_cell(sample, grid, cell, timed=len(values) == len(sample.times))
-    return finding(
-        "outlier",
-        "warning",
-        f"{count} sampled values are implausible, the most {values[tuple(cell)]:.4g}, plausible "
-        f"are {expected.low:.4g} to {expected.high:.4g} {channel.units}",
-        f"{_labels([c for c, _, _ in outliers])}: {where}",
-        "Look at this place in the data; mask spurious values as NaN and set data.fill.",
-    )
+    where = f"{_labels([c for c, _, _ in outliers])}: {where}"
+    what = f"{count} sampled values are implausible, the most {values[tuple(cell)]:.4g}, plausible "
+    what += f"are {expected.low:.4g} to {expected.high:.4g} {channel.units}"
+    remedy = "Look at the data there; mask spurious values as NaN and set data.fill."
+    return finding("outlier", "warning", what, where, remedy)

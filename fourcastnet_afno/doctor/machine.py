@@ -124,16 +124,11 @@ def check_batches(window_bytes: int, batch_size: int, available: int) -> list[Fi
     needed = 3 * batch_size * window_bytes
     if needed < 0.5 * available:
         return []
-    return [
-        finding(
-            "memory",
-            "error" if needed > available else "warning",
-            f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
-            f"{available / _GIB:.2f} GiB of memory",
-            "training.batch_size",
-            "Lower training.batch_size or the num_steps of the stages.",
-        )
-    ]
+    what = f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
+    what += f"{available / _GIB:.2f} GiB of memory"
+    severity = "error" if needed > available else "warning"
+    remedy = "Lower training.batch_size or the num_steps of the stages."
+    return [finding("memory", severity, what, "training.batch_size", remedy)]
 
 
 def loader_rate(dataset: WindowDataset, config: TrainingConfig, seconds: float) -> float:
@@ -265,14 +260,8 @@ def judge_throughput(loader: float | None, model: float | None) -> list[Finding]
     """Compare the samples a second that the loader yields with those that the model takes."""
     if loader is None or model is None or loader >= model:
         return []
-    return [
-        finding(
-            "throughput",
-            "warning",
-            f"the loader yields {loader:.3g} samples/s and the model can use {model:.3g}: the "
-            f"device waits {100 * (1 - loader / model):.0f} % of the time",
-            "data.store",
-            "Put the store on a local disk, or in memory; a larger model or longer rollouts cost "
-            "nothing until then.",
-        )
-    ]
+    what = f"the loader yields {loader:.3g} samples/s and the model can use {model:.3g}: the "
+    what += f"device waits {100 * (1 - loader / model):.0f} % of the time"
+    remedy = "Put the store on a local disk, or in memory; a larger model or longer rollouts cost "
+    remedy += "nothing until then."
+    return [finding("throughput", "warning", what, "data.store", remedy)]

@@ -73,7 +73,7 @@ def test_accumulated_sums_are_clean_and_running_totals_still_found(tmp_path: Pat
     assert (finding.check, finding.severity) == ("accumulated", "error")
 
 
-def test_sums_that_nothing_refuses_are_found(tmp_path: Path) -> None:
+def test_sums_that_no_check_rejects_are_found(tmp_path: Path) -> None:
     config = make_earth_config(
         tmp_path / "data.nc", timestep_hours=6, static=[], **(RUN | {"prognostic": ["runoff"]})
     )
