@@ -1,4 +1,4 @@
-"""Writing while computing: a thread that works off a short queue."""
+"""Writing while computing: a thread with a short queue."""
 
 import queue
 import threading
@@ -8,11 +8,10 @@ from types import TracebackType
 
 
 class BackgroundWriter:
-    """Runs calls one after the other in a thread, in the order in which they were given.
+    """Runs calls one after the other in a thread, in the order of submission.
 
-    The queue is short, so that memory stays bounded: who gives calls faster than they are worked
-    off waits. An error in a call ends the work; it is raised by the next ``submit`` or at the end
-    of the block.
+    The queue is short, so that memory stays bounded: ``submit`` waits where it is full. An error in
+    a call ends the work; it is raised by the next ``submit`` or at the end of the block.
 
     Args:
         length: Calls that may wait.
@@ -44,7 +43,7 @@ class BackgroundWriter:
             raise self._error
 
     def submit(self, call: Callable[[], object]) -> None:
-        """Have ``call`` run after those before it; waits where the queue is full."""
+        """Run ``call`` after those before it; waits where the queue is full."""
         if self._error is not None:
             raise self._error
         started = time.perf_counter()

@@ -80,7 +80,7 @@ class EnsembleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StabilityConfig:
-    """What is monitored and kept fixed while a forecast runs.
+    """Monitoring of a forecast while it runs, and quantities that are kept fixed.
 
     Args:
         limit: A forecast whose values are not finite, or farther from the training mean than this
@@ -104,7 +104,7 @@ class StabilityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """What is written of a forecast, and how.
+    """Contents and encoding of a forecast store.
 
     Args:
         chunks: ``init_time``: a chunk holds many lead times of one forecast; ``lead_time``: one

@@ -1,8 +1,8 @@
-"""Ensembles: which forecasts differ in what, and their statistics without keeping them.
+"""Ensembles: perturbed initial states, stochastic steps, and statistics over members.
 
-Member 0 is the control: it starts from the given state and drops nothing. Every other member draws
-its random numbers from the seed, its own number and its initial time, so that it is the same
-whichever others run beside it.
+Member 0 is the control: it starts from the unperturbed state and drops nothing. Every other member
+draws its random numbers from the seed, its own number and its initial time, so that it is the same
+whichever others run with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,10 @@ class Perturber:
     Args:
         config: How they differ.
         states: Unperturbed states.
-        stepper: Breeds and lags.
+        stepper: Runs the forecasts of bred and lagged members.
+
+    Raises:
+        InputError: If ``lag_hours`` is no multiple of the timestep.
     """
 
     def __init__(self, config: EnsembleConfig, states: InitialStates, stepper: Stepper) -> None:
@@ -42,109 +45,105 @@ class Perturber:
         if config.perturbation == "lagged" and config.lag_hours % hours:
             raise InputError(
                 f"forecast.ensemble.lag_hours must be a multiple of the timestep of {hours} h, "
-                f"got {config.lag_hours}"
+                f"got {config.lag_hours}",
+                code="bad-setting",
             )
         self._random_field = None
-        if config.perturbation == "spherical" or (
-            config.perturbation == "bred" and self._spec.grid.on_sphere
-        ):
+        bred = config.perturbation == "bred" and self._spec.grid.on_sphere
+        if config.perturbation == "spherical" or bred:
             self._random_field = SphericalRandomField(self._spec.grid, config.length_scale_km)
 
     def histories(
         self, init_times: np.ndarray, members: np.ndarray
     ) -> Float[Tensor, "forecast history channel lat lon"]:
-        """Where the forecasts start.
+        """Initial histories of forecasts.
 
         Args:
             init_times: Initial time of each forecast (datetime64).
-            members: Member of each forecast, likewise.
+            members: Member of each forecast.
 
         Raises:
             InputError: If the data lacks a state, for bred and lagged members an earlier one too.
         """
         kind = self._config.perturbation
         if kind == "lagged":
-            return self._lagged(init_times, members)
+            return self._run_lagged(init_times, members)
         histories = self._states.read(init_times)
         if kind == "none" or not members.any():
             return histories
         if kind == "bred":
-            return histories + self._bred(init_times, members)
-        # The same for every state of the history, so that the tendency that it shows stays.
-        return histories + self._drawn(init_times, members)[:, None]
+            return histories + self._breed(init_times, members)
+        # The same for every state of the history, so that their differences stay.
+        return histories + self._draw(init_times, members)[:, None]
 
-    def _drawn(
+    def _draw(
         self, init_times: np.ndarray, members: np.ndarray
     ) -> Float[Tensor, "forecast channel lat lon"]:
         count, shape = len(self._spec.channels), self._spec.grid.shape
         fields = np.zeros((len(members), count, *shape), np.float32)
-        for field_, init_time, member in zip(fields, init_times, members.tolist(), strict=True):
+        for field, init_time, member in zip(fields, init_times, members.tolist(), strict=True):
             if member == 0:
                 continue
             generator = generator_for(self._config.seed, init_time, member)
             if self._random_field is not None:
-                field_[:] = self._random_field.draw(generator, count)
+                field[:] = self._random_field.draw(generator, count)
             else:
-                field_[:] = white_noise(generator, count, shape)
+                field[:] = white_noise(generator, count, shape)
         size = self._config.amplitude * self._scales.diff_std
         return size * torch.from_numpy(fields).to(size.device)
 
-    def _bred(
+    def _breed(
         self, init_times: np.ndarray, members: np.ndarray
     ) -> Float[Tensor, "forecast history channel lat lon"]:
-        steps, cycles = self._config.breeding_steps, self._config.breeding_cycles
-        difference = self._drawn(init_times, members)[:, None]
-        for cycle in range(cycles, 0, -1):
+        """Let differences grow and rescale them, cycle by cycle."""
+        steps, scale = self._config.breeding_steps, self._scales.diff_std
+        weights = torch.from_numpy(self._spec.grid.area_weights()).to(scale)
+        difference = self._draw(init_times, members)[:, None]
+        for cycle in range(self._config.breeding_cycles, 0, -1):
             start = init_times - cycle * steps * self._spec.timestep
             control = self._states.read(start)
-            grown = self._advanced(control + difference, start, steps)
-            difference = self._rescaled(grown - self._advanced(control, start, steps), members)
+            grown = self._advance(control + difference, start, steps)
+            difference = grown - self._advance(control, start, steps)
+            relative = difference[:, -1] / torch.where(scale > 0, scale, torch.inf)
+            size = (weights * relative.square()).mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            factor = self._config.amplitude / size.clamp_min(torch.finfo(size.dtype).tiny)
+            factor[torch.from_numpy(members == 0).to(factor.device)] = 0
+            difference = torch.where(factor[:, None] > 0, factor[:, None] * difference, 0)
         return difference
 
-    def _rescaled(self, difference: Tensor, members: np.ndarray) -> Tensor:
-        weights = torch.from_numpy(self._spec.grid.area_weights()).to(difference)
-        scale = self._scales.diff_std
-        relative = difference[:, -1] / torch.where(scale > 0, scale, torch.inf)
-        size = (weights * relative.square()).mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        factor = self._config.amplitude / size.clamp_min(torch.finfo(size.dtype).tiny)
-        factor[torch.from_numpy(members == 0).to(factor.device)] = 0
-        return torch.where(factor[:, None] > 0, factor[:, None] * difference, 0)
-
-    def _lagged(
+    def _run_lagged(
         self, init_times: np.ndarray, members: np.ndarray
     ) -> Float[Tensor, "forecast history channel lat lon"]:
         steps = self._config.lag_hours // self._spec.timestep_hours
-        parts: list[Tensor | None] = [None] * len(members)
+        histories: dict[int, Tensor] = {}
         for member in np.unique(members).tolist():
-            (chosen,) = np.nonzero(members == member)
-            start = init_times[chosen] - member * steps * self._spec.timestep
-            advanced = self._advanced(self._states.read(start), start, member * steps)
-            for index, history in zip(chosen.tolist(), advanced, strict=True):
-                parts[index] = history
-        return torch.stack([part for part in parts if part is not None])
+            (indices,) = np.nonzero(members == member)
+            start = init_times[indices] - member * steps * self._spec.timestep
+            advanced = self._advance(self._states.read(start), start, member * steps)
+            histories |= zip(indices.tolist(), advanced, strict=True)
+        return torch.stack([histories[index] for index in range(len(members))])
 
-    def _advanced(self, history: Tensor, start: np.ndarray, num_steps: int) -> Tensor:
-        for following in rollout(
-            self._stepper, history, forcings_from(self._stepper, start), num_steps
-        ):
+    def _advance(self, history: Tensor, start: np.ndarray, num_steps: int) -> Tensor:
+        forcings = forcings_from(self._stepper, start)
+        for following in rollout(self._stepper, history, forcings, num_steps):
             history = shifted(history, following)
         return history
 
 
 def check_stochastic(stepper: Stepper) -> None:
-    """Refuse stochastic members of a forecaster that has nothing to drop.
+    """Reject stochastic members of a forecaster that has nothing to drop.
 
     Raises:
         InputError: If all rates are zero, or it is no network.
     """
-    modules = stepper.modules() if isinstance(stepper, nn.Module) else []
+    modules = list(stepper.modules()) if isinstance(stepper, nn.Module) else []
     rates = [m.p for m in modules if isinstance(m, nn.Dropout)]
-    modules = stepper.modules() if isinstance(stepper, nn.Module) else []
     rates += [m.rate for m in modules if isinstance(m, DropPath)]
     if not any(rate > 0 for rate in rates):
         raise InputError(
             "forecast.ensemble.stochastic needs a network with model.network.drop_rate or "
-            "drop_path_rate above 0, this one has neither; use ensemble.perturbation instead"
+            "drop_path_rate above 0, this one has neither; use ensemble.perturbation instead",
+            code="bad-setting",
         )
 
 
@@ -154,25 +153,25 @@ def step_stochastically(
     forcing: Float[Tensor, "forecast forcing network_lat network_lon"],
     seeds: Sequence[int | None],
 ) -> Float[Tensor, "forecast channel lat lon"]:
-    """One step with dropout and stochastic depth, each forecast by itself with its own seed.
+    """One step with dropout and stochastic depth, each forecast alone with its own seed.
 
     Args:
         stepper: A network.
         state: Histories.
         forcing: Forcings.
-        seeds: A seed for each forecast; None leaves dropping out.
+        seeds: A seed for each forecast; with None nothing is dropped.
     """
     assert isinstance(stepper, nn.Module)
     results = []
     for index, seed in enumerate(seeds):
-        one = state[index : index + 1], forcing[index : index + 1]
+        arguments = state[index : index + 1], forcing[index : index + 1]
         if seed is None:
-            results.append(stepper(*one))
+            results.append(stepper(*arguments))
             continue
         devices = [state.device] if state.device.type == "cuda" else []
         with torch.random.fork_rng(devices), _dropping(stepper):
             torch.manual_seed(seed)
-            results.append(stepper(*one))
+            results.append(stepper(*arguments))
     return torch.cat(results)
 
 
@@ -190,7 +189,7 @@ def _dropping(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def seeds_of(
+def derive_seeds(
     config: EnsembleConfig, init_times: np.ndarray, members: np.ndarray, step: int
 ) -> list[int | None]:
     """Seeds of a step of stochastic forecasts; the control drops nothing."""
@@ -213,19 +212,15 @@ def summarize_members(
         The mean; the standard deviation with Bessel's correction, NaN for a single member; and the
         quantiles, linear between order statistics, on a leading axis. All in float32.
     """
-    wide = fields.double()
+    wide, last = fields.double(), len(fields) - 1
     mean = wide.mean(dim=0)
-    if len(fields) > 1:
-        spread = ((wide - mean).square().sum(dim=0) / (len(fields) - 1)).sqrt()
-    else:
-        spread = torch.full_like(mean, torch.nan)
+    spread = torch.full_like(mean, torch.nan)
+    if last:
+        spread = ((wide - mean).square().sum(dim=0) / last).sqrt()
     ordered = wide.sort(dim=0).values if len(quantiles) else wide
-    picked = [_between(ordered, quantile * (len(fields) - 1)) for quantile in quantiles]
-    stacked = torch.stack(picked) if picked else mean.new_empty(0, *mean.shape)
-    return mean.float(), spread.float(), stacked.float()
-
-
-def _between(ordered: Tensor, position: float) -> Tensor:
-    lower = min(int(position), len(ordered) - 1)
-    upper = min(lower + 1, len(ordered) - 1)
-    return torch.lerp(ordered[lower], ordered[upper], position - lower)
+    values = mean.new_empty(len(quantiles), *mean.shape)
+    for index, quantile in enumerate(quantiles):
+        lower = min(int(quantile * last), last)
+        upper = min(lower + 1, last)
+        values[index] = torch.lerp(ordered[lower], ordered[upper], quantile * last - lower)
+    return mean.float(), spread.float(), values.float()

@@ -1,4 +1,4 @@
-"""Where forecasts start: initial times, states, and whether the data suits the model."""
+"""Initial times and states of forecasts, and checks that the data suits the model."""
 
 import re
 
@@ -18,24 +18,24 @@ _RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<hours>\d+)h)
 
 
 def parse_init_times(text: str, interval_hours: int = 24) -> np.ndarray:
-    """Initial times of ``2020-01-01..2020-12-31/12h``, or of several such parts and times.
+    """Initial times of ``2020-01-01..2020-12-31/12h``, or of several such ranges and times.
 
     Args:
-        text: Times and ranges, separated by commas. Both ends of a range belong to it, and a date
-            as its end stands for that whole day.
+        text: Times and ranges, separated by commas. Both ends of a range belong to it; a date as
+            its end includes that day.
         interval_hours: Interval of ranges without one.
 
     Returns:
         datetime64[ns], increasing, each once.
 
     Raises:
-        InputError: If a part is neither a time nor a range.
+        InputError: If an entry is neither a time nor a range.
     """
-    parts = [_parse_part(part.strip(), interval_hours) for part in text.split(",")]
-    return np.unique(np.concatenate(parts)).astype("datetime64[ns]")
+    ranges = [_parse_range(entry.strip(), interval_hours) for entry in text.split(",")]
+    return np.unique(np.concatenate(ranges)).astype("datetime64[ns]")
 
 
-def _parse_part(text: str, interval_hours: int) -> np.ndarray:
+def _parse_range(text: str, interval_hours: int) -> np.ndarray:
     match = _RANGE.fullmatch(text)
     try:
         if match is None:
@@ -43,8 +43,9 @@ def _parse_part(text: str, interval_hours: int) -> np.ndarray:
         first, last = np.datetime64(match["first"], "s"), np.datetime64(match["last"], "s")
     except ValueError as error:
         raise InputError(
-            f"init_times has the part {text!r}, expected a time as 2020-01-01T12 or a range as "
-            "2020-01-01..2020-12-31/12h"
+            f"init_times has {text!r}, expected a time such as 2020-01-01T12 or a range such as "
+            "2020-01-01..2020-12-31/12h",
+            code="bad-setting",
         ) from error
     if "T" not in match["last"]:
         last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
@@ -52,7 +53,8 @@ def _parse_part(text: str, interval_hours: int) -> np.ndarray:
     if interval <= np.timedelta64(0) or last < first:
         raise InputError(
             f"init_times has the range {text!r}, which holds no time; give its start, its end and "
-            "an interval of at least 1h"
+            "an interval of at least 1h",
+            code="bad-setting",
         )
     return np.arange(first, last + np.timedelta64(1, "s"), interval)
 
@@ -65,7 +67,7 @@ def select_init_times(
     interval_hours: int,
     num_following: int = 0,
 ) -> np.ndarray:
-    """Initial times with a complete history and, if asked, the truth of every lead time.
+    """Initial times with a complete history and the truth of ``num_following`` lead times.
 
     Args:
         times: Times of the data (datetime64), increasing.
@@ -81,20 +83,21 @@ def select_init_times(
     complete = np.isin(times[:, None] + offsets[None, :], times).all(axis=1)
     interval = np.timedelta64(interval_hours, "h")
     regular = (times - times[0]) % interval == np.timedelta64(0) if len(times) else complete
-    chosen = times[complete & regular]
-    if not len(chosen):
+    selected = times[complete & regular]
+    if not len(selected):
         raise InputError(
             f"no initial time has {num_history} states of history and {num_following} of truth "
             f"every {spec.timestep_hours} h; {_describe(times)}; lower forecast.num_steps or give "
-            "more data"
+            "more data",
+            code="no-times",
         )
-    return chosen
+    return selected
 
 
 def check_init_times(
     init_times: np.ndarray, times: np.ndarray, spec: FieldSpec, num_history: int
 ) -> None:
-    """Refuse initial times whose history is not in the data.
+    """Reject initial times whose history is not in the data.
 
     Raises:
         InputError: If any state is missing; the first is named.
@@ -112,7 +115,8 @@ def check_init_times(
         f"the initial time {init_times[init].astype('datetime64[s]')} needs the state at "
         f"{needed[init, offset].astype('datetime64[s]')}{history}, which the data lacks "
         f"({int((~present).any(axis=1).sum())} of {len(init_times)} initial times); "
-        f"{_describe(times)}; choose others with --init-times"
+        f"{_describe(times)}; choose others with --init-times",
+        code="no-times",
     )
 
 
@@ -126,12 +130,12 @@ def _describe(times: np.ndarray) -> str:
 
 
 def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None:
-    """Refuse data that a forecaster was not made for.
+    """Reject data that does not suit a forecaster.
 
     Args:
         dataset: Canonical dataset.
-        spec: What the forecaster was made for.
-        expected_by: Who expects this, for the message, as ``checkpoint best.safetensors``.
+        spec: Of the forecaster.
+        expected_by: Name of the forecaster in messages, such as ``checkpoint best.safetensors``.
 
     Raises:
         InputError: If a variable, a level, a unit, a forcing or the grid differs; each kind of
@@ -142,14 +146,14 @@ def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None
         lambda: _check_channels(dataset, spec.channels, expected_by),
         lambda: spec.grid.require_same(grid_of(dataset), expected_by),
     )
-    wrong = []
+    errors = []
     for check in checks:
         try:
             check()
         except InputError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise InputError("; also ".join(wrong))
+            errors.append(error)
+    if errors:
+        raise InputError("; also ".join(map(str, errors)), code=errors[0].code)
 
 
 def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -> None:
@@ -159,34 +163,34 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
         raise InputError(
             f"{expected_by} expects the variables {missing}, which the data lacks; it holds "
             f"{sorted(map(str, dataset.data_vars))}; add them, or map their names with "
-            "--source.rename"
+            "--source.rename",
+            code="missing-variable",
         )
     without_time = [name for name in names if "time" not in dataset[name].dims]
     if without_time:
         raise InputError(
-            f"{without_time} have no times; give the time coordinate CF units as "
-            "'hours since 1900-01-01'"
+            f"{without_time} have no times; give the time coordinate CF units such as "
+            "'hours since 1900-01-01'",
+            code="no-times",
         )
-    found = {
-        channel.label: channel.units
-        for name in names
-        for channel in Channels.from_dataset(dataset, [name])
-    }
-    absent = [channel.label for channel in channels if channel.label not in found]
-    if absent:
+    units = {c.label: c.units for name in names for c in Channels.from_dataset(dataset, [name])}
+    missing = [channel.label for channel in channels if channel.label not in units]
+    if missing:
         raise InputError(
-            f"{expected_by} expects the levels {absent}, which the data lacks; it holds "
-            f"{sorted(found)}"
+            f"{expected_by} expects the levels {missing}, which the data lacks; it holds "
+            f"{sorted(units)}",
+            code="missing-level",
         )
-    wrong = [
-        f"{channel.label} in {channel.units!r}, found {found[channel.label]!r}"
+    mismatches = [
+        f"{channel.label} in {channel.units!r}, found {units[channel.label]!r}"
         for channel in channels
-        if found[channel.label] != channel.units
+        if units[channel.label] != channel.units
     ]
-    if wrong:
+    if mismatches:
         raise InputError(
-            f"{expected_by} expects {'; '.join(wrong)}; convert the data to these units, or, where "
-            "only the label is wrong, set --source.units"
+            f"{expected_by} expects {'; '.join(mismatches)}; convert the data to these units, or, "
+            "where only the label is wrong, set --source.units",
+            code="units-mismatch",
         )
 
 
@@ -194,8 +198,8 @@ class MissingValuesError(InputError):
     """Initial states have values that are not finite.
 
     Args:
-        message: What and where.
-        channels: Which channels have any.
+        message: For people.
+        channels: The channels that have any.
     """
 
     def __init__(self, message: str, channels: list[Channel]) -> None:
@@ -204,13 +208,13 @@ class MissingValuesError(InputError):
 
 
 class InitialStates:
-    """States of a dataset as a forecaster takes them.
+    """States of a dataset as input of a forecaster.
 
     Args:
         dataset: Canonical dataset.
         spec: Channels and timestep.
         num_history: States that go in.
-        device: Where they are wanted.
+        device: Device of the result.
     """
 
     def __init__(
@@ -228,17 +232,17 @@ class InitialStates:
         """
         check_init_times(times, self._times, self._spec, self._num_history)
         offsets = np.arange(1 - self._num_history, 1) * self._spec.timestep
-        wanted = times[:, None] + offsets
-        unique, inverse = np.unique(wanted, return_inverse=True)
+        needed = times[:, None] + offsets
+        unique, inverse = np.unique(needed, return_inverse=True)
         channels = self._spec.channels
         fields = channels.stack(self._dataset.sel(time=unique)).values
-        wrong = channels.describe_not_finite(fields, unique)
-        if wrong:
+        description = channels.describe_not_finite(fields, unique)
+        if description:
             finite = np.all(np.isfinite(fields), axis=(0, 2, 3)).tolist()
             raise MissingValuesError(
-                f"the initial states have {wrong}; fill them as in training, or start from the "
-                "run's own prepared data",
-                [channel for channel, good in zip(channels, finite, strict=True) if not good],
+                f"the initial states have {description}; fill them as in training, or start from "
+                "the run's own prepared data",
+                [channel for channel, ok in zip(channels, finite, strict=True) if not ok],
             )
         states = torch.from_numpy(fields.astype(np.float32, copy=False))
-        return states[torch.from_numpy(inverse.reshape(wanted.shape))].to(self._device)
+        return states[torch.from_numpy(inverse.reshape(needed.shape))].to(self._device)

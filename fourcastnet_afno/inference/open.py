@@ -1,6 +1,6 @@
 """Forecast stores under this project's names, and as NetCDF.
 
-The border: what the store calls ``time`` and ``prediction_timedelta`` is ``init_time`` and
+The axes ``time`` and ``prediction_timedelta`` of the store are called ``init_time`` and
 ``lead_time`` everywhere else.
 """
 
@@ -14,13 +14,13 @@ import zarr
 
 from data_pipeline.errors import InputError
 
-_BORDER = {"time": "init_time", "prediction_timedelta": "lead_time"}
+_NAMES = {"time": "init_time", "prediction_timedelta": "lead_time"}
 _BLOCKED = ("time", "realization", "prediction_timedelta")
 _BLOCK_BYTES = 16 * 2**20
 
 
 def open_forecast(path: Path) -> xr.Dataset:
-    """Open a forecast lazily, with this project's names: the border to the store's.
+    """Open a forecast lazily, under this project's names.
 
     Args:
         path: A zarr store or a NetCDF file.
@@ -41,26 +41,26 @@ def open_forecast(path: Path) -> xr.Dataset:
             f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast` first",
             code="missing-file",
         )
-    missing = [name for name in _BORDER if name not in stored.dims]
+    missing = [name for name in _NAMES if name not in stored.dims]
     if missing:
         raise InputError(
             f"{path.resolve()} is no forecast of this version: it lacks {missing}, it has "
             f"{list(stored.dims)}; run `fourcastnet-afno forecast` again",
             code="other-format",
         )
-    forecast = stored.rename(_BORDER)
+    forecast = stored.rename(_NAMES)
     return forecast.assign_coords(valid_time=forecast["init_time"] + forecast["lead_time"])
 
 
 def open_diagnostics(path: Path) -> xr.Dataset:
-    """Statistics of every step of a forecast, lazily: see ``stability``.
+    """Open the statistics of every step of a forecast lazily, see ``stability``.
 
     Returns:
         ``mean``, ``minimum``, ``maximum``, ``kinetic_energy``, ``spectrum`` by init_time,
         [realization], lead_time and channel, wind or zonal_wavenumber, labelled.
 
     Raises:
-        InputError: If the forecast was written without.
+        InputError: If the forecast was written without them.
     """
     try:
         if path.suffix == ".nc":
@@ -79,17 +79,17 @@ def open_diagnostics(path: Path) -> xr.Dataset:
         for name, axis in stored.coords.items()
         if "flag_meanings" in axis.attrs
     }
-    return stored.assign_coords(labels).rename(_BORDER)
+    return stored.assign_coords(labels).rename(_NAMES)
 
 
 def to_netcdf(store: Path, path: Path, compression: str) -> None:
     """Copy a zarr forecast store to one NetCDF-4 file, chunk by chunk, with its groups."""
     groups = ["", *(name for name, _ in sorted(zarr.open_group(store, mode="r").groups()))]
+    options = {"zlib": True, "complevel": 1} if compression != "none" else {}
     for group in groups:
         dataset = xr.open_zarr(store, group=group or None, consolidated=False, chunks=None)
         encoding: dict[str, dict[str, Any]] = {}
         for name, variable in dataset.data_vars.items():
-            options = {"zlib": True, "complevel": 1} if compression != "none" else {}
             encoding[str(name)] = {"chunksizes": variable.encoding["chunks"], **options}
             variable.encoding = {}
         dataset.chunk(_blocks(dataset, encoding)).to_netcdf(

@@ -33,17 +33,17 @@ _LARGEST_TRUNCATION = 360
 
 
 def generator_for(seed: int, init_time: np.datetime64, member: int) -> np.random.Generator:
-    """The random numbers of one forecast, whatever others run beside it."""
-    return np.random.default_rng(_key(seed, init_time, member))
+    """Random numbers of one forecast, the same whichever others run with it."""
+    return np.random.default_rng(_entropy(seed, init_time, member))
 
 
 def step_seed(seed: int, init_time: np.datetime64, member: int, step: int) -> int:
     """Seed of torch's generator for one step of one forecast."""
-    sequence = np.random.SeedSequence([*_key(seed, init_time, member), step + 1])
+    sequence = np.random.SeedSequence([*_entropy(seed, init_time, member), step + 1])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _key(seed: int, init_time: np.datetime64, member: int) -> list[int]:
+def _entropy(seed: int, init_time: np.datetime64, member: int) -> list[int]:
     seconds = int(init_time.astype("datetime64[s]").astype(np.int64))
     return [seed, member, seconds % 2**63]
 
@@ -58,13 +58,14 @@ def spectral_variances(length_scale_km: float) -> np.ndarray:
     if not length_scale_km >= shortest:
         raise InputError(
             f"forecast.ensemble.length_scale_km must be at least {shortest:.0f}, got "
-            f"{length_scale_km:g}; use perturbation=gaussian for noise without a length scale"
+            f"{length_scale_km:g}; use perturbation=gaussian for noise without a length scale",
+            code="bad-setting",
         )
     ratio = length_scale_km / _EARTH_RADIUS_KM
     degree = np.arange(_LARGEST_TRUNCATION + 1)
     variances = (2 * degree + 1) * np.exp(-degree * (degree + 1) * ratio**2 / 2)
-    kept = variances > 1e-8 * variances.max()
-    variances = variances[: np.flatnonzero(kept)[-1] + 1]
+    relevant = np.flatnonzero(variances > 1e-8 * variances.max())
+    variances = variances[: relevant[-1] + 1]
     return variances / variances.sum()
 
 
@@ -72,13 +73,13 @@ class SphericalRandomField:
     """Draws fields of variance 1 with a given length scale on any latitude-longitude grid.
 
     Args:
-        grid: Where the fields are wanted.
+        grid: Of the fields.
         length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) at a distance d.
     """
 
     def __init__(self, grid: Grid, length_scale_km: float) -> None:
-        asked_by = "forecast.ensemble.perturbation=spherical"
-        require_latlon(grid, asked_by, "use perturbation=gaussian")
+        setting = "forecast.ensemble.perturbation=spherical"
+        require_latlon(grid, setting, "use perturbation=gaussian")
         variances = spectral_variances(length_scale_km)
         truncation = len(variances) - 1
         mu = np.sin(np.deg2rad(grid.coords["latitude"]))

@@ -1,4 +1,4 @@
-"""The rollout: whatever steps a state forward, applied to its own output.
+"""Rollout: a stepper applied to its own output.
 
 With the state x_k at the time t_k and the forcing f(t),
 
@@ -21,7 +21,7 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 
 @runtime_checkable
 class Stepper(Protocol):
-    """What can be rolled out: a ``Forecaster``, persistence, a climatology, a solver.
+    """Steps a state forward: a ``Forecaster``, persistence, a climatology, a solver.
 
     Calling it maps the last ``num_history`` states, oldest first, and the forcing at the newest
     one to the next state, in physical units.
@@ -39,7 +39,7 @@ class Stepper(Protocol):
 
     @property
     def scales(self) -> Scales:
-        """Usual size of values and changes by channel, on the device where it runs."""
+        """Usual size of values and changes by channel, on the device of the stepper."""
         ...
 
     def __call__(
@@ -64,7 +64,7 @@ def rollout(
     forcings: Iterable[Tensor],
     num_steps: int,
 ) -> Iterator[Float[Tensor, "batch channel lat lon"]]:
-    """Step a forecaster forward, lazily; gradients are the caller's choice.
+    """Step a forecaster forward, lazily; autograd is up to the caller.
 
     Args:
         forecaster: Maps history and forcing to the next state, see ``Stepper``.

@@ -1,4 +1,4 @@
-"""Whether a forecast stays healthy: statistics of every step, blow-ups, and what is kept fixed.
+"""Stability of a forecast: statistics of every step, blow-ups, and conserved quantities.
 
 Global means have the exact area weights of the grid. The zonal spectrum of a channel is
 
@@ -35,7 +35,7 @@ class BlowUp(NamedTuple):
     Args:
         forecast: Index of the forecast.
         channel: Label of the channel.
-        place: Words for where the farthest value is, or the first that is not finite.
+        place: Description of the cell with the farthest value, or the first that is not finite.
         coords: Its coordinates, by axis.
         value: The value there.
     """
@@ -53,43 +53,46 @@ class StabilityTracker:
     Args:
         spec: Channels and grid.
         scales: Usual values.
-        config: What is watched.
+        config: Limit of a blow-up, and whether there are statistics.
     """
 
     def __init__(self, spec: FieldSpec, scales: Scales, config: StabilityConfig) -> None:
-        self._spec, self._limit, self._all = spec, config.limit, config.diagnostics
+        self._spec, self._limit, self._diagnostics = spec, config.limit, config.diagnostics
         self._mean, self._std = scales.mean[:, 0, 0], scales.std[:, 0, 0]
         device = scales.mean.device
         self._weights = torch.from_numpy(spec.grid.area_weights()).float().to(device)
-        self.winds = wind_pairs(spec.channels)
+        self._winds = wind_pairs(spec.channels)
 
     def __call__(
         self, state: Float[Tensor, "forecast channel lat lon"]
-    ) -> tuple[dict[str, np.ndarray], list[BlowUp]]:
-        """Statistics by name, float32 with a leading axis of forecasts, and new blow-ups."""
+    ) -> tuple[dict[str, Tensor], list[BlowUp]]:
+        """Statistics by name, float32 on the host with a leading axis of forecasts, and blow-ups.
+
+        They are minimum, maximum and mean by channel, kinetic energy by wind, and spectrum by
+        channel and zonal wavenumber where rows are periodic.
+        """
         low, high = torch.aminmax(state.flatten(2), dim=2)
         distance = torch.maximum((low - self._mean).abs(), (high - self._mean).abs()) / self._std
         healthy = (distance <= self._limit).all(dim=1).cpu()
         blow_ups = [self._locate(state[index], index) for index in torch.nonzero(~healthy)[:, 0]]
-        if not self._all:
+        if not self._diagnostics:
             return {}, blow_ups
-        statistics = {"minimum": low, "maximum": high, **self._means(state)}
-        return {name: value.cpu().numpy() for name, value in statistics.items()}, blow_ups
+        statistics = {"minimum": low, "maximum": high, "mean": self._mean_of(state)}
+        if self._winds:
+            u, v = (state[:, [pair[component] for pair in self._winds]] for component in (0, 1))
+            statistics["kinetic_energy"] = self._mean_of(u.square() + v.square()) / 2
+        if self._spec.grid.is_periodic:
+            statistics["spectrum"] = zonal_spectrum(state, self._weights[:, 0])
+        return {name: values.cpu() for name, values in statistics.items()}, blow_ups
 
-    def unknown(self, count: int) -> dict[str, np.ndarray]:
+    def unknown(self, count: int) -> dict[str, Tensor]:
         """Statistics of forecasts that have ended: NaN."""
         zero = self._mean.new_zeros(1, len(self._mean), *self._weights.shape)
         statistics, _ = self(zero)
-        return {name: np.repeat(x * np.nan, count, axis=0) for name, x in statistics.items()}
-
-    def _means(self, state: Tensor) -> dict[str, Tensor]:
-        result = {"mean": self._mean_of(state)}
-        if self.winds:
-            u, v = (state[:, [pair[part] for pair in self.winds]] for part in (0, 1))
-            result["kinetic_energy"] = self._mean_of(u.square() + v.square()) / 2
-        if self._spec.grid.is_periodic:
-            result["spectrum"] = zonal_spectrum(state, self._weights[:, 0])
-        return result
+        return {
+            name: values.new_full((count, *values.shape[1:]), torch.nan)
+            for name, values in statistics.items()
+        }
 
     def _mean_of(self, fields: Tensor) -> Tensor:
         """Global means, as one product of a matrix with a vector."""
@@ -98,14 +101,14 @@ class StabilityTracker:
     def _locate(self, state: Tensor, index: Tensor) -> BlowUp:
         distance = (state - self._mean[:, None, None]).abs() / self._std[:, None, None]
         distance = torch.nan_to_num(distance, nan=torch.inf, posinf=torch.inf)
-        channel, row, column = np.unravel_index(int(distance.argmax()), tuple(state.shape))
-        grid, at = self._spec.grid, (int(row), int(column))
+        channel, *cell = map(int, np.unravel_index(int(distance.argmax()), tuple(state.shape)))
+        grid = self._spec.grid
         return BlowUp(
             int(index),
-            self._spec.channels.labels[int(channel)],
-            grid.describe_cell(*at),
-            {axis: float(grid.coords[axis][i]) for axis, i in zip(grid.dims, at, strict=True)},
-            float(state[channel, row, column]),
+            self._spec.channels.labels[channel],
+            grid.describe_cell(*cell),
+            {axis: float(grid.coords[axis][i]) for axis, i in zip(grid.dims, cell, strict=True)},
+            float(state[channel, *cell]),
         )
 
 
@@ -118,26 +121,24 @@ def zonal_spectrum(
         fields: On a grid whose columns close a circle.
         row_weights: Area weights of the rows, with mean 1.
     """
-    count = fields.shape[-1]
     coefficients = torch.fft.rfft(fields, dim=-1, norm="forward")
     power = torch.view_as_real(coefficients).square().sum(-1)
     power = row_weights / len(row_weights) @ power
     multiplicity = torch.full((power.shape[-1],), 2.0, device=power.device)
     multiplicity[0] = 1
-    if count % 2 == 0:
+    if fields.shape[-1] % 2 == 0:
         multiplicity[-1] = 1
     return power * multiplicity
 
 
 def wind_pairs(channels: Channels) -> dict[tuple[int, int], str]:
-    """Indices of the wind's components, and the label of their place, as ``500`` or ``10m``."""
+    """Indices of the components of winds, and the level of each, such as ``500`` or ``10m``."""
     labels = channels.labels
     pairs = {}
     for index, label in enumerate(labels):
         other = label.replace(_U, _V)
         if _U in label and other in labels:
-            place = label.replace(_U, "").strip("_")
-            pairs[index, labels.index(other)] = place or "wind"
+            pairs[index, labels.index(other)] = label.replace(_U, "").strip("_") or "wind"
     return pairs
 
 
@@ -148,7 +149,7 @@ class Fixer:
         config: What is kept fixed.
         channels: Meaning of the channel axis.
         grid: Sets the area weights.
-        device: Where states are.
+        device: Device of the states.
 
     Raises:
         InputError: If a channel is missing (all are named).
@@ -160,14 +161,14 @@ class Fixer:
         self._nonnegative = _indices(config.nonnegative, channels, "nonnegative")
         self._conserved = _indices(config.conserve_mean, channels, "conserve_mean")
         dry_mass = ["surface_pressure", "total_column_water_vapour"]
-        wanted = dry_mass if config.conserve_dry_mass else []
-        self._dry_mass = _indices(wanted, channels, "conserve_dry_mass")
+        names = dry_mass if config.conserve_dry_mass else []
+        self._dry_mass = _indices(names, channels, "conserve_dry_mass")
         self._weights = torch.from_numpy(grid.area_weights()).to(device)
 
     def reference(
         self, state: Float[Tensor, "forecast channel lat lon"]
     ) -> Float[Tensor, "forecast conserved"]:
-        """What is conserved, of initial states: global means and the pressure of dry air."""
+        """Conserved quantities of initial states: global means and the pressure of dry air."""
         means = self._means(state[:, self._conserved])
         if not self._dry_mass:
             return means
@@ -205,7 +206,8 @@ def _indices(names: Sequence[str], channels: Channels, setting: str) -> list[int
     if unknown:
         raise InputError(
             f"forecast.stability.{setting} needs the channels {unknown}, the model has "
-            f"{channels.labels}"
+            f"{channels.labels}",
+            code="missing-variable",
         )
     return [
         index

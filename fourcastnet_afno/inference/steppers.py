@@ -1,4 +1,4 @@
-"""What else can be rolled out: persistence, a climatology, a solver; and diagnostic models."""
+"""Steppers without a network: persistence, a climatology, a solver; and diagnostic models."""
 
 from typing import Protocol, runtime_checkable
 
@@ -26,11 +26,11 @@ _SHALLOW_WATER = (
 
 @runtime_checkable
 class DiagnosticModel(Protocol):
-    """Predicts further channels of a state that are not fed back, as precipitation."""
+    """Predicts further channels of a state that are not fed back, such as precipitation."""
 
     @property
     def channels(self) -> Channels:
-        """What it predicts."""
+        """The further channels."""
         ...
 
     def __call__(
@@ -44,7 +44,7 @@ class DiagnosticModel(Protocol):
 
 
 def unknown_scales(num_channels: int) -> Scales:
-    """Scales of what was never trained: only values that are not finite are a blow-up."""
+    """Scales without training data: only values that are not finite are a blow-up."""
     one = torch.ones(num_channels, 1, 1)
     return Scales(0 * one, torch.inf * one, one)
 
@@ -72,7 +72,7 @@ class Persistence:
 
 
 class ClimatologyStepper:
-    """The next state is the climatology at its time, whatever the present one.
+    """The next state is the climatology at its time.
 
     Args:
         spec: Channels, grid and timestep.
@@ -92,7 +92,8 @@ class ClimatologyStepper:
         if missing:
             raise InputError(
                 f"the climatology lacks {missing}, it has {list(coefficients.data_vars)}; "
-                "prepare the data with these variables"
+                "prepare the data with these variables",
+                code="missing-variable",
             )
         self.spec, self.scales = spec, scales or unknown_scales(len(spec.channels))
         self._coefficients = coefficients
@@ -116,11 +117,11 @@ class ShallowWaterSolver:
     Args:
         model: Solver with its constants, forcing and step.
         grid: Global grid of equal angles, half a cell away from the poles.
-        timestep_hours: Time from a state to the next, a whole number of the solver's steps.
+        timestep_hours: Time from a state to the next, a multiple of the solver's step.
         scales: Usual values, where known.
 
     Raises:
-        InputError: If the timestep is no whole number of steps, or the grid is another.
+        InputError: If the timestep is no multiple of the solver's, or the grid does not suit.
     """
 
     num_history = 1
@@ -135,8 +136,9 @@ class ShallowWaterSolver:
         self._model, self._num_steps = model, round(timestep_hours * 3600 / model.timestep)
         if not np.isclose(self._num_steps * model.timestep, timestep_hours * 3600, rtol=1e-9):
             raise InputError(
-                f"the timestep of {timestep_hours} h is no whole number of the solver's steps of "
-                f"{model.timestep:g} s; choose a timestep that is"
+                f"the timestep of {timestep_hours} h is no multiple of the solver's step of "
+                f"{model.timestep:g} s; choose a timestep that is",
+                code="timestep-mismatch",
             )
         LatLonGrid.equiangular(*grid.shape).require_same(grid, "the solver")
         self._output, self._input, self._gaussian = _transforms(model, grid)
@@ -152,26 +154,27 @@ class ShallowWaterSolver:
 
     def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
         """The newest state, ``timestep_hours`` later."""
-        spectrum = self._analyzed(state[:, -1])
+        spectrum = self._analyze(state[:, -1])
         for _ in range(self._num_steps):
             spectrum = self._model.step(spectrum)
-        return self._synthesized(spectrum).to(state.dtype)
+        return self.synthesize(spectrum).to(state.dtype)
 
     def forcing_at(self, times: np.ndarray) -> Tensor:
         """No channels."""
         return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
 
-    def _analyzed(self, fields: Tensor) -> Tensor:
+    def _analyze(self, fields: Tensor) -> Tensor:
         """Spectrum of (vorticity, divergence, geopotential), by way of the Gaussian grid."""
-        laid_out = fields.to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
+        columns_first = fields.to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
         # Wind is not smooth at the poles, wind times the cosine of latitude is.
-        wind = laid_out[:, :, :2] * self._cosine(self._input)
-        smooth = torch.cat([wind, laid_out[:, :, 2:3]], dim=2).contiguous()
+        wind = columns_first[:, :, :2] * self._cosine(self._input)
+        smooth = torch.cat([wind, columns_first[:, :, 2:3]], dim=2).contiguous()
         fields = self._gaussian.synthesize(self._input.analyze(smooth))
         u, v = (fields[:, :, :2] / self._cosine(self._gaussian)).unbind(2)
         return self._model.state(u, v, fields[:, :, 2])
 
-    def _synthesized(self, state: Tensor) -> Tensor:
+    def synthesize(self, state: Tensor) -> Tensor:
+        """Fields (batch, channel, lat, lon) of states of the solver."""
         planet, transform = self._model.planet, self._output
         scale = planet.radius * transform.inverse_laplacian[:, None, None]
         grid = transform.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
@@ -186,21 +189,19 @@ class ShallowWaterSolver:
 
 
 def _transforms(model: ShallowWater, grid: LatLonGrid) -> tuple[SphericalHarmonicTransform, ...]:
-    """To the grid, and from the grid to the Gaussian grid with the degree that wind has more."""
+    """To the grid, from the grid, and to the Gaussian grid, with a degree more for wind."""
     truncation, (rows, columns) = model.transform.truncation, grid.shape
     if rows <= truncation + 1 or columns <= 2 * (truncation + 1):
         raise InputError(
             f"a grid of {rows} x {columns} does not resolve the solver's truncation {truncation}; "
-            "use a finer grid or a coarser solver"
+            "use a finer grid or a coarser solver",
+            code="grid-mismatch",
         )
     precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
     latitudes, longitudes = len(model.transform.latitude), len(model.transform.longitude)
-    equiangular, gaussian = (
-        SphericalHarmonicTransform.equiangular,
-        SphericalHarmonicTransform.gaussian,
-    )
+    transform = SphericalHarmonicTransform
     return (
-        equiangular(rows, columns, truncation=truncation, **precision),
-        equiangular(rows, columns, truncation=truncation + 1, **precision),
-        gaussian(latitudes, longitudes, truncation=truncation + 1, **precision),
+        transform.equiangular(rows, columns, truncation=truncation, **precision),
+        transform.equiangular(rows, columns, truncation=truncation + 1, **precision),
+        transform.gaussian(latitudes, longitudes, truncation=truncation + 1, **precision),
     )

@@ -66,7 +66,7 @@ class UnitOutput:
             quantiles = self._job.quantiles
             fields = {("", None): members} if quantiles is None else _summarize(members, quantiles)
         statistics = {
-            name: _merge([torch.from_numpy(r.statistics[name]) for r, _ in results], order, shape)
+            name: _merge([r.statistics[name] for r, _ in results], order, shape)
             for name in results[0][0].statistics
         }
         return lambda: self._accept(step, fields, statistics, blow_ups)

@@ -1,6 +1,7 @@
 """Steppers whose forecasts are known by hand, and data to start them from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from fourcastnet_afno.inference.config import (
     StabilityConfig,
     StoreConfig,
 )
+from fourcastnet_afno.inference.rollout import Stepper
+from fourcastnet_afno.inference.write import write_forecast
 
 GRID = LatLonGrid.equiangular(6, 12)
 CHANNELS = Channels(
@@ -83,3 +86,28 @@ def make_config(**changes: object) -> ForecastConfig:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def write(
+    path: Path,
+    stepper: Stepper | None = None,
+    data: xr.Dataset | None = None,
+    times: np.ndarray | None = None,
+    **changes: object,
+) -> xr.Dataset | None:
+    """Write forecasts; changes go to ``write_forecast`` or to the configuration."""
+    names = ("further", "diagnostic", "existing", "environment", "report", "restart_every")
+    options: dict = {name: changes.pop(name) for name in names if name in changes}
+    data = make_states() if data is None else data
+    times = data["time"].values[1:8] if times is None else times
+    options = {"environment": {}, **options}
+    return write_forecast(
+        stepper or Growing(), data, times, make_config(**changes), path, {}, **options
+    )
+
+
+def make_forecast(path: Path, *arguments: Any, **changes: Any) -> xr.Dataset:  # noqa: ANN401
+    """Like ``write``, by one process."""
+    written = write(path, *arguments, **changes)
+    assert written is not None
+    return written

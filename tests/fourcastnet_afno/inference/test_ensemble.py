@@ -9,52 +9,19 @@ import pytest
 import torch
 import xarray as xr
 
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.inference.config import EnsembleConfig
 from fourcastnet_afno.inference.ensemble import Perturber, summarize_members
 from fourcastnet_afno.inference.initial_states import InitialStates
-from fourcastnet_afno.inference.perturbations import (
-    SphericalRandomField,
-    generator_for,
-    spectral_variances,
-    step_seed,
-)
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
-from fourcastnet_afno.inference.write import write_forecast
-from tests.builders.forecasters import GRID, Growing, make_config, make_states
+from tests.builders.errors import rejects
+from tests.builders.forecasters import (
+    GRID,
+    Growing,
+    make_forecast,
+    make_states,
+)
 from tests.fourcastnet_afno.forecaster.test_forecaster import make_forecaster
-
-RADIUS = 6371.22
-
-
-def test_random_fields_have_variance_one_everywhere_and_the_correlation_of_their_scale() -> None:
-    scale = 1500.0
-    grid = LatLonGrid(latitude=(89.0, 40.0, 0.0, -30.0), longitude=(0.0, 10.0, 25.0, 60.0))
-    fields = SphericalRandomField(grid, scale).draw(np.random.default_rng(0), 4000)
-    assert fields.dtype == np.float32
-    np.testing.assert_allclose(fields.mean(axis=0), 0, atol=4 / math.sqrt(4000))
-    np.testing.assert_allclose(fields.var(axis=0), 1, atol=6 * math.sqrt(2 / 4000))
-    for row, latitude in ((1, 40.0), (2, 0.0)):
-        for column, degrees in ((1, 10.0), (2, 25.0)):
-            found = (fields[:, row, 0] * fields[:, row, column]).mean()
-            chord = math.cos(math.radians(latitude)) * math.sin(math.radians(degrees) / 2)
-            distance = 2 * RADIUS * math.asin(chord)
-            expected = math.exp(-(distance**2) / (2 * scale**2))
-            assert found == pytest.approx(expected, abs=0.06)
-
-
-def test_the_exact_correlation_is_the_legendre_sum() -> None:
-    variances = spectral_variances(800.0)
-    assert variances.sum() == pytest.approx(1)
-    angle = np.array([0.0, 400.0, 800.0, 1600.0]) / RADIUS
-    found = np.polynomial.legendre.legval(np.cos(angle), variances)
-    np.testing.assert_allclose(found, np.exp(-((angle * RADIUS / 800) ** 2) / 2), atol=0.01)
-
-
-def test_a_length_scale_below_the_resolution_is_refused() -> None:
-    with pytest.raises(InputError, match="length_scale_km must be at least 108, got 10"):
-        spectral_variances(10.0)
 
 
 def histories(config: EnsembleConfig, pairs: list[tuple[int, int]], num_history: int = 1):  # noqa: ANN201
@@ -121,19 +88,10 @@ def test_lagged_members_start_earlier() -> None:
     earlier, _ = histories(EnsembleConfig(), [(6, 0), (9, 0)])
     torch.testing.assert_close(found[1], earlier[0] + 4)
     torch.testing.assert_close(found[2], earlier[1] + 2)
-    with pytest.raises(InputError, match=r"needs the state at 2019-12-31T12:00:00, which the data"):
+    with rejects("no-times", "2019-12-31T12:00:00"):
         histories(config, [(2, 2)])
-    with pytest.raises(InputError, match="multiple of the timestep of 6 h, got 7"):
+    with rejects("bad-setting", "lag_hours", "6 h", "7"):
         histories(replace(config, lag_hours=7), [(10, 1)])
-
-
-def test_random_numbers_depend_on_seed_time_member_and_step_alone() -> None:
-    time = np.datetime64("1959-01-01", "ns")  # before the epoch
-    seeds = {step_seed(s, time + np.timedelta64(h, "h"), m, k)
-             for s in (0, 1) for h in (0, 6) for m in (0, 1) for k in (0, 1)}  # fmt: skip
-    assert len(seeds) == 16
-    first, second = (generator_for(0, time, 1).standard_normal(3) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
 
 
 def test_statistics_by_hand() -> None:
@@ -152,28 +110,18 @@ def test_quantiles_are_numpys() -> None:
     np.testing.assert_allclose(found, np.quantile(fields.numpy(), levels, axis=0), rtol=1e-5)
 
 
-def write(path: Path, stepper: object = None, **changes: object) -> xr.Dataset:
-    data = make_states()
-    stepper = stepper or Growing(factor=1.1)
-    times = data["time"].values[4:7]
-    further = changes.pop("further", ())
-    written = write_forecast(
-        stepper, data, times, make_config(**changes), path, {}, further=further, environment={}  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert written is not None
-    return written
-
-
 @pytest.mark.parametrize("batch_size", [2, 5, 64])
 def test_written_statistics_are_those_of_the_written_members(
     tmp_path: Path, batch_size: int
 ) -> None:
     options = {"num_members": 6, "perturbation": "gaussian", "batch_size": batch_size}
-    members = write(tmp_path / "members.zarr", **options)
-    mean = write(tmp_path / "statistics.zarr", **options, output="statistics", quantiles=[0.1, 0.5])
+    members = make_forecast(tmp_path / "members.zarr", **options)
+    mean = make_forecast(
+        tmp_path / "statistics.zarr", **options, output="statistics", quantiles=[0.1, 0.5]
+    )
     assert "realization" not in mean.dims
     assert mean["2m_temperature"].attrs["cell_methods"] == "realization: mean"
-    group = {"consolidated": False, "decode_timedelta": True}
+    group: dict = {"consolidated": False, "decode_timedelta": True}
     spread = xr.open_zarr(tmp_path / "statistics.zarr", group="spread", **group)
     quantiles = xr.open_zarr(tmp_path / "statistics.zarr", group="quantiles", **group)
     for name in ("geopotential", "2m_temperature"):
@@ -187,8 +135,8 @@ def test_written_statistics_are_those_of_the_written_members(
 def test_statistics_are_over_the_members_that_are_left(tmp_path: Path) -> None:
     options = {"num_members": 4, "perturbation": "gaussian", "amplitude": 1.0, "limit": 6.0}
     stepper = Growing(factor=1.3, std=1.0)
-    members = write(tmp_path / "members.zarr", stepper, **options)
-    mean = write(tmp_path / "mean.zarr", stepper, **options, output="statistics")
+    members = make_forecast(tmp_path / "members.zarr", stepper, **options)
+    mean = make_forecast(tmp_path / "mean.zarr", stepper, **options, output="statistics")
     ended = members["2m_temperature"].isnull().any(["latitude", "longitude"])
     assert 0 < int(ended.sum()) < ended.size
     expected = members["2m_temperature"].mean("realization", skipna=True)
@@ -197,24 +145,30 @@ def test_statistics_are_over_the_members_that_are_left(tmp_path: Path) -> None:
 
 def test_one_member_alone_is_that_member(tmp_path: Path) -> None:
     options = {"num_members": 5, "perturbation": "spherical", "batch_size": 3}
-    whole = write(tmp_path / "whole.zarr", **options)
-    alone = write(tmp_path / "alone.zarr", **options, members=[3])
+    whole = make_forecast(tmp_path / "whole.zarr", **options)
+    alone = make_forecast(tmp_path / "alone.zarr", **options, members=[3])
     assert alone["realization"].values.tolist() == [3]
     xr.testing.assert_equal(alone, whole.sel(realization=[3]))
 
 
 def test_members_take_turns_with_the_checkpoints(tmp_path: Path) -> None:
     further = (Growing(factor=2.0), Growing(factor=3.0))
-    written = write(
-        tmp_path / "f.zarr", num_members=5, checkpoints=["b", "c"], further=further, batch_size=20
+    first = Growing(factor=1.1)
+    written = make_forecast(
+        tmp_path / "f.zarr",
+        first,
+        num_members=5,
+        checkpoints=["b", "c"],
+        further=further,
+        batch_size=20,
     )
-    initial = make_states()["2m_temperature"].values[4]
+    initial = make_states()["2m_temperature"].values[1]
     for member, factor in enumerate([1.1, 2.0, 3.0, 1.1, 2.0]):
         found = written["2m_temperature"].sel(realization=member).isel(init_time=0, lead_time=0)
         np.testing.assert_allclose(found, factor * initial + 1, rtol=1e-5, atol=1e-6)
     other = Growing(LatLonGrid.equiangular(8, 16))
-    with pytest.raises(InputError, match=r"forecaster 1 .* differs from the first in grid"):
-        write(tmp_path / "g.zarr", num_members=2, checkpoints=["b"], further=(other,))
+    with rejects("other-configuration", "forecaster 1", "grid"):
+        make_forecast(tmp_path / "g.zarr", num_members=2, checkpoints=["b"], further=(other,))
 
 
 def test_stochastic_members_are_the_same_alone_and_the_control_drops_nothing(
@@ -233,12 +187,8 @@ def test_stochastic_members_are_the_same_alone_and_the_control_drops_nothing(
     data = channels.unstack(fields, {"time": times, **GRID.coords})
 
     def run(name: str, **changes: object) -> xr.Dataset:
-        config = make_config(num_members=3, stochastic=True, **changes)
-        result = write_forecast(
-            forecaster, data, times[2:4], config, tmp_path / name, {}, environment={}
-        )
-        assert result is not None
-        return result
+        changes |= {"num_members": 3, "stochastic": True}
+        return make_forecast(tmp_path / name, forecaster, data, times[2:4], **changes)
 
     whole, alone = run("a.zarr", batch_size=6), run("b.zarr", members=[2], batch_size=1)
     xr.testing.assert_equal(alone, whole.sel(realization=[2]))
@@ -252,28 +202,6 @@ def test_stochastic_members_are_the_same_alone_and_the_control_drops_nothing(
 
 
 def test_what_cannot_drop_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="drop_path_rate above 0, this one has neither"):
-        write(tmp_path / "f.zarr", num_members=2, stochastic=True)
+    with rejects("bad-setting", "drop_path_rate"):
+        make_forecast(tmp_path / "f.zarr", num_members=2, stochastic=True)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_members": 3}, "the 3 members would be the same"),
-        ({"num_members": 0}, "num_members must be at least 1"),
-        (
-            {"num_members": 2, "perturbation": "gaussian", "members": [2]},
-            r"members must lie in 0..1 .* got \[2\]",
-        ),
-        (
-            {"num_members": 2, "perturbation": "gaussian", "members": [1, 1]},
-            "members must differ",
-        ),
-        ({"quantiles": [0.5]}, "quantiles needs ensemble.output=statistics"),
-        ({"quantiles": [1.5], "output": "statistics"}, r"quantiles must lie in 0..1"),
-    ],
-)
-def test_ensembles_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        EnsembleConfig(**settings)

@@ -1,0 +1,221 @@
+"""Forecasts that are interrupted or shared by processes."""
+
+import errno
+import multiprocessing
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from fourcastnet_afno.inference.store import ForecastStore
+from tests.builders.errors import rejects
+from tests.builders.forecasters import (
+    Growing,
+    contents,
+    make_forecast,
+    write,
+)
+
+
+def write_slowly(path: Path, seconds: float, options: dict) -> None:
+    """In a process of its own, a little time for each part; statistics too."""
+    original = ForecastStore.write
+
+    def slow(*arguments: object, **named: object) -> None:
+        time.sleep(seconds)
+        original(*arguments, **named)  # type: ignore[arg-type]
+
+    ForecastStore.write = slow  # type: ignore[method-assign]
+    write(path, **options, restart_every=10)
+
+
+def start(path: Path, options: dict) -> multiprocessing.process.BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=write_slowly, args=(path, 0.004, options))
+    process.start()
+    return process
+
+
+LONG = {
+    "num_steps": 40,
+    "batch_size": 12,
+    "chunks": "lead_time",
+    "num_members": 3,
+    "perturbation": "gaussian",
+    "output": "statistics",
+    "quantiles": [0.5],
+}
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    path, generator = tmp_path / "killed.zarr", random.Random(0)
+    work = tmp_path / ".killed.zarr.partial"
+
+    def parts() -> int:
+        return sum(p.read_bytes().count(b"\n") for p in work.glob("ledger-*"))
+
+    for _ in range(4):
+        before = parts()
+        process = start(path, LONG)
+        while parts() < before + generator.choice([1, 7, 15]) and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.0, 0.05))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert parts() > before
+    make_forecast(path, **LONG)
+    make_forecast(tmp_path / "whole.zarr", **LONG)
+    assert contents(path) == contents(tmp_path / "whole.zarr")
+    assert not work.exists()
+
+
+class Failing:
+    """Lets a number of writes pass, then raises."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, writes: int, error: BaseException) -> None:
+        self.left, self.error = writes, error
+        self.original = ForecastStore.write
+        monkeypatch.setattr(ForecastStore, "write", lambda *a, **k: self(*a, **k))
+
+    def __call__(self, *arguments: object, **named: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        self.original(*arguments, **named)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("writes", "suffix"), [(0, "zarr"), (1, "zarr"), (7, "zarr"), (12, "zarr"), (20, "nc")]
+)
+def test_interrupted_it_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, suffix: str
+) -> None:
+    options = {"num_steps": 12, "chunks": "lead_time", "batch_size": 4, "restart_every": 5}
+    path = tmp_path / f"f.{suffix}"
+    with monkeypatch.context() as patch:
+        Failing(patch, writes, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make_forecast(path, **options)
+    assert not path.exists()
+    steps = []
+    monkeypatch.setattr(
+        Growing,
+        "__call__",
+        lambda self, state, forcing: (steps.append(1), self.factor * state[:, -1] + 1)[1],
+    )
+    first = make_forecast(path, **options)
+    second = make_forecast(tmp_path / f"whole.{suffix}", **options)
+    xr.testing.assert_identical(first.load(), second.load())
+    first.close()
+    second.close()
+    if suffix == "zarr":
+        assert contents(path) == contents(tmp_path / "whole.zarr")
+    # At most the steps since the last restart file are taken again.
+    assert len(steps) - 24 <= 24 - writes + 6
+
+
+def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
+    options = {"num_members": 2, "perturbation": "spherical", "batch_size": 3}
+    make_forecast(tmp_path / "one.zarr", **options)
+    ranks = [{"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
+    told: list[str] = []
+    first = write(tmp_path / "two.zarr", environment=ranks[0], report=told.append, **options)
+    assert first is None
+    assert "other processes have not" in told[0]
+    assert not (tmp_path / "two.zarr").exists()
+    assert write(tmp_path / "two.zarr", environment=ranks[1], **options) is not None
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "two.zarr")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.zarr", "two.zarr"}
+
+
+@pytest.mark.slow
+def test_processes_at_the_same_time_write_the_bytes_of_one(tmp_path: Path) -> None:
+    make_forecast(tmp_path / "one.zarr", **LONG)
+    processes = [
+        start(tmp_path / "two.zarr", {**LONG, "environment": environment})
+        for environment in ({"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2))
+    ]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert contents(tmp_path / "one.zarr") == contents(tmp_path / "two.zarr")
+
+
+def test_work_of_four_processes_is_finished_by_one(tmp_path: Path) -> None:
+    for rank in (1, 3):
+        write(tmp_path / "f.zarr", environment={"RANK": str(rank), "WORLD_SIZE": "4"}, batch_size=1)
+    assert not (tmp_path / "f.zarr").exists()
+    make_forecast(tmp_path / "f.zarr", batch_size=1)
+    make_forecast(tmp_path / "one.zarr", batch_size=1)
+    assert contents(tmp_path / "f.zarr") == contents(tmp_path / "one.zarr")
+
+
+@pytest.mark.parametrize("existing", ["refuse", "overwrite"])
+def test_a_process_that_comes_too_late_finds_the_output(tmp_path: Path, existing: str) -> None:
+    """Two processes for one unit of work: nothing is left for the second."""
+    ranks = [{"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
+    options = {"batch_size": 7, "existing": existing}
+    assert write(tmp_path / "f.zarr", environment=ranks[0], **options) is not None
+    before = contents(tmp_path / "f.zarr")
+    assert write(tmp_path / "f.zarr", environment=ranks[1], **options) is not None
+    assert contents(tmp_path / "f.zarr") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["f.zarr"]
+
+
+def test_an_output_that_exists_is_refused_resumed_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "f.zarr"
+    make_forecast(path, existing="refuse")
+    before = contents(path)
+    with rejects("output-exists", "f.zarr", "--existing overwrite"):
+        make_forecast(path, existing="refuse")
+    make_forecast(path, existing="resume")  # these very forecasts: nothing to do
+    with rejects("output-exists", "f.zarr"):
+        make_forecast(path, existing="resume", num_steps=3)
+    assert contents(path) == before
+    replaced = make_forecast(path, existing="overwrite", num_steps=3)
+    assert replaced.sizes["lead_time"] == 3
+
+
+def test_interrupted_work_of_other_settings_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f.zarr"
+    with monkeypatch.context() as patch:
+        Failing(patch, 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make_forecast(path)
+    with rejects("other-configuration", "forecast.num_steps"):
+        make_forecast(path, existing="resume", num_steps=3)
+    written = make_forecast(path, existing="overwrite", num_steps=3)
+    assert written.sizes["lead_time"] == 3
+
+
+def test_a_full_disk_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.zarr"
+    with monkeypatch.context() as patch:
+        Failing(patch, 3, OSError(errno.ENOSPC, "No space left on device"))
+        with rejects("disk-full", "f.zarr"):
+            make_forecast(path, chunks="lead_time")
+    assert not path.exists()
+    assert (tmp_path / ".f.zarr.partial" / "ledger-0.jsonl").read_text().count("\n") == 3
+    make_forecast(path, chunks="lead_time")
+    make_forecast(tmp_path / "whole.zarr", chunks="lead_time")
+    assert contents(path) == contents(tmp_path / "whole.zarr")
+
+
+def test_two_processes_of_one_rank_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "f.zarr"
+    process = start(path, LONG)
+    while not (tmp_path / ".f.zarr.partial" / "identity.json").exists():
+        assert process.is_alive()
+        time.sleep(0.005)
+    with rejects("busy", str(path)):
+        make_forecast(path, **LONG)
+    process.kill()
+    process.join()
