@@ -23,8 +23,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import StringIO
@@ -52,6 +52,7 @@ from benchmarks.timing import (
 )
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample, WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.store.reader import PreparedStore
@@ -61,9 +62,10 @@ from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Precision, Stage, TrainingConfig
-from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.stages import StagePlan
+from fourcastnet_afno.training.monitoring.record import StepRecord
+from fourcastnet_afno.training.objectives import Objective, RolloutLoss
 from fourcastnet_afno.training.trainer import Trainer
 
 _NUM_VALIDATION = 3  # states after those that are trained on
@@ -102,75 +104,67 @@ class Case:
 
 
 class Stopwatch:
-    """Seconds of each part, and of complete steps."""
+    """Seconds of a training by name, and of all steps; the first step does not count.
+
+    Args:
+        device: Torch device of the training.
+    """
 
     def __init__(self, device: str) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(
-            ("data", "forward", "backward", "optimizer"), 0.0
-        )
+        self.seconds: dict[str, float] = {}
         self.total = 0.0
         self._synchronize = waiting_for(device)
+        self._started, self._running = 0.0, dict[str, float]()
+
+    def on_step(self, record: StepRecord) -> None:
+        """Count the time since the first step; the validation after the last one has no part."""
+        if record.step == 1:
+            names = ("data", "forward", "backward", "optimizer")
+            self._started, self._running = time.perf_counter(), dict.fromkeys(names, 0.0)
+        self.total, self.seconds = time.perf_counter() - self._started, dict(self._running)
 
     @contextmanager
-    def measure_wait(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[None]:
         """Add the seconds of the block."""
         self._synchronize()
         started = time.perf_counter()
         yield
         self._synchronize()
-        self.seconds[name] += time.perf_counter() - started
+        self._running[name] = self._running.get(name, 0.0) + time.perf_counter() - started
 
     def around(self, name: str, function: Callable) -> Callable:
         """A function whose calls are added."""
 
-        def measure_wait(*args: object, **options: object) -> object:
-            with self.measure_wait(name):
+        def measured(*args: object, **options: object) -> object:
+            with self.measure(name):
                 return function(*args, **options)
 
-        return measure_wait
+        return measured
 
 
-class TimedTrainer(Trainer):
-    """A trainer that knows where its time goes; the first step of a run does not count."""
+def fit(trainer: Trainer, watch: Stopwatch) -> None:
+    """Train, and measure the parts of each step."""
+    updater, samples_of = trainer.updater, Loader.epoch
 
-    stopwatch: Stopwatch
-    _ended: float | None = None
+    def epoch(loader: Loader, *arguments: int) -> Generator[Sample, None, None]:
+        samples = samples_of(loader, *arguments)
+        while True:
+            with watch.measure("data") if loader.shuffle else nullcontext():
+                sample = next(samples, None)
+            if sample is None:
+                return
+            yield sample
 
-    @property
-    def loss(self) -> RolloutLoss:
-        """What is minimized."""
-        return self._updater.loss
-
-    def _run_epoch(self, plan: StagePlan) -> None:
-        backward = self.stopwatch.around("backward", torch.autograd.backward)
-        forward = self.stopwatch.around("forward", self._updater.module.forward)
-        step = self.stopwatch.around("optimizer", self.optimizer.step)
-        with (
-            replacing_attribute.object(torch.autograd, "backward", backward),
-            replacing_attribute.object(self._updater.module, "forward", forward),
-            replacing_attribute.object(self.optimizer, "step", step),
-        ):
-            super()._run_epoch(plan)
-
-    def _take_step(self, plan: StagePlan, samples: Iterator[Sample]) -> None:
-        watch, is_first = self.stopwatch, self.position.step == 0
-        if not is_first and self._ended is not None:  # what lies between steps is the trainer's
-            watch.total += time.perf_counter() - self._ended
-        started = time.perf_counter()
-        super()._take_step(plan, _timed_items(samples, watch))
-        self._ended = time.perf_counter()
-        watch.total += self._ended - started
-        if is_first:
-            watch.total, watch.seconds = 0.0, dict.fromkeys(watch.seconds, 0.0)
-
-
-def _timed_items(samples: Iterator[Sample], watch: Stopwatch) -> Iterator[Sample]:
-    while True:
-        with watch.measure_wait("data"):
-            sample = next(samples, None)
-        if sample is None:
-            return
-        yield sample
+    backward = watch.around("backward", torch.autograd.backward)
+    forward = watch.around("forward", updater.module.forward)
+    step = watch.around("optimizer", updater.optimizer.step)
+    with (
+        replacing_attribute.object(torch.autograd, "backward", backward),
+        replacing_attribute.object(updater.module, "forward", forward),
+        replacing_attribute.object(updater.optimizer, "step", step),
+        replacing_attribute.object(Loader, "epoch", epoch),
+    ):
+        trainer.fit()
 
 
 def steps(case: Case | None = None, repeats: int = 3, output: Path | None = None) -> None:
@@ -238,7 +232,9 @@ def windows_of(store: PreparedStore, num_steps: int = 1) -> tuple[WindowDataset,
     return first, second
 
 
-def build_trainer(case: Case, store: PreparedStore, folder: Path, process: Process) -> TimedTrainer:
+def build_trainer(
+    case: Case, store: PreparedStore, folder: Path, process: Process, *watches: Stopwatch
+) -> Trainer:
     """A trainer of one epoch of ``num_batches`` steps."""
     config = TrainingConfig(
         stages=[Stage(epochs=1, learning_rate=1e-4)],
@@ -247,17 +243,18 @@ def build_trainer(case: Case, store: PreparedStore, folder: Path, process: Proce
         compile="default" if case.compile else "off",
         device=case.device,
     )
-    trainer = TimedTrainer(
-        build_forecaster(case, store),
+    forecaster = build_forecaster(case, store).to(process.device)
+    loss = build_loss(config.loss, forecaster)
+    return Trainer(
+        RolloutLoss(forecaster, loss, config.rollout, config.precision),
         partial(windows_of, store),
         config,
         folder=folder / "checkpoints",
         metadata={},
         process=process,
+        callbacks=watches,
         console=Console(file=StringIO(), force_terminal=True),
     )
-    trainer.stopwatch = Stopwatch(case.device)
-    return trainer
 
 
 def build_forecaster(case: Case, store: PreparedStore) -> Forecaster:
@@ -280,10 +277,9 @@ def build_forecaster(case: Case, store: PreparedStore) -> Forecaster:
 
 def run_alone(case: Case, store: PreparedStore, folder: Path) -> Stopwatch:
     """Train in this process."""
-    process = Process(device=select_device(case.device))
-    trainer = build_trainer(case, store, folder, process)
-    trainer.fit()
-    return trainer.stopwatch
+    process, watch = Process(device=select_device(case.device)), Stopwatch(case.device)
+    fit(build_trainer(case, store, folder, process, watch), watch)
+    return watch
 
 
 def plain_loop(case: Case, store: PreparedStore) -> tuple[float, float, float]:
@@ -293,7 +289,7 @@ def plain_loop(case: Case, store: PreparedStore) -> tuple[float, float, float]:
         trainer = build_trainer(case, store, Path(folder), process)
     windows, _ = windows_of(store)
     sample = Sample(*(x.to(process.device) for x in windows.read(np.arange(case.batch_size))))
-    loss, optimizer = trainer.loss, trainer.optimizer
+    loss, optimizer = trainer.objective, trainer.updater.optimizer
 
     def step() -> None:
         loss(sample.state, sample.forcing, sample.target).mean().backward()
@@ -388,28 +384,28 @@ def _train(
     if case.device == "cpu":
         torch.set_num_threads(1)
     run = folder / ("run" if together else f"run{environment['RANK']}")
-    store = PreparedStore(folder / "data.zarr")
+    store, watch = PreparedStore(folder / "data.zarr"), Stopwatch(case.device)
     if together:
         os.environ |= environment
         with process_group(case.device) as process:
-            trainer = build_trainer(case, store, run, process)
+            trainer = build_trainer(case, store, run, process, watch)
             barrier.wait()
-            trainer.fit()
-            exchange = seconds_of_exchange(trainer.forecaster, process)
+            fit(trainer, watch)
+            exchange = seconds_of_exchange(trainer.objective, process)
     else:
         index = f":{environment['LOCAL_RANK']}" if case.device == "cuda" else ""
         process = Process(device=torch.device(f"{case.device}{index}"))
-        trainer = build_trainer(case, store, run, process)
+        trainer = build_trainer(case, store, run, process, watch)
         barrier.wait()
-        trainer.fit()
+        fit(trainer, watch)
         exchange = 0.0
-    rate = case.batch_size * (case.num_batches - 1) / trainer.stopwatch.total
+    rate = case.batch_size * (case.num_batches - 1) / watch.total
     queue.put((rate, exchange))
 
 
-def seconds_of_exchange(forecaster: Forecaster, process: Process) -> float:
+def seconds_of_exchange(objective: Objective, process: Process) -> float:
     """Median seconds of a sum over all processes of as many values as there are weights."""
-    gradient = torch.zeros(sum(p.numel() for p in forecaster.parameters()), device=process.device)
+    gradient = torch.zeros(sum(p.numel() for p in objective.parameters()), device=process.device)
     times = median_seconds({"sum": lambda: process.reduce_sum(gradient)}, 7, process.device.type)
     return times["sum"]
 

@@ -7,7 +7,7 @@ lock. Values of 16 bits go to the device as they are and become float32 there.
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
@@ -104,7 +104,7 @@ class Loader:
             batch = order[start : start + self.batch_size]
             yield share_of(batch, self.rank, self.world_size)
 
-    def epoch(self, epoch: int, first_sample: int = 0) -> Iterator[Sample]:
+    def epoch(self, epoch: int, first_sample: int = 0) -> Generator[Sample, None, None]:
         """The batches of an epoch, without the first ``first_sample`` windows of its order.
 
         A batch's tensors are overwritten after the next one is asked for: clone what is to stay.

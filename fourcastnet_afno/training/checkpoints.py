@@ -1,11 +1,12 @@
-"""The checkpoints of a run, written by a thread of the main process while training goes on.
+"""The checkpoints of a run, written by a thread of the main process while training continues.
 
-    last.safetensors             the newest one, to go on from
-    step-00000120.safetensors    those before it, where more than one is kept
+    last.safetensors             the newest one, to resume from
+    step-00000120.safetensors    earlier ones, where more than one is kept
     best.safetensors             weights with the lowest validation loss of the stage
 
-Tensors of ``last`` lie under ``forecaster.`` (averaged weights), ``weights.`` (the present ones,
-where they differ) and ``optimizer.``. Random numbers need no state, see ``updating``.
+Tensors of ``last`` have the prefixes ``forecaster.`` or ``diagnostic.`` (averaged weights),
+``weights.`` (present weights, where they differ) and ``optimizer.``. Random numbers need no state,
+see ``updater``.
 """
 
 import os
@@ -25,168 +26,168 @@ from fourcastnet_afno.forecaster.checkpoint import (
     save_checkpoint,
     strip_prefix,
 )
-from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
-from fourcastnet_afno.training.ema import MovingAverage
+from fourcastnet_afno.training.optimizers import pack_steps, unpack_steps
+from fourcastnet_afno.training.progress import Position
+from fourcastnet_afno.training.updater import Updater
 
 
 class RunCheckpoints:
-    """Writes one file after the other; each is complete or not there.
+    """Writes and reads the checkpoints of a run, one after the other; each is complete or absent.
 
     Args:
-        folder: Where they lie.
-        forecaster: Describes the model.
-        metadata: Kept inside every checkpoint.
-        process: The main one writes and reads, the others are given what it has read.
+        folder: Folder of the checkpoints.
+        updater: Weights, average, optimizer and scale of the loss.
+        metadata: Stored in every checkpoint.
+        process: The main process writes and reads, and sends what it has read to the others.
         keep_last: Number of the newest ones that are kept.
-        part: Name of what is trained, under which its weights lie: ``forecaster``, or
-            ``diagnostic`` for a head behind it.
     """
 
     def __init__(
         self,
         folder: Path,
-        forecaster: Forecaster,
+        updater: Updater,
         metadata: Mapping[str, Any],
         process: Process,
         *,
         keep_last: int = 1,
-        part: str = "forecaster",
     ) -> None:
-        self.folder, self._process = folder, process
-        self._forecaster, self._metadata = forecaster, metadata
-        self._keep_last, self.part = keep_last, part
+        self.folder, self._updater, self._process = folder, updater, process
+        self._metadata, self._keep_last = metadata, keep_last
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._pending: list[Future[None]] = []
 
-    def save(
-        self, names: tuple[str, ...], tensors: Mapping[str, Tensor], record: Mapping[str, Any]
-    ) -> None:
-        """Write ``tensors``, which nobody may change from here on, under each of ``names``.
+    def save(self, position: Position, *names: str) -> None:
+        """Write the present state of the run under each of ``names``; all processes must call.
 
         Args:
-            names: ``best`` needs the part alone, ``last`` everything.
-            tensors: On the CPU; empty in all but the main process.
-            record: Position and what else JSON can hold.
+            position: Position of the run.
+            names: ``last`` holds everything, ``best`` the averaged weights alone.
 
         Raises:
-            InputError: If an earlier one could not be written.
+            InputError: If an earlier checkpoint could not be written.
         """
         self.wait()  # One snapshot at a time is in memory.
-        if not self._process.is_main:
-            return
-        for name in names:
-            task = self._thread.submit(self._write, name, tensors, record)
-            self._pending.append(task)
+        updater = self._updater
+        trained, prefix = updater.objective.trained, updater.objective.prefix
+        with updater.average.applied():
+            tensors = self._gather(add_prefix(prefix, trained.state_dict()))
+        if updater.average.is_on:
+            tensors |= self._gather(add_prefix("weights", trained.state_dict()))
+        tensors |= self._gather(pack_optimizer(updater.optimizer))
+        metadata = {
+            **self._metadata,
+            "position": position.to_json(),
+            "scaler": updater.scaler.state_dict(),
+            "optimizer_steps": pack_steps(updater.optimizer),
+        }
+        if self._process.is_main:
+            self._pending += [
+                self._thread.submit(self._write, name, tensors, metadata) for name in names
+            ]
 
-    def _write(self, name: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-        path = self.folder / f"{name}.safetensors"
+    def _gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies on the CPU of the main process."""
+        copies = {}
+        for name, value in tensors.items():
+            full = gather_dtensor(value.detach())
+            if self._process.is_main:
+                copies[name] = full.to("cpu", copy=True)
+        return copies
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        path, objective = self.folder / f"{name}.safetensors", self._updater.objective
         if name == "last":
             self._keep(path)
         else:
-            tensors = {k: v for k, v in tensors.items() if k.startswith(f"{self.part}.")}
-        save_checkpoint(path, self._forecaster, tensors, {**self._metadata, **record})
+            tensors = {k: v for k, v in tensors.items() if k.startswith(f"{objective.prefix}.")}
+        save_checkpoint(path, objective.forecaster, tensors, metadata)
 
     def _keep(self, last: Path) -> None:
         """Give the checkpoint that will be replaced a name of its own, and drop the oldest."""
         if self._keep_last > 1 and last.exists():
             _, metadata = read_checkpoint(last, "none")
-            kept = self.folder / f"step-{metadata['position']['step']:08d}.safetensors"
-            if not kept.exists():
-                _copy(last, kept)
+            numbered = self.folder / f"step-{metadata['position']['step']:08d}.safetensors"
+            if not numbered.exists():
+                with replacing(numbered) as temporary:
+                    try:
+                        os.link(last, temporary)
+                    except OSError:  # A file system without links.
+                        shutil.copyfile(last, temporary)
         steps = sorted(self.folder.glob("step-*.safetensors"))
         for path in steps[: max(0, len(steps) - (self._keep_last - 1))]:
             path.unlink()
 
     def raise_failure(self) -> None:
-        """Raise what a finished write has run into, if anything.
+        """Raise the error of a write that has failed, if any.
 
         Raises:
-            InputError: If it could not be written.
+            InputError: If a checkpoint could not be written.
         """
         for task in [task for task in self._pending if task.done()]:
             self._pending.remove(task)
             task.result()
 
     def wait(self) -> None:
-        """Until everything is written.
+        """Wait until everything is written.
 
         Raises:
-            InputError: If it could not be.
+            InputError: If a checkpoint could not be written.
         """
         pending, self._pending = self._pending, []
         for task in pending:
             task.result()
 
-    def read(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and metadata of ``name``, in all processes; None where there is no such file."""
-        self.wait()
-        path = self.folder / f"{name}.safetensors"
-        if not self._process.broadcast(path.exists()):
+    def restore(self) -> Position | None:
+        """Resume from ``last``: set the state of the run and return its position.
+
+        Returns:
+            None where there is no such checkpoint.
+        """
+        checkpoint = self._read("last")
+        if checkpoint is None:
             return None
-        tensors, metadata = read_checkpoint(path, prefix) if self._process.is_main else ({}, {})
-        return self._process.share(tensors), self._process.broadcast(metadata)
+        tensors, metadata = checkpoint
+        position, updater = Position.from_json(metadata["position"]), self._updater
+        trained = updater.objective.trained
+        load_weights(trained, strip_prefix(updater.objective.prefix, tensors))
+        updater.average.reset()
+        if updater.average.is_on:
+            load_weights(trained, strip_prefix("weights", tensors))
+        unpack_optimizer(updater.optimizer, strip_prefix("optimizer", tensors))
+        unpack_steps(updater.optimizer, metadata["optimizer_steps"])
+        updater.scaler.load_state_dict(metadata["scaler"])
+        return position
 
+    def load_best(self) -> None:
+        """Set the weights to those of ``best``, which every stage writes."""
+        objective = self._updater.objective
+        checkpoint = self._read("best", objective.prefix)
+        assert checkpoint is not None, "every stage ends with a validation"
+        load_weights(objective.trained, checkpoint[0])
 
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:  # A file system without links.
-            shutil.copyfile(source, temporary)
-
-
-def snapshot(
-    trained: nn.Module,
-    average: MovingAverage,
-    optimizer: torch.optim.Optimizer,
-    process: Process,
-    part: str = "forecaster",
-) -> dict[str, Tensor]:
-    """All tensors of a run as copies on the CPU of the main process; all processes must call."""
-    with average.applied():
-        tensors = _whole(add_prefix(part, trained.state_dict()), process)
-    if average.is_on:
-        tensors |= _whole(add_prefix("weights", trained.state_dict()), process)
-    return tensors | _whole(pack_optimizer(optimizer), process)
-
-
-def _whole(tensors: Mapping[str, Tensor], process: Process) -> dict[str, Tensor]:
-    copies = {}
-    for name, value in tensors.items():
-        whole = gather_dtensor(value.detach())
-        if process.is_main:
-            copies[name] = whole.to("cpu", copy=True)
-    return copies
-
-
-def restore(
-    tensors: Mapping[str, Tensor],
-    trained: nn.Module,
-    average: MovingAverage,
-    optimizer: torch.optim.Optimizer,
-    part: str = "forecaster",
-) -> None:
-    """Inverse of ``snapshot``, given its tensors in all processes."""
-    load_weights(trained, strip_prefix(part, tensors))
-    average.reset()
-    if average.is_on:
-        load_weights(trained, strip_prefix("weights", tensors))
-    unpack_optimizer(optimizer, strip_prefix("optimizer", tensors))
+    def _read(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and metadata in all processes; None where there is no such file."""
+        self.wait()
+        path, process = self.folder / f"{name}.safetensors", self._process
+        if not process.broadcast(path.exists()):
+            return None
+        tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
+        return process.share(tensors), process.broadcast(metadata)
 
 
 @torch.no_grad()
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors to a module, whose weights may be parts.
+    """Copy full tensors to a module, whose weights may be sharded.
 
     Raises:
         RuntimeError: If the names differ.
     """
-    own = module.state_dict()
-    if own.keys() != tensors.keys():
-        raise RuntimeError(f"weights have other names: {sorted(own.keys() ^ tensors.keys())}")
-    for name, target in own.items():
+    weights = module.state_dict()
+    if weights.keys() != tensors.keys():
+        raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
+    for name, target in weights.items():
         target.copy_(shard_like(target, tensors[name]))
 
 
@@ -206,9 +207,8 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".")
-        parameter = parameters[int(index)]
-        fits = value.shape == parameter.shape
-        placed = shard_like(parameter.detach(), value) if fits else value
-        state.setdefault(int(index), {})[key] = placed
+        parameter = parameters[int(index)].detach()
+        is_moment = value.shape == parameter.shape
+        state.setdefault(int(index), {})[key] = shard_like(parameter, value) if is_moment else value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

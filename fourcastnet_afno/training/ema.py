@@ -14,8 +14,8 @@ class MovingAverage:
     initial weights are forgotten.
 
     Args:
-        module: Whose weights are averaged; a part of them where the process holds a part.
-        decay: Decay; 0 is off, and the average is the weights themselves.
+        module: Module whose weights are averaged, or their shards where they are sharded.
+        decay: Largest decay; 0 is off, and the average is the weights themselves.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class MovingAverage:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is an average beside the weights."""
+        """Whether there is an average in addition to the weights."""
         return self._decay > 0
 
     @torch.no_grad()

@@ -1,36 +1,148 @@
-"""Objectives: the loss of each window of a batch over a rollout, for a forecaster or a head."""
+"""Objectives of training: the loss of each window of a batch over a rollout.
 
-from collections.abc import Callable, Iterator
+The loss of a rollout of K steps is sum_k w_k l(x_k, target_k), with weights w_k in proportion to
+discount^(k - 1) and sum 1. Its gradient flows
+
+    full           through all steps (backpropagation through time)
+    checkpointed   likewise, with each step computed again in the backward pass instead of kept: the
+                   memory of one step in addition to the states, for a third more time
+    pushforward    through the last step alone, from the state that the steps before it lead to; all
+                   weight is on that step
+
+References:
+    Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 (two steps, full).
+    Brandstetter, Worrall and Welling, 2022, Message Passing Neural PDE Solvers,
+    https://arxiv.org/abs/2202.03376, section 3.1 (pushforward).
+    Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (curriculum).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.inference.rollout import rollout
+from fourcastnet_afno.inference.rollout import rollout, shifted
 from fourcastnet_afno.losses.loss import Loss
-from fourcastnet_afno.training.config import Precision, RolloutConfig
+from fourcastnet_afno.training.config import Precision, RolloutConfig, RolloutGradient
 from fourcastnet_afno.training.precision import autocast
-from fourcastnet_afno.training.rollout_loss import (
-    losses_by_step,
-    rollout_loss,
-    rollout_loss_by_channel,
-    weighted_step_loss,
-)
 
 
-class RolloutLoss(nn.Module):
-    """Loss of each window over a rollout, see ``finetuning``.
+def differentiable_rollout(
+    forecaster: Callable[[Tensor, Tensor], Tensor],
+    state: Float[Tensor, "batch history channel lat lon"],
+    forcings: Sequence[Tensor],
+    gradient: RolloutGradient = "full",
+) -> Iterator[Float[Tensor, "batch channel lat lon"]]:
+    """Step a forecaster forward, with the gradient that ``gradient`` names.
 
     Args:
-        forecaster: Rolled out.
-        loss: Of a state, see ``losses``.
+        forecaster: Maps history and forcing to the next state.
+        state: The last ``num_history`` states, oldest first, in physical units.
+        forcings: Forcing of each step (batch, forcing, lat, lon).
+        gradient: See the head of ``objectives``.
+
+    Yields:
+        The state after each step, in physical units.
+    """
+    for step, forcing in enumerate(forcings):
+        has_gradient = torch.is_grad_enabled()
+        if gradient == "checkpointed" and has_gradient:
+            following = checkpoint(forecaster, state, forcing, use_reentrant=False)
+        else:
+            is_last = step == len(forcings) - 1
+            with torch.set_grad_enabled(has_gradient and (is_last or gradient != "pushforward")):
+                following = forecaster(state, forcing)
+        assert isinstance(following, Tensor)
+        yield following
+        state = shifted(state, following)
+
+
+class Objective(nn.Module, ABC):
+    """Loss of each window of a batch: the weighted mean over the steps of its rollout.
+
+    Args:
+        trained: Module being trained.
+        forecaster: Model that is rolled out.
+        loss: Loss of a prediction and its target, by window.
         rollout: Gradient, weights of the steps, and members.
-        precision: Of the network under autocast.
+        precision: Precision of the networks, under autocast.
     """
 
-    part = "forecaster"
+    prefix: ClassVar[str]  # of the trained weights in checkpoints
+
+    def __init__(
+        self,
+        trained: Forecaster | DiagnosticHead,
+        forecaster: Forecaster,
+        loss: Loss,
+        rollout: RolloutConfig | None,
+        precision: Precision,
+    ) -> None:
+        super().__init__()
+        self.trained, self.forecaster, self.loss = trained, forecaster, loss
+        self.rollout = rollout or RolloutConfig()
+        self.precision: Precision = precision
+
+    @abstractmethod
+    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """States after each step, (batch, channel, ...) or (batch, realization, channel, ...)."""
+
+    @abstractmethod
+    def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction and target of a step as the loss compares them."""
+
+    def forward(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step target_channel lat lon"],
+    ) -> Float[Tensor, " batch"]:
+        """Loss of each window. Noise is drawn from torch's global generator.
+
+        Args:
+            state: History, in physical units.
+            forcing: Forcings at the newest input of each step.
+            target: The following states, or diagnostic channels, in physical units.
+        """
+        total = target.new_zeros(len(target))
+        weights = self.rollout.step_weights(target.shape[1])
+        with autocast(state.device, self.precision):
+            steps = zip(weights, self.states(state, forcing), target.unbind(1), strict=True)
+            for weight, following, truth in steps:
+                if weight > 0:
+                    total = total + weight * self.loss(*self.compared(following, truth))
+        return total
+
+    def by_channel(
+        self,
+        state: Float[Tensor, "batch history channel lat lon"],
+        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
+        target: Float[Tensor, "batch step target_channel lat lon"],
+    ) -> Float[Tensor, "batch step target_channel"]:
+        """Loss of each window, step and channel without weights, for diagnosis."""
+        with autocast(state.device, self.precision):
+            steps = zip(self.states(state, forcing), target.unbind(1), strict=True)
+            losses = [self.loss.by_channel(*self.compared(*step)) for step in steps]
+        return torch.stack(losses, dim=1)
+
+
+class RolloutLoss(Objective):
+    """Loss of a forecaster's rollout.
+
+    Args:
+        forecaster: Trained, and rolled out.
+        loss: Loss of a state, see ``losses``.
+        rollout: Gradient, weights of the steps, and members.
+        precision: Precision of the network, under autocast.
+    """
+
+    prefix = "forecaster"
 
     def __init__(
         self,
@@ -39,51 +151,39 @@ class RolloutLoss(nn.Module):
         rollout: RolloutConfig | None = None,
         precision: Precision = "float32",
     ) -> None:
-        super().__init__()
-        self.forecaster, self.loss = forecaster, loss
-        self.rollout = rollout or RolloutConfig()
-        self.precision: Precision = precision
+        super().__init__(forecaster, forecaster, loss, rollout, precision)
 
-    @property
-    def trained(self) -> Forecaster:
-        """Whose weights are trained."""
-        return self.forecaster
+    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """States after each step; see ``Objective``."""
+        config, members = self.rollout, self.rollout.num_members
+        if members > 1:
+            state = state.repeat_interleave(members, dim=0)
+            forcing = forcing.repeat_interleave(members, dim=0)
+        if config.member_noise > 0:
+            noise = torch.randn_like(state)
+            state = state + config.member_noise * self.forecaster.diff_std * noise
+        forcings = forcing.unbind(1)
+        for following in differentiable_rollout(self.forecaster, state, forcings, config.gradient):
+            yield following.unflatten(0, (-1, members)) if members > 1 else following
 
-    def forward(
-        self,
-        state: Float[Tensor, "batch history channel lat lon"],
-        forcing: Float[Tensor, "batch step forcing lat lon"],
-        target: Float[Tensor, "batch step channel lat lon"],
-    ) -> Float[Tensor, " batch"]:
-        """Loss of each window."""
-        fields = (state, forcing, target, self.rollout)
-        with autocast(state.device, self.precision):
-            return rollout_loss(self.forecaster, self.loss, *fields)
-
-    def by_channel(
-        self,
-        state: Float[Tensor, "batch history channel lat lon"],
-        forcing: Float[Tensor, "batch step forcing lat lon"],
-        target: Float[Tensor, "batch step channel lat lon"],
-    ) -> Float[Tensor, "batch step channel"]:
-        """Loss of each window, step and channel, to look at."""
-        fields = (state, forcing, target, self.rollout)
-        with autocast(state.device, self.precision):
-            return rollout_loss_by_channel(self.forecaster, self.loss, *fields)
+    def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """State and target."""
+        return state, target
 
 
-class DiagnosticLoss(nn.Module):
-    """Loss of each window of a diagnostic head behind the rollout of a frozen forecaster.
+class DiagnosticLoss(Objective):
+    """Loss of a diagnostic head on the states of a frozen forecaster's rollout.
 
     Args:
         head: Trained.
         forecaster: Predicts the states that the head sees; it gets no gradient and drops nothing.
-        loss: Of the head's values, see ``build_diagnostic_loss``; FourCastNet's is ``relative_l2``.
+        loss: Loss of the head's values, see ``build_diagnostic_loss``; FourCastNet's is
+            ``relative_l2``.
         rollout: Weights of the steps.
-        precision: Of the networks under autocast.
+        precision: Precision of the networks, under autocast.
     """
 
-    part = "diagnostic"
+    prefix = "diagnostic"
 
     def __init__(
         self,
@@ -93,48 +193,19 @@ class DiagnosticLoss(nn.Module):
         rollout: RolloutConfig | None = None,
         precision: Precision = "float32",
     ) -> None:
-        super().__init__()
-        self.trained, self.loss = head, loss
-        self.forecaster = forecaster.eval().requires_grad_(False)
-        self.rollout = rollout or RolloutConfig()
-        self.precision: Precision = precision
+        frozen = forecaster.eval().requires_grad_(False)
+        super().__init__(head, frozen, loss, rollout, precision)
+        self.head = head
 
-    def forward(
-        self,
-        state: Float[Tensor, "batch history channel lat lon"],
-        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
-        target: Float[Tensor, "batch step diagnostic lat lon"],
-    ) -> Float[Tensor, " batch"]:
-        """Loss of each window: the weighted mean over the steps of its rollout."""
-        weights = self.rollout.step_weights(target.shape[1])
-        with autocast(state.device, self.precision):
-            states = self._states(state, forcing)
-            return weighted_step_loss(self._behind(self.loss), states, target, weights)
+    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """States after each step; see ``Objective``."""
 
-    def by_channel(
-        self,
-        state: Float[Tensor, "batch history channel lat lon"],
-        forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
-        target: Float[Tensor, "batch step diagnostic lat lon"],
-    ) -> Float[Tensor, "batch step diagnostic"]:
-        """Loss of each window, step and channel, to look at."""
-        with autocast(state.device, self.precision):
-            states = self._states(state, forcing)
-            return losses_by_step(self._behind(self.loss.by_channel), states, target)
+        @torch.no_grad()
+        def step(state: Tensor, forcing: Tensor) -> Tensor:
+            return self.forecaster(state, forcing)
 
-    def _behind(
-        self, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """A loss of the head's values as one of the forecaster's state."""
-        head = self.trained
-        return lambda state, wanted: loss(head.predict(state), head.to_network(wanted))
+        return rollout(step, state, forcing.unbind(1), forcing.shape[1])
 
-    def _states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        return rollout(self._step, state, forcing.unbind(1), forcing.shape[1])
-
-    @torch.no_grad()
-    def _step(self, state: Tensor, forcing: Tensor) -> Tensor:
-        return self.forecaster(state, forcing)
-
-
-Objective = RolloutLoss | DiagnosticLoss
+    def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's values of a state, and the target as the head's network sees it."""
+        return self.head.predict(state), self.head.to_network(target)

@@ -46,17 +46,17 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.O
         module, weight_decay=config.weight_decay, layer_decay=config.layer_decay
     )
     if config.name.startswith("apex"):
-        return _build_apex(config.name, groups, betas=config.betas, eps=config.eps)
+        return _build_apex(config, groups)
     if config.name == "lamb":
         return LAMB(groups, lr=0.0, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
 
 def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Stop training the weights whose names match a pattern, as ``network.blocks.*``.
+    """Stop training the weights whose names match a pattern, such as ``network.blocks.*``.
 
     Returns:
-        Their names.
+        Names of these weights.
 
     Raises:
         InputError: If a pattern matches no weight.
@@ -67,8 +67,9 @@ def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
         if not any(fnmatchcase(name, pattern) for name in parameters):
             heads = sorted({re.sub(r"\d+", "*", name) for name in parameters})
             raise InputError(
-                f"optimizer.frozen has the pattern {pattern!r}, which matches no weight; the "
-                f"weights are {', '.join(heads)}"
+                f"training.optimizer.frozen has the pattern {pattern!r}, which matches no weight; "
+                f"the weights are {', '.join(heads)}",
+                code="bad-setting",
             )
     for name in frozen:
         parameters[name].requires_grad_(False)
@@ -89,13 +90,18 @@ def parameter_groups(
     """
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if not trained:
-        raise InputError("optimizer.frozen leaves no weight to train; freeze fewer of them")
-    blocks = [int(found[1]) for name, _ in trained if (found := _BLOCK.search(name))]
+        raise InputError(
+            "training.optimizer.frozen leaves no weight to train; freeze fewer of them",
+            code="bad-setting",
+        )
+    blocks = [int(match[1]) for name, _ in trained if (match := _BLOCK.search(name))]
     last = max(blocks, default=-1) + 2
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained:
         decay = weight_decay if is_decayed(name, parameter) else 0.0
-        scale = layer_decay ** (last - _layer(name, last))
+        block = _BLOCK.search(name)
+        layer = 0 if _EMBEDDING.search(name) else int(block[1]) + 1 if block else last
+        scale = layer_decay ** (last - layer)
         groups.setdefault((decay, scale), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale}
@@ -105,15 +111,8 @@ def parameter_groups(
 
 def is_decayed(name: str, parameter: Tensor) -> bool:
     """Whether a weight has weight decay: no bias (AFNO's are matrices), gain or position."""
-    own = name.rpartition(".")[2]
-    return parameter.ndim > 1 and not own.startswith("bias") and own != "position"
-
-
-def _layer(name: str, last: int) -> int:
-    if _EMBEDDING.search(name):
-        return 0
-    found = _BLOCK.search(name)
-    return int(found[1]) + 1 if found else last
+    leaf = name.rpartition(".")[2]
+    return parameter.ndim > 1 and not leaf.startswith("bias") and leaf != "position"
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -123,7 +122,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def pack_steps(optimizer: torch.optim.Optimizer) -> list[int | None]:
-    """Steps that groups count themselves, as apex's optimizers do, for JSON; None where not."""
+    """Steps that groups count themselves, such as those of apex, for JSON; None where not."""
     return [group.get("step") for group in optimizer.param_groups]
 
 
@@ -141,15 +140,15 @@ class LAMB(torch.optim.Optimizer):
         r   = m_t / (1 - b1^t) / (sqrt(v_t / (1 - b2^t)) + eps) + decay x
         x  <- x - lr |x| / |r| r
 
-    The trust ratio |x| / |r| is 1 where either norm is 0 and, as in the authors' code and apex's,
-    in groups without weight decay (biases and gains).
+    The trust ratio |x| / |r| is 1 where either norm is 0 and, like in the authors' code and in
+    apex, in groups without weight decay (biases and gains).
 
     Args:
         params: Tensors or groups.
         lr: Learning rate.
         betas: b1 and b2.
         eps: Added to the root.
-        weight_decay: Of groups that do not set their own.
+        weight_decay: Decay of groups that do not set their own.
 
     References:
         You et al., 2020, https://arxiv.org/abs/1904.00962, algorithm 2.
@@ -181,22 +180,23 @@ class LAMB(torch.optim.Optimizer):
         return loss
 
     def _update(self, group: Mapping[str, Any], parameters: list[Tensor]) -> None:
-        states = [self._state_of(parameter) for parameter in parameters]
+        states = [self.state[parameter] for parameter in parameters]
+        for state, parameter in zip(states, parameters, strict=True):
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["step"] += 1
         updates = _adam_updates(parameters, states, group["betas"], group["eps"])
         if group["weight_decay"]:
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
             norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
-            torch._foreach_mul_(updates, [_trust(x, r) for x, r in zip(*norms, strict=True)])
+            trust_ratios = [
+                torch.where((x > 0) & (r > 0), x / r, torch.ones_like(x))
+                for x, r in zip(*norms, strict=True)
+            ]
+            torch._foreach_mul_(updates, trust_ratios)
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
-
-    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        return state
 
 
 def _adam_updates(
@@ -205,7 +205,7 @@ def _adam_updates(
     betas: tuple[float, float],
     eps: float,
 ) -> list[Tensor]:
-    """Adam's updates with bias correction; moves the averages in ``states`` on."""
+    """Adam's updates with bias correction; the averages in ``states`` are updated too."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     means, squares = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
     torch._foreach_lerp_(means, gradients, 1 - betas[0])
@@ -219,22 +219,28 @@ def _adam_updates(
     return list(updates)
 
 
-def _trust(weight_norm: Tensor, update_norm: Tensor) -> Tensor:
-    both = (weight_norm > 0) & (update_norm > 0)
-    return torch.where(both, weight_norm / update_norm, torch.ones_like(weight_norm))
-
-
-def _build_apex(
-    name: str, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float
-) -> torch.optim.Optimizer:
-    adam, lamb = _import_apex(name)
+def _build_apex(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    name = config.name
+    try:
+        import_module("amp_C")
+        module = import_module("apex.optimizers")
+        adam, lamb = module.FusedAdam, module.FusedLAMB
+    except (ImportError, OSError, AttributeError) as error:
+        raise InputError(
+            f"training.optimizer.name={name} needs NVIDIA apex with its CUDA extensions, which is "
+            f"not installed ({error}); install `nvidia-apex` from conda-forge or build it from "
+            "https://github.com/NVIDIA/apex (the package `apex` on PyPI is an unrelated one), or "
+            "use adamw or lamb",
+            code="missing-package",
+        ) from error
     device = groups[0]["params"][0].device
     if torch.cuda.is_available() and device.type != "cuda":
         raise InputError(
-            f"optimizer.name={name} runs on GPUs, the weights are on {device}; set "
-            "training.device=cuda or optimizer.name=adamw"
+            f"training.optimizer.name={name} runs on GPUs, the weights are on {device}; set "
+            "training.device=cuda or training.optimizer.name=adamw",
+            code="bad-setting",
         )
-    options = {"lr": 0.0, "bias_correction": True, "betas": betas, "eps": eps}
+    options = {"lr": 0.0, "bias_correction": True, "betas": config.betas, "eps": config.eps}
     try:
         if name == "apex_adam":
             return adam(groups, adam_w_mode=True, **options)
@@ -242,19 +248,6 @@ def _build_apex(
         return lamb(groups, adam_w_mode=True, max_grad_norm=math.inf, **options)
     except (RuntimeError, TypeError) as error:
         raise InputError(
-            f"optimizer.name={name} cannot be used here ({error}); use optimizer.name=adamw or lamb"
-        ) from error
-
-
-def _import_apex(name: str) -> tuple[Callable, Callable]:
-    try:
-        import_module("amp_C")
-        module = import_module("apex.optimizers")
-        return module.FusedAdam, module.FusedLAMB
-    except (ImportError, OSError, AttributeError) as error:
-        raise InputError(
-            f"optimizer.name={name} needs NVIDIA apex with its CUDA extensions, which is not "
-            f"installed ({error}); install `nvidia-apex` from conda-forge or build it from "
-            "https://github.com/NVIDIA/apex (the package `apex` on PyPI is an unrelated one), or "
-            "use optimizer.name=adamw or lamb"
+            f"training.optimizer.name={name} cannot be used here ({error}); use adamw or lamb",
+            code="unusable-package",
         ) from error

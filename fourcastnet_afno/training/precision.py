@@ -1,8 +1,7 @@
 """Precision of matrix products in training."""
 
-import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -11,15 +10,15 @@ from fourcastnet_afno.training.config import Precision
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
-    """Lower precision for matrix products where ``precision`` asks for it."""
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Matrix products in 16 bits where that is the ``precision``."""
     dtype = _DTYPES.get(precision)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 @contextmanager
 def matrix_precision(device: torch.device, precision: Precision) -> Iterator[None]:
-    """TF32 in float32 matrix products on GPUs while the block runs, where asked for."""
+    """TF32 in float32 matrix products on GPUs while the block runs, unless ``float32`` is exact."""
     if device.type != "cuda":
         yield
         return

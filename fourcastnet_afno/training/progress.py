@@ -1,6 +1,6 @@
-"""How far a run has come. With the configuration it decides everything that follows.
+"""The progress of a run. With the configuration it decides everything that follows.
 
-It counts in windows, not in batches of a process, so that a run goes on with another number of
+It counts in windows, not in batches of a process, so that a run resumes with another number of
 processes in the same order.
 """
 
@@ -15,30 +15,30 @@ from fourcastnet_afno.training.schedules import Plateau, ScheduleConfig
 
 ProgressRecord = Mapping[str, Any]
 LOSSES_PER_EPOCH = 50  # points of the loss curve
-RECENT_LOSSES = 50  # whose median tells what a spike is
+RECENT_LOSSES = 50  # their median decides which loss is a spike
 _LISTS = ("loss_sums", "loss_counts", "recent_losses", "history")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The next windows to train on, and what is known so far.
+    """The next windows to train on, and the losses so far.
 
     Args:
         stage: Index of the stage.
         epoch: Index of the epoch in the stage.
         sample: Windows of the epoch that are done.
         step: Optimizer steps of the run, skipped ones included.
-        stage_step: Of which in this stage.
+        stage_step: Optimizer steps of this stage.
         validated: Step of the last validation.
         best: Lowest validation loss of this stage.
         num_worse: Validations of this stage since then.
-        plateau: What the schedule of the learning rate keeps of them.
+        plateau: Memory of the schedule of the learning rate.
         num_skipped: Steps of the run that were skipped.
-        num_skipped_in_a_row: Up to now.
+        num_skipped_in_a_row: Those of them since the last update.
         loss_sums: Sums of this epoch's losses over each fiftieth of its windows.
         loss_counts: Number of losses in each sum.
         loss_bin: The fiftieth that the last sum belongs to.
-        recent_losses: Of the last steps.
+        recent_losses: Losses of the last steps.
         history: A record for each finished epoch.
     """
 
@@ -64,18 +64,19 @@ class Position:
         """Inverse of ``to_json``.
 
         Raises:
-            InputError: If another version has written it.
+            InputError: If another version wrote it.
         """
         if record.keys() != asdict(cls()).keys():
             raise InputError(
-                "this run was interrupted under another version, which kept other facts about its "
-                "progress; go on with that version, or give another --output to start over"
+                "this run was interrupted under another version, which recorded its progress "
+                "differently; resume with that version, or give another --output to start over",
+                code="other-version",
             )
         lists = {name: tuple(record[name]) for name in _LISTS}
         return cls(**{**record, **lists, "plateau": Plateau.from_json(record["plateau"])})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Values that JSON can hold."""
         return asdict(self)
 
     def after_step(self, loss: float, *, windows: int, total: int, skipped: bool) -> "Position":
@@ -87,7 +88,18 @@ class Position:
             total: Windows in an epoch.
             skipped: Whether the weights stayed as they were.
         """
-        bins = {} if skipped else self._with_loss(loss, total)
+        losses: dict[str, Any] = {}
+        if not skipped:
+            index = self.sample * LOSSES_PER_EPOCH // total
+            sums, counts = self.loss_sums, self.loss_counts
+            if index > self.loss_bin:  # A fiftieth without any loss has no sum.
+                sums, counts = (*sums, 0.0), (*counts, 0)
+            losses = {
+                "loss_bin": index,
+                "loss_sums": (*sums[:-1], sums[-1] + loss),
+                "loss_counts": (*counts[:-1], counts[-1] + 1),
+                "recent_losses": (*self.recent_losses, loss)[-RECENT_LOSSES:],
+            }
         return replace(
             self,
             sample=self.sample + windows,
@@ -95,28 +107,15 @@ class Position:
             stage_step=self.stage_step + 1,
             num_skipped=self.num_skipped + skipped,
             num_skipped_in_a_row=self.num_skipped_in_a_row + 1 if skipped else 0,
-            **bins,
+            **losses,
         )
-
-    def _with_loss(self, loss: float, total: int) -> dict[str, Any]:
-        index = self.sample * LOSSES_PER_EPOCH // total
-        sums, counts = self.loss_sums, self.loss_counts
-        if index > self.loss_bin:  # A fiftieth without any loss takes no place.
-            sums, counts = (*sums, 0.0), (*counts, 0)
-        return {
-            "loss_bin": index,
-            "loss_sums": (*sums[:-1], sums[-1] + loss),
-            "loss_counts": (*counts[:-1], counts[-1] + 1),
-            "recent_losses": (*self.recent_losses, loss)[-RECENT_LOSSES:],
-        }
 
     def is_spike(self, loss: float, factor: float) -> bool:
         """Whether a loss is more than ``factor`` times the median of the recent ones."""
-        known = self.recent_losses
-        return len(known) >= 10 and loss > factor * statistics.median(known)
+        return len(self.recent_losses) >= 10 and loss > factor * self.median_loss
 
     def after_validation(self, loss: float, schedule: ScheduleConfig) -> "Position":
-        """The position after a validation, which a plateau of the learning rate heeds."""
+        """The position after a validation; a plateau of the learning rate depends on its loss."""
         better = loss < self.best
         return replace(
             self,
@@ -149,6 +148,11 @@ class Position:
             num_skipped=self.num_skipped,
             history=self.history,
         )
+
+    @property
+    def median_loss(self) -> float:
+        """Median of the recent losses; NaN without any."""
+        return statistics.median(self.recent_losses) if self.recent_losses else math.nan
 
     @property
     def mean_loss(self) -> float:

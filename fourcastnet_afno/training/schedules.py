@@ -7,7 +7,7 @@ After a linear warm-up from 1 / warmup to 1 of the peak,
     constant   the peak
     plateau    the peak, reduced by a factor each time the validation loss stops falling
 
-What a plateau remembers is a frozen value that JSON holds, so that a run goes on exactly.
+The memory of a plateau is a frozen value that JSON can hold, so that a run resumes exactly.
 
 References:
     Loshchilov and Hutter, 2017, SGDR, https://arxiv.org/abs/1608.03983 (cosine).
@@ -17,12 +17,16 @@ References:
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval, Lt
+
+from data_pipeline.bounds import check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """What is known about the validation losses of a stage.
+    """Memory of the validation losses of a stage.
 
     Args:
         best: Lowest loss so far.
@@ -35,7 +39,7 @@ class Plateau:
     num_reductions: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for checkpoints."""
+        """Values that JSON can hold."""
         return asdict(self)
 
     @classmethod
@@ -49,36 +53,29 @@ class ScheduleConfig:
     """How the learning rate changes over a stage.
 
     Args:
-        kind: See the head of ``schedules``.
+        kind: Shape of the schedule, see the head of ``schedules``.
         warmup_fraction: Share of the steps with a rising learning rate, at least one step.
         final_fraction: Learning rate at the end, or the least of a plateau, over the peak.
         decay_fraction: Share of the steps in which ``wsd`` decays.
-        plateau_factor: What each plateau multiplies the learning rate by.
+        plateau_factor: Factor of the learning rate at each plateau.
         plateau_patience: Validations without a lower loss that are a plateau.
         plateau_threshold: Relative decrease of the loss that counts as lower.
     """
 
     kind: Literal["cosine", "wsd", "constant", "plateau"] = "cosine"
-    warmup_fraction: float = 0.05
-    final_fraction: float = 0.0
-    decay_fraction: float = 0.2
-    plateau_factor: float = 0.2
-    plateau_patience: int = 5
-    plateau_threshold: float = 1e-4
+    warmup_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
+    final_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    decay_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.2
+    plateau_factor: Annotated[float, Gt(0), Lt(1)] = 0.2
+    plateau_patience: Annotated[int, Ge(1)] = 5
+    plateau_threshold: Annotated[float, Interval(ge=0, le=1)] = 1e-4
 
     def __post_init__(self) -> None:
-        for name in ("warmup_fraction", "final_fraction", "decay_fraction", "plateau_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"schedule.{name} must lie in 0..1, got {getattr(self, name)}")
+        check_bounds(self, "training.schedule")
         if self.kind == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError(
-                "schedule.warmup_fraction and schedule.decay_fraction must add up to at most 1, "
+                "training.schedule: warmup_fraction and decay_fraction must add up to at most 1, "
                 f"got {self.warmup_fraction} and {self.decay_fraction}"
-            )
-        if not 0 < self.plateau_factor < 1 or self.plateau_patience < 1:
-            raise ValueError(
-                "schedule.plateau_factor must lie between 0 and 1 and schedule.plateau_patience be "
-                f"at least 1, got {self.plateau_factor} and {self.plateau_patience}"
             )
 
     def build(self, *, learning_rate: float, num_steps: int) -> "Schedule":
@@ -109,32 +106,31 @@ class Schedule:
         """Learning rate of a step.
 
         Args:
-            step: Steps done in this stage.
-            plateau: What the validation losses said so far; others than ``plateau`` ignore it.
+            step: Number of steps done in this stage.
+            plateau: Memory of the validation losses; other kinds than ``plateau`` ignore it.
         """
         warmup = max(1, round(self.config.warmup_fraction * self.num_steps))
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * self._after_warmup(step, warmup, plateau or Plateau())
+        config, final = self.config, self.config.final_fraction
+        if config.kind == "constant":
+            share = 1.0
+        elif config.kind == "plateau":
+            share = max(final, config.plateau_factor ** (plateau or Plateau()).num_reductions)
+        elif config.kind == "cosine":
+            done = min(1, (step - warmup) / max(1, self.num_steps - warmup))
+            share = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+        else:
+            longest = self.num_steps - warmup
+            decay = max(1, min(round(config.decay_fraction * self.num_steps), longest))
+            share = final + (1 - final) * min(1, max(0, self.num_steps - step) / decay)
+        return self.learning_rate * share
 
     def after_validation(self, plateau: Plateau, loss: float) -> Plateau:
-        """What is known after another validation loss; a loss that is not finite is no decrease."""
+        """Memory after another validation loss; a loss that is not finite is no decrease."""
         threshold = 1 - self.config.plateau_threshold
         if math.isfinite(loss) and (plateau.best is None or loss < plateau.best * threshold):
             return replace(plateau, best=loss, num_worse=0)
         if plateau.num_worse + 1 < self.config.plateau_patience:
             return replace(plateau, num_worse=plateau.num_worse + 1)
         return replace(plateau, num_worse=0, num_reductions=plateau.num_reductions + 1)
-
-    def _after_warmup(self, step: int, warmup: int, plateau: Plateau) -> float:
-        config, final = self.config, self.config.final_fraction
-        if config.kind == "constant":
-            return 1.0
-        if config.kind == "plateau":
-            return max(final, config.plateau_factor**plateau.num_reductions)
-        if config.kind == "cosine":
-            done = min(1, (step - warmup) / max(1, self.num_steps - warmup))
-            return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-        decay = max(1, min(round(config.decay_fraction * self.num_steps), self.num_steps - warmup))
-        left = min(1, max(0, self.num_steps - step) / decay)
-        return final + (1 - final) * left

@@ -1,10 +1,11 @@
-"""Signals that ask a run to stop: they are noted, and the run stops after its step."""
+"""Signals that ask a run to stop: they are recorded, and all processes stop after the same step."""
 
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from fourcastnet_afno.parallel.launch import CollectiveStop
@@ -16,7 +17,7 @@ _CTRL_C, _TRY_AGAIN = 130, 75
 
 
 class TrainingInterruptedError(CollectiveStop):
-    """A signal ended the run; the last checkpoint is complete and the run can go on.
+    """A signal ended the run; the last checkpoint is complete and the run can resume.
 
     Args:
         message: Where it stopped.
@@ -28,18 +29,35 @@ class TrainingInterruptedError(CollectiveStop):
         self.exit_code = _CTRL_C if by_ctrl_c else _TRY_AGAIN  # EX_TEMPFAIL of sysexits.h
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepVote:
+    """Decisions of all processes together at a step.
+
+    Args:
+        loss: Mean over the processes.
+        by_ctrl_c: Whether a person stops the run.
+        by_system: Whether the system stops the run.
+        checkpoint_due: Whether it is time for a checkpoint.
+    """
+
+    loss: float
+    by_ctrl_c: bool
+    by_system: bool
+    checkpoint_due: bool
+
+
 class StopRequests:
-    """The signals that this process has received."""
+    """Signals that this process has received."""
 
     def __init__(self) -> None:
         self.by_ctrl_c = False
         self.by_system = False
         self._first = 0.0
 
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal. A second Ctrl-C, a second after the first one, raises at once."""
+    def handle_signal(self, number: int, frame: FrameType | None) -> None:
+        """Record a signal. A second Ctrl-C, a second after the first one, raises at once."""
         now = time.monotonic()
-        # torchrun hands on a Ctrl-C that the terminal has sent to the workers already.
+        # torchrun passes on a Ctrl-C that the terminal has sent to the workers already.
         if number == signal.SIGINT and self.by_ctrl_c and now - self._first > _PATIENCE_SECONDS:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
@@ -50,12 +68,12 @@ class StopRequests:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Note SIGINT, SIGTERM and SIGUSR1 while the block runs, instead of ending in a step."""
+    """Record SIGINT, SIGTERM and SIGUSR1 while the block runs, instead of ending in a step."""
     requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
-    previous = {number: signal.signal(number, requests.note) for number in _SIGNALS}
+    previous = {number: signal.signal(number, requests.handle_signal) for number in _SIGNALS}
     try:
         yield requests
     finally:

@@ -16,10 +16,10 @@ class StagePlan:
     """Loaders for each epoch of a stage, whose rollouts may grow from epoch to epoch.
 
     Args:
-        index: Of the stage.
+        index: Index of the stage.
         windows: Gives training and validation windows for a number of rollout steps.
-        config: Of the training.
-        process: Reads its share of each batch.
+        config: Settings of the training.
+        process: This process, which reads its rows of each batch.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class StagePlan:
         self._loaders: dict[int, Loader] = {}
 
     def training(self, epoch: int) -> Loader:
-        """Parts of batches of an epoch of the stage, in random order."""
+        """Microbatches of an epoch of the stage, in random order."""
         num_steps = self.stage.num_steps_in(epoch)
         if num_steps not in self._loaders:
             size = self._config.batch_size // self._config.accumulate

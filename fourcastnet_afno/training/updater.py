@@ -4,7 +4,7 @@ With the loss l_i of window i of a global batch of n windows, every process comp
 
     (rows / n) mean_j (weight_j l_j)
 
-over its rows j of each part of the batch; the mean over processes of the sum over parts is the mean
+over its rows j of each microbatch; the mean over processes of the sum over microbatches is the mean
 of l_i, and so is its gradient. All random numbers are a pure function of the seed, the step and
 the rank (dropout) or the window (noise), so that they need no state in checkpoints.
 """
@@ -12,24 +12,54 @@ the rank (dropout) or the window (noise), so that they need no state in checkpoi
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.parallel.wrap import gather_dtensor, rebuild_ddp_buckets, sync_gradients
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
+from fourcastnet_afno.parallel.wrap import (
+    gather_dtensor,
+    rebuild_ddp_buckets,
+    sync_gradients,
+    wrap,
+)
+from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.ema import MovingAverage
-from fourcastnet_afno.training.noise import derive_seed
 from fourcastnet_afno.training.objectives import Objective
-from fourcastnet_afno.training.optimizers import set_learning_rate
+from fourcastnet_afno.training.optimizers import build_optimizer, freeze, set_learning_rate
+
+
+def derive_seed(*numbers: int) -> int:
+    """A seed that depends on all ``numbers``, each of at most 64 bits."""
+    words = [word for number in numbers for word in divmod(number % 2**64, 2**32)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) -> Sample:
+    """A sample with Gaussian noise on its history, which depends on seed and window alone.
+
+    Args:
+        sample: Physical states.
+        scale: Standard deviation by channel, shape (channel, 1, 1).
+        seed: Seed of this step.
+        rows: The rows that the states have.
+    """
+    device, states = sample.state.device, []
+    for state, time in zip(sample.state, sample.time.tolist(), strict=True):
+        generator = torch.Generator(device).manual_seed(derive_seed(seed, time))
+        noise = torch.randn(rows.full_shape(state.shape), generator=generator, device=device)
+        states.append(state + scale * noise[..., rows.field_slice, :])
+    return sample._replace(state=torch.stack(states))
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """What came of a step.
+    """Result of a step.
 
     Args:
-        gradient_norm: Before clipping.
+        gradient_norm: Norm before clipping.
         skipped: Whether the weights stayed as they were.
     """
 
@@ -38,91 +68,90 @@ class UpdateResult:
 
 
 class Updater:
-    """Adds up the gradients of the parts of a batch, and updates the weights.
+    """Adds up the gradients of the microbatches of a batch, and updates the weights.
 
     Args:
-        module: The loss, wrapped for all processes, see ``distributed.wrap``.
-        loss: The loss itself.
-        average: Follows the weights.
+        objective: Loss to minimize, on the device of the process; its trained module changes.
+        config: How to train.
         process: This process.
-        gradient_clip: Largest norm of the gradient; 0 is off.
-        seed: Of all random numbers.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        loss: Objective,
-        average: MovingAverage,
-        process: Process,
-        *,
-        gradient_clip: float,
-        seed: int,
-    ) -> None:
-        self.module, self.loss, self.average = module, loss, average
-        self._process, self._clip, self._seed = process, gradient_clip, seed
-        enabled = loss.precision == "float16"
+    def __init__(self, objective: Objective, config: TrainingConfig, process: Process) -> None:
+        self.objective, self._config, self._process = objective, config, process
+        trained = objective.trained
+        if config.compile != "off":
+            trained.network.compile(mode=config.compile)
+        freeze(trained, config.optimizer.frozen)  # Before it is wrapped for several processes.
+        self.module = wrap(
+            objective,
+            process,
+            config.parallel,
+            shards=[*trained.network.blocks, trained],
+            static_graph=config.accumulate == 1,
+            compress_gradients=config.compress_gradients,
+        )
+        self.average = MovingAverage(trained, config.ema_decay)
+        self.optimizer = build_optimizer(config.optimizer, trained)
+        enabled = config.precision == "float16"
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=enabled)
-        self._settled = False
+        self._has_buckets = False
+
+    def restart(self) -> None:
+        """Start from the present weights, with a new average and a new optimizer."""
+        self.average.reset()
+        self.optimizer = build_optimizer(self._config.optimizer, self.objective.trained)
+
+    def seed(self, step: int, microbatch: int) -> None:
+        """Seed torch's global generator, from which dropout and stochastic depth draw."""
+        torch.manual_seed(derive_seed(self._config.seed, step, microbatch, self._process.rank))
 
     def accumulate(
-        self, sample: Sample, *, share: float, step: int, part: int, last: bool
+        self, sample: Sample, *, weight: float, step: int, microbatch: int, last: bool
     ) -> float:
-        """Add the gradient of a part of a batch.
+        """Add the gradient of a microbatch.
 
         Args:
             sample: Rows of this process.
-            share: Windows of the part, of all processes, as a share of the batch.
+            weight: Windows of the microbatch, of all processes, over those of the batch.
             step: Steps done.
-            part: Index of the part.
+            microbatch: Index of the microbatch.
             last: Whether it is the last one, after which gradients are exchanged.
 
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
         """
-        if not self._settled:
-            fields = sample.state, sample.forcing, sample.target
+        fields = sample.state, sample.forcing, sample.target
+        if not self._has_buckets:
             rebuild_ddp_buckets(self.module, lambda: self.module(*fields).mean().backward())
-            self._settled = True
-        self.seed(step, part)
+            self._has_buckets = True
+        self.seed(step, microbatch)
         with sync_gradients(self.module, last):
-            rows = self.module(sample.state, sample.forcing, sample.target)
-            loss = (sample.weight * rows).mean() * share
+            loss = (sample.weight * self.module(*fields)).mean() * weight
             self.scaler.scale(loss).backward()
         return loss.item()
 
-    def seed(self, step: int, part: int) -> None:
-        """Seed torch's global generator, from which dropout and stochastic depth draw."""
-        torch.manual_seed(derive_seed(self._seed, step, part, self._process.rank))
-
-    def update(
-        self, optimizer: torch.optim.Optimizer, learning_rate: float, num_updates: int
-    ) -> UpdateResult:
-        """Update the weights, unless the gradient is not finite: then it is left for a look at it.
+    def update(self, learning_rate: float, num_updates: int) -> UpdateResult:
+        """Update the weights, unless the gradient is not finite: then it is kept for diagnosis.
 
         Args:
-            optimizer: Of the weights.
             learning_rate: Peak of all groups.
-            num_updates: Updates done before, of the run.
+            num_updates: Updates of the run before this one.
         """
-        set_learning_rate(optimizer, learning_rate)
-        self.scaler.unscale_(optimizer)
-        norm = self._clipped_norm()
-        finite = math.isfinite(norm)
-        if finite:
-            self.scaler.step(optimizer)
+        set_learning_rate(self.optimizer, learning_rate)
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.objective.trained.parameters() if p.grad is not None]
+        sharded_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gather_dtensor(sharded_norm).item()
+        is_finite = math.isfinite(norm)
+        if is_finite:
+            if self._config.gradient_clip > 0:
+                clip = self._config.gradient_clip
+                nn.utils.clip_grads_with_norm_(parameters, clip, sharded_norm)
+            self.scaler.step(self.optimizer)
             self.average.update(num_updates + 1)
         self.scaler.update()
-        return UpdateResult(gradient_norm=norm, skipped=not finite)
+        return UpdateResult(gradient_norm=norm, skipped=not is_finite)
 
-    def discard(self, optimizer: torch.optim.Optimizer) -> None:
-        """Forget the gradient, after the update or without one."""
-        optimizer.zero_grad(set_to_none=True)
-
-    def _clipped_norm(self) -> float:
-        parameters = [p for p in self.loss.trained.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        value = gather_dtensor(norm).item()
-        if self._clip > 0 and math.isfinite(value):
-            nn.utils.clip_grads_with_norm_(parameters, self._clip, norm)
-        return value
+    def discard(self) -> None:
+        """Drop the gradient, after the update or without one."""
+        self.optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
-"""Scores of rollouts while training goes on: RMSE and ACC by channel and lead time.
+"""Scores of rollouts during training: RMSE and ACC by channel and lead time.
 
-The same definitions as in ``evaluation.metrics``, on the device of the weights, with the initial
-times shared by all processes; persistence and climatology stand beside the model.
+The same definitions as in ``evaluation``, on the device of the weights, with the initial times
+distributed over the processes, for the model, persistence and climatology.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,11 +32,11 @@ class RolloutValidation:
     Args:
         windows: Windows of the validation period with as many steps as are scored.
         climatology: Gives the climatological states (time, channel, lat, lon) at datetime64 times.
-        config: Sets the number of rollouts.
+        config: Number of rollouts.
         area_weights: Cell areas with mean 1, (lat, lon).
-        process: Rolls out its share.
-        precision: Of the network.
-        field_weights: Further weights of the points by channel, as 0 where values are filled.
+        process: This process, which rolls out its rows of each batch.
+        precision: Precision of the network, under autocast.
+        field_weights: Further weights of the points by channel, such as 0 where values are filled.
         rows: The rows that windows and climatology have.
     """
 
@@ -54,13 +54,12 @@ class RolloutValidation:
     ) -> None:
         self._climatology, self._process = climatology, process
         self._precision: Precision = precision
-        chosen = copy(windows)
-        count = min(config.num_init_times, len(windows))
-        spread = np.linspace(0, len(windows) - 1, count).round().astype(int)
-        chosen.starts = windows.starts[spread]
-        self._count = count
+        self._count = min(config.num_init_times, len(windows))
+        indices = np.linspace(0, len(windows) - 1, self._count).round().astype(int)
+        selected = copy(windows)
+        selected.starts = windows.starts[indices]
         self._loader = Loader(
-            chosen,
+            selected,
             config.batch_size,
             seed=0,
             shuffle=False,
@@ -77,12 +76,12 @@ class RolloutValidation:
         self._baselines: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, forecaster: Forecaster, pause: Callable[[], None]) -> Scores:
+    def __call__(self, forecaster: Forecaster, poll: Callable[[], None]) -> Scores:
         """Scores of the model and the baselines.
 
         Args:
             forecaster: On the device of the process.
-            pause: Called after each batch; may raise to stop.
+            poll: Called after each batch; may raise to stop.
 
         Returns:
             ``rmse`` and ``acc`` (forecast, lead_time, channel), see ``FORECASTS``; equal in all
@@ -93,13 +92,13 @@ class RolloutValidation:
             rows = min(self._loader.batch_size, self._count - done)
             done += rows
             climatology = self._climatology_of(sample, forecaster)
-            found = self._statistics(self._forecast(forecaster, sample), sample, climatology)
-            sums = sums.to(found) + found * rows
+            statistics = self._statistics(self._forecast(forecaster, sample), sample, climatology)
+            sums = sums.to(statistics) + statistics * rows
             if self._baselines is None:
-                baselines = baselines.to(found) + rows * torch.cat(
+                baselines = baselines.to(statistics) + rows * torch.cat(
                     [self._statistics(f, sample, climatology) for f in (sample.state[:, -1:], None)]
                 )
-            pause()
+            poll()
         if self._baselines is None:
             self._baselines = self._process.reduce_mean(baselines) / self._count
         means = torch.cat([self._process.reduce_mean(sums) / self._count, self._baselines])
@@ -135,11 +134,11 @@ class RolloutValidation:
         def mean(field: Tensor) -> Tensor:
             return self._rows.mean(self._weights * field)
 
-        ours, theirs = forecast - normal, truth - normal
-        norms = (mean(ours**2) * mean(theirs**2)).sqrt()
+        anomaly, true_anomaly = forecast - normal, truth - normal
+        norms = (mean(anomaly**2) * mean(true_anomaly**2)).sqrt()
         # A forecast equal to the climatology up to float32 rounding has no anomaly to correlate.
-        has_anomaly = norms > 1e-12 * (mean(normal**2) * mean(theirs**2)).sqrt()
-        correlation = mean(ours * theirs) / torch.where(has_anomaly, norms, 1.0)
+        has_anomaly = norms > 1e-12 * (mean(normal**2) * mean(true_anomaly**2)).sqrt()
+        correlation = mean(anomaly * true_anomaly) / torch.where(has_anomaly, norms, 1.0)
         correlation = torch.where(has_anomaly, correlation, 0.0)
         error = mean((forecast - truth) ** 2).expand_as(correlation)
         rows = sample.weight.double()[:, None, None]

@@ -1,6 +1,7 @@
 """The verb ``train``: a forecaster from the training store of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,10 @@ from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
+from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
+from fourcastnet_afno.training.monitoring.record import TrainingCallback
+from fourcastnet_afno.training.objectives import RolloutLoss
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation
@@ -32,7 +36,12 @@ _console = Console()
 
 
 def train_run(
-    config: ExperimentConfig, output: Path, functions: Sequence[LogFunction] = ()
+    config: ExperimentConfig,
+    output: Path,
+    functions: Sequence[LogFunction] = (),
+    *,
+    callbacks: Sequence[TrainingCallback] = (),
+    join: Callable[..., AbstractContextManager[Process]] = process_group,
 ) -> Forecaster:
     """Train a forecaster, or go on with an interrupted run in ``output``.
 
@@ -42,9 +51,11 @@ def train_run(
         config: Its ``training`` part says how.
         output: Run folder.
         functions: Called with the step and the values of each row of the log.
+        callbacks: Called after every step, in all processes.
+        join: Joins the processes that train together, see ``process_group``.
     """
     settings, folder = config.training, output / "checkpoints"
-    with process_group(
+    with join(
         settings.device,
         timeout_minutes=settings.timeout_minutes,
         spatial_ranks=settings.spatial_ranks,
@@ -61,20 +72,21 @@ def train_run(
             if process.is_main:
                 _console.print(f"From {settings.start_from}: {match}")
         shard_rows(forecaster, process)
+        forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
+        loss = build_loss(settings.loss, forecaster, weights)
         describe_training(forecaster, process)
-        functions = [*functions, *loggers(config, output, process)]
         Trainer(
-            forecaster,
+            RolloutLoss(forecaster, loss, settings.rollout, settings.precision),
             partial(_windows, config, store.select_rows(rows.field_slice)),
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
             validation=_rollout_validation(config, store, process, rows, weights),
-            functions=functions,
+            functions=[*functions, *loggers(config, output, process)],
+            callbacks=callbacks,
             console=_console,
-            field_weights=weights,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 

@@ -29,6 +29,7 @@ from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.monitoring.log import LogFunction
+from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import DiagnosticLoss
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -48,6 +49,8 @@ def train_diagnostic(
     output: Path,
     checkpoint: Path,
     functions: Sequence[LogFunction] = (),
+    *,
+    callbacks: Sequence[TrainingCallback] = (),
 ) -> DiagnosticHead:
     """Train a head for ``data.diagnostic``, or go on with an interrupted run in ``output``.
 
@@ -62,6 +65,7 @@ def train_diagnostic(
         checkpoint: The frozen forecaster; the store of its run is used if it is of this
             configuration.
         functions: Called with the step and the values of each row of the log.
+        callbacks: Called after every step, in all processes.
 
     Raises:
         InputError: If the forecaster, the data or a setting does not suit the others.
@@ -88,8 +92,11 @@ def train_diagnostic(
             state_channels=slice(count),
             target_channels=slice(count, None),
         )
+        loss = build_diagnostic_loss(
+            settings.loss, head, forecaster, field_weights(store.diagnostic)
+        )
         Trainer(
-            head,
+            DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision),
             windows,
             settings,
             folder=folder,
@@ -101,15 +108,7 @@ def train_diagnostic(
             process=process,
             functions=[*functions, *loggers(config, output, process)],
             console=_console,
-            objective=DiagnosticLoss(
-                head,
-                forecaster,
-                build_diagnostic_loss(
-                    settings.loss, head, forecaster, field_weights(store.diagnostic)
-                ),
-                settings.rollout,
-                settings.precision,
-            ),
+            callbacks=callbacks,
         ).fit()
         best = folder / "best.safetensors"
         return process.main_first("trained", lambda: load_diagnostic(best)[0])

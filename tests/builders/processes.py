@@ -1,12 +1,14 @@
-"""Functions in several processes of gloo, and in processes that are killed."""
+"""Functions in several processes of gloo, in processes that are killed, and in stopped runs."""
 
 import contextlib
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 
 from fourcastnet_afno.parallel.launch import process_group
+from fourcastnet_afno.training.monitoring.record import StepRecord
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -112,3 +115,53 @@ def on_ranks(
         process.join(60)
         assert process.exitcode == 0
     return results
+
+
+class SignalAfter:
+    """Sends this process a signal after steps of a training, once for each.
+
+    Args:
+        steps: Steps of the run.
+        number: The signal.
+    """
+
+    def __init__(self, steps: Iterable[int], number: signal.Signals = signal.SIGTERM) -> None:
+        self.left, self._number = set(steps), number
+
+    def on_step(self, record: StepRecord) -> None:
+        """Send the signal where it is time."""
+        if record.step in self.left:
+            self.left.remove(record.step)
+            os.kill(os.getpid(), self._number)
+
+
+class SlowDown:
+    """Sleeps after each step of a training.
+
+    Args:
+        seconds: How long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def on_step(self, record: StepRecord) -> None:
+        """Sleep."""
+        time.sleep(self._seconds)
+
+
+class FailAfter:
+    """Raises an error of a defect after a step of a training.
+
+    Args:
+        step: Step of the run.
+        message: Message of the error.
+    """
+
+    def __init__(self, step: int, message: str) -> None:
+        self._step, self._message = step, message
+
+    def on_step(self, record: StepRecord) -> None:
+        """Raise where it is time."""
+        if record.step == self._step:
+            raise RuntimeError(self._message)

@@ -1,11 +1,10 @@
-"""What a run writes down while it trains: CSV, TensorBoard, and callables such as wandb's.
+"""The log of a training: CSV, TensorBoard, and callables such as wandb's.
 
     RUN/logs/steps.csv         a row for each logged step
     RUN/logs/validation.csv    a row for each score, channel and lead time
     RUN/logs/events.out.*      the same for TensorBoard
 
-A run that goes on drops what was written after the checkpoint it goes on from, so that no row is
-there twice.
+A run that resumes drops the rows after the checkpoint it resumes from, so that none is there twice.
 """
 
 import csv
@@ -20,14 +19,9 @@ from tensorboardX import SummaryWriter
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.training.config import LoggerName
+from fourcastnet_afno.training.monitoring.record import STEP_COLUMNS, StepRecord
 
 LogFunction = Callable[[int, Mapping[str, float]], None]
-# What is measured comes last: the columns before it are the same in every run with the same seed.
-STEP_COLUMNS = (
-    "step", "stage", "epoch", "samples", "loss", "gradient_norm", "learning_rate", "skipped",
-    "spike", "samples_per_second", "data_wait", "memory_gib", "flop_utilization",
-)  # fmt: skip
-MEASURED_COLUMNS = STEP_COLUMNS[-4:]
 VALIDATION_COLUMNS = (
     "step", "stage", "metric", "channel", "lead_hours", "model", "persistence", "climatology",
 )  # fmt: skip
@@ -38,8 +32,8 @@ class TrainingLog:
     """Rows by step in files and callables.
 
     Args:
-        folder: Of the files.
-        step: Where the run goes on; later rows of ``steps.csv`` are dropped.
+        folder: Folder of the files.
+        step: Step that the run resumes from; later rows of ``steps.csv`` are dropped.
         validated: Likewise, for ``validation.csv``.
         functions: Called with the step and the values of each row.
     """
@@ -52,21 +46,21 @@ class TrainingLog:
         self._validation = _Table(folder / "validation.csv", VALIDATION_COLUMNS, validated)
         self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30)
 
-    def step(self, row: Mapping[str, Any]) -> None:
-        """Write the row of a step, with the values of ``STEP_COLUMNS`` that are known."""
+    def step(self, record: StepRecord) -> None:
+        """Write the row of a step."""
+        row = record.row()
         self._steps.write([row])
-        values = {f"train/{k}": row[k] for k in STEP_COLUMNS if k in row and k not in _NOT_PLOTTED}
-        self._send(row["step"], values)
+        self._send(record.step, {f"train/{k}": v for k, v in row.items() if k not in _NOT_PLOTTED})
 
     def validation(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the scores of a validation, rows with the values of ``VALIDATION_COLUMNS``."""
         self._validation.write(rows)
         values = {}
         for row in rows:
-            place = [str(row[k]) for k in ("channel", "lead_hours") if row.get(k) not in (None, "")]
-            name = "/".join(["validation", row["metric"], *place])
+            labels = [str(row[key]) for key in ("channel", "lead_hours") if key in row]
+            name = "/".join(["validation", row["metric"], *labels])
             for forecast in ("model", "persistence", "climatology"):
-                if row.get(forecast) not in (None, ""):
+                if forecast in row:
                     values[f"{name}/{forecast}"] = row[forecast]
         self._send(step, values)
 
@@ -79,8 +73,8 @@ class TrainingLog:
 
     def close(self) -> None:
         """Finish the files."""
-        for part in (self._steps, self._validation, self._events):
-            part.close()
+        for file in (self._steps, self._validation, self._events):
+            file.close()
 
 
 class _Table:
@@ -88,7 +82,10 @@ class _Table:
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         self._columns = columns
-        kept = [row for row in _complete_rows(path, len(columns)) if int(row[0]) <= step]
+        text = path.read_text() if path.exists() else ""
+        complete = text[: text.rfind("\n") + 1]  # Without a last row that was cut off.
+        rows = list(csv.reader(io.StringIO(complete)))[1:]
+        kept = [row for row in rows if len(row) == len(columns) and int(row[0]) <= step]
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([columns, *kept])
         self._file = path.open("a", newline="")
@@ -104,22 +101,13 @@ class _Table:
         self._file.close()
 
 
-def _complete_rows(path: Path, length: int) -> list[list[str]]:
-    """The rows without the header, and without a last one that was cut off."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    return [row for row in list(csv.reader(io.StringIO(whole)))[1:] if len(row) == length]
-
-
 def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFunction:
     """A function that logs to Weights & Biases or MLflow, as their environment variables say.
 
     Args:
         name: Which of the two; its package must be installed.
-        run: Run folder; its name is the name of the run, which goes on when the folder does.
-        config: Settings to show beside it.
+        run: Run folder; its name is the name of the run, which resumes when the folder does.
+        config: Settings to show with it.
 
     Raises:
         InputError: If the package is not installed.
@@ -129,7 +117,8 @@ def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFuncti
     except ImportError as error:
         raise InputError(
             f"training.loggers has {name} and it is not installed ({error}); "
-            f"`pip install {name}`, or take it out"
+            f"`pip install {name}`, or remove it",
+            code="missing-package",
         ) from error
     if name == "wandb":
         identity = f"{run.resolve().parent.name}-{run.resolve().name}"

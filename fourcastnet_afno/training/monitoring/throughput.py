@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
@@ -14,10 +14,7 @@ from fourcastnet_afno.training.objectives import Objective
 
 _Item = TypeVar("_Item")
 
-
 _RECENT_SECONDS = 20.0
-
-
 # Dense peak of matrix products in 1e12 operations per second, from NVIDIA's data sheets: with 16
 # bits, with TF32, with float32.
 _PEAKS = {
@@ -41,48 +38,52 @@ def peak_flops(device: torch.device, precision: Precision) -> float | None:
     return next((1e12 * peaks[column] for key, peaks in _PEAKS.items() if key in name), None)
 
 
-def flops_per_window(loss: Objective, sample: Sample) -> float:
+def flops_per_window(objective: Objective, sample: Sample) -> float:
     """Operations of a training step on one window: three times those of the forward pass.
 
     Recomputation of activations does not count, as in the usual model FLOP utilization. Products
     and sums of matrix products and convolutions are counted, as ``torch.utils.flop_counter`` does.
     """
-    row = [tensor[:1] for tensor in (sample.state, sample.forcing, sample.target)]
+    window = [tensor[:1] for tensor in (sample.state, sample.forcing, sample.target)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        loss(*row)
+        objective(*window)
     return 3.0 * counter.get_total_flops()
 
 
 class Meter:
-    """Rates over the last seconds: windows per second, and the share of time that data took."""
+    """Rates over the last seconds: windows per second, and the share of time that data took.
 
-    def __init__(self) -> None:
-        self._steps: deque[tuple[float, int, float]] = deque([(time.monotonic(), 0, 0.0)])
+    Args:
+        clock: Seconds that have passed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the past, for example after a validation."""
+        self._steps: deque[tuple[float, int, float]] = deque([(self._clock(), 0, 0.0)])
         self._waited = 0.0
 
     def measure_wait(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Iterate, and count the time until each item is there as waiting."""
         iterator = iter(items)
         while True:
-            started = time.monotonic()
+            started = self._clock()
             item = next(iterator, None)
-            self._waited += time.monotonic() - started
+            self._waited += self._clock() - started
             if item is None:
                 return
             yield item
 
     def count(self, windows: int) -> None:
-        """A step with this many windows, over all processes, is done."""
-        now = time.monotonic()
+        """Count a finished step with this many windows, over all processes."""
+        now = self._clock()
         self._steps.append((now, windows, self._waited))
         self._waited = 0.0
         while len(self._steps) > 2 and now - self._steps[0][0] > _RECENT_SECONDS:
             self._steps.popleft()
-
-    def restart(self) -> None:
-        """Forget the past, as after a validation."""
-        self._steps = deque([(time.monotonic(), 0, 0.0)])
-        self._waited = 0.0
 
     @property
     def _seconds(self) -> float:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,14 @@ from fourcastnet_afno.forecaster import checkpoint
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.config import Stage, ValidationConfig
-from fourcastnet_afno.training.monitoring.log import MEASURED_COLUMNS
+from fourcastnet_afno.training.monitoring.record import MEASURED_COLUMNS
 from fourcastnet_afno.training.progress import Position
-from fourcastnet_afno.workflows import train as train_workflow
+from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.experiments import make_dataset, make_experiment
-from tests.builders.processes import on_ranks, start
+from tests.builders.processes import SignalAfter, SlowDown, on_ranks, start
 
 STAGES = [Stage(epochs=2), Stage(epochs=1, num_steps=2)]
 
@@ -47,16 +47,7 @@ def make_config(folder: Path, **training: object) -> ExperimentConfig:
 
 def train(config: ExperimentConfig, output: Path, seconds: float = 0.0) -> None:
     """In a process of its own, a little slower so that it can be hit everywhere."""
-    from fourcastnet_afno.training.trainer import Trainer
-
-    original = Trainer._take_step
-
-    def slow(self: Trainer, *arguments: object) -> None:
-        time.sleep(seconds)
-        original(self, *arguments)  # type: ignore[arg-type]
-
-    Trainer._take_step = slow
-    train_run(config, output)
+    train_run(config, output, callbacks=[SlowDown(seconds)])
 
 
 def step_of(output: Path) -> int:
@@ -125,53 +116,32 @@ def test_killed_twenty_times_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_stopped_while_it_validates_it_goes_on_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fourcastnet_afno.training.signals import TrainingInterruptedError
-    from fourcastnet_afno.training.trainer import Trainer
-
-    config = make_config(tmp_path)
+def test_stopped_while_it_validates_it_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """A signal after the last step before a validation is seen by the validation."""
+    config, stop = make_config(tmp_path), SignalAfter({3, 8, 16})
     train_run(config, tmp_path / "whole")
-    stops = {3, 8, 16}
-    original = Trainer._validation_loss
-
-    def interrupted(self: Trainer, *arguments: object) -> float:
-        if self.position.step in stops:
-            stops.remove(self.position.step)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Trainer, "_validation_loss", interrupted)
-    for _ in range(3):
-        with pytest.raises(TrainingInterruptedError) as stop:
-            train_run(config, tmp_path / "stopped")
-        assert stop.value.exit_code == 75
-    train_run(config, tmp_path / "stopped")
-    assert not stops
+    for step in (3, 8, 16):
+        with pytest.raises(TrainingInterruptedError) as error:
+            train_run(config, tmp_path / "stopped", callbacks=[stop])
+        assert error.value.exit_code == 75
+        assert step_of(tmp_path / "stopped") == step
+    train_run(config, tmp_path / "stopped", callbacks=[stop])
     assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
 def train_in_two_parts(process: Process, config: ExperimentConfig, folder: Path) -> None:
-    """A run, and one that all processes stop as one of them is told to, and go on with."""
-    from fourcastnet_afno.training.signals import TrainingInterruptedError
-    from fourcastnet_afno.training.trainer import Trainer
+    """A run, and one that all processes stop and resume, as one of them is told to."""
 
-    original, stops = Trainer._take_step, {2, 6}
+    def join(*_: object, **__: object) -> AbstractContextManager[Process]:
+        return nullcontext(process)
 
-    def take(self: Trainer, *arguments: object) -> None:
-        if self.folder.parent.name == "stopped" and self.position.step in stops:
-            stops.remove(self.position.step)
-            self._stopped.by_system = self.process.rank == 1
-        original(self, *arguments)  # type: ignore[arg-type]
-
-    train_workflow.process_group, Trainer._take_step = (lambda *_, **__: nullcontext(process)), take
-    train_run(config, folder / "whole")
+    stop = SignalAfter({2, 6} if process.rank == 1 else ())
+    train_run(config, folder / "whole", join=join)
     for _ in range(2):
         with pytest.raises(TrainingInterruptedError):
-            train_run(config, folder / "stopped")
-    train_run(config, folder / "stopped")
-    assert not stops
+            train_run(config, folder / "stopped", callbacks=[stop], join=join)
+    train_run(config, folder / "stopped", join=join)
+    assert not stop.left
 
 
 def test_processes_go_on_bit_for_bit(tmp_path: Path) -> None:

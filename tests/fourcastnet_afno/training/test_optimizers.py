@@ -219,10 +219,10 @@ def test_wrong_patterns_are_named() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"betas": (0.9, 1.0)}, "betas must lie in"),
-        ({"eps": 0.0}, "eps above 0"),
+        ({"betas": (0.9, 1.0)}, "betas must be below 1"),
+        ({"eps": 0.0}, "eps must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
-        ({"layer_decay": 0.0}, "layer_decay lie in"),
+        ({"layer_decay": 0.0}, "layer_decay must be above 0"),
         ({"name": "lamb", "weight_decay": 0.0}, "adapts the updates of weights with decay alone"),
     ],
 )

@@ -13,11 +13,10 @@ from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, curriculum_steps
-from fourcastnet_afno.training.rollout_loss import (
+from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, Stage
+from fourcastnet_afno.training.objectives import (
+    RolloutLoss,
     differentiable_rollout,
-    rollout_loss,
-    rollout_loss_by_channel,
 )
 from fourcastnet_afno.training.schedules import ScheduleConfig
 from tests.builders.experiments import make_forecaster, make_states
@@ -71,7 +70,7 @@ def loss_and_gradient(forecaster: Forecaster, config: RolloutConfig) -> tuple[Te
     with torch.random.fork_rng():
         torch.manual_seed(0)
         loss = build_loss(LossConfig(), forecaster)
-        value = rollout_loss(forecaster, loss, *make_windows(forecaster, 3), config)
+        value = RolloutLoss(forecaster, loss, config)(*make_windows(forecaster, 3))
         value.mean().backward()
     gradients = [p.grad for p in forecaster.parameters() if p.grad is not None]
     assert len(gradients) == len(list(forecaster.parameters()))
@@ -112,28 +111,25 @@ def test_loss_is_the_weighted_mean_over_steps() -> None:
     forecaster = make_forecaster().eval()
     windows = make_windows(forecaster, 3)
     loss = build_loss(LossConfig(), forecaster)
-    config = RolloutConfig(discount=0.5)
-    found = rollout_loss(forecaster, loss, *windows, config)
-    by_channel = rollout_loss_by_channel(forecaster, loss, *windows, config)
+    objective = RolloutLoss(forecaster, loss, RolloutConfig(discount=0.5))
+    by_channel = objective.by_channel(*windows)
     assert by_channel.shape == (3, 3, 2)
     expected = (by_channel.mean(dim=2) * torch.tensor([4, 2, 1]) / 7).sum(dim=1)
-    torch.testing.assert_close(found, expected)
-    last = RolloutConfig(gradient="pushforward")
-    torch.testing.assert_close(
-        rollout_loss(forecaster, loss, *windows, last), by_channel[:, 2].mean(dim=1)
-    )
+    torch.testing.assert_close(objective(*windows), expected)
+    last = RolloutLoss(forecaster, loss, RolloutConfig(gradient="pushforward"))
+    torch.testing.assert_close(last(*windows), by_channel[:, 2].mean(dim=1))
 
 
 def test_an_ensemble_of_one_window() -> None:
     forecaster = make_forecaster().eval()
     windows = make_windows(forecaster, 2)
     crps, l1 = (build_loss(LossConfig(kind=kind), forecaster) for kind in ("crps", "l1"))
-    single = rollout_loss(forecaster, l1, *windows, RolloutConfig())
-    same = rollout_loss(forecaster, crps, *windows, RolloutConfig(num_members=3))
+    single = RolloutLoss(forecaster, l1)(*windows)
+    same = RolloutLoss(forecaster, crps, RolloutConfig(num_members=3))(*windows)
     torch.testing.assert_close(same, single)  # Members without noise have no spread.
     torch.manual_seed(0)
     noisy = RolloutConfig(num_members=3, member_noise=2.0)
-    spread = rollout_loss(forecaster, crps, *windows, noisy)
+    spread = RolloutLoss(forecaster, crps, noisy)(*windows)
     assert spread.shape == (3,)
     assert not torch.isclose(spread, single, rtol=1e-3).any()
 
@@ -142,14 +138,14 @@ def test_an_ensemble_of_one_window() -> None:
     ("first", "last", "total"), [(1, 4, 8), (1, 4, 10), (2, 12, 11), (1, 1, 5)]
 )
 def test_curriculum(first: int, last: int, total: int) -> None:
-    steps = [curriculum_steps(epoch, total, first, last) for epoch in range(total)]
+    stage = Stage(epochs=total, first_num_steps=first, num_steps=last)
+    steps = [stage.num_steps_in(epoch) for epoch in range(total)]
     counts = [steps.count(n) for n in range(first, last + 1)]
     assert steps == sorted(steps)
     assert sum(counts) == total
     assert max(counts) - min(counts) <= 1
     assert min(counts) >= 1
     assert all(b - a <= 1 for a, b in itertools.pairwise(steps))
-    assert curriculum_steps(total, total, first, last) == last
 
 
 def test_wrong_settings_are_named() -> None:

@@ -83,8 +83,8 @@ def test_a_plateau_resumes_exactly() -> None:
         ({"warmup_fraction": 1.5}, r"warmup_fraction must lie in 0\.\.1, got 1\.5"),
         ({"final_fraction": -0.1}, "final_fraction"),
         ({"kind": "wsd", "warmup_fraction": 0.9}, "must add up to at most 1"),
-        ({"plateau_factor": 1.0}, "plateau_factor must lie between 0 and 1"),
-        ({"plateau_patience": 0}, "plateau_patience be at least 1"),
+        ({"plateau_factor": 1.0}, "plateau_factor must be below 1"),
+        ({"plateau_patience": 0}, "plateau_patience must be at least 1"),
     ],
 )
 def test_wrong_settings_are_named(options: dict, message: str) -> None:

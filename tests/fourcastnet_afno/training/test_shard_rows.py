@@ -3,8 +3,8 @@
 import csv
 import hashlib
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -43,19 +43,20 @@ from fourcastnet_afno.parallel.row_sharding import (
 from fourcastnet_afno.parallel.wrap import gather_dtensor, wrap
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import RolloutConfig, Stage, TrainingConfig, ValidationConfig
-from fourcastnet_afno.training.noise import with_noise
 from fourcastnet_afno.training.nonfinite import describe_gradient
 from fourcastnet_afno.training.objectives import RolloutLoss
+from fourcastnet_afno.training.progress import ProgressRecord
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.training.trainer import Trainer
-from fourcastnet_afno.workflows import train
+from fourcastnet_afno.training.updater import with_noise
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.experiments import make_dataset, make_experiment, make_forecaster, make_states
-from tests.builders.processes import on_ranks
+from tests.builders.processes import SignalAfter, on_ranks
 
+Join = Callable[..., AbstractContextManager[Process]]
 SMALL = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2, initialization="small")
 # Name: rows, columns, network, loss, gradient of the rollout.
 CASES = {
@@ -326,34 +327,32 @@ def make_config(data: Path, **training: object) -> ExperimentConfig:
 
 
 def train_shared(process: Process, data: Path, output: Path) -> list[tuple[int, ...]]:
-    """Two groups of two stop after three steps, and a group of four goes on."""
-    shapes, forecasters, original = [], [], Trainer._take_step
+    """Two groups of two stop after three steps, and a group of four resumes."""
+    shapes, original, stop = [], Loader.epoch, SignalAfter({2} if process.rank == 3 else ())
 
     @contextmanager
-    def joined(device: str, *, timeout_minutes: float, spatial_ranks: int) -> Iterator[Process]:
+    def join(device: str, *, timeout_minutes: float, spatial_ranks: int) -> Iterator[Process]:
         group = field_group(spatial_ranks, timedelta(minutes=timeout_minutes))
         yield replace(process, spatial=group)
 
-    def take(self: Trainer, *arguments: object) -> None:
-        if self.position.step == 2 and self.process.rank == 3:
-            self._stopped.by_system = True
-        original(self, *arguments)  # type: ignore[arg-type]
-        shapes.append(tuple(self._sample.state.shape))
-        forecasters.append(self.forecaster)
+    def epoch(self: Loader, *arguments: int) -> Iterator[Sample]:
+        for sample in original(self, *arguments):
+            if self.shuffle:
+                shapes.append(tuple(sample.state.shape))
+            yield sample
 
-    train.process_group, Trainer._take_step = joined, take
+    Loader.epoch = epoch
     with pytest.raises(TrainingInterruptedError):
-        train_run(make_config(data, spatial_ranks=2), output)
-    train_run(make_config(data, spatial_ranks=4), output)
-    train_with_everything(data, output.with_name("everything"))
-    states = process.gather(fingerprint_of(forecasters[-1]))
+        train_run(make_config(data, spatial_ranks=2), output, callbacks=[stop], join=join)
+    train_run(make_config(data, spatial_ranks=4), output, join=join)
+    states = process.gather(train_with_everything(data, output.with_name("everything"), join))
     assert states == states[:1] * 4
-    fail_on_one_band(process, data, output.with_name("failed"))
+    fail_on_one_band(process, data, output.with_name("failed"), join)
     return shapes
 
 
-def train_with_everything(data: Path, output: Path) -> None:
-    """What else a recipe may have runs too, and leaves the same weights in all processes."""
+def train_with_everything(data: Path, output: Path, join: Join) -> str:
+    """Train with all else that a recipe may have; a digest of this process's weights."""
     config = make_config(
         data,
         spatial_ranks=2,
@@ -369,17 +368,20 @@ def train_with_everything(data: Path, output: Path) -> None:
     network = replace(
         config.model.network, drop_rate=0.1, drop_path_rate=0.5, checkpoint_activations=True
     )
-    train_run(replace(config, model=replace(config.model, network=network)), output)
+    digest, original = hashlib.sha256(), Trainer.fit
 
+    def fit(self: Trainer) -> list[ProgressRecord]:
+        history = original(self)
+        for value in self.objective.forecaster.state_dict().values():
+            digest.update(value.numpy().tobytes())
+        return history
 
-def fingerprint_of(forecaster: Forecaster) -> str:
-    digest = hashlib.sha256()
-    for value in forecaster.state_dict().values():
-        digest.update(value.numpy().tobytes())
+    Trainer.fit = fit
+    train_run(replace(config, model=replace(config.model, network=network)), output, join=join)
     return digest.hexdigest()
 
 
-def fail_on_one_band(process: Process, data: Path, output: Path) -> None:
+def fail_on_one_band(process: Process, data: Path, output: Path, join: Join) -> None:
     """All stop with a message that names the process whose rows are not finite."""
     original = Loader.epoch
 
@@ -392,7 +394,7 @@ def fail_on_one_band(process: Process, data: Path, output: Path) -> None:
     Loader.epoch = epoch
     words = r"the loss is nan .* on rank 1: the targets of 2m_temperature from step 1 at row 3"
     with pytest.raises(InputError, match=words):
-        train_run(make_config(data, spatial_ranks=2), output)
+        train_run(make_config(data, spatial_ranks=2), output, join=join)
 
 
 def columns(run: Path, *names: str, file: str = "steps.csv") -> np.ndarray:

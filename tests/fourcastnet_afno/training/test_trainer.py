@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +19,13 @@ from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.training.ema import MovingAverage
-from fourcastnet_afno.training.noise import with_noise
 from fourcastnet_afno.training.objectives import RolloutLoss
+from fourcastnet_afno.training.updater import with_noise
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.experiments import make_dataset, make_experiment
-from tests.builders.processes import on_ranks, start_ranks
+from tests.builders.processes import FailAfter, SignalAfter, on_ranks, start_ranks
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_any_number_of_processes_trains_the_same(
 def test_a_run_goes_on_with_another_number_of_processes(
     data: Path, alone: Path, tmp_path: Path
 ) -> None:
-    for world_size, stop in ((2, 2), (3, 5), (1, None)):
+    for world_size, stop in ((2, 2), (3, 6), (1, None)):
         output = tmp_path / "run"
         processes, _ = start_ranks(
             world_size, train_until, make_config(data), output, stop, errors=tmp_path, joined=False
@@ -111,20 +113,9 @@ def test_a_run_goes_on_with_another_number_of_processes(
 
 def train_until(config: ExperimentConfig, output: Path, step: int | None) -> None:
     """Only one of the processes is told to stop; all of them do, at the same step."""
-    import os
-    import signal
-
-    from fourcastnet_afno.training.trainer import Trainer
-
-    original = Trainer._take_step
-
-    def take(self: Trainer, *arguments: object) -> None:
-        if self.position.step + 1 == step and self.process.rank == self.process.world_size - 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        original(self, *arguments)  # type: ignore[arg-type]
-
-    Trainer._take_step = take
-    train_run(config, output)
+    is_last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+    steps = () if step is None or not is_last else (step - 1,)
+    train_run(config, output, callbacks=[SignalAfter(steps, signal.SIGUSR1)])
 
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, batch: int, row: int, channel: int) -> list[str]:
@@ -200,17 +191,8 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_place(
 
 
 def fail_on_one(config: ExperimentConfig, output: Path) -> None:
-    from fourcastnet_afno.training.trainer import Trainer
-
-    original = Trainer._add_gradients
-
-    def add(self: Trainer, *arguments: object) -> float:
-        if self.position.step == 2 and self.process.rank == 1:
-            raise RuntimeError("a defect of rank 1")
-        return original(self, *arguments)  # type: ignore[arg-type]
-
-    Trainer._add_gradients = add
-    train_run(config, output)
+    step = 2 if os.environ["RANK"] == "1" else 10**9
+    train_run(config, output, callbacks=[FailAfter(step, "a defect of rank 1")])
 
 
 def test_a_rank_that_fails_in_training_stops_all(data: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.training.monitoring.log import TrainingLog, connect
 from fourcastnet_afno.training.monitoring.monitor import headline
-from fourcastnet_afno.training.monitoring.terminal import LiveView, ProgressSnapshot, sparkline
+from fourcastnet_afno.training.monitoring.record import Rates
+from fourcastnet_afno.training.monitoring.terminal import LiveView, sparkline
 from fourcastnet_afno.training.monitoring.throughput import Meter, flops_per_window
 from fourcastnet_afno.training.objectives import RolloutLoss
 from fourcastnet_afno.training.validation import FORECASTS
@@ -40,6 +41,7 @@ from fourcastnet_afno.workflows import train
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.train import _rollout_validation, train_run
 from tests.builders.experiments import GRID, make_dataset, make_experiment
+from tests.builders.logs import make_step_record
 from tests.builders.processes import on_ranks
 
 VALIDATION = ValidationConfig(num_steps=3, num_init_times=5, batch_size=2)
@@ -148,14 +150,14 @@ def test_every_log_has_the_same_values(runs: Path) -> None:
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path, step=0, validated=0)
     for step in range(1, 6):
-        log.step({"step": step, "loss": 0.5 * step})
+        log.step(make_step_record(step, loss=0.5 * step))
     log.validation(3, [{"step": 3, "metric": "loss", "model": 0.1}])
     log.close()
     steps = tmp_path / "steps.csv"
     whole = steps.read_text().splitlines(keepends=True)
     steps.write_text("".join(whole) + "6,1,1")  # A row that was cut off.
     log = TrainingLog(tmp_path, step=3, validated=0)
-    log.step({"step": 4, "loss": 7.0})
+    log.step(make_step_record(4, loss=7.0))
     log.close()
     with steps.open() as file:
         assert [(row["step"], row["loss"]) for row in csv.DictReader(file)] == [
@@ -199,10 +201,9 @@ def test_operations_are_those_of_all_steps(runs: Path) -> None:
     assert counts[1:] == [2 * counts[0], 4 * counts[0]]
 
 
-def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_by_hand() -> None:
     clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    meter = Meter()
+    meter = Meter(lambda: clock[0])
 
     def slow(count: int):  # noqa: ANN202
         for item in range(count):
@@ -217,19 +218,17 @@ def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_view_shows_everything() -> None:
-    glance = ProgressSnapshot(
-        title="Stage 1 epoch 2/3", done=16, total=64, left=7200, loss=0.125, learning_rate=1e-3,
-        samples_per_second=2.0, data_wait=0.01, memory_gib=1.5, flop_utilization=0.42,
-    )  # fmt: skip
+    rates = Rates(samples_per_second=2.0, data_wait=0.01, memory_gib=1.5, flop_utilization=0.42)
+    record = make_step_record(7, samples_left=7200, loss=0.125, learning_rate=1e-3, rates=rates)
     for terminal in (True, False):
         text = io.StringIO()
         console = Console(file=text, force_terminal=terminal, width=200)
         view = LiveView(console)
-        view.show(glance)
+        view.show(record)
         view.close()
         shown = ["Stage 1 epoch 2/3", "0.125", "1.00e-03", "1.0%", "1.50 GiB", "42.0%", "1:00:00"]
         assert all(word in text.getvalue() for word in shown)
-    LiveView(None).show(glance)
+    LiveView(None).show(record)
 
 
 def test_a_sparkline_by_hand() -> None:
