@@ -19,8 +19,6 @@ from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.assemble import lead_hours_of
 from fourcastnet_afno.report.plots import render
 
-_GIF_FRAMES = 40
-
 
 def error_maps(
     truth: xr.DataArray, predictions: xr.DataArray, land: xr.DataArray | None = None
@@ -144,16 +142,19 @@ def _draw(  # noqa: ANN202
     return axis.pcolormesh(x, y, field.values, vmin=limits[0], vmax=limits[1], cmap=cmap, **options)
 
 
-def rollout_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path) -> None:
-    """Write truth next to forecast as a GIF, a frame for each lead time (at most 40).
+def rollout_animation(
+    truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = 40
+) -> None:
+    """Write truth next to forecast as a GIF, a frame for each lead time.
 
     Args:
         truth: (lead_time, latitude, longitude) at the valid times.
         predictions: Forecasts, as ``truth``.
         path: File to write.
+        max_frames: Frames at most, at lead times spread over all.
     """
     count = truth.sizes["lead_time"]
-    shown = np.unique(np.linspace(0, count - 1, min(count, _GIF_FRAMES)).round().astype(int))
+    shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
     hours = lead_hours_of(truth["lead_time"].values)
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
