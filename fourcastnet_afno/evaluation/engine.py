@@ -61,7 +61,7 @@ def _run(
     shared_plan: Any,  # noqa: ANN401  the plan, or a reference to it
     state_file: StateFile | None,
 ) -> AggregationState:
-    total, names = AggregationState.empty(plan), [s.__name__ for s in plan.statistics]
+    total, names = AggregationState.empty(plan), [s.name for s in plan.statistics]
     done = 0 if state_file is None else state_file.load(total, names)
     saved = monotonic()
 

@@ -37,7 +37,7 @@ from fourcastnet_afno.evaluation.inputs.open import open_series
 from fourcastnet_afno.evaluation.inputs.thresholds import quantile_thresholds, seeps_thresholds
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.metrics import Metric
-from fourcastnet_afno.evaluation.metrics.deterministic import missing, squared_error
+from fourcastnet_afno.evaluation.metrics.deterministic import MISSING, SQUARED_ERROR
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores.assemble import assemble, selected_leads_of
@@ -283,7 +283,7 @@ def _plan(
         truth=alignment.truth,
         climatology=inputs.anomalies_from(),
         settings=inputs.pair_settings(any(s.num_members > 1 for s in sources.values())),
-        statistics=list(dict.fromkeys([squared_error, missing, *statistics])),
+        statistics=list(dict.fromkeys([SQUARED_ERROR, MISSING, *statistics])),
         spectrum=spectrum,
         map_leads=leads,
         map_channels=channels.labels[: min(_MAX_MAP_CHANNELS, largest)] if config.maps else (),

@@ -10,6 +10,7 @@ from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.metrics.ensembles import rank_histogram
 from fourcastnet_afno.evaluation.metrics.events import reliability
+from fourcastnet_afno.evaluation.metrics.metric import Statistic
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.statistics.averages import cache_sized_slices
 from fourcastnet_afno.evaluation.statistics.pairs import Buffers, PairBlock, TruthAt, TruthBlock
@@ -44,6 +45,8 @@ class _ChannelTask:
         self._maps = {lead - task.leads.start for lead in plan.map_leads}
         self._maps = self._maps if label in plan.map_channels else set()
         self._thresholds = plan.settings.thresholds.get(label)
+        leaves = {leaf.name: leaf for s in plan.statistics for leaf in s.leaves}
+        self._leaves = list(leaves.values())
 
     def run(self) -> AggregationState:
         """All forecasts."""
@@ -70,12 +73,14 @@ class _ChannelTask:
         assert source.at is not None
         values = source.at(self._channel, self._times)
         leads = np.isin(self._leads, source.lead_times)
-        kept: dict[str, np.ndarray] = {}
         truth = TruthAt(self._truth, np.arange(len(values)))
+        kept = self._complete(truth)
         for tile in cache_sized_slices(len(values), self._cells):
             self._score(name, kept, (tile,), values[tile, None], truth)
-        for statistic, by_time in kept.items():
-            self._keep(name, statistic, by_time[self._positions[:, leads]], leads)
+        for statistic in self._plan.statistics:
+            by_time = _derive(statistic, kept)
+            if by_time is not None:
+                self._keep(name, statistic.name, by_time[self._positions[:, leads]], leads)
         if self._plan.spectrum is not None:
             self._add_spectra(name, self._spectra_by_time(values)[:, leads], leads)
         for lead in self._leads_of_fields(np.flatnonzero(leads), 1):
@@ -91,7 +96,7 @@ class _ChannelTask:
         blocks = source.read(self._channel, self._inits, slice(start, start + int(has_lead.sum())))
         leads = np.flatnonzero(has_lead)
         truth = TruthAt(self._truth, self._positions[:, leads])
-        kept: dict[str, np.ndarray] = {}
+        kept = self._complete(truth)
         spectra: list[np.ndarray] = []
         for where, members in _tiles(blocks, self._cells):
             if self._plan.spectrum is not None:
@@ -107,13 +112,19 @@ class _ChannelTask:
         if self._plan.spectrum is not None:
             energies = np.concatenate(spectra).reshape(*truth.positions.shape, -1)
             self._add_spectra(name, energies, has_lead)
-        for statistic, values in kept.items():
-            self._keep(name, statistic, values, has_lead)
+        for statistic in self._plan.statistics:
+            values = _derive(statistic, kept)
+            if values is not None:
+                self._keep(name, statistic.name, values, has_lead)
+
+    def _complete(self, truth: TruthAt) -> dict[str, np.ndarray | None]:
+        """Statistics by name that truth alone gives where no cell is missing."""
+        return {s.name: s.complete(truth) for s in self._leaves if s.complete is not None}
 
     def _score(
         self,
         name: str,
-        kept: dict[str, np.ndarray],
+        kept: dict[str, np.ndarray | None],
         where: tuple[slice, ...],
         members: np.ndarray,
         truth: TruthAt,
@@ -122,7 +133,7 @@ class _ChannelTask:
 
         Args:
             name: The forecast.
-            kept: Statistics by name.
+            kept: Statistics of fields by name.
             where: Ranges of initial and lead times, or of valid times.
             members: The fields.
             truth: Truth at all of their valid times.
@@ -139,15 +150,17 @@ class _ChannelTask:
         )
         if pair.present is not None:
             self._reject_infinite(name, members, where, times)
-        for statistic in self._plan.statistics:
-            values = pair.once(statistic)
+        for statistic in self._leaves:
+            if pair.present is None and statistic.complete is not None:
+                continue
+            values = statistic.compute(pair)
             if values is None:
                 continue
-            key = statistic.__name__
-            if key not in kept:
+            array = kept.get(statistic.name)
+            if array is None:
                 shape = (*truth.positions.shape, *values.shape[len(where) :])
-                kept[key] = np.full(shape, np.nan)
-            kept[key][where] = values
+                array = kept[statistic.name] = np.full(shape, np.nan)
+            array[where] = values
 
     def _keep(self, name: str, statistic: str, values: np.ndarray, leads: np.ndarray) -> None:
         """Keep a statistic, with NaN at lead times that the forecast lacks."""
@@ -228,6 +241,15 @@ class _ChannelTask:
             "score fewer lead times, or mark such values as missing (NaN)",
             code="not-finite",
         )
+
+
+def _derive(statistic: Statistic, kept: dict[str, np.ndarray | None]) -> np.ndarray | None:
+    """Values of a statistic from those it follows from; all are added to ``kept``."""
+    if statistic.name not in kept:
+        inputs = [_derive(s, kept) for s in statistic.inputs]
+        applies = bool(inputs) and all(values is not None for values in inputs)
+        kept[statistic.name] = statistic.compute(*inputs) if applies else None
+    return kept[statistic.name]
 
 
 def _tiles(

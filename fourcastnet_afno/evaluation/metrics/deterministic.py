@@ -11,127 +11,144 @@ References:
     WB1: WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, and its ``score.py``.
 """
 
+from operator import attrgetter, methodcaller
+
 import numpy as np
 
-from fourcastnet_afno.evaluation.metrics.metric import Metric, register, safe_ratio
-from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
+from fourcastnet_afno.evaluation.metrics.metric import (
+    Metric,
+    Statistic,
+    derived,
+    register,
+    safe_ratio,
+)
+from fourcastnet_afno.evaluation.statistics.pairs import PairBlock, TruthAt
 
 # An anomaly this much smaller than truth's (in mean square) is rounding: there is nothing to
 # correlate, as for the climatology itself.
 _ROUNDING = 1e-13
 
 
-def error(pair: PairBlock) -> np.ndarray:
-    """<e>."""
-    return pair.mean(pair.error)
+def _of_truth(name: str, mean: str) -> Statistic:
+    """A mean of truth alone, see ``PairBlock.truth_mean``."""
+    return Statistic(name, methodcaller("truth_mean", mean), complete=methodcaller("mean", mean))
 
 
-def squared_error(pair: PairBlock) -> np.ndarray:
-    """<e^2>."""
-    return pair.squared_error
-
-
-def root_squared_error(pair: PairBlock) -> np.ndarray:
-    """sqrt(<e^2>)."""
-    return np.sqrt(pair.squared_error)
-
-
-def absolute_error(pair: PairBlock) -> np.ndarray:
-    """<|e|>."""
+def _absolute_error(pair: PairBlock) -> np.ndarray:
     return pair.mean(np.abs(pair.error, out=pair.scratch))
 
 
-def missing(pair: PairBlock) -> np.ndarray:
-    """Cells that forecast or truth lacks."""
-    return pair.num_missing()
+def _mean_error(pair: PairBlock) -> np.ndarray:
+    return pair.mean(pair.error)
 
 
-def forecast_anomaly(pair: PairBlock) -> np.ndarray:
+def _error_truth(pair: PairBlock) -> np.ndarray:
+    return pair.mean_product(pair.error, pair.centered)
+
+
+def _unweighted_error(pair: PairBlock) -> np.ndarray:
+    return pair.unweighted_mean(pair.error)
+
+
+# With o' = o - [o], where [.] is the mean over the grid without weights: <e>, <e^2>, <|e|>, <e b>,
+# <e o'>, [e], <b>, <b^2>, <c^2>, [b], <o'>, <o'^2> and <o^2>.
+ERROR = Statistic("error", _mean_error)
+SQUARED_ERROR = Statistic("squared_error", attrgetter("squared_error"))
+ABSOLUTE_ERROR = Statistic("absolute_error", _absolute_error)
+ERROR_ANOMALY = Statistic("error_anomaly", PairBlock.mean_error_anomaly)
+ERROR_TRUTH = Statistic("error_truth", _error_truth)
+UNWEIGHTED_ERROR = Statistic("unweighted_error", _unweighted_error)
+TRUTH_ANOMALY = _of_truth("truth_anomaly", "anomaly")
+SQUARED_TRUTH_ANOMALY = _of_truth("squared_truth_anomaly", "squared_anomaly")
+SQUARED_CLIMATOLOGY = _of_truth("squared_climatology", "squared_climatology")
+UNWEIGHTED_TRUTH_ANOMALY = _of_truth("unweighted_truth_anomaly", "unweighted_anomaly")
+CENTERED_TRUTH = _of_truth("truth", "truth")
+SQUARED_DEVIATION = _of_truth("squared_deviation", "squared_deviation")
+SQUARED_TRUTH = _of_truth("squared_truth", "squared_truth")
+MISSING = Statistic("missing", PairBlock.num_missing, complete=TruthAt.no_cells)
+
+
+@derived(SQUARED_ERROR)
+def root_squared_error(e2: np.ndarray) -> np.ndarray:
+    """sqrt(<e^2>)."""
+    return np.sqrt(e2)
+
+
+@derived(ERROR, TRUTH_ANOMALY)
+def forecast_anomaly(e: np.ndarray, b: np.ndarray) -> np.ndarray:
     """<a>."""
-    return pair.once(error) + pair.truth_mean("anomaly")
+    return e + b
 
 
-def truth_anomaly(pair: PairBlock) -> np.ndarray:
-    """<b>."""
-    return pair.truth_mean("anomaly")
+@derived(UNWEIGHTED_ERROR, UNWEIGHTED_TRUTH_ANOMALY)
+def unweighted_forecast_anomaly(e: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[a]."""
+    return e + b
 
 
-def unweighted_forecast_anomaly(pair: PairBlock) -> np.ndarray:
-    """Mean of a without weights."""
-    return pair.unweighted_mean(pair.error) + pair.truth_mean("unweighted_anomaly")
-
-
-def unweighted_truth_anomaly(pair: PairBlock) -> np.ndarray:
-    """Mean of b without weights."""
-    return pair.truth_mean("unweighted_anomaly")
-
-
-def _error_anomaly(pair: PairBlock) -> np.ndarray:
-    return pair.mean_error_anomaly()
-
-
-def squared_forecast_anomaly(pair: PairBlock) -> np.ndarray:
+@derived(SQUARED_ERROR, ERROR_ANOMALY, SQUARED_TRUTH_ANOMALY, SQUARED_CLIMATOLOGY)
+def squared_forecast_anomaly(
+    e2: np.ndarray, eb: np.ndarray, b2: np.ndarray, c2: np.ndarray
+) -> np.ndarray:
     """<a^2>; 0 where it is rounding."""
-    b2 = pair.truth_mean("squared_anomaly")
-    a2 = pair.squared_error + 2 * pair.once(_error_anomaly) + b2
-    tiny = _ROUNDING * b2 + 1e-24 * pair.truth_mean("squared_climatology")
-    return np.where(a2 <= tiny, 0.0, a2)
+    a2 = e2 + 2 * eb + b2
+    return np.where(a2 <= _ROUNDING * b2 + 1e-24 * c2, 0.0, a2)
 
 
-def squared_truth_anomaly(pair: PairBlock) -> np.ndarray:
-    """<b^2>."""
-    return pair.truth_mean("squared_anomaly")
-
-
-def anomaly_product(pair: PairBlock) -> np.ndarray:
+@derived(ERROR_ANOMALY, SQUARED_TRUTH_ANOMALY, squared_forecast_anomaly)
+def anomaly_product(eb: np.ndarray, b2: np.ndarray, a2: np.ndarray) -> np.ndarray:
     """<a b>."""
-    product = pair.once(_error_anomaly) + pair.truth_mean("squared_anomaly")
-    return np.where(pair.once(squared_forecast_anomaly) == 0, 0.0, product)
+    return np.where(a2 == 0, 0.0, eb + b2)
 
 
-def anomaly_correlation(pair: PairBlock) -> np.ndarray:
+@derived(anomaly_product, squared_forecast_anomaly, SQUARED_TRUTH_ANOMALY)
+def anomaly_correlation(ab: np.ndarray, a2: np.ndarray, b2: np.ndarray) -> np.ndarray:
     """<a b> / sqrt(<a^2> <b^2>): not centered; 0 / 0, as for the climatology itself, is 0."""
-    squares = pair.once(squared_forecast_anomaly) * pair.truth_mean("squared_anomaly")
-    return _ratio(pair.once(anomaly_product), np.sqrt(squares))
+    return _ratio(ab, np.sqrt(a2 * b2))
 
 
-def forecast_activity(pair: PairBlock) -> np.ndarray:
+@derived(squared_forecast_anomaly, forecast_anomaly)
+def forecast_activity(a2: np.ndarray, a: np.ndarray) -> np.ndarray:
     """<a^2> - <a>^2."""
-    return _variance(pair.once(squared_forecast_anomaly), pair.once(forecast_anomaly))
+    return _variance(a2, a)
 
 
-def truth_activity(pair: PairBlock) -> np.ndarray:
+@derived(SQUARED_TRUTH_ANOMALY, TRUTH_ANOMALY)
+def truth_activity(b2: np.ndarray, b: np.ndarray) -> np.ndarray:
     """<b^2> - <b>^2."""
-    return _variance(pair.truth_mean("squared_anomaly"), pair.truth_mean("anomaly"))
+    return _variance(b2, b)
 
 
-def correlation(pair: PairBlock) -> np.ndarray:
+@derived(SQUARED_DEVIATION, CENTERED_TRUTH)
+def truth_variance(o2: np.ndarray, o: np.ndarray) -> np.ndarray:
+    """<o'^2> - <o'>^2."""
+    return _variance(o2, o)
+
+
+@derived(ERROR, SQUARED_ERROR, ERROR_TRUTH, CENTERED_TRUTH, SQUARED_DEVIATION, truth_variance)
+def correlation(
+    e: np.ndarray,
+    e2: np.ndarray,
+    eo: np.ndarray,
+    o: np.ndarray,
+    o2: np.ndarray,
+    variance: np.ndarray,
+) -> np.ndarray:
     """Pearson correlation of forecast and truth in space."""
-    truth, e = pair.once(_truth_variance), pair.once(error)
-    error_truth = pair.mean_product(pair.error, pair.centered)
-    mixed = error_truth - e * pair.truth_mean("truth")
-    square = pair.squared_error + 2 * error_truth + pair.truth_mean("squared_deviation")
-    norm = np.sqrt(_variance(square, e + pair.truth_mean("truth")) * truth)
-    return _ratio(np.where(norm == 0, 0.0, mixed + truth), norm)
+    norm = np.sqrt(_variance(e2 + 2 * eo + o2, e + o) * variance)
+    return _ratio(np.where(norm == 0, 0.0, eo - e * o + variance), norm)
 
 
-def squared_truth(pair: PairBlock) -> np.ndarray:
-    """<o^2>."""
-    return pair.truth_mean("squared_truth")
-
-
-def relative_error(pair: PairBlock) -> np.ndarray:
+@derived(SQUARED_ERROR, SQUARED_TRUTH)
+def relative_error(e2: np.ndarray, o2: np.ndarray) -> np.ndarray:
     """sqrt(<e^2> / <o^2>)."""
-    return _ratio(np.sqrt(pair.squared_error), np.sqrt(pair.truth_mean("squared_truth")))
+    return _ratio(np.sqrt(e2), np.sqrt(o2))
 
 
-def variance_scaled_error(pair: PairBlock) -> np.ndarray:
+@derived(SQUARED_ERROR, truth_variance)
+def variance_scaled_error(e2: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """sqrt(<e^2> / <(o - <o>)^2>)."""
-    return _ratio(np.sqrt(pair.squared_error), np.sqrt(pair.once(_truth_variance)))
-
-
-def _truth_variance(pair: PairBlock) -> np.ndarray:
-    return _variance(pair.truth_mean("squared_deviation"), pair.truth_mean("truth"))
+    return _ratio(np.sqrt(e2), np.sqrt(variance))
 
 
 def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -179,7 +196,7 @@ def pool_anomalies(
 RMSE = Metric(
     name="rmse",
     label="RMSE",
-    statistics=(squared_error,),
+    statistics=(SQUARED_ERROR,),
     combine=np.sqrt,
     shown="everywhere",
 )
@@ -203,11 +220,11 @@ POOLED_ACC = Metric(
     statistics=(
         anomaly_product,
         squared_forecast_anomaly,
-        squared_truth_anomaly,
+        SQUARED_TRUTH_ANOMALY,
         forecast_anomaly,
-        truth_anomaly,
+        TRUTH_ANOMALY,
         unweighted_forecast_anomaly,
-        unweighted_truth_anomaly,
+        UNWEIGHTED_TRUTH_ANOMALY,
     ),
     combine=pool_anomalies,
     best="high",
@@ -218,11 +235,11 @@ register(
     RMSE,
     ACC,
     # E <e> (WB2).
-    Metric(name="bias", label="bias", statistics=(error,), best="zero"),
+    Metric(name="bias", label="bias", statistics=(ERROR,), best="zero"),
     # E <|e|> (WB2).
-    Metric(name="mae", label="MAE", statistics=(absolute_error,)),
+    Metric(name="mae", label="MAE", statistics=(ABSOLUTE_ERROR,)),
     # E <e^2> (WB2).
-    Metric(name="mse", label="MSE", statistics=(squared_error,), units="squared"),
+    Metric(name="mse", label="MSE", statistics=(SQUARED_ERROR,), units="squared"),
     # Standard deviation of the forecast's anomalies in space, sqrt(E [<a^2> - <a>^2]):
     # Ben Bouallegue et al., 2024, https://doi.org/10.1175/BAMS-D-23-0162.1 (forecast activity).
     Metric(
@@ -263,7 +280,7 @@ register(
     Metric(
         name="nrmse",
         label="nRMSE",
-        statistics=(squared_error, squared_truth),
+        statistics=(SQUARED_ERROR, SQUARED_TRUTH),
         combine=lambda square, truth: safe_ratio(np.sqrt(square), np.sqrt(truth)),
         units="none",
     ),

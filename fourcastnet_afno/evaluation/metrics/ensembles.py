@@ -19,10 +19,17 @@ References:
     (rank histogram).
 """
 
+from functools import partial
+
 import numpy as np
 
-from fourcastnet_afno.evaluation.metrics.deterministic import squared_error
-from fourcastnet_afno.evaluation.metrics.metric import Metric, register, safe_ratio
+from fourcastnet_afno.evaluation.metrics.deterministic import SQUARED_ERROR
+from fourcastnet_afno.evaluation.metrics.metric import (
+    Metric,
+    Statistic,
+    register,
+    safe_ratio,
+)
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -158,34 +165,14 @@ def _ensemble_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 
-def crps(pair: PairBlock) -> np.ndarray | None:
-    """Fair CRPS."""
-    return pair.once(_ensemble_scores).get("crps")
+def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
+    return pair.once(_ensemble_scores).get(name)
 
 
-def crps_biased(pair: PairBlock) -> np.ndarray | None:
-    """CRPS of the empirical distribution."""
-    return pair.once(_ensemble_scores).get("crps_biased")
-
-
-def crps_almost_fair(pair: PairBlock) -> np.ndarray | None:
-    """Almost fair CRPS."""
-    return pair.once(_ensemble_scores).get("crps_almost_fair")
-
-
-def fair_energy(pair: PairBlock) -> np.ndarray | None:
-    """Fair energy score."""
-    return pair.once(_ensemble_scores).get("energy_score")
-
-
-def ensemble_variance(pair: PairBlock) -> np.ndarray | None:
-    """<var(x)>, unbiased."""
-    return pair.once(_ensemble_scores).get("ensemble_variance")
-
-
-def debiased_squared_error(pair: PairBlock) -> np.ndarray | None:
-    """<(mean(x) - o)^2 - var(x) / M>, which does not depend on M in expectation."""
-    return pair.once(_ensemble_scores).get("debiased_squared_error")
+_VARIANCE, _DEBIASED = (
+    Statistic(name, partial(_score_of, name))
+    for name in ("ensemble_variance", "debiased_squared_error")
+)
 
 
 def _debiased_root(squares: np.ndarray) -> np.ndarray:
@@ -193,20 +180,25 @@ def _debiased_root(squares: np.ndarray) -> np.ndarray:
 
 
 register(
-    Metric(name="crps", label="CRPS", statistics=(crps,), is_optional=False),
-    Metric(name="crps_biased", label="CRPS (biased)", statistics=(crps_biased,), is_optional=False),
-    Metric(
-        name="crps_almost_fair",
-        label="CRPS (almost fair)",
-        statistics=(crps_almost_fair,),
-        is_optional=False,
+    *(
+        Metric(
+            name=name,
+            label=label,
+            statistics=(Statistic(name, partial(_score_of, name)),),
+            is_optional=False,
+        )
+        for name, label in {
+            "crps": "CRPS",
+            "crps_biased": "CRPS (biased)",
+            "crps_almost_fair": "CRPS (almost fair)",
+            "energy_score": "energy score",
+        }.items()
     ),
-    Metric(name="energy_score", label="energy score", statistics=(fair_energy,), is_optional=False),
     # sqrt(E <var(x)>) (WB2).
     Metric(
         name="spread",
         label="spread",
-        statistics=(ensemble_variance,),
+        statistics=(_VARIANCE,),
         combine=np.sqrt,
         best="high",
         is_optional=False,
@@ -215,7 +207,7 @@ register(
     Metric(
         name="spread_skill_ratio",
         label="spread over RMSE",
-        statistics=(ensemble_variance, squared_error),
+        statistics=(_VARIANCE, SQUARED_ERROR),
         combine=lambda variance, square: safe_ratio(np.sqrt(variance), np.sqrt(square)),
         best="one",
         units="none",
@@ -225,7 +217,7 @@ register(
     Metric(
         name="debiased_rmse",
         label="RMSE of the ensemble mean, debiased",
-        statistics=(debiased_squared_error,),
+        statistics=(_DEBIASED,),
         combine=_debiased_root,
         is_optional=False,
     ),
@@ -234,7 +226,7 @@ register(
     Metric(
         name="debiased_spread_skill_ratio",
         label="spread over RMSE, debiased",
-        statistics=(ensemble_variance, debiased_squared_error),
+        statistics=(_VARIANCE, _DEBIASED),
         combine=lambda variance, square: safe_ratio(np.sqrt(variance), _debiased_root(square)),
         best="one",
         units="none",

@@ -19,12 +19,18 @@ References:
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from fourcastnet_afno.evaluation.metrics.metric import Metric, register, safe_ratio
+from fourcastnet_afno.evaluation.metrics.metric import (
+    Metric,
+    Statistic,
+    register,
+    safe_ratio,
+)
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -212,22 +218,11 @@ def _event_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 
-def brier(pair: PairBlock) -> np.ndarray | None:
-    """<(p - 1[o > t])^2> by quantile."""
-    return pair.once(_event_scores).get("brier")
+def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
+    return pair.once(_event_scores).get(name)
 
 
-def fraction_error(pair: PairBlock) -> np.ndarray | None:
-    """<(P - O)^2> by quantile and neighborhood."""
-    return pair.once(_event_scores).get("fraction_error")
-
-
-def fraction_reference(pair: PairBlock) -> np.ndarray | None:
-    """<P^2> + <O^2> by quantile and neighborhood."""
-    return pair.once(_event_scores).get("fraction_reference")
-
-
-def quantile_error(pair: PairBlock) -> np.ndarray | None:
+def _quantile_error(pair: PairBlock) -> np.ndarray | None:
     """Relative error of the highest quantiles."""
     if not pair.settings.extremes:
         return None
@@ -235,7 +230,7 @@ def quantile_error(pair: PairBlock) -> np.ndarray | None:
     return pair.unflat(relative_quantile_error(forecast, truth, pair.settings.averager.weights))
 
 
-def seeps(pair: PairBlock) -> np.ndarray | None:
+def _seeps(pair: PairBlock) -> np.ndarray | None:
     """<SEEPS> of precipitation over the cells that have a score."""
     thresholds = pair.settings.seeps.get(pair.label)
     if thresholds is None:
@@ -250,7 +245,7 @@ register(
     Metric(
         name="brier_score",
         label="Brier score",
-        statistics=(brier,),
+        statistics=(Statistic("brier", partial(_score_of, "brier")),),
         units="none",
         dims=("quantile",),
         is_optional=False,
@@ -258,7 +253,10 @@ register(
     Metric(
         name="fraction_skill_score",
         label="fraction skill score",
-        statistics=(fraction_error, fraction_reference),
+        statistics=tuple(
+            Statistic(name, partial(_score_of, name))
+            for name in ("fraction_error", "fraction_reference")
+        ),
         combine=lambda error, reference: 1 - safe_ratio(error, reference),
         best="high",
         units="none",
@@ -268,10 +266,16 @@ register(
     Metric(
         name="relative_quantile_error",
         label="relative error of high quantiles",
-        statistics=(quantile_error,),
+        statistics=(Statistic("quantile_error", _quantile_error),),
         best="zero",
         units="none",
         is_optional=False,
     ),
-    Metric(name="seeps", label="SEEPS", statistics=(seeps,), units="none", is_optional=False),
+    Metric(
+        name="seeps",
+        label="SEEPS",
+        statistics=(Statistic("seeps", _seeps),),
+        units="none",
+        is_optional=False,
+    ),
 )

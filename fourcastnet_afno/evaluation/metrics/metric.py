@@ -1,17 +1,14 @@
 """A metric: statistics of each pair of forecast and truth, and how their averages become a score.
 
-A statistic is a function of a ``PairBlock``; its name is the function's. The engine averages its
-values over initial times, and a metric combines the averages. To add one, write this in any module
-that is imported before ``evaluate`` is called:
-
-    def fourth_power(pair: PairBlock) -> np.ndarray:
-        return pair.mean(pair.error**4)
+A statistic is computed of a ``PairBlock``, or of other statistics. The engine averages its values
+over initial times, and a metric combines the averages. To add one, write this in any module that is
+imported before ``evaluate`` is called:
 
     register(
         Metric(
             name="l4",
             label="L4 error",
-            statistics=(fourth_power,),
+            statistics=(Statistic("fourth_power", lambda pair: pair.mean(pair.error**4)),),
             combine=lambda mean: mean**0.25,
             shown="everywhere",
         )
@@ -24,10 +21,40 @@ from typing import Literal
 
 import numpy as np
 
-from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
+from fourcastnet_afno.evaluation.statistics.pairs import TruthAt
 
-Statistic = Callable[[PairBlock], np.ndarray | None]
-"""Values (..., [further axes], region) of each pair; ``None`` where it does not apply."""
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Values of each pair of forecast and truth, (..., [further axes], region).
+
+    Args:
+        name: Name in files of states.
+        compute: Values of a ``PairBlock``, or from the values of ``inputs``; ``None`` where the
+            statistic does not apply.
+        inputs: Statistics that this one follows from; none where it is computed of the fields.
+        complete: Values of all pairs without missing cells, where truth alone gives them; others
+            are computed.
+    """
+
+    name: str
+    compute: Callable[..., Array | None]
+    inputs: tuple["Statistic", ...] = ()
+    complete: Callable[[TruthAt], Array] | None = None
+
+    @property
+    def leaves(self) -> tuple["Statistic", ...]:
+        """The statistics of fields that this one follows from."""
+        if not self.inputs:
+            return (self,)
+        return tuple(leaf for statistic in self.inputs for leaf in statistic.leaves)
+
+
+def derived(*inputs: Statistic) -> Callable[[Callable[..., Array]], Statistic]:
+    """Make a function of other statistics' values a statistic of its name."""
+    return lambda compute: Statistic(compute.__name__, compute, inputs)
 
 
 def unchanged(mean: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ class _Table:
         return data
 
     def _has(self, forecast: str, metric: Metric) -> bool:
-        return all((forecast, s.__name__) in self._series for s in metric.statistics)
+        return all((forecast, s.name) in self._series for s in metric.statistics)
 
     def _values(
         self, metric: Metric, weights: np.ndarray, channel: int | slice = slice(None)
@@ -120,7 +120,7 @@ class _Table:
         scores = {
             forecast: metric.combine(
                 *(
-                    mean_over_inits(self._series[forecast, s.__name__][:, :, channel], weights)
+                    mean_over_inits(self._series[forecast, s.name][:, :, channel], weights)
                     for s in metric.statistics
                 )
             )

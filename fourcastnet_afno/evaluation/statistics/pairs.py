@@ -93,6 +93,11 @@ class TruthBlock:
             squares = np.vecdot(anomalies, anomalies).sum(axis=-1)
             self.complete[tile] = np.isfinite(squares)
 
+    @property
+    def num_regions(self) -> int:
+        """Number of regions."""
+        return self._settings.averager.num_regions
+
     @cached_property
     def centered(self) -> np.ndarray:
         """Fields minus their unweighted means over the grid."""
@@ -153,9 +158,13 @@ class TruthAt:
             self._views[name] = values if self._steps is None else self._view(values, self._steps)
         return self._views[name][where if self._steps is not None else self.positions[where]]
 
-    def mean(self, name: str, where: tuple[slice, ...]) -> np.ndarray:
+    def mean(self, name: str, where: tuple[slice, ...] = ()) -> np.ndarray:
         """See ``TruthBlock.mean``, for a range of the indices."""
         return self._truth.mean(name)[self.positions[where]]
+
+    def no_cells(self) -> np.ndarray:
+        """Zeros of the shape of a mean."""
+        return np.zeros((*self.positions.shape, self._truth.num_regions))
 
     def _view(self, values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
         stride, *rest = values.strides

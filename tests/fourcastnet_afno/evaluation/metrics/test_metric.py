@@ -11,9 +11,8 @@ from rich.console import Console
 
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.metrics import METRICS, Metric, metric_of, register
+from fourcastnet_afno.evaluation.metrics import METRICS, Metric, Statistic, metric_of, register
 from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_csv, scores_to_json
-from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 from fourcastnet_afno.report.plots import plot_score_curves
 from fourcastnet_afno.report.report import write_report
 from tests.builders.evaluation_fixtures import GRID, make_coefficients, make_forecast, make_truth
@@ -22,17 +21,13 @@ TRUTH = make_truth()
 FORECAST = make_forecast(TRUTH)
 
 
-def fourth_power(pair: PairBlock) -> np.ndarray:
-    return pair.mean(pair.error**4)
-
-
 @pytest.fixture
 def scores() -> Iterator[xr.Dataset]:
     register(
         Metric(
             name="l4",
             label="L4 error",
-            statistics=(fourth_power,),
+            statistics=(Statistic("fourth_power", lambda pair: pair.mean(pair.error**4)),),
             combine=lambda mean: mean**0.25,
             shown="everywhere",
         )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fourcastnet_afno.evaluation.metrics.deterministic import absolute_error
+from fourcastnet_afno.evaluation.metrics.deterministic import ABSOLUTE_ERROR
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import (
     Buffers,
@@ -40,7 +40,7 @@ def test_statistics_on_two_by_three(weights: np.ndarray) -> None:
     assert complete.present is None
     assert complete.mean(complete.error).item() == pytest.approx((3 * 3 - 4) / 12)
     assert complete.squared_error.item() == pytest.approx((3 * 5 + 16) / 12)
-    assert complete.once(absolute_error).item() == pytest.approx((3 * 3 + 4) / 12)
+    assert ABSOLUTE_ERROR.compute(complete).item() == pytest.approx((3 * 3 + 4) / 12)
     assert complete.mean_error_anomaly().item() == pytest.approx((3 * 3 - 4) / 12)
     forecast[0, 0, 1] = np.nan
     masked = pair()
