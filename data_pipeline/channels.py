@@ -36,7 +36,7 @@ class Channel:
 
     @property
     def label(self) -> str:
-        """Name and level, as ``geopotential_500``."""
+        """Name and level, such as ``geopotential_500``."""
         return self.name if self.level is None else f"{self.name}_{self.level}"
 
 
@@ -58,20 +58,20 @@ class Channels:
     def from_dataset(
         cls, dataset: xr.Dataset, variables: Sequence[str], levels: Sequence[int] = ()
     ) -> "Channels":
-        """The channels of ``variables`` in a canonical dataset, in the order asked for.
+        """The channels of ``variables`` in a canonical dataset, in their order.
 
         Args:
             dataset: Canonical dataset.
-            variables: Names of variables, or labels of single channels as ``geopotential_500`` or
-                ``z500``, see ``names.parse_label``.
+            variables: Names of variables, or labels of single channels (``geopotential_500``,
+                ``z500``), see ``names.parse_label``.
             levels: Levels in hPa of every variable that has levels; all where empty.
 
         Raises:
             InputError: If variables or levels are missing (all of them are named).
         """
-        wanted = [(n, None) if n in dataset else parse_label(n) for n in variables]
+        parsed = [(n, None) if n in dataset else parse_label(n) for n in variables]
         missing = [
-            given for given, (name, _) in zip(variables, wanted, strict=True) if name not in dataset
+            label for label, (n, _) in zip(variables, parsed, strict=True) if n not in dataset
         ]
         if missing:
             raise InputError(
@@ -81,11 +81,23 @@ class Channels:
                 "data.source.rename",
                 code="missing-variable",
             )
-        expanded = [
-            _expand(dataset[name], name, levels if level is None else [level])
-            for name, level in wanted
-        ]
-        return cls(tuple(channel for group in expanded for channel in group))
+        channels = []
+        for name, level in parsed:
+            units = str(dataset[name].attrs.get("units", ""))
+            known: list[int | None] = [None]
+            if "level" in dataset[name].dims:
+                known = [int(value) for value in dataset[name]["level"].values]
+                requested = levels if level is None else [level]
+                missing_levels = [value for value in requested if value not in known]
+                if missing_levels:
+                    raise InputError(
+                        f"{name} lacks the levels {missing_levels} hPa; it has {known}; correct "
+                        "data.levels, or the labels in data.prognostic",
+                        code="missing-level",
+                    )
+                known = list(requested) or known
+            channels += [Channel(name=name, level=value, units=units) for value in known]
+        return cls(tuple(channels))
 
     @classmethod
     def from_json(cls, records: Sequence[Mapping[str, Any]]) -> "Channels":
@@ -93,7 +105,7 @@ class Channels:
         return cls(tuple(Channel(**record) for record in records))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain records, for checkpoints and attributes."""
+        """Records for checkpoints and attributes."""
         return [{"name": c.name, "level": c.level, "units": c.units} for c in self.channels]
 
     @property
@@ -108,17 +120,22 @@ class Channels:
         return iter(self.channels)
 
     def __add__(self, other: "Channels") -> "Channels":
-        """These, then others, which must differ from them."""
+        """Append others, which must differ from these."""
         return Channels((*self.channels, *other.channels))
 
     def stack(self, dataset: xr.Dataset) -> xr.DataArray:
-        """Lay the variables along a channel axis.
+        """Stack the variables along a channel axis.
 
         Returns:
             Lazy where the dataset is lazy, of dims (..., channel, latitude, longitude), or y and x
             on a plane, with labels as the coordinate ``channel``.
         """
-        slices = [_select(dataset, channel) for channel in self.channels]
+        slices = [
+            dataset[channel.name]
+            if channel.level is None
+            else dataset[channel.name].sel(level=channel.level).drop_vars("level")
+            for channel in self.channels
+        ]
         coordinate = xr.Variable("channel", np.array(self.labels, dtype=object))
         stacked = xr.concat(
             slices, dim=coordinate, coords="minimal", compat="override", combine_attrs="drop"
@@ -139,16 +156,27 @@ class Channels:
             Dataset with a variable per name; those with levels have the dimension ``level`` before
             the axes of space.
         """
-        dims = tuple(coords)
-        data = {name: self._variable(name, array, dims) for name in dict.fromkeys(self._names)}
-        levels = {c.level for c in self.channels if c.level is not None}
+        dims, data = tuple(coords), {}
+        for name in dict.fromkeys(channel.name for channel in self.channels):
+            indices = [i for i, channel in enumerate(self.channels) if channel.name == name]
+            first, attrs = self.channels[indices[0]], {"units": self.channels[indices[0]].units}
+            if first.level is None:
+                values = array[..., indices[0], :, :]
+                data[name] = xr.DataArray(values, dims=dims, attrs=attrs)
+            else:
+                data[name] = xr.DataArray(
+                    array[..., indices, :, :],
+                    dims=(*dims[:-2], "level", *dims[-2:]),
+                    coords={"level": [self.channels[i].level for i in indices]},
+                    attrs=attrs,
+                )
         dataset = xr.Dataset(data, coords={key: coords[key] for key in dims})
-        if levels:
+        if "level" in dataset.dims:
             dataset["level"].attrs = {"units": "hPa", "long_name": "pressure level"}
         return dataset
 
     def describe_not_finite(self, values: np.ndarray, times: np.ndarray) -> str:
-        """How many of (time, channel, latitude, longitude) are not finite, and the first; or ""."""
+        """Number and first of the values (time, channel, latitude, longitude) not finite, or ""."""
         finite = np.isfinite(values)
         if finite.all():
             return ""
@@ -157,44 +185,3 @@ class Channels:
             f"{int((~finite).sum())} values that are not finite, the first in "
             f"{self.labels[channel]} at {times[time]}"
         )
-
-    @property
-    def _names(self) -> list[str]:
-        return [channel.name for channel in self.channels]
-
-    def _variable(self, name: str, array: Array, dims: tuple[str, ...]) -> xr.DataArray:
-        indices = [i for i, other in enumerate(self._names) if other == name]
-        picked = [self.channels[i] for i in indices]
-        attrs = {"units": picked[0].units}
-        if picked[0].level is None:
-            return xr.DataArray(array[..., indices[0], :, :], dims=dims, attrs=attrs)
-        levels = [channel.level for channel in picked]
-        values = xr.DataArray(
-            array[..., indices, :, :],
-            dims=(*dims[:-2], "level", *dims[-2:]),
-            coords={"level": levels},
-            attrs=attrs,
-        )
-        return values
-
-
-def _expand(variable: xr.DataArray, name: str, levels: Sequence[int]) -> list[Channel]:
-    units = str(variable.attrs.get("units", ""))
-    if "level" not in variable.dims:
-        return [Channel(name=name, units=units)]
-    found = [int(level) for level in variable["level"].values]
-    missing = [level for level in levels if level not in found]
-    if missing:
-        raise InputError(
-            f"{name} lacks the levels {missing} hPa; it has {found}; correct data.levels, or the "
-            "labels in data.prognostic",
-            code="missing-level",
-        )
-    return [Channel(name=name, level=level, units=units) for level in (levels or found)]
-
-
-def _select(dataset: xr.Dataset, channel: Channel) -> xr.DataArray:
-    variable = dataset[channel.name]
-    if channel.level is None:
-        return variable
-    return variable.sel(level=channel.level).drop_vars("level")

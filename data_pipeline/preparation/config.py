@@ -1,11 +1,13 @@
-"""What a training store holds and how it is split: the part ``data`` of an experiment."""
+"""Contents of a training store and its splits: the part ``data`` of an experiment."""
 
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, MinLen
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
@@ -19,41 +21,43 @@ from data_pipeline.store.packing import StorageConfig
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which data, which channels, and how it is split in time.
+    """Data of an experiment: source, channels, and splits in time.
 
     Args:
-        prognostic: Variables that are predicted and fed back: names, or labels as
-            geopotential_500 or z500; see ``derived`` for what is computed where it is missing.
+        prognostic: Variables that are predicted and fed back: names, or labels such as
+            geopotential_500 or z500; ``derived`` lists those that are computed if missing.
         train: Training period; statistics and climatology see this period alone.
         validation: Validation period, after it.
         test: Test period, after that.
         source: Data to read; or else ``simulation`` or ``pde``.
         simulation: The simulated planet.
         pde: Simulated trajectories of a partial differential equation.
-        diagnostic: Variables that are predicted from the state and not fed back, as
+        diagnostic: Variables that are predicted from the state and not fed back, such as
             total_precipitation_6hr; the forecaster does not see them, see ``diagnostic`` of the
             experiment.
-        static: Variables without time that the network sees, as orography, land_sea_mask or
-            soil_type; classes become a mask each, see ``static_fields``.
+        static: Variables without time that the network sees, such as land_sea_mask or soil_type;
+            classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.preprocessing.forcings: toa_insolation, and
             _sin or _cos of day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
         grid: Coarser grid to take conservative means on; by default the data's own.
         timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
-        accumulate: How accumulations, as hourly precipitation, become those of a timestep, by
-            variable: ``sum``, ``mean``, or ``last``, the value at the state; see ``resampling``.
+        accumulate: Rules by which accumulations, such as hourly precipitation, become those of a
+            timestep, by variable: ``sum``, ``mean``, or ``last``, the value at the state; see
+            ``accumulation``.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
-        fill: What stands for missing values, by variable: a number, or ``climatology``, which also
-            adds a static channel that says where; see ``filling``. Others are refused.
+        fill: Fill values by variable: a number, or ``climatology``, which also adds a static
+            channel of where values are missing; see ``filling``. Without a rule, missing values
+            are an error.
         climatology_harmonics: Harmonics of the day of year in the climatology.
         storage: How the training store is written.
         crop: Part of the store's grid to train and forecast on; by default all of it.
-        subset: Which windows of the training period are trained on; by default all.
+        subset: Windows of the training period to train on; by default all.
         store: Folder of the training store, to share it between runs; by default in the run folder.
-            A URL names a store that is there already.
+            A URL names an existing store.
     """
 
-    prognostic: list[str]
+    prognostic: Annotated[list[str], MinLen(1)]
     train: Period
     validation: Period
     test: Period
@@ -65,27 +69,21 @@ class DataConfig:
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
     grid: GridConfig | None = None
-    timestep_hours: int = 6
+    timestep_hours: Annotated[int, Ge(1)] = 6
     accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
     allow_gaps: bool = False
     fill: dict[str, FillRule] = field(default_factory=dict)
-    climatology_harmonics: int = 2
+    climatology_harmonics: Annotated[int, Ge(0)] = 2
     storage: StorageConfig = field(default_factory=StorageConfig)
     crop: CropConfig | None = None
     subset: SubsetConfig = field(default_factory=SubsetConfig)
     store: str | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self, "data")
         origins = [self.source, self.simulation, self.pde]
         if sum(origin is not None for origin in origins) != 1:
             raise ValueError("data needs one of data.source, data.simulation and data.pde")
-        if not self.prognostic:
-            raise ValueError("data.prognostic must name at least one variable")
-        if self.timestep_hours < 1 or self.climatology_harmonics < 0:
-            raise ValueError(
-                "data.timestep_hours must be at least 1 and data.climatology_harmonics at least 0, "
-                f"got {self.timestep_hours} and {self.climatology_harmonics}"
-            )
         check_forcings(self.forcings)
         names = ("train", "validation", "test")
         for before, after in pairwise(names):
@@ -99,12 +97,12 @@ class DataConfig:
     def of_pde(cls, pde: PDEConfig, **settings: Any) -> "DataConfig":  # noqa: ANN401
         """Data of simulated trajectories, each of its fields predicted.
 
-        A saved step is an hour, no window goes from one trajectory to another, and the periods are
-        those in which the trajectories of each split lie, see ``trajectories``.
+        A saved step is an hour, no window crosses from one trajectory to another, and the periods
+        are those of the splits, see ``trajectories``.
 
         Args:
-            pde: What is simulated.
-            settings: Other settings, and others than these.
+            pde: The equation to simulate.
+            settings: Further settings, which override these.
 
         Raises:
             InputError: If the equation cannot be found.
@@ -116,7 +114,7 @@ class DataConfig:
             split: Period(start=start, end=str(np.datetime64(end) - day))
             for split, (start, end) in SPANS.items()
         }
-        chosen: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "prognostic": list(build_equation(pde).variables),
             "timestep_hours": 1,
             "allow_gaps": True,
@@ -124,7 +122,7 @@ class DataConfig:
             **periods,
             **settings,
         }
-        return cls(pde=pde, **chosen)
+        return cls(pde=pde, **defaults)
 
     @property
     def predicted(self) -> list[str]:
@@ -132,7 +130,7 @@ class DataConfig:
         return [*self.prognostic, *self.diagnostic]
 
     def contains(self, times: np.ndarray) -> np.ndarray:
-        """Whether each of ``times`` lies in any of the three periods."""
+        """Mask of the times (datetime64) in any of the three periods."""
         inside = [period.contains(times) for period in (self.train, self.validation, self.test)]
         return np.any(inside, axis=0)
 
@@ -140,7 +138,7 @@ class DataConfig:
         """The part of the configuration that a store depends on."""
         free = ("store", "forcings", "crop", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
-        # What says nothing is left out: it is unknown to the stores of earlier versions.
+        # Unused settings are left out: the stores of earlier versions do not know them.
         for key in ("pde", "diagnostic"):
             if not getattr(self, key):
                 del settings[key]

@@ -29,9 +29,9 @@ def choose_lengths(step_bytes: int, shard_bytes: int, source_steps: int, num_tim
 
     Args:
         step_bytes: Size of a state in the store.
-        shard_bytes: Wanted size of a shard.
+        shard_bytes: Size of a shard to aim at.
         source_steps: States in a chunk of the source.
-        num_times: States in all.
+        num_times: Number of all states.
     """
     fitting = max(1, shard_bytes // step_bytes)
     if source_steps <= fitting:
@@ -43,23 +43,23 @@ def choose_lengths(step_bytes: int, shard_bytes: int, source_steps: int, num_tim
 
 def source_steps(dataset: xr.Dataset, channels: Channels, stride: int) -> int:
     """States in a chunk of the source, where every ``stride``-th time is taken."""
-    lengths = [_chunk(dataset[name], "time") for name in _names(channels)]
+    lengths = [_chunk(dataset[name], "time") for name in {channel.name for channel in channels}]
     return max(1, max(lengths) // stride)
 
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What a preparation reads and writes.
+    """Amounts that a preparation reads and writes.
 
     Args:
-        bytes_needed: Of the source's values that go into the store.
-        bytes_read: Of the chunks that hold them; a chunk counts as often as it is read.
-        bytes_written: Of the fields in the store, uncompressed.
+        bytes_needed: Size of the source's values that go into the store.
+        bytes_read: Size of the chunks that hold them; a chunk counts as often as it is read.
+        bytes_written: Size of the fields in the store, uncompressed.
         block_bytes: Memory that a block takes, about.
-        num_times: States.
-        num_blocks: Blocks.
-        chunks: Chunks of the source that do not suit, in words.
-        seconds: Estimate of the time of reading, or ``None`` where it was not measured.
+        num_times: Number of states.
+        num_blocks: Number of blocks.
+        chunks: Remarks about chunks of the source that do not suit.
+        seconds: Estimate of the time of reading, or ``None`` if it was not measured.
     """
 
     bytes_needed: int
@@ -102,10 +102,10 @@ def plan_store(
 
     Args:
         dataset: Canonical, lazy, with all its times.
-        channels: What goes into the store.
+        channels: Channels of the store.
         indices: Which times (time,), at least two.
-        config: How it is stored.
-        grid: Of the store.
+        config: Settings of the store.
+        grid: Grid of the store.
     """
     step_bytes = state_bytes(config.storage, channels, grid)
     source_bytes = state_bytes(StorageConfig(), channels, grid_of(dataset))
@@ -126,66 +126,54 @@ def make_plan(
 
     Args:
         dataset: Canonical, lazy, with all its times.
-        channels: What goes into the store.
+        channels: Channels of the store.
         indices: Which times (time,).
-        lengths: Of shards and blocks.
+        lengths: Lengths of shards and blocks.
         step_bytes: Size of a state as float32 on the source's grid, and in the store.
     """
+    levels: dict[str, list[int | None]] = {}
+    for channel in channels:
+        levels.setdefault(channel.name, []).append(channel.level)
     blocks = [indices[s : s + lengths.block] for s in range(0, len(indices), lengths.block)]
-    read = {name: _bytes(dataset[name], name, channels, blocks) for name in _names(channels)}
-    needed = {
-        name: len(indices) * len(_levels(name, channels)) * _plane_bytes(dataset[name])
-        for name in read
-    }
     source_bytes, stored_bytes = step_bytes
-    block_reading = sum(_bytes(dataset[n], n, channels, blocks[:1]) for n in read)
+    bytes_needed = bytes_read = 0
+    block_bytes = lengths.block * (3 * source_bytes + 3 * stored_bytes)
+    notes = []
+    for name, of_variable in levels.items():
+        variable = dataset[name]
+        needed = len(indices) * len(of_variable) * _plane_bytes(variable)
+        read = _bytes_read(variable, of_variable, blocks)
+        bytes_needed, bytes_read = bytes_needed + needed, bytes_read + read
+        block_bytes += _bytes_read(variable, of_variable, blocks[:1])
+        if read > _WASTEFUL * needed:
+            shape = ", ".join(f"{d} {_chunk(variable, str(d))}" for d in variable.dims)
+            notes.append(
+                f"{name} is stored in chunks of ({shape}): {read / needed:.1f} times the bytes "
+                "that are needed are read; a source with a level and a time step a chunk, or a "
+                "larger data.storage.shard_mib, reads less"
+            )
     return PreparationPlan(
-        bytes_needed=sum(needed.values()),
-        bytes_read=sum(read.values()),
+        bytes_needed=bytes_needed,
+        bytes_read=bytes_read,
         bytes_written=len(indices) * stored_bytes,
-        block_bytes=block_reading + lengths.block * (3 * source_bytes + 3 * stored_bytes),
+        block_bytes=block_bytes,
         num_times=len(indices),
         num_blocks=len(blocks),
-        chunks=tuple(_notes(dataset, channels, read, needed)),
+        chunks=tuple(notes),
     )
 
 
-def _notes(
-    dataset: xr.Dataset, channels: Channels, read: dict[str, int], needed: dict[str, int]
-) -> list[str]:
-    notes = []
-    for name in read:
-        factor = read[name] / needed[name]
-        if factor > _WASTEFUL:
-            shape = ", ".join(f"{d} {_chunk(dataset[name], str(d))}" for d in dataset[name].dims)
-            notes.append(
-                f"{name} lies in chunks of ({shape}): {factor:.1f} times the bytes that are taken "
-                "are read; a source with a level and a time step a chunk, or a larger "
-                "data.storage.shard_mib, reads less"
-            )
-    return notes
-
-
-def _bytes(
-    variable: xr.DataArray, name: str, channels: Channels, blocks: Sequence[np.ndarray]
+def _bytes_read(
+    variable: xr.DataArray, levels: Sequence[int | None], blocks: Sequence[np.ndarray]
 ) -> int:
     """Bytes of the chunks that hold some times and levels, chunk by chunk, block by block."""
     per_chunk = _chunk(variable, "time")
     steps = sum(len(np.unique(block // per_chunk)) for block in blocks) * per_chunk
-    levels = _levels(name, channels)
     if "level" not in variable.dims:
         return steps * _plane_bytes(variable)
     known, size = variable["level"].values.tolist(), _chunk(variable, "level")
     touched = {known.index(level) // size for level in levels}
     return steps * len(touched) * size * _plane_bytes(variable)
-
-
-def _levels(name: str, channels: Channels) -> list[int | None]:
-    return [channel.level for channel in channels if channel.name == name]
-
-
-def _names(channels: Channels) -> list[str]:
-    return list(dict.fromkeys(channel.name for channel in channels))
 
 
 def _plane_bytes(variable: xr.DataArray) -> int:

@@ -1,8 +1,8 @@
-"""Resampling of time: states are instants, accumulations belong to the time before them.
+"""Accumulation over timesteps: states are instants, accumulations belong to the time before them.
 
-Instants are thinned to every timestep. An accumulation, as hourly precipitation, is summed (or
+Instants are thinned to every timestep. An accumulation, such as hourly precipitation, is summed (or
 averaged) over the timestep that ends at the state: where the data has a value every hour and each
-holds the hour that ends at its label, as in ERA5, the sum over 6 hours at t is that of the labels
+holds the hour that ends at its label, like in ERA5, the sum over 6 hours at t is that of the labels
 t-5h, ..., t, and sums of successive states add up to the total.
 
 total_precipitation_6hr is the sum over 6 hours in any case, computed where the data lacks it.
@@ -37,7 +37,7 @@ class _Window(NamedTuple):
 
 
 def on_timestep(times: np.ndarray, timestep_hours: int) -> np.ndarray:
-    """Whether each of ``times`` (datetime64) is a whole number of timesteps after the first."""
+    """Mask of the times (datetime64) that are an integer number of timesteps after the first."""
     hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
     return hours % timestep_hours == 0
 
@@ -58,23 +58,23 @@ def accumulate(
     *,
     states: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> xr.Dataset:
-    """The wanted variables, derived ones too, with accumulations over the time before each state.
+    """The variables, derived ones too, with accumulations over the time before each state.
 
     Data without accumulations stays on its own times. Otherwise the result has the timesteps; the
     first ones are left out where the data does not reach back over their windows.
 
     Args:
         dataset: Canonical dataset.
-        variables: Names or labels that are wanted.
+        variables: Names or labels.
         rules: By variable: ``sum`` or ``mean`` over the timestep, or ``last``, the value as it is.
         timestep_hours: Time between states.
         contains: Which times (datetime64) matter.
-        allow_gaps: Whether states whose window has gaps are left out; or else refused.
+        allow_gaps: Whether states whose window has gaps are left out instead of an error.
         states: Which times (datetime64) are states where there are accumulations; by default every
             timestep from the first.
 
     Raises:
-        InputError: If a rule is for a variable that is not wanted or has no times to sum, an
+        InputError: If a rule is for another variable or one that has no times to sum, an
             accumulation has no rule and would be thinned, or a window has gaps.
     """
     names = list(dict.fromkeys(parse_label(label)[0] for label in variables))
@@ -84,12 +84,18 @@ def accumulate(
     if not windows:
         return dataset
     are_states = on_timestep(times, timestep_hours) if states is None else states(times)
-    kept = np.flatnonzero(are_states & contains(times))
-    kept = _complete(kept, times, windows, allow_gaps)
-    accumulated = {
-        name: _accumulate(dataset[window.source], kept, window) for name, window in windows.items()
-    }
-    return with_derived(dataset.isel(time=kept).assign(accumulated), names)
+    ends = _complete(np.flatnonzero(are_states & contains(times)), times, windows, allow_gaps)
+    accumulated = {}
+    for name, window in windows.items():
+        series = dataset[window.source]
+        first, *others = (
+            series.isel(time=ends - back).assign_coords(time=times[ends])
+            for back in range(window.length)
+        )
+        total = sum(others, start=first)
+        mean = total / window.length if window.rule == "mean" else total
+        accumulated[name] = mean.astype(series.dtype).assign_attrs(series.attrs)
+    return with_derived(dataset.isel(time=ends).assign(accumulated), names)
 
 
 def _windows(
@@ -109,7 +115,15 @@ def _windows(
             code="bad-setting",
         )
     step = usual_step(times) or float(timestep_hours)
-    _check_thinning(dataset, names, canonical, step, timestep_hours)
+    lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in canonical]
+    if lost and step < timestep_hours:  # thinning would lose the values between
+        rules_of_lost = ", ".join(f"{name}: sum" for name in lost)
+        raise InputError(
+            f"{lost} are accumulated over {step:g} h each, and states every {timestep_hours} h "
+            f"leave out the others; set data.accumulate={{{rules_of_lost}}} (or mean, or last for "
+            "the value at the state alone)",
+            code="accumulation-rule",
+        )
     windows: dict[str, _Window] = {
         name: _Window(name, _count(name, timestep_hours, step), rule)
         for name, rule in canonical.items()
@@ -122,31 +136,12 @@ def _windows(
     return windows
 
 
-def _check_thinning(
-    dataset: xr.Dataset,
-    names: Sequence[str],
-    rules: Mapping[str, AccumulateRule],
-    step: float,
-    timestep_hours: int,
-) -> None:
-    """Refuse to keep every n-th value of an accumulation and to lose the others unsaid."""
-    lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in rules]
-    if lost and step < timestep_hours:
-        wanted = ", ".join(f"{name}: sum" for name in lost)
-        raise InputError(
-            f"{lost} are accumulated over {step:g} h each, and states every {timestep_hours} h "
-            f"leave out the others; set data.accumulate={{{wanted}}} (or mean, or last for the "
-            "value at the state alone)",
-            code="accumulation-rule",
-        )
-
-
 def _count(name: str, hours: int, step: float) -> int:
     count = round(hours / step)
     if count < 2 or not np.isclose(count * step, hours):
         raise InputError(
             f"{name} is a sum over {hours} h of accumulations, and the data has steps of {step:g} "
-            "h; give data whose steps divide it (as hourly data), or leave it out of "
+            "h; give data whose steps divide it (such as hourly data), or leave it out of "
             "data.accumulate if it is accumulated already",
             code="timestep-mismatch",
         )
@@ -154,13 +149,13 @@ def _count(name: str, hours: int, step: float) -> int:
 
 
 def _complete(
-    kept: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
+    ends: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
 ) -> np.ndarray:
-    """The states whose windows have all values; their windows' first times must be there."""
+    """The indices of states whose windows have all values."""
     step, steps = usual_step(times), np.diff(times) / _HOUR
     count = max(window.length for window in windows.values())
-    inside = kept[kept >= count - 1]
-    # Of the steps before each time, how many are not the usual one.
+    inside = ends[ends >= count - 1]
+    # Number of steps before each time that are not the usual one.
     unusual = np.concatenate([[0], np.cumsum(steps != step)])
     gaps = unusual[inside] > unusual[inside - (count - 1)]
     if gaps.any() and not allow_gaps:
@@ -174,13 +169,3 @@ def _complete(
             code="gap-in-time",
         )
     return inside[~gaps]
-
-
-def _accumulate(series: xr.DataArray, kept: np.ndarray, window: _Window) -> xr.DataArray:
-    ends = series["time"].values[kept]
-    parts = [
-        series.isel(time=kept - back).assign_coords(time=ends) for back in range(window.length)
-    ]
-    total = sum(parts[1:], start=parts[0])
-    mean = total / window.length if window.rule == "mean" else total
-    return mean.astype(series.dtype).assign_attrs(series.attrs)

@@ -50,8 +50,11 @@ def fit_climatology(
         num_harmonics: N; 0 fits a mean for each hour of day.
 
     Returns:
-        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, channel,
-        ...), float64.
+        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, channel, ...),
+        float64.
+
+    Raises:
+        InputError: If the times do not determine the coefficients.
     """
     matrices: dict[int, np.ndarray] = {}
     sums: dict[int, np.ndarray] = {}
@@ -61,27 +64,19 @@ def fit_climatology(
             basis = harmonics(times[of_day == hour], num_harmonics)
             chosen = values[of_day == hour].astype(np.float64)
             matrices[hour] = matrices.get(hour, 0) + basis.T @ basis
-            sums[hour] = sums.get(hour, 0) + _projected(basis, chosen)
+            # Channel by channel, so that the other channels of a group change no bit.
+            projected = [np.tensordot(basis, v, axes=(0, 0)) for v in chosen.swapaxes(0, 1)]
+            sums[hour] = sums.get(hour, 0) + np.stack(projected, axis=1)
     hours = sorted(matrices)
-    solved = [_solve(matrices[hour], sums[hour]) for hour in hours]
-    return np.array(hours), np.stack(solved)
-
-
-def _projected(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums over time (coefficient, channel, ...), by channel, so that others change no bit."""
-    channels = [np.tensordot(basis, v, axes=(0, 0)) for v in values.swapaxes(0, 1)]
-    return np.stack(channels, axis=1)
-
-
-def _solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    if np.linalg.cond(matrix) > 1e6:
+    if any(np.linalg.cond(matrices[hour]) > 1e6 for hour in hours):
         raise InputError(
-            f"the training period does not cover the year well enough to fit "
-            f"{len(matrix) // 2} harmonics of the day of the year; set data.climatology_harmonics "
-            "lower (0 fits a constant) or lengthen data.train",
+            f"the training period does not cover the year well enough to fit {num_harmonics} "
+            "harmonics of the day of the year; set data.climatology_harmonics lower (0 fits a "
+            "constant) or lengthen data.train",
             code="short-period",
         )
-    return np.tensordot(np.linalg.inv(matrix), sums, axes=(1, 0))
+    solved = [np.tensordot(np.linalg.inv(matrices[h]), sums[h], axes=(1, 0)) for h in hours]
+    return np.array(hours), np.stack(solved)
 
 
 def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -102,7 +97,7 @@ def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) ->
     missing = sorted(set(of_day.tolist()) - set(hours.tolist()))
     if missing:
         raise InputError(
-            f"the climatology has the hours of day {hours.tolist()}, asked for are {missing}; "
+            f"the climatology has the hours of day {hours.tolist()}, requested are {missing}; "
             "choose times at the hours of the training period",
             code="hours-mismatch",
         )

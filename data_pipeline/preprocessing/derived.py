@@ -3,12 +3,13 @@
 wind_speed, 10m_wind_speed       length of the wind vector
 relative_humidity                vapor pressure over its saturation over water, ice, or both between
                                  250.16 and 273.16 K
-log_total_precipitation_6hr      log(1 + sum / 1e-5 m), as FourCastNet's precipitation model has it
-surface_altitude                 geopotential at the surface over 9.80665 m s-2, and the other way
+log_total_precipitation_6hr      log(1 + sum / 1e-5 m), like in FourCastNet's precipitation model
+surface_altitude                 geopotential at the surface over 9.80665 m s-2, and the inverse
 
 A variable of the data that states no units is computed as well where it can be: those that
-WeatherBench 2 has added to ERA5 have none, and its relative humidity is a share, by another
-formula than ERA5's percent. Sums over time, as total_precipitation_6hr, are in ``resampling``.
+WeatherBench 2 has added to ERA5 have none, and its relative humidity is a fraction, by another
+formula than ERA5's percent. Sums over time, such as total_precipitation_6hr, are in
+``accumulation``.
 
 References:
     IFS Documentation CY47R3, Part IV, section 7.4.2 (saturation), ECMWF, 2021,
@@ -37,11 +38,11 @@ class _Recipe(NamedTuple):
 
 
 def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
-    """Add what can be computed of the variables that are missing or state no units, lazily.
+    """Add variables that are missing or state no units, where they can be computed, lazily.
 
     Args:
         dataset: Canonical dataset.
-        variables: Names or labels that are wanted; those that nobody knows stay missing.
+        variables: Names or labels; unknown ones stay missing.
     """
     names = dict.fromkeys(parse_label(label)[0] for label in variables)
     for name in names:
@@ -56,7 +57,7 @@ def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
 
 
 def _states_units(dataset: xr.Dataset, name: str, *inputs: str) -> bool:
-    """Whether a variable states its units, or its inputs say no more than it does."""
+    """Whether a variable states its units, or an input does not either."""
     units = [bool(dataset[n].attrs.get("units")) for n in (name, *inputs)]
     return units[0] or not all(units[1:])
 
@@ -66,8 +67,8 @@ def saturation_pressure(temperature: xr.DataArray) -> xr.DataArray:
     above = temperature - _MELTING
     water = 611.21 * np.exp(17.502 * above / (temperature - 32.19))
     ice = 611.21 * np.exp(22.587 * above / (temperature + 0.7))
-    share = ((temperature - _ICE) / (_MELTING - _ICE)).clip(0, 1) ** 2
-    return share * water + (1 - share) * ice
+    liquid = ((temperature - _ICE) / (_MELTING - _ICE)).clip(0, 1) ** 2
+    return liquid * water + (1 - liquid) * ice
 
 
 def _speed(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:

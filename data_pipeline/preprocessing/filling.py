@@ -1,9 +1,9 @@
-"""Missing values: refused, or filled by a rule that the configuration gives for a variable.
+"""Missing values: an error, or filled by a rule that the configuration gives for a variable.
 
-Rules for predicted variables are applied here, those for static ones in ``static_fields``. A number
-stands for itself. ``climatology`` is the mean of the calendar month over the training period at
-that grid point; points that are never there, as land in sea-surface temperature, get the area mean,
-and a static channel says how often each point is missing.
+Rules for predicted variables are applied here, those for static ones in ``static_fields``. One is
+a number, or ``climatology``: the mean of the calendar month over the training period at that grid
+point. Points that are always missing, such as land in sea-surface temperature, get the area mean,
+and a static channel holds how often each point is missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,13 @@ _MONTHS = 12
 
 @dataclass(frozen=True)
 class Filling:
-    """What stands for missing values, by index of the channel.
+    """Fill values by index of the channel.
 
     Args:
         values: For each filled channel an array (month, latitude, longitude).
         mask_channels: A static channel for each channel filled by its climatology.
-        masks: Share of the training times at which a point is missing (mask, latitude, longitude).
+        masks: Fraction of the training times at which a point is missing (mask, latitude,
+            longitude).
     """
 
     values: Mapping[int, np.ndarray]
@@ -44,12 +45,12 @@ class Filling:
         rules: Mapping[str, FillRule],
         training: np.ndarray,
     ) -> "Filling":
-        """Rules turned into values.
+        """Turn rules into values.
 
         Args:
             dataset: Canonical dataset.
             channels: The channels to fill.
-            rules: By variable; others than those of the channels are left alone.
+            rules: By variable; those of other variables are ignored.
             training: Which times (time,) the climatology may see.
 
         Raises:
@@ -78,12 +79,12 @@ class Filling:
 
 
 def missing_label(channel: Channel) -> str:
-    """Name of the static channel that says how often a channel was missing."""
+    """Name of the static channel that holds how often a channel was missing."""
     return f"{channel.label}_missing"
 
 
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
-    """Refuse rules for variables that the configuration does not name.
+    """Reject rules for variables that the configuration does not name.
 
     Raises:
         InputError: If there are any.
@@ -98,7 +99,7 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
 
 
 def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the months (month, latitude, longitude), and the share that is missing."""
+    """Means of the months (month, latitude, longitude), and the fraction that is missing."""
     parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))
     monthly = load(monthly.fillna(0), "the values that data.fill needs")  # both in one pass

@@ -7,7 +7,7 @@ longitude_sin, longitude_cos        of the longitude
 toa_insolation                      sunlight that arrives at the top of the atmosphere at that
                                     moment, over the solar constant of 1361 W m-2
 
-Insolation is max(0, cos(zenith angle)) / r^2, with the place of the sun and its distance r in
+Insolation is max(0, cos(zenith angle)) / r^2, with the position of the sun and its distance r in
 astronomical units from the low-precision formulas of the Astronomical Almanac (0.01 degrees from
 1950 to 2050).
 
@@ -34,7 +34,7 @@ def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.
     Args:
         names: Some of ``FORCINGS``.
         times: datetime64, of shape (time,).
-        grid: Where the fields are wanted.
+        grid: Points of the fields.
 
     Returns:
         float32 of shape (time, forcing, latitude, longitude).
@@ -50,7 +50,7 @@ def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.
 
 
 def check_forcings(names: Sequence[str]) -> None:
-    """Refuse unknown names.
+    """Reject unknown names.
 
     Raises:
         InputError: If there are any.
@@ -89,7 +89,7 @@ def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def sun(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the sun stands.
+    """Position of the sun.
 
     Args:
         times: datetime64 (UTC), of shape (time,).

@@ -1,8 +1,8 @@
-"""Static fields: what the network sees of the place, as orography, land-sea mask and soil type.
+"""Static fields: inputs that do not change in time, such as orography and land-sea mask.
 
-Classes, as those of soil, become a mask each (soil_type_1, soil_type_2, ...), because the number of
-a class means nothing; on a coarser grid a mask becomes the share of the area. Variables are classes
-by their name, or where the attribute ``flag_values`` of CF says so.
+Classes, such as those of soil, become a mask each (soil_type_1, soil_type_2, ...), because the
+number of a class is arbitrary; on a coarser grid a mask becomes the fraction of the area. Variables
+are classes by their name, or if they have the attribute ``flag_values`` of CF.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,28 +45,25 @@ class StaticFields:
             dataset: Canonical dataset.
             variables: Names or labels.
             levels: Levels in hPa of those that have levels; all where empty.
-            rules: What stands for missing values, by variable: a number, or ``climatology``, here
-                the area mean, with a channel that says where values are missing.
+            rules: Fill values by variable: a number, or ``climatology``, here the area mean, with
+                a channel that marks missing values.
 
         Raises:
             InputError: If a variable is missing, changes in time, has other axes, values that are
                 not finite, no units, or too many classes.
         """
-        wanted = Channels.from_dataset(dataset, variables, levels)
-        names = list(dict.fromkeys(channel.name for channel in wanted))
+        channels = Channels.from_dataset(dataset, variables, levels)
+        names = list(dict.fromkeys(channel.name for channel in channels))
         fixed = xr.Dataset({name: _without_time(dataset, name) for name in names})
         require_units(fixed, [name for name in names if not _is_categorical(dataset[name])])
-        found: dict[Channel, np.ndarray] = {}
-        for channel in wanted:
+        grid, fields = grid_of(dataset), {}
+        for channel in channels:
             values = Channels((channel,)).stack(fixed).isel(channel=0).values.astype(float)
-            rule = rules.get(channel.name)
-            if _is_categorical(dataset[channel.name]):
-                found |= _classes(channel, _filled_class(channel, values, rule))
-            else:
-                found |= _filled(channel, values, rule, grid_of(dataset))
-        shape = grid_of(dataset).shape
-        fields = np.array(list(found.values()), np.float32).reshape(-1, *shape)
-        return cls(Channels(tuple(found)), fields)
+            categorical = _is_categorical(dataset[channel.name])
+            filled = _fill(channel, values, rules.get(channel.name), grid, categorical=categorical)
+            fields |= _masks_of_classes(channel, filled[channel]) if categorical else filled
+        values = np.array(list(fields.values()), np.float32).reshape(-1, *grid.shape)
+        return cls(Channels(tuple(fields)), values)
 
 
 def _is_categorical(array: xr.DataArray) -> bool:
@@ -93,9 +90,9 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
     tolerance = 1e-3 * float(first.max() - first.min()) if first.notnull().any() else 0.0
     same = np.isclose(array.values, first.values, rtol=0, atol=tolerance, equal_nan=True)
     if not same.all():
-        where = int(np.argmax(~same.reshape(len(same), -1).all(axis=1)))
+        index = int(np.argmax(~same.reshape(len(same), -1).all(axis=1)))
         raise InputError(
-            f"the static variable {name} changes in time: {array['time'].values[where]} differs "
+            f"the static variable {name} changes in time: {array['time'].values[index]} differs "
             f"from {array['time'].values[0]}; name it in data.prognostic, or give a file with one "
             "time of it",
             code="not-invariant",
@@ -103,17 +100,24 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
     return first
 
 
-def _filled(
-    channel: Channel, values: np.ndarray, rule: FillRule | None, grid: Grid
+def _fill(
+    channel: Channel, values: np.ndarray, rule: FillRule | None, grid: Grid, *, categorical: bool
 ) -> dict[Channel, np.ndarray]:
+    """The channel without missing values, and with ``climatology`` the mask of these."""
     missing = np.isnan(values)
     if isinstance(rule, int | float):
         values, missing = np.where(missing, float(rule), values), np.zeros_like(missing)
-    if np.isinf(values).any() or (missing.any() and rule is None) or missing.all():
+    by_mean = rule == "climatology" and not categorical
+    wrong = np.isinf(values) if by_mean else ~np.isfinite(values)
+    if wrong.any() or missing.all():
+        remedy = "the number of a class" if categorical else "a number, or climatology"
         raise InputError(
-            _not_finite(channel, values, "a number, or climatology"), code="not-finite"
+            f"the static variable {channel.label} has {int((~np.isfinite(values)).sum())} values "
+            f"that are not finite; set data.fill={{{channel.name}: ...}} to {remedy}, or leave it "
+            "out",
+            code="not-finite",
         )
-    if rule != "climatology":
+    if not by_mean:
         return {channel: values}
     weights = grid.area_weights() * ~missing
     mean = (weights * np.nan_to_num(values)).sum() / weights.sum()
@@ -121,29 +125,13 @@ def _filled(
     return {channel: np.where(missing, mean, values), mask: missing.astype(float)}
 
 
-def _filled_class(channel: Channel, values: np.ndarray, rule: FillRule | None) -> np.ndarray:
-    missing = np.isnan(values)
-    if isinstance(rule, int | float):
-        values = np.where(missing, float(rule), values)
-    if not np.isfinite(values).all():
-        raise InputError(_not_finite(channel, values, "the number of a class"), code="not-finite")
-    return values
-
-
-def _not_finite(channel: Channel, values: np.ndarray, remedy: str) -> str:
-    return (
-        f"the static variable {channel.label} has {int((~np.isfinite(values)).sum())} values that "
-        f"are not finite; set data.fill={{{channel.name}: ...}} to {remedy}, or leave it out"
-    )
-
-
-def _classes(channel: Channel, values: np.ndarray) -> dict[Channel, np.ndarray]:
+def _masks_of_classes(channel: Channel, values: np.ndarray) -> dict[Channel, np.ndarray]:
     fractions = values[values != np.round(values)]
     if len(fractions):
         raise InputError(
-            f"{channel.label} holds classes, and {len(fractions)} of its values are no whole "
-            f"numbers, as {fractions[0]:g}: they were averaged over cells; take it from the data "
-            "on its own grid, or leave it out",
+            f"{channel.label} holds classes, and {len(fractions)} of its values are no "
+            f"integers, such as {fractions[0]:g}: they were averaged over cells; take it from the "
+            "data on its own grid, or leave it out",
             code="bad-classes",
         )
     classes = np.unique(values).astype(int)

@@ -277,7 +277,7 @@ def test_a_store_of_another_configuration_is_not_reused(
     ("changes", "message"),
     [
         ({"source": None}, "one of data.source, data.simulation and data.pde"),
-        ({"prognostic": []}, "prognostic must name"),
+        ({"prognostic": []}, r"data\.prognostic"),
         ({"train": Period(start="2001-01-01", end="2001-03-02")}, "train must end before"),
         ({"forcings": ["moon"]}, "unknown names.*moon"),
     ],
