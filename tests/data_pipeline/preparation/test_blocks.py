@@ -173,9 +173,9 @@ def test_a_flipped_byte_is_found_and_named(config: DataConfig, tmp_path: Path) -
     values = bytearray(damaged.read_bytes())
     values[100] ^= 1
     damaged.write_bytes(values)
-    message = r"1 files of .* have changed .*c/3/0/0/0 \(2001-01-16T.* to 2001-01-20T"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as info:
         PreparedStore(store.path).verify()
+    assert "c/3/0/0/0 (2001-01-16T" in str(info.value)
 
 
 def test_a_small_disk_is_rejected_before_writing(

@@ -9,17 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
 from aiohttp import web
 from distributed import LocalCluster
 
-from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import WindowDataset
@@ -27,7 +24,6 @@ from data_pipeline.periods import Period
 from data_pipeline.preparation import prepare as preparation
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.execution import ExecutionConfig
-from data_pipeline.preparation.plan import choose_lengths, make_plan
 from data_pipeline.preparation.prepare import open_store, prepare
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
@@ -211,42 +207,6 @@ def test_a_full_disk_keeps_what_was_written(
     assert contents(tmp_path / "data.zarr") == contents(tmp_path / "whole.zarr")
 
 
-@pytest.mark.parametrize(
-    ("step", "shard", "chunk", "times", "expected"),
-    [
-        (10, 100, 1, 1000, (10, 10)),  # as many steps as fit
-        (10, 100, 4, 1000, (8, 8)),  # whole chunks of the source
-        (10, 100, 25, 1000, (5, 25)),  # whole shards in a chunk of the source
-        (200, 100, 1, 1000, (1, 1)),  # a state larger than a shard
-        (10, 100, 1, 6, (6, 6)),  # all there is
-        (10, 100, 40, 12, (10, 20)),
-    ],
-)
-def test_lengths_suit_both_stores(
-    step: int, shard: int, chunk: int, times: int, expected: tuple[int, int]
-) -> None:
-    assert astuple(choose_lengths(step, shard, chunk, times)) == expected
-
-
-def test_a_plan_counts_chunks_by_hand() -> None:
-    """Blocks of 4 of 12 states; chunks of 8 times and 3 of 6 levels on 6 x 12 points."""
-    shape = (12, 6, 6, 12)
-    coords = {"level": [100, 200, 300, 500, 700, 850]}
-    dims = ("time", "level", "latitude", "longitude")
-    data = xr.Dataset({"temperature": (dims, np.zeros(shape, "f4"))}, coords)
-    data = data.chunk(time=8, level=3)
-    channels = Channels.from_dataset(data, ["temperature"], [500])
-    lengths = choose_lengths(288, 4 * 288, 1, 12)
-    plan = make_plan(data, channels, np.arange(12), lengths, (288, 288))
-    plane = 4 * 6 * 12
-    assert plan.bytes_needed == 12 * plane
-    assert plan.bytes_read == 3 * 8 * 3 * plane  # each block reads one chunk of 8 times, 3 levels
-    assert plan.bytes_written == 12 * 288
-    assert plan.num_blocks == 3
-    assert len(plan.chunks) == 1
-    assert "6.0 times the bytes" in plan.chunks[0]
-
-
 def test_a_plan_writes_nothing(
     config: DataConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -335,5 +295,6 @@ def test_a_store_behind_a_url_is_read_like_a_local_one(
     assert served.requests == before  # all of it from the cache
     with rejects("other-configuration", "data.levels"):
         open_store(f"{served.url}/data.zarr", make_data_config(tmp_path / "data.nc", levels=[5]))
-    with pytest.raises(InputError, match=r"no prepared data at http://.*nothing"):
+    with pytest.raises(InputError) as info:
         PreparedStore(f"{served.url}/nothing")
+    assert f"{served.url}/nothing" in str(info.value)

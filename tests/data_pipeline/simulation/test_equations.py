@@ -19,7 +19,6 @@ from data_pipeline.simulation.fourier import (
     SpectralStepper,
     change_resolution,
 )
-from data_pipeline.simulation.random_fields import gaussian_bumps, random_field
 from tests.builders.errors import rejects
 
 TAU = 2 * np.pi
@@ -197,44 +196,6 @@ def test_the_initial_state_does_not_depend_on_the_resolution(equation: Equation)
     high = change_resolution(start(equation, fine), fine, coarse.shape)
     torch.testing.assert_close(low, coarse.spectrum(high), rtol=0, atol=1e-12)
     torch.testing.assert_close(coarse.spectrum(coarse.fields(low)), low, rtol=0, atol=1e-12)
-
-
-def test_covariance_of_random_fields() -> None:
-    """Variance of the mode k: scale (|k|^2 + shift)^(-power); values are real."""
-    grid = FourierGrid((12, 18), (1.0, 2.0), degree=1)
-    rng = np.random.default_rng(0)
-    draws = torch.stack(
-        [random_field(grid, rng, scale=3.0, power=1.0, shift=50.0) for _ in range(1500)]
-    )
-    expected = 3.0 / (50.0 - grid.laplacian)
-    expected[0, 0] = 0
-    found = draws.abs().square().mean(dim=0)
-    torch.testing.assert_close(found[grid.kept], expected[grid.kept], rtol=0.2, atol=0)
-    torch.testing.assert_close(grid.spectrum(grid.fields(draws)), draws, rtol=0, atol=1e-12)
-
-
-def test_bumps_are_gaussian() -> None:
-    grid = FourierGrid((64, 64), (2.0, 1.0), degree=1)
-    field = grid.fields(gaussian_bumps(grid, np.random.default_rng(3), count=1, width=0.05))
-    y, x = np.random.default_rng(3).random(2) * [2.0, 1.0]
-    dy, dx = (grid.y - y + 1) % 2 - 1, (grid.x - x + 0.5) % 1 - 0.5
-    squares = dy[:, None] ** 2 + dx**2
-    expected = torch.tensor(np.exp(-squares / (2 * 0.05**2)))
-    torch.testing.assert_close(field, expected, rtol=0, atol=1e-4)
-
-
-def test_products_of_the_configured_degree_are_free_of_aliasing() -> None:
-    """The product on the grid is the one on a grid so fine that nothing can alias."""
-    rng = np.random.default_rng(0)
-    for degree in (2, 3):
-        grid = FourierGrid((24, 24), (1.0, 1.0), degree=degree)
-        fine = FourierGrid((96, 96), (1.0, 1.0), degree=1)
-        state = random_field(grid, rng, scale=1.0, power=0.0, shift=1.0)
-        exact = change_resolution(
-            fine.spectrum(change_resolution(state, grid, fine.shape) ** degree), fine, (24, 24)
-        )
-        product = grid.spectrum(grid.fields(state) ** degree)
-        torch.testing.assert_close(product, grid.spectrum(exact), rtol=0, atol=1e-10)
 
 
 def test_float32_follows_float64() -> None:
