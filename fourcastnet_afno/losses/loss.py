@@ -6,9 +6,9 @@ With the error e = (prediction - target) / scale of a channel and the mean <.> o
                   inverse one-step variance and persistence has the loss 1 at the first step
     l1            <|e|>
     huber         <e^2 / 2 where |e| < delta, delta (|e| - delta / 2) elsewhere>
-    relative_l2   sqrt(<e^2> / <t^2>), t the target about its mean over the scale; as FourCastNet
+    relative_l2   sqrt(<e^2> / <t^2>), t the target about its mean over the scale; like FourCastNet
                   over all channels of a sample together, or for each channel
-    amse          adjusted mean square error by wavenumber, see ``spectral_loss``
+    amse          adjusted mean square error by wavenumber, see ``losses.spectral``
     crps          almost fair continuous ranked probability score of an ensemble
 
 Every loss is given for each sample of a batch, so that the samples of several processes can be
@@ -22,6 +22,7 @@ References:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -55,23 +56,47 @@ def area_weighted_mse(
     return (area_weights * error.square()).mean()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FieldStatistics:
+    """Channels and grid of the fields of a loss; everything but ``rows`` is of the full grid.
+
+    Args:
+        labels: Labels of the channels.
+        levels: Pressure of each channel in hPa, or None.
+        mean: Mean of each channel, in its units; the loss has its type and device.
+        std: Standard deviation of each channel, likewise.
+        diff_std: Standard deviation of the change over a timestep, likewise; 0 for channels that
+            never change, such as the coefficients of a steady problem.
+        area_weights: Cell areas with mean 1.
+        field_weights: Further weights of the points, such as 0 where values are filled.
+        latitude: Rows in degrees, for ``amse``.
+        is_periodic: Whether the longitudes close a circle, for ``amse``.
+        rows: The rows that fields have in this process.
+    """
+
+    labels: Sequence[str]
+    levels: Sequence[int | None]
+    mean: Float[Tensor, " channel"]
+    std: Float[Tensor, " channel"]
+    diff_std: Float[Tensor, " channel"]
+    area_weights: Float[Tensor, "lat lon"]
+    field_weights: Float[Tensor, "channel lat lon"] | None = None
+    latitude: Sequence[float] = ()
+    is_periodic: bool = True
+    rows: Rows = ALL_ROWS
+
+
 class Loss(nn.Module):
     """Loss of each sample of a batch, in float32 or better, also under autocast.
 
     Args:
         config: Kind and its parameters.
-        area_weights: Cell areas with mean 1.
-        mean: Mean of each channel, in its units.
-        scale: Unit of the errors of each channel, likewise; a channel where it is 0 has no weight.
-        channel_weights: In the mean over channels, of any sum.
-        field_weights: Further weights of the points; ``amse`` has no weighted mean and multiplies
-            the errors by them.
-        spectrum: Of the grid, for ``amse``.
-        rows: The rows that fields have here; everything else is of the full grid, and so is the
-            loss.
+        statistics: Of the fields. ``amse`` has no weighted mean and multiplies the errors by
+            ``field_weights``.
 
     Raises:
-        ValueError: If no channel has weight.
+        ValueError: If ``channel_weights`` name no channel, no channel has weight, or the grid has
+            no wavenumbers.
     """
 
     weights: Tensor
@@ -80,24 +105,15 @@ class Loss(nn.Module):
     channel_weights: Tensor
     error_weights: Tensor | None
 
-    def __init__(
-        self,
-        config: LossConfig,
-        *,
-        area_weights: Float[Tensor, "lat lon"],
-        mean: Float[Tensor, " channel"],
-        scale: Float[Tensor, " channel"],
-        channel_weights: Float[Tensor, " channel"],
-        field_weights: Float[Tensor, "channel lat lon"] | None = None,
-        spectrum: PowerSpectrum | None = None,
-        rows: Rows = ALL_ROWS,
-    ) -> None:
+    def __init__(self, config: LossConfig, statistics: FieldStatistics) -> None:
         super().__init__()
-        self.config, self.spectrum, self.rows = config, spectrum, rows
-        # What never changes, as the coefficients of a steady problem, has no change to be a unit.
+        self.config, self.rows = config, statistics.rows
+        mean, area_weights = statistics.mean, statistics.area_weights.to(statistics.mean)
+        channel_weights = _channel_weights(config, statistics).to(mean)
+        scale = statistics.diff_std if config.scale == "change" else statistics.std
         channel_weights = torch.where(scale > 0, channel_weights, 0)
         scale = torch.where(scale > 0, scale, 1)
-        weights = area_weights[None]
+        weights, field_weights = area_weights[None], statistics.field_weights
         if field_weights is not None:
             field_weights = field_weights.to(area_weights)
             weights = weights * field_weights
@@ -109,8 +125,19 @@ class Loss(nn.Module):
                 "loss.channel_weights must leave a channel with weight that changes and has points "
                 "that are not filled, got none"
             )
+        self.spectrum = None
+        if config.kind == "amse":
+            if not statistics.is_periodic:
+                raise ValueError(
+                    "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
+                    "use another loss"
+                )
+            row_weights, num_columns = area_weights.mean(dim=1), area_weights.shape[1]
+            self.spectrum = PowerSpectrum(
+                statistics.latitude, num_columns, row_weights, config.spectral_basis
+            )
         buffers = {
-            "weights": weights[:, rows.field_slice],
+            "weights": weights[:, self.rows.field_slice],
             "mean": mean[:, None, None],
             "scale": scale[:, None, None],
             "channel_weights": channel_weights / channel_weights.mean(),
@@ -175,7 +202,7 @@ class Loss(nn.Module):
             delta, size = self.config.huber_delta, error.abs()
             return torch.where(size < delta, error.square() / 2, delta * (size - delta / 2))
         if error.ndim == 5:
-            return _crps_of_errors(error, self.config.crps_alpha)
+            return almost_fair_crps(error, self.config.crps_alpha)
         return error.abs()
 
     def _relative_norm(
@@ -189,64 +216,8 @@ class Loss(nn.Module):
         return error / size.clamp_min(_LEAST_NORM * (num_rows * num_columns) ** 0.5)
 
 
-def build_loss_from_statistics(
-    config: LossConfig,
-    *,
-    area_weights: Float[Tensor, "lat lon"],
-    mean: Float[Tensor, " channel"],
-    std: Float[Tensor, " channel"],
-    diff_std: Float[Tensor, " channel"],
-    labels: Sequence[str],
-    levels: Sequence[int | None],
-    field_weights: Float[Tensor, "channel lat lon"] | None = None,
-    latitude: Sequence[float] = (),
-    is_periodic: bool = True,
-    rows: Rows = ALL_ROWS,
-) -> Loss:
-    """The loss for these channels on this grid, with the type and device of ``mean``.
-
-    Args:
-        config: What is minimized.
-        area_weights: Cell areas with mean 1.
-        mean: Mean of each channel, in its units.
-        std: Standard deviation of each channel, likewise.
-        diff_std: Standard deviation of the change over a timestep, likewise.
-        labels: Labels of the channels.
-        levels: Pressure of each channel in hPa, or None.
-        field_weights: Further weights of the points, as 0 where values are filled.
-        latitude: Rows in degrees, for ``amse``.
-        is_periodic: Whether the longitudes close a circle, for ``amse``.
-        rows: The rows that fields have here.
-
-    Raises:
-        ValueError: If ``channel_weights`` name no channel or leave none, or the grid has no
-            wavenumbers.
-    """
-    spectrum = None
-    if config.kind == "amse":
-        if not is_periodic:
-            raise ValueError(
-                "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
-                "use another loss"
-            )
-        row_weights = area_weights.mean(dim=1).to(mean)
-        columns = area_weights.shape[1]
-        spectrum = PowerSpectrum(latitude, columns, row_weights, config.spectral_basis)
-    return Loss(
-        config,
-        area_weights=area_weights.to(mean),
-        mean=mean,
-        scale=diff_std if config.scale == "change" else std,
-        channel_weights=_channel_weights(config, labels, levels).to(mean),
-        field_weights=field_weights,
-        spectrum=spectrum,
-        rows=rows,
-    )
-
-
-def _channel_weights(
-    config: LossConfig, labels: Sequence[str], levels: Sequence[int | None]
-) -> Float[Tensor, " channel"]:
+def _channel_weights(config: LossConfig, statistics: FieldStatistics) -> Float[Tensor, " channel"]:
+    labels = statistics.labels
     unknown = sorted(config.channel_weights.keys() - set(labels))
     if unknown:
         raise ValueError(
@@ -255,7 +226,7 @@ def _channel_weights(
         )
     weights = torch.tensor([config.channel_weights.get(label, 1.0) for label in labels])
     if config.level_weights == "pressure":
-        weights = weights * pressure_weights(levels)
+        weights = weights * pressure_weights(statistics.levels)
     return weights
 
 
@@ -265,8 +236,8 @@ def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
     Args:
         levels: Pressure of each channel in hPa; channels with None have the weight 1.
     """
-    given = [level for level in levels if level is not None]
-    mean = sum(given) / max(1, len(given))
+    pressures = [level for level in levels if level is not None]
+    mean = sum(pressures) / max(1, len(pressures))
     return torch.tensor([1.0 if level is None else level / mean for level in levels])
 
 
@@ -275,30 +246,23 @@ def _precise(fields: Tensor) -> Tensor:
 
 
 def almost_fair_crps(
-    predictions: Float[Tensor, "batch realization channel lat lon"],
-    targets: Float[Tensor, "batch channel lat lon"],
-    alpha: float,
+    errors: Float[Tensor, "batch realization channel lat lon"], alpha: float
 ) -> Float[Tensor, "batch channel lat lon"]:
     """Almost fair continuous ranked probability score of an ensemble at each point.
 
-        1/M sum_j |x_j - y| - (1 - (1 - alpha) / M) / (2 M (M - 1)) sum_jk |x_j - x_k|,
+        1/M sum_j |e_j| - (1 - (1 - alpha) / M) / (2 M (M - 1)) sum_jk |e_j - e_k|,
 
     which is alpha times the fair score plus 1 - alpha times that of the M members alone. The fair
     score leaves a member free where all others equal the truth; alpha below 1 does not. Of one
     member it is the absolute error.
 
     Args:
-        predictions: Members.
-        targets: Truth.
+        errors: Members minus truth.
         alpha: Share of the fair score, in 0..1.
 
     References:
         Lang et al., 2024, https://arxiv.org/abs/2412.15832, equation 4.
     """
-    return _crps_of_errors(predictions - targets[:, None], alpha)
-
-
-def _crps_of_errors(errors: Tensor, alpha: float) -> Tensor:
     members = errors.shape[1]
     skill = errors.abs().mean(dim=1)
     if members == 1:

@@ -4,14 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import require_latlon
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
-from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.losses.config import LossConfig
-from fourcastnet_afno.losses.loss import Loss, build_loss_from_statistics
+from fourcastnet_afno.losses.loss import FieldStatistics, Loss
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 
@@ -20,91 +18,64 @@ def build_loss(
     forecaster: Forecaster,
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
 ) -> Loss:
-    """The loss for a forecaster's channels and grid, on its device."""
-    spec, normalizer = forecaster.spec, forecaster.normalizer
-    return build_loss_for_channels(
-        config,
-        spec.grid,
-        spec.channels,
-        mean=normalizer.mean.flatten(),
-        std=normalizer.std.flatten(),
-        diff_std=forecaster.diff_std.flatten(),
-        field_weights=field_weights,
-        rows=forecaster.rows,
-    )
-
-
-def build_loss_for_channels(
-    config: LossConfig,
-    grid: Grid,
-    channels: Channels,
-    *,
-    mean: Float[Tensor, " channel"],
-    std: Float[Tensor, " channel"],
-    diff_std: Float[Tensor, " channel"],
-    field_weights: Float[Tensor, "channel lat lon"] | None = None,
-    rows: Rows = ALL_ROWS,
-) -> Loss:
-    """The loss for channels on a grid, on the device of ``mean``.
+    """The loss for a forecaster's channels and grid, on its device.
 
     Args:
-        config: What is minimized.
-        grid: Grid of every field.
-        channels: Channels, in order.
-        mean: Mean of each channel, in its units.
-        std: Standard deviation of each channel, likewise.
-        diff_std: Standard deviation of the change over a timestep, likewise.
-        field_weights: Weights of the points by channel, as 0 where values are filled.
-        rows: The rows that fields have here.
+        config: Kind and its parameters.
+        forecaster: Gives channels, grid, their statistics, and the rows of this process.
+        field_weights: Weights of the points by channel, such as 0 where values are filled.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
-    if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
-        asked_by = "training.loss.spectral_basis=spherical_harmonics"
-        require_latlon(grid, asked_by, "set it to zonal, which is along x")
-    try:
-        return build_loss_from_statistics(
-            config,
-            area_weights=torch.from_numpy(grid.area_weights()),
-            mean=mean,
-            std=std,
-            diff_std=diff_std,
-            labels=channels.labels,
-            levels=[channel.level for channel in channels],
-            field_weights=field_weights,
-            latitude=tuple(grid.coords[grid.dims[0]].tolist()),
-            is_periodic=grid.is_periodic,
-            rows=rows,
-        )
-    except ValueError as error:
-        raise InputError(f"training.{error}") from error
+    normalizer = forecaster.normalizer
+    moments = normalizer.mean.flatten(), normalizer.std.flatten(), forecaster.diff_std.flatten()
+    return _build(config, forecaster.spec, moments, field_weights, forecaster.rows)
 
 
 def build_diagnostic_loss(
     config: LossConfig,
     head: DiagnosticHead,
-    forecaster: Forecaster,
     field_weights: Float[Tensor, "diagnostic lat lon"] | None = None,
 ) -> Loss:
     """A loss of the head's values as the network sees them, which have no further scale.
 
     Args:
-        config: What is minimized.
-        head: Gives the channels.
-        forecaster: Gives the grid.
-        field_weights: Weights of the points, as 0 where values are filled.
+        config: Kind and its parameters.
+        head: Gives the channels and the grid.
+        field_weights: Weights of the points, such as 0 where values are filled.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.
     """
     one = torch.ones_like(head.normalizer.std).flatten()
-    return build_loss_for_channels(
-        config,
-        forecaster.spec.grid,
-        head.channels,
-        mean=0 * one,
-        std=one,
-        diff_std=one,
+    return _build(config, head.spec, (0 * one, one, one), field_weights)
+
+
+def _build(
+    config: LossConfig,
+    spec: FieldSpec,
+    moments: tuple[Tensor, Tensor, Tensor],
+    field_weights: Tensor | None,
+    rows: Rows = ALL_ROWS,
+) -> Loss:
+    grid, (mean, std, diff_std) = spec.grid, moments
+    if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
+        asked_by = "training.loss.spectral_basis=spherical_harmonics"
+        require_latlon(grid, asked_by, "set it to zonal, which is along x")
+    statistics = FieldStatistics(
+        labels=spec.channels.labels,
+        levels=[channel.level for channel in spec.channels],
+        mean=mean,
+        std=std,
+        diff_std=diff_std,
+        area_weights=torch.from_numpy(grid.area_weights()),
         field_weights=field_weights,
+        latitude=tuple(grid.coords[grid.dims[0]].tolist()),
+        is_periodic=grid.is_periodic,
+        rows=rows,
     )
+    try:
+        return Loss(config, statistics)
+    except ValueError as error:
+        raise InputError(f"training.{error}", code="bad-setting") from error

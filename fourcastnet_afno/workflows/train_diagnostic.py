@@ -92,9 +92,7 @@ def train_diagnostic(
             state_channels=slice(count),
             target_channels=slice(count, None),
         )
-        loss = build_diagnostic_loss(
-            settings.loss, head, forecaster, field_weights(store.diagnostic)
-        )
+        loss = build_diagnostic_loss(settings.loss, head, field_weights(store.diagnostic))
         Trainer(
             DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision),
             windows,

@@ -119,7 +119,7 @@ def test_the_convolution_closes_the_circle() -> None:
 
 
 def make_loss(head: DiagnosticHead, forecaster: Forecaster, **settings: object) -> DiagnosticLoss:
-    loss = build_diagnostic_loss(LossConfig(kind="relative_l2"), head, forecaster)
+    loss = build_diagnostic_loss(LossConfig(kind="relative_l2"), head)
     return DiagnosticLoss(head, forecaster, loss, RolloutConfig(**settings))  # type: ignore[arg-type]
 
 

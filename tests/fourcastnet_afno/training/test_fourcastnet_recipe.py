@@ -58,7 +58,7 @@ def test_the_head_of_the_recipe_by_hand() -> None:
     )
     training = config.training
     objective = DiagnosticLoss(
-        head, forecaster, build_diagnostic_loss(training.loss, head, forecaster), training.rollout
+        head, forecaster, build_diagnostic_loss(training.loss, head), training.rollout
     )
     state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, 1, *grid.shape)
     generator = torch.Generator().manual_seed(0)

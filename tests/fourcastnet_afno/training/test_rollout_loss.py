@@ -6,7 +6,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
@@ -19,6 +18,7 @@ from fourcastnet_afno.training.objectives import (
     differentiable_rollout,
 )
 from fourcastnet_afno.training.schedules import ScheduleConfig
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster, make_states
 
 MODES = ("full", "checkpointed", "pushforward")
@@ -152,7 +152,7 @@ def test_wrong_settings_are_named() -> None:
     for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}"):
             RolloutConfig(**options)
-    with pytest.raises(InputError, match=r"training\.loss\.channel_weights names \['t500'\]"):
+    with rejects("bad-setting", "training.loss.channel_weights", "['t500']"):
         build_loss(LossConfig(channel_weights={"t500": 1.0}), make_forecaster())
 
 

@@ -13,14 +13,6 @@ import xarray as xr
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.losses.config import LossConfig
-from fourcastnet_afno.losses.loss import build_loss_from_statistics
-from fourcastnet_afno.parallel.row_sharding import (
-    AllRows,
-    RowPartition,
-    RowRange,
-    Rows,
-    ShardedRows,
-)
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
@@ -148,47 +140,3 @@ def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
     store = prepare_run(config, tmp_path / "run")
     assert store is not None
     assert field_weights(store) is None
-
-
-class Parts:
-    """An exchange whose sums stay parts, to be added up by the test."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank, self.size = rank, 2
-
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor
-
-    def broadcast_from_first(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor
-
-    def transpose(self, tensor: torch.Tensor, split: RowRange, join: RowRange) -> torch.Tensor:
-        raise AssertionError("no loss transposes")
-
-
-def test_bands_of_rows_add_up_to_the_weighted_loss_of_the_field() -> None:
-    """The weights have mean 1 over the whole field, wherever the filled points are."""
-    generator = torch.Generator().manual_seed(0)
-    predictions, targets = torch.randn(2, 3, 2, 7, 5, generator=generator)
-    filled = torch.ones(2, 7, 5)
-    filled[0, :3] = 0
-    one = torch.ones(2)
-
-    def loss(rows: Rows) -> torch.Tensor:
-        built = build_loss_from_statistics(
-            LossConfig(),
-            area_weights=torch.linspace(0.5, 1.5, 7)[:, None].expand(7, 5),
-            mean=0 * one,
-            std=one,
-            diff_std=one,
-            labels=["a", "b"],
-            levels=[None, None],
-            field_weights=filled,
-            rows=rows,
-        )
-        mine = rows.field_slice
-        return built.by_channel(predictions[..., mine, :], targets[..., mine, :])
-
-    partition = RowPartition(7, (0, 0), 1, 2)
-    parts = [loss(ShardedRows(partition, Parts(rank))) for rank in range(2)]
-    torch.testing.assert_close(parts[0] + parts[1], loss(AllRows()))

@@ -124,9 +124,7 @@ def test_the_forecaster_sees_and_predicts_the_prognostic_channels_alone(backbone
 def test_the_validation_loss_is_that_of_the_kept_weights(backbone: Backbone, trained: Path) -> None:
     head, forecaster = load_diagnostic(trained / "checkpoints" / "best.safetensors")
     data, config = make_rainy_dataset().sel(time=slice("2001-03-02", "2001-03-20")), backbone.config
-    loss = DiagnosticLoss(
-        head, forecaster, build_diagnostic_loss(config.training.loss, head, forecaster)
-    )
+    loss = DiagnosticLoss(head, forecaster, build_diagnostic_loss(config.training.loss, head))
     losses = []
     for first in range(data.sizes["time"] - 2):
         window = data.isel(time=slice(first, first + 3))
