@@ -3,38 +3,26 @@
 The names below are imported on first use, so that scoring does not import torch.
 """
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "AFNO2D": "fourcastnet_afno.models.mixers",
-    "AFNONet": "fourcastnet_afno.models.afno",
-    "AFNONetConfig": "fourcastnet_afno.models.afno",
-    "EvaluationConfig": "fourcastnet_afno.evaluation.config",
-    "ExperimentConfig": "fourcastnet_afno.workflows.config",
-    "ForecastConfig": "fourcastnet_afno.inference.config",
-    "Forecaster": "fourcastnet_afno.forecaster.forecaster",
-    "ModelConfig": "fourcastnet_afno.forecaster.forecaster",
-    "Stage": "fourcastnet_afno.training.config",
-    "TrainingConfig": "fourcastnet_afno.training.config",
-    "evaluate": "fourcastnet_afno.evaluation.evaluate",
-    "export_checkpoint": "fourcastnet_afno.forecaster.export",
-    "forcings_from": "fourcastnet_afno.inference.rollout",
-    "load_forecaster": "fourcastnet_afno.forecaster.checkpoint",
-    "load_fourcastnet_weights": "fourcastnet_afno.forecaster.fourcastnet_weights",
-    "open_forecast": "fourcastnet_afno.inference.open",
-    "rollout": "fourcastnet_afno.inference.rollout",
-    "write_forecast": "fourcastnet_afno.inference.write",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "evaluation.config": ["EvaluationConfig"],
+        "evaluation.evaluate": ["evaluate"],
+        "forecaster.checkpoint": ["load_forecaster"],
+        "forecaster.config": ["ModelConfig"],
+        "forecaster.export": ["export_checkpoint"],
+        "forecaster.forecaster": ["Forecaster"],
+        "forecaster.fourcastnet_weights": ["load_fourcastnet_weights"],
+        "inference.config": ["ForecastConfig"],
+        "inference.open": ["open_forecast"],
+        "inference.rollout": ["forcings_from", "rollout"],
+        "inference.write": ["write_forecast"],
+        "models.afno": ["AFNONet"],
+        "models.config": ["AFNONetConfig"],
+        "models.mixers": ["AFNO2D"],
+        "training.config": ["Stage", "TrainingConfig"],
+        "workflows.config": ["ExperimentConfig"],
+    },
+)

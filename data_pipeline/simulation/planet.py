@@ -75,6 +75,9 @@ def simulate_planet(config: SimulationConfig) -> xr.Dataset:
     return dataset
 
 
+simulate = simulate_planet  # its name in version 0.1
+
+
 class SampledFields(NamedTuple):
     """The simulated planet at the points of a grid.
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from fourcastnet_afno.models.config import AFNONetConfig
 
+ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
 Resolution = Literal["interpolate", "native"]
 
 

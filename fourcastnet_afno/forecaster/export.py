@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.forecaster.config import ExportFormat
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
 from fourcastnet_afno.provenance import versions
 
-ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
 _TOLERANCE = 1e-4
 _SUFFIXES: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),

@@ -23,7 +23,9 @@ _context.set_forkserver_preload(
     [
         "tests.builders.processes",
         "tests.builders.experiments",
-        "fourcastnet_afno.cli.main",
+        "fourcastnet_afno.cli.run",
+        "fourcastnet_afno.workflows.run",
+        "fourcastnet_afno.workflows.train_diagnostic",
         "torch._dynamo",
     ]
 )

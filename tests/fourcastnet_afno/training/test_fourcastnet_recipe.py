@@ -3,24 +3,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from jsonargparse import Namespace  # pyright: ignore
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
-from fourcastnet_afno.cli.main import build_parser
+from fourcastnet_afno.cli.parser import parse
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.objectives import DiagnosticLoss
+from fourcastnet_afno.workflows.config import ExperimentConfig
 from tests.builders.experiments import make_forecaster, make_states
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-def parsed(verb: str, preset: str, recipe: str, *words: str) -> Namespace:
+def parsed(verb: str, preset: str, recipe: str, *words: str) -> ExperimentConfig:
     overlays = (preset, "channels/fourcastnet_20", f"recipes/{recipe}")
     files = [f"--config={CONFIGS / name}.yaml" for name in overlays]
-    parser = build_parser()
-    return parser.instantiate(parser.parse_args([verb, *files, *words]))[verb]
+    return parse(verb, [*files, *words])["config"]
 
 
 @pytest.mark.parametrize(

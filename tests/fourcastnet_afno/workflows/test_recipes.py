@@ -16,7 +16,8 @@ from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore
-from fourcastnet_afno.cli.main import build_parser, main
+from fourcastnet_afno.cli.main import main
+from fourcastnet_afno.cli.parser import parse
 from tests.builders.layouts import LAYOUTS, publish, serving
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -176,8 +177,7 @@ COUNTS |= {"weatherbench_69": 69, "minimal": 5}
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())
 def test_channel_sets(name: str, count: int) -> None:
     words = [f"--config={RECIPE}", f"--config={CONFIGS / 'channels' / name}.yaml"]
-    parser = build_parser()
-    config = parser.instantiate(parser.parse_args(["prepare", *words])).prepare.data
+    config = parse("prepare", words)["config"].data
     assert len(set(config.prognostic)) == count
     assert config.levels == []
     for label in config.prognostic:
@@ -208,10 +208,8 @@ def test_settings_of_the_data_are_typed_on_the_command_line() -> None:
     given = [f"--config={RECIPE}", "--data.accumulate={total_precipitation: sum, tisr: mean}"]
     given += ["--data.fill={sea_surface_temperature: climatology, soil_type: 0}"]
     given += ["--data.source.storage_options={anon: false, endpoint_url: https://example.org}"]
-    parser = build_parser()
-    data = parser.instantiate(parser.parse_args(["prepare", *given])).prepare.data
+    data = parse("prepare", given)["config"].data
     assert data.accumulate == {"total_precipitation": "sum", "tisr": "mean"}
     assert data.fill == {"sea_surface_temperature": "climatology", "soil_type": 0.0}
     assert data.source.storage_options == {"anon": False, "endpoint_url": "https://example.org"}
-    with pytest.raises(SystemExit, match="2"):
-        main(["prepare", *given, "--output=x", "--data.accumulate={tp: maximum}"])
+    assert main(["prepare", *given, "--output=x", "--data.accumulate={tp: maximum}"]) == 2

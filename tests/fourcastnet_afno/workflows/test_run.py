@@ -18,6 +18,7 @@ from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno import load_forecaster, rollout
 from fourcastnet_afno.cli.main import main
+from fourcastnet_afno.cli.parser import parse
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.config_text import parse_config
@@ -212,14 +213,7 @@ def test_another_grid_is_refused(run: Path) -> None:
 
 
 def test_config_round_trip_through_yaml(data: Path, run: Path) -> None:
-    from fourcastnet_afno.cli.main import build_parser
-
-    parser = build_parser()
-    words = ["train", f"--config={run / 'config.yaml'}", f"--output={run}"]
-    options = parser.instantiate(parser.parse_args(words))["train"]
-    parsed = ExperimentConfig(
-        **{name: options[name] for name in ("data", "model", "training", "forecast")}
-    )
+    parsed = parse("train", [f"--config={run / 'config.yaml'}"])["config"]
     assert parsed.to_yaml() == (run / "config.yaml").read_text()
     assert replace(parsed).data.source is not None
 

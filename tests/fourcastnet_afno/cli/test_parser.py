@@ -1,0 +1,84 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fourcastnet_afno.cli.parser import build_parser, completion, parse
+from fourcastnet_afno.cli.verbs import SECTIONS, VERBS
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from tests.builders.errors import rejects
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+NEEDED = {"train-diagnostic": ["--output=o", "--checkpoint=c"]}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_recipe_parses(path: Path) -> None:
+    assert isinstance(parse("train", [f"--config={path}"])["config"], ExperimentConfig)
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.sections])
+def test_verbs_accept_all_settings_and_show_their_own(name: str) -> None:
+    config = parse("train", [f"--config={CONFIGS[0]}"])["config"]
+    words = [f"--config={CONFIGS[0]}", "--training.seed=7", "--evaluation.seed=8"]
+    changed = parse(name, [*words, *NEEDED.get(name, [])])["config"]
+    assert (changed.training.seed, changed.evaluation.seed) == (7, 8)
+    assert changed.data == config.data
+    text = build_parser(name).format_help()
+    for section in SECTIONS:
+        assert (f"--{section}." in text) == (section in VERBS[name].sections)
+
+
+def test_every_argument_has_a_help_text() -> None:
+    for name in VERBS:
+        for action in build_parser(name)._actions:
+            assert action.help, f"{name} {action.option_strings}"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--training.sede=1"], "training.seed"),
+        (["--training.sede=1"], "training.sede"),
+        (["--training.batch_size=many"], "training.batch_size must be int, got many"),
+        (["--training.device=mars"], "training.device must be one of auto, cpu, cuda, got mars"),
+        (["--training.stages=[{epoch: 3}]"], "did you mean training.stages.epochs"),
+        (["--data.source.pth=x"], "did you mean data.source.path"),
+        (["--model.network.embed_dim=30"], "num_blocks must divide embed_dim"),
+        (["--data.train.end=2030-01-01"], "data.train must end before data.validation"),
+        (["--steps=3"], "there is no setting steps"),
+    ],
+)
+def test_wrong_settings_are_named_in_one_line(words: list[str], named: str) -> None:
+    with rejects("bad-setting", named) as info:
+        parse("train", [f"--config={CONFIGS[0]}", *words])
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_unknown_keys_of_files_are_named(section: str, tmp_path: Path) -> None:
+    """Also in sections that the verb does not use."""
+    settings: dict[str, Any] = yaml.safe_load(CONFIGS[0].read_text())
+    settings.setdefault(section, {})["nonsense"] = 1
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))
+    with rejects("bad-setting", f"{section}.nonsense"):
+        parse("prepare", [f"--config={tmp_path / 'e.yaml'}"])
+
+
+def test_flags_and_types_of_arguments() -> None:
+    options = parse("prepare", [f"--config={CONFIGS[0]}", "--plan", "--execution.num_jobs=2"])
+    assert (options["plan"], options["verify"]) == (True, False)
+    assert options["execution"].num_jobs == 2
+    words = ["--forecast=a", "--forecast", "b=c", "--truth.path=t", "--truth.rename.x=y"]
+    options = parse("score", [*words, "--climatology.path=[c, d]"])
+    assert options["forecast"] == ["a", "b=c"]
+    assert options["truth"].rename == {"x": "y"}
+    assert (options["climatology"].paths, options["training"]) == (["c", "d"], None)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_verbs_and_shown_settings(shell: str) -> None:
+    script = completion(shell)
+    for word in ("train-diagnostic", "--training.batch_size", "--init-times"):
+        assert word in script

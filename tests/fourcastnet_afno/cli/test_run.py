@@ -1,0 +1,70 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fourcastnet_afno.cli import main
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.training.config import Stage
+from tests.builders.experiments import GRID, make_dataset, make_experiment
+
+ROOT = Path(__file__).parents[3]
+QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.yaml'}"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train", QUICKSTART, "--training.sede=1"], "training.seed"),
+        (["train", "--config=nowhere.yaml"], "nowhere.yaml"),
+        (["export"], "checkpoint"),
+        (["doctor", QUICKSTART, "--sample_mib=0"], "sample_mib"),
+        (["runs", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_red_line(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert named in line
+
+
+def test_an_unwritable_output_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["prepare", QUICKSTART, f"--output={tmp_path / 'file/run'}"]) == 2
+    assert str(tmp_path / "file/run") in capsys.readouterr().err
+
+
+def test_verbs_of_one_process_reject_a_launcher(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
+    for name, value in (launched | {"MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    assert main(["prepare", QUICKSTART]) == 2
+    assert "`prepare`" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint_and_the_command_to_resume(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    endless = make_experiment(tmp_path / "data.nc", stages=[Stage(epochs=100_000)])
+    (tmp_path / "endless.yaml").write_text(endless.to_yaml())
+    words = ["train", f"--config={tmp_path / 'endless.yaml'}", f"--output={tmp_path / 'run'}"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fourcastnet_afno", *words], stderr=subprocess.PIPE, text=True
+    )
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    while not last.exists() and run.poll() is None:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, message = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert f"Resume with: fourcastnet-afno {' '.join(words)}" in message
+    state = torch.zeros(1, 2, 2, *GRID.shape)
+    assert load_forecaster(last)(state, torch.zeros(1, 1, *GRID.shape)).isfinite().all()
