@@ -1,5 +1,7 @@
 """Former place of ``simulation``: what version 0.1 exported here, for files that import it."""
 
+# ruff: noqa: F401
+
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.darcy import Darcy, solve_darcy
 from data_pipeline.simulation.equations import (
@@ -28,32 +30,3 @@ from data_pipeline.simulation.shallow_water import (
     williamson2,
     zonal_jet,
 )
-
-__all__ = [
-    "Burgers",
-    "Darcy",
-    "Deriving",
-    "Equation",
-    "Flow",
-    "FourierGrid",
-    "GrayScott",
-    "KolmogorovFlow",
-    "KuramotoSivashinsky",
-    "NavierStokes",
-    "PDEConfig",
-    "Planet",
-    "Relaxation",
-    "ShallowWater",
-    "Stepper",
-    "galewsky",
-    "gaussian_bumps",
-    "neumann_field",
-    "random_field",
-    "resample",
-    "simulate",
-    "solve",
-    "solve_darcy",
-    "solve_on",
-    "williamson2",
-    "zonal_jet",
-]

@@ -15,10 +15,10 @@ from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
 from data_pipeline.simulation.trajectories import Splits
-from data_pipeline.sources.canonical import canonicalize, open_raw, open_source
+from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import file_fingerprints
+from data_pipeline.sources.files import file_fingerprints, open_all
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
 
@@ -63,7 +63,7 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
         static = [parse_label(label)[0] for label in config.static]
         try:
             for path in source.paths:
-                raw += open_raw(path, source, piece_bytes=piece_bytes)
+                raw += open_all(path, source, piece_bytes=piece_bytes)
             dataset = join([canonicalize(part, source) for part in raw], (*INVARIANT, *static))
             return OpenedSource(dataset, times_of(dataset), tuple(raw))
         except InputError as error:
@@ -109,7 +109,7 @@ def _open_leniently(source: SourceConfig, static: list[str], error: InputError) 
     files = [file for path in source.paths for file in _list_files(path)]
     for file in files:
         try:
-            opened = open_raw(file, source)
+            opened = open_all(file, source)
             raw += opened
             for part in (canonicalize(dataset, lenient) for dataset in opened):
                 timed = "time" in part.dims

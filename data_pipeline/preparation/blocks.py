@@ -98,11 +98,10 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
 def summarize(
     pipeline: BlockPipeline, records: Mapping[int, BlockRecord]
 ) -> tuple[Statistics, np.ndarray, np.ndarray]:
-    """Statistics, root mean square error of storing by channel, and the checksums of the shards.
+    """Merge the records of all blocks, which are listed by start.
 
-    Args:
-        pipeline: The work on every block.
-        records: Of every block, by its start.
+    Returns:
+        Statistics, root mean square error of storing by channel, and the checksums of the shards.
     """
     starts = sorted(records)
     states = merge_all([Moments.from_json(records[s]["states"]) for s in starts])

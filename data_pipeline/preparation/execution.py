@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -115,7 +115,10 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
             "pip install 'fourcastnet-afno[cluster]'",
             code="missing-package",
         ) from error
-    with _cluster(config) as address:
+    with ExitStack() as stack:
+        address = config.scheduler_address
+        if config.jobqueue is not None:
+            address = stack.enter_context(_start_jobs(config)).scheduler_address
         try:
             client = Client(address, timeout=config.connect_seconds, set_as_default=False)
         except OSError as error:
@@ -123,16 +126,10 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
                 f"no dask scheduler answers at {address} ({error}); correct --scheduler_address",
                 code="no-scheduler",
             ) from error
-        with client:
-            yield client
+        yield stack.enter_context(client)
 
 
-@contextmanager
-def _cluster(config: ExecutionConfig) -> Iterator[str]:
-    if config.jobqueue is None:
-        assert config.scheduler_address is not None
-        yield config.scheduler_address
-        return
+def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
     try:
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster
@@ -142,19 +139,18 @@ def _cluster(config: ExecutionConfig) -> Iterator[str]:
             "pip install 'fourcastnet-afno[cluster]'",
             code="missing-package",
         ) from error
+    assert config.jobqueue is not None
     names = {"slurm": "SLURM", "htcondor": "HTCondor", "pbs": "PBS", "lsf": "LSF"}
     name = f"{names.get(config.jobqueue, config.jobqueue.upper())}Cluster"
     kind: Any = LocalCluster if config.jobqueue == "local" else getattr(dask_jobqueue, name)
     try:
-        cluster = kind(n_workers=config.num_jobs, **config.jobqueue_options)
+        return kind(n_workers=config.num_jobs, **config.jobqueue_options)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its "
             "documentation",
             code="bad-setting",
         ) from error
-    with cluster:
-        yield cluster.scheduler_address
 
 
 class _Threads:

@@ -98,15 +98,7 @@ def plan_store(
     config: DataConfig,
     grid: Grid,
 ) -> tuple[PreparationPlan, Lengths]:
-    """Plan a store by the chunks of its source, without reading.
-
-    Args:
-        dataset: Canonical, lazy, with all its times.
-        channels: Channels of the store.
-        indices: Which times (time,), at least two.
-        config: Settings of the store.
-        grid: Grid of the store.
-    """
+    """Plan a store of at least two times of a lazy dataset by its chunks, without reading."""
     step_bytes = state_bytes(config.storage, channels, grid)
     source_bytes = state_bytes(StorageConfig(), channels, grid_of(dataset))
     shard_bytes = int(config.storage.shard_mib * 2**20)
@@ -122,14 +114,9 @@ def make_plan(
     lengths: Lengths,
     step_bytes: tuple[int, int],
 ) -> PreparationPlan:
-    """Plan the reading of a source.
+    """Plan the reading of some times of a lazy dataset.
 
-    Args:
-        dataset: Canonical, lazy, with all its times.
-        channels: Channels of the store.
-        indices: Which times (time,).
-        lengths: Lengths of shards and blocks.
-        step_bytes: Size of a state as float32 on the source's grid, and in the store.
+    ``step_bytes`` are the sizes of a state as float32 on the source's grid, and in the store.
     """
     levels: dict[str, list[int | None]] = {}
     for channel in channels:

@@ -153,17 +153,9 @@ def _accumulated(
 
 @dataclass(frozen=True, kw_only=True)
 class _Preparation:
-    """A preparation that has passed all checks.
+    """A preparation that has passed all checks, with a lazy dataset of the times of the store.
 
-    Args:
-        config: What to prepare.
-        dataset: Canonical, lazy, at the times of the store.
-        pipeline: How a block is made.
-        plan: Bytes and blocks.
-        block_length: States in a block.
-        num_prognostic: Number of prognostic channels, which come before the diagnostic ones.
-        static_channels: Names of the static fields.
-        static: Values on the grid of the store (channel, latitude, longitude).
+    ``static`` has the shape (channel, latitude, longitude) on the grid of the store.
     """
 
     config: DataConfig

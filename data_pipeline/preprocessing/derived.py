@@ -38,28 +38,18 @@ class _Recipe(NamedTuple):
 
 
 def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
-    """Add variables that are missing or state no units, where they can be computed, lazily.
-
-    Args:
-        dataset: Canonical dataset.
-        variables: Names or labels; unknown ones stay missing.
-    """
+    """Add variables (names or labels) that are missing or state no units, if they are known."""
     names = dict.fromkeys(parse_label(label)[0] for label in variables)
     for name in names:
         recipe = _RECIPES.get(name)
         if recipe is None or any(i not in dataset for i in recipe.inputs):
             continue
-        if name in dataset and _states_units(dataset, name, *recipe.inputs):
+        units = [bool(dataset[n].attrs.get("units")) for n in recipe.inputs]
+        if name in dataset and (dataset[name].attrs.get("units") or not all(units)):
             continue
         values = recipe.compute(*(dataset[i] for i in recipe.inputs))
         dataset = dataset.assign({name: values.assign_attrs(units=recipe.units)})
     return dataset
-
-
-def _states_units(dataset: xr.Dataset, name: str, *inputs: str) -> bool:
-    """Whether a variable states its units, or an input does not either."""
-    units = [bool(dataset[n].attrs.get("units")) for n in (name, *inputs)]
-    return units[0] or not all(units[1:])
 
 
 def saturation_pressure(temperature: xr.DataArray) -> xr.DataArray:

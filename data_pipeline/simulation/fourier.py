@@ -146,13 +146,7 @@ class Deriving(Protocol):
 
 
 class SpectralStepper:
-    """Time stepper of a periodic equation for a batch of states, by ETDRK4.
-
-    Args:
-        equation: What to solve.
-        grid: Resolution, precision and device.
-        timestep: Length of a step in model time.
-    """
+    """Time stepper of a periodic equation for a batch of states, by ETDRK4."""
 
     def __init__(self, equation: Equation, grid: FourierGrid, timestep: float) -> None:
         self.equation, self.grid, self.timestep = equation, grid, timestep

@@ -193,12 +193,7 @@ def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
 
 
 class Stirring:
-    """Random vorticity tendencies, a Markov process for each harmonic and trajectory.
-
-    Args:
-        model: Sets the resolution and the timestep.
-        seeds: A seed for each trajectory.
-    """
+    """Random vorticity tendencies, a Markov process for each harmonic and seed of a trajectory."""
 
     def __init__(self, model: ShallowWater, seeds: list[list[int]]) -> None:
         degree = np.arange(model.transform.truncation + 1)

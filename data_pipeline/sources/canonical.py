@@ -56,7 +56,7 @@ def open_source(
     opened = [
         dataset
         for path in config.paths
-        for dataset in open_raw(path, config, policy=policy, piece_bytes=piece_bytes)
+        for dataset in open_all(path, config, policy=policy, piece_bytes=piece_bytes)
     ]
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
@@ -66,24 +66,6 @@ def open_source(
 
     result.set_close(close)
     return result
-
-
-def open_raw(
-    path: str,
-    config: SourceConfig,
-    *,
-    policy: RetryPolicy = DEFAULT_POLICY,
-    piece_bytes: int = PIECE_BYTES,
-) -> list[xr.Dataset]:
-    """Open the files, or the store, of one of the paths, with their own names and axes."""
-    return open_all(
-        path,
-        config.channels,
-        config.channels_timestep_hours,
-        config.storage_options,
-        policy=policy,
-        piece_bytes=piece_bytes,
-    )
 
 
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
@@ -219,20 +201,16 @@ def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
     longitude = dataset["longitude"].values.astype(float)
     if len(longitude) > 1 and np.isclose(longitude[-1] - longitude[0], 360):
         dataset, longitude = dataset.isel(longitude=slice(-1)), longitude[:-1]
-    return _sorted(dataset.assign_coords(longitude=_contiguous(longitude)), "longitude")
+    # 0..360, or -180..180 where that keeps a region in one piece.
+    east, centered = longitude % 360, (longitude + 180) % 360 - 180
+    longitude = east if np.ptp(east) <= np.ptp(centered) + 1e-6 else centered
+    return _sorted(dataset.assign_coords(longitude=longitude), "longitude")
 
 
 def _sorted(dataset: xr.Dataset, axis: str) -> xr.Dataset:
     """Sort an axis, unless it is sorted: an index costs time at every read."""
     increases = (np.diff(dataset[axis].values) > 0).all()
     return dataset if increases else dataset.sortby(axis)
-
-
-def _contiguous(longitude: np.ndarray) -> np.ndarray:
-    """Longitudes in 0..360, or in -180..180 where that keeps a region in one piece."""
-    east, centered = np.sort(longitude % 360), np.sort((longitude + 180) % 360 - 180)
-    spans = east[-1] - east[0] <= centered[-1] - centered[0] + 1e-6
-    return longitude % 360 if spans else (longitude + 180) % 360 - 180
 
 
 def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:

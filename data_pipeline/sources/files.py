@@ -6,7 +6,7 @@ files of FourCastNet, see ``fourcastnet_hdf5``.
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.chunks import PIECE_BYTES, with_bounded_chunks
+from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 
@@ -25,20 +26,17 @@ _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".
 
 def open_all(
     path: str,
-    channels: Sequence[str],
-    timestep_hours: int,
-    further_options: Mapping[str, Any] | None = None,
+    config: SourceConfig,
     *,
     policy: RetryPolicy = DEFAULT_POLICY,
     piece_bytes: int = PIECE_BYTES,
 ) -> list[xr.Dataset]:
-    """Open every file of ``path``, or the one zarr store.
+    """Open every file of ``path``, or the one zarr store, with its own names and axes.
 
     Args:
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
-        channels: Labels of the channels of HDF5 files without coordinates, in order.
-        timestep_hours: Time between their fields.
-        further_options: Options of fsspec for a URL, which override ``storage_options``.
+        config: Options of fsspec for a URL, which override ``storage_options``, and the channels of
+            FourCastNet's files.
         policy: How patiently a URL is read.
         piece_bytes: Size of the chunks of files that have none.
 
@@ -49,8 +47,8 @@ def open_all(
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        further = further_options or {}
-        options = storage_options(path, policy.stall) | dict(further)
+        further = config.storage_options
+        options = storage_options(path, policy.stall) | further
         with _open_errors_as_input_errors(path):
             try:
                 return [with_retries(lambda: _open_zarr(path, options), path, policy)]
@@ -70,7 +68,7 @@ def open_all(
     datasets = []
     for file in files:
         with _open_errors_as_input_errors(file):
-            datasets += _open_file(file, channels, timestep_hours, piece_bytes)
+            datasets += _open_file(file, config, piece_bytes)
     return datasets
 
 
@@ -175,18 +173,14 @@ def expand_glob(path: str) -> list[str]:
     return sorted(files)
 
 
-def _open_file(
-    file: str, channels: Sequence[str], timestep_hours: int, piece_bytes: int
-) -> list[xr.Dataset]:
+def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dataset]:
     if Path(file).suffix.lower() in _GRIB:
         opened = _open_grib(file)
         return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
     _check_length(file)
     dataset = named = xr.open_dataset(file, engine="netcdf4")
     if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
-        named = open_fourcastnet_fields(
-            dataset["fields"], file, channels, timestep_hours, piece_bytes
-        )
+        named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
     return [with_bounded_chunks(named, dataset, file, piece_bytes)]
 
 

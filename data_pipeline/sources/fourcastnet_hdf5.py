@@ -3,7 +3,6 @@
 They hold one array ``fields`` (time, channel, latitude, longitude) and no coordinates.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +10,22 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.chunks import PIECE_BYTES, rechunk_to_bytes
+from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import UNITS, parse_label
 
 
 def open_fourcastnet_fields(
-    fields: xr.DataArray,
-    file: str,
-    channels: Sequence[str],
-    timestep_hours: int,
-    piece_bytes: int = PIECE_BYTES,
+    fields: xr.DataArray, file: str, config: SourceConfig, piece_bytes: int = PIECE_BYTES
 ) -> xr.Dataset:
     """Name the axes of a yearly file, such as ``2018.h5``; rows start at the north pole.
 
     A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
     those of ERA5, of which FourCastNet's files hold the values.
 
-    Args:
-        fields: (time, channel, latitude, longitude), lazy.
-        file: Name, whose stem is the year.
-        channels: Labels of the channels in order.
-        timestep_hours: Time between the fields.
-        piece_bytes: Size of the chunks if the file has none.
-
     Raises:
-        InputError: If the labels do not suit the channels, or the name is no year.
+        InputError: If ``config.channels`` does not suit the channels, or the name is no year.
     """
+    channels = config.channels
     count, num_channels, rows, columns = fields.shape
     if len(channels) != num_channels:
         raise InputError(
@@ -57,7 +47,7 @@ def open_fourcastnet_fields(
             "January 1st, 00 UTC",
             code="no-times",
         )
-    step = np.timedelta64(timestep_hours, "h")
+    step = np.timedelta64(config.channels_timestep_hours, "h")
     start = np.datetime64(f"{int(Path(file).stem):04d}-01-01", "ns")
     coords = {
         "time": start + np.arange(count) * step,

@@ -35,12 +35,7 @@ DEFAULT_POLICY = RetryPolicy()
 def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _T:
     """Call again after a failed or stalled transfer.
 
-    A missing file or permission is final at once.
-
-    Args:
-        call: Reads.
-        name: Of what it reads, for messages.
-        policy: Number of attempts, and the time between them.
+    A missing file or permission is final at once; messages have the ``name`` of the data.
 
     Raises:
         TransferError: If every attempt failed.

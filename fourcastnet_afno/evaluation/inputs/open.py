@@ -62,7 +62,7 @@ def open_canonical_forecast(path: str) -> xr.Dataset:
 def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     """A canonical forecast, and the dimension names of its variables on this machine."""
     local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
-    opened = _open_zarr(path) if local else open_all(path, (), 6)[0]
+    opened = _open_zarr(path) if local else open_all(path, SourceConfig(path=path))[0]
     forecast = canonical_forecast(opened, path)
     return forecast, _layouts(forecast, opened, path) if local else {}
 
