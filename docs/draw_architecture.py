@@ -11,6 +11,7 @@ import ast
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -68,6 +69,7 @@ class Room:
     imports: frozenset[str]
 
 
+@cache
 def read_rooms(package: Path) -> dict[str, Room]:
     """Read the rooms of a package from its source, by name."""
     rooms = {}

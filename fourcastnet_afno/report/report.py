@@ -23,7 +23,6 @@ from fourcastnet_afno.evaluation.scores.assemble import (
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
 
-_MAX_CURVES = 6
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 
 
@@ -55,6 +54,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]] = (),
     config_text: str = "",
     facts: Mapping[str, str] | None = None,
+    max_curves: int = 6,
 ) -> Path:
     """Draw all figures and write the report next to them.
 
@@ -67,6 +67,7 @@ def write_report(
         history: Losses by epoch; may be empty.
         config_text: Configuration of the run, if any.
         facts: Further lines, such as the run time.
+        max_curves: Channels whose scores are drawn as curves; tables have all.
 
     Returns:
         ``path``.
@@ -83,7 +84,7 @@ def write_report(
     }
     sections = [
         Section("Scorecard", "scorecard.html.j2", _scorecards(scores, folder)),
-        Section("Scores", "scores.html.j2", _scores(scores, folder)),
+        Section("Scores", "scores.html.j2", _scores(scores, folder, max_curves)),
         Section("Maps", "figures.html.j2", _maps(scores, truth, forecasts, folder)),
         Section("Spectra", "figures.html.j2", _spectra(scores, folder)),
         Section("Ensembles and events", "figures.html.j2", _probabilities(scores, folder)),
@@ -138,21 +139,21 @@ def _scorecards(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
     return {"cards": cards, **settings}
 
 
-def _scores(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
+def _scores(scores: xr.Dataset, folder: Path, max_curves: int) -> dict[str, Any]:
     metrics = curve_metrics(scores)
     if not metrics:
         return {}
     channels = scores["channel"].values.tolist()
     curves = []
-    for channel in channels[:_MAX_CURVES]:
+    for channel in channels[:max_curves]:
         title = f"{channel}: bands are {scores.attrs['confidence']:.0%} intervals"
         figure = plots.plot_score_curves(scores.sel(channel=[channel]), metrics)
         curves.append(_save(folder / f"scores_{channel}", title, figure))
-    figure = plots.plot_score_curves(scores.isel(channel=slice(_MAX_CURVES)))
+    figure = plots.plot_score_curves(scores.isel(channel=slice(max_curves)))
     _save(folder / "scores", "Scores", figure)
     return {
         "curves": curves,
-        "num_further": max(0, len(channels) - _MAX_CURVES),
+        "num_further": max(0, len(channels) - max_curves),
         "scores": rows.score_table(scores),
         "summary": rows.summary_table(scores),
     }

@@ -9,6 +9,7 @@ import setuptools
 import xarray as xr
 from setuptools.command.build_py import build_py
 
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.report.plots import relative_change
 from fourcastnet_afno.report.report import picture_channel, spectrum_leads, write_report
@@ -80,7 +81,8 @@ def test_a_report_of_few_times_on_a_region(tmp_path: Path) -> None:
         "ours": make_forecast(truth, 4),
         "theirs & <others>": make_forecast(truth, 4).isel(lead_time=[0]),
     }
-    scores = evaluate(forecasts, truth, make_climatology(truth))
+    config = EvaluationConfig(channels=["z500", "t2m"])
+    scores = evaluate(forecasts, truth, make_climatology(truth), config)
     assert "spectrum" not in scores
     assert picture_channel(scores) == "geopotential_500"
     assert spectrum_leads(scores) == [0, 3]
@@ -91,6 +93,7 @@ def test_a_report_of_few_times_on_a_region(tmp_path: Path) -> None:
         forecasts=forecasts,
         config_text="a: <b>\n  c: 1\n",
         facts={"run_time": "3 s"},
+        max_curves=1,
     )
     text = path.read_text()
     page = Page(text)
