@@ -40,7 +40,7 @@ def test_the_command_scores_files(scored_folder: Path) -> None:
     assert low < record["forecasts"]["ours"]["rmse"]["2m_temperature"]["6"] < high
     lines = (output / "scores.csv").read_text().splitlines()
     assert lines[0].startswith("forecast,region,channel,lead_hours,rmse,acc")
-    assert len(lines) == 1 + 5 * 2 * 4 * 4
+    assert len(lines) == 1 + 5 * 2 * 2 * 4
 
 
 def test_a_prepared_store_is_truth_and_climatology(tmp_path: Path) -> None:
