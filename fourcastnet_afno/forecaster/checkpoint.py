@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file that holds everything a forecaster or a run needs.
 
-Tensors lie under ``forecaster.`` (the weights to use), and for a run that goes on also under
+Tensors are stored under ``forecaster.`` (the weights to use), and to resume a run also under
 ``weights.``, ``optimizer.`` and ``random.``. The header holds JSON: the experiment's configuration,
 the model, the channels with units, the grid and the versions. No pickle is read or written.
 """
@@ -40,9 +40,9 @@ def save_checkpoint(
         metadata: Further values that JSON can hold.
 
     Raises:
-        InputError: If it cannot be written, as on a full disk; an older file is left whole.
+        InputError: If it cannot be written, such as on a full disk; an older file stays intact.
     """
-    # Not asked for where it is given: asking moves sharded weights, which another thread may use.
+    # Not read where it is given: reading moves sharded weights, which another thread may use.
     if not strip_prefix("forecaster", tensors):
         tensors = {**add_prefix("forecaster", forecaster.state_dict()), **tensors}
     record = {
@@ -60,19 +60,20 @@ def save_checkpoint(
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"cannot write {path.resolve()}: {error}; {_what_is_left(path)}free space on the disk "
-            "and run the same command again"
+            f"cannot write {path.resolve()}: {error}; {_intact_checkpoint(path)}free space on the "
+            "disk and run the same command again",
+            code="disk-full",
         ) from error
 
 
-def _what_is_left(path: Path) -> str:
-    """Words about what a run can go on from, after ``path`` could not be written."""
+def _intact_checkpoint(path: Path) -> str:
+    """The checkpoint that a run can resume from, after ``path`` could not be written."""
     left = [p for p in (path.with_name("last.safetensors"), path) if p.exists()]
     if not left:
         return ""
     _, metadata = read_checkpoint(left[0], "none")
     step = metadata.get("position", {}).get("step")
-    return f"the one before it{'' if step is None else f', of step {step},'} is whole; "
+    return f"the one before it{'' if step is None else f', of step {step},'} is intact; "
 
 
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -83,25 +84,30 @@ def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], di
         prefix: Only tensors under this prefix are read, and the prefix is removed.
 
     Raises:
-        InputError: If the file is missing or no checkpoint of this package.
+        InputError: If the file is missing, or not a checkpoint that this version reads.
     """
     if not path.is_file():
         raise InputError(
             f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` first or correct the "
-            "path"
+            "path",
+            code="no-checkpoint",
         )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != _FORMAT:
                 raise InputError(
-                    f"{path} is no checkpoint of this version: its format is "
-                    f"{header.get('format')!r}, expected {_FORMAT!r}"
+                    f"{path} has format {header.get('format')!r}, this version reads format "
+                    f"{_FORMAT!r}",
+                    code="other-format",
                 )
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file ({error}); train again") from error
+        raise InputError(
+            f"{path} is not a safetensors file ({error}); train again",
+            code="unreadable-file",
+        ) from error
     record = json.loads(header["metadata"])
     return (strip_prefix(prefix, tensors) if prefix else tensors), record
 
@@ -110,11 +116,11 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     """The forecaster of a checkpoint, ready to roll out.
 
     Args:
-        path: File written by ``fourcastnet-afno train``, as ``checkpoints/best.safetensors``.
+        path: File written by ``fourcastnet-afno train``, such as ``best.safetensors``.
         device: Torch device of the weights.
 
     Raises:
-        InputError: If the file is missing or no checkpoint.
+        InputError: If the file is missing or not a checkpoint.
     """
     weights, metadata = read_checkpoint(Path(path), "forecaster")
     spec = FieldSpec.from_json(metadata["fields"])
@@ -134,7 +140,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
 
 
 def fingerprint_of(forecaster: Forecaster) -> str:
-    """Of weights, statistics, static fields and what they mean, 16 hexadecimal digits."""
+    """Digest of weights, statistics, static fields and their meaning, 16 hexadecimal digits."""
     facts = {"model": asdict(forecaster.config), "fields": forecaster.spec.to_json()}
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8)
     for name, value in sorted(forecaster.state_dict().items()):

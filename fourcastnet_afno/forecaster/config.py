@@ -1,8 +1,11 @@
 """Configurations of forecasters and heads; they import no torch, so that help comes at once."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt
+
+from data_pipeline.bounds import check_bounds
 from fourcastnet_afno.models.config import AFNONetConfig
 
 ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
@@ -16,19 +19,18 @@ class ModelConfig:
     Args:
         num_history: Number of past states the network sees, the present one included.
         prediction: ``residual`` predicts the change over a timestep, ``direct`` the next state.
-        coordinates: Whether the network sees where a grid point lies: its unit vector, or on a
-            plane ``PlaneGrid.coordinate_channels``.
+        coordinates: Whether the network sees the location of a grid point, see
+            ``Grid.coordinate_channels``.
         network: Size and shape of the network.
     """
 
-    num_history: int = 1
+    num_history: Annotated[int, Ge(1)] = 1
     prediction: Literal["residual", "direct"] = "residual"
     coordinates: bool = True
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
-        if self.num_history < 1:
-            raise ValueError(f"model.num_history must be at least 1, got {self.num_history}")
+        check_bounds(self, "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,9 @@ class DiagnosticConfig:
     """
 
     logarithmic: list[str] = field(default_factory=lambda: ["total_precipitation*"])
-    epsilon: float = 1e-5
+    epsilon: Annotated[float, Gt(0)] = 1e-5
     nonnegative: list[str] = field(default_factory=lambda: ["log_total_precipitation*"])
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"diagnostic.epsilon must be above 0, got {self.epsilon}")
+        check_bounds(self, "diagnostic")

@@ -1,4 +1,4 @@
-"""Diagnostic head: quantities that are predicted from the state and not fed back, as precipitation.
+"""Diagnostic head: precipitation and other quantities that are predicted and not fed back.
 
 A network of its own maps the prognostic state that a frozen forecaster predicts for a time to
 diagnostic channels at that time,
@@ -151,10 +151,10 @@ class DiagnosticStepper:
         self._head, self.channels = head, head.channels
         self._to_network_grid = forecaster.to_network_grid
         self._from_network_grid: nn.Module = nn.Identity()
-        grid, own = forecaster.spec.grid, forecaster.network_grid
-        if grid != own:
+        grid, network_grid = forecaster.spec.grid, forecaster.network_grid
+        if grid != network_grid:
             device = forecaster.diff_std.device
-            self._from_network_grid = Regridder(own, grid, head.channels).to(device)
+            self._from_network_grid = Regridder(network_grid, grid, head.channels).to(device)
 
     def __call__(
         self,
@@ -183,20 +183,16 @@ def save_diagnostic(
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
     """
-    own = {
+    weights = {
         **add_prefix("forecaster", forecaster.state_dict()),
         **add_prefix("diagnostic", head.state_dict()),
     }
-    save_checkpoint(
-        path,
-        forecaster,
-        {**own, **(tensors or {})},
-        {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)},
-    )
+    record = {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)}
+    save_checkpoint(path, forecaster, {**weights, **(tensors or {})}, record)
 
 
 def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
-    """What the checkpoint of a head says of it beside its weights, for JSON."""
+    """Description of a head in its checkpoint, in addition to its weights, for JSON."""
     return {
         "config": asdict(head.config),
         "channels": head.channels.to_json(),
@@ -212,12 +208,13 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
         device: Torch device of the weights.
 
     Raises:
-        InputError: If the file is missing, no checkpoint, or holds no diagnostic head.
+        InputError: If the file is missing, not a checkpoint, or holds no diagnostic head.
     """
     weights, metadata = read_checkpoint(Path(path), "diagnostic")
     if "diagnostic" not in metadata:
         raise InputError(
-            f"{path} holds a forecaster without a diagnostic head; give the checkpoint of a head"
+            f"{path} holds a forecaster without a diagnostic head; give the checkpoint of a head",
+            code="no-diagnostic-head",
         )
     record = metadata["diagnostic"]
     forecaster = load_forecaster(path, device)
@@ -243,15 +240,16 @@ def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str
     Raises:
         InputError: If it was trained behind another one; both are named.
     """
-    head, own = load_diagnostic(path, device)
-    trained_behind = fingerprint_of(own)
+    head, of_training = load_diagnostic(path, device)
+    trained_behind = fingerprint_of(of_training)
     for file, forecaster in forecasters.items():
-        found = fingerprint_of(forecaster)
-        if found != trained_behind:
+        fingerprint = fingerprint_of(forecaster)
+        if fingerprint != trained_behind:
             raise InputError(
                 f"the diagnostic head {path} was trained behind the forecaster {trained_behind}, "
-                f"{file} is {found}; give the checkpoint it was trained behind (or {path}, which "
-                "holds it), or train a head behind this one with `fourcastnet-afno "
-                "train-diagnostic`"
+                f"{file} is {fingerprint}; give the checkpoint it was trained behind (or {path}, "
+                "which holds it), or train a head behind this one with `fourcastnet-afno "
+                "train-diagnostic`",
+                code="other-forecaster",
             )
     return head

@@ -3,8 +3,8 @@
 The file maps ``state`` (batch, history, channel, latitude, longitude), oldest state first, in
 physical units, and ``forcing`` (batch, forcing, latitude, longitude) at the time of the newest
 state to the state one timestep later (batch, channel, latitude, longitude). The Fourier transforms
-in it are products with constant matrices. What the axes mean stands in a JSON file beside it, and
-in the metadata of an ONNX file. A rollout in Python, for a forecaster without forcings:
+in it are products with constant matrices. The meaning of the axes is stored in a JSON file next to
+it, and in the metadata of an ONNX file. A rollout in Python, for a forecaster without forcings:
 
     session = onnxruntime.InferenceSession("model.onnx")
     for _ in range(num_steps):
@@ -56,7 +56,7 @@ def export_checkpoint(
         batch_size: States in a batch, fixed in the file.
 
     Returns:
-        What the JSON file says; ``largest_difference`` in standard deviations of the channels.
+        Content of the JSON file; ``largest_difference`` in standard deviations of the channels.
 
     Raises:
         InputError: If the name does not suit the format, a package is missing, the mixer cannot be
@@ -106,7 +106,7 @@ def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Ten
 
 
 def describe(forecaster: Forecaster, batch_size: int) -> dict[str, Any]:
-    """What the axes of the file mean."""
+    """Meaning of the axes of the file."""
     spec = forecaster.spec
     return {
         "inputs": {
@@ -132,7 +132,8 @@ def _write(
     if not difference <= _TOLERANCE:
         raise InputError(
             f"the exported forecaster differs from the checkpoint by {difference:g} standard "
-            f"deviations, more than {_TOLERANCE:g}; use another format"
+            f"deviations, more than {_TOLERANCE:g}; use another format",
+            code="inexact-export",
         )
     return difference
 
@@ -189,13 +190,15 @@ def _check(output: Path, kind: ExportFormat) -> None:
     if output.suffix not in _SUFFIXES[kind]:
         raise InputError(
             f"--format {kind} writes {' or '.join(_SUFFIXES[kind])}, got {output}; change --output "
-            "or --format"
+            "or --format",
+            code="bad-setting",
         )
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
     if kind == "onnx" and missing:
         raise InputError(
             f"--format onnx needs the packages {missing}; install them with "
-            'pip install "fourcastnet-afno[onnx]"'
+            'pip install "fourcastnet-afno[onnx]"',
+            code="missing-package",
         )
 
 
@@ -204,5 +207,6 @@ def _check_mixers(forecaster: Forecaster, kind: ExportFormat) -> None:
     if kind == "onnx" and spectral:
         raise InputError(
             f"ONNX has no complex numbers, which model.network.mixer="
-            f"{forecaster.config.network.mixer} computes with; use --format torch_export"
+            f"{forecaster.config.network.mixer} computes with; use --format torch_export",
+            code="bad-setting",
         )

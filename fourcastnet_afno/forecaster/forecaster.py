@@ -6,7 +6,7 @@ is
     x_{t+dt} = x_t + s * network(X_t, f_t),
 
 where s is the standard deviation of the change over one timestep, by channel; a direct forecaster
-is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, as the
+is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, such as the
 coefficients of a steady problem, bit for bit.
 """
 
@@ -36,7 +36,7 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 @dataclass(frozen=True, kw_only=True)
 class FieldSpec:
-    """What the axes of a forecaster's tensors mean.
+    """Meaning of the axes of a forecaster's tensors.
 
     Args:
         channels: Prognostic channels, in order.
@@ -97,7 +97,7 @@ class Forecaster(nn.Module):
     """Steps physical states forward by one timestep.
 
     Args:
-        config: What the network sees and predicts.
+        config: Inputs and outputs of the network, and its size.
         spec: Meaning of the axes.
         mean: Mean of each channel, shape (channel,), in the channel's units.
         std: Standard deviation of each channel, likewise.
@@ -190,7 +190,7 @@ class Forecaster(nn.Module):
         """The same forecaster for states on another grid.
 
         With ``interpolate``, its patches keep their physical extent: fields are interpolated to the
-        grid of the network, and what it predicts back, see ``regridding``. A residual forecaster
+        grid of the network, and its predictions back, see ``interpolation``. A residual forecaster
         leaves scales that the network does not resolve as they are.
 
         With ``native``, the network itself works on the tokens of the other grid, with the
@@ -201,12 +201,13 @@ class Forecaster(nn.Module):
 
         Raises:
             InputError: If one grid does not cover the other, the network is tied to its grid or
-                would mirror fields at other places, or processes share the fields.
+                would mirror fields at other locations, or processes share the fields.
         """
         if self.rows.is_sharded:
             raise InputError(
                 "fields that processes share cannot be interpolated to another grid; forecast from "
-                "a checkpoint in one process"
+                "a checkpoint in one process",
+                code="bad-setting",
             )
         result, channels = copy.deepcopy(self), self.spec.channels
         result.spec = replace(self.spec, grid=grid)
@@ -239,17 +240,17 @@ class Forecaster(nn.Module):
 
 
 def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:
-    """By axis, how many tokens the first token of a grid lies after that of the trained one.
+    """Tokens by axis from the first one of the trained grid to the first one of another grid.
 
-    Only along axes that are periodic to the network: cosines count from the edge.
+    Zero along axes that are not periodic to the network: cosines count from the edge.
     """
     paddings = network.padding, scaled_padding(network.padding, trained.shape, grid.shape)
     shift = []
     for axis, patch in enumerate(network.patch_size):
         starts, step = [], 0.0
-        for of, padding in zip((trained, grid), paddings, strict=True):
-            values = of.coords[of.dims[axis]]
-            before = padding.widths(of.shape, network.patch_size)[axis][0]
+        for each, padding in zip((trained, grid), paddings, strict=True):
+            values = each.coords[each.dims[axis]]
+            before = padding.widths(each.shape, network.patch_size)[axis][0]
             step = float(values[-1] - values[0]) / max(1, len(values) - 1)
             starts.append(values[0] + ((patch - 1) / 2 - before) * step)
         counts = network.boundary[axis] == "periodic" and (axis == 1 or network.pole == "none")
@@ -262,20 +263,23 @@ def _with_coordinates(static: Tensor, grid: Grid) -> Tensor:
     return torch.cat([static.float(), coordinates])
 
 
-def _check_native(network: AFNONetConfig, own: Grid, grid: Grid) -> None:
-    """Refuse grids on which the network is another operator altogether."""
+def _check_native(network: AFNONetConfig, trained: Grid, grid: Grid) -> None:
+    """Reject grids on which the network is another operator altogether."""
     if network.position_grid is not None or network.mode_selection == "fourcastnet":
         raise InputError(
             "forecast.resolution=native needs a network whose weights are of wavenumbers; this one "
-            "has a table of positions or mode_selection=fourcastnet; use resolution=interpolate"
+            "has a table of positions or mode_selection=fourcastnet; use resolution=interpolate",
+            code="bad-setting",
         )
-    if not own.same_domain(grid):
+    if not trained.same_domain(grid):
         raise InputError(
-            f"forecast.resolution=native needs a grid of the same domain as the network's {own}, "
-            f"the data has {grid}; use resolution=interpolate, or give data on the same domain"
+            "forecast.resolution=native needs a grid of the same domain as the network's "
+            f"{trained}, the data has {grid}; use resolution=interpolate, or give data on the "
+            "same domain",
+            code="grid-mismatch",
         )
     _check_pole(network, grid, "model.network")
-    check_same_ends(network, own, grid)
+    check_same_ends(network, trained, grid)
 
 
 def adapt_config_to_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
@@ -308,7 +312,10 @@ def _check_padding(network: AFNONetConfig, grid: Grid, name: str) -> None:
     }
     for (key, mode), axis in zip(modes.items(), grid.dims, strict=True):
         if mode == "wrap" and axis not in grid.periodic_axes:
-            raise InputError(f"{name}.padding.{key}=wrap {reasons[axis]}; use reflect or zero")
+            raise InputError(
+                f"{name}.padding.{key}=wrap {reasons[axis]}; use reflect or zero",
+                code="boundary-mismatch",
+            )
 
 
 def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
@@ -321,10 +328,12 @@ def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
     ):
         raise InputError(
             f"{name}.pole={network.pole} needs a global grid with rows half a cell away "
-            f"from the poles, the grid is {grid}; use pole=none"
+            f"from the poles, the grid is {grid}; use pole=none",
+            code="boundary-mismatch",
         )
     if rows % network.patch_size[0]:
         raise InputError(
             f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} "
-            f"rows and patches of {network.patch_size[0]}; change {name}.patch_size"
+            f"rows and patches of {network.patch_size[0]}; change {name}.patch_size",
+            code="boundary-mismatch",
         )

@@ -1,4 +1,4 @@
-"""Weights that others have published, read into an ``AFNONet`` that computes what theirs did.
+"""Published weights of FourCastNet, read into an ``AFNONet`` that computes the same.
 
 FourCastNet v1 and PhysicsNeMo's AFNO name their tensors
 
@@ -58,14 +58,14 @@ def load_fourcastnet_weights(
             ``.mdlus`` archive, whose own settings replace the following ones.
         shape: Rows and columns of the fields it was trained on.
         sparsity_threshold: Threshold of its soft shrinkage.
-        hard_thresholding_fraction: Its share of modes, see ``models.spectral.fourcastnet_modes``.
+        hard_thresholding_fraction: Its share of modes, see ``fourcastnet_modes``.
 
     Returns:
         The network in evaluation mode, for normalized fields (batch, channel, lat, lon).
 
     Raises:
-        InputError: If the file is missing, holds anything but tensors and plain values, or is not
-            in this layout.
+        InputError: If the file is missing, holds anything but tensors and plain values, or has
+            another layout.
     """
     saved, settings = _read(Path(path))
     tensors = _state_dict(saved, path)
@@ -83,7 +83,10 @@ def load_fourcastnet_weights(
 
 def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     if not path.is_file():
-        raise InputError(f"no file at {path.resolve()}; give the path of a published checkpoint")
+        raise InputError(
+            f"no file at {path.resolve()}; give the path of a published checkpoint",
+            code="missing-file",
+        )
     try:
         members = _archive(path)
         if "model.pt" in members:
@@ -94,22 +97,23 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
-            "plain values alone; save the state dict by itself with torch.save"
+            "plain values alone; save the state dict by itself with torch.save",
+            code="unreadable-file",
         ) from error
 
 
 def _archive(path: Path) -> dict[str, bytes]:
     """Members ``model.pt`` and ``args.json`` of a ``.mdlus`` file, which is a zip or a tar."""
-    wanted = ("model.pt", "args.json")
+    names = ("model.pt", "args.json")
     # A tar is tried first: one that holds a zip, as torch saves, ends like a zip itself.
     if tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
             files = {Path(m.name).name: archive.extractfile(m) for m in archive if m.isfile()}
-            return {name: file.read() for name, file in files.items() if file and name in wanted}
+            return {name: file.read() for name, file in files.items() if file and name in names}
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if name in wanted}
+        return {name: archive.read(name) for name in archive.namelist() if name in names}
 
 
 def _load(file: Path | BytesIO) -> Any:  # noqa: ANN401
@@ -120,7 +124,10 @@ def _state_dict(saved: Any, path: Path | str) -> dict[str, Tensor]:  # noqa: ANN
     if isinstance(saved, Mapping) and "model_state" in saved:
         saved = saved["model_state"]
     if not isinstance(saved, Mapping):
-        raise InputError(f"{path} holds {type(saved).__name__}, expected a state dict of tensors")
+        raise InputError(
+            f"{path} holds {type(saved).__name__}, expected a state dict of tensors",
+            code="other-layout",
+        )
     tensors = {
         _PREFIX.sub("", str(name)): value
         for name, value in saved.items()
@@ -131,7 +138,8 @@ def _state_dict(saved: Any, path: Path | str) -> dict[str, Tensor]:  # noqa: ANN
     if missing:
         raise InputError(
             f"{path} lacks {missing}, it holds {sorted(tensors)[:5]} and more; expected the layout "
-            "of FourCastNet v1 or of PhysicsNeMo's AFNO"
+            "of FourCastNet v1 or of PhysicsNeMo's AFNO",
+            code="other-layout",
         )
     return tensors
 
@@ -141,12 +149,13 @@ def _describe(
 ) -> tuple[dict[str, Any], int, int]:
     embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
     grid = (shape[0] // patch[0], shape[1] // patch[1])
-    found = tensors["pos_embed"].shape[1]
-    if grid[0] * grid[1] != found:
+    num_patches = tensors["pos_embed"].shape[1]
+    if grid[0] * grid[1] != num_patches:
         raise InputError(
-            f"{path} was trained on {found} patches, fields of {shape[0]} x {shape[1]} have "
+            f"{path} was trained on {num_patches} patches, fields of {shape[0]} x {shape[1]} have "
             f"{grid[0]} x {grid[1]} of {patch[0]} x {patch[1]} points; set shape to its training "
-            "grid"
+            "grid",
+            code="grid-mismatch",
         )
     weight = tensors["blocks.0.filter.w1"]
     config = {
@@ -166,24 +175,27 @@ def _describe(
 def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> None:
     state = dict(network.state_dict())
     rows, columns = network.patch_size
-    own = {_rename(name): value for name, value in tensors.items() if not _UNUSED.match(name)}
-    own["patch_embed.projection.weight"] = own["patch_embed.projection.weight"].flatten(1)
-    own["position"] = own["position"].reshape(state["position"].shape)
+    renamed = {}
+    for name, value in tensors.items():
+        if _UNUSED.match(name):
+            continue
+        for pattern, replacement in _NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    renamed["patch_embed.projection.weight"] = renamed["patch_embed.projection.weight"].flatten(1)
+    renamed["position"] = renamed["position"].reshape(state["position"].shape)
     for kind in ("weight", "bias"):
         name = f"patch_recovery.projection.{kind}"
-        head = own.get(name, torch.zeros_like(state[name]))
-        own[name] = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
+        head = renamed.get(name, torch.zeros_like(state[name]))
+        renamed[name] = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
     wrong = [
         name
-        for name in sorted(state.keys() | own.keys())
-        if name not in state or name not in own or state[name].shape != own[name].shape
+        for name in sorted(state.keys() | renamed.keys())
+        if name not in state or name not in renamed or state[name].shape != renamed[name].shape
     ]
     if wrong:
-        raise InputError(f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}")
-    network.load_state_dict(own)
-
-
-def _rename(name: str) -> str:
-    for pattern, ours in _NAMES:
-        name = re.sub(pattern, ours, name)
-    return name
+        raise InputError(
+            f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}",
+            code="other-layout",
+        )
+    network.load_state_dict(renamed)

@@ -1,4 +1,4 @@
-"""Starting from a checkpoint: weights that match are taken over, the others are named."""
+"""Warm start from a checkpoint: weights that match are loaded, the others are named."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
+from fourcastnet_afno.forecaster.checkpoint import add_prefix, read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMatch:
-    """Which weights of a checkpoint suit a network.
+    """Comparison of the weights of a checkpoint with those of a network.
 
     Args:
-        tensors: Those that do, by name.
-        missing: Names of the network's that the checkpoint lacks.
-        unexpected: Names of the checkpoint's that the network lacks.
-        different: What differs for names that both have.
+        tensors: Matching weights, by name.
+        missing: Names in the network that the checkpoint lacks.
+        unexpected: Names in the checkpoint that the network lacks.
+        different: Names and differences of weights that both have.
     """
 
     tensors: Mapping[str, Tensor]
@@ -38,22 +38,18 @@ class WeightMatch:
         return "; ".join(parts)
 
 
-def match_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> WeightMatch:
-    """Compare weights by name and shape.
-
-    Args:
-        own: Of the network.
-        given: Of a checkpoint.
-    """
-    both = [name for name in own if name in given]
+def match_weights(network: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> WeightMatch:
+    """Compare the weights of a network and those of a checkpoint by name and shape."""
+    both = [name for name in network if name in saved]
+    shapes = {name: (tuple(saved[name].shape), tuple(network[name].shape)) for name in both}
     return WeightMatch(
-        tensors={name: given[name] for name in both if own[name].shape == given[name].shape},
-        missing=tuple(name for name in own if name not in given),
-        unexpected=tuple(name for name in given if name not in own),
+        tensors={name: saved[name] for name in both if shapes[name][0] == shapes[name][1]},
+        missing=tuple(name for name in network if name not in saved),
+        unexpected=tuple(name for name in saved if name not in network),
         different=tuple(
-            f"{name} ({tuple(given[name].shape)} there, {tuple(own[name].shape)} here)"
-            for name in both
-            if own[name].shape != given[name].shape
+            f"{name} ({there} there, {here} here)"
+            for name, (there, here) in shapes.items()
+            if there != here
         ),
     )
 
@@ -70,15 +66,15 @@ def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
         path: A checkpoint of this package.
 
     Returns:
-        What was loaded and what was not.
+        The comparison; its tensors were loaded.
 
     Raises:
         InputError: If nothing matches, or there is no checkpoint.
     """
     tensors, metadata = read_checkpoint(path, "forecaster")
-    given = {name: t for name, t in tensors.items() if name.startswith("network.")}
-    own = {f"network.{name}": t for name, t in forecaster.network.state_dict().items()}
-    match = match_weights(own, given)
+    saved = {name: t for name, t in tensors.items() if name.startswith("network.")}
+    weights = add_prefix("network", forecaster.network.state_dict())
+    match = match_weights(weights, saved)
     theirs = _ends(FieldSpec.from_json(metadata["fields"]), metadata["model"])
     ours = _ends(forecaster.spec, asdict(forecaster.config))
     for layer in ours:
@@ -88,16 +84,17 @@ def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
     if not match.tensors:
         raise InputError(
             f"no weight of {path} suits this network ({match}); give a checkpoint of the same "
-            "model.network"
+            "model.network",
+            code="no-matching-weights",
         )
     with torch.no_grad():
         for name, tensor in match.tensors.items():
-            own[name].copy_(tensor)
+            weights[name].copy_(tensor)
     return match
 
 
 def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What the numbers that the first layer takes and the last one gives stand for."""
+    """Meaning of the inputs of the first layer and of the outputs of the last one."""
     inputs = [spec.static_channels.labels, list(spec.forcings), model["num_history"]]
     coordinates = model["coordinates"] and spec.grid.attrs.get("periodic", "on the sphere")
     return {
@@ -107,6 +104,6 @@ def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _without(match: WeightMatch, prefix: str) -> WeightMatch:
-    kept = {name: t for name, t in match.tensors.items() if not name.startswith(prefix)}
-    dropped = (f"{n} (of another layer)" for n in match.tensors if n not in kept)
-    return replace(match, tensors=kept, different=(*match.different, *dropped))
+    others = {name: t for name, t in match.tensors.items() if not name.startswith(prefix)}
+    dropped = (f"{n} (of another layer)" for n in match.tensors if n not in others)
+    return replace(match, tensors=others, different=(*match.different, *dropped))

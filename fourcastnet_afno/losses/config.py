@@ -1,14 +1,18 @@
 """Configuration of the loss; it imports no torch, so that the command line shows it at once."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Interval
+
+from data_pipeline.bounds import check_bounds
 
 SpectralBasis = Literal["spherical_harmonics", "zonal"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is minimized.
+    """Kind of the loss, its scale and its weights.
 
     Args:
         kind: See the head of ``losses.loss``; ``crps`` needs an ensemble, else it is ``l1``.
@@ -16,7 +20,7 @@ class LossConfig:
             of the ``state``.
         level_weights: ``pressure`` weights channels in proportion to their pressure, with mean 1
             over the channels that have levels; the others have the weight 1.
-        channel_weights: Further weights by label, as ``{10m_u_component_of_wind: 0.1}``.
+        channel_weights: Further weights by label, such as ``{10m_u_component_of_wind: 0.1}``.
         huber_delta: Error, in units of the scale, from which the Huber loss is linear.
         relative_to: Whether the relative L2 loss has one norm for a ``sample`` or one for each
             ``channel``.
@@ -28,16 +32,13 @@ class LossConfig:
     scale: Literal["change", "state"] = "change"
     level_weights: Literal["equal", "pressure"] = "equal"
     channel_weights: dict[str, float] = field(default_factory=dict)
-    huber_delta: float = 1.0
+    huber_delta: Annotated[float, Gt(0)] = 1.0
     relative_to: Literal["sample", "channel"] = "sample"
     spectral_basis: SpectralBasis = "spherical_harmonics"
-    crps_alpha: float = 0.95
+    crps_alpha: Annotated[float, Interval(ge=0, le=1)] = 0.95
 
     def __post_init__(self) -> None:
         negative = {name: w for name, w in self.channel_weights.items() if not w >= 0}
         if negative:
             raise ValueError(f"loss.channel_weights must not be negative, got {negative}")
-        if not self.huber_delta > 0:
-            raise ValueError(f"loss.huber_delta must be above 0, got {self.huber_delta}")
-        if not 0 <= self.crps_alpha <= 1:
-            raise ValueError(f"loss.crps_alpha must lie in 0..1, got {self.crps_alpha}")
+        check_bounds(self, "loss")

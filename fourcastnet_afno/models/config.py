@@ -1,7 +1,11 @@
 """Configurations of networks; they import no torch, so that the command line shows them at once."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Lt
+
+from data_pipeline.bounds import check_bounds
 
 PaddingMode = Literal["reflect", "wrap", "zero"]
 Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
@@ -9,6 +13,8 @@ Pole = Literal["none", "double_fourier_sphere"]
 ModeCounting = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
 Initialization = Literal["small", "he"]
+_Positive = Annotated[int, Ge(1)]
+_Rate = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +32,10 @@ class Padding:
 
     latitude: PaddingMode = "reflect"
     longitude: PaddingMode = "wrap"
-    margin: tuple[int, int] = (0, 0)
+    margin: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] = (0, 0)
 
     def __post_init__(self) -> None:
-        if min(self.margin) < 0:
-            raise ValueError(f"padding.margin must not be negative, got {self.margin}")
+        check_bounds(self, "padding")
 
     def widths(self, shape: tuple[int, int], patch_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows or columns to add before and after, by axis."""
@@ -77,12 +82,12 @@ class AFNONetConfig:
         reference_grid: Rows and columns of the tokens of the grid that the network is trained on,
             see ``AFNO``; a ``Forecaster`` fills it in.
         mode_selection: ``wavenumber``; ``fourcastnet`` for published weights alone.
-        boundary: What AFNO's transform takes to lie beyond the edges of latitude and longitude, or
-            of y and x, see ``transforms``; along ``mirrored`` axes patches are points, no margin.
+        boundary: How AFNO's transform continues fields beyond the edges of latitude and longitude,
+            or of y and x, see ``transforms``; along ``mirrored`` axes patches are points.
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.
-        initialization: Of AFNO's weights: ``he``, or ``small`` as FourCastNet's, see ``AFNO``.
+        initialization: Of AFNO's weights: ``he``, or ``small`` like FourCastNet's, see ``AFNO``.
         checkpoint_activations: Whether blocks are computed again in the backward pass instead of
             kept, for a third more time and a fraction of the memory.
         position_grid: Rows and columns of a learned table that is added to the tokens and ties the
@@ -90,17 +95,17 @@ class AFNONetConfig:
         final_norm: Whether the last tokens are normalized; published weights are without.
     """
 
-    patch_size: tuple[int, int] = (4, 4)
-    embed_dim: int = 128
-    depth: int = 4
+    patch_size: tuple[_Positive, _Positive] = (4, 4)
+    embed_dim: _Positive = 128
+    depth: _Positive = 4
     mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
-    num_blocks: int = 8
+    num_blocks: _Positive = 8
     mlp_ratio: float = 4.0
     sparsity_threshold: float = 0.01
     hard_thresholding_fraction: float = 1.0
-    hidden_size_factor: int = 1
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    hidden_size_factor: _Positive = 1
+    drop_rate: _Rate = 0.0
+    drop_path_rate: _Rate = 0.0
     double_skip: bool = True
     padding: Padding = field(default_factory=Padding)
     reference_grid: tuple[int, int] | None = None
@@ -115,25 +120,18 @@ class AFNONetConfig:
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("embed_dim", "depth", "num_blocks", "hidden_size_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if min(self.patch_size) < 1:
-            raise ValueError(f"patch_size must be at least 1, got {self.patch_size}")
+        check_bounds(self)
         if self.embed_dim % self.num_blocks:
             raise ValueError(
                 f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"
             )
-        for name in ("drop_rate", "drop_path_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if not 0 <= self.vector_channels <= self.embed_dim:
             raise ValueError(
-                f"vector_channels must lie in 0..embed_dim={self.embed_dim}, got "
+                f"vector_channels must be in 0..embed_dim={self.embed_dim}, got "
                 f"{self.vector_channels}"
             )
-        plain = self.boundary == ("periodic", "periodic") and self.pole == "none"
-        if self.mixer != "afno" and not plain:
+        is_periodic = self.boundary == ("periodic", "periodic") and self.pole == "none"
+        if self.mixer != "afno" and not is_periodic:
             raise ValueError(
                 f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
                 f"pole={self.pole} and mixer={self.mixer}"
@@ -151,7 +149,7 @@ class AFNONetConfig:
 
 
 def _check_mirrored(config: AFNONetConfig) -> None:
-    """Refuse tokens that are no points, or a first one that does not lie on the boundary."""
+    """Reject tokens that are not points, or a first one that is not on the boundary."""
     axes = zip(config.boundary, config.patch_size, config.padding.margin, strict=True)
     for axis, (boundary, patch, margin) in enumerate(axes):
         if boundary == "mirrored" and (patch > 1 or margin):

@@ -1,4 +1,4 @@
-"""Where a process stands among those that train together, from its launcher's environment."""
+"""Rank and number of the processes that train together, from the launcher's environment."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from fourcastnet_afno.parallel.config import DeviceName
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchEnvironment:
-    """Where a process stands, as its launcher says in the environment.
+    """Rank of a process among others, as its launcher sets it in the environment.
 
     Args:
-        rank: Of this process, from 0.
+        rank: Rank of this process, from 0.
         world_size: Number of processes.
-        local_rank: Of this process on its node.
+        local_rank: Rank of this process on its node.
         address: Host of rank 0.
         port: Where rank 0, or the agent of ``torchrun``, listens.
         attempt: How often ``torchrun`` has restarted the processes.
@@ -38,9 +38,10 @@ class LaunchEnvironment:
     def __post_init__(self) -> None:
         if not self.rank < self.world_size:
             raise InputError(
-                f"a rank must lie in 0..number of processes - 1, got rank {self.rank} of "
+                f"a rank must be in 0..number of processes - 1, got rank {self.rank} of "
                 f"{self.world_size} processes; start them with torchrun or srun, or unset RANK "
-                "and WORLD_SIZE"
+                "and WORLD_SIZE",
+                code="bad-environment",
             )
 
     @classmethod
@@ -48,7 +49,7 @@ class LaunchEnvironment:
         """Read the variables of ``torchrun``, else those of a step of ``srun``.
 
         Raises:
-            InputError: If the variables are no numbers or contradict each other.
+            InputError: If the variables are not numbers or contradict each other.
         """
         if "RANK" in environment and "WORLD_SIZE" in environment:
             return cls._from_torchrun(environment)
@@ -85,7 +86,7 @@ class LaunchEnvironment:
         )
 
     def require_address(self) -> None:
-        """Refuse processes that could not find each other.
+        """Reject processes that could not find each other.
 
         Raises:
             InputError: If host or port of rank 0 are not known.
@@ -95,7 +96,8 @@ class LaunchEnvironment:
         if self.world_size > 1 and missing:
             raise InputError(
                 f"WORLD_SIZE is {self.world_size} but {' and '.join(missing)} are not set; start "
-                "with `torchrun --nproc-per-node=N -m fourcastnet_afno train ...`"
+                "with `torchrun --nproc-per-node=N -m fourcastnet_afno train ...`",
+                code="bad-environment",
             )
 
 
@@ -105,8 +107,9 @@ def _count(environment: Mapping[str, str], name: str, default: int | None = None
         return default
     if not text.isdigit():
         raise InputError(
-            f"the environment variable {name} must be a whole number, got {text!r}; start the "
-            "processes with torchrun or srun, or unset it"
+            f"the environment variable {name} must be an integer, got {text!r}; start the "
+            "processes with torchrun or srun, or unset it",
+            code="bad-environment",
         )
     return int(text)
 
@@ -117,30 +120,35 @@ def first_host(nodes: str) -> str:
     if match is None:
         raise InputError(
             f"the environment names no node of this job step, got {nodes!r}; set MASTER_ADDR to "
-            "the host of rank 0"
+            "the host of rank 0",
+            code="bad-environment",
         )
     return "".join(part or "" for part in match.groups())
 
 
-def select_device(name: DeviceName, placement: LaunchEnvironment | None = None) -> torch.device:
+def select_device(name: DeviceName, environment: LaunchEnvironment | None = None) -> torch.device:
     """The torch device of this process.
 
     Raises:
-        InputError: If a GPU is asked for and there is none, or fewer than processes.
+        InputError: If a GPU is requested and there is none, or fewer than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device=cuda needs a GPU and torch finds none; use device=cpu")
+        raise InputError(
+            "training.device=cuda needs a GPU and torch finds none; use device=cpu",
+            code="no-device",
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    place = placement or LaunchEnvironment.from_environment(os.environ)
-    if place.world_size == 1:
+    environment = environment or LaunchEnvironment.from_environment(os.environ)
+    if environment.world_size == 1:
         return torch.device("cuda")
     count = torch.cuda.device_count()
-    if place.one_device_each and count == 1:
+    if environment.one_device_each and count == 1:
         return torch.device("cuda", 0)
-    if place.local_rank >= count:
+    if environment.local_rank >= count:
         raise InputError(
-            f"local rank {place.local_rank} has no GPU: this node has {count}; start at most "
-            f"{count} processes a node, or set training.device=cpu"
+            f"local rank {environment.local_rank} has no GPU: this node has {count}; start at most "
+            f"{count} processes a node, or set training.device=cpu",
+            code="no-device",
         )
-    return torch.device("cuda", place.local_rank)
+    return torch.device("cuda", environment.local_rank)

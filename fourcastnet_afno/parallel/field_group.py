@@ -16,7 +16,7 @@ class FieldGroup:
     """The processes that share a field, see ``row_sharding.Exchange``.
 
     Args:
-        group: Of these processes, by rank from north to south.
+        group: Their process group, by rank from north to south.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
@@ -25,18 +25,19 @@ class FieldGroup:
 
     def transpose(self, tensor: Tensor, split: RowRange, join: RowRange) -> Tensor:
         """See ``bands.Exchange``."""
-        parts = tensor.split(split.counts, dim=split.axis)
+        shards = tensor.split(split.counts, dim=split.axis)
         shapes = []
         for count in join.counts:
-            shape = list(parts[self.rank].shape)
+            shape = list(shards[self.rank].shape)
             shape[join.axis] = count
             shapes.append(shape)
-        outgoing, incoming = [p.numel() for p in parts], [math.prod(shape) for shape in shapes]
+        outgoing = [shard.numel() for shard in shards]
+        incoming = [math.prod(shape) for shape in shapes]
         received = tensor.new_empty(sum(incoming))
-        sent = torch.cat([part.reshape(-1) for part in parts])
+        sent = torch.cat([shard.reshape(-1) for shard in shards])
         dist.all_to_all_single(received, sent, incoming, outgoing, group=self._group)
-        pieces = zip(received.split(incoming), shapes, strict=True)
-        return torch.cat([piece.view(shape) for piece, shape in pieces], dim=join.axis)
+        flat = zip(received.split(incoming), shapes, strict=True)
+        return torch.cat([values.view(shape) for values, shape in flat], dim=join.axis)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """See ``bands.Exchange``."""

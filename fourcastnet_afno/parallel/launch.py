@@ -19,7 +19,7 @@ from fourcastnet_afno.parallel.watchdog import FailureWatchdog
 
 
 class CollectiveStop(Exception):
-    """Raised by all ranks together: the others need not be told."""
+    """A stop that all ranks raise together: the others need not be informed."""
 
 
 @contextmanager
@@ -36,55 +36,51 @@ def process_group(
     Raises:
         InputError: If the environment, the device or the number of processes does not fit.
     """
-    place = LaunchEnvironment.from_environment(os.environ)
-    if place.world_size % spatial_ranks:
+    environment = LaunchEnvironment.from_environment(os.environ)
+    if environment.world_size % spatial_ranks:
         raise InputError(
             f"training.spatial_ranks={spatial_ranks} must divide the number of processes, got "
-            f"{place.world_size}; start a multiple of {spatial_ranks} of them, as `torchrun "
-            f"--nproc-per-node={spatial_ranks} -m fourcastnet_afno train ...`, or set it to 1"
+            f"{environment.world_size}; start a multiple of {spatial_ranks} of them, such as "
+            f"`torchrun --nproc-per-node={spatial_ranks} -m fourcastnet_afno train ...`, or set it "
+            "to 1",
+            code="bad-setting",
         )
-    if place.world_size == 1:
-        yield Process(device=select_device(device, place))
+    if environment.world_size == 1:
+        yield Process(device=select_device(device, environment))
         return
-    place.require_address()
+    environment.require_address()
     timeout = timedelta(minutes=timeout_minutes)
-    watch = FailureWatchdog(place, timeout)
+    watchdog = FailureWatchdog(environment, timeout)
     try:
-        chosen = select_device(device, place)
-        _connect(place, chosen, watch.base, timeout)
+        chosen = select_device(device, environment)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", watchdog.base),
+            rank=environment.rank,
+            world_size=environment.world_size,
+            timeout=timeout,
+            device_id=chosen if chosen.type == "cuda" else None,
+        )
         yield Process(
-            rank=place.rank,
-            world_size=place.world_size,
-            local_rank=place.local_rank,
+            rank=environment.rank,
+            world_size=environment.world_size,
+            local_rank=environment.local_rank,
             device=chosen,
-            store=watch.store,
+            store=watchdog.store,
             spatial=field_group(spatial_ranks, timeout),
         )
     except CollectiveStop:
-        _disconnect(watch)
+        _disconnect(watchdog)
         raise
     except BaseException as error:
-        watch.announce(error)
+        watchdog.announce(error)
         raise
-    _disconnect(watch)
+    _disconnect(watchdog)
 
 
-def _connect(
-    place: LaunchEnvironment, device: torch.device, store: dist.Store, timeout: timedelta
-) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore("group", store),
-        rank=place.rank,
-        world_size=place.world_size,
-        timeout=timeout,
-        device_id=device if device.type == "cuda" else None,
-    )
-
-
-def _disconnect(watch: FailureWatchdog) -> None:
-    watch.stop()
+def _disconnect(watchdog: FailureWatchdog) -> None:
+    watchdog.stop()
     dist.barrier()
     dist.destroy_process_group()

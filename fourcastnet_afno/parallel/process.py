@@ -34,12 +34,12 @@ class Process:
     """One of the processes that train together. With one process everything is local.
 
     Args:
-        rank: Of this process, from 0.
+        rank: Rank of this process, from 0.
         world_size: Number of processes.
-        local_rank: Of this process on its node.
-        device: Where its tensors live.
+        local_rank: Rank of this process on its node.
+        device: Device of its tensors.
         group: Processes that share the batches; all of them where it is None.
-        spatial: Those of them that share each field with this one; none where it is None.
+        spatial: Processes that share each field with this one; none where it is None.
     """
 
     rank: int = 0
@@ -52,17 +52,17 @@ class Process:
 
     @property
     def data_rank(self) -> int:
-        """Of the processes that share a field with this one, among those that share a batch."""
+        """Rank of the group that shares a field with this process, among all groups."""
         return self.rank // (self.spatial.size if self.spatial else 1)
 
     @property
     def data_size(self) -> int:
-        """Number of such groups: parts of each batch."""
+        """Number of such groups, over which each batch is distributed."""
         return self.world_size // (self.spatial.size if self.spatial else 1)
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def reduce_sum(self, tensor: Tensor) -> Tensor:
@@ -89,9 +89,9 @@ class Process:
         lengths = torch.zeros(self.world_size, dtype=torch.int64)
         lengths[self.rank] = len(text)
         lengths = self.reduce_sum(lengths)
-        everything = torch.zeros(self.world_size, int(lengths.max()), dtype=torch.uint8)
-        everything[self.rank, : len(text)] = text
-        rows = self.reduce_sum(everything).cpu().numpy()
+        texts = torch.zeros(self.world_size, int(lengths.max()), dtype=torch.uint8)
+        texts[self.rank, : len(text)] = text
+        rows = self.reduce_sum(texts).cpu().numpy()
         return [
             json.loads(row[:length].tobytes())
             for row, length in zip(rows, lengths.tolist(), strict=True)
@@ -101,19 +101,19 @@ class Process:
         """The value of the main process; anything that JSON can hold."""
         return self.gather(value if self.is_main else None)[0]
 
-    def share(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of the main process, which alone has read them; empty in the others."""
         if self.world_size == 1:
             return dict(tensors)
         kinds = {k: [list(v.shape), str(v.dtype)] for k, v in tensors.items()}
-        shared = {}
+        received = {}
         for name, (shape, dtype) in self.broadcast(kinds).items():
             kind = getattr(torch, dtype.removeprefix("torch."))
             value = tensors[name] if self.is_main else torch.empty(shape, dtype=kind)
             moved = value.to(self.device)
             dist.broadcast(moved, src=0)
-            shared[name] = moved.cpu()
-        return shared
+            received[name] = moved.cpu()
+        return received
 
     def main_first(self, name: str, function: Callable[[], Value]) -> Value:
         """Call ``function`` in the main process, however long it takes, then in the others.

@@ -40,7 +40,7 @@ def wrap(
     Args:
         module: Its forward pass gives the loss of this process; its weights are the same in all.
         process: This process; one alone needs no wrapping.
-        parallel: ``ddp`` keeps all weights everywhere, ``fsdp`` a part of them in each process.
+        parallel: ``ddp`` keeps all weights everywhere, ``fsdp`` a shard of them in each process.
         shards: Submodules whose weights ``fsdp`` gathers together, inner ones before outer ones.
         static_graph: Whether every step uses the same weights in the same way.
         compress_gradients: Whether ``ddp`` sends gradients as bfloat16.
@@ -72,7 +72,7 @@ def wrap(
 def _mean_in_bfloat16(
     process: Process, bucket: dist.GradBucket
 ) -> torch.futures.Future[torch.Tensor]:
-    """As PyTorch's ``bf16_compress_hook``, which refuses gloo."""
+    """PyTorch's ``bf16_compress_hook``, which rejects gloo, for any backend."""
     gradient = bucket.buffer()
     small = gradient.to(torch.bfloat16).div_(process.world_size)
     work = dist.all_reduce(small, group=process.group, async_op=True)
@@ -87,9 +87,9 @@ def sync_gradients(module: nn.Module, last: bool) -> Iterator[None]:
         with nullcontext() if last else module.no_sync():
             yield
         return
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.set_requires_gradient_sync(last, recurse=False)
+    for submodule in module.modules():
+        if isinstance(submodule, FSDPModule):
+            submodule.set_requires_gradient_sync(last, recurse=False)
     yield
 
 
@@ -98,7 +98,7 @@ def rebuild_ddp_buckets(module: nn.Module, backward: Callable[[], None]) -> None
 
     DDP orders them anew after its first backward pass, or its second one with a static graph. A sum
     over three processes or more depends on where a gradient lies in its message: without this, the
-    first steps of a run that goes on would have other roundings than those of an unbroken run.
+    first steps of a resumed run would have other roundings than those of an unbroken run.
 
     Args:
         module: By ``wrap``.
@@ -111,12 +111,12 @@ def rebuild_ddp_buckets(module: nn.Module, backward: Callable[[], None]) -> None
 
 
 def gather_dtensor(tensor: Tensor) -> Tensor:
-    """A tensor as a whole, where each process may hold a part; all processes must ask."""
+    """The full tensor, of which each process may hold a shard; all processes must call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether each process holds a part of a tensor."""
+    """Whether each process holds a shard of a tensor."""
     return isinstance(tensor, DTensor)
 
 

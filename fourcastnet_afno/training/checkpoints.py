@@ -174,7 +174,7 @@ class RunCheckpoints:
         if not process.broadcast(path.exists()):
             return None
         tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
-        return process.share(tensors), process.broadcast(metadata)
+        return process.broadcast_tensors(tensors), process.broadcast(metadata)
 
 
 @torch.no_grad()

@@ -29,5 +29,6 @@ def shard_rows(forecaster: Forecaster, process: Process) -> None:
     except ValueError as error:
         raise InputError(
             f"training.spatial_ranks={process.spatial.size}: {error}; start with fewer, or change "
-            "model.network"
+            "model.network",
+            code="bad-setting",
         ) from error

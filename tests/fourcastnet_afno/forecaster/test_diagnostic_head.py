@@ -7,7 +7,6 @@ import xarray as xr
 from torch import Tensor, nn
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preprocessing.derived import with_derived
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
@@ -24,6 +23,7 @@ from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
 from fourcastnet_afno.training.config import RolloutConfig
 from fourcastnet_afno.training.objectives import DiagnosticLoss
+from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_forecaster, make_states
 
 CHANNELS = Channels(
@@ -185,9 +185,9 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
 
 def test_what_is_no_head_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.safetensors", make_forecaster(), {}, {})
-    with pytest.raises(InputError, match="holds a forecaster without a diagnostic head"):
+    with rejects("no-diagnostic-head", "a.safetensors"):
         load_diagnostic(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match=r"diagnostic\.epsilon must be above 0"):
+    with pytest.raises(ValueError, match=r"diagnostic\.epsilon"):
         DiagnosticConfig(epsilon=0.0)
 
 
@@ -198,5 +198,5 @@ def test_a_region_does_not_wrap() -> None:
     )
     forecaster = make_forecaster(region, network=plain)
     assert make_head(forecaster, plain).padding_modes == ("replicate", "replicate")
-    with pytest.raises(InputError, match=r"diagnostic\.network\.padding\.longitude=wrap needs"):
+    with rejects("boundary-mismatch", "diagnostic.network.padding.longitude=wrap"):
         make_head(forecaster)

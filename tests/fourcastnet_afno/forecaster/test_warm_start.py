@@ -1,16 +1,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.forecaster.warm_start import match_weights, start_from
 from fourcastnet_afno.models.config import AFNONetConfig
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster
 
 
@@ -89,5 +88,5 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
     saved.spec = replace(saved.spec, channels=Channels((Channel(name="a"), Channel(name="b"))))
     save_other(tmp_path / "a.safetensors", saved)
     network = AFNONetConfig(patch_size=(2, 2), embed_dim=16, depth=2, num_blocks=4)
-    with pytest.raises(InputError, match=r"no weight of .* suits this network"):
+    with rejects("no-matching-weights", "a.safetensors"):
         start_from(make_forecaster(network=network), tmp_path / "a.safetensors")

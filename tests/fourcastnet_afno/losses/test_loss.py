@@ -309,9 +309,9 @@ def test_amse_in_float32() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channel_weights": {"t": -1.0}}, "channel_weights must not be negative"),
-        ({"huber_delta": 0.0}, "huber_delta must be above 0"),
-        ({"crps_alpha": 1.5}, r"crps_alpha must lie in 0\.\.1"),
+        ({"channel_weights": {"t": -1.0}}, "channel_weights"),
+        ({"huber_delta": 0.0}, "huber_delta"),
+        ({"crps_alpha": 1.5}, "crps_alpha"),
         ({"channel_weights": {"pressure": 1.0}}, r"names \['pressure'\], the channels are"),
         ({"channel_weights": dict.fromkeys(LABELS, 0.0)}, "must leave a channel with weight"),
     ],

@@ -74,26 +74,6 @@ def mix_naively(mixer: AFNO2D, tokens: Tensor) -> Tensor:
     return tokens + torch.fft.irfftn(mixed, s=shape, dim=axes, norm="ortho")
 
 
-@given(height=SIZES, width=SIZES, fraction=FRACTIONS)
-@settings(max_examples=60)
-def test_kept_modes_are_the_lowest_wavenumbers(height: int, width: int, fraction: float) -> None:
-    shape = (height, width)
-    kept = set(itertools.product(*(axis.tolist() for axis in kept_modes(shape, fraction))))
-    assert kept == {mode for mode in every_mode(shape) if is_kept(mode, shape, fraction)}
-
-
-def test_fraction_one_keeps_all_and_zero_keeps_the_mean() -> None:
-    assert [len(axis) for axis in kept_modes((45, 90), 1.0)] == [45, 46]
-    assert [axis.tolist() for axis in kept_modes((45, 90), 0.0)] == [[0], [0]]
-
-
-def test_a_reference_grid_names_absolute_wavenumbers() -> None:
-    rows, columns = kept_modes((64, 128), 0.5, reference=(8, 16))
-    assert rows.tolist() == [0, 1, 2, 62, 63]
-    assert columns.tolist() == [0, 1, 2, 3, 4]
-    assert [len(axis) for axis in kept_modes((4, 6), 1.0, reference=(8, 16))] == [4, 4]
-
-
 @pytest.mark.parametrize("shape", [(4, 6), (5, 7), (3, 8), (9,), (10,), (3, 4, 5), (2, 3, 6)])
 @pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("hidden_size_factor", [1, 2])

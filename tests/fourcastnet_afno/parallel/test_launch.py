@@ -1,0 +1,31 @@
+"""Joining processes and leaving them together."""
+
+from pathlib import Path
+
+from fourcastnet_afno.parallel.launch import CollectiveStop, process_group
+from fourcastnet_afno.parallel.process import Process
+from tests.builders.errors import rejects
+from tests.builders.processes import start_ranks
+
+
+def stop_together(process: Process) -> None:
+    process.barrier()
+    raise CollectiveStop("enough")
+
+
+def test_an_agreed_stop_is_no_failure(tmp_path: Path) -> None:
+    processes, _ = start_ranks(2, stop_together, errors=tmp_path)
+    for process in processes:
+        process.join(30)
+    for rank in range(2):
+        text = (tmp_path / f"rank{rank}.txt").read_text()
+        assert "CollectiveStop: enough" in text
+        assert "stops, because" not in text
+
+
+def test_groups_that_share_fields_divide_the_processes() -> None:
+    with (
+        rejects("bad-setting", "training.spatial_ranks=2"),
+        process_group("cpu", spatial_ranks=2),
+    ):
+        pass

@@ -1,0 +1,92 @@
+"""A failure of one rank ends all others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.errors import InputError
+from fourcastnet_afno.parallel.process import Process
+from tests.builders.processes import start_ranks
+
+ROOT = Path(__file__).parents[3]
+
+
+def fail(process: Process, failing: int, kind: str) -> None:
+    if process.rank == failing:
+        if kind == "input":
+            raise InputError("the disk is full")
+        raise RuntimeError("a defect")
+    process.barrier()
+
+
+@pytest.mark.parametrize(("failing", "kind"), [(0, "input"), (2, "input"), (1, "defect")])
+def test_a_rank_that_raises_stops_all_with_its_message(
+    failing: int, kind: str, tmp_path: Path
+) -> None:
+    processes, _ = start_ranks(3, fail, failing, kind, errors=tmp_path)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode is not None
+        assert process.exitcode != 0
+    words = "the disk is full" if kind == "input" else "RuntimeError: a defect"
+    for rank in range(3):
+        text = (tmp_path / f"rank{rank}.txt").read_text()
+        assert words in text
+        assert rank == failing or f"rank {rank} stops, because rank {failing} failed" in text
+
+
+def wait_for_main(process: Process) -> None:
+    def work() -> None:
+        if process.is_main:
+            time.sleep(1.0)
+            raise InputError("no such file")
+
+    process.main_first("work", work)
+
+
+def test_a_failure_of_the_main_process_ends_those_that_wait_for_it(tmp_path: Path) -> None:
+    processes, _ = start_ranks(2, wait_for_main, errors=tmp_path)
+    for process in processes:
+        process.join(30)
+    assert processes[1].exitcode == 2
+    assert "because rank 0 failed: no such file" in (tmp_path / "rank1.txt").read_text()
+
+
+def die(process: Process) -> None:
+    if process.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    process.barrier()
+
+
+def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
+    processes, _ = start_ranks(3, die, errors=tmp_path)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode not in (None, 0)
+
+
+@pytest.mark.slow
+def test_torchrun_stops_with_the_message() -> None:
+    program = (
+        "import torch\n"
+        "from fourcastnet_afno.parallel.launch import process_group\n"
+        "with process_group('cpu') as process:\n"
+        "    if process.rank == 1: raise RuntimeError('a defect')\n"
+        "    process.barrier()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    result = subprocess.run(
+        [*command, "--no-python", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode != 0
+    assert "rank 0 stops, because rank 1 failed: RuntimeError: a defect" in result.stderr
