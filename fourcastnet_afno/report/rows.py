@@ -171,7 +171,8 @@ def beaten_baselines(scores: xr.Dataset) -> list[str]:
             for baseline in baselines:
                 better = (rmse.sel(forecast=name) < rmse.sel(forecast=baseline)).values
                 count = len(better) if better.all() else int(np.argmin(better))
-                until = f"up to {days[count - 1]:g} days" if count else "at no lead time"
+                last = f"{days[count - 1]:g}"
+                until = f"up to {last} day{'s' * (last != '1')}" if count else "at no lead time"
                 claims.append(f"{baseline.replace('_', ' ')} {until}")
             forecast = "the model" if name == "model" else name
             listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if claims[1:] else claims)

@@ -76,7 +76,7 @@ def test_counts_of_each_forecast() -> None:
 
 def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
     (sentence,) = rows.beaten_baselines(make_scores())
-    assert sentence == "t: the model beats persistence up to 1 days and climatology up to 2 days."
+    assert sentence == "t: the model beats persistence up to 1 day and climatology up to 2 days."
     alone = make_scores().sel(forecast=["model"])
     assert rows.beaten_baselines(alone) == rows.beaten_baselines(alone.drop_vars("rmse")) == []
 
