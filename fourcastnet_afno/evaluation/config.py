@@ -1,8 +1,11 @@
-"""What is scored, and by which conventions."""
+"""Settings of an evaluation: scores, conventions, regions and baselines."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Lt
+
+from data_pipeline.bounds import check_bounds
 from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
 ConventionName = Literal["weatherbench2", "weatherbench1", "fourcastnet"]
@@ -11,16 +14,15 @@ BaselineName = Literal["persistence", "climatology", "weekly_climatology", "line
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Which scores are computed, where and how.
+    """Scores that are computed, where and how.
 
     Args:
-        convention: Whose definitions of RMSE, ACC, climatology and weights are used, see
-            ``evaluation.conventions``.
-        channels: Variables, or labels of channels as ``geopotential_500`` or ``z500``; empty for
-            all that the forecasts hold.
+        convention: Definitions of RMSE, ACC, climatology and weights, see ``scores.conventions``.
+        channels: Variables, or labels of channels such as ``geopotential_500`` or ``z500``; empty
+            for all that the forecasts hold.
         metrics: Names of the metrics that every forecast has, see ``evaluation.metrics``; empty for
-            all. RMSE and ACC are always there.
-        spectra: Whether energy spectra are computed, see ``evaluation.spectra``.
+            all. RMSE and ACC are always computed.
+        spectra: Whether energy spectra are computed, see ``statistics.spectra``.
         maps: Whether maps of the errors are kept, of at most four channels.
         regions: Some of ``evaluation.regions.REGIONS``, each also with ``_land`` or ``_sea`` where
             the truth holds ``land_sea_mask``.
@@ -33,12 +35,12 @@ class EvaluationConfig:
         reference: The forecast that the others are compared with; the first baseline by default.
         confidence: Probability that an interval holds the score.
         num_resamples: Resamples of the bootstrap; 0 leaves intervals out.
-        seed: Of the bootstrap.
-        baselines: Which baselines stand beside the forecasts.
+        seed: Seed of the bootstrap.
+        baselines: Baselines that are scored next to the forecasts.
         linear_components: Principal components of the baseline ``linear``.
         climatology_harmonics: Harmonics of the day of the year, where a climatology is fitted here.
-        regrid: What is averaged, conservatively, onto the other's grid where forecast and truth
-            differ: ``forecast`` or ``truth``; ``refuse`` is an error.
+        regrid: The side that is averaged, conservatively, onto the other's grid where forecast and
+            truth differ: ``forecast`` or ``truth``; with ``refuse`` this is an error.
         num_threads: Threads that read and sum.
     """
 
@@ -50,20 +52,20 @@ class EvaluationConfig:
     regions: list[str] = field(default_factory=lambda: ["global"])
     by_season: bool = False
     by_init_hour: bool = False
-    quantiles: list[float] = field(default_factory=list)
+    quantiles: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=list)
     neighborhoods: list[int] = field(default_factory=lambda: [3, 9])
     extremes: bool = False
     reference: str | None = None
-    confidence: float = 0.95
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     num_resamples: int = 500
     seed: int = 0
     baselines: list[BaselineName] = field(
         default_factory=lambda: ["persistence", "climatology", "linear"]
     )
-    linear_components: int = 100
+    linear_components: Annotated[int, Ge(1)] = 100
     climatology_harmonics: int = 2
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"
-    num_threads: int = 2
+    num_threads: Annotated[int, Ge(1)] = 2
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.regions if box_of(name) not in REGIONS]
@@ -72,16 +74,8 @@ class EvaluationConfig:
                 f"evaluation.regions has the unknown names {unknown}; known are "
                 f"{', '.join(REGIONS)}, each also with _land or _sea"
             )
-        if any(not 0 < level < 1 for level in self.quantiles):
-            raise ValueError(f"evaluation.quantiles must be between 0 and 1, got {self.quantiles}")
         if any(width < 1 or width % 2 == 0 for width in self.neighborhoods):
             raise ValueError(
                 f"evaluation.neighborhoods must be odd numbers of cells, got {self.neighborhoods}"
             )
-        if not 0 < self.confidence < 1:
-            raise ValueError(
-                f"evaluation.confidence must be between 0 and 1, got {self.confidence}"
-            )
-        for name in ("num_threads", "linear_components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"evaluation.{name} must be at least 1, got {getattr(self, name)}")
+        check_bounds(self, "evaluation")

@@ -193,9 +193,11 @@ class ScoringInputs:
             sources["climatology"] = ValidTimeFields(climatology, leads)
         if "weekly_climatology" in lacking:
             sources["weekly_climatology"] = ValidTimeFields(weekly_mean(self.climatology), leads)
-        if "linear" in lacking and self.training is None:
+        if "linear" not in lacking:
+            return sources, notes
+        if self.training is None:
             notes.append("no baseline linear: there are no training years to fit it to")
-        elif "linear" in lacking:
+        else:
             channels, count = alignment.channels, self.config.linear_components
             try:
                 model = fit_linear(
@@ -204,7 +206,7 @@ class ScoringInputs:
             except InputError as error:
                 notes.append(f"no baseline linear: {error}")
             else:
-                sources["linear"] = LinearFields(model, channels, truth, climatology, leads)
+                sources["linear"] = LinearFields(model, truth)
         return sources, notes
 
     def _overlap_notes(self) -> list[str]:

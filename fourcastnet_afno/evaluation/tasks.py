@@ -13,7 +13,12 @@ from fourcastnet_afno.evaluation.metrics.events import reliability
 from fourcastnet_afno.evaluation.metrics.metric import Statistic
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.statistics.averages import cache_sized_slices
-from fourcastnet_afno.evaluation.statistics.pairs import Buffers, PairBlock, TruthAt, TruthBlock
+from fourcastnet_afno.evaluation.statistics.pairs import (
+    PairBlock,
+    TruthAt,
+    TruthBlock,
+    make_buffers,
+)
 
 
 def run_task(plan: ScoringPlan, task: ScoringTask) -> list[AggregationState]:
@@ -39,7 +44,7 @@ class _ChannelTask:
         self._times, positions = np.unique(valid, return_inverse=True)
         self._positions = positions.reshape(valid.shape)
         self._cells = plan.grid.shape[0] * plan.grid.shape[1]
-        self._buffers = Buffers(self._cells)
+        self._buffers = make_buffers(self._cells)
         self._state = AggregationState.empty(plan, task)
         label = self._channel.label
         self._maps = {lead - task.leads.start for lead in plan.map_leads}

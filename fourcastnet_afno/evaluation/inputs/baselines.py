@@ -1,9 +1,4 @@
-"""Baselines: persistence, climatology, weekly climatology and a linear model.
-
-``persistence`` and ``climatology`` give datasets of the same form as a forecast's; the engine uses
-``fields.PersistenceFields``, ``fields.ValidTimeFields`` and ``fit_linear`` instead, which give the
-same fields without a dataset.
-"""
+"""The linear baseline; the others are ``PersistenceFields`` and ``ValidTimeFields``."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,39 +10,12 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
-from data_pipeline.preprocessing.climatology import climatology_at
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldsAt
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
-
-
-def persistence(truth: xr.Dataset, init_times: np.ndarray, lead_times: np.ndarray) -> xr.Dataset:
-    """The state at the initial time, for every lead time.
-
-    Args:
-        truth: Canonical dataset.
-        init_times: datetime64, all in ``truth``.
-        lead_times: timedelta64.
-    """
-    initial = truth.sel(time=init_times).rename(time="init_time")
-    repeated = initial.expand_dims(lead_time=lead_times, axis=1)
-    return repeated.transpose("init_time", "lead_time", ...)
-
-
-def climatology(
-    coefficients: xr.Dataset, init_times: np.ndarray, lead_times: np.ndarray
-) -> xr.Dataset:
-    """The climatology at the valid time.
-
-    Args:
-        coefficients: See ``data_pipeline.preprocessing.climatology``.
-        init_times: datetime64.
-        lead_times: timedelta64.
-    """
-    return at_valid_times(lambda times: climatology_at(coefficients, times), init_times, lead_times)
 
 
 def at_valid_times(
@@ -91,51 +59,39 @@ class LinearModel:
         components: E, of shape (component, channel, latitude, longitude).
         scales: Standard deviation over the root of the area weight by channel and cell.
         maps: A_t, of shape (lead_time, component, component).
-        alphas: The chosen alpha of each lead time.
+        channels: Meaning of the channels.
+        climatology: Climatology of the training years.
+        lead_times: timedelta64, of the maps.
     """
 
     components: np.ndarray
     scales: np.ndarray
     maps: np.ndarray
-    alphas: np.ndarray
+    channels: Channels
+    climatology: FieldsByTime
+    lead_times: np.ndarray
 
 
 class LinearFields:
-    """Forecasts of a linear model from states of truth.
-
-    Args:
-        model: The model.
-        channels: Meaning of its channels.
-        truth: Initial states.
-        climatology: Climatology of the training years.
-        lead_times: timedelta64, as many as the model has maps.
-    """
+    """Forecasts of a linear model from states of truth."""
 
     at: FieldsAt | None = None
     num_members = 1
 
-    def __init__(
-        self,
-        model: LinearModel,
-        channels: Channels,
-        truth: TruthFields,
-        climatology: FieldsByTime,
-        lead_times: np.ndarray,
-    ) -> None:
-        self._model, self._channels, self._truth = model, channels, truth
-        self._climatology, self.lead_times = climatology, lead_times
+    def __init__(self, model: LinearModel, truth: TruthFields) -> None:
+        self._model, self._truth, self.lead_times = model, truth, model.lead_times
         self._known: dict[bytes, np.ndarray] = {}
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``; NaN where truth has no state at the initial time."""
-        index = self._channels.labels.index(channel.label)
+        index = self._model.channels.labels.index(channel.label)
         components, scales = self._model.components[:, index], self._model.scales[index]
         coefficients = self._coefficients(inits)
         for init, start in zip(inits, coefficients, strict=True):
             valid = init + self.lead_times[leads]
             later = self._model.maps[leads] @ start
             anomaly = np.tensordot(later, components, axes=1) * scales
-            yield (self._climatology(channel, valid) + anomaly)[None, :, None]
+            yield (self._model.climatology(channel, valid) + anomaly)[None, :, None]
 
     def _coefficients(self, inits: np.ndarray) -> np.ndarray:
         """Principal components (init_time, component) of the initial states."""
@@ -145,12 +101,12 @@ class LinearFields:
             p = np.full((len(inits), len(self._model.components)), np.nan)
             if known.any():
                 total = 0.0
-                for index, channel in enumerate(self._channels):
+                for index, channel in enumerate(self._model.channels):
                     fields = self._truth.at(channel, inits[known])
-                    anomalies = fields - self._climatology(channel, inits[known])
+                    anomalies = fields - self._model.climatology(channel, inits[known])
                     z = np.nan_to_num(anomalies / self._model.scales[index])
-                    part = self._model.components[:, index]
-                    total = total + np.tensordot(z, part, axes=([1, 2], [1, 2]))
+                    components = self._model.components[:, index]
+                    total = total + np.tensordot(z, components, axes=([1, 2], [1, 2]))
                 p[known] = total
             self._known[key] = p
         return self._known[key]
@@ -168,7 +124,7 @@ def fit_linear(
 
     Args:
         series: The training years.
-        channels: What is predicted.
+        channels: Channels that are predicted.
         grid: Grid of the fields.
         climatology: Climatology of the same years.
         lead_times: timedelta64.
@@ -177,7 +133,8 @@ def fit_linear(
     Raises:
         InputError: If the series has no two states that are a lead time apart.
     """
-    times = _sample_times(series.times, len(channels), grid)
+    state_bytes = 4 * len(channels) * grid.shape[0] * grid.shape[1]
+    times = series.times[-max(2, min(_MAX_SAMPLES, _SAMPLE_BYTES // state_bytes)) :]
     roots = np.sqrt(grid.area_weights())
     data = np.empty((len(times), len(channels), *grid.shape), np.float32)
     scales = np.empty((len(channels), *grid.shape))
@@ -189,17 +146,9 @@ def fit_linear(
     flat = data.reshape(len(times), -1)
     basis = _principal_components(flat, min(num_components, len(times) // 2))
     p = (flat @ basis.T).astype(np.float64)
-    maps, alphas = zip(*(_ridge(p, times, lead) for lead in lead_times), strict=True)
-    shape = (len(basis), len(channels), *grid.shape)
-    return LinearModel(
-        basis.reshape(shape).astype(np.float64), scales, np.stack(maps), np.array(alphas)
-    )
-
-
-def _sample_times(times: np.ndarray, num_channels: int, grid: Grid) -> np.ndarray:
-    """The last times of the series, as many as fit into memory."""
-    state_bytes = 4 * num_channels * grid.shape[0] * grid.shape[1]
-    return times[-max(2, min(_MAX_SAMPLES, _SAMPLE_BYTES // state_bytes)) :]
+    components = basis.reshape(len(basis), len(channels), *grid.shape).astype(np.float64)
+    maps = np.stack([_ridge(p, times, lead) for lead in lead_times])
+    return LinearModel(components, scales, maps, channels, climatology, lead_times)
 
 
 def _principal_components(flat: np.ndarray, count: int) -> np.ndarray:
@@ -210,13 +159,12 @@ def _principal_components(flat: np.ndarray, count: int) -> np.ndarray:
         return np.ascontiguousarray(vectors[:, ::-1][:, :count].T)
     values, vectors = np.linalg.eigh((flat @ flat.T).astype(np.float64))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
-    kept = values > 1e-10 * values[0]
-    basis = (vectors[:, kept].T @ flat.astype(np.float64)) / np.sqrt(values[kept])[:, None]
-    return basis
+    nonzero = values > 1e-10 * values[0]
+    return (vectors[:, nonzero].T @ flat.astype(np.float64)) / np.sqrt(values[nonzero])[:, None]
 
 
-def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> tuple[np.ndarray, float]:
-    """The map of one lead time and its alpha."""
+def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> np.ndarray:
+    """The map of one lead time."""
     later = np.searchsorted(times, times + lead)
     valid = later < len(times)
     valid[valid] = times[later[valid]] == (times + lead)[valid]
@@ -235,7 +183,7 @@ def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> tuple[np.n
         ((y[cut:] - x[cut:] @ _solve(x[:cut], y[:cut], alpha)) ** 2).sum() for alpha in alphas
     ]
     best = float(alphas[int(np.argmin(errors))])
-    return _solve(x, y, best).T, best
+    return _solve(x, y, best).T
 
 
 def _solve(x: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:

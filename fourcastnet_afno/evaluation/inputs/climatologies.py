@@ -1,8 +1,7 @@
-"""Climatologies: the mean state at a time, from a prepared store, a table, or a series.
+"""Climatologies: the mean state at a time.
 
-A climatology gives fields of a channel at any times. It comes from the harmonics that a
-prepared store holds, from WeatherBench 2's tables (hour, dayofyear, ...), or is fitted here to a
-series of fields; see ``data_pipeline.preprocessing.climatology`` for the fit.
+It comes from the harmonics that a prepared store holds, from WeatherBench 2's tables (hour,
+dayofyear, ...), or is fitted here to a series, see ``data_pipeline.preprocessing.climatology``.
 """
 
 from collections.abc import Callable, Iterator
@@ -159,15 +158,19 @@ def open_climatology(
     Args:
         source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
             series of the training years.
-        channels: What a fit must cover.
+        channels: Channels of a fit.
         num_harmonics: Harmonics of the day of the year of a fit.
     """
-    path = Path(source.paths[0])
+    name = source.paths[0]
+    path = Path(name)
     if is_prepared(path):
         return from_store(PreparedStore(path))
-    table = _open_table(source)
-    if table is not None:
-        return from_table(table, f"table {path.name} by day of year and hour of day")
+    if path.suffix in (".nc", ".zarr") or path.is_dir() or "://" in name:  # it may be a table
+        opened = xr.open_dataset(name) if path.suffix == ".nc" else xr.open_zarr(name)
+        if "dayofyear" in opened.dims:
+            text = f"table {path.name} by day of year and hour of day"
+            return from_table(canonicalize(opened, source), text)
+        opened.close()
     return from_series(open_source(source), channels, num_harmonics)
 
 
@@ -181,19 +184,6 @@ def from_store(store: PreparedStore) -> Climatology:
         period = (np.datetime64(train["start"], "ns"), last - np.timedelta64(1, "ns"))
         text += f" {train['start']} to {train['end']}"
     return from_coefficients(store.climatology(), text, period)
-
-
-def _open_table(source: SourceConfig) -> xr.Dataset | None:
-    """A table by day of the year, with canonical axes; ``None`` for anything else."""
-    path = source.paths[0]
-    local = Path(path)
-    if local.suffix not in (".nc", ".zarr") and not local.is_dir() and "://" not in path:
-        return None
-    opened = xr.open_dataset(path) if local.suffix == ".nc" else xr.open_zarr(path)
-    if "dayofyear" not in opened.dims:
-        opened.close()
-        return None
-    return canonicalize(opened, source)
 
 
 def weekly_mean(base: Climatology) -> FieldsByTime:
@@ -213,8 +203,10 @@ def weekly_mean(base: Climatology) -> FieldsByTime:
 
     def table(channel: Channel) -> np.ndarray:
         days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
-        hours = [np.timedelta64(hour, "h") for hour in _known_hours(base)]
-        daily = np.mean([base.at(channel, days + hour) for hour in hours], axis=0)
+        dataset, hours = base.dataset, [0]
+        if dataset is not None and "hour" in dataset.dims:
+            hours = dataset["hour"].values.tolist()
+        daily = np.mean([base.at(channel, days + np.timedelta64(h, "h")) for h in hours], axis=0)
         week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
         return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
 
@@ -225,13 +217,6 @@ def weekly_mean(base: Climatology) -> FieldsByTime:
         return known[channel][np.minimum(day // 7, _WEEKS - 2)]
 
     return at
-
-
-def _known_hours(climatology: Climatology) -> list[int]:
-    dataset = climatology.dataset
-    if dataset is None or "hour" not in dataset.dims:
-        return [0]
-    return dataset["hour"].values.tolist()
 
 
 def time_invariant(field: Callable[[Channel], np.ndarray]) -> FieldsByTime:

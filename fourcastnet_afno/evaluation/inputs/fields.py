@@ -1,12 +1,6 @@
-"""Where the fields of a forecast come from: stores, functions of the valid time, the initial state.
-
-The engine asks each source for the fields of one channel, some initial times and some lead times.
-Arrays in zarr chunks without compression are mapped into memory instead of being decoded, which
-costs many times the arithmetic.
-"""
+"""Sources of a forecast's fields: stores, functions of the valid time, the initial state."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -39,7 +33,7 @@ class FieldSource(Protocol):
         written over when the next is taken.
 
         Args:
-            channel: Which channel.
+            channel: The channel.
             inits: Initial times, datetime64.
             leads: Range of indices of ``lead_times``.
         """
@@ -47,12 +41,12 @@ class FieldSource(Protocol):
 
 
 class DatasetFields:
-    """Fields of a canonical dataset, see ``forecasts``.
+    """Fields of a canonical dataset, see ``open``.
 
     Args:
         dataset: Dimensions init_time, lead_time, [realization], [level], latitude, longitude.
         coarsening: Applied to every field.
-        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened.
+        layouts: Layouts of the variables in the local store from which ``dataset`` was opened.
     """
 
     at: FieldsAt | None = None
@@ -67,29 +61,22 @@ class DatasetFields:
         self.lead_times = dataset["lead_time"].values
         self.num_members = dataset.sizes.get("realization", 1)
 
-    @cached_property
-    def _init_times(self) -> np.ndarray:
-        return self._dataset["init_time"].values
-
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
-        order = np.searchsorted(self._init_times, inits)
+        order = np.searchsorted(self._dataset["init_time"].values, inits)
         mapped = mapped_variable(self._dataset, self._layouts, channel.name)
         if mapped is not None:
             blocks = mapped.blocks(order, leads, level_index(self._dataset, channel))
         else:
-            blocks = iter([self._decoded(channel, order, leads)])
+            fields = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
+            if channel.level is not None:
+                fields = fields.isel(level=level_index(self._dataset, channel))
+            values = computed(fields)
+            blocks = iter([values if "realization" in fields.dims else values[:, :, None]])
         coarsening = self._coarsening
         if coarsening is None:
             return blocks
         return (coarsening.apply(fields[None]) for block in blocks for fields in block)
-
-    def _decoded(self, channel: Channel, order: np.ndarray, leads: slice) -> np.ndarray:
-        picked = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)
-        if channel.level is not None:
-            picked = picked.isel(level=level_index(self._dataset, channel))
-        values = computed(picked)
-        return values if "realization" in picked.dims else values[:, :, None]
 
 
 class PersistenceFields:
@@ -114,7 +101,7 @@ class PersistenceFields:
 
 
 class ValidTimeFields:
-    """A function of the valid time, as a climatology.
+    """A function of the valid time, such as a climatology.
 
     Args:
         function: Gives fields (time, latitude, longitude) of a channel at unique times.

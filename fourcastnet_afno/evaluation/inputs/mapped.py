@@ -1,7 +1,4 @@
-"""Zarr arrays whose chunks are plain files of numbers, read without decoding.
-
-Decoding chunk by chunk costs many times the arithmetic of scores.
-"""
+"""Zarr arrays whose chunks are plain files of numbers: to decode them costs more than scores."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -65,10 +62,10 @@ class MappedVariable:
         chunks, starts = np.unique(inits // length, return_index=True)
         ends = [*starts[1:], len(inits)]
         for start in range(0, len(chunks), together):
-            part = chunks[start : start + together].tolist()
-            block = self._lead_times(part, leads, level, buffers)
-            own = inits[starts[start] : ends[start]] % length
-            block = block[:, 0] if length == 1 else block[0, as_slice(own)]
+            some = chunks[start : start + together].tolist()
+            block = self._lead_times(some, leads, level, buffers)
+            rows = inits[starts[start] : ends[start]] % length
+            block = block[:, 0] if length == 1 else block[0, as_slice(rows)]
             block = block if self._has_members else block[:, :, None]
             yield block[..., ::-1, :] if self._flip else block
 
@@ -76,7 +73,7 @@ class MappedVariable:
         self, chunks: list[int], leads: slice, level: int | None, buffers: list[np.ndarray]
     ) -> np.ndarray:
         """Some lead times of chunks of initial times, (chunk, init_time, lead_time, ...)."""
-        length, parts = self._chunks[1], []
+        length, blocks = self._chunks[1], []
         rest = [0] * (len(self._axes) - 2)
         if level is not None:
             rest[-3] = level // self._chunks[-3]
@@ -84,11 +81,11 @@ class MappedVariable:
         for position in range(first, (leads.stop - 1) // length + 1):
             if len(buffers) <= position - first:
                 buffers.append(self._buffer(len(chunks)))
-            wanted = [(chunk, position, *rest) for chunk in chunks]
+            keys = [(chunk, position, *rest) for chunk in chunks]
             start = position * length
-            part = slice(max(leads.start - start, 0), min(leads.stop - start, length))
-            parts.append(self._stack(wanted, buffers[position - first])[:, :, part])
-        block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+            rows = slice(max(leads.start - start, 0), min(leads.stop - start, length))
+            blocks.append(self._stack(keys, buffers[position - first])[:, :, rows])
+        block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
         return block if level is None else block[..., level % self._chunks[-3], :, :]
 
     def states(self, order: np.ndarray, result: np.ndarray) -> None:
@@ -102,14 +99,14 @@ class MappedVariable:
         counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
         buffer = self._buffer(1)
         for chunk in np.unique(order // length).tolist():
-            own = slice(*np.searchsorted(order, (chunk * length, (chunk + 1) * length)))
+            rows = slice(*np.searchsorted(order, (chunk * length, (chunk + 1) * length)))
             for where in np.ndindex(*counts):  # of levels, if any
                 block = self._stack([(chunk, *where, 0, 0)], buffer)[0]
-                block = block[as_slice(order[own] - chunk * length)]
+                block = block[as_slice(order[rows] - chunk * length)]
                 levels = (slice(i * n, (i + 1) * n) for i, n in zip(where, lengths, strict=True))
-                part = result[(own, *levels)]
+                target = result[(rows, *levels)]
                 block = block[..., ::-1, :] if self._flip else block
-                part[...] = block[:, : part.shape[1]]
+                target[...] = block[:, : target.shape[1]]
 
     def _buffer(self, num_chunks: int) -> np.ndarray:
         """Memory for small chunks; none where they are mapped."""
@@ -117,31 +114,26 @@ class MappedVariable:
 
     def _stack(self, chunks: list[tuple[int, ...]], buffer: np.ndarray) -> np.ndarray:
         """Chunks with canonical axes, (chunk, ...), small ones in the memory of the buffer."""
-        paths = [self._path(chunk) for chunk in chunks]
+        paths = []
+        for chunk in chunks:
+            stored = [0] * len(chunk)
+            for axis, position in zip(self._axes, chunk, strict=True):
+                stored[axis] = position
+            paths.append(f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}")
         if self._small:  # a copy costs less than a map
             for path, memory in zip(paths, buffer, strict=False):
                 self._copy(path, memory)
             stack = buffer[: len(chunks)]
         else:
             (path,) = paths
-            stack = self._mapped(path)[None]
+            try:
+                stack = np.memmap(path, self._dtype, "r", shape=(1, *self._shape))
+            except FileNotFoundError:
+                stack = np.full((1, *self._shape), self._array.fill_value, self._dtype)
         return stack.transpose(0, *(axis + 1 for axis in self._axes))
 
-    def _path(self, chunk: tuple[int, ...]) -> str:
-        stored = [0] * len(chunk)
-        for axis, position in zip(self._axes, chunk, strict=True):
-            stored[axis] = position
-        return f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}"
-
-    # A chunk of nothing but the fill value is not written.
-
-    def _mapped(self, path: str) -> np.ndarray:
-        try:
-            return np.memmap(path, self._dtype, "r", shape=self._shape)
-        except FileNotFoundError:
-            return np.full(self._shape, self._array.fill_value, self._dtype)
-
     def _copy(self, path: str, memory: np.ndarray) -> None:
+        """Read a chunk; one of nothing but the fill value is not written."""
         try:
             file = os.open(path, os.O_RDONLY)  # cheaper than a file object
         except FileNotFoundError:
@@ -191,11 +183,11 @@ def open_mapped(layout: DimensionNames, dims: tuple[str, ...]) -> MappedVariable
     folder, axes = Path(layout.path) / layout.name, layout.axes
     array = zarr.open_array(folder, mode="r")
     packed = {"scale_factor", "add_offset"} & set(array.attrs)
-    plain = not (array.compressors or array.filters or array.shards or packed)
-    whole = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
-    uncut = all(array.chunks[axis] == array.shape[axis] for axis in whole)
+    undecoded = not (array.compressors or array.filters or array.shards or packed)
+    field_axes = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
+    uncut = all(array.chunks[axis] == array.shape[axis] for axis in field_axes)
     little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
     chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
-    if not (plain and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
+    if not (undecoded and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
         return None
     return MappedVariable(array, folder, axes, layout.flip, "realization" in dims)

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
 from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_table
@@ -23,7 +22,7 @@ def quantile_thresholds(
 
     Args:
         series: Training years; at most 1000 evenly spaced states are used.
-        channels: Which channels.
+        channels: The channels.
         levels: Levels of the quantiles, between 0 and 1.
 
     Returns:
@@ -41,7 +40,7 @@ def seeps_thresholds(
     """Thresholds from a WeatherBench 2 climatology, or else from a series of training years.
 
     Args:
-        channel: Which channel.
+        channel: The channel.
         climatology: Its dataset may hold ``..._seeps_dry_fraction`` (the mean over the year counts)
             and ``..._seeps_threshold`` (by day of year and hour).
         series: Training years; all hours and days of the year together.
@@ -53,11 +52,13 @@ def seeps_thresholds(
     if dry is None:
         return None
     table = climatology.dataset
-    names = [f"{channel.name}_seeps_{what}" for what in ("dry_fraction", "threshold")]
+    names = [f"{channel.name}_seeps_{suffix}" for suffix in ("dry_fraction", "threshold")]
     if table is not None and all(name in table for name in names):
         heavy = Channel(name=names[1])
         at = from_table(table[names]).at
-        return SeepsThresholds(_yearly_mean(table[names[0]]), lambda t: at(heavy, t), dry)
+        axes = [axis for axis in ("hour", "dayofyear") if axis in table[names[0]].dims]
+        fraction = table[names[0]].mean(axes).transpose("latitude", "longitude")
+        return SeepsThresholds(fraction.values.astype(np.float64), lambda t: at(heavy, t), dry)
     if series is None:
         return None
     sample = _sample(series, channel)
@@ -69,11 +70,6 @@ def seeps_thresholds(
     return SeepsThresholds(
         1 - wet.mean(axis=0), lambda t: np.broadcast_to(field, (len(t), *field.shape)), dry
     )
-
-
-def _yearly_mean(array: xr.DataArray) -> np.ndarray:
-    axes = [axis for axis in ("hour", "dayofyear") if axis in array.dims]
-    return array.mean(axes).transpose("latitude", "longitude").values.astype(np.float64)
 
 
 def _sample(series: TruthFields, channel: Channel) -> np.ndarray:

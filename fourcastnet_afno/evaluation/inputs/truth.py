@@ -1,7 +1,7 @@
 """Truth: fields of a series by channel and time."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from threading import Event, Lock
 from typing import Any
@@ -14,7 +14,7 @@ from data_pipeline.grids.coarsening import Coarsening
 from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
 from fourcastnet_afno.evaluation.inputs.open import DimensionNames
 
-_KEPT_BYTES, _ALL_KEPT_BYTES = 128 * 2**20, 192 * 2**20
+_READ_BYTES, _ALL_READ_BYTES = 128 * 2**20, 192 * 2**20
 _MEAN_BYTES = 64 * 2**20
 _NUM_PARTS = 16  # of the times of a variable, which threads read in turn
 
@@ -28,7 +28,7 @@ class TruthFields:
     Args:
         dataset: Canonical dataset, of the variables that are scored.
         coarsening: Applied to every field.
-        layouts: Of the variables that lie in a local store, from which ``dataset`` was opened, with
+        layouts: Layouts of the variables in the local store from which ``dataset`` was opened with
             all its times and levels.
     """
 
@@ -39,7 +39,7 @@ class TruthFields:
         layouts: Mapping[str, DimensionNames] | None = None,
     ) -> None:
         self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
-        self._kept: OrderedDict[bytes, _SharedRead] = OrderedDict()
+        self._reads: OrderedDict[bytes, _SharedRead] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -51,7 +51,7 @@ class TruthFields:
         order = np.searchsorted(self.times, times)
         level = level_index(self._dataset, channel)
         size = self._dataset.nbytes // max(1, len(self.times)) * len(times)
-        if size <= _KEPT_BYTES:
+        if size <= _READ_BYTES:
             values = self._together(times, order)[channel.name]
             values = values if level is None else values[:, level]
         else:
@@ -65,26 +65,29 @@ class TruthFields:
         """All variables with all levels at some times."""
         key = times.tobytes()
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = self._shared_read(order)
-                while len(self._kept) > 2 and _total_bytes(self._kept.values()) > _ALL_KEPT_BYTES:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            shared = self._kept[key]
+            if key not in self._reads:
+                self._reads[key] = self._shared_read(order)
+                while (
+                    len(self._reads) > 2
+                    and sum(s.nbytes for s in self._reads.values()) > _ALL_READ_BYTES
+                ):
+                    self._reads.popitem(last=False)
+            self._reads.move_to_end(key)
+            shared = self._reads[key]
         return shared.result()
 
     def _shared_read(self, order: np.ndarray) -> "_SharedRead":
-        values, parts = {}, deque()
+        values, reads = {}, deque()
         for name in map(str, self._dataset.data_vars):
             variable = self._dataset[name]
             values[name] = np.empty((len(order), *variable.shape[1:]), variable.dtype)
             length = int((variable.encoding.get("preferred_chunks") or {}).get("time", 1))
             length *= max(1, len(order) // (_NUM_PARTS * length))
             edges = np.flatnonzero(np.diff(order // length)) + 1  # chunks are read once
-            for own in np.split(np.arange(len(order)), edges):
-                part = slice(int(own[0]), int(own[-1]) + 1)
-                parts.append(partial(self._read, name, order[part], values[name][part]))
-        return _SharedRead(values, parts)
+            for indices in np.split(np.arange(len(order)), edges):
+                chunk = slice(int(indices[0]), int(indices[-1]) + 1)
+                reads.append(partial(self._read, name, order[chunk], values[name][chunk]))
+        return _SharedRead(values, reads)
 
     def _read(self, name: str, order: np.ndarray, values: np.ndarray) -> None:
         """A variable with all levels at some indices of time."""
@@ -119,11 +122,11 @@ class _SharedRead:
 
     Args:
         values: The arrays.
-        parts: Each fills a part of an array.
+        reads: Each fills some times of an array.
     """
 
-    def __init__(self, values: dict[str, np.ndarray], parts: deque[Callable[[], None]]) -> None:
-        self._values, self._parts, self._left = values, parts, len(parts)
+    def __init__(self, values: dict[str, np.ndarray], reads: deque[Callable[[], None]]) -> None:
+        self._values, self._reads, self._left = values, reads, len(reads)
         self._lock, self._done = Lock(), Event()
         self._error: BaseException | None = None
 
@@ -134,9 +137,13 @@ class _SharedRead:
 
     def result(self) -> dict[str, np.ndarray]:
         """The arrays, once they are complete."""
-        while not self._done.is_set() and (part := self._next()) is not None:
+        while not self._done.is_set():
+            with self._lock:
+                read = self._reads.popleft() if self._reads else None
+            if read is None:
+                break
             try:
-                part()
+                read()
             except BaseException as error:
                 self._error = error
                 self._done.set()
@@ -149,14 +156,6 @@ class _SharedRead:
         if self._error is not None:
             raise self._error
         return self._values
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._lock:
-            return self._parts.popleft() if self._parts else None
-
-
-def _total_bytes(reads: Iterable[_SharedRead]) -> int:
-    return sum(read.nbytes for read in reads)
 
 
 def computed(array: xr.DataArray) -> np.ndarray:

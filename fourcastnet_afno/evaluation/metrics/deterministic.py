@@ -11,6 +11,8 @@ References:
     WB1: WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, and its ``score.py``.
 """
 
+from dataclasses import replace
+from functools import partial
 from operator import attrgetter, methodcaller
 
 import numpy as np
@@ -29,9 +31,16 @@ from fourcastnet_afno.evaluation.statistics.pairs import PairBlock, TruthAt
 _ROUNDING = 1e-13
 
 
-def _of_truth(name: str, mean: str) -> Statistic:
-    """A mean of truth alone, see ``PairBlock.truth_mean``."""
-    return Statistic(name, methodcaller("truth_mean", mean), complete=methodcaller("mean", mean))
+def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The second moment about the mean; 0 where it is rounding, as in a region of one cell."""
+    variance = square - mean**2
+    return np.where(variance <= _ROUNDING * square, 0.0, variance)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The quotient; 0 for 0 / 0; NaN stays."""
+    otherwise = np.where(numerator == 0, 0.0, np.where(np.isnan(numerator), np.nan, np.inf))
+    return np.divide(numerator, denominator, out=otherwise, where=denominator != 0)
 
 
 def _absolute_error(pair: PairBlock) -> np.ndarray:
@@ -50,43 +59,30 @@ def _unweighted_error(pair: PairBlock) -> np.ndarray:
     return pair.unweighted_mean(pair.error)
 
 
-# With o' = o - [o], where [.] is the mean over the grid without weights: <e>, <e^2>, <|e|>, <e b>,
-# <e o'>, [e], <b>, <b^2>, <c^2>, [b], <o'>, <o'^2> and <o^2>.
+def _of_truth(name: str, mean: str) -> Statistic:
+    """A mean of truth alone, see ``PairBlock.truth_mean``."""
+    return Statistic(name, methodcaller("truth_mean", mean), complete=methodcaller("mean", mean))
+
+
+# <e>, <e^2>, <|e|>, <e b>, <e o'>, [e]; o' = o - [o], where [.] is the mean without weights.
 ERROR = Statistic("error", _mean_error)
 SQUARED_ERROR = Statistic("squared_error", attrgetter("squared_error"))
-ABSOLUTE_ERROR = Statistic("absolute_error", _absolute_error)
-ERROR_ANOMALY = Statistic("error_anomaly", PairBlock.mean_error_anomaly)
-ERROR_TRUTH = Statistic("error_truth", _error_truth)
-UNWEIGHTED_ERROR = Statistic("unweighted_error", _unweighted_error)
-TRUTH_ANOMALY = _of_truth("truth_anomaly", "anomaly")
-SQUARED_TRUTH_ANOMALY = _of_truth("squared_truth_anomaly", "squared_anomaly")
-SQUARED_CLIMATOLOGY = _of_truth("squared_climatology", "squared_climatology")
-UNWEIGHTED_TRUTH_ANOMALY = _of_truth("unweighted_truth_anomaly", "unweighted_anomaly")
-CENTERED_TRUTH = _of_truth("truth", "truth")
-SQUARED_DEVIATION = _of_truth("squared_deviation", "squared_deviation")
-SQUARED_TRUTH = _of_truth("squared_truth", "squared_truth")
+_ABSOLUTE_ERROR = Statistic("absolute_error", _absolute_error)
+_ERROR_ANOMALY = Statistic("error_anomaly", PairBlock.mean_error_anomaly)
+_ERROR_TRUTH = Statistic("error_truth", _error_truth)
+_UNWEIGHTED_ERROR = Statistic("unweighted_error", _unweighted_error)
 MISSING = Statistic("missing", PairBlock.num_missing, complete=TruthAt.no_cells)
+# <b>, <b^2>, [b], <c^2>, <o'>, <o'^2>, <o^2>.
+_TRUTH_ANOMALY = _of_truth("truth_anomaly", "anomaly")
+_SQUARED_TRUTH_ANOMALY = _of_truth("squared_truth_anomaly", "squared_anomaly")
+_UNWEIGHTED_TRUTH_ANOMALY = _of_truth("unweighted_truth_anomaly", "unweighted_anomaly")
+_SQUARED_CLIMATOLOGY = _of_truth("squared_climatology", "squared_climatology")
+_CENTERED_TRUTH = _of_truth("truth", "truth")
+_SQUARED_DEVIATION = _of_truth("squared_deviation", "squared_deviation")
+_SQUARED_TRUTH = _of_truth("squared_truth", "squared_truth")
 
 
-@derived(SQUARED_ERROR)
-def root_squared_error(e2: np.ndarray) -> np.ndarray:
-    """sqrt(<e^2>)."""
-    return np.sqrt(e2)
-
-
-@derived(ERROR, TRUTH_ANOMALY)
-def forecast_anomaly(e: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """<a>."""
-    return e + b
-
-
-@derived(UNWEIGHTED_ERROR, UNWEIGHTED_TRUTH_ANOMALY)
-def unweighted_forecast_anomaly(e: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[a]."""
-    return e + b
-
-
-@derived(SQUARED_ERROR, ERROR_ANOMALY, SQUARED_TRUTH_ANOMALY, SQUARED_CLIMATOLOGY)
+@derived(SQUARED_ERROR, _ERROR_ANOMALY, _SQUARED_TRUTH_ANOMALY, _SQUARED_CLIMATOLOGY)
 def squared_forecast_anomaly(
     e2: np.ndarray, eb: np.ndarray, b2: np.ndarray, c2: np.ndarray
 ) -> np.ndarray:
@@ -95,72 +91,44 @@ def squared_forecast_anomaly(
     return np.where(a2 <= _ROUNDING * b2 + 1e-24 * c2, 0.0, a2)
 
 
-@derived(ERROR_ANOMALY, SQUARED_TRUTH_ANOMALY, squared_forecast_anomaly)
+@derived(_ERROR_ANOMALY, _SQUARED_TRUTH_ANOMALY, squared_forecast_anomaly)
 def anomaly_product(eb: np.ndarray, b2: np.ndarray, a2: np.ndarray) -> np.ndarray:
     """<a b>."""
     return np.where(a2 == 0, 0.0, eb + b2)
 
 
-@derived(anomaly_product, squared_forecast_anomaly, SQUARED_TRUTH_ANOMALY)
+@derived(anomaly_product, squared_forecast_anomaly, _SQUARED_TRUTH_ANOMALY)
 def anomaly_correlation(ab: np.ndarray, a2: np.ndarray, b2: np.ndarray) -> np.ndarray:
     """<a b> / sqrt(<a^2> <b^2>): not centered; 0 / 0, as for the climatology itself, is 0."""
     return _ratio(ab, np.sqrt(a2 * b2))
 
 
-@derived(squared_forecast_anomaly, forecast_anomaly)
-def forecast_activity(a2: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """<a^2> - <a>^2."""
-    return _variance(a2, a)
+_FORECAST_ANOMALY = Statistic("forecast_anomaly", np.add, (ERROR, _TRUTH_ANOMALY))
+_UNWEIGHTED_FORECAST_ANOMALY = Statistic(
+    "unweighted_forecast_anomaly", np.add, (_UNWEIGHTED_ERROR, _UNWEIGHTED_TRUTH_ANOMALY)
+)
+_ACTIVITIES = (
+    Statistic("forecast_activity", _variance, (squared_forecast_anomaly, _FORECAST_ANOMALY)),
+    Statistic("truth_activity", _variance, (_SQUARED_TRUTH_ANOMALY, _TRUTH_ANOMALY)),
+)
+_TRUTH_VARIANCE = Statistic("truth_variance", _variance, (_SQUARED_DEVIATION, _CENTERED_TRUTH))
 
 
-@derived(SQUARED_TRUTH_ANOMALY, TRUTH_ANOMALY)
-def truth_activity(b2: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """<b^2> - <b>^2."""
-    return _variance(b2, b)
-
-
-@derived(SQUARED_DEVIATION, CENTERED_TRUTH)
-def truth_variance(o2: np.ndarray, o: np.ndarray) -> np.ndarray:
-    """<o'^2> - <o'>^2."""
-    return _variance(o2, o)
-
-
-@derived(ERROR, SQUARED_ERROR, ERROR_TRUTH, CENTERED_TRUTH, SQUARED_DEVIATION, truth_variance)
+@derived(ERROR, SQUARED_ERROR, _ERROR_TRUTH, _CENTERED_TRUTH, _SQUARED_DEVIATION, _TRUTH_VARIANCE)
 def correlation(
-    e: np.ndarray,
-    e2: np.ndarray,
-    eo: np.ndarray,
-    o: np.ndarray,
-    o2: np.ndarray,
-    variance: np.ndarray,
+    e: np.ndarray, e2: np.ndarray, eo: np.ndarray, o: np.ndarray, o2: np.ndarray, var: np.ndarray
 ) -> np.ndarray:
     """Pearson correlation of forecast and truth in space."""
-    norm = np.sqrt(_variance(e2 + 2 * eo + o2, e + o) * variance)
-    return _ratio(np.where(norm == 0, 0.0, eo - e * o + variance), norm)
+    norm = np.sqrt(_variance(e2 + 2 * eo + o2, e + o) * var)
+    return _ratio(np.where(norm == 0, 0.0, eo - e * o + var), norm)
 
 
-@derived(SQUARED_ERROR, SQUARED_TRUTH)
-def relative_error(e2: np.ndarray, o2: np.ndarray) -> np.ndarray:
-    """sqrt(<e^2> / <o^2>)."""
-    return _ratio(np.sqrt(e2), np.sqrt(o2))
+def _relative_root(square: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return _ratio(np.sqrt(square), np.sqrt(scale))
 
 
-@derived(SQUARED_ERROR, truth_variance)
-def variance_scaled_error(e2: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """sqrt(<e^2> / <(o - <o>)^2>)."""
-    return _ratio(np.sqrt(e2), np.sqrt(variance))
-
-
-def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The second moment about the mean; 0 where it is rounding, as in a region of one cell."""
-    variance = square - mean**2
-    return np.where(variance <= _ROUNDING * square, 0.0, variance)
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """The quotient; 0 for 0 / 0; NaN stays."""
-    otherwise = np.where(numerator == 0, 0.0, np.where(np.isnan(numerator), np.nan, np.inf))
-    return np.divide(numerator, denominator, out=otherwise, where=denominator != 0)
+def _root_ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return safe_ratio(np.sqrt(first), np.sqrt(second))
 
 
 def pool_anomalies(
@@ -192,102 +160,71 @@ def pool_anomalies(
     return np.divide(product, norm, out=np.zeros_like(product), where=norm > 0)
 
 
-# sqrt(E <e^2>), the root last (WB2).
-RMSE = Metric(
-    name="rmse",
-    label="RMSE",
-    statistics=(SQUARED_ERROR,),
-    combine=np.sqrt,
-    shown="everywhere",
-)
 # E sqrt(<e^2>): WB1, equation 1; FourCastNet, Pathak et al., 2022,
 # https://arxiv.org/abs/2202.11214, appendix B.
 MEAN_ROOT_ERROR = Metric(
-    name="rmse", label="RMSE", statistics=(root_squared_error,), shown="everywhere"
+    name="rmse",
+    label="RMSE",
+    statistics=(Statistic("root_squared_error", np.sqrt, (SQUARED_ERROR,)),),
+    shown="everywhere",
 )
 # E [<a b> / sqrt(<a^2> <b^2>)] (WB2).
-ACC = Metric(
-    name="acc",
-    label="ACC",
-    statistics=(anomaly_correlation,),
-    best="high",
-    units="none",
+_ACC = Metric(
+    name="acc", label="ACC", statistics=(anomaly_correlation,), best="high", units="none",
     shown="everywhere",
-)
-POOLED_ACC = Metric(
-    name="acc",
-    label="ACC",
+)  # fmt: skip
+POOLED_ACC = replace(
+    _ACC,
     statistics=(
-        anomaly_product,
-        squared_forecast_anomaly,
-        SQUARED_TRUTH_ANOMALY,
-        forecast_anomaly,
-        TRUTH_ANOMALY,
-        unweighted_forecast_anomaly,
-        UNWEIGHTED_TRUTH_ANOMALY,
+        anomaly_product, squared_forecast_anomaly, _SQUARED_TRUTH_ANOMALY, _FORECAST_ANOMALY,
+        _TRUTH_ANOMALY, _UNWEIGHTED_FORECAST_ANOMALY, _UNWEIGHTED_TRUTH_ANOMALY,
     ),
     combine=pool_anomalies,
-    best="high",
-    units="none",
-    shown="everywhere",
-)
+)  # fmt: skip
+_unitless = partial(Metric, units="none")
 register(
-    RMSE,
-    ACC,
-    # E <e> (WB2).
+    # sqrt(E <e^2>), the root last (WB2).
+    Metric(
+        name="rmse", label="RMSE", statistics=(SQUARED_ERROR,), combine=np.sqrt, shown="everywhere"
+    ),
+    _ACC,
+    # E <e>, E <|e|> and E <e^2> (WB2).
     Metric(name="bias", label="bias", statistics=(ERROR,), best="zero"),
-    # E <|e|> (WB2).
-    Metric(name="mae", label="MAE", statistics=(ABSOLUTE_ERROR,)),
-    # E <e^2> (WB2).
+    Metric(name="mae", label="MAE", statistics=(_ABSOLUTE_ERROR,)),
     Metric(name="mse", label="MSE", statistics=(SQUARED_ERROR,), units="squared"),
     # Standard deviation of the forecast's anomalies in space, sqrt(E [<a^2> - <a>^2]):
     # Ben Bouallegue et al., 2024, https://doi.org/10.1175/BAMS-D-23-0162.1 (forecast activity).
     Metric(
-        name="activity",
-        label="activity",
-        statistics=(forecast_activity, truth_activity),
+        name="activity", label="activity", statistics=_ACTIVITIES, best="high",
         combine=lambda forecast, truth: np.sqrt(forecast),
-        best="high",
     ),
     # Activity of the forecast over that of truth; below 1 where a forecast is too smooth.
-    Metric(
-        name="standard_deviation_ratio",
-        label="standard deviation over truth's",
-        statistics=(forecast_activity, truth_activity),
-        combine=lambda forecast, truth: safe_ratio(np.sqrt(forecast), np.sqrt(truth)),
-        best="one",
-        units="none",
-        shown="curves",
+    _unitless(
+        name="standard_deviation_ratio", label="standard deviation over truth's",
+        statistics=_ACTIVITIES, combine=_root_ratio, best="one", shown="curves",
     ),
     # Its fall below 0.8 is the correlation time of PDE benchmarks, see ``correlation_time``.
-    Metric(
-        name="correlation",
-        label="correlation",
-        statistics=(correlation,),
-        best="high",
-        units="none",
-    ),
+    _unitless(name="correlation", label="correlation", statistics=(correlation,), best="high"),
     # E sqrt(<e^2> / <o^2>): PDEBench, Takamoto et al., 2022, https://arxiv.org/abs/2210.07182
     # (there called nRMSE).
-    Metric(
-        name="relative_l2",
-        label="relative L2",
-        statistics=(relative_error,),
-        units="none",
-        shown="planes",
+    _unitless(
+        name="relative_l2", label="relative L2", shown="planes",
+        statistics=(Statistic("relative_error", _relative_root, (SQUARED_ERROR, _SQUARED_TRUTH)),),
     ),
     # sqrt(E <e^2> / E <o^2>).
-    Metric(
-        name="nrmse",
-        label="nRMSE",
-        statistics=(SQUARED_ERROR, SQUARED_TRUTH),
-        combine=lambda square, truth: safe_ratio(np.sqrt(square), np.sqrt(truth)),
-        units="none",
+    _unitless(
+        name="nrmse", label="nRMSE", statistics=(SQUARED_ERROR, _SQUARED_TRUTH),
+        combine=_root_ratio,
     ),
     # E sqrt(<e^2> / <(o - <o>)^2>), 1 for the mean of truth: The Well, Ohana et al., 2024,
     # https://arxiv.org/abs/2412.00568, appendix E.
-    Metric(name="vrmse", label="VRMSE", statistics=(variance_scaled_error,), units="none"),
-)
+    _unitless(
+        name="vrmse", label="VRMSE",
+        statistics=(
+            Statistic("variance_scaled_error", _relative_root, (SQUARED_ERROR, _TRUTH_VARIANCE)),
+        ),
+    ),
+)  # fmt: skip
 
 
 def correlation_time(

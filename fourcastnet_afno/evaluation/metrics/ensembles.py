@@ -169,67 +169,47 @@ def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
     return pair.once(_ensemble_scores).get(name)
 
 
-_VARIANCE, _DEBIASED = (
-    Statistic(name, partial(_score_of, name))
-    for name in ("ensemble_variance", "debiased_squared_error")
-)
-
-
 def _debiased_root(squares: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares, 0))
 
 
+def _spread_ratio(variance: np.ndarray, square: np.ndarray) -> np.ndarray:
+    return safe_ratio(np.sqrt(variance), np.sqrt(np.maximum(square, 0)))
+
+
+_SCORES = ("crps", "crps_biased", "crps_almost_fair", "energy_score")
+_MOMENTS = ("ensemble_variance", "debiased_squared_error")
+_OF = {name: Statistic(name, partial(_score_of, name)) for name in (*_SCORES, *_MOMENTS)}
+_VARIANCE, _DEBIASED = (_OF[name] for name in _MOMENTS)
+_metric = partial(Metric, is_optional=False)
+_ratio = partial(_metric, best="one", units="none", combine=_spread_ratio)
 register(
     *(
-        Metric(
-            name=name,
-            label=label,
-            statistics=(Statistic(name, partial(_score_of, name)),),
-            is_optional=False,
+        _metric(name=name, label=label, statistics=(_OF[name],))
+        for name, label in zip(
+            _SCORES, ("CRPS", "CRPS (biased)", "CRPS (almost fair)", "energy score"), strict=True
         )
-        for name, label in {
-            "crps": "CRPS",
-            "crps_biased": "CRPS (biased)",
-            "crps_almost_fair": "CRPS (almost fair)",
-            "energy_score": "energy score",
-        }.items()
     ),
     # sqrt(E <var(x)>) (WB2).
-    Metric(
-        name="spread",
-        label="spread",
-        statistics=(_VARIANCE,),
-        combine=np.sqrt,
-        best="high",
-        is_optional=False,
-    ),
+    _metric(name="spread", label="spread", statistics=(_VARIANCE,), combine=np.sqrt, best="high"),
     # Spread over the RMSE of the ensemble mean (WB2), sqrt(M / (M + 1)) for a reliable ensemble.
-    Metric(
+    _ratio(
         name="spread_skill_ratio",
         label="spread over RMSE",
         statistics=(_VARIANCE, SQUARED_ERROR),
-        combine=lambda variance, square: safe_ratio(np.sqrt(variance), np.sqrt(square)),
-        best="one",
-        units="none",
-        is_optional=False,
     ),
     # RMSE of the ensemble mean without the error of a finite ensemble (WB2).
-    Metric(
+    _metric(
         name="debiased_rmse",
         label="RMSE of the ensemble mean, debiased",
         statistics=(_DEBIASED,),
         combine=_debiased_root,
-        is_optional=False,
     ),
     # Has the expectation of sqrt((M + 1) / M) spread / RMSE and needs no M; 1 for a reliable
     # ensemble of any size: Fortin et al., 2014, https://doi.org/10.1175/JHM-D-14-0008.1
-    Metric(
+    _ratio(
         name="debiased_spread_skill_ratio",
         label="spread over RMSE, debiased",
         statistics=(_VARIANCE, _DEBIASED),
-        combine=lambda variance, square: safe_ratio(np.sqrt(variance), _debiased_root(square)),
-        best="one",
-        units="none",
-        is_optional=False,
     ),
 )

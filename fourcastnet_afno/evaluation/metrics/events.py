@@ -241,41 +241,26 @@ def _seeps(pair: PairBlock) -> np.ndarray | None:
     return pair.unflat(masked_mean(pair.settings.averager, cells, np.isfinite(cells)))
 
 
+_metric = partial(Metric, units="none", is_optional=False)
+_BRIER, _ERROR, _REFERENCE = (
+    Statistic(name, partial(_score_of, name))
+    for name in ("brier", "fraction_error", "fraction_reference")
+)
 register(
-    Metric(
-        name="brier_score",
-        label="Brier score",
-        statistics=(Statistic("brier", partial(_score_of, "brier")),),
-        units="none",
-        dims=("quantile",),
-        is_optional=False,
-    ),
-    Metric(
+    _metric(name="brier_score", label="Brier score", statistics=(_BRIER,), dims=("quantile",)),
+    _metric(
         name="fraction_skill_score",
         label="fraction skill score",
-        statistics=tuple(
-            Statistic(name, partial(_score_of, name))
-            for name in ("fraction_error", "fraction_reference")
-        ),
+        statistics=(_ERROR, _REFERENCE),
         combine=lambda error, reference: 1 - safe_ratio(error, reference),
         best="high",
-        units="none",
         dims=("quantile", "neighborhood"),
-        is_optional=False,
     ),
-    Metric(
+    _metric(
         name="relative_quantile_error",
         label="relative error of high quantiles",
         statistics=(Statistic("quantile_error", _quantile_error),),
         best="zero",
-        units="none",
-        is_optional=False,
     ),
-    Metric(
-        name="seeps",
-        label="SEEPS",
-        statistics=(Statistic("seeps", _seeps),),
-        units="none",
-        is_optional=False,
-    ),
+    _metric(name="seeps", label="SEEPS", statistics=(Statistic("seeps", _seeps),)),
 )

@@ -209,6 +209,7 @@ def mean_over_inits(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _group_members(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, np.ndarray]:
+    """Weights (group, init_time) of seasons and of hours of the day."""
     members = {}
     if config.by_season:
         month = plan.init_times.astype("datetime64[M]").astype(int) % 12
@@ -216,13 +217,12 @@ def _group_members(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, np.
         members["season"] = (season == np.arange(4)[:, None]).astype(np.float64)
     if config.by_init_hour:
         hours = _init_hours(plan)
-        own = plan.init_times.astype("datetime64[h]").astype(int) % 24
-        members["init_hour"] = (own == hours[:, None]).astype(np.float64)
+        members["init_hour"] = (hours == np.unique(hours)[:, None]).astype(np.float64)
     return members
 
 
 def _init_hours(plan: ScoringPlan) -> np.ndarray:
-    return np.unique(plan.init_times.astype("datetime64[h]").astype(int) % 24)
+    return plan.init_times.astype("datetime64[h]").astype(int) % 24
 
 
 def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
@@ -241,14 +241,11 @@ def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
     if config.by_season:
         coords["season"] = list(_SEASONS)
     if config.by_init_hour:
-        coords["init_hour"] = _init_hours(plan)
+        coords["init_hour"] = np.unique(_init_hours(plan))
     if plan.spectrum is not None:
         coords["source"] = ["truth", *plan.sources]
-        coords[plan.spectrum.dim] = (
-            plan.spectrum.dim,
-            plan.spectrum.wavenumbers,
-            plan.spectrum.attrs,
-        )
+        dim, spectrum = plan.spectrum.dim, plan.spectrum
+        coords[dim] = (dim, spectrum.wavenumbers, spectrum.attrs)
     return coords
 
 
@@ -281,13 +278,13 @@ def lead_hours_of(lead_times: np.ndarray) -> np.ndarray:
 def selected_leads_of(lead_times: np.ndarray) -> list[int]:
     """Indices of the first lead time and of 1, 2, 3, 5, 7 and 10 days where they exist.
 
-    Of timesteps of an hour or two, the 1st, 2nd, 5th, 10th, ... and the last.
+    For timesteps of an hour or two, the 1st, 2nd, 5th, 10th, ... and the last.
     """
     hours = lead_hours_of(lead_times).tolist()
-    wanted = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
+    selected = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
     if hours[0] < _SHORT_HOURS:
-        wanted = {*(hours[0] * count for count in (1, 2, 5, 10, 20, 50, 100)), hours[-1]}
-    return [index for index, hour in enumerate(hours) if hour in wanted]
+        selected = {*(hours[0] * count for count in (1, 2, 5, 10, 20, 50, 100)), hours[-1]}
+    return [index for index, hour in enumerate(hours) if hour in selected]
 
 
 def selected_leads(scores: xr.Dataset) -> list[int]:

@@ -1,4 +1,4 @@
-"""Conventions: whose definitions of RMSE, ACC, climatology and weights are used.
+"""Conventions: definitions of RMSE, ACC, climatology and weights.
 
 The same forecast has other scores under other conventions; the differences below reach several
 per cent. For a forecast f, truth o, climatology c, weighted mean <.> over a field and mean E over
@@ -45,8 +45,8 @@ class Convention:
         name: Name of the convention.
         root: Whether the root of the mean square comes after or before the mean over initial times.
         acc: Whether anomalies are correlated in each field, or in all at once and centered.
-        climatology: Of which times: day of year and hour, the mean of the training years, or the
-            mean of the truth that is scored.
+        climatology: By day of year and hour, the mean of the training years, or the mean of the
+            truth that is scored.
         weights: Exact cell areas, or cosines of latitudes.
     """
 
@@ -94,58 +94,39 @@ class Convention:
         """Plain sentences, for reports."""
         return {
             "convention": self.name,
-            "rmse": _ROOTS[self.root],
-            "acc": f"{_CORRELATIONS[self.acc]}; {_CLIMATOLOGIES[self.climatology]}",
+            "rmse": _SENTENCES[self.root],
+            "acc": f"{_SENTENCES[self.acc]}; {_SENTENCES[self.climatology]}",
             "bias": "weighted mean of forecast minus truth, averaged over initial times",
-            "area_weights": _WEIGHTS[self.weights],
+            "area_weights": _SENTENCES[self.weights],
         }
 
 
 CONVENTIONS = {
-    convention.name: convention
-    for convention in (
-        Convention(
-            name="weatherbench2",
-            root="after",
-            acc="by_field",
-            climatology="day_of_year",
-            weights="area",
-        ),
-        Convention(
-            name="weatherbench1",
-            root="before",
-            acc="pooled",
-            climatology="scored_mean",
-            weights="cosine",
-        ),
-        Convention(
-            name="fourcastnet",
-            root="before",
-            acc="by_field",
-            climatology="training_mean",
-            weights="cosine",
-        ),
-    )
-}
-
-_ROOTS = {
+    "weatherbench2": Convention(
+        name="weatherbench2", root="after", acc="by_field", climatology="day_of_year",
+        weights="area",
+    ),
+    "weatherbench1": Convention(
+        name="weatherbench1", root="before", acc="pooled", climatology="scored_mean",
+        weights="cosine",
+    ),
+    "fourcastnet": Convention(
+        name="fourcastnet", root="before", acc="by_field", climatology="training_mean",
+        weights="cosine",
+    ),
+}  # fmt: skip
+_SENTENCES = {
     "after": "square root of the weighted mean square error, averaged over initial times before "
     "the root (WeatherBench 2)",
     "before": "mean over initial times of the square root of each field's weighted mean square "
     "error (WeatherBench 1, FourCastNet)",
-}
-_CORRELATIONS = {
     "by_field": "weighted correlation of anomalies from the climatology at the valid time, "
     "averaged over initial times; 0 for the climatology itself",
     "pooled": "weighted correlation of centered anomalies over all cells and initial times "
     "(WeatherBench 1)",
-}
-_CLIMATOLOGIES = {
     "day_of_year": "climatology by day of the year and hour of day",
     "training_mean": "climatology is the mean of the training years, constant in time",
     "scored_mean": "climatology is the mean of the truth that is scored",
-}
-_WEIGHTS = {
     "area": "exact cell areas (difference of the sine of the latitude bounds), mean 1",
     "cosine": "cosine of the latitude of the row, mean 1",
 }

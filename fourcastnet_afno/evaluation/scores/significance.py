@@ -1,4 +1,4 @@
-"""Whether one forecast is better than another, or the sample cannot tell.
+"""Significance: is one forecast better than another, or can the sample not tell?
 
 Initial times are resampled with replacement in blocks, because neighbors are alike. All forecasts
 are resampled together, so that differences are paired: what makes a week hard for one makes it hard

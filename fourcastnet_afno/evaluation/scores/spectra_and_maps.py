@@ -81,8 +81,10 @@ def _bounds(
     ]
     resampled = [np.moveaxis(values, 1, 0) for values in resampled]
     ratios = [safe_divide(values, resampled[0]) for values in resampled]
-    found = [np.stack([interval(v, confidence) for v in each], 1) for each in (resampled, ratios)]
-    return found[0], found[1]
+    return (
+        np.stack([interval(v, confidence) for v in resampled], 1),
+        np.stack([interval(v, confidence) for v in ratios], 1),
+    )
 
 
 def safe_divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -98,15 +100,12 @@ def histograms(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
             ranks = state.sums[name, "ranks"]
             dims = ("lead_time", "channel", f"rank_of_{name}")
             data[f"rank_histogram_{name}"] = (dims, _normalized(ranks))
-    kept = {
-        n: state.sums[n, "reliability"] for n in plan.sources if (n, "reliability") in state.sums
-    }
-    if kept:
+    bins = {name: v for (name, statistic), v in state.sums.items() if statistic == "reliability"}
+    if bins:
         dims = ("forecast", "lead_time", "channel", "quantile", "probability_bin")
-        whole = np.stack(
-            [kept.get(n, np.full_like(next(iter(kept.values())), np.nan)) for n in plan.sources]
-        )
-        weight, probability, events = (whole[..., row, :] for row in range(3))
+        missing = np.full_like(next(iter(bins.values())), np.nan)
+        stacked = np.stack([bins.get(name, missing) for name in plan.sources])
+        weight, probability, events = (stacked[..., row, :] for row in range(3))
         data["reliability_weight"] = (dims, _normalized(weight))
         data["reliability_probability"] = (dims, safe_divide(probability, weight))
         data["reliability_frequency"] = (dims, safe_divide(events, weight))
@@ -125,12 +124,12 @@ def maps(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
     leads, channels = list(plan.map_leads), len(plan.map_channels)
     bias, rmse = [], []
     for name in plan.sources:
-        parts = [
-            state.sums[name, f"map_{what}"][leads][:, :channels]
-            for what in ("error", "squared_error", "count")
-        ]
-        bias.append(safe_divide(parts[0], parts[2]))
-        rmse.append(np.sqrt(safe_divide(parts[1], parts[2])))
+        error, squared_error, count = (
+            state.sums[name, f"map_{statistic}"][leads][:, :channels]
+            for statistic in ("error", "squared_error", "count")
+        )
+        bias.append(safe_divide(error, count))
+        rmse.append(np.sqrt(safe_divide(squared_error, count)))
     return {
         "map_lead_time": ("map_lead_time", plan.lead_times[leads]),
         "map_channel": ("map_channel", list(plan.map_channels)),

@@ -30,7 +30,7 @@ def curve_names(scores: xr.Dataset) -> list[str]:
 
 
 def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
-    """Plain values.
+    """Scores as values of JSON.
 
     Returns:
         ``forecasts`` -> forecast -> metric -> channel -> lead hours -> value, of the first region;
@@ -41,29 +41,25 @@ def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
     several = "region" in scores.dims
     first = scores.isel(region=0) if several else scores
     record = {
-        "forecasts": _nested(first, curve_names(first), ""),
-        "intervals": _nested(first, _with(first, "_interval"), "_interval"),
+        "forecasts": _nested(first),
+        "intervals": _nested(first, "_interval"),
         "verdicts": _verdicts(first),
-        "conventions": {key: _plain(value) for key, value in scores.attrs.items()},
+        "conventions": {key: _json_value(value) for key, value in scores.attrs.items()},
         "units": dict(
             zip(scores["channel"].values.tolist(), scores["units"].values.tolist(), strict=True)
         ),
     }
     if several:
         names = scores["region"].values.tolist()
-        record["regions"] = {
-            name: _nested(scores.sel(region=name), curve_names(first), "") for name in names
-        }
+        record["regions"] = {name: _nested(scores.sel(region=name)) for name in names}
     return record
 
 
-def _with(scores: xr.Dataset, suffix: str) -> list[str]:
-    return [name for name in curve_names(scores) if f"{name}{suffix}" in scores]
-
-
-def _nested(scores: xr.Dataset, names: list[str], suffix: str) -> dict[str, Any]:
+def _nested(scores: xr.Dataset, suffix: str = "") -> dict[str, Any]:
+    """Values by forecast, metric, channel and lead hours, of the variables with a suffix."""
     hours = [str(hour) for hour in lead_hours(scores)]
     channels = scores["channel"].values.tolist()
+    names = [name for name in curve_names(scores) if name + suffix in scores]
     result: dict[str, Any] = {}
     for forecast in scores["forecast"].values.tolist():
         result[forecast] = {}
@@ -73,40 +69,34 @@ def _nested(scores: xr.Dataset, names: list[str], suffix: str) -> dict[str, Any]
             if np.isnan(array.values.astype(float)).all():
                 continue
             result[forecast][name] = {
-                channel: {hour: _plain(v) for hour, v in zip(hours, row, strict=True)}
+                channel: {hour: _json_value(v) for hour, v in zip(hours, row, strict=True)}
                 for channel, row in zip(channels, values, strict=True)
             }
     return result
 
 
 def _verdicts(scores: xr.Dataset) -> dict[str, Any]:
-    words = {-1: "better", 0: "not distinguishable", 1: "worse"}
-    nested = _nested(scores, _with(scores, "_verdict"), "_verdict")
-    reference = scores.attrs.get("reference")
-    return {
-        forecast: {
-            metric: {
-                channel: {hour: words[int(value)] for hour, value in row.items()}
-                for channel, row in rows.items()
-            }
-            for metric, rows in metrics.items()
-        }
-        for forecast, metrics in nested.items()
-        if forecast != reference
-    }
+    labels = {-1: "better", 0: "not distinguishable", 1: "worse"}
+    nested = _nested(scores, "_verdict")
+    nested.pop(scores.attrs.get("reference", ""), None)
+    for metrics in nested.values():
+        for rows in metrics.values():
+            for row in rows.values():
+                row.update({hour: labels[int(value)] for hour, value in row.items()})
+    return nested
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _json_value(value: Any) -> Any:  # noqa: ANN401
     """JSON has no NaN: a missing score is null."""
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_scores(scores: xr.Dataset, json_path: Path, netcdf_path: Path) -> None:
-    """Write the scores as JSON, as NetCDF, and as CSV beside the JSON."""
+    """Write the scores as JSON, as NetCDF, and as CSV next to the JSON."""
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(scores_to_json(scores), indent=1))
     with replacing(netcdf_path) as temporary:

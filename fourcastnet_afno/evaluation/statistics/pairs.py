@@ -187,19 +187,9 @@ def _even_steps(positions: np.ndarray) -> list[int] | None:
     return steps if min(steps) >= 0 and (even == positions).all() else None
 
 
-class Buffers:
-    """Memory that blocks write over, one after another; what is not touched costs nothing.
-
-    Args:
-        num_cells: Cells of a field.
-    """
-
-    def __init__(self, num_cells: int) -> None:
-        self._values = np.empty((2, tile_length(num_cells) * num_cells))
-
-    def array(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        """One of two arrays of a block's shape."""
-        return self._values[index, : int(np.prod(shape))].reshape(shape)
+def make_buffers(num_cells: int) -> np.ndarray:
+    """Memory for the blocks of fields of so many cells; what is not touched costs nothing."""
+    return np.empty((2, tile_length(num_cells) * num_cells))
 
 
 class PairBlock:
@@ -215,7 +205,8 @@ class PairBlock:
         times: The valid times, datetime64 of shape (...).
         label: Label of the channel.
         settings: Weights and thresholds.
-        buffers: Memory for the errors.
+        buffers: Memory of two times as many values as the forecast has, which blocks write over
+            one after another, see ``make_buffers``.
     """
 
     def __init__(
@@ -227,14 +218,16 @@ class PairBlock:
         times: np.ndarray,
         label: str,
         settings: PairSettings,
-        buffers: Buffers,
+        buffers: np.ndarray,
     ) -> None:
         self.members, self.times, self.label, self.settings = members, times, label, settings
         single = members.shape[-3] == 1
         self.forecast = members[..., 0, :, :] if single else members.mean(-3, dtype=np.float64)
-        self._truth, self._where, self._buffers = truth, where, buffers
+        self._truth, self._where = truth, where
         self._known: dict[Callable[[PairBlock], Any], Any] = {}
-        self.error = buffers.array(0, self.forecast.shape)
+        shape = self.forecast.shape
+        # Memory that the statistics of one after another may write over, and the errors.
+        self.scratch, self.error = (b[: self.forecast.size].reshape(shape) for b in buffers)
         np.copyto(self.error, self.forecast)
         np.subtract(self.error, self.truth, out=self.error)
         self.present: np.ndarray | None = None  # cells that both have, where one lacks some
@@ -257,11 +250,6 @@ class PairBlock:
     def centered(self) -> np.ndarray:
         """Truth minus its unweighted mean over the grid."""
         return self._truth.take("centered", self._where)
-
-    @property
-    def scratch(self) -> np.ndarray:
-        """Memory of the errors' shape, to be written over by one statistic at a time."""
-        return self._buffers.array(1, self.error.shape)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted means over the cells that both have."""

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs import baselines
+from tests.builders import baselines
 from tests.builders.experiments import make_dataset
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")

@@ -15,7 +15,6 @@ from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.baselines import persistence
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
 from fourcastnet_afno.forecaster.config import ModelConfig
@@ -31,6 +30,7 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.forecast import forecast_run
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
+from tests.builders.baselines import persistence
 from tests.builders.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
 
 

@@ -5,7 +5,7 @@ import xarray as xr
 
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs import baselines
+from tests.builders import baselines
 from tests.builders.evaluation_fixtures import (
     DAY,
     GRID,

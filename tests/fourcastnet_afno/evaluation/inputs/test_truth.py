@@ -11,6 +11,7 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable
 from fourcastnet_afno.evaluation.inputs.open import open_series
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
@@ -61,13 +62,13 @@ def in_threads(truth: TruthFields, num_threads: int) -> list[np.ndarray | BaseEx
 def test_threads_read_each_time_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, values = series(tmp_path / "s.zarr")
     read: list[int] = []
-    original = TruthFields._read
+    original = MappedVariable.states
 
-    def counted(self: TruthFields, name: str, order: np.ndarray, into: np.ndarray) -> None:
+    def counted(self: MappedVariable, order: np.ndarray, result: np.ndarray) -> None:
         read.extend(order.tolist())
-        original(self, name, order, into)
+        original(self, order, result)
 
-    monkeypatch.setattr(TruthFields, "_read", counted)
+    monkeypatch.setattr(MappedVariable, "states", counted)
     for index, found in enumerate(in_threads(truth, 6)):
         np.testing.assert_array_equal(found, values[5:35, index % 4])
     assert sorted(read) == list(range(5, 35))

@@ -9,8 +9,8 @@ import xarray as xr
 from rich.console import Console
 
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs import baselines
 from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_json, write_scores
+from tests.builders import baselines
 from tests.builders.experiments import make_dataset
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from fourcastnet_afno.evaluation.metrics.deterministic import ABSOLUTE_ERROR
+from fourcastnet_afno.evaluation.metrics import METRICS
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import (
-    Buffers,
     PairBlock,
     PairSettings,
     TruthAt,
     TruthBlock,
+    make_buffers,
 )
 
 # Weights with sum 1 on a 2 x 3 grid: each cell of the first row counts three times.
@@ -33,14 +33,15 @@ def test_statistics_on_two_by_three(weights: np.ndarray) -> None:
             times=np.zeros(1, "datetime64[ns]"),
             label="t",
             settings=settings,
-            buffers=Buffers(6),
+            buffers=make_buffers(6),
         )
 
     complete = pair()
     assert complete.present is None
     assert complete.mean(complete.error).item() == pytest.approx((3 * 3 - 4) / 12)
     assert complete.squared_error.item() == pytest.approx((3 * 5 + 16) / 12)
-    assert ABSOLUTE_ERROR.compute(complete).item() == pytest.approx((3 * 3 + 4) / 12)
+    (absolute_error,) = METRICS["mae"].statistics
+    assert absolute_error.compute(complete).item() == pytest.approx((3 * 3 + 4) / 12)
     assert complete.mean_error_anomaly().item() == pytest.approx((3 * 3 - 4) / 12)
     forecast[0, 0, 1] = np.nan
     masked = pair()

@@ -21,7 +21,6 @@ from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs import baselines
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.write import write_forecast
@@ -40,6 +39,7 @@ from fourcastnet_afno.training.validation import FORECASTS
 from fourcastnet_afno.workflows import train
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.train import _rollout_validation, train_run
+from tests.builders import baselines
 from tests.builders.experiments import GRID, make_dataset, make_experiment
 from tests.builders.logs import make_step_record
 from tests.builders.processes import on_ranks
