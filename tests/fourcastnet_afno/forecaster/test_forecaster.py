@@ -6,7 +6,6 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
-from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from tests.builders.errors import rejects
 
@@ -37,15 +36,6 @@ def make_forecaster(grid: LatLonGrid = GLOBAL, **options: object) -> Forecaster:
 def make_state() -> torch.Tensor:
     noise = torch.randn(3, 1, 2, 6, 12, generator=torch.Generator().manual_seed(0))
     return MEAN[:, None, None] + STD[:, None, None] * noise
-
-
-def test_normalizer_round_trip_and_moments() -> None:
-    normalizer = Normalizer(MEAN, STD)
-    state = make_state()
-    normalized = normalizer.normalize(state)
-    torch.testing.assert_close(normalizer.denormalize(normalized), state)
-    assert normalized.abs().max() < 6
-    assert set(normalizer.state_dict()) == {"mean", "std"}
 
 
 @pytest.mark.parametrize("prediction", ["residual", "direct"])

@@ -12,7 +12,7 @@ from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
-from fourcastnet_afno.models.fourier.phase_origin import PhaseShifted, translated
+from fourcastnet_afno.models.fourier.phase_origin import PhaseShifted
 from tests.builders.errors import rejects
 
 CHANNELS = Channels((Channel(name="u"), Channel(name="v")))
@@ -189,29 +189,6 @@ def test_a_network_of_points_is_the_same_operator_at_any_resolution(name: str) -
         assert disagreement(trained, native, name) > 3e-2
 
 
-def test_fields_are_mirrored_at_the_same_places_at_any_resolution() -> None:
-    both = ("mirrored", "mirrored")
-    mirrored = make_forecaster(with_ends(9, 13), boundary=both)
-    with rejects("boundary-mismatch", "boundary=mirrored", "the last y"):
-        mirrored.on_grid(plane(16, 24), "native")
-    with rejects("boundary-mismatch", "extent_y"):
-        make_forecaster(plane(8, 12), boundary=both)
-    with rejects("boundary-mismatch", "boundary=mirrored", "x of the grid"):
-        make_forecaster(plane(8, 12, "x"), boundary=("reflected", "mirrored"))
-    reflected = make_forecaster(with_ends(9, 13), boundary=("reflected", "reflected"))
-    with rejects("boundary-mismatch", "boundary=reflected", "y -0.125"):
-        reflected.on_grid(with_ends(17, 25), "native")
-    region, inside = (
-        LatLonGrid(latitude=tuple(latitude), longitude=(0.0, 5.0, 10.0, 15.0))
-        for latitude in ((30.0, 20.0, 10.0), (27.5, 22.5, 17.5, 12.5))
-    )
-    limited = make_forecaster(region, boundary=("mirrored", "mirrored"))
-    with rejects("boundary-mismatch", "boundary=mirrored", "latitude 30 and 10"):
-        limited.on_grid(inside, "native")
-    line = PlaneGrid(y=(0.5,), x=(0.0, 1.5, 3.0), periodic=(), extent=EXTENT)
-    assert change(make_forecaster(line, boundary=both), line).isfinite().all()
-
-
 @pytest.mark.parametrize("mixer", ["fno", "global_filter", "attention"])
 def test_other_mixers_do_not_see_where_the_grid_starts(mixer: str) -> None:
     coarse, fine, _ = NATIVE["torus of cells"]
@@ -245,13 +222,3 @@ def test_the_globe_too(pole: str) -> None:
 def sphere(grid: LatLonGrid) -> Tensor:
     x, y, z = grid.coordinate_channels()
     return torch.from_numpy(np.stack([x * y + z, x - z * y])).float()
-
-
-def test_translations_of_waves_are_exact() -> None:
-    angles = [2 * np.pi * np.arange(n) / n for n in (9, 12)]
-
-    def tokens(down: float, right: float) -> Tensor:
-        y, x = angles[0] - 2 * np.pi * down / 9, angles[1] - 2 * np.pi * right / 12
-        return torch.from_numpy(np.add.outer(np.cos(2 * y), np.sin(3 * x)))[None, ..., None]
-
-    torch.testing.assert_close(translated(tokens(0, 0), (0.3, -1.7)), tokens(0.3, -1.7))

@@ -1,24 +1,19 @@
 import itertools
-from dataclasses import asdict
 
 import pytest
 import torch
-import yaml
 from torch import Tensor, nn
 
-from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, Stage
+from fourcastnet_afno.training.config import RolloutConfig, Stage
 from fourcastnet_afno.training.objectives import (
     RolloutLoss,
     differentiable_rollout,
 )
-from fourcastnet_afno.training.schedules import ScheduleConfig
-from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster, make_states
 
 MODES = ("full", "checkpointed", "pushforward")
@@ -152,34 +147,3 @@ def test_wrong_settings_are_named() -> None:
     for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}"):
             RolloutConfig(**options)
-    with rejects("bad-setting", "training.loss.channel_weights", "['t500']"):
-        build_loss(LossConfig(channel_weights={"t500": 1.0}), make_forecaster())
-
-
-def test_the_loss_knows_the_forecaster() -> None:
-    """Persistence of a change by one standard deviation has the loss 1; pressure weights are on."""
-    forecaster = make_forecaster()
-    loss = build_loss(LossConfig(level_weights="pressure"), forecaster)
-    state = make_states(forecaster, 2)
-    torch.testing.assert_close(
-        loss(state, state + forecaster.diff_std), torch.ones(2), rtol=1e-3, atol=0
-    )
-    masked = torch.ones(2, *forecaster.spec.grid.shape)
-    masked[1] = 0
-    loss = build_loss(LossConfig(), forecaster, masked)
-    first = forecaster.diff_std * torch.tensor([2.0, 7.0])[:, None, None]
-    torch.testing.assert_close(loss(state, state + first), torch.full((2,), 4.0), rtol=1e-3, atol=0)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        LossConfig(kind="amse", channel_weights={"2m_temperature": 0.1}),
-        RolloutConfig(gradient="checkpointed", discount=0.9),
-        OptimizerConfig(name="lamb", betas=(0.8, 0.9), frozen=["network.blocks.0.*"]),
-        ScheduleConfig(kind="wsd", decay_fraction=0.3),
-    ],
-)
-def test_settings_survive_yaml(config: object) -> None:
-    record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
-    assert parse_config(type(config), record) == config
