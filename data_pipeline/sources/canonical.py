@@ -75,7 +75,7 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     plane = _on_plane(dataset, config)
     if plane is not None:
         return _canonical_plane(plane, config, name)
-    dataset = _without_incidental_axes(_renamed(dataset, config.rename))
+    dataset = _without_droppable_axes(_renamed(dataset, config.rename))
     for axis in ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
@@ -106,7 +106,7 @@ def _on_plane(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset | None:
 
 
 def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
-    dataset = _without_incidental_axes(dataset)
+    dataset = _without_droppable_axes(dataset)
     if "time" in dataset.variables:
         dataset = _with_standard_times(dataset, name)
     for axis in ("y", "x"):
@@ -156,7 +156,7 @@ def _has_levels(variable: xr.DataArray, names: Mapping[str, str]) -> bool:
     return any(names.get(str(d), RENAME.get(str(d), str(d))) == "level" for d in variable.dims)
 
 
-def _without_incidental_axes(dataset: xr.Dataset) -> xr.Dataset:
+def _without_droppable_axes(dataset: xr.Dataset) -> xr.Dataset:
     if dataset.sizes.get("expver", 1) == 2:  # ERA5 and, for the last months, preliminary ERA5T
         first, second = (dataset.isel(expver=index, drop=True) for index in (0, 1))
         dataset = first.combine_first(second)
