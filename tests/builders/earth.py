@@ -53,17 +53,17 @@ def make_earth(days: int = 731, step_hours: int = 24, start: str = "2003-01-01")
     rain = np.maximum(rng.gamma(0.3, 0.01, shape) - 0.002, 0) * step_hours / 24
     land = np.where(latitude[:, None] < -1.3, 1.0, (rng.random(EARTH_GRID.shape) < 0.3) * 1.0)
     land[latitude > 1.3] = 0
-    flat, measure_wait = ("latitude", "longitude"), ("time", "latitude", "longitude")
+    flat, timed = ("latitude", "longitude"), ("time", "latitude", "longitude")
     levels = ("time", "level", "latitude", "longitude")
     sun = 1361 * 3600 * step_hours * toa_insolation(times, EARTH_GRID)
     contents = {
         "geopotential": (levels, height, "m2 s-2"),
         "v_component_of_wind": (levels, wind, "m s-1"),
         "specific_humidity": (levels, np.stack([0.3 * humidity, humidity], axis=1), "kg kg-1"),
-        "2m_temperature": (measure_wait, temperature, "K"),
-        "mean_sea_level_pressure": (measure_wait, 1e5 + 1000 * wave + 20 * noise, "Pa"),
-        "total_precipitation": (measure_wait, rain, "m"),
-        "toa_incident_solar_radiation": (measure_wait, sun, "J m-2"),
+        "2m_temperature": (timed, temperature, "K"),
+        "mean_sea_level_pressure": (timed, 1e5 + 1000 * wave + 20 * noise, "Pa"),
+        "total_precipitation": (timed, rain, "m"),
+        "toa_incident_solar_radiation": (timed, sun, "J m-2"),
         "land_sea_mask": (flat, land, "1"),
         "geopotential_at_surface": (flat, 3000 * land * rng.random(EARTH_GRID.shape), "m2 s-2"),
     }

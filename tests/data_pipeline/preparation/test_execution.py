@@ -185,7 +185,7 @@ def test_a_block_that_does_not_fit_into_memory_is_rejected(
         prepare(config, tmp_path / "data.zarr", ExecutionConfig(memory_gib=1e-6))
 
 
-def test_a_full_disk_keeps_what_was_written(
+def test_a_full_disk_keeps_finished_blocks(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, written = StoreWriter.write, []

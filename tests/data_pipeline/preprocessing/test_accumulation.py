@@ -133,7 +133,7 @@ def test_a_shifted_time_is_named(minutes: int) -> None:
     np.testing.assert_array_equal(found[RAIN][1], resampled(source, {RAIN: "sum"})[RAIN][2])
 
 
-def test_gaps_where_nobody_looks_do_not_matter() -> None:
+def test_gaps_outside_of_the_periods_do_not_matter() -> None:
     source = hourly().drop_isel(time=3)
     later = accumulate(
         source, [RAIN], {RAIN: "sum"}, 6, lambda t: t > np.datetime64("2001-01-01T10"), False

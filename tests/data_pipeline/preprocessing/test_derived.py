@@ -51,7 +51,7 @@ def test_saturated_air_has_a_relative_humidity_of_one_hundred() -> None:
     assert float(abs(halved["relative_humidity"]).max()) == 0
 
 
-def test_what_states_no_units_is_computed_again() -> None:
+def test_variables_without_units_are_computed_again() -> None:
     """WeatherBench 2's relative humidity is a share without units."""
     temperature = series(np.array([280.0, 290.0]), units="K").expand_dims(level=[850])
     humidity = (0 * temperature + 0.005).assign_attrs(units="kg kg-1")
@@ -64,7 +64,7 @@ def test_what_states_no_units_is_computed_again() -> None:
     assert with_derived(stated, ["r850"]) is stated
 
 
-def test_what_is_there_or_cannot_be_computed_stays_as_it_is() -> None:
+def test_other_variables_stay_as_they_are() -> None:
     given = xr.Dataset({"10m_wind_speed": series(np.arange(3))})
     assert with_derived(given, ["10m_wind_speed", "relative_humidity", "unknown"]) is given
 

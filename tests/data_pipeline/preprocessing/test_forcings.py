@@ -141,7 +141,7 @@ def test_daily_means_are_those_of_berger(date: str) -> None:
     np.testing.assert_allclose(found[~shines], expected[~shines], atol=4e-5)
 
 
-def test_the_year_brings_what_the_orbit_says() -> None:
+def test_insolation_follows_the_orbit() -> None:
     """A quarter of the solar constant over sqrt(1 - e^2), and known means at pole and equator."""
     times = np.datetime64("2000-01-01", "ns") + np.arange(8 * 365 + 2) * np.timedelta64(3, "h")
     distance = sun(times)[2]

@@ -54,7 +54,7 @@ def test_classes_become_masks_that_share_the_globe() -> None:
     assert found["soil_type_4"].any()
 
 
-def test_cf_says_what_is_a_class() -> None:
+def test_flag_values_of_cf_mark_classes() -> None:
     dataset = invariants().rename(soil_type="biome")
     dataset["biome"].attrs = {"flag_values": [0, 2, 4, 6], "units": "1"}
     assert list(read(dataset, "biome")) == ["biome_0", "biome_2", "biome_4", "biome_6"]
