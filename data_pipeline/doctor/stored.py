@@ -30,7 +30,7 @@ def open_prepared(config: DataConfig, location: str) -> tuple[PreparedStore | No
     try:
         with collect(findings, "store-damaged", location):
             store = PreparedStore(location if remote else Path(location))
-            store.states.at(np.array([0, len(store.times) - 1]))
+            store.states.read(np.array([0, len(store.times) - 1]))
             with collect(findings, "store-settings", location):
                 check_same(config, store)
                 with collect(findings, "prepare", "data.crop"):
@@ -69,7 +69,7 @@ def check_store(
         what = f"the store has the grid {store.grid}, the source now has {coarse}"
         return [finding("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
     coarsening = Coarsening(grid, coarse) if coarse != grid else None
-    stored = store.states.at(np.flatnonzero(np.isin(store.times, sample.times)))
+    stored = store.states.read(np.flatnonzero(np.isin(store.times, sample.times)))
     in_store = np.isin(sample.times, store.times)
     training, weights = config.train.contains(sample.times), coarse.area_weights()
     differences, changed_statistics = {}, {}

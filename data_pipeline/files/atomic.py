@@ -11,7 +11,7 @@ from data_pipeline.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; it becomes ``path`` if the block succeeds.
+    """Give a temporary name next to ``path``, which becomes ``path`` if the block succeeds.
 
     Args:
         path: File or folder to write; an old one is replaced. Its folder is made where missing.
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Say what is wrong with ``path`` where the block cannot write there.
+    """Report why the block cannot write to ``path``.
 
     Raises:
         InputError: If a permission is missing or a part of the path is a file.
@@ -48,11 +48,13 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise InputError(
-            f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
+            f"cannot write {path.resolve()}: {error.strerror}; choose another folder",
+            code="no-permission",
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(
-            f"cannot write {path.resolve()}: a part of this path is a file; choose another folder"
+            f"cannot write {path.resolve()}: a part of this path is a file; choose another folder",
+            code="not-a-folder",
         ) from error
 
 
@@ -65,6 +67,6 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what writers that were killed have left: zarr gives files their names when whole."""
+    """Delete files of writers that were killed: zarr renames a file when it is complete."""
     for file in folder.rglob("*.partial"):
         file.unlink(missing_ok=True)

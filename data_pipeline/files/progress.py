@@ -33,7 +33,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
     """Show a bar while the block runs.
 
     Args:
-        description: What is being done, shown before the bar.
+        description: Shown before the bar.
         total: Number of items, or ``None`` where it is unknown.
 
     Yields:
@@ -61,8 +61,8 @@ def track(items: Iterable[_Item], description: str, total: int | None = None) ->
     """Iterate over ``items`` with a progress bar.
 
     Args:
-        items: What to iterate over.
-        description: What is being done, shown before the bar.
+        items: Any iterable.
+        description: Shown before the bar.
         total: Number of items where ``items`` has no length.
     """
     length = total if total is not None else getattr(items, "__len__", lambda: None)()

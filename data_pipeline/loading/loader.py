@@ -1,8 +1,8 @@
 """Loading: windows as batches, in an order that depends on seed and epoch alone.
 
-New memory for every batch would cost more than reading: the system clears it page by page. So
-batches are read ahead into buffers that are used again, by threads, as copies run without Python's
-lock. Values of 16 bits go to the device as they are and become float32 there.
+New memory for every batch would cost more than reading, since the system clears it page by page.
+Threads therefore read ahead into buffers that are reused; copies run without Python's lock. Values
+of 16 bits are copied to the device unchanged and become float32 there.
 """
 
 import multiprocessing
@@ -20,11 +20,11 @@ from torch import Tensor
 from data_pipeline.loading.windows import Sample, Unpacking, WindowDataset, Windows
 
 
-class Share(NamedTuple):
-    """What one rank reads of a global batch.
+class RankSlice(NamedTuple):
+    """The windows of a global batch that one rank reads.
 
     Args:
-        indices: Windows (row,); all ranks have as many.
+        indices: Windows (row,); all ranks have the same number.
         weights: See ``Sample.weight``.
     """
 
@@ -32,21 +32,21 @@ class Share(NamedTuple):
     weights: np.ndarray
 
 
-def share_of(batch: np.ndarray, rank: int, world_size: int) -> Share:
-    """A rank's contiguous part of a global batch; what is missing repeats windows with weight 0."""
+def rank_slice(batch: np.ndarray, rank: int, world_size: int) -> RankSlice:
+    """A rank's contiguous slice of a global batch, filled up by repeated windows of weight 0."""
     num_rows = -(-len(batch) // world_size)
     padded = num_rows * world_size
     indices = np.resize(batch, padded)
     weights = np.where(np.arange(padded) < len(batch), padded / len(batch), 0.0)
-    mine = slice(rank * num_rows, (rank + 1) * num_rows)
-    return Share(indices[mine], weights[mine].astype(np.float32))
+    rows = slice(rank * num_rows, (rank + 1) * num_rows)
+    return RankSlice(indices[rows], weights[rows].astype(np.float32))
 
 
 class Loader:
     """Batches of windows, epoch by epoch.
 
     The order of the windows is a permutation by seed and epoch, cut into global batches; every rank
-    reads its share of each, so that neither ranks nor threads change what a batch holds.
+    reads its slice of each, so that neither ranks nor threads change a global batch.
 
     Args:
         dataset: Windows.
@@ -54,13 +54,13 @@ class Loader:
             fewer.
         seed: With the epoch it decides the order.
         shuffle: Whether the order is random; otherwise it is that of time.
-        device: Where the batches are wanted.
+        device: Device of the batches.
         read_ahead: Batches that are read while one is in use.
         rank: Of this process.
         world_size: Number of processes that share each batch.
         workers: Threads, or spawned processes, which help where reading needs Python's lock.
-        unpack: Whether 16-bit values become float32 in physical units; otherwise batches hold them
-            as they are stored.
+        unpack: Whether 16-bit values become float32 in physical units; otherwise batches hold the
+            stored values.
     """
 
     def __init__(
@@ -95,38 +95,36 @@ class Loader:
         """Batches in an epoch."""
         return -(-len(self.dataset) // self.batch_size)
 
-    def shares(self, epoch: int, first_sample: int = 0) -> Iterator[Share]:
-        """What this rank reads in an epoch, batch by batch, after ``first_sample`` windows."""
+    def rank_slices(self, epoch: int, first_sample: int = 0) -> Iterator[RankSlice]:
+        """This rank's slice of each batch of an epoch, after ``first_sample`` windows."""
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = np.random.default_rng([self.seed, epoch]).permutation(order)
         for start in range(first_sample, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            yield share_of(batch, self.rank, self.world_size)
+            yield rank_slice(batch, self.rank, self.world_size)
 
     def epoch(self, epoch: int, first_sample: int = 0) -> Generator[Sample, None, None]:
         """The batches of an epoch, without the first ``first_sample`` windows of its order.
 
-        A batch's tensors are overwritten after the next one is asked for: clone what is to stay.
+        A batch's tensors are overwritten once the next one is requested: clone to keep them.
         """
-        shares = self.shares(epoch, first_sample)
+        slices = self.rank_slices(epoch, first_sample)
         with self._readers.running() as submit:
-            waiting = deque(
-                (share, submit(share.indices)) for share in islice(shares, self._read_ahead + 1)
-            )
+            waiting = deque((s, submit(s.indices)) for s in islice(slices, self._read_ahead + 1))
             while waiting:
-                share, reading = waiting.popleft()
-                sample, copied = self._moved(reading.result(), share.weights)
+                current, reading = waiting.popleft()
+                sample, copied = self._copy_to_device(reading.result(), current.weights)
                 yield sample
                 if copied is not None:
                     copied.synchronize()
                 reading.release()
-                waiting.extend((share, submit(share.indices)) for share in islice(shares, 1))
+                waiting.extend((s, submit(s.indices)) for s in islice(slices, 1))
 
-    def _moved(
+    def _copy_to_device(
         self, windows: Windows, weights: np.ndarray
     ) -> tuple[Sample, torch.cuda.Event | None]:
-        """The sample on the device, and the end of its copy."""
+        """The sample on the device, and an event at the end of its copy."""
         moved = Windows(*(tensor.to(self._device, non_blocking=True) for tensor in windows))
         fields = self._unpacking(moved.fields) if self._unpacking else moved.fields
         weight = torch.from_numpy(weights).to(self._device)
@@ -143,7 +141,7 @@ class Reading(NamedTuple):
 
     Args:
         result: Waits for it.
-        release: Gives its memory back.
+        release: Returns its memory.
     """
 
     result: Callable[[], Windows]

@@ -25,7 +25,7 @@ class Sample(NamedTuple):
         time: Time of the newest state in ``state``, in nanoseconds since 1970, (batch,).
         weight: Of each window in the mean over a global batch, (batch,): the mean of weight times
             loss over the rows of all ranks is the mean loss of the batch's windows. 1 on one rank;
-            rows that only fill a rank's share up have 0.
+            rows that only fill up a rank's slice have 0.
     """
 
     state: Tensor
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Windows as they are read: stored values on the host.
+    """Stored values of windows, on the host.
 
     Args:
         fields: Stored values (batch, history + step, channel, latitude, longitude).
@@ -54,13 +54,13 @@ class WindowDataset:
 
     Args:
         store: Prepared data.
-        period: Where every state of a window lies.
+        period: Holds every state of a window.
         num_history: States that go in.
         num_steps: States that follow.
         forcings: Names of computed forcings.
-        subset: Which of the windows; all by default.
-        state_channels: Which of the store's channels a sample's history has.
-        target_channels: Which of them its targets have.
+        subset: Selects windows; all by default.
+        state_channels: Channels of the store in a sample's history.
+        target_channels: Channels of the store in its targets.
 
     Raises:
         InputError: If the period holds no window.
@@ -94,7 +94,8 @@ class WindowDataset:
                 f"the period {period} holds no {length} consecutive states (num_history "
                 f"{num_history} + num_steps {num_steps}"
                 + (f", data.subset {subset}" if subset else "")
-                + "); lengthen it, or shorten the windows"
+                + "); lengthen it, or shorten the windows",
+                code="no-times",
             )
 
     def __len__(self) -> int:
@@ -113,10 +114,10 @@ class WindowDataset:
         )
 
     def read_stored(self, indices: np.ndarray, buffer: Tensor) -> Windows:
-        """The windows at ``indices`` (batch,) as they are stored, in the memory of ``buffer``."""
+        """Stored values of the windows at ``indices`` (batch,), in the memory of ``buffer``."""
         rows = self.starts[indices][:, None] + np.arange(self.window_shape[0])
         fields = buffer[: len(rows)]
-        self.store.states.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
+        self.store.states.reader.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
         newest = self.store.times[rows[:, self._num_history - 1 : -1]]
         grid = self.store.grid
         forcing = compute_forcings(self._forcings, newest.ravel(), grid)
@@ -142,10 +143,10 @@ class WindowDataset:
 
 
 class Unpacking:
-    """Stored values to float32 in physical units, on the device they are on.
+    """Stored values to float32 in physical units, on their device.
 
     Args:
-        packing: What stored values stand for.
+        packing: Encoding of the stored values.
     """
 
     def __init__(self, packing: Packing) -> None:

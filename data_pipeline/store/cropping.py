@@ -12,7 +12,7 @@ from data_pipeline.store.states import ReadWindow
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """The cells whose centers lie within a box; it may contain the prime meridian.
+    """The cells whose centers are within a box; it may contain the prime meridian.
 
     Args:
         north: Northern bound in degrees.
@@ -34,7 +34,7 @@ class CropConfig:
             )
 
     def apply(self, grid: Grid) -> tuple[LatLonGrid, ReadWindow]:
-        """The regional grid, and where its fields lie in those of ``grid``.
+        """The regional grid, and the region of its fields in those of ``grid``.
 
         Raises:
             InputError: If fewer than 2 x 2 cells are left, or the grid is planar.
@@ -46,7 +46,8 @@ class CropConfig:
         if len(rows) < 2 or len(columns) < 2:
             raise InputError(
                 f"data.crop leaves {len(rows)} rows and {len(columns)} columns of {grid}, expected "
-                "at least 2 of each; widen it"
+                "at least 2 of each; widen it",
+                code="bad-grid",
             )
         west = self.west % 360
         west -= 360.0 if west + offsets[-1] >= 360 else 0.0

@@ -7,6 +7,6 @@ import numpy as np
 STORE_FORMAT = 3
 
 
-def checksum(stored: np.ndarray) -> str:
-    """Of the stored values of a shard, 16 hexadecimal digits."""
-    return hashlib.blake2b(np.ascontiguousarray(stored).data, digest_size=8).hexdigest()
+def checksum(values: np.ndarray) -> str:
+    """Digest of an array, 16 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=8).hexdigest()

@@ -1,17 +1,19 @@
-"""How values lie in a training store: float32 as they are, or 16 bits for half the bytes.
+"""Encoding of values in a training store: float32 unchanged, or 16 bits for half the bytes.
 
 float16, bfloat16 and int16 hold ``(value - offset) / scale`` by channel. For the two floats offset
 and scale are mean and standard deviation, so that the digits go where the values vary; bfloat16 is
-kept in the bits of int16, which every reader knows. For int16 the scale spreads twelve standard
-deviations, or more where a sample has larger values, over its whole numbers. What does not fit is
-refused, never clipped.
+stored in the bits of int16, which every reader knows. For int16 the scale spreads twelve standard
+deviations, or more where a sample has larger values, over its integers. Values that do not fit are
+an error, never clipped.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Gt
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 
 StoredType = Literal["float32", "float16", "bfloat16", "int16"]
@@ -21,7 +23,7 @@ _INT16_STDS, _MARGIN = 12.0, 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig:
-    """How a training store is written.
+    """Encoding and files of a training store.
 
     Args:
         dtype: float32 keeps every bit. float16 (rounding of 0.02 % of a channel's standard
@@ -33,11 +35,10 @@ class StorageConfig:
 
     dtype: StoredType = "float32"
     compression: Literal["none", "zstd"] = "none"
-    shard_mib: float = 64.0
+    shard_mib: Annotated[float, Gt(0)] = 64.0
 
     def __post_init__(self) -> None:
-        if not self.shard_mib > 0:
-            raise ValueError(f"data.storage.shard_mib must be above 0, got {self.shard_mib}")
+        check_bounds(self, "data.storage")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Packing:
     """Values to stored values and back.
 
     Args:
-        dtype: How values are stored.
+        dtype: Type of stored values.
         offset: By channel (channel,), float64.
         scale: By channel (channel,), float64, positive.
     """
@@ -59,7 +60,7 @@ class Packing:
         """Offset and scale for values like those of a sample.
 
         Args:
-            dtype: How values are stored.
+            dtype: Type of stored values.
             sample: Values (time, channel, latitude, longitude), of any number of times.
         """
         values = sample.astype(np.float64)
@@ -71,7 +72,7 @@ class Packing:
         if dtype == "int16":
             farthest = np.abs(values - mean[:, None, None]).max(axes)
             scale = np.maximum(_INT16_STDS * scale, _MARGIN * farthest) / _LARGEST[dtype]
-        # What the device computes with is rounded to float32: so is what packs.
+        # The device unpacks in float32: packing has to use the same numbers.
         return cls(dtype, *(x.astype(np.float32).astype(np.float64) for x in (mean, scale)))
 
     @property
@@ -83,11 +84,11 @@ class Packing:
         """Stored values of float32 ``values`` (time, channel, latitude, longitude).
 
         Args:
-            values: What to store.
+            values: Any number of times.
             labels: Of the channels, for the message.
 
         Raises:
-            InputError: If values lie outside of what the type can hold (all channels are named).
+            InputError: If values are beyond the range of the type (all channels are named).
         """
         if self.dtype == "float32":
             return np.ascontiguousarray(values, np.float32)
@@ -98,13 +99,14 @@ class Packing:
             names = [label for label, out in zip(labels, outside, strict=True) if out]
             raise InputError(
                 f"values of {names} are too far from the others for data.storage.dtype="
-                f"{self.dtype}; take float32, float16, or the logarithm of the variable"
+                f"{self.dtype}; take float32, float16, or the logarithm of the variable",
+                code="out-of-range",
             )
         if self.dtype == "int16":
             return np.rint(scaled).astype("<i2")
         return scaled.astype("<f2") if self.dtype == "float16" else _to_bfloat16(scaled)
 
-    def of(self, channels: slice) -> "Packing":
+    def for_channels(self, channels: slice) -> "Packing":
         """The packing of some of the channels."""
         return Packing(self.dtype, self.offset[channels], self.scale[channels])
 
@@ -113,8 +115,10 @@ class Packing:
         if self.dtype == "float32":
             return stored
         offset, scale = (x[:, None, None].astype(np.float32) for x in (self.offset, self.scale))
-        plain = _from_bfloat16(stored) if self.dtype == "bfloat16" else stored.astype(np.float32)
-        return plain * scale + offset
+        if self.dtype == "bfloat16":
+            bits = np.ascontiguousarray(stored).view(np.uint16).astype(np.uint32) << np.uint32(16)
+            return bits.view(np.float32) * scale + offset
+        return stored.astype(np.float32) * scale + offset
 
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -122,8 +126,3 @@ def _to_bfloat16(values: np.ndarray) -> np.ndarray:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return (rounded >> np.uint32(16)).astype(np.uint16).view("<i2")
-
-
-def _from_bfloat16(stored: np.ndarray) -> np.ndarray:
-    bits = np.ascontiguousarray(stored).view(np.uint16).astype(np.uint32) << np.uint32(16)
-    return bits.view(np.float32)

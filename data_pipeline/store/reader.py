@@ -1,4 +1,4 @@
-"""The training store: prepared fields as a zarr store that any reader opens, laid out to be mapped.
+"""The training store: prepared fields as a zarr store that can be mapped into memory.
 
     fields       (time, channel, latitude, longitude), or y and x on a plane, one time step a chunk,
                  many steps a shard file; float32, or 16 bits of (value - offset) / scale, see
@@ -16,7 +16,7 @@ hold the channels with their units and roles, the configuration with the source,
 the content and the versions, and for a plane what ``plane`` says.
 """
 
-from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from zarr.storage import FsspecStore, MemoryStore
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
-from data_pipeline.grids.grid import Grid, space_dims
+from data_pipeline.grids.grid import space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.filling import missing_label
 from data_pipeline.preprocessing.statistics import Statistics
@@ -38,39 +38,11 @@ from data_pipeline.sources.files import storage_options
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.format import STORE_FORMAT, checksum
 from data_pipeline.store.packing import Packing
-from data_pipeline.store.states import Reader, ReadWindow, States, open_states
+from data_pipeline.store.states import ReadWindow, States, open_states
 
 Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
 _CACHE_BYTES = 2 * 2**30
-
-
-def _check_complete(path: Path, group: zarr.Group) -> None:
-    """Refuse a folder without some of the arrays that its consolidated metadata lists."""
-    names = sorted({"fields", *group.array_keys()})
-    lost = [name for name in names if not (path / name / "zarr.json").exists()]
-    if lost:
-        raise InputError(
-            f"the store {path} lacks zarr.json of {', '.join(lost)}; delete it and prepare it again"
-        )
-
-
-def _rows_of(grid: Grid, region: ReadWindow, rows: slice) -> tuple[Grid, ReadWindow]:
-    """Grid and region of some rows of a region."""
-    shard = grid.select_rows(rows)
-    all_rows = range(grid.shape[0])
-    start = all_rows[rows].start + (region.rows.start or 0)
-    return shard, region._replace(rows=slice(start, start + shard.shape[0]))
-
-
-def _open_group(path: Path | str) -> zarr.Group:
-    if isinstance(path, Path):
-        return zarr.open_group(path, mode="r")
-    from zarr.experimental.cache_store import CacheStore
-
-    remote = FsspecStore.from_url(path, storage_options=storage_options(path), read_only=True)
-    cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
-    return zarr.open_group(cached, mode="r")
 
 
 def is_prepared(path: Path) -> bool:
@@ -86,9 +58,9 @@ class PreparedStore:
     Args:
         path: Folder that ``prepare`` has written, or the URL of such a folder, which is read
             through a cache of 2 GiB.
-        crop: Part of the grid to take; statistics stay those of the whole grid.
-        rows: Rows of that to take, see ``select_rows``.
-        role: The channels to take, and all about them; by default those of all roles.
+        crop: Region of the grid; statistics stay those of the full grid.
+        rows: Rows of the region, see ``select_rows``.
+        role: Role of the channels; by default all.
 
     Raises:
         InputError: If there is no store of this version at ``path``, or it lacks arrays.
@@ -101,25 +73,15 @@ class PreparedStore:
         rows: slice | None = None,
         role: Role | None = None,
     ) -> None:
-        try:
-            self._group = _open_group(path)
-        except FileNotFoundError as error:
-            where = path.resolve() if isinstance(path, Path) else path
-            raise InputError(
-                f"no prepared data at {where}; run `fourcastnet-afno prepare`"
-            ) from error
         self.path, self._crop, self._rows = path, crop, rows
         self._role: Role | None = role
+        self._group = _open_group(path)
         self.attrs: dict[str, Any] = dict(self._group.attrs)
-        if self.attrs.get("format") != STORE_FORMAT:
-            raise InputError(
-                f"{path} has format {self.attrs.get('format')!r}, this version reads format "
-                f"{STORE_FORMAT}; give another folder, or delete this one to prepare it again"
-            )
-        if isinstance(path, Path):
-            _check_complete(path, self._group)
-        self._picked = slice(None) if role is None else _channels_of(self.attrs["roles"], role)
-        self.channels = Channels.from_json(self.attrs["channels"][self._picked])
+        self._selected = slice(None)
+        if role is not None:  # prognostic channels come first
+            count = len(self.attrs["roles"]["prognostic"])
+            self._selected = slice(count) if role == "prognostic" else slice(count, None)
+        self.channels = Channels.from_json(self.attrs["channels"][self._selected])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
         self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
@@ -128,8 +90,11 @@ class PreparedStore:
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
         if rows is not None:
-            self.grid, self._region = _rows_of(self.grid, self._region, rows)
-        self._region = self._region._replace(channels=self._picked)
+            start = range(self.grid.shape[0])[rows].start + (self._region.rows.start or 0)
+            self.grid = self.grid.select_rows(rows)
+            rows = slice(start, start + self.grid.shape[0])
+            self._region = self._region._replace(rows=rows)
+        self._region = self._region._replace(channels=self._selected)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes open the store anew."""
@@ -137,21 +102,21 @@ class PreparedStore:
 
     @cached_property
     def prognostic(self) -> "PreparedStore":
-        """The same store with the channels of a forecaster's state alone."""
-        return self._of_role("prognostic")
+        """The same store with only the channels of a forecaster's state."""
+        return self._select_role("prognostic")
 
     @cached_property
     def diagnostic(self) -> "PreparedStore":
-        """The same store with the channels alone that are predicted and not fed back."""
-        return self._of_role("diagnostic")
+        """The same store with only the channels that are predicted and not fed back."""
+        return self._select_role("diagnostic")
 
-    def _of_role(self, role: Role) -> "PreparedStore":
+    def _select_role(self, role: Role) -> "PreparedStore":
         if role == self._role:
             return self
         return PreparedStore(self.path, self._crop, self._rows, role)
 
     def select_rows(self, rows: slice) -> "PreparedStore":
-        """The same store with some of the rows alone; others are not read."""
+        """The same store with only some of the rows; others are not read."""
         if rows == slice(None):
             return self
         return PreparedStore(self.path, self._crop, rows, self._role)
@@ -164,23 +129,23 @@ class PreparedStore:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training period by channel."""
-        return Statistics(*(self._read_picked(name) for name in Statistics._fields))
+        return Statistics(*(self._read_selected(name) for name in Statistics._fields))
 
     @cached_property
     def packing(self) -> Packing:
-        """What the stored values stand for."""
-        offset, scale = (self._read_picked(name) for name in ("offset", "scale"))
+        """Encoding of the stored values."""
+        offset, scale = (self._read_selected(name) for name in ("offset", "scale"))
         return Packing(self.attrs["dtype"], offset, scale)
 
     @cached_property
     def states(self) -> States:
-        """The fields."""
+        """The fields, as an array."""
         return open_states(self.path, self._fields, self._region, self.packing)
 
     @property
     def rounding(self) -> np.ndarray:
         """Root mean square error of storing by channel, in its units (channel,)."""
-        return self._read_picked("rounding")
+        return self._read_selected("rounding")
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -189,17 +154,22 @@ class PreparedStore:
             InputError: If any differs (all are named, with their times).
         """
         assert self._fields.shards is not None
-        whole = open_states(self.path, self._fields, ReadWindow(), self.packing).reader
+        reader = open_states(self.path, self._fields, ReadWindow(), self.packing).reader
         length, damaged = self._fields.shards[0], []
         for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
             rows = np.arange(index * length, min((index + 1) * length, len(self.times)))
-            if _checksum_of(whole, rows, self.packing.stored) != f"{expected:016x}":
+            buffer, digest = np.empty((len(rows), *reader.shape[1:]), self.packing.stored), ""
+            with suppress(InputError, OSError, RuntimeError, ValueError):  # cannot be decoded
+                reader.read_into(buffer, rows)
+                digest = checksum(buffer)
+            if digest != f"{expected:016x}":
                 span = f"{self.times[rows[0]]} to {self.times[rows[-1]]}"
                 damaged.append(f"{self.path}/fields/c/{index}/0/0/0 ({span})")
         if damaged:
             raise InputError(
                 f"{len(damaged)} files of {self.path} have changed since they were "
-                f"written: {', '.join(damaged)}; delete the store and prepare it again"
+                f"written: {', '.join(damaged)}; delete the store and prepare it again",
+                code="damaged-store",
             )
 
     def normalized_static(self) -> np.ndarray:
@@ -211,10 +181,10 @@ class PreparedStore:
         return (centered / np.where(std > 0, std, 1)).astype(np.float32)
 
     def point_weights(self) -> np.ndarray | None:
-        """Share of the training times at which the source had a value, by channel and point.
+        """Fraction of the training times at which the source had a value, by channel and point.
 
-        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points say
-        nothing about a forecast.
+        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points do
+        not count in losses and scores.
 
         Returns:
             float32 (channel, latitude, longitude); None where no channel was filled so.
@@ -242,7 +212,7 @@ class PreparedStore:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""
         array = self._group["climatology"]
         assert isinstance(array, zarr.Array)
-        values = self._regional(np.asarray(array[:, :, self._picked]))
+        values = self._regional(np.asarray(array[:, :, self._selected]))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
         dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
         return dataset.assign_attrs(self.grid.attrs)
@@ -258,9 +228,9 @@ class PreparedStore:
         assert isinstance(array, zarr.Array)
         return np.asarray(array[...])
 
-    def _read_picked(self, name: str) -> np.ndarray:
+    def _read_selected(self, name: str) -> np.ndarray:
         """An array (channel,) of the channels of the role."""
-        return self._read(name)[self._picked]
+        return self._read(name)[self._selected]
 
     def _regional(self, values: np.ndarray) -> np.ndarray:
         """An array (..., latitude, longitude), cropped."""
@@ -269,17 +239,35 @@ class PreparedStore:
         )
 
 
-def _channels_of(roles: Mapping[str, list[str]], role: Role) -> slice:
-    """Where the channels of a role lie: prognostic ones come first."""
-    count = len(roles["prognostic"])
-    return slice(count) if role == "prognostic" else slice(count, None)
-
-
-def _checksum_of(reader: Reader, rows: np.ndarray, stored: np.dtype) -> str:
-    """Checksum of stored states; empty where they cannot be decoded."""
-    buffer = np.empty((len(rows), *reader.shape[1:]), stored)
+def _open_group(path: Path | str) -> zarr.Group:
+    """Open a store of this version whose arrays are complete."""
     try:
-        reader.read_into(buffer, rows)
-    except (InputError, OSError, RuntimeError, ValueError):
-        return ""
-    return checksum(buffer)
+        if isinstance(path, Path):
+            group = zarr.open_group(path, mode="r")
+        else:
+            from zarr.experimental.cache_store import CacheStore
+
+            options = storage_options(path)
+            remote = FsspecStore.from_url(path, storage_options=options, read_only=True)
+            cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
+            group = zarr.open_group(cached, mode="r")
+    except FileNotFoundError as error:
+        location = path.resolve() if isinstance(path, Path) else path
+        raise InputError(
+            f"no prepared data at {location}; run `fourcastnet-afno prepare`", code="missing-file"
+        ) from error
+    if group.attrs.get("format") != STORE_FORMAT:
+        raise InputError(
+            f"{path} has format {group.attrs.get('format')!r}, this version reads format "
+            f"{STORE_FORMAT}; give another folder, or delete this one to prepare it again",
+            code="other-format",
+        )
+    names = sorted({"fields", *group.array_keys()}) if isinstance(path, Path) else []
+    missing = [name for name in names if not (Path(path) / name / "zarr.json").exists()]
+    if missing:
+        raise InputError(
+            f"the store {path} lacks zarr.json of {', '.join(missing)}; delete it and prepare it "
+            "again",
+            code="damaged-store",
+        )
+    return group

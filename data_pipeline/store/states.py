@@ -1,8 +1,8 @@
-"""The fields of a training store, read by index into memory that is there already.
+"""The fields of a training store, read by index into existing memory.
 
-Uncompressed shard files on a local disk are mapped: their chunks lie in order, and decoding by zarr
-costs many times the copy. Compressed and remote stores are read by zarr, several times at once,
-remote ones through a cache of bounded size.
+Uncompressed shard files on a local disk are mapped: their chunks are stored in order, and decoding
+by zarr costs many times the copy. Compressed and remote stores are read by zarr, several times at
+once, remote ones through a cache of bounded size.
 """
 
 from collections.abc import Iterator
@@ -24,30 +24,30 @@ _EVERYTHING = slice(None)
 
 
 class ReadWindow(NamedTuple):
-    """A part of each state; columns may wrap around the edge, in two runs."""
+    """A region of each state; columns may wrap around the edge, in two runs."""
 
     channels: slice = _EVERYTHING
     rows: slice = _EVERYTHING
     columns: tuple[slice, ...] = (_EVERYTHING,)
 
     def shape(self, full: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the part of an array (..., channel, latitude, longitude)."""
+        """Shape of the region of an array (..., channel, latitude, longitude)."""
         *leading, channels, rows, columns = full
         width = sum(len(range(columns)[run]) for run in self.columns)
         return *leading, len(range(channels)[self.channels]), len(range(rows)[self.rows]), width
 
-    def part(self, channels: slice, total: int) -> "ReadWindow":
+    def select(self, channels: slice, total: int) -> "ReadWindow":
         """Some of its channels; ``total`` is the number of channels of each state."""
         start = range(total)[self.channels].start
         return self._replace(channels=slice(start + channels.start, start + channels.stop))
 
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
-        """Copy the part of ``source`` (time, channel, latitude, longitude) into ``target``."""
+        """Copy the region of ``source`` (time, channel, latitude, longitude) into ``target``."""
         start = 0
         for run in self.columns:
-            part = source[:, self.channels, self.rows, run]
-            np.copyto(target[..., start : start + part.shape[-1]], part)
-            start += part.shape[-1]
+            values = source[:, self.channels, self.rows, run]
+            np.copyto(target[..., start : start + values.shape[-1]], values)
+            start += values.shape[-1]
 
 
 @runtime_checkable
@@ -56,15 +56,15 @@ class Reader(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(time, channel, latitude, longitude)."""
+        """(time, channel, latitude, longitude) of the region that is read."""
         ...
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
         ...
 
-    def part(self, channels: slice) -> "Reader":
-        """A reader of some of its channels."""
+    def select(self, channels: slice) -> "Reader":
+        """A reader of some of the channels."""
         ...
 
 
@@ -94,29 +94,32 @@ class MappedReader:
     ) -> None:
         self._path, self._full, self._dtype = path, shape, dtype
         self._shard_length, self._region = shard_length, region
-        self._shard = lru_cache(_MAPPED_FILES)(self._map)
+        self._mapped = lru_cache(_MAPPED_FILES)(self.map_shard)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(time, channel, latitude, longitude) of what is read."""
+        """See ``Reader``."""
         return self._region.shape(self._full)
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
-        for start, stop in _runs(indices, self._shard_length):
+        """See ``Reader``."""
+        for start, stop in contiguous_runs(indices, self._shard_length):
             shard, first = divmod(int(indices[start]), self._shard_length)
-            source = self._shard(shard)[first : first + stop - start]
-            self._region.copy(source, buffer[start:stop])
+            self._region.copy(self._mapped(shard)[first : first + stop - start], buffer[start:stop])
 
-    def part(self, channels: slice) -> "MappedReader":
-        """A reader of some of the channels, with the same maps."""
-        region = self._region.part(channels, self._full[1])
+    def select(self, channels: slice) -> "MappedReader":
+        """See ``Reader``."""
+        region = self._region.select(channels, self._full[1])
         other = MappedReader(self._path, self._full, self._dtype, self._shard_length, region)
-        other._shard = self._shard
+        other._mapped = self._mapped
         return other
 
-    def _map(self, shard: int) -> np.ndarray:
-        """A view of a shard file: its chunks lie in order, before the index."""
+    def map_shard(self, shard: int) -> np.ndarray:
+        """A view of a shard file: its chunks are stored in order, before the index.
+
+        Raises:
+            InputError: If they are not.
+        """
         path, size = shard_path(self._path, shard), self._dtype.itemsize
         size *= int(np.prod(self._full[1:]))
         mapped = np.memmap(path, np.uint8, "r")
@@ -127,7 +130,8 @@ class MappedReader:
         if not (np.array_equal(written[:, 0], expected) and (written[:, 1] == size).all()):
             raise InputError(
                 f"{path} does not hold uncompressed time steps in order; delete the store and "
-                "prepare it again"
+                "prepare it again",
+                code="damaged-store",
             )
         return mapped[: len(written) * size].view(self._dtype).reshape(-1, *self._full[1:])
 
@@ -145,29 +149,29 @@ class ZarrReader:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(time, channel, latitude, longitude) of what is read."""
+        """See ``Reader``."""
         return self._region.shape(self._array.shape)
 
-    def part(self, channels: slice) -> "ZarrReader":
-        """A reader of some of the channels."""
-        return ZarrReader(self._array, self._region.part(channels, self._array.shape[1]))
+    def select(self, channels: slice) -> "ZarrReader":
+        """See ``Reader``."""
+        return ZarrReader(self._array, self._region.select(channels, self._array.shape[1]))
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+        """See ``Reader``."""
 
         def read(run: tuple[int, int]) -> None:
             start, stop = run
             first = int(indices[start])
-            wanted = slice(first, first + stop - start)
-            values = with_retries(lambda: self._array[wanted], str(self._array.store))
+            times = slice(first, first + stop - start)
+            values = with_retries(lambda: self._array[times], str(self._array.store))
             self._region.copy(np.asarray(values), buffer[start:stop])
 
-        runs = _runs(indices, self._array.shape[0])
+        runs = contiguous_runs(indices, self._array.shape[0])
         with ThreadPoolExecutor(max(1, min(_ZARR_THREADS, len(runs))), "zarr") as pool:
             list(pool.map(read, runs))
 
 
-def _runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
+def contiguous_runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
     """Spans of ``indices`` that count up by one within a multiple of ``length``."""
     if not len(indices):
         return []
@@ -177,11 +181,11 @@ def _runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
 
 
 class States:
-    """Fields of a store: indexing copies and unpacks to float32, nothing is kept.
+    """Fields of a store as an array: indexing copies and unpacks to float32, nothing is cached.
 
     Args:
         reader: Gives stored values.
-        packing: What they stand for.
+        packing: Of the reader's channels.
     """
 
     dtype = np.dtype(np.float32)
@@ -195,40 +199,36 @@ class States:
         """(time, channel, latitude, longitude)."""
         return self.reader.shape
 
-    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """Copy stored values at ``indices`` into ``buffer`` (index, channel, lat, lon)."""
-        self.reader.read_into(buffer, indices)
-
-    def at(self, indices: np.ndarray) -> np.ndarray:
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """Values (index, channel, latitude, longitude) at ``indices``."""
         buffer = np.empty((len(indices), *self.shape[1:]), self.packing.stored)
-        self.read_into(buffer, indices)
+        self.reader.read_into(buffer, indices)
         return self.packing.unpack(buffer)
 
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         """Values of a tuple of slices, integers or lists, one for each axis.
 
-        Only the range of channels that holds what is asked for is read.
+        Only the range of channels that holds the requested ones is read.
         """
         indices, channels = (np.arange(n)[k] for n, k in zip(self.shape, key[:2], strict=False))
         first = int(channels.min(initial=self.shape[1]))
         span = slice(first, max(first, int(channels.max(initial=-1)) + 1))
-        part = States(self.reader.part(span), self.packing.of(span))
-        values = part.at(indices.reshape(-1))
-        values = values.reshape(*indices.shape, *part.shape[1:])
+        selected = States(self.reader.select(span), self.packing.for_channels(span))
+        values = selected.read(indices.reshape(-1))
+        values = values.reshape(*indices.shape, *selected.shape[1:])
         return values[(..., channels - first, slice(None), slice(None))][(..., *key[2:])]
 
-    def blocks(self, chosen: np.ndarray, length: int) -> Iterator[np.ndarray]:
-        """The states where ``chosen`` (time,) is true, in order, up to ``length`` at a time."""
-        indices = np.flatnonzero(chosen)
+    def blocks(self, selected: np.ndarray, length: int) -> Iterator[np.ndarray]:
+        """The states where ``selected`` (time,) is true, in order, up to ``length`` at a time."""
+        indices = np.flatnonzero(selected)
         for start in range(0, len(indices), length):
-            yield self.at(indices[start : start + length])
+            yield self.read(indices[start : start + length])
 
 
 def open_states(
     path: Path | str, fields: zarr.Array, region: ReadWindow, packing: Packing
 ) -> States:
-    """Mapped where the files are local and uncompressed, by zarr otherwise.
+    """Fields that are mapped where the files are local and uncompressed, read by zarr otherwise.
 
     Args:
         path: Of the store.
@@ -237,10 +237,8 @@ def open_states(
         packing: Of the channels of the region.
     """
     assert fields.shards is not None
-    reader: Reader
+    reader: Reader = ZarrReader(fields, region)
     if isinstance(path, Path) and not fields.compressors:
         stored, length = np.dtype(packing.stored), fields.shards[0]
         reader = MappedReader(path, fields.shape, stored, length, region)
-    else:
-        reader = ZarrReader(fields, region)
     return States(reader, packing)

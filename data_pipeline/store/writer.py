@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import zarr
@@ -22,14 +22,14 @@ from data_pipeline.store.states import ReadWindow, States, open_states, shard_pa
 
 @dataclass(frozen=True)
 class StoreWriter:
-    """Where a store lies and what its axes mean.
+    """Folder and axes of a store, and how it is written.
 
     Args:
         path: Folder of the store.
         channels: Meaning of the channel axis.
         grid: Grid of every field.
         times: datetime64 of every field.
-        packing: How values are stored.
+        packing: Encoding of the values.
         storage: Compression and size of the files.
         shard_length: Time steps in a shard file.
     """
@@ -62,14 +62,14 @@ class StoreWriter:
         )
 
     def write(self, start: int, stored: np.ndarray) -> list[str]:
-        """Write whole shards of stored values from index ``start``.
+        """Write complete shards of stored values from index ``start``.
 
         Returns:
             The checksum of each shard.
         """
         fields = zarr.open_group(self.path, mode="r+")["fields"]
         assert isinstance(fields, zarr.Array)
-        # The store does not keep this setting; without chunks of zeros it could not be mapped.
+        # The store does not record this setting; without chunks of zeros it could not be mapped.
         fields = fields.with_config({"write_empty_chunks": True})
         fields[start : start + len(stored)] = stored
         checksums = []
@@ -80,10 +80,12 @@ class StoreWriter:
         return checksums
 
     def states(self, channels: slice = slice(None)) -> States:
-        """What has been written."""
+        """The states that have been written."""
         fields = zarr.open_group(self.path, mode="r")["fields"]
         assert isinstance(fields, zarr.Array)
-        return open_states(self.path, fields, ReadWindow(channels), self.packing.of(channels))
+        return open_states(
+            self.path, fields, ReadWindow(channels), self.packing.for_channels(channels)
+        )
 
     def create_climatology(self, hours: np.ndarray, num_coefficients: int) -> None:
         """Make the empty array of the climatology, a chunk for each channel."""
@@ -104,7 +106,7 @@ class StoreWriter:
         array[:, :, channel] = coefficients.astype(np.float32)
 
     def finish(self, contents: Mapping[str, np.ndarray], attrs: dict[str, Any]) -> None:
-        """Write the arrays beside the fields, attributes, fingerprint and consolidated metadata.
+        """Write the other arrays, attributes, fingerprint and consolidated metadata.
 
         Args:
             contents: By name: static, checksum, rounding, hour and the statistics.
@@ -117,12 +119,21 @@ class StoreWriter:
             **self.grid.attrs,
         }
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
+        seconds = self.times.astype("datetime64[s]").astype("int64")
+        since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
+        _write_array(group, "time", seconds, ("time",), since)
+        digest.update(seconds.tobytes())
+        for axis in self.grid.dims:
+            values = self.grid.coords[axis]
+            _write_array(group, axis, values, (axis,), dict(self.grid.coordinate_attrs[axis]))
+            digest.update(values.tobytes())
+        dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *self.grid.dims)}
         packing = {"offset": self.packing.offset, "scale": self.packing.scale}
-        labelled = _labelled({**packing, **contents}, self.grid)
-        for array in (*_coordinates(self.times, self.grid), *labelled):
-            _write_small(group, array)
-            digest.update(array.values.tobytes())
-        _write_small(group, _Small("channel", np.array(self.channels.labels), ("channel",), {}))
+        for name, values in {**packing, **contents}.items():
+            attributes = {"units": "h"} if name == "hour" else {}
+            _write_array(group, name, values, dims.get(name, ("channel",)), attributes)
+            digest.update(values.tobytes())
+        _write_array(group, "channel", np.array(self.channels.labels), ("channel",), {})
         group.attrs.put(
             {**attrs, **record, "format": STORE_FORMAT, "fingerprint": digest.hexdigest()}
         )
@@ -131,40 +142,21 @@ class StoreWriter:
             zarr.consolidate_metadata(group.store)
 
 
-class _Small(NamedTuple):
-    """An array beside the fields."""
-
-    name: str
-    values: np.ndarray
-    dims: tuple[str, ...]
-    attributes: dict[str, Any]
-
-
-def _write_small(group: zarr.Group, small: _Small) -> None:
-    text = small.values.dtype.kind == "U"
+def _write_array(
+    group: zarr.Group,
+    name: str,
+    values: np.ndarray,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> None:
+    text = values.dtype.kind == "U"
     array = group.create_array(
-        small.name,
-        shape=small.values.shape,
-        dtype=str if text else small.values.dtype,
-        dimension_names=small.dims,
-        attributes=small.attributes,
+        name,
+        shape=values.shape,
+        dtype=str if text else values.dtype,
+        dimension_names=dims,
+        attributes=attributes,
         overwrite=True,
     )
-    if small.values.size:
-        array[...] = small.values.astype(object) if text else small.values
-
-
-def _labelled(contents: Mapping[str, np.ndarray], grid: Grid) -> list[_Small]:
-    dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *grid.dims)}
-    attributes = {"hour": {"units": "h"}}
-    return [
-        _Small(name, values, dims.get(name, ("channel",)), attributes.get(name, {}))
-        for name, values in contents.items()
-    ]
-
-
-def _coordinates(times: np.ndarray, grid: Grid) -> list[_Small]:
-    seconds = times.astype("datetime64[s]").astype("int64")
-    since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
-    space = [_Small(a, grid.coords[a], (a,), dict(grid.coordinate_attrs[a])) for a in grid.dims]
-    return [_Small("time", seconds, ("time",), since), *space]
+    if values.size:
+        array[...] = values.astype(object) if text else values

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.grids.grid import LatLonGrid
-from data_pipeline.loading.loader import Loader, share_of
+from data_pipeline.loading.loader import Loader, rank_slice
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
@@ -147,7 +147,7 @@ def test_ranks_share_every_batch(num_windows: int, batch_size: int, world_size: 
     order = np.random.default_rng(1).permutation(num_windows)
     for start in range(0, num_windows, batch_size):
         batch = order[start : start + batch_size]
-        shares = [share_of(batch, rank, world_size) for rank in range(world_size)]
+        shares = [rank_slice(batch, rank, world_size) for rank in range(world_size)]
         assert len({len(share.indices) for share in shares}) == 1
         indices, weights = (np.concatenate(parts) for parts in zip(*shares, strict=True))
         np.testing.assert_array_equal(indices[weights > 0], batch)
@@ -156,13 +156,13 @@ def test_ranks_share_every_batch(num_windows: int, batch_size: int, world_size: 
 
 def test_other_ranks_go_on_with_the_same_batches(store: PreparedStore) -> None:
     windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
-    whole = list(Loader(windows, 12, seed=3, shuffle=True).shares(2))
+    whole = list(Loader(windows, 12, seed=3, shuffle=True).rank_slices(2))
     for world_size in (2, 3, 5):
         ranks = [
             Loader(windows, 12, seed=3, shuffle=True, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
-        rests = [loader.shares(2, first_sample=24) for loader in ranks]
+        rests = [loader.rank_slices(2, first_sample=24) for loader in ranks]
         for expected, *parts in zip(whole[2:], *rests, strict=True):
             kept = [part.indices[part.weights > 0] for part in parts]
             np.testing.assert_array_equal(np.concatenate(kept), expected.indices)
@@ -205,7 +205,7 @@ def test_what_fails_in_a_thread_reaches_the_caller(
     def fail(*_: object) -> None:
         raise OSError("disk gone")
 
-    monkeypatch.setattr(store.states, "read_into", fail)
+    monkeypatch.setattr(store.states.reader, "read_into", fail)
     with pytest.raises(OSError, match="disk gone"):
         next(Loader(windows, 4, seed=0, shuffle=False).epoch(0))
 

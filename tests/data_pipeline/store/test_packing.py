@@ -86,7 +86,7 @@ def test_some_channels_are_unpacked_like_all() -> None:
     values = make_values()
     packing = Packing.fit("int16", values)
     stored = packing.pack(values, LABELS)
-    part = packing.of(slice(1, 2)).unpack(stored[:, 1:])
+    part = packing.for_channels(slice(1, 2)).unpack(stored[:, 1:])
     np.testing.assert_array_equal(part, packing.unpack(stored)[:, 1:])
 
 

@@ -22,7 +22,7 @@ from data_pipeline.preparation.prepare import prepare
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
-from data_pipeline.store.states import MappedReader, ZarrReader, _runs
+from data_pipeline.store.states import MappedReader, ZarrReader, contiguous_runs
 from tests.builders.experiments import make_data_config, make_dataset
 
 KINDS = [
@@ -66,7 +66,7 @@ def test_batches_are_the_stored_values(
     windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 2)
     loader = Loader(windows, 7, seed=0, shuffle=True)
     fields = store.channels.stack(store.dataset()).values
-    for share, sample in zip(loader.shares(0), loader.epoch(0), strict=True):
+    for share, sample in zip(loader.rank_slices(0), loader.epoch(0), strict=True):
         rows = windows.starts[share.indices]
         np.testing.assert_array_equal(sample.state[:, 0], fields[rows])
         np.testing.assert_array_equal(sample.target[:, 1], fields[rows + 2])
@@ -88,7 +88,7 @@ def test_states_of_zeros_are_written_too(tmp_path: Path) -> None:
 
 
 def loader_first(loader: Loader) -> np.ndarray:
-    return next(loader.shares(0)).indices
+    return next(loader.rank_slices(0)).indices
 
 
 def test_xarray_opens_a_store_as_it_is(source: Path, tmp_path: Path) -> None:
@@ -205,9 +205,10 @@ from data_pipeline.store.states import MappedReader, ReadWindow, shard_path
 
 path, rows = Path(sys.argv[1]), int(sys.argv[2])
 reader = MappedReader(path, (1, 1, 64, 1024), np.dtype("<f4"), 1, ReadWindow(rows=slice(0, rows)))
-reader._shard(0)
+buffer = np.zeros((1, *reader.shape[1:]), np.float32)
+reader.read_into(buffer, np.array([0]))  # maps the file
 os.truncate(shard_path(path, 0), 32 * 1024 * 4)
-buffer = np.empty((1, *reader.shape[1:]), np.float32)
+buffer[:] = 0
 reader.read_into(buffer, np.array([0]))
 assert (buffer == 1).all()
 """
@@ -228,7 +229,7 @@ def test_a_crop_touches_its_bytes_alone(rows: int, status: int, tmp_path: Path) 
 @given(indices=st.lists(st.integers(0, 30), max_size=20), length=st.integers(1, 8))
 def test_runs_cover_the_indices_within_shards(indices: list[int], length: int) -> None:
     array = np.array(indices, int)
-    runs = _runs(array, length)
+    runs = contiguous_runs(array, length)
     assert [i for start, stop in runs for i in range(start, stop)] == list(range(len(indices)))
     for start, stop in runs:
         run = array[start:stop]

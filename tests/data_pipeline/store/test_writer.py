@@ -114,7 +114,7 @@ def test_windows_read_the_bytes_of_the_state_alone(
     assert {part.shape[1] for part in copied} == {2}
     assert sum(part.nbytes for part in copied) == sample.state.numel() * 2 * 2
     columns = np.r_[10:12, 0:2]
-    expected = whole.states.at(np.array([0, 2]))[:, :2, :, columns]
+    expected = whole.states.read(np.array([0, 2]))[:, :2, :, columns]
     np.testing.assert_array_equal(sample.state[:, 0], expected)
     assert len(Unpacking(windows.store.packing)._offset) == 2
 

@@ -438,9 +438,9 @@ def test_rows_of_a_store(data: Path) -> None:
     shard = pickle.loads(pickle.dumps(store.select_rows(slice(3, 7))))
     assert shard.grid.latitude == store.grid.latitude[3:7]
     times = np.arange(5, 8)
-    assert np.array_equal(shard.states.at(times), store.states.at(times)[..., 3:7, :])
+    assert np.array_equal(shard.states.read(times), store.states.read(times)[..., 3:7, :])
     cropped = PreparedStore(store.path, CropConfig(north=50.0, west=-40.0, east=100.0))
     rows = slice(1, 5)
     part = cropped.select_rows(rows)
-    assert np.array_equal(part.states.at(times), cropped.states.at(times)[..., rows, :])
+    assert np.array_equal(part.states.read(times), cropped.states.read(times)[..., rows, :])
     assert part.grid.longitude == cropped.grid.longitude

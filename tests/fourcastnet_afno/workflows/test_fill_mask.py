@@ -79,7 +79,7 @@ def test_predictions_at_filled_points_change_neither_loss_nor_gradient(
     forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
     weights = field_weights(store)
     loss = build_loss(LossConfig(kind=kind), forecaster, weights)  # type: ignore[arg-type]
-    target = torch.from_numpy(store.states.at(np.array([40, 41])))
+    target = torch.from_numpy(store.states.read(np.array([40, 41])))
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
     results = []
     for at_land in (0.0, 50.0):
@@ -106,13 +106,13 @@ def test_training_and_its_validation_use_them(run: Path) -> None:
 
     def errors(newest: np.ndarray, num_steps: int) -> np.ndarray:
         """Errors (init, step, channel, lat, lon)."""
-        state = torch.from_numpy(store.states.at(np.r_[newest - 1, newest]))
+        state = torch.from_numpy(store.states.read(np.r_[newest - 1, newest]))
         state = state.unflatten(0, (2, -1)).transpose(0, 1)
         result = []
         for step in range(num_steps):
             with torch.no_grad():
                 following = forecaster(state, forecaster.forcing_at(times[newest + step]))
-            result.append(following.numpy() - store.states.at(newest + step + 1))
+            result.append(following.numpy() - store.states.read(newest + step + 1))
             state = torch.stack([state[:, 1], following], dim=1)
         return np.stack(result, axis=1)
 
