@@ -111,7 +111,7 @@ def summarize(
         pair = slice(start - 1, start + 1)
         times, training = pipeline.layout.times[pair], pipeline.training[pair]
         if training.all() and times[1] - times[0] == pipeline.timestep:
-            values = written.at(np.arange(start - 1, start + 1))
+            values = written.read(np.arange(start - 1, start + 1))
             changes.append(pipeline.change_moments(values, pair))
     missing = np.sum([records[s]["missing"] for s in starts], axis=0)
     squares = np.sum([records[s]["rounding"] for s in starts], axis=0)

@@ -1,9 +1,11 @@
+"""Files and folders appear complete, or not at all."""
+
 from pathlib import Path
 
 import pytest
 
-from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from tests.builders.errors import rejects
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_folders_are_replaced_whole(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(InputError, match="a part of this path is a file"),
+        rejects("not-a-folder", str(tmp_path / "file" / "new")),
         replacing(tmp_path / "file" / "new") as temporary,
     ):
         temporary.touch()

@@ -1,18 +1,11 @@
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
-import zarr
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_pipeline.grids.grid import LatLonGrid
-from data_pipeline.loading.loader import Loader, rank_slice
-from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.prepare import prepare
@@ -39,13 +32,6 @@ def test_store_holds_the_source(store: PreparedStore, dataset: xr.Dataset) -> No
     names = ["mean_sea_level_pressure", "2m_temperature"]
     xr.testing.assert_equal(store.dataset().compute(), dataset[names])
     assert store.channels.labels == names
-
-
-def test_zarr_reads_what_is_mapped(store: PreparedStore) -> None:
-    fields = zarr.open_group(store.path, mode="r")["fields"]
-    assert isinstance(fields, zarr.Array)
-    mapped = store.states[(slice(None), slice(None), slice(None), slice(None))]
-    np.testing.assert_array_equal(fields[...], mapped)
 
 
 def test_any_layout_gives_the_same_canonical_dataset(dataset: xr.Dataset, tmp_path: Path) -> None:
@@ -99,115 +85,6 @@ def test_climatology_fits_harmonics_exactly(tmp_path: Path) -> None:
     coefficients = prepare(config, tmp_path / "data.zarr").climatology()
     found = climatology_at(coefficients, data["time"].values)["mean_sea_level_pressure"]
     np.testing.assert_allclose(found.values, data["mean_sea_level_pressure"].values, rtol=1e-6)
-
-
-def test_windows_are_consecutive_and_stay_in_their_period(store: PreparedStore) -> None:
-    period = Period(start="2001-02-01", end="2001-02-20")
-    windows = WindowDataset(store, period, num_history=2, num_steps=3, forcings=["day_of_year_sin"])
-    assert len(windows) == 20 - 5 + 1
-    sample = windows.read(np.array([0, 15]))
-    fields = store.dataset()["2m_temperature"].compute()
-    for row, newest in enumerate(sample.time.numpy().astype("datetime64[ns]")):
-        day = np.timedelta64(1, "D")
-        inputs = fields.sel(time=[newest - day, newest]).values
-        targets = fields.sel(time=newest + day * np.arange(1, 4)).values
-        np.testing.assert_array_equal(sample.state[row, :, 1], inputs)
-        np.testing.assert_array_equal(sample.target[row, :, 1], targets)
-    assert sample.forcing.shape == (2, 3, 1, 6, 12)
-
-
-def test_no_window_crosses_a_gap(dataset: xr.Dataset, tmp_path: Path) -> None:
-    dataset.drop_isel(time=10).to_netcdf(tmp_path / "data.nc")
-    config = make_data_config(tmp_path / "data.nc", allow_gaps=True)
-    store = prepare(config, tmp_path / "data.zarr")
-    windows = WindowDataset(store, config.train, num_history=1, num_steps=1)
-    assert 9 not in windows.starts
-    assert len(windows) == 60 - 1 - 2
-
-
-def test_an_epoch_goes_on_where_it_stopped(store: PreparedStore) -> None:
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
-    loader = Loader(windows, 8, seed=3, shuffle=True)
-    whole = [sample.time.tolist() for sample in loader.epoch(5)]
-    rest = [sample.time.tolist() for sample in loader.epoch(5, first_sample=24)]
-    assert rest == whole[3:]
-    assert sorted(time for batch in whole for time in batch) == sorted(
-        {time for batch in whole for time in batch}
-    )
-    assert whole != [sample.time.tolist() for sample in loader.epoch(6)]
-
-
-@given(
-    num_windows=st.integers(1, 60),
-    batch_size=st.integers(1, 40),
-    world_size=st.integers(1, 7),
-)
-def test_ranks_share_every_batch(num_windows: int, batch_size: int, world_size: int) -> None:
-    losses = np.random.default_rng(num_windows).random(num_windows)
-    order = np.random.default_rng(1).permutation(num_windows)
-    for start in range(0, num_windows, batch_size):
-        batch = order[start : start + batch_size]
-        shares = [rank_slice(batch, rank, world_size) for rank in range(world_size)]
-        assert len({len(share.indices) for share in shares}) == 1
-        indices, weights = (np.concatenate(parts) for parts in zip(*shares, strict=True))
-        np.testing.assert_array_equal(indices[weights > 0], batch)
-        np.testing.assert_allclose((weights * losses[indices]).mean(), losses[batch].mean(), 1e-6)
-
-
-def test_other_ranks_go_on_with_the_same_batches(store: PreparedStore) -> None:
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
-    whole = list(Loader(windows, 12, seed=3, shuffle=True).rank_slices(2))
-    for world_size in (2, 3, 5):
-        ranks = [
-            Loader(windows, 12, seed=3, shuffle=True, rank=rank, world_size=world_size)
-            for rank in range(world_size)
-        ]
-        rests = [loader.rank_slices(2, first_sample=24) for loader in ranks]
-        for expected, *parts in zip(whole[2:], *rests, strict=True):
-            kept = [part.indices[part.weights > 0] for part in parts]
-            np.testing.assert_array_equal(np.concatenate(kept), expected.indices)
-    assert next(ranks[3].epoch(2)).weight.tolist() == [1.25, 1.25, 1.25]
-    assert next(ranks[4].epoch(2)).weight.tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize("read_ahead", [0, 1, 5])
-def test_batches_read_ahead_are_those_read_alone(store: PreparedStore, read_ahead: int) -> None:
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 2)
-    loader = Loader(windows, 7, seed=0, shuffle=True, read_ahead=read_ahead)
-    order = np.random.default_rng([0, 1]).permutation(len(windows))
-    memory = set()
-    for repeat in range(2):
-        for index, sample in enumerate(loader.epoch(1)):
-            alone = windows.read(order[7 * index : 7 * index + 7])
-            for ours, expected in zip(sample, alone, strict=True):
-                assert torch.equal(ours, expected)
-            memory.add(sample.state.untyped_storage().data_ptr())
-        assert index + 1 == loader.num_batches, repeat
-    assert len(memory) <= read_ahead + 1
-
-
-def test_an_epoch_that_is_left_early_frees_its_threads(store: PreparedStore) -> None:
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
-    loader = Loader(windows, 4, seed=0, shuffle=False)
-    before = threading.active_count()
-    epoch = loader.epoch(0)
-    first = next(epoch).state.clone()
-    epoch.close()
-    assert threading.active_count() == before
-    assert torch.equal(next(loader.epoch(0)).state, first)
-
-
-def test_what_fails_in_a_thread_reaches_the_caller(
-    store: PreparedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    windows = WindowDataset(store, Period(start="2001-01-01", end="2001-03-01"), 1, 1)
-
-    def fail(*_: object) -> None:
-        raise OSError("disk gone")
-
-    monkeypatch.setattr(store.states.reader, "read_into", fail)
-    with pytest.raises(OSError, match="disk gone"):
-        next(Loader(windows, 4, seed=0, shuffle=False).epoch(0))
 
 
 def with_nan(data: xr.Dataset) -> xr.Dataset:
