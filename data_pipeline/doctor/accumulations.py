@@ -25,17 +25,10 @@ def accumulated(states: SampledStates, channels: Channels) -> Channels:
 def check_running_totals(
     states: SampledStates, channels: Channels, step_hours: float, first: int, budget: int
 ) -> tuple[list[Finding], int]:
-    """Find running totals among the values of the source.
-
-    Args:
-        states: What to read from.
-        channels: Those that are sums over time.
-        step_hours: Usual step of the source.
-        first: Index of the state from which on to look.
-        budget: Bytes of chunks to read at most.
+    """Find running totals in the source, from the state with the index ``first`` on.
 
     Returns:
-        Findings, and the bytes that were read.
+        Findings, and the bytes of chunks that were read, at most ``budget``.
     """
     source = replace(states, dataset=states.source, steps={})
     times = times_of(source.dataset)
@@ -87,11 +80,6 @@ def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig)
 
     Variables that ``data.accumulate`` sums, and those that ``prepare`` rejects without it, are
     passed over.
-
-    Args:
-        channels: Those that are sums over time.
-        step_hours: Usual step of the source.
-        config: The timestep, and what is accumulated.
     """
     handled = {*ACCUMULATED, *(parse_label(name)[0] for name in config.accumulate)}
     findings, timestep_hours = [], config.timestep_hours

@@ -11,7 +11,6 @@ from data_pipeline.doctor.findings import Finding, collect, finding_from_error
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
 from data_pipeline.simulation.trajectories import Splits
@@ -50,7 +49,11 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
     findings: list[Finding] = []
     if config.pde is not None:
         with collect(findings, "source", "data.pde"):
-            return _solve_briefly(config.pde)
+            # The first states of the first trajectory, and the times of all trajectories.
+            steps = min(config.pde.num_steps, _SOLVED_STEPS)
+            splits = Splits(train=1)
+            short = replace(config.pde, trajectories=splits, num_steps=steps, spinup_steps=0)
+            return OpenedSource(simulate_equation(short).compute(), config.pde.times().ravel())
     elif config.source is None:
         assert config.simulation is not None
         return _simulate_briefly(config.simulation)
@@ -85,17 +88,6 @@ def _simulate_briefly(config: SimulationConfig) -> OpenedSource:
         num_longitudes=2 * rows,
     )
     return OpenedSource(simulate_planet(short), config.times().ravel())
-
-
-def _solve_briefly(config: PDEConfig) -> OpenedSource:
-    """The first states of the first trajectory, and the times of all trajectories."""
-    short = replace(
-        config,
-        trajectories=Splits(train=1),
-        num_steps=min(config.num_steps, _SOLVED_STEPS),
-        spinup_steps=0,
-    )
-    return OpenedSource(simulate_equation(short).compute(), config.times().ravel())
 
 
 def _open_leniently(source: SourceConfig, static: list[str], error: InputError) -> OpenedSource:

@@ -28,7 +28,7 @@ class Range(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """``canonical = factor * found + offset``, for values found in ``units``."""
+    """``canonical = factor * value + offset``, for values in ``units``."""
 
     units: str
     factor: float
@@ -110,13 +110,7 @@ _LARGEST_MEAN_PRECIPITATION = 0.05
 
 
 def plausible_range(name: str, level: int | None, units: str) -> Range | None:
-    """Range of a variable, or ``None`` where none is known.
-
-    Args:
-        name: Canonical name.
-        level: Pressure in hPa, or ``None``.
-        units: Normalized units; a range counts in the units that the name stands for.
-    """
+    """Range of a variable in the units of its canonical name, or ``None`` where none is known."""
     if name == "geopotential" and level is not None:
         height = standard_height(100.0 * level)
         return Range(GRAVITY * (0.8 * height - 1000), GRAVITY * (1.06 * height + 800))
@@ -145,14 +139,7 @@ def mean_is_implausible(name: str, values: np.ndarray) -> bool:
 
 
 def guess_units(name: str, values: np.ndarray, expected: Range, units: str) -> Conversion | None:
-    """The unit that most of the values are plausible in, or ``None``.
-
-    Args:
-        name: Canonical name.
-        values: Of which at least half are implausible.
-        expected: Their plausible range.
-        units: Canonical units of the variable.
-    """
+    """Guess the unit in which most values are plausible, where in ``units`` they are not."""
     for conversion in _BY_UNITS.get(units, ()):
         converted = conversion.apply(values)
         fits = expected.contains(converted).mean() > 0.9

@@ -93,11 +93,7 @@ class SampledStates:
         return cls(source_and_derived, source_and_derived, frozenset(map(str, derived)))
 
     def resampled(self, config: DataConfig) -> "SampledStates":
-        """With accumulations over the timestep.
-
-        Raises:
-            InputError: As ``accumulate``.
-        """
+        """Accumulate over the timestep, with the errors of ``accumulate``."""
         variables = [*config.predicted, *config.static]
         rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
         dataset = accumulate(self.source, variables, rules, hours, contains, config.allow_gaps)
@@ -112,11 +108,9 @@ class SampledStates:
         return name if name in self.source else "total_precipitation"
 
     def chunk_bytes(self, name: str, indices: np.ndarray) -> int:
-        """Bytes of the chunks of the source that hold a variable, all its levels, uncompressed.
+        """Uncompressed bytes of the chunks of the source that hold a variable at some states.
 
-        Args:
-            name: Variable; derived ones count with two inputs.
-            indices: Of states.
+        All its levels count, and derived variables count with two inputs.
         """
         variable = self.source[self.source_of(name)]
         sizes = [size for dim, size in variable.sizes.items() if dim != "time"]
@@ -135,14 +129,7 @@ class SampledStates:
 def read_sample(
     states: SampledStates, channels: Channels, indices: np.ndarray, budget: int
 ) -> tuple[SampledValues, list[Finding]]:
-    """Read channels at some times, fewer where the chunks of the source would exceed the budget.
-
-    Args:
-        states: What to read from.
-        channels: What to read.
-        indices: Which states, increasing.
-        budget: Bytes of chunks to read at most.
-    """
+    """Read channels at some states, fewer where the chunks would exceed the budget in bytes."""
     names = list(dict.fromkeys(channel.name for channel in channels))
     names, indices, findings = _fitting(states, names, indices, budget)
     values: dict[str, np.ndarray] = {}
@@ -169,11 +156,6 @@ def read_static(
     states: SampledStates, config: DataConfig, budget: int
 ) -> tuple[Channels, SampledValues, list[Finding]]:
     """Read static fields as ``prepare`` does, at fewer times where they have any.
-
-    Args:
-        states: What to read from.
-        config: Which variables.
-        budget: Bytes of chunks to read at most.
 
     Returns:
         Channels, their values as a sample with one time, and findings.

@@ -56,14 +56,7 @@ def describe_store(store: PreparedStore) -> dict[str, Any]:
 def check_store(
     store: PreparedStore, sample: SampledValues, grid: Grid, config: DataConfig
 ) -> list[Finding]:
-    """Compare states at the same times, and the statistics with those of a fresh sample.
-
-    Args:
-        store: The training store, not cropped.
-        sample: Of the source.
-        grid: Grid of the source.
-        config: Its training period and grid.
-    """
+    """Compare an uncropped store with states of the source, and its statistics with theirs."""
     coarse = config.grid.build() if config.grid else grid
     if coarse != store.grid:
         what = f"the store has the grid {store.grid}, the source now has {coarse}"
@@ -128,12 +121,7 @@ def _compare_statistics(
 
 
 def check_disk(path: Path, needed: int) -> tuple[dict[str, Any], list[Finding]]:
-    """Check the free space for a store that is still to be written.
-
-    Args:
-        path: Folder of the store.
-        needed: Bytes of its fields.
-    """
+    """Check the free space for a store of some bytes that is still to be written."""
     folder, free = find_free_space(path)
     findings: list[Finding] = []
     with collect(findings, "disk", str(folder)):

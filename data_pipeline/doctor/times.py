@@ -60,10 +60,7 @@ def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
 def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> list[Finding]:
     """Check steps, gaps, leap days and hours of day, and collect the errors of ``prepare``.
 
-    Args:
-        times: Of the source.
-        states: The times that ``accumulate`` keeps; or all.
-        config: Timestep and periods.
+    ``times`` are those of the source, ``states`` those that ``accumulate`` keeps.
     """
     findings = _check_regular(times, config)
     if not findings:
@@ -73,7 +70,16 @@ def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> li
         return findings
     with collect(findings, "prepare", "time"):
         states = states[select_times(states, config)]
-        findings += _check_hours(states, config)
+        known = set[int]()
+        for name, inside in _split(states, config).items():
+            hours = set(hours_of_day(inside).tolist())
+            known = known or hours  # those of training, which come first
+            if hours - known:
+                what = f"the hours of day {sorted(hours - known)} occur here, not in training, "
+                what += f"which has {sorted(known)}"
+                remedy = "Choose periods with the same hours of day, or a larger "
+                remedy += "data.timestep_hours."
+                findings.append(finding("time-hours", "error", what, f"data.{name}", remedy))
         training = states[config.train.contains(states)]
         with collect(findings, "climatology", "data.train"):
             blocks = [(training, np.zeros((len(training), 1)))]
@@ -114,19 +120,6 @@ def _check_gaps(states: np.ndarray, name: str, config: DataConfig) -> list[Findi
     return []
 
 
-def _check_hours(times: np.ndarray, config: DataConfig) -> list[Finding]:
-    known, findings = set[int](), []
-    for name, states in _split(times, config).items():
-        hours = set(hours_of_day(states).tolist())
-        known = known or hours
-        if hours - known:
-            what = f"the hours of day {sorted(hours - known)} occur here, not in training, which "
-            what += f"has {sorted(known)}"
-            remedy = "Choose periods with the same hours of day, or a larger data.timestep_hours."
-            findings.append(finding("time-hours", "error", what, f"data.{name}", remedy))
-    return findings
-
-
 @dataclass(frozen=True, kw_only=True)
 class PeriodNeeds:
     """Lengths that training and forecasts need of the periods.
@@ -145,13 +138,7 @@ class PeriodNeeds:
 
 
 def check_periods(times: np.ndarray, config: DataConfig, needs: PeriodNeeds) -> list[Finding]:
-    """Check that periods hold windows and forecasts, and how independent they are.
-
-    Args:
-        times: Of the states in the periods, one every timestep but for gaps.
-        config: The periods.
-        needs: Lengths of windows and forecasts.
-    """
+    """Check that periods hold windows and forecasts, and how independent they are."""
     findings = []
     timestep_hours, periods = config.timestep_hours, _split(times, config)
     for name, inside in periods.items():

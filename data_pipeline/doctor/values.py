@@ -56,7 +56,13 @@ def check_values(
     findings: list[Finding] = []
     for name in dict.fromkeys(channel.name for channel in channels):
         group = [c for c in channels if c.name == name and c.label in sample.values]
-        constant = [c for c in group if _is_constant(sample.values[c.label], static)]
+        constant = []
+        for channel in group:
+            values = sample.values[channel.label]
+            known = values[np.isfinite(values)]
+            still = not static and len(values) > 2 and (values == values[0]).all()
+            if still or (known.size and known.min() == known.max()):
+                constant.append(channel)
         if constant:
             values = sample.values[constant[0].label]
             what = "the field is the same at all sampled times"
@@ -112,13 +118,6 @@ def _check_missing(
     with collect(findings, "nan", where):
         check_finite(values, Channels(tuple(group)), sample.times)
     return findings
-
-
-def _is_constant(values: np.ndarray, static: bool) -> bool:
-    """Whether all values are one, or, of a prognostic field, those of each point."""
-    known = values[np.isfinite(values)]
-    still = not static and len(values) > 2 and bool((values == values[0]).all())
-    return bool(known.size and known.min() == known.max()) or still
 
 
 def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:

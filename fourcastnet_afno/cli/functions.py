@@ -198,12 +198,12 @@ def doctor(
         measure: Whether to time the loader and the model.
         sample_mib: MiB of the source to read at most.
     """
-    from fourcastnet_afno.doctor.doctor import doctor as examine
+    from fourcastnet_afno.doctor.doctor import run_doctor
 
     if sample_mib < 1:
         raise InputError(f"sample_mib must be at least 1, got {sample_mib}", code="bad-setting")
-    found = examine(config, output, as_json=json, measure=measure, sample_mib=sample_mib)
-    return _FOUND_ERRORS if found.num_errors else 0
+    report = run_doctor(config, output, as_json=json, measure=measure, sample_mib=sample_mib)
+    return _FOUND_ERRORS if report.num_errors else 0
 
 
 def runs(folder: Path) -> None:

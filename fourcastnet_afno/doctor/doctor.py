@@ -36,7 +36,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _MEASURED = ("loader", "model")
 
 
-def doctor(
+def run_doctor(
     config: ExperimentConfig,
     output: Path,
     *,
@@ -44,20 +44,11 @@ def doctor(
     measure: bool = True,
     sample_mib: int = 1024,
 ) -> Report:
-    """Examine an experiment and print the findings.
-
-    Args:
-        config: The experiment.
-        output: Run folder, whose store is examined if it exists.
-        as_json: Whether to print one JSON document, and nothing else, to standard output.
-        measure: Whether to time the loader and the model, for a few seconds each.
-        sample_mib: MiB of the source to read at most.
-    """
+    """Examine an experiment and print the findings, for people or as one JSON document."""
     # Progress bars and messages of libraries must not get between the lines of the document.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        report = diagnose(
-            config, output, timing=Timing() if measure else None, sample_mib=sample_mib
-        )
+        timing = Timing() if measure else None
+        report = diagnose(config, output, timing=timing, sample_mib=sample_mib)
     if as_json:
         print(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
@@ -66,11 +57,7 @@ def doctor(
 
 
 def diagnose(
-    config: ExperimentConfig,
-    output: Path,
-    *,
-    timing: Timing | None = None,
-    sample_mib: int = 1024,
+    config: ExperimentConfig, output: Path, *, timing: Timing | None = None, sample_mib: int = 1024
 ) -> Report:
     """Examine an experiment.
 
@@ -171,7 +158,15 @@ def show(report: Report, console: Console) -> None:
     for line in (*_data_lines(facts), *_machine_lines(facts)):
         console.print(line)
     if facts.get("variables"):
-        console.print(_variables(facts["variables"]))
+        title, names = "Sample of the source", ("min", "mean", "max", "std")
+        first = Column("variable", overflow="fold")
+        table = Table(first, "units", title=title, title_justify="left")
+        for name in (*names, "NaN"):
+            table.add_column(name, justify="right")
+        for label, known in facts["variables"].items():
+            moments = ["" if known[name] is None else f"{known[name]:.4g}" for name in names]
+            table.add_row(label, known["units"], *moments, f"{100 * known['nan_share']:.3g} %")
+        console.print(table)
     for finding in report.findings:
         text = Text("\n").append(f"{finding.severity}: ", style=_STYLES[finding.severity])
         text.append(finding.what).append(f" [{finding.check}]", style="dim")
@@ -181,22 +176,6 @@ def show(report: Report, console: Console) -> None:
     counts = report.to_json()["counts"]
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     console.print(f"\nFound: {summary}", style="bold red" if report.num_errors else "bold green")
-
-
-def _variables(variables: dict[str, Any]) -> Table:
-    table = Table(
-        Column("variable", overflow="fold"),
-        "units",
-        title="Sample of the source",
-        title_justify="left",
-    )
-    names = ("min", "mean", "max", "std")
-    for name in (*names, "NaN"):
-        table.add_column(name, justify="right")
-    for label, facts in variables.items():
-        moments = ["" if facts[name] is None else f"{facts[name]:.4g}" for name in names]
-        table.add_row(label, facts["units"], *moments, f"{100 * facts['nan_share']:.3g} %")
-    return table
 
 
 def _data_lines(facts: dict[str, Any]) -> list[str]:

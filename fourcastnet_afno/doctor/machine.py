@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import torch
 
-from data_pipeline import Loader
 from data_pipeline.doctor.findings import Finding, finding, finding_from_error
 from data_pipeline.errors import InputError
+from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import WindowDataset
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
@@ -45,6 +45,17 @@ def describe_machine() -> dict[str, Any]:
     """Processor, memory, accelerators, and the libraries that join them; values for JSON."""
     process = psutil.Process()
     usable = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None  # not on macOS
+    gpus = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        gpus.append(
+            {
+                "name": properties.name,
+                "memory_bytes": properties.total_memory,
+                "free_bytes": torch.cuda.mem_get_info(index)[0],
+                "compute_capability": f"{properties.major}.{properties.minor}",
+            }
+        )
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -54,7 +65,7 @@ def describe_machine() -> dict[str, Any]:
         "available_memory_bytes": available_memory(),
         "open_files_allowed": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "torch_cuda": torch.version.cuda,
-        "gpus": [_describe_gpu(index) for index in range(torch.cuda.device_count())],
+        "gpus": gpus,
         "nccl": nccl_version(),
     }
 
@@ -83,17 +94,6 @@ def available_memory() -> int:
     return min(memory_limit(), psutil.virtual_memory().available)
 
 
-def _describe_gpu(index: int) -> dict[str, Any]:
-    properties = torch.cuda.get_device_properties(index)
-    free, _ = torch.cuda.mem_get_info(index)
-    return {
-        "name": properties.name,
-        "memory_bytes": properties.total_memory,
-        "free_bytes": free,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-    }
-
-
 def check_device(config: TrainingConfig) -> list[Finding]:
     """Check that the configured device exists and suits the precision."""
     try:
@@ -114,13 +114,7 @@ def check_device(config: TrainingConfig) -> list[Finding]:
 
 
 def check_batches(window_bytes: int, batch_size: int, available: int) -> list[Finding]:
-    """Check that the batches that are read ahead fit into memory.
-
-    Args:
-        window_bytes: Of the states of a window.
-        batch_size: Windows in a batch.
-        available: Bytes of memory.
-    """
+    """Check that the batches that are read ahead fit into the available bytes of memory."""
     needed = 3 * batch_size * window_bytes
     if needed < 0.5 * available:
         return []
@@ -135,11 +129,6 @@ def loader_rate(dataset: WindowDataset, config: TrainingConfig, seconds: float) 
     """Measure the samples a second that the loader yields in shuffled order.
 
     The first batch is left out; data of one batch is read again and again.
-
-    Args:
-        dataset: Windows to load.
-        config: Batch size, seed and device.
-        seconds: Length of the measurement.
     """
     device = select_device(config.device)
     size = min(config.batch_size, len(dataset))
@@ -171,14 +160,7 @@ def expected_step_seconds(forecaster: Forecaster, num_steps: int) -> float:
 def training_step(
     forecaster: Forecaster, config: TrainingConfig, num_steps: int, size: int
 ) -> Callable[[], None]:
-    """Build a training step on random states that leaves the weights as they are.
-
-    Args:
-        forecaster: On its device.
-        config: Precision.
-        num_steps: Steps of the rollout.
-        size: Windows in a batch.
-    """
+    """Build a training step of ``size`` random windows that leaves the weights as they are."""
     device, spec = forecaster.diff_std.device, forecaster.spec
     generator = torch.Generator().manual_seed(0)
 
@@ -220,13 +202,6 @@ def model_rate(
 
     A model that would keep a CPU busy for long is not tried; on a CPU the batch is made smaller
     until a step is short.
-
-    Args:
-        forecaster: With any weights.
-        config: Batch size, precision and device.
-        num_steps: Steps of the rollout that is trained.
-        timing: Time that this may take.
-        build_step: Builds the step from forecaster, config, num_steps and batch size.
 
     Returns:
         samples_per_second (``None`` where it was not measured), batch_size and device; findings.
