@@ -1,11 +1,9 @@
-"""A function for each verb: its arguments are the options, its docstring their help.
+"""A function for each verb: its arguments are the options of the command line.
 
 Each imports its workflow when it is called, so that help does not wait for torch.
 """
 
 from pathlib import Path
-
-from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.execution import ExecutionConfig
@@ -16,95 +14,87 @@ from fourcastnet_afno.inference.config import IfExists
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 RUN = Path("runs/quickstart")
-_FOUND_ERRORS = 1
+_THREADS = ExecutionConfig()
+
+HELP = {  # by option, or by verb and option
+    "output": "run folder for data, checkpoints, forecasts, scores and the report",
+    "checkpoint": "the frozen forecaster",
+    "prepare.verify": "compare the store's files with their checksums",
+    "prepare.plan": "print what would be read and written, and stop",
+    "forecast.output": "run folder, or the file to write if it ends in .zarr or .nc",
+    "forecast.checkpoint": "forecaster to use instead of the best of the run",
+    "forecast.source": "data to start from instead of the test period of the run",
+    "forecast.existing": "what to do with a forecast that exists; by default one in a run folder "
+    "is overwritten, and a file is an error",
+    "score.forecast": "zarr store or NetCDF file, as PATH or NAME=PATH; may be repeated",
+    "score.truth": "what forecasts are compared with: any source, or a prepared store",
+    "score.climatology": "a prepared store, a table by dayofyear and hour, or years to fit one to",
+    "score.training": "years that the linear baseline is fitted to",
+    "score.output": "NetCDF file of the scores",
+    "score.report": "HTML file to write",
+    "score.state": "file that keeps finished work, so that the same command resumes after an "
+    "interruption; hidden next to OUTPUT by default",
+    "export.checkpoint": "forecaster to export",
+    "export.output": "file to write: .onnx or .pt2",
+    "export.format": "aot_inductor is compiled for the processor of this machine",
+    "export.batch_size": "states in a batch, fixed",
+    "doctor.json": "print one JSON document, and nothing else",
+    "doctor.measure": "whether to time the loader and the model",
+    "doctor.sample_mib": "MiB of the source to read at most",
+    "runs.folder": "holds run folders, at any depth",
+}
 
 
-def prepare(
+def prepare_verb(
     config: ExperimentConfig,
     output: Path = RUN,
     verify: bool = False,
     plan: bool = False,
-    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
+    execution: ExecutionConfig = _THREADS,
 ) -> None:
-    """Prepare the data of a run.
-
-    Args:
-        config: The experiment.
-        output: Run folder for data, checkpoints, forecasts, scores and the report.
-        verify: Compare the store's files with their checksums.
-        plan: Print what would be read and written, and stop.
-        execution: Where the work is done.
-    """
+    """Prepare the data of a run."""
     from fourcastnet_afno.workflows.prepare import prepare_run
 
     prepare_run(config, output, verify, plan, execution)
 
 
-def train(config: ExperimentConfig, output: Path = RUN) -> None:
-    """Train a forecaster.
-
-    Args:
-        config: The experiment.
-        output: Run folder for data, checkpoints, forecasts, scores and the report.
-    """
+def train_verb(config: ExperimentConfig, output: Path = RUN) -> None:
+    """Train a forecaster."""
     from fourcastnet_afno.workflows.train import train_run
 
     train_run(config, output)
 
 
-def train_diagnostic(config: ExperimentConfig, output: Path, checkpoint: Path) -> None:
-    """Train a diagnostic head.
+def train_diagnostic_verb(config: ExperimentConfig, output: Path, checkpoint: Path) -> None:
+    """Train a diagnostic head."""
+    from fourcastnet_afno.workflows.train_diagnostic import train_diagnostic
 
-    Args:
-        config: The experiment.
-        output: Run folder of the head, another one than that of the forecaster.
-        checkpoint: The frozen forecaster.
-    """
-    from fourcastnet_afno.workflows import train_diagnostic
-
-    train_diagnostic.train_diagnostic(config, output, checkpoint)
+    train_diagnostic(config, output, checkpoint)
 
 
-def forecast(
+def forecast_verb(
     config: ExperimentConfig,
     output: Path = RUN,
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
     existing: IfExists | None = None,
 ) -> None:
-    """Write forecasts.
-
-    Args:
-        config: The experiment.
-        output: Run folder, or the file to write if it ends in .zarr or .nc.
-        checkpoint: Forecaster to use instead of the best of the run.
-        source: Data to start from instead of the test period of the run.
-        existing: What to do with a forecast that exists; by default one in a run folder is
-            overwritten, and a file is an error.
-    """
+    """Write forecasts."""
     from fourcastnet_afno.workflows.forecast import forecast_run
 
     forecast_run(config, output, checkpoint, source, existing)
 
 
-def evaluate(
-    config: ExperimentConfig,
-    output: Path = RUN,
-    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
+def evaluate_verb(
+    config: ExperimentConfig, output: Path = RUN, execution: ExecutionConfig = _THREADS
 ) -> None:
-    """Score the forecasts of a run.
-
-    Args:
-        config: The experiment.
-        output: Run folder for data, checkpoints, forecasts, scores and the report.
-        execution: Where the work is done.
-    """
+    """Score the forecasts of a run."""
     from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 
     evaluate_run(config, output, execution=execution)
 
 
-def score(
+def score_verb(
     forecast: list[str],
     truth: SourceConfig,
     climatology: SourceConfig,
@@ -113,26 +103,12 @@ def score(
     report: Path | None = None,
     state: Path | None = None,
     evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008
-    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
+    execution: ExecutionConfig = _THREADS,
 ) -> None:
-    """Score forecasts in files.
-
-    Args:
-        forecast: Zarr store or NetCDF file, as PATH or NAME=PATH; may be repeated.
-        truth: What forecasts are compared with: any source, or a prepared store.
-        climatology: A prepared store, a table by dayofyear and hour, or years to fit one to.
-        training: Years that the linear baseline is fitted to.
-        output: NetCDF file of the scores.
-        report: HTML file to write.
-        state: File that keeps finished work, so that the same command resumes after an
-            interruption; hidden next to OUTPUT by default.
-        evaluation: What is scored, and by which conventions.
-        execution: Where the work is done.
-    """
-    from fourcastnet_afno.evaluation.scores.tables import scores_table
+    """Score forecasts in files."""
     from fourcastnet_afno.workflows.score import evaluate_files
 
-    scores = evaluate_files(
+    evaluate_files(
         forecast,
         truth,
         climatology,
@@ -143,75 +119,46 @@ def score(
         state=state,
         execution=execution,
     )
-    console = Console(soft_wrap=True)
-    console.print(scores_table(scores))
-    for path in (output, report):
-        if path is not None:
-            console.print(f"Written: {path.resolve()}")
 
 
-def export(
+def export_verb(
     checkpoint: Path, output: Path, format: ExportFormat = "onnx", batch_size: int = 1
 ) -> None:
-    """Export a forecaster.
-
-    Args:
-        checkpoint: Forecaster to export.
-        output: File to write: .onnx or .pt2.
-        format: The file's format; aot_inductor is compiled for the processor of this machine.
-        batch_size: States in a batch, fixed.
-    """
+    """Export a forecaster."""
     from fourcastnet_afno.forecaster.export import export_checkpoint
 
     record = export_checkpoint(checkpoint, output, kind=format, batch_size=batch_size)
-    Console(soft_wrap=True).print(
+    print(
         f"{output}: differs from the checkpoint by at most {record['largest_difference']:.1e} "
         f"standard deviations; {output}.json describes its axes"
     )
 
 
-def quickstart(config: ExperimentConfig, output: Path = RUN) -> None:
-    """Run all of an experiment.
+def quickstart_verb(config: ExperimentConfig, output: Path = RUN) -> None:
+    """Run all of an experiment."""
+    from fourcastnet_afno.workflows.run import quickstart
 
-    Args:
-        config: The experiment.
-        output: Run folder for data, checkpoints, forecasts, scores and the report.
-    """
-    from fourcastnet_afno.workflows import run
-
-    run.quickstart(config, output)
+    quickstart(config, output)
 
 
-def doctor(
+def doctor_verb(
     config: ExperimentConfig,
     output: Path = RUN,
     json: bool = False,
     measure: bool = True,
     sample_mib: int = 1024,
 ) -> int:
-    """Examine an experiment before it runs.
-
-    Args:
-        config: The experiment.
-        output: Run folder for data, checkpoints, forecasts, scores and the report.
-        json: Print one JSON document, and nothing else.
-        measure: Whether to time the loader and the model.
-        sample_mib: MiB of the source to read at most.
-    """
+    """Examine an experiment before it runs; 1 if something would stop or spoil it."""
     from fourcastnet_afno.doctor.doctor import run_doctor
 
     if sample_mib < 1:
         raise InputError(f"sample_mib must be at least 1, got {sample_mib}", code="bad-setting")
     report = run_doctor(config, output, as_json=json, measure=measure, sample_mib=sample_mib)
-    return _FOUND_ERRORS if report.num_errors else 0
+    return int(report.num_errors > 0)
 
 
-def runs(folder: Path) -> None:
-    """Compare runs.
-
-    Args:
-        folder: Holds run folders, at any depth.
-    """
+def runs_verb(folder: Path) -> None:
+    """Compare the runs in a folder."""
     from fourcastnet_afno.workflows.run import compare_runs
 
     compare_runs(folder)

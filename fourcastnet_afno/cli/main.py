@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in VERBS:
-        from fourcastnet_afno.cli.run import run
+        from fourcastnet_afno.cli.run_verb import run_verb
 
-        return run(words[0], words[1:])
+        return run_verb(words[0], words[1:])
     if words and not words[0].startswith("-"):
         near = ", ".join(difflib.get_close_matches(words[0], VERBS, n=3) or VERBS)
         print(f"error: there is no verb {words[0]!r}; did you mean {near}?", file=sys.stderr)

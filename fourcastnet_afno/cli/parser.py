@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_origin
 
-from docstring_parser import parse as parse_docstring
 from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.cli import functions
+from fourcastnet_afno.cli.functions import HELP
 from fourcastnet_afno.cli.mistakes import explain, setting_names
 from fourcastnet_afno.cli.verbs import SECTIONS, VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -20,7 +20,7 @@ PROGRAM = "fourcastnet-afno"
 
 def function_of(name: str) -> Any:  # noqa: ANN401
     """The function of a verb."""
-    return getattr(functions, name.replace("-", "_"))
+    return getattr(functions, f"{name.replace('-', '_')}_verb")
 
 
 def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
@@ -38,7 +38,6 @@ def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    help_of = {p.arg_name: p.description for p in parse_docstring(function.__doc__).params}
     parameters = dict(inspect.signature(function).parameters)
     if parameters.pop("config", None) or name == "score":
         parser.add_argument(
@@ -58,7 +57,8 @@ def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
             options = {"action": "store_true"}
         if get_origin(parameter.annotation) is list:
             options |= {"action": "append", "type": str}
-        parser.add_argument(f"--{key}", help=help_of[key], **options)
+        text = HELP.get(f"{name}.{key}") or HELP[key]
+        parser.add_argument(f"--{key}", help=text, **options)
     if verb.sections:
         parser.add_class_arguments(ExperimentConfig, as_group=False)
         if not shows_all:

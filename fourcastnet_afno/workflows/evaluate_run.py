@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
-from rich.console import Console
 
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.execution import ExecutionConfig
@@ -16,11 +15,10 @@ from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.provenance import peak_memory_gib, versions
 from fourcastnet_afno.report.report import write_report
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import open_or_prepare
 from fourcastnet_afno.workflows.score import truth_of
-
-_console = Console()
 
 
 def evaluate_run(
@@ -29,7 +27,7 @@ def evaluate_run(
     seconds: Mapping[str, float] | None = None,
     execution: ExecutionConfig | None = None,
 ) -> xr.Dataset:
-    """Score the run's forecasts beside the baselines, and write the report."""
+    """Score the run's forecasts next to the baselines, and write the report."""
     store = open_or_prepare(config, output)
     predictions = open_forecast(output / "forecast.zarr")
     if not any(channel.name in predictions for channel in store.diagnostic.channels):
@@ -52,9 +50,9 @@ def evaluate_run(
         execution=execution,
     )
     write_scores(scores, output / "scores.json", output / "scores.nc")
-    _console.print(scores_table(scores))
+    console.print(scores_table(scores))
     report = _report(config, output, store, scores, predictions, seconds or {})
-    _console.print(f"Report: {report.resolve()}")
+    console.print(f"Report: {report.resolve()}")
     return scores
 
 

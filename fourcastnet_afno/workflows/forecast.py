@@ -1,4 +1,4 @@
-"""A forecast from a checkpoint and data: everything is checked by name before anything runs."""
+"""The verb ``forecast``: a checkpoint and data, all checked by name before anything runs."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import yaml
-from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
@@ -33,10 +32,9 @@ from fourcastnet_afno.inference.initial_states import (
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import open_or_prepare
-
-_console = Console(soft_wrap=True, highlight=False)
 
 
 def forecast_from(
@@ -49,16 +47,16 @@ def forecast_from(
     *,
     init_times: np.ndarray | None = None,
 ) -> xr.Dataset | None:
-    """Write the forecasts of a checkpoint, see ``autoregression.write_forecast``.
+    """Write the forecasts of a checkpoint, see ``inference.write_forecast``.
 
     Args:
         config: Which forecasts.
         checkpoint: The forecaster; by default that of ``config.diagnostic``.
-        source: Data to start from, or a canonical dataset; without it, the prepared data beside
+        source: Data to start from, or a canonical dataset; without it, the prepared data next to
             the checkpoint.
         path: The zarr store or NetCDF file to write.
         device: Torch device.
-        existing: What to do with an output that is there.
+        existing: What to do with an output that exists.
         init_times: Initial times; by default those of ``config``.
 
     Raises:
@@ -68,7 +66,8 @@ def forecast_from(
         checkpoint = Path(config.diagnostic)
     if checkpoint is None:
         raise InputError(
-            f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output"
+            f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output",
+            code="no-checkpoint",
         )
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
     forecasters = [load_forecaster(file, device) for file in files]
@@ -86,26 +85,34 @@ def forecast_from(
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
+    times = dataset["time"].values
     if init_times is None:
-        init_times = _init_times(config, dataset["time"].values, first)
-    check_init_times(init_times, dataset["time"].values, first.spec, first.num_history)
-    attrs = _attrs_of(files, config.diagnostic, regridded)
-    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or _place(source)
+        interval = config.init_interval_hours
+        init_times = select_init_times(
+            times, first.spec, first.num_history, interval_hours=interval
+        )
+    check_init_times(init_times, times, first.spec, first.num_history)
+    attrs = _provenance(files, config.diagnostic)
     if regridded:
-        _console.print(regridded)
-    options: dict[str, Any] = {"further": forecasters[1:], "existing": existing}
-    if head is not None:
-        options["diagnostic"] = DiagnosticStepper(head, first)
+        attrs["regridded"] = regridded
+        console.print(regridded, soft_wrap=True, highlight=False)
+    described = ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
+    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or described
     try:
         return write_forecast(
-            first, dataset, init_times, config, path, attrs, report=_warn, **options
+            first,
+            dataset,
+            init_times,
+            config,
+            path,
+            attrs,
+            further=forecasters[1:],
+            diagnostic=None if head is None else DiagnosticStepper(head, first),
+            existing=existing,
+            report=partial(console.print, style="yellow", markup=False, soft_wrap=True),
         )
     except MissingValuesError as error:
         raise _with_fill_rules(error, checkpoint) from error
-
-
-def _warn(text: str) -> None:
-    _console.print(text, style="yellow", markup=False)
 
 
 def open_initial_data(
@@ -114,29 +121,30 @@ def open_initial_data(
     checkpoint: Path,
     init_times: np.ndarray | None = None,
 ) -> xr.Dataset:
-    """The data to start from as a canonical dataset: of any source, or prepared.
+    """Open the data to start from as a canonical dataset: any source, or a prepared store.
 
     A source is treated as it was for training: what can be derived is, accumulations are those of a
     timestep, and missing values become the numbers of ``data.fill``.
 
     Args:
         source: Where it is; without it, the prepared data of the checkpoint's run folder.
-        spec: What is wanted.
+        spec: Channels and timestep of the states.
         checkpoint: A checkpoint in a run folder.
-        init_times: Initial times (datetime64), which must be a whole number of timesteps from the
-            states; by default states are every timestep from the first time of the data.
+        init_times: Initial times (datetime64), an integer number of timesteps from the states; by
+            default states are every timestep from the first time of the data.
 
     Raises:
         InputError: If there is no data, or it cannot be accumulated as in training.
     """
     if source is None:
-        beside = checkpoint.absolute().parent.parent / "data.zarr"
-        if not (beside / "zarr.json").exists():
+        store = checkpoint.absolute().parent.parent / "data.zarr"
+        if not (store / "zarr.json").exists():
             raise InputError(
                 f"there is no data to start from: give --source (files or a store), or a "
-                f"checkpoint in a run folder with data.zarr; {beside} does not exist"
+                f"checkpoint in a run folder with data.zarr; {store} does not exist",
+                code="missing-file",
             )
-        source = SourceConfig(path=str(beside))
+        source = SourceConfig(path=str(store))
     (path, *others) = source.paths
     if not others and "://" not in path and is_prepared(Path(path)):
         return PreparedStore(Path(path)).prognostic.dataset()
@@ -144,13 +152,15 @@ def open_initial_data(
     dataset = open_source(source, [parse_label(n)[0] for n in recorded.get("static", [])])
     if "time" not in dataset.dims:
         raise InputError(
-            f"{path} has no times; give the time coordinate CF units as 'hours since 1900-01-01'"
+            f"{path} has no times; give the time coordinate CF units, such as 'hours since "
+            "1900-01-01'",
+            code="no-times",
         )
     return _as_in_training(dataset, spec, recorded, init_times)
 
 
 def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
-    """The part ``data`` of the experiment that a checkpoint was trained in, where it is known."""
+    """Read the part ``data`` of the experiment that a checkpoint was trained in, if it is known."""
     _, metadata = read_checkpoint(checkpoint, "none")
     return (yaml.safe_load(metadata.get("config", "")) or {}).get("data") or {}
 
@@ -171,13 +181,14 @@ def _as_in_training(
             rules,
             spec.timestep_hours,
             lambda times: np.ones(len(times), bool),
-            allow_gaps=True,  # an initial time that is missing is refused by name
+            allow_gaps=True,  # a missing initial time is an error that names it
             states=None if init_times is None else partial(_in_phase, init_times, spec.timestep),
         )
     except InputError as error:
         raise InputError(
             f"{dataset.encoding.get('source', 'the data')} cannot be accumulated as for training "
-            f"(data.accumulate={rules}): {error}"
+            f"(data.accumulate={rules}): {error}",
+            code=error.code,
         ) from error
     fill = recorded.get("fill") or {}
     numbers = {name: value for name, value in fill.items() if isinstance(value, int | float)}
@@ -188,31 +199,32 @@ def _as_in_training(
 
 
 def _in_phase(init_times: np.ndarray, timestep: np.timedelta64, times: np.ndarray) -> np.ndarray:
-    """Whether times are a whole number of timesteps from any initial time."""
+    """Mark the times that are an integer number of timesteps from any initial time."""
     step = timestep.astype("timedelta64[ns]").astype(np.int64)
     phases = (t.astype("datetime64[ns]").astype(np.int64) % step for t in (times, init_times))
     return np.isin(*phases)
 
 
 def _with_fill_rules(error: MissingValuesError, checkpoint: Path) -> InputError:
-    """The error, with a word on variables that training has filled by their climatology."""
+    """The error, with the variables that training has filled by their climatology."""
     rules = _recorded_data(checkpoint).get("fill") or {}
     names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
     if not names:
         return error
     return InputError(
         f"{error}: for training {list(names)} was filled by its climatology "
-        "(data.fill), which a checkpoint does not hold"
+        "(data.fill), which a checkpoint does not hold",
+        code=error.code,
     )
 
 
 def _on_grid_of(
     dataset: xr.Dataset, forecasters: list[Forecaster], config: ForecastConfig
 ) -> tuple[list[Forecaster], str]:
-    """The forecasters on the grid of the data, and what was done if that is another."""
-    grid, own = grid_of(dataset), forecasters[0].spec.grid
+    """The forecasters on the grid of the data, and a description of the change if it is another."""
+    grid, trained = grid_of(dataset), forecasters[0].spec.grid
     try:
-        own.require_same(grid, "the checkpoint")
+        trained.require_same(grid, "the checkpoint")
     except InputError:
         if not config.regrid:
             return forecasters, ""
@@ -225,23 +237,13 @@ def _on_grid_of(
     if config.resolution == "native":
         how = "the network works on the data's grid, with the wavenumbers of its own"
     text = (
-        f"the data is on the grid {grid}, the network on {own}: {how} (forecast.regrid=false "
+        f"the data is on the grid {grid}, the network on {trained}: {how} (forecast.regrid=false "
         "refuses this)"
     )
     return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
-def _init_times(config: ForecastConfig, times: np.ndarray, forecaster: Forecaster) -> np.ndarray:
-    return select_init_times(
-        times,
-        forecaster.spec,
-        forecaster.num_history,
-        interval_hours=config.init_interval_hours,
-    )
-
-
-def _attrs_of(files: list[Path], diagnostic: str | None, regridded: str) -> dict[str, str]:
-    """Provenance of forecasts."""
+def _provenance(files: list[Path], diagnostic: str | None) -> dict[str, str]:
     attrs = {
         "title": f"Forecasts of {files[0].name}",
         "source": "fourcastnet_afno",
@@ -251,11 +253,7 @@ def _attrs_of(files: list[Path], diagnostic: str | None, regridded: str) -> dict
     }
     if diagnostic is not None:
         attrs |= {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
-    return attrs | ({"regridded": regridded} if regridded else {})
-
-
-def _place(source: SourceConfig | xr.Dataset | None) -> str:
-    return ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
+    return attrs
 
 
 def _digest(path: Path) -> str:
@@ -277,8 +275,8 @@ def forecast_run(
         output: Run folder, or a file that ends in .zarr or .nc.
         checkpoint: Forecaster to use instead of the run's best.
         source: Data to start from instead of the run's test period.
-        existing: What to do with a forecast that is there; by default one in a run folder is
-            replaced and a file is refused.
+        existing: What to do with a forecast that exists; by default one in a run folder is
+            replaced, and a file is an error.
     """
     device = str(select_device(config.training.device))
     if output.suffix in (".zarr", ".nc"):

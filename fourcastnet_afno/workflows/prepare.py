@@ -2,18 +2,15 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from data_pipeline.files.atomic import replacing
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.resume import check_resumable
-
-_console = Console()
 
 
 def prepare_run(
@@ -26,20 +23,20 @@ def prepare_run(
     """Read or simulate the data, check it, and write the training store with its statistics.
 
     Args:
-        config: Its ``data`` part says what and where.
+        config: Its ``data`` part names source and channels.
         output: Run folder.
         verify: Whether to compare every file of the store with its checksum.
-        plan: Whether to say what would be done, and stop.
+        plan: Whether to print what would be done, and stop.
         execution: Where the work is done.
     """
     location = store_location(config, output)
     if plan and "://" not in location:
-        _console.print(plan_preparation(config.data, Path(location)).describe())
+        console.print(plan_preparation(config.data, Path(location)).describe())
         return None
     store = open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        _console.print(f"{location} is as it was written (fingerprint {store.fingerprint})")
+        console.print(f"{location} is unchanged (fingerprint {store.fingerprint})")
     return store
 
 
@@ -51,7 +48,7 @@ def open_or_prepare(
     if "://" in location:
         store = open_store(location, config.data)
     else:
-        store = prepare_store(config.data, Path(location), execution, _console.print)
+        store = prepare_store(config.data, Path(location), execution, console.print)
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store
@@ -65,10 +62,10 @@ def store_location(config: ExperimentConfig, output: Path) -> str:
 def open_prepared_store(
     config: ExperimentConfig, output: Path, process: Process, backbone: str | None = None
 ) -> PreparedStore:
-    """The data, which the main process alone prepares.
+    """The training store, which the main process alone prepares.
 
     Args:
-        config: Says what is trained.
+        config: The experiment.
         output: Run folder.
         process: One of those that train.
         backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
@@ -77,7 +74,7 @@ def open_prepared_store(
         InputError: If the folder holds another run.
     """
     if not process.is_main:
-        return open_store(config.data.store or str(output / "data.zarr"), config.data)
+        return open_store(store_location(config, output), config.data)
     folder = output / "checkpoints"
     check_resumable(config, folder / "last.safetensors", backbone)
     store = open_or_prepare(config, output)

@@ -1,4 +1,4 @@
-"""Whether a run folder holds the run that is asked for, so that it can resume."""
+"""Checks that a run folder holds the run of this configuration, so that it can resume."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,16 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 
 
 def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:
-    """Refuse to go on with a run whose data, model or training was configured otherwise."""
+    """Check that a run was configured like this one.
+
+    Args:
+        config: The experiment.
+        last: Its last checkpoint; without one there is nothing to resume.
+        backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
+
+    Raises:
+        InputError: If data, model or training was configured otherwise.
+    """
     if not last.exists():
         return
     _, metadata = read_checkpoint(last, "none")
@@ -35,19 +44,23 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
     if keys:
         raise InputError(
             f"{last.parent.parent.resolve()} holds a run with another configuration, differing in "
-            f"{', '.join(keys)}; give another --output, or delete that folder to start over"
+            f"{', '.join(keys)}; give another --output, or delete that folder to start over",
+            code="other-configuration",
         )
 
 
-def _check_backbone(last: Path, found: Mapping[str, Any] | None, backbone: str | None) -> None:
-    kept = found and found["backbone"]
-    if kept == backbone:
+def _check_backbone(last: Path, head: Mapping[str, Any] | None, backbone: str | None) -> None:
+    recorded = head and head["backbone"]
+    if recorded == backbone:
         return
-    run, head = last.parent.parent.resolve(), "a diagnostic head"
-    what = "a forecaster" if kept is None else f"{head} behind the forecaster {kept}"
-    wanted = "a forecaster" if backbone is None else f"{head} behind {backbone}"
+    trained, requested = (
+        "a forecaster" if name is None else f"a diagnostic head behind the forecaster {name}"
+        for name in (recorded, backbone)
+    )
     raise InputError(
-        f"{run} holds the training of {what}, asked for is that of {wanted}; give another --output"
+        f"{last.parent.parent.resolve()} holds the training of {trained}, this command trains "
+        f"{requested}; give another --output",
+        code="other-configuration",
     )
 
 

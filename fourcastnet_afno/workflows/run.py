@@ -1,8 +1,8 @@
 """One experiment in one folder: prepare, train, forecast, evaluate, or all of it.
 
 RUN/config.yaml          the resolved configuration
-RUN/data.zarr            the prepared data, unless ``data.store`` names a shared place
-RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to go on from)
+RUN/data.zarr            the prepared data, unless ``data.store`` names a shared folder
+RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to resume from)
 RUN/history.json         losses by epoch
 RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
@@ -14,18 +14,16 @@ import time
 from pathlib import Path
 
 import xarray as xr
-from rich.console import Console
 
 from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.report import plots
 from fourcastnet_afno.report.runs import find_runs, runs_table
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 from fourcastnet_afno.workflows.forecast import forecast_run
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
-
-_console = Console()
 
 
 def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
@@ -45,10 +43,10 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
 def compare_runs(folder: Path) -> None:
     """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
     runs = find_runs(folder)
-    _console.print(runs_table(runs))
+    console.print(runs_table(runs))
     losses = {run.name: run.losses for run in runs if run.losses}
     if losses:
         path = folder / "runs.png"
         with replacing(path) as temporary:
             temporary.write_bytes(plots.render(plots.plot_run_losses(losses)))
-        _console.print(f"Validation losses: {path.resolve()}")
+        console.print(f"Validation losses: {path.resolve()}")

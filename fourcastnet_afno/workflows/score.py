@@ -1,4 +1,4 @@
-"""Score forecasts that lie anywhere against any truth: ``evaluate`` without a run folder."""
+"""The verb ``score``: stored forecasts compared with any truth, without a run folder."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,8 +19,9 @@ from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import open_climatology
 from fourcastnet_afno.evaluation.inputs.open import open_canonical_forecast
-from fourcastnet_afno.evaluation.scores.tables import write_scores
+from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.report.report import write_report
+from fourcastnet_afno.workflows import console
 
 _LAND = "land_sea_mask"
 
@@ -43,19 +44,21 @@ def evaluate_files(
         forecasts: Zarr stores or NetCDF files, each as PATH or NAME=PATH.
         truth: Any source, or a prepared store.
         climatology: A prepared store, a table by day of the year, or a series to fit one to.
-        output: NetCDF file of the scores; the same as JSON and CSV are written beside it.
+        output: NetCDF file of the scores; JSON and CSV files of the same name are written too.
         config: What is scored, and by which conventions.
         training: The training years, for the baseline ``linear`` and the thresholds of events.
         report: HTML file to write.
-        state: File that keeps what is done while it runs, so that the same evaluation goes on after
-            an interruption; hidden beside ``output`` by default.
+        state: File that keeps finished work, so that the same evaluation resumes after an
+            interruption; hidden next to ``output`` by default.
         execution: A dask cluster on which the scores are computed; threads by default.
 
     Raises:
-        InputError: If something is not there or does not fit together; nothing is written then.
+        InputError: If something is missing or does not fit together; nothing is written then.
     """
     if output.suffix != ".nc":
-        raise InputError(f"scores are written to a file that ends in .nc, got {output}")
+        raise InputError(
+            f"scores are written to a file that ends in .nc, got {output}", code="bad-setting"
+        )
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
@@ -66,12 +69,12 @@ def evaluate_files(
     channels = Channels.from_dataset(first, common)
     base = open_climatology(climatology, channels, config.climatology_harmonics)
     years = None if training is None else _open(training)
-    plain = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
-    source = truth.paths[0] if plain and len(truth.paths) == 1 else actual
+    is_file = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
+    is_file = is_file and len(truth.paths) == 1
     state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(
         {name: _absolute_source(path) for name, path in named.items()},
-        source if source is actual else _absolute_source(truth.paths[0]),
+        _absolute_source(truth.paths[0]) if is_file else actual,
         base,
         config,
         training=years,
@@ -96,24 +99,29 @@ def evaluate_files(
             config_text=yaml.safe_dump(asdict(config), sort_keys=False),
             facts=_facts(opened),
         )
+    console.print(scores_table(scores), soft_wrap=True)
+    for path in (output, report):
+        if path is not None:
+            console.print(f"Written: {path.resolve()}", soft_wrap=True)
     return scores
 
 
 def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
-    """Paths by the name of the forecast: what is given before ``=``, or the file's own name.
+    """Paths by the name of the forecast: the text before ``=``, or the stem of the file.
 
     Raises:
         InputError: If two have the same name.
     """
     named: dict[str, str] = {}
-    for given in forecasts:
-        name, equals, path = given.partition("=")
+    for word in forecasts:
+        name, equals, path = word.partition("=")
         if not equals or "/" in name:
-            name, path = Path(given).stem, given
+            name, path = Path(word).stem, word
         if name in named:
             raise InputError(
-                f"two forecasts are called {name}: {named[name]} and {path}; name them as "
-                "--forecast NAME=PATH"
+                f"two forecasts are called {name}: {named[name]} and {path}; name them with "
+                "--forecast NAME=PATH",
+                code="duplicate-name",
             )
         named[name] = path
     return named
@@ -125,7 +133,7 @@ def _open(source: SourceConfig) -> xr.Dataset:
 
 
 def truth_of(store: PreparedStore) -> xr.Dataset:
-    """The fields of a prepared store, with the land fraction where it holds it."""
+    """The fields of a prepared store, with the land fraction if the store holds it."""
     dataset, labels = store.dataset(), store.static_channels.labels
     if _LAND in labels:
         with xr.open_zarr(store.path, consolidated=False) as stored:
@@ -141,11 +149,11 @@ def _absolute_source(path: str) -> str:
 
 
 def _fingerprint(path: str) -> str:
-    """Of a prepared store its own; else of names, sizes and times of the files."""
+    """The fingerprint of a prepared store, or of the names, sizes and times of files."""
     if is_prepared(Path(path)):
         return PreparedStore(Path(path)).fingerprint
-    found = file_fingerprints(path)
-    return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest() if found else "unknown"
+    files = file_fingerprints(path)
+    return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest() if files else "unknown"
 
 
 def _facts(forecasts: dict[str, xr.Dataset]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from data_pipeline.loading.windows import WindowDataset
@@ -29,10 +28,9 @@ from fourcastnet_afno.training.objectives import RolloutLoss
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import open_prepared_store
-
-_console = Console()
 
 
 def train_run(
@@ -43,12 +41,12 @@ def train_run(
     callbacks: Sequence[TrainingCallback] = (),
     join: Callable[..., AbstractContextManager[Process]] = process_group,
 ) -> Forecaster:
-    """Train a forecaster, or go on with an interrupted run in ``output``.
+    """Train a forecaster, or resume an interrupted run in ``output``.
 
     On several processes, started by ``torchrun`` or ``srun``, all must call.
 
     Args:
-        config: Its ``training`` part says how.
+        config: Its ``training`` part describes the training.
         output: Run folder.
         functions: Called with the step and the values of each row of the log.
         callbacks: Called after every step, in all processes.
@@ -70,7 +68,7 @@ def train_run(
         if settings.start_from is not None:
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
-                _console.print(f"From {settings.start_from}: {match}")
+                console.print(f"From {settings.start_from}: {match}")
         shard_rows(forecaster, process)
         forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
@@ -86,7 +84,7 @@ def train_run(
             validation=_rollout_validation(config, store, process, rows, weights),
             functions=[*functions, *loggers(config, output, process)],
             callbacks=callbacks,
-            console=_console,
+            console=console,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
 
@@ -132,7 +130,7 @@ def describe_training(module: nn.Module, process: Process) -> None:
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
         if process.spatial is not None:
             places = f"{process.data_size} x {process.spatial.size} processes, each on "
-        _console.print(f"Training {parameters:,} parameters on {places}{process.device}")
+        console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 
 def _rollout_validation(

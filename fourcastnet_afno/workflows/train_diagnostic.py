@@ -1,7 +1,7 @@
 """``fourcastnet-afno train-diagnostic``: a diagnostic head behind a frozen forecaster.
 
-The run folder is that of any training, see ``experiment``; ``checkpoints/best.safetensors`` holds
-the head and the forecaster, so that it is all that forecasts need.
+The run folder is that of any training, see ``workflows.run``. ``checkpoints/best.safetensors``
+holds head and forecaster, so that forecasts need nothing else.
 
 References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 and appendix B.
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.prepare import open_store
@@ -32,6 +31,7 @@ from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import DiagnosticLoss
 from fourcastnet_afno.training.trainer import Trainer
+from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import open_prepared_store
 from fourcastnet_afno.workflows.train import (
@@ -40,8 +40,6 @@ from fourcastnet_afno.workflows.train import (
     loggers,
     split_windows,
 )
-
-_console = Console()
 
 
 def train_diagnostic(
@@ -52,7 +50,7 @@ def train_diagnostic(
     *,
     callbacks: Sequence[TrainingCallback] = (),
 ) -> DiagnosticHead:
-    """Train a head for ``data.diagnostic``, or go on with an interrupted run in ``output``.
+    """Train a head for ``data.diagnostic``, or resume an interrupted run in ``output``.
 
     On several processes, started by ``torchrun`` or ``srun``, all must call.
 
@@ -105,7 +103,7 @@ def train_diagnostic(
             },
             process=process,
             functions=[*functions, *loggers(config, output, process)],
-            console=_console,
+            console=console,
             callbacks=callbacks,
         ).fit()
         best = folder / "best.safetensors"
@@ -129,8 +127,9 @@ def build_head(
 def _check_settings(config: ExperimentConfig) -> None:
     if not config.data.diagnostic:
         raise InputError(
-            "data.diagnostic names no variable for a diagnostic head; list what it predicts, as "
-            "[total_precipitation_6hr]"
+            "data.diagnostic names no variable for a diagnostic head; list what it predicts, such "
+            "as [total_precipitation_6hr]",
+            code="bad-setting",
         )
     training = config.training
     for name, value, without in (
@@ -142,22 +141,23 @@ def _check_settings(config: ExperimentConfig) -> None:
     ):
         if value != without:
             raise InputError(
-                f"training.{name}={value} is for forecasters, a diagnostic head is trained without;"
-                f" set it to {without}"
+                f"training.{name}={value} is for forecasters, a diagnostic head is trained without "
+                f"it; set it to {without}",
+                code="bad-setting",
             )
 
 
 def _with_store(config: ExperimentConfig, output: Path, checkpoint: Path) -> ExperimentConfig:
-    """With the store of the forecaster's run, where there is no other and it is the same."""
-    beside = checkpoint.absolute().parent.parent / "data.zarr"
-    known = config.data.store is not None or (output / "data.zarr").exists()
-    if known or not (beside / "zarr.json").exists():
+    """Use the store of the forecaster's run if there is no other and it has this configuration."""
+    store = checkpoint.absolute().parent.parent / "data.zarr"
+    has_own = config.data.store is not None or (output / "data.zarr").exists()
+    if has_own or not (store / "zarr.json").exists():
         return config
     try:
-        open_store(str(beside), config.data)
+        open_store(str(store), config.data)
     except InputError:
         return config
-    return replace(config, data=replace(config.data, store=str(beside)))
+    return replace(config, data=replace(config.data, store=str(store)))
 
 
 def _check_suits(forecaster: Forecaster, store: PreparedStore, checkpoint: Path) -> None:
@@ -172,5 +172,6 @@ def _check_suits(forecaster: Forecaster, store: PreparedStore, checkpoint: Path)
     if wrong:
         raise InputError(
             f"{checkpoint} was trained with other data, which differs in {'; '.join(wrong)}; give "
-            "the forecaster's own data with data.diagnostic added to it"
+            "the forecaster's own data with data.diagnostic added to it",
+            code="other-configuration",
         )

@@ -23,7 +23,7 @@ _context.set_forkserver_preload(
     [
         "tests.builders.processes",
         "tests.builders.experiments",
-        "fourcastnet_afno.cli.run",
+        "fourcastnet_afno.cli.run_verb",
         "fourcastnet_afno.workflows.run",
         "fourcastnet_afno.workflows.train_diagnostic",
         "torch._dynamo",

@@ -17,7 +17,7 @@ def test_a_function_is_called_with_what_is_parsed(
     words = [f"--config={tmp_path / 'e.yaml'}", f"--output={tmp_path / 'run'}"]
     arguments = parse("prepare", [*words, "--plan"])
     assert arguments["config"] == experiment
-    functions.prepare(**arguments)
+    functions.prepare_verb(**arguments)
     assert not (tmp_path / "run").exists()
     assert main(["prepare", *words]) == 0
     assert (tmp_path / "run" / "data.zarr").exists()

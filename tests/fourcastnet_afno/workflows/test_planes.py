@@ -31,6 +31,7 @@ from fourcastnet_afno.workflows.forecast import forecast_run
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.baselines import persistence
+from tests.builders.errors import rejects
 from tests.builders.planes import SQUARE, TORUS, make_advection, make_plane_config, make_steady
 
 
@@ -237,7 +238,7 @@ def test_ensembles_on_planes(perturbation: str, torus_run: Path, tmp_path: Path)
     )
     config = ForecastConfig(num_steps=1, ensemble=settings)
     if perturbation == "spherical":
-        with pytest.raises(InputError, match="use perturbation=gaussian"):
+        with rejects("needs-sphere", "perturbation=gaussian"):
             write_forecast(forecaster, dataset, starts, config, tmp_path / "f.zarr", {})
         return
     written = write_forecast(forecaster, dataset, starts, config, tmp_path / "f.zarr", {})
@@ -256,7 +257,7 @@ def test_scores_of_another_resolution_are_of_means_over_cells() -> None:
     scores = evaluate({"fine": forecasts, "means": blocks}, truth, climate, config)
     ours, theirs = (scores["rmse"].sel(forecast=name).values for name in ("fine", "means"))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    with pytest.raises(InputError, match="the grids differ: scores are on 8 x 12"):
+    with rejects("grid-mismatch", "8 x 12"):
         evaluate({"fine": forecasts}, truth, climate, EvaluationConfig())
 
 
@@ -266,23 +267,24 @@ def constant_climatology(truth: xr.Dataset) -> xr.Dataset:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "named"),
     [
-        ({}, r"padding\.longitude=wrap joins both ends of x, the second axis of the grid 8 x 8"),
+        ({}, "padding.longitude=wrap"),
         (
             {"padding": Padding(latitude="wrap", longitude="zero")},
-            r"padding\.latitude=wrap joins both ends of y",
+            "padding.latitude=wrap",
         ),
         (
             {"padding": Padding(longitude="zero"), "pole": "double_fourier_sphere"},
-            r"pole=double_fourier_sphere needs latitudes.*use pole=none",
+            "pole=double_fourier_sphere",
         ),
     ],
 )
-def test_networks_that_do_not_suit_a_plane_are_refused(options: dict, message: str) -> None:
+def test_networks_that_do_not_suit_a_plane_are_rejected(options: dict, named: str) -> None:
     network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, **options)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as error:
         adapt_config_to_grid(network, SQUARE, "model.network")
+    assert named in str(error.value)
 
 
 def test_the_doctor_describes_planes(

@@ -1,179 +1,46 @@
-"""A source is treated as it was for training: accumulated, filled, or refused."""
-
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-import xarray as xr
 
-from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import LatLonGrid
-from data_pipeline.periods import Period
-from data_pipeline.preprocessing.filling import FillRule
-from data_pipeline.sources.config import SourceConfig
-from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
-from fourcastnet_afno.inference.config import ForecastConfig
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.forecast import forecast_from
-from fourcastnet_afno.workflows.prepare import prepare_run
-from fourcastnet_afno.workflows.train import build_forecaster
-from tests.builders.experiments import (
-    GRID,
-    make_data_config,
-    make_dataset,
-    make_experiment,
-    make_untrained_run,
-)
-
-RAIN, SEA = "total_precipitation", "sea_surface_temperature"
-HOUR = np.timedelta64(1, "h")
+from fourcastnet_afno.workflows.prepare import open_or_prepare, prepare_run, store_location
+from tests.builders.experiments import make_dataset, make_experiment
 
 
-def hourly() -> xr.Dataset:
-    """Ten days of hourly rain and sea-surface temperature, which is missing on land."""
-    rng = np.random.default_rng(0)
-    times = np.datetime64("2001-01-01", "ns") + np.arange(240) * HOUR
-    dims, shape = ("time", *GRID.dims), (240, *GRID.shape)
-    rain = rng.gamma(0.2, 1e-3, shape).astype("f4")
-    warm = (280 + 5 * rng.standard_normal(shape)).astype("f4")
-    warm[:, 2:4, 3:6] = np.nan
-    return xr.Dataset(
-        {RAIN: (dims, rain, {"units": "m"}), SEA: (dims, warm, {"units": "K"})},
-        {"time": times, **GRID.coords},
-    )
+@pytest.fixture
+def experiment(tmp_path: Path) -> ExperimentConfig:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    return make_experiment(tmp_path / "data.nc")
 
 
-@dataclass
-class Files:
-    source: Path
-    prepared: Path
-    checkpoint: Path
+def test_the_plan_writes_nothing(experiment: ExperimentConfig, tmp_path: Path) -> None:
+    assert prepare_run(experiment, tmp_path / "run", plan=True) is None
+    assert not (tmp_path / "run").exists()
 
 
-def make_files(folder: Path, rule: FillRule) -> Files:
-    """A checkpoint of fresh weights, as training leaves it, and both kinds of data."""
-    hourly().to_netcdf(folder / "hourly.nc")
-    data = make_data_config(
-        folder / "hourly.nc",
-        prognostic=[SEA, RAIN, "log_total_precipitation_6hr"],
-        static=[],
-        forcings=[],
-        timestep_hours=6,
-        accumulate={RAIN: "sum"},
-        fill={SEA: rule},
-        train=Period(start="2001-01-01", end="2001-01-06"),
-        validation=Period(start="2001-01-07", end="2001-01-08"),
-        test=Period(start="2001-01-09", end="2001-01-10"),
-    )
-    config: ExperimentConfig = replace(make_experiment(folder / "hourly.nc"), data=data)
-    checkpoint, _ = make_untrained_run(config, folder / "run")
-    return Files(folder / "hourly.nc", folder / "run" / "data.zarr", checkpoint)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return make_files(tmp_path_factory.mktemp("files"), 271.15)
-
-
-def forecast(files: Files, source: Path, output: Path, init_times: str | None = None) -> xr.Dataset:
-    config = ForecastConfig(num_steps=2, init_times=init_times)
-    given = SourceConfig(path=str(source))
-    written = forecast_from(config, files.checkpoint, given, output, "cpu", "refuse")
-    assert written is not None
-    return written
-
-
-@pytest.mark.parametrize("init_times", [None, "2001-01-03T06,2001-01-09"])
-def test_a_raw_source_is_the_prepared_data_bit_for_bit(
-    files: Files, tmp_path: Path, init_times: str | None
+def test_a_store_is_written_once_next_to_its_configuration(
+    experiment: ExperimentConfig, tmp_path: Path
 ) -> None:
-    raw = forecast(files, files.source, tmp_path / "raw.zarr", init_times)
-    prepared = forecast(files, files.prepared, tmp_path / "prepared.zarr", init_times)
-    assert raw.sizes["init_time"] > 1
-    xr.testing.assert_equal(raw, prepared)
+    run = tmp_path / "run"
+    store = open_or_prepare(experiment, run)
+    written = (run / "data.zarr" / "zarr.json").stat().st_mtime_ns
+    assert open_or_prepare(experiment, run).fingerprint == store.fingerprint
+    assert (run / "data.zarr" / "zarr.json").stat().st_mtime_ns == written
+    assert (run / "config.yaml").read_text() == experiment.to_yaml()
+    assert store_location(experiment, run) == str(run / "data.zarr")
 
 
-def test_states_may_lie_between_those_of_training(files: Files, tmp_path: Path) -> None:
-    """Rain at 05 UTC is the sum of the six hours that end there."""
-    first = forecast(files, files.source, tmp_path / "a.zarr", "2001-01-03T05")
-    moved = hourly().assign_coords(time=hourly()["time"].values + HOUR)
-    moved.to_netcdf(tmp_path / "moved.nc")
-    second = forecast(files, tmp_path / "moved.nc", tmp_path / "b.zarr", "2001-01-03T06")
-    for name in (SEA, RAIN):
-        np.testing.assert_array_equal(first[name], second[name])
-
-
-def test_sums_that_cannot_be_made_are_refused(files: Files, tmp_path: Path) -> None:
-    hourly().isel(time=slice(0, None, 6)).to_netcdf(tmp_path / "thinned.nc")
-    message = r"thinned\.nc cannot be accumulated as for training .*the data has steps of 6 h"
-    with pytest.raises(InputError, match=message):
-        forecast(files, tmp_path / "thinned.nc", tmp_path / "f.zarr")
-    # The history reaches back before the data.
-    with pytest.raises(InputError, match="T05:00:00 needs the state at 2000-12-31T23:00:00"):
-        forecast(files, files.source, tmp_path / "f.zarr", "2001-01-01T05")
-    assert not (tmp_path / "f.zarr").exists()
-
-
-def test_a_climatology_that_the_checkpoint_lacks_is_named(tmp_path: Path) -> None:
-    files, init = make_files(tmp_path, "climatology"), "2001-01-03"
-    message = (
-        r"not finite, the first in sea_surface_temperature at 2001-01-02T18.*"
-        r"\['sea_surface_temperature'\] was filled by its climatology"
-    )
-    with pytest.raises(InputError, match=message):
-        forecast(files, files.source, tmp_path / "f.zarr", init)
-    assert not (tmp_path / "f.zarr").exists()
-    forecast(files, files.prepared, tmp_path / "f.zarr", init)
-    hourly().fillna(280.0).to_netcdf(tmp_path / "whole.nc")
-    forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", init)
-
-
-@pytest.fixture(scope="module")
-def global_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A checkpoint for a grid with rows on the poles, as reanalyses come in GRIB."""
-    folder = tmp_path_factory.mktemp("global")
-    latitude = tuple(np.linspace(90, -90, 7).tolist())
-    grid = LatLonGrid(latitude=latitude, longitude=GRID.longitude)
-    make_dataset(grid=grid).to_netcdf(folder / "data.nc")
-    given = make_experiment(folder / "data.nc")
-    network = replace(given.model.network, patch_size=(1, 3))
-    model = replace(given.model, num_history=1, network=network)
-    config = replace(given, model=model)
-    store = prepare_run(config, folder / "run")
-    assert store is not None
-    torch.manual_seed(0)
-    checkpoint = folder / "best.safetensors"
-    forecaster = build_forecaster(config, store)
-    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
-    return Files(folder / "data.nc", store.path, checkpoint)
-
-
-@pytest.mark.parametrize("suffix", ["grib", "nc"])
-def test_a_file_with_a_single_state_is_a_source(
-    global_files: Files, tmp_path: Path, suffix: str
+def test_prepare_verifies_the_store(
+    experiment: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with xr.open_dataset(global_files.source) as opened:
-        state = opened.drop_vars("height").isel(time=[40]).load()
-    path = tmp_path / f"state.{suffix}"
-    if suffix == "grib":
-        pytest.importorskip("cfgrib")
-        from tests.builders.era5 import make_grib
-
-        for name, short in (("2m_temperature", "2t"), ("mean_sea_level_pressure", "msl")):
-            make_grib(state[name], short, tmp_path / short)
-            with path.open("ab") as whole:
-                whole.write((tmp_path / short).read_bytes())
-    else:
-        state.isel(time=0).to_netcdf(path)  # the time is no axis
-    written = forecast(global_files, path, tmp_path / "f.zarr")
-    (init,) = state["time"].values
-    assert written["init_time"].values.tolist() == [init.astype("datetime64[ns]").astype(int)]
-    when = str(init.astype("datetime64[h]"))
-    expected = forecast(global_files, global_files.source, tmp_path / "g.zarr", when)
-    for name in ("2m_temperature", "mean_sea_level_pressure"):
-        # GRIB keeps 24 bits of the range of a field.
-        np.testing.assert_allclose(written[name], expected[name], rtol=1e-6)
-    if suffix == "nc":
-        xr.testing.assert_equal(written, expected)
+    store = prepare_run(experiment, tmp_path / "run", verify=True)
+    assert isinstance(store, PreparedStore)
+    assert store.fingerprint in capsys.readouterr().out
+    shard = tmp_path / "run" / "data.zarr" / "fields" / "c/0/0/0/0"
+    values = bytearray(shard.read_bytes())
+    values[7] ^= 1
+    shard.write_bytes(values)
+    words = [f"--config={tmp_path / 'run' / 'config.yaml'}", f"--output={tmp_path / 'run'}"]
+    assert main(["prepare", *words, "--verify"]) == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ from fourcastnet_afno.workflows.forecast import forecast_from
 from fourcastnet_afno.workflows.score import truth_of
 from fourcastnet_afno.workflows.train import train_run
 from fourcastnet_afno.workflows.train_diagnostic import train_diagnostic
+from tests.builders.errors import rejects
 from tests.builders.experiments import (
     GRID,
     make_data_config,
@@ -175,26 +177,24 @@ def test_what_does_not_suit_is_refused(backbone: Backbone, trained: Path, tmp_pa
     shutil.copy(trained / "checkpoints" / "last.safetensors", tmp_path / "last.safetensors")
     fewer = replace(config, data=replace(config.data, prognostic=config.data.prognostic[:1]))
     fsdp = replace(config.training, parallel="fsdp")
-    for changed, checkpoint, output, message in (
-        (
-            replace(config, data=replace(config.data, diagnostic=[])),
-            None,
-            None,
-            "names no variable",
-        ),
-        (replace(config, training=fsdp), None, None, r"training\.parallel=fsdp is for forecasters"),
-        (fewer, None, None, r"trained with other data, which differs in data\.prognostic"),
-        (config, tmp_path / "other" / "best.safetensors", trained, "a head behind the forecaster"),
+    head, forecaster = "a diagnostic head behind the forecaster", "trains a forecaster"
+    no_head = replace(config, data=replace(config.data, diagnostic=[]))
+    other_head = tmp_path / "other" / "best.safetensors"
+    for changed, checkpoint, output, code, named in (
+        (no_head, None, None, "bad-setting", "data.diagnostic"),
+        (replace(config, training=fsdp), None, None, "bad-setting", "training.parallel=fsdp"),
+        (fewer, None, None, "other-configuration", "data.prognostic"),
+        (config, other_head, trained, "other-configuration", head),
     ):
-        with pytest.raises(InputError, match=message.replace("a head", "a diagnostic head")):
+        with rejects(code, named):
             train_diagnostic(changed, output or tmp_path / "run", checkpoint or backbone.checkpoint)
-    with pytest.raises(InputError, match="holds the training of a diagnostic head behind"):
+    with rejects("other-configuration", head, forecaster):
         train_run(config, trained)
     store = str(folder / "run" / "data.zarr")
     short = replace(config.training, stages=[Stage(epochs=1)])
     config = replace(config, data=replace(config.data, store=store), training=short)
     train_run(config, tmp_path / "forecaster")
-    with pytest.raises(InputError, match="holds the training of a forecaster, asked for"):
+    with rejects("other-configuration", "holds the training of a forecaster", head):
         train_diagnostic(config, tmp_path / "forecaster", backbone.checkpoint)
 
 
@@ -271,14 +271,16 @@ def test_the_head_of_another_forecaster_is_refused(
     other = load_forecaster(backbone.checkpoint)
     own, output = fingerprint_of(other), tmp_path / "f.zarr"
     other.diff_std *= 2
-    save_checkpoint(tmp_path / "other.safetensors", other, {}, {})
-    message = rf"behind the forecaster {own}, .*other\.safetensors is {fingerprint_of(other)}"
-    with pytest.raises(InputError, match=message):
-        forecast(tmp_path / "other.safetensors", trained, backbone.folder, output)
-    both = EnsembleConfig(num_members=2, checkpoints=[str(tmp_path / "other.safetensors")])
-    with pytest.raises(InputError, match=message):
-        forecast(backbone.checkpoint, trained, backbone.folder, output, ensemble=both)
-    with pytest.raises(InputError, match="no checkpoint at"):
+    other_checkpoint = tmp_path / "other.safetensors"
+    save_checkpoint(other_checkpoint, other, {}, {})
+    both = EnsembleConfig(num_members=2, checkpoints=[str(other_checkpoint)])
+    for settings in ({}, {"ensemble": both}):
+        first = backbone.checkpoint if settings else other_checkpoint
+        with pytest.raises(InputError) as error:
+            forecast(first, trained, backbone.folder, output, **settings)
+        for named in (own, str(other_checkpoint), fingerprint_of(other)):
+            assert named in str(error.value)
+    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
         forecast(backbone.checkpoint, tmp_path, backbone.folder, output)
     assert not output.exists()
 

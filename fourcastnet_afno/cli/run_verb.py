@@ -14,7 +14,7 @@ from fourcastnet_afno.cli.words import complete
 _USER_ERROR, _INTERRUPTED = 2, 130
 
 
-def run(name: str, words: Sequence[str]) -> int:
+def run_verb(name: str, words: Sequence[str]) -> int:
     """Run a verb.
 
     Args:
