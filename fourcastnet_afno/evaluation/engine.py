@@ -7,7 +7,7 @@ float64, and a pass that was interrupted resumes to the same bits.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -15,20 +15,22 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from data_pipeline.files.progress import track
+from data_pipeline.preparation.execution import ExecutionConfig, cluster_client
 from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
 from fourcastnet_afno.evaluation.tasks import run_task
 
 _SAVE_SECONDS = 30.0
+_RETRIES = 3  # of a task whose worker died
 
 
-def run(
+def run_tasks(
     plan: ScoringPlan,
     tasks: Sequence[ScoringTask],
     *,
     num_threads: int = 2,
     executor: Executor | None = None,
-    broadcast: Callable[[ScoringPlan], Any] = lambda plan: plan,
+    execution: ExecutionConfig | None = None,
     state_file: StateFile | None = None,
 ) -> AggregationState:
     """Do all tasks.
@@ -36,15 +38,20 @@ def run(
     Args:
         plan: The work.
         tasks: See ``split``.
-        num_threads: Threads of this process, where no executor is given.
-        executor: Runs the tasks, such as ``Client.get_executor()`` of dask.distributed for many
-            machines; it must serialize functions as cloudpickle does.
-        broadcast: Gives what tasks get in place of the plan, such as ``Client.scatter``, so that it
-            is sent once.
+        num_threads: Threads of this process, which run the tasks by default.
+        executor: Runs the tasks instead; it must serialize functions as cloudpickle does.
+        execution: A dask cluster that runs the tasks instead.
         state_file: File to resume from after an interruption.
     """
+    if execution is not None and execution.has_cluster:
+        with cluster_client(execution) as client:
+            client.wait_for_workers(1)
+            num_ahead = 2 * sum(client.nthreads().values())
+            workers = client.get_executor(retries=_RETRIES)
+            shared_plan = client.scatter(plan, broadcast=True, hash=False)
+            return _run(plan, tasks, workers, num_ahead, shared_plan, state_file)
     if executor is not None:
-        return _run(plan, tasks, executor, 2 * num_threads, broadcast(plan), state_file)
+        return _run(plan, tasks, executor, 2 * num_threads, plan, state_file)
     threads = ThreadPoolExecutor(num_threads)
     try:
         with threadpool_limits(1, "blas"):  # its threads and ours would wait for each other

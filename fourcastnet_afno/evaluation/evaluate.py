@@ -5,18 +5,18 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.preparation.execution import ExecutionConfig, cluster_client
+from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.aggregation import StateFile
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.engine import run
+from fourcastnet_afno.evaluation.engine import run_tasks
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align, select_scored
 from fourcastnet_afno.evaluation.inputs.baselines import LinearFields, fit_linear
 from fourcastnet_afno.evaluation.inputs.climatologies import (
@@ -49,7 +49,6 @@ from fourcastnet_afno.evaluation.statistics.spectra import spectrum_of
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
-_RETRIES = 3  # of a task whose worker died
 
 
 def evaluate(
@@ -69,18 +68,16 @@ def evaluate(
     Args:
         forecasts: By name; each has initial times, lead times, [members], [level], latitude and
             longitude in WeatherBench 2's layout or this project's, see ``inputs.open``; or the path
-            of a store, which is read faster where it is a local zarr store.
-        truth: Canonical dataset, see ``data_pipeline.sources.canonical``; or the path of a store,
-            which is read faster where it is a local zarr store.
-        climatology: Coefficients as those of ``PreparedStore.climatology``, or a climatology from
-            ``inputs.climatologies.open_climatology``.
+            of a store, which is read faster if it is a local zarr store.
+        truth: Canonical dataset, see ``data_pipeline.sources.canonical``; or the path of a store.
+        climatology: Coefficients such as ``PreparedStore.climatology``, or a climatology from
+            ``inputs.climatologies``.
         config: Scores and conventions.
-        training: Canonical dataset of the training years, for the baseline ``linear`` and the
-            thresholds of events.
+        training: Training years, for the baseline ``linear`` and the thresholds of events.
         state: File that keeps the work done, so that an interrupted evaluation resumes.
-        execution: A dask cluster on which the work is done; its workers need this package and the
-            stores, under the same paths. Without one it is done by threads of this process.
-        executor: Where the work is done instead, see ``engine.run``.
+        execution: A dask cluster that does the work, in place of threads of this process; its
+            workers need this package and the stores, under the same paths.
+        executor: Does the work instead, see ``engine.run_tasks``.
         block_bytes: Bytes of a forecast that a task reads; results do not depend on it.
 
     Returns:
@@ -93,23 +90,20 @@ def evaluate(
         the conventions, what was left out, and warnings.
 
     Raises:
-        InputError: If forecasts and truth do not fit together, see ``inputs.align``, a forecast is
-            infinite, or a region is empty.
+        InputError: If forecasts and truth do not fit, a forecast is infinite, or a region empty.
     """
     config = config or EvaluationConfig()
     truth, layouts = open_series(truth) if isinstance(truth, str) else (truth, {})
     alignment = align(forecasts, truth, config.channels, config.regrid, layouts)
     if not isinstance(climatology, Climatology):
         climatology = from_coefficients(climatology)
+    years = None
+    if training is not None:
+        years = TruthFields(select_scored(training, alignment.channels), alignment.coarsening)
     inputs = ScoringInputs(
-        config=config,
-        alignment=alignment,
-        truth=truth,
+        config=config, alignment=alignment, truth=truth, training=years,
         climatology=climatology.coarsened(alignment.coarsening),
-        training=None
-        if training is None
-        else TruthFields(select_scored(training, alignment.channels), alignment.coarsening),
-    )
+    )  # fmt: skip
     metrics = inputs.convention.metrics(config.metrics)
     sources, notes = inputs.sources()
     plan = _plan(inputs, sources, metrics)
@@ -123,17 +117,10 @@ def evaluate(
     state_file = None
     if state is not None:
         state_file = StateFile(path=state, fingerprint=_resume_fingerprint(inputs, plan, tasks))
-    run_all = partial(run, plan, tasks, state_file=state_file)
-    if execution is not None and execution.has_cluster:
-        with cluster_client(execution) as client:
-            client.wait_for_workers(1)
-            total = run_all(
-                num_threads=sum(client.nthreads().values()),
-                executor=client.get_executor(retries=_RETRIES),
-                broadcast=partial(client.scatter, broadcast=True, hash=False),
-            )
-    else:
-        total = run_all(num_threads=config.num_threads, executor=executor)
+    total = run_tasks(
+        plan, tasks, num_threads=config.num_threads, executor=executor, execution=execution,
+        state_file=state_file,
+    )  # fmt: skip
     attrs = inputs.convention.describe() | {
         "climatology": climatology.description,
         "notes": "\n".join([*alignment.notes, *notes]),

@@ -27,12 +27,7 @@ def run_task(plan: ScoringPlan, task: ScoringTask) -> list[AggregationState]:
 
 
 class _ChannelTask:
-    """Statistics of one channel.
-
-    Args:
-        plan: The work.
-        task: The channel, initial and lead times.
-    """
+    """Statistics of one channel at some initial and lead times."""
 
     def __init__(self, plan: ScoringPlan, task: ScoringTask) -> None:
         self._plan, self._task = plan, task
@@ -134,15 +129,7 @@ class _ChannelTask:
         members: np.ndarray,
         truth: TruthAt,
     ) -> None:
-        """Put the statistics of fields (..., realization, latitude, longitude) into place.
-
-        Args:
-            name: The forecast.
-            kept: Statistics of fields by name.
-            where: Ranges of initial and lead times, or of valid times.
-            members: The fields.
-            truth: Truth at all of their valid times.
-        """
+        """Put the statistics of a tile (..., realization, latitude, longitude) in place."""
         times, settings = self._times[truth.positions[where]], self._plan.settings
         pair = PairBlock(
             members,

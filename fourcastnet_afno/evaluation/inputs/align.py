@@ -73,10 +73,7 @@ def align(
     datasets = {name: dataset for name, (dataset, _) in opened.items()}
     notes: list[str] = []
     common = _common_channels(datasets, truth, channels, notes)
-    _check_units(datasets, truth, common)
-    init_times = _common_init_times(datasets, notes)
-    lead_times = np.unique(np.concatenate([d["lead_time"].values for d in datasets.values()]))
-    _note_missing(datasets, lead_times, init_times, truth, notes)
+    init_times, lead_times = _common_times(datasets, truth, notes)
     grid, coarsening, by_forecast = _common_grid(datasets, truth, regrid)
     series = select_scored(truth, common)
     if series.sizes.get("level") != truth.sizes.get("level"):
@@ -151,7 +148,18 @@ def _common_channels(
                 code="channels-mismatch",
             )
     every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
-    return Channels(tuple(every[label] for label in labels))
+    channels = Channels(tuple(every[label] for label in labels))
+    wrong = []
+    for name, dataset in forecasts.items():
+        for variable in dict.fromkeys(channel.name for channel in channels):
+            units = str(dataset[variable].attrs.get("units", ""))
+            expected = str(truth[variable].attrs.get("units", ""))
+            if units and expected and units != expected:
+                wrong.append(f"{variable} of {name} is in {units!r}, truth in {expected!r}")
+    if wrong:
+        message = f"units differ: {'; '.join(wrong)}; convert one of them"
+        raise InputError(message, code="units-mismatch")
+    return channels
 
 
 def select_scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
@@ -163,23 +171,10 @@ def select_scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
     return picked.sel(level=levels)
 
 
-def _check_units(
-    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, channels: Channels
-) -> None:
-    wrong = []
-    for name, dataset in forecasts.items():
-        for variable in dict.fromkeys(channel.name for channel in channels):
-            units = str(dataset[variable].attrs.get("units", ""))
-            expected = str(truth[variable].attrs.get("units", ""))
-            if units and expected and units != expected:
-                wrong.append(f"{variable} of {name} is in {units!r}, truth in {expected!r}")
-    if wrong:
-        raise InputError(
-            f"units differ: {'; '.join(wrong)}; convert one of them", code="units-mismatch"
-        )
-
-
-def _common_init_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) -> np.ndarray:
+def _common_times(
+    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Initial times that all forecasts have, and lead times that any has."""
     times = {name: dataset["init_time"].values for name, dataset in forecasts.items()}
     common = next(iter(times.values()))
     for other in times.values():
@@ -197,21 +192,12 @@ def _common_init_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) ->
                 f"{len(inits) - len(common)} of {len(inits)} initial times of {name} are left out, "
                 "as another forecast lacks them"
             )
-    return common
-
-
-def _note_missing(
-    forecasts: Mapping[str, xr.Dataset],
-    lead_times: np.ndarray,
-    init_times: np.ndarray,
-    truth: xr.Dataset,
-    notes: list[str],
-) -> None:
+    lead_times = np.unique(np.concatenate([d["lead_time"].values for d in forecasts.values()]))
     for name, dataset in forecasts.items():
         num_missing = len(lead_times) - dataset.sizes["lead_time"]
         if num_missing:
             notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
-    valid = init_times[:, None] + lead_times[None, :]
+    valid = common[:, None] + lead_times[None, :]
     known = np.isin(valid, truth["time"].values)
     if not known.any():
         times = truth["time"].values
@@ -227,6 +213,7 @@ def _note_missing(
             f"{int((~known).sum())} of {known.size} pairs of initial and lead time are left out, "
             f"as truth lacks their valid time, the first {first}"
         )
+    return common, lead_times
 
 
 def _common_grid(

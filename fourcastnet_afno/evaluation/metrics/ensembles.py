@@ -24,55 +24,29 @@ from functools import partial
 import numpy as np
 
 from fourcastnet_afno.evaluation.metrics.deterministic import SQUARED_ERROR
-from fourcastnet_afno.evaluation.metrics.metric import (
-    Metric,
-    Statistic,
-    register,
-    safe_ratio,
-)
+from fourcastnet_afno.evaluation.metrics.metric import Metric, Statistic, register, safe_ratio
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
-ALMOST_FAIR = 0.95
+_ALMOST_FAIR = 0.95
 
 
-def crps_terms(members: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skill s and pair sum d of each cell.
+def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Estimators of the continuous ranked probability score of each cell, see the header.
 
     Args:
         members: float64 of shape (field, realization, ...).
         truth: float64 of shape (field, ...).
-
-    Returns:
-        Two arrays of shape (field, ...).
     """
     count = members.shape[1]
     skill = np.abs(members - truth[:, None]).mean(axis=1)
     ordered = np.sort(members, axis=1)
     factors = 2.0 * np.arange(1, count + 1) - count - 1
     pairs = 2 * np.tensordot(factors, np.moveaxis(ordered, 1, 0), axes=1)
-    return skill, pairs
-
-
-def cell_crps(members: np.ndarray, truth: np.ndarray, estimator: str = "fair") -> np.ndarray:
-    """Continuous ranked probability score of each cell.
-
-    Args:
-        members: float64 of shape (field, realization, ...).
-        truth: float64 of shape (field, ...).
-        estimator: ``biased``, ``fair`` or ``almost_fair``, see the module's header.
-    """
-    return _estimators(members.shape[1], *crps_terms(members, truth))[estimator]
-
-
-def _estimators(count: int, skill: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
     biased = skill - pairs / (2 * count**2)
     fair = skill - pairs / (2 * count * (count - 1)) if count > 1 else skill
-    return {
-        "biased": biased,
-        "fair": fair,
-        "almost_fair": ALMOST_FAIR * fair + (1 - ALMOST_FAIR) * biased,
-    }
+    almost_fair = _ALMOST_FAIR * fair + (1 - _ALMOST_FAIR) * biased
+    return {"crps": fair, "crps_biased": biased, "crps_almost_fair": almost_fair}
 
 
 def ensemble_statistics(
@@ -96,22 +70,15 @@ def ensemble_statistics(
     if present is not None:
         members = np.where(present[:, None], members, 0.0)
         truth = np.where(present, truth, 0.0)
-    scores = _estimators(count, *crps_terms(members, truth))
+    cells = cell_crps(members, truth)
     variance = members.var(axis=1, ddof=1) if count > 1 else np.zeros_like(truth)
-    debiased = (members.mean(axis=1) - truth) ** 2 - variance / count
-    cells = {
-        "crps": scores["fair"],
-        "crps_biased": scores["biased"],
-        "crps_almost_fair": scores["almost_fair"],
-        "ensemble_variance": variance,
-        "debiased_squared_error": debiased,
-    }
+    cells["ensemble_variance"] = variance
+    cells["debiased_squared_error"] = (members.mean(axis=1) - truth) ** 2 - variance / count
     result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
     energy = energy_score(members, truth, averager)
     if present is not None:  # norms over the cells that are there
         weights = averager.mean(present.astype(np.float64))
-        scale = np.sqrt(np.where(weights > 0, weights, np.nan))
-        energy = energy / scale
+        energy = energy / np.sqrt(np.where(weights > 0, weights, np.nan))
     return result | {"energy_score": energy}
 
 
@@ -169,10 +136,6 @@ def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
     return pair.once(_ensemble_scores).get(name)
 
 
-def _debiased_root(squares: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(squares, 0))
-
-
 def _spread_ratio(variance: np.ndarray, square: np.ndarray) -> np.ndarray:
     return safe_ratio(np.sqrt(variance), np.sqrt(np.maximum(square, 0)))
 
@@ -194,16 +157,14 @@ register(
     _metric(name="spread", label="spread", statistics=(_VARIANCE,), combine=np.sqrt, best="high"),
     # Spread over the RMSE of the ensemble mean (WB2), sqrt(M / (M + 1)) for a reliable ensemble.
     _ratio(
-        name="spread_skill_ratio",
-        label="spread over RMSE",
-        statistics=(_VARIANCE, SQUARED_ERROR),
+        name="spread_skill_ratio", label="spread over RMSE", statistics=(_VARIANCE, SQUARED_ERROR)
     ),
     # RMSE of the ensemble mean without the error of a finite ensemble (WB2).
     _metric(
         name="debiased_rmse",
         label="RMSE of the ensemble mean, debiased",
         statistics=(_DEBIASED,),
-        combine=_debiased_root,
+        combine=lambda square: np.sqrt(np.maximum(square, 0)),
     ),
     # Has the expectation of sqrt((M + 1) / M) spread / RMSE and needs no M; 1 for a reliable
     # ensemble of any size: Fortin et al., 2014, https://doi.org/10.1175/JHM-D-14-0008.1

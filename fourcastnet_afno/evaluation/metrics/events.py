@@ -1,8 +1,9 @@
 """Metrics of events and extremes: Brier, reliability, fraction skill, high quantiles, SEEPS.
 
 An event is that a value exceeds a threshold, which is a climatological quantile of the cell. An
-ensemble forecasts it with the probability p = share of members that exceed; one forecast is an
-ensemble of one.
+ensemble forecasts it with the probability p = fraction of members that exceed; one forecast is an
+ensemble of one. Members have the shape (field, realization, latitude, longitude), forecast and
+truth (field, latitude, longitude), thresholds (quantile, latitude, longitude).
 
     Brier           <(p - 1[o > t])^2>
     fraction skill  1 - E <(P - O)^2> / E (<P^2> + <O^2>), with the means P and O of p and 1[o > t]
@@ -25,12 +26,7 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from fourcastnet_afno.evaluation.metrics.metric import (
-    Metric,
-    Statistic,
-    register,
-    safe_ratio,
-)
+from fourcastnet_afno.evaluation.metrics.metric import Metric, Statistic, register, safe_ratio
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -39,15 +35,7 @@ _HIGH_QUANTILES = 1 - np.logspace(-1, -4, 50)
 
 
 def exceedance(members: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Share of members above thresholds.
-
-    Args:
-        members: (field, realization, latitude, longitude).
-        thresholds: (quantile, latitude, longitude).
-
-    Returns:
-        float64 of shape (field, quantile, latitude, longitude).
-    """
+    """Fraction of members above thresholds, (field, quantile, latitude, longitude)."""
     return (members[:, :, None] > thresholds).mean(axis=1)
 
 
@@ -61,9 +49,9 @@ def event_statistics(
     """Brier score and the two sums of the fraction skill score of each field.
 
     Args:
-        members: float64 of shape (field, realization, latitude, longitude).
-        truth: float64 of shape (field, latitude, longitude).
-        thresholds: (quantile, latitude, longitude).
+        members: Members.
+        truth: Truth.
+        thresholds: Thresholds.
         neighborhoods: Widths of the squares in cells.
         averager: Regions and weights.
 
@@ -104,10 +92,10 @@ def reliability(
     """Weights of forecasts, of their probability and of events, by bins of probability.
 
     Args:
-        members: float64 of shape (field, realization, latitude, longitude).
-        truth: float64 of shape (field, latitude, longitude).
-        thresholds: (quantile, latitude, longitude).
-        weights: Sum 1, of shape (latitude, longitude).
+        members: Members.
+        truth: Truth.
+        thresholds: Thresholds.
+        weights: Weights of the cells with sum 1, of shape (latitude, longitude).
 
     Returns:
         float64 of shape (field, quantile, 3, bin) with 11 bins around 0, 0.1, ..., 1: the weight of
@@ -136,8 +124,8 @@ def relative_quantile_error(
     """Relative error of the highest quantiles of each field; negative where extremes are too weak.
 
     Args:
-        forecast: (field, latitude, longitude).
-        truth: Likewise.
+        forecast: Forecast.
+        truth: Truth.
         regions: Weights of the cells by region, (region, latitude, longitude); a cell counts fully
             where its weight is positive, as the quantiles are over cells.
 

@@ -23,8 +23,6 @@ import numpy as np
 
 from fourcastnet_afno.evaluation.statistics.pairs import TruthAt
 
-Array = np.ndarray
-
 
 @dataclass(frozen=True)
 class Statistic:
@@ -40,9 +38,9 @@ class Statistic:
     """
 
     name: str
-    compute: Callable[..., Array | None]
+    compute: Callable[..., np.ndarray | None]
     inputs: tuple["Statistic", ...] = ()
-    complete: Callable[[TruthAt], Array] | None = None
+    complete: Callable[[TruthAt], np.ndarray] | None = None
 
     @property
     def leaves(self) -> tuple["Statistic", ...]:
@@ -52,7 +50,7 @@ class Statistic:
         return tuple(leaf for statistic in self.inputs for leaf in statistic.leaves)
 
 
-def derived(*inputs: Statistic) -> Callable[[Callable[..., Array]], Statistic]:
+def derived(*inputs: Statistic) -> Callable[[Callable[..., np.ndarray]], Statistic]:
     """Make a function of other statistics' values a statistic of its name."""
     return lambda compute: Statistic(compute.__name__, compute, inputs)
 

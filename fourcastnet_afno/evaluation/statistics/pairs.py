@@ -205,8 +205,7 @@ class PairBlock:
         times: The valid times, datetime64 of shape (...).
         label: Label of the channel.
         settings: Weights and thresholds.
-        buffers: Memory of two times as many values as the forecast has, which blocks write over
-            one after another, see ``make_buffers``.
+        buffers: Memory that blocks write over one after another, see ``make_buffers``.
     """
 
     def __init__(
@@ -226,7 +225,7 @@ class PairBlock:
         self._truth, self._where = truth, where
         self._known: dict[Callable[[PairBlock], Any], Any] = {}
         shape = self.forecast.shape
-        # Memory that the statistics of one after another may write over, and the errors.
+        # Memory that one statistic after another may write over, and the errors.
         self.scratch, self.error = (b[: self.forecast.size].reshape(shape) for b in buffers)
         np.copyto(self.error, self.forecast)
         np.subtract(self.error, self.truth, out=self.error)
