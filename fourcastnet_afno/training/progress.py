@@ -73,21 +73,14 @@ class Position:
                 code="other-version",
             )
         lists = {name: tuple(record[name]) for name in _LISTS}
-        return cls(**{**record, **lists, "plateau": Plateau.from_json(record["plateau"])})
+        return cls(**{**record, **lists, "plateau": Plateau(**record["plateau"])})
 
     def to_json(self) -> dict[str, Any]:
         """Values that JSON can hold."""
         return asdict(self)
 
     def after_step(self, loss: float, *, windows: int, total: int, skipped: bool) -> "Position":
-        """The position after a step.
-
-        Args:
-            loss: Mean over the windows of the step.
-            windows: Number of them.
-            total: Windows in an epoch.
-            skipped: Whether the weights stayed as they were.
-        """
+        """The position after a step with ``windows`` of the ``total`` windows of an epoch."""
         losses: dict[str, Any] = {}
         if not skipped:
             index = self.sample * LOSSES_PER_EPOCH // total
@@ -122,9 +115,7 @@ class Position:
             validated=self.step,
             best=loss if better else self.best,
             num_worse=0 if better else self.num_worse + 1,
-            plateau=schedule.build(learning_rate=1.0, num_steps=1).after_validation(
-                self.plateau, loss
-            ),
+            plateau=schedule.after_validation(self.plateau, loss),
         )
 
     def after_epoch(self, record: ProgressRecord) -> "Position":

@@ -15,9 +15,8 @@ References:
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Lt
 
@@ -37,15 +36,6 @@ class Plateau:
     best: float | None = None
     num_worse: int = 0
     num_reductions: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Plateau":
-        """Inverse of ``to_json``."""
-        return cls(**record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,59 +68,33 @@ class ScheduleConfig:
                 f"got {self.warmup_fraction} and {self.decay_fraction}"
             )
 
-    def build(self, *, learning_rate: float, num_steps: int) -> "Schedule":
-        """The schedule of a stage.
+    def learning_rate(self, peak: float, step: int, num_steps: int, plateau: Plateau) -> float:
+        """Learning rate of a step of a stage.
 
         Args:
-            learning_rate: Peak.
+            peak: Peak learning rate of the stage.
+            step: Number of steps done in the stage.
             num_steps: Optimizer steps of the stage.
-        """
-        return Schedule(config=self, learning_rate=learning_rate, num_steps=num_steps)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Learning rate of each step of a stage.
-
-    Args:
-        config: Shape.
-        learning_rate: Peak.
-        num_steps: Optimizer steps of the stage.
-    """
-
-    config: ScheduleConfig
-    learning_rate: float
-    num_steps: int
-
-    def __call__(self, step: int, plateau: Plateau | None = None) -> float:
-        """Learning rate of a step.
-
-        Args:
-            step: Number of steps done in this stage.
             plateau: Memory of the validation losses; other kinds than ``plateau`` ignore it.
         """
-        warmup = max(1, round(self.config.warmup_fraction * self.num_steps))
+        warmup, final = max(1, round(self.warmup_fraction * num_steps)), self.final_fraction
         if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        config, final = self.config, self.config.final_fraction
-        if config.kind == "constant":
-            share = 1.0
-        elif config.kind == "plateau":
-            share = max(final, config.plateau_factor ** (plateau or Plateau()).num_reductions)
-        elif config.kind == "cosine":
-            done = min(1, (step - warmup) / max(1, self.num_steps - warmup))
-            share = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-        else:
-            longest = self.num_steps - warmup
-            decay = max(1, min(round(config.decay_fraction * self.num_steps), longest))
-            share = final + (1 - final) * min(1, max(0, self.num_steps - step) / decay)
-        return self.learning_rate * share
+            return peak * (step + 1) / warmup
+        if self.kind == "constant":
+            return peak
+        if self.kind == "plateau":
+            return peak * max(final, self.plateau_factor**plateau.num_reductions)
+        if self.kind == "cosine":
+            done = min(1, (step - warmup) / max(1, num_steps - warmup))
+            return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done)))
+        decay = max(1, min(round(self.decay_fraction * num_steps), num_steps - warmup))
+        return peak * (final + (1 - final) * min(1, max(0, num_steps - step) / decay))
 
     def after_validation(self, plateau: Plateau, loss: float) -> Plateau:
         """Memory after another validation loss; a loss that is not finite is no decrease."""
-        threshold = 1 - self.config.plateau_threshold
+        threshold = 1 - self.plateau_threshold
         if math.isfinite(loss) and (plateau.best is None or loss < plateau.best * threshold):
             return replace(plateau, best=loss, num_worse=0)
-        if plateau.num_worse + 1 < self.config.plateau_patience:
+        if plateau.num_worse + 1 < self.plateau_patience:
             return replace(plateau, num_worse=plateau.num_worse + 1)
         return replace(plateau, num_worse=0, num_reductions=plateau.num_reductions + 1)

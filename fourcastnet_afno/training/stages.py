@@ -83,7 +83,5 @@ class StagePlan:
 
     def learning_rate(self, stage_step: int, plateau: Plateau) -> float:
         """Learning rate of a step of the stage."""
-        schedule = self._config.schedule.build(
-            learning_rate=self.stage.learning_rate, num_steps=self.num_updates
-        )
-        return schedule(stage_step, plateau)
+        peak, schedule = self.stage.learning_rate, self._config.schedule
+        return schedule.learning_rate(peak, stage_step, self.num_updates, plateau)

@@ -39,7 +39,7 @@ from fourcastnet_afno.training.signals import (
     stop_requests,
 )
 from fourcastnet_afno.training.stages import StagePlan, WindowsOf
-from fourcastnet_afno.training.updater import Updater, UpdateResult, derive_seed, with_noise
+from fourcastnet_afno.training.updater import Updater, derive_seed, with_noise
 from fourcastnet_afno.training.validation import RolloutValidation
 
 _MOST_SKIPPED_IN_A_ROW = 50
@@ -162,18 +162,19 @@ class Trainer:
         windows = min(config.batch_size, num_windows - position.sample)
         rate = plan.learning_rate(position.stage_step, position.plateau)
         sample, loss, vote = self._add_gradients(samples, windows)
-        result = UpdateResult(gradient_norm=math.nan, skipped=True)
+        norm = math.nan
         if math.isfinite(loss):
-            result = self.updater.update(rate, position.step - position.num_skipped)
+            norm = self.updater.update(rate, position.step - position.num_skipped)
             # A scaled loss overflows now and then; its scale is lowered until it does not.
-            if result.skipped and config.precision != "float16":
+            if not math.isfinite(norm) and config.precision != "float16":
                 last = -(-windows // (config.batch_size // config.accumulate)) - 1
                 self.updater.seed(position.step, last)
                 cause = describe_gradient(self.objective, sample, self.process)
                 self._raise_or_skip_nonfinite("the gradient is not finite", cause)
         self.updater.discard()
+        skipped = not math.isfinite(norm)
         self.position = position.after_step(
-            loss, windows=windows, total=num_windows, skipped=result.skipped
+            loss, windows=windows, total=num_windows, skipped=skipped
         )
         record = StepRecord(
             step=self.position.step,
@@ -185,11 +186,11 @@ class Trainer:
             samples_left=plan.windows_left(position.epoch, self.position.sample),
             loss=loss,
             median_loss=self.position.median_loss,
-            gradient_norm=result.gradient_norm,
+            gradient_norm=norm,
             learning_rate=rate,
-            skipped=result.skipped,
+            skipped=skipped,
             num_skipped=self.position.num_skipped,
-            spike=not result.skipped and position.is_spike(loss, config.spike_factor),
+            spike=not skipped and position.is_spike(loss, config.spike_factor),
             rates=self._monitor.measure_step(self.objective, sample, windows),
         )
         self._monitor.step(record)

@@ -10,7 +10,6 @@ the rank (dropout) or the window (noise), so that they need no state in checkpoi
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -52,19 +51,6 @@ def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) 
         noise = torch.randn(rows.full_shape(state.shape), generator=generator, device=device)
         states.append(state + scale * noise[..., rows.field_slice, :])
     return sample._replace(state=torch.stack(states))
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdateResult:
-    """Result of a step.
-
-    Args:
-        gradient_norm: Norm before clipping.
-        skipped: Whether the weights stayed as they were.
-    """
-
-    gradient_norm: float
-    skipped: bool
 
 
 class Updater:
@@ -130,27 +116,29 @@ class Updater:
             self.scaler.scale(loss).backward()
         return loss.item()
 
-    def update(self, learning_rate: float, num_updates: int) -> UpdateResult:
+    def update(self, learning_rate: float, num_updates: int) -> float:
         """Update the weights, unless the gradient is not finite: then it is kept for diagnosis.
 
         Args:
             learning_rate: Peak of all groups.
             num_updates: Updates of the run before this one.
+
+        Returns:
+            The norm of the gradient before clipping.
         """
         set_learning_rate(self.optimizer, learning_rate)
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.objective.trained.parameters() if p.grad is not None]
         sharded_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = gather_dtensor(sharded_norm).item()
-        is_finite = math.isfinite(norm)
-        if is_finite:
+        if math.isfinite(norm):
             if self._config.gradient_clip > 0:
                 clip = self._config.gradient_clip
                 nn.utils.clip_grads_with_norm_(parameters, clip, sharded_norm)
             self.scaler.step(self.optimizer)
             self.average.update(num_updates + 1)
         self.scaler.update()
-        return UpdateResult(gradient_norm=norm, skipped=not is_finite)
+        return norm
 
     def discard(self) -> None:
         """Drop the gradient, after the update or without one."""

@@ -81,7 +81,7 @@ def train_run(
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=_rollout_validation(config, store, process, rows, weights),
+            validation=rollout_validation(config, store, process, rows, weights),
             functions=[*functions, *loggers(config, output, process)],
             callbacks=callbacks,
             console=console,
@@ -133,13 +133,14 @@ def describe_training(module: nn.Module, process: Process) -> None:
         console.print(f"Training {parameters:,} parameters on {places}{process.device}")
 
 
-def _rollout_validation(
+def rollout_validation(
     config: ExperimentConfig,
     store: PreparedStore,
     process: Process,
     rows: Rows = ALL_ROWS,
     weights: Tensor | None = None,
 ) -> RolloutValidation | None:
+    """Scores of rollouts from the validation period; None where the configuration has none."""
     settings = config.training.validation
     if settings.num_steps == 0:
         return None

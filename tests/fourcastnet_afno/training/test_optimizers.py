@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_pipeline.errors import InputError
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.config import OptimizerConfig
@@ -22,6 +21,7 @@ from fourcastnet_afno.training.optimizers import (
     set_learning_rate,
     unpack_steps,
 )
+from tests.builders.errors import rejects
 
 HAS_APEX = torch.cuda.is_available() and find_spec("amp_C") is not None
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -207,12 +207,10 @@ def test_frozen_weights_stay() -> None:
 
 def test_wrong_patterns_are_named() -> None:
     network = make_network()
-    with pytest.raises(
-        InputError, match=r"'block\.\*', which matches no weight.* blocks\.\*\.mixer"
-    ):
+    with rejects("bad-setting", "training.optimizer.frozen", "'block.*'", "blocks.*.mixer"):
         freeze(network, ["blocks.0.*", "block.*"])
     assert all(p.requires_grad for p in network.parameters())
-    with pytest.raises(InputError, match="leaves no weight to train"):
+    with rejects("bad-setting", "training.optimizer.frozen"):
         build_optimizer(OptimizerConfig(frozen=["*"]), network)
 
 
@@ -360,16 +358,19 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code", "named"),
     [
-        (pyramid, "on PyPI is an unrelated one"),
-        (half, "needs NVIDIA apex with its CUDA extensions"),
-        (broken, "cannot be used here .* requires cuda extensions"),
+        (pyramid, "missing-package", "PyPI"),
+        (half, "missing-package", "nvidia-apex"),
+        (broken, "unusable-package", "requires cuda extensions"),
     ],
 )
 def test_missing_apex_is_explained(
-    change: Callable[[pytest.MonkeyPatch], None], message: str, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[pytest.MonkeyPatch], None],
+    code: str,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change(monkeypatch)
-    with pytest.raises(InputError, match=message):
+    with rejects(code, "training.optimizer.name=apex_adam", named):
         build_optimizer(OptimizerConfig(name="apex_adam"), make_network().to(DEVICE))

@@ -1,4 +1,4 @@
-import itertools
+"""Losses of rollouts and their gradients."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import RolloutConfig, Stage
+from fourcastnet_afno.training.config import RolloutConfig
 from fourcastnet_afno.training.objectives import (
     RolloutLoss,
     differentiable_rollout,
@@ -96,12 +96,6 @@ def test_states_are_those_of_the_rollout(mode: str) -> None:
         )
 
 
-def test_step_weights_by_hand() -> None:
-    assert RolloutConfig().step_weights(4) == [0.25] * 4
-    assert RolloutConfig(discount=0.5).step_weights(3) == [4 / 7, 2 / 7, 1 / 7]
-    assert RolloutConfig(gradient="pushforward").step_weights(3) == [0, 0, 1]
-
-
 def test_loss_is_the_weighted_mean_over_steps() -> None:
     forecaster = make_forecaster().eval()
     windows = make_windows(forecaster, 3)
@@ -127,23 +121,3 @@ def test_an_ensemble_of_one_window() -> None:
     spread = RolloutLoss(forecaster, crps, noisy)(*windows)
     assert spread.shape == (3,)
     assert not torch.isclose(spread, single, rtol=1e-3).any()
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "total"), [(1, 4, 8), (1, 4, 10), (2, 12, 11), (1, 1, 5)]
-)
-def test_curriculum(first: int, last: int, total: int) -> None:
-    stage = Stage(epochs=total, first_num_steps=first, num_steps=last)
-    steps = [stage.num_steps_in(epoch) for epoch in range(total)]
-    counts = [steps.count(n) for n in range(first, last + 1)]
-    assert steps == sorted(steps)
-    assert sum(counts) == total
-    assert max(counts) - min(counts) <= 1
-    assert min(counts) >= 1
-    assert all(b - a <= 1 for a, b in itertools.pairwise(steps))
-
-
-def test_wrong_settings_are_named() -> None:
-    for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
-        with pytest.raises(ValueError, match=f"{next(iter(options))}"):
-            RolloutConfig(**options)

@@ -1,0 +1,74 @@
+"""Settings of a training."""
+
+import itertools
+import math
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.training.config import (
+    OptimizerConfig,
+    RolloutConfig,
+    Stage,
+    TrainingConfig,
+)
+from fourcastnet_afno.training.schedules import ScheduleConfig
+
+
+def test_step_weights_by_hand() -> None:
+    assert RolloutConfig().step_weights(4) == [0.25] * 4
+    assert RolloutConfig(discount=0.5).step_weights(3) == [4 / 7, 2 / 7, 1 / 7]
+    assert RolloutConfig(gradient="pushforward").step_weights(3) == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "total"), [(1, 4, 8), (1, 4, 10), (2, 12, 11), (1, 1, 5)]
+)
+def test_curriculum(first: int, last: int, total: int) -> None:
+    stage = Stage(epochs=total, first_num_steps=first, num_steps=last)
+    steps = [stage.num_steps_in(epoch) for epoch in range(total)]
+    counts = [steps.count(n) for n in range(first, last + 1)]
+    assert steps == sorted(steps)
+    assert sum(counts) == total
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) >= 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(steps))
+
+
+def test_wrong_settings_are_named() -> None:
+    for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}"):
+            RolloutConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(kind="amse", channel_weights={"2m_temperature": 0.1}),
+        RolloutConfig(gradient="checkpointed", discount=0.9),
+        OptimizerConfig(name="lamb", betas=(0.8, 0.9), frozen=["network.blocks.0.*"]),
+        ScheduleConfig(kind="wsd", decay_fraction=0.3),
+    ],
+)
+def test_settings_survive_yaml(config: object) -> None:
+    record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
+    assert parse_config(type(config), record) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 8, "accumulate": 3}, "multiple of training.accumulate"),
+        ({"parallel": "fsdp", "precision": "float16"}, "use bfloat16"),
+        ({"keep_last": 0}, "training.keep_last must be at least 1"),
+        ({"checkpoint_every_minutes": math.nan}, "training.checkpoint_every_minutes"),
+        ({"spike_factor": 1.0}, "training.spike_factor"),
+        ({"ema_decay": 1.0}, "training.ema_decay"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        TrainingConfig(**changes)

@@ -1,0 +1,33 @@
+"""The progress of a run."""
+
+import json
+import random
+
+import pytest
+
+from fourcastnet_afno.training.progress import Position
+from tests.builders.errors import rejects
+
+
+def test_progress_of_another_version_is_rejected() -> None:
+    record = Position(step=3).to_json()
+    assert Position.from_json(json.loads(json.dumps(record))) == Position(step=3)
+    del record["num_worse"]
+    with rejects("other-version", "--output"):
+        Position.from_json(record)
+
+
+def test_losses_of_an_epoch_are_counted_once() -> None:
+    position, losses, sample = Position(), [], 0
+    generator = random.Random(0)
+    while sample < 1000:
+        windows = min(3, 1000 - sample)
+        losses.append(generator.random())
+        skipped = len(losses) % 7 == 0
+        position = position.after_step(losses[-1], windows=windows, total=1000, skipped=skipped)
+        sample += windows
+    counted = [loss for index, loss in enumerate(losses, start=1) if index % 7]
+    assert len(position.loss_sums) == 50
+    assert sum(position.loss_counts) == len(counted)
+    assert position.mean_loss == pytest.approx(sum(counted) / len(counted))
+    assert position.num_skipped == len(losses) - len(counted)
