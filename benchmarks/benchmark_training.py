@@ -119,8 +119,7 @@ class Stopwatch:
     def on_step(self, record: StepRecord) -> None:
         """Count the time since the first step; the validation after the last one has no part."""
         if record.step == 1:
-            names: tuple[str, ...] = ("data", "forward", "backward", "optimizer")
-            self._started, self._running = time.perf_counter(), dict.fromkeys(names, 0.0)
+            self._started, self._running = time.perf_counter(), dict.fromkeys(self._running, 0.0)
         self.total, self.seconds = time.perf_counter() - self._started, dict(self._running)
 
     @contextmanager

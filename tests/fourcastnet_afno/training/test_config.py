@@ -2,20 +2,14 @@
 
 import itertools
 import math
-from dataclasses import asdict
 
 import pytest
-import yaml
 
-from fourcastnet_afno.forecaster.config_text import parse_config
-from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.training.config import (
-    OptimizerConfig,
     RolloutConfig,
     Stage,
     TrainingConfig,
 )
-from fourcastnet_afno.training.schedules import ScheduleConfig
 
 
 def test_step_weights_by_hand() -> None:
@@ -42,20 +36,6 @@ def test_wrong_settings_are_named() -> None:
     for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}"):
             RolloutConfig(**options)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        LossConfig(kind="amse", channel_weights={"2m_temperature": 0.1}),
-        RolloutConfig(gradient="checkpointed", discount=0.9),
-        OptimizerConfig(name="lamb", betas=(0.8, 0.9), frozen=["network.blocks.0.*"]),
-        ScheduleConfig(kind="wsd", decay_fraction=0.3),
-    ],
-)
-def test_settings_survive_yaml(config: object) -> None:
-    record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
-    assert parse_config(type(config), record) == config
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights() -> None:
 
 
 def test_seeds_depend_on_every_number() -> None:
-    numbers = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (-1, 0), (2**32, 0), (0, 2**32)]
+    numbers = [(0, 0), (0, 1), (1, 0), (-1, 0), (2**32, 0), (0, 2**32)]
     assert len({derive_seed(*each) for each in numbers}) == len(numbers)
 
 
