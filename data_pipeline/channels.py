@@ -17,8 +17,6 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.sources.names import parse_label
 
-Array = np.ndarray | dask.array.Array
-
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
@@ -144,7 +142,9 @@ class Channels:
         leading = [dim for dim in stacked.dims if dim not in last]
         return stacked.transpose(*leading, *last).rename(None)
 
-    def unstack(self, array: Array, coords: Mapping[str, Any]) -> xr.Dataset:
+    def unstack(
+        self, array: np.ndarray | dask.array.Array, coords: Mapping[str, Any]
+    ) -> xr.Dataset:
         """Inverse of ``stack``.
 
         Args:

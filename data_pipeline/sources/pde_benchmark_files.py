@@ -34,7 +34,7 @@ _WELL_FIELDS = ("t0_fields", "t1_fields", "t2_fields")
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryFile:
-    """Trajectories of a file.
+    """Trajectories of a file; the defaults are those of a steady problem.
 
     Args:
         path: Name of the file.
@@ -53,12 +53,12 @@ class TrajectoryFile:
     path: str
     variables: tuple[str, ...]
     count: int
-    num_states: int
     y: np.ndarray
     x: np.ndarray
-    time_step: float
-    periodic: str | None
     read: Callable[[int, int], np.ndarray]
+    num_states: int = 2
+    time_step: float = 1.0
+    periodic: str | None = ""
     origin: tuple[float, float] | None = None
 
 
@@ -97,11 +97,8 @@ def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
         path=path,
         variables=DARCY,
         count=len(file["nu"]),
-        num_states=2,
         y=file["y-coordinate"][:],
         x=file["x-coordinate"][:],
-        time_step=1.0,
-        periodic="",
         read=partial(_read_pdebench_darcy, path),
     )
 
@@ -290,11 +287,8 @@ def open_neuraloperator(path: str) -> TrajectoryFile:
         path=path,
         variables=DARCY,
         count=count,
-        num_states=2,
         y=np.arange(rows) / rows,
         x=np.arange(columns) / columns,
-        time_step=1.0,
-        periodic="",
         read=partial(_read_neuraloperator, path),
         origin=(0.0, 0.0),
     )

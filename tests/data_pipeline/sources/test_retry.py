@@ -11,7 +11,7 @@ import xarray as xr
 
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.retry import RetryPolicy, load
+from data_pipeline.sources.retry import RetryPolicy, load, with_retries
 from tests.builders.errors import rejects
 from tests.builders.layouts import FaultyServer, publish, serving
 
@@ -37,6 +37,32 @@ def assert_same(dataset: xr.Dataset, published: xr.Dataset) -> None:
             published[name].transpose(*dataset[name].dims).sortby("latitude", ascending=False)
         )
         np.testing.assert_array_equal(dataset[name].values, expected.values)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_policy_bounds_the_attempts(attempts: int) -> None:
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise TimeoutError("slow")
+
+    with rejects("transfer-failed", "the data", f"{attempts} attempts", "slow"):
+        with_retries(fail, "the data", RetryPolicy(attempts=attempts, delay=0))
+    assert len(calls) == attempts
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), ValueError("damaged")])
+def test_errors_that_stay_are_raised_at_once(error: Exception) -> None:
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        with_retries(fail, "the data", RetryPolicy(delay=100))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("fault", ["failures", "stalls"])
