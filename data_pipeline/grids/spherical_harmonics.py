@@ -93,10 +93,10 @@ class SphericalHarmonicTransform:
 
     ``gaussian`` integrates by Gauss-Legendre quadrature and projects any product of two truncated
     fields exactly. ``equiangular`` inverts by least squares: exact for fields within the
-    truncation, on the grid in which the world keeps its data.
+    truncation, on the grid that most data are on.
 
     Args:
-        truncation: Largest degree T.
+        truncation: Largest degree T; by default free of aliasing in products of two fields.
         latitude: Latitudes in degrees, from north to south, of shape (latitude,).
         num_longitudes: Number of longitudes, from 0 eastward, more than 2 T.
         quadrature_weights: Weights of the latitudes with sum 1; without them, analysis is by least
@@ -107,7 +107,7 @@ class SphericalHarmonicTransform:
 
     def __init__(
         self,
-        truncation: int,
+        truncation: int | None,
         latitude: np.ndarray,
         num_longitudes: int,
         *,
@@ -115,6 +115,8 @@ class SphericalHarmonicTransform:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
+        if truncation is None:
+            truncation = alias_free_truncation(len(latitude), num_longitudes)
         if num_longitudes <= 2 * truncation or len(latitude) <= truncation:
             raise ValueError(
                 f"truncation {truncation} needs more than {2 * truncation} longitudes and more "
@@ -165,9 +167,7 @@ class SphericalHarmonicTransform:
         """Transform on Gauss-Legendre latitudes, by default free of aliasing in products."""
         mu, weights = np.polynomial.legendre.leggauss(num_latitudes)
         return cls(
-            alias_free_truncation(num_latitudes, num_longitudes)
-            if truncation is None
-            else truncation,
+            truncation,
             np.rad2deg(np.arcsin(mu[::-1])),
             num_longitudes,
             quadrature_weights=weights[::-1] / 2,
@@ -187,9 +187,7 @@ class SphericalHarmonicTransform:
     ) -> "SphericalHarmonicTransform":
         """Transform on rows of equal angle, half a cell away from the poles."""
         return cls(
-            alias_free_truncation(num_latitudes, num_longitudes)
-            if truncation is None
-            else truncation,
+            truncation,
             90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes,
             num_longitudes,
             dtype=dtype,

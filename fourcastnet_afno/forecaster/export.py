@@ -36,11 +36,7 @@ from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
 from fourcastnet_afno.provenance import versions
 
 _TOLERANCE = 1e-4
-_SUFFIXES: dict[str, tuple[str, ...]] = {
-    "onnx": (".onnx",),
-    "torch_export": (".pt2",),
-    "aot_inductor": (".pt2",),
-}
+_SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "aot_inductor": ".pt2"}
 
 
 def export_checkpoint(
@@ -62,9 +58,26 @@ def export_checkpoint(
         InputError: If the name does not suit the format, a package is missing, the mixer cannot be
             exported, or results differ by more than 1e-4.
     """
-    _check(output, kind)
+    if output.suffix != _SUFFIXES[kind]:
+        raise InputError(
+            f"--format {kind} writes {_SUFFIXES[kind]}, got {output}; change --output or --format",
+            code="bad-setting",
+        )
+    missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
+    if kind == "onnx" and missing:
+        raise InputError(
+            f"--format onnx needs the packages {missing}; install them with "
+            'pip install "fourcastnet-afno[onnx]"',
+            code="missing-package",
+        )
     forecaster = exportable(load_forecaster(checkpoint))
-    _check_mixers(forecaster, kind)
+    spectral = any(isinstance(m, (FNO2D, GlobalFilter2D)) for m in forecaster.modules())
+    if kind == "onnx" and spectral:
+        raise InputError(
+            f"ONNX has no complex numbers, which model.network.mixer="
+            f"{forecaster.config.network.mixer} computes with; use --format torch_export",
+            code="bad-setting",
+        )
     inputs = example_inputs(forecaster, batch_size)
     with replacing(output) as temporary:
         # Packages of torch insist on the suffix.
@@ -184,29 +197,3 @@ def _compile(program: torch.export.ExportedProgram, path: Path, metadata: str) -
         warnings.simplefilter("ignore")
         aoti_compile_and_package(program, package_path=str(path))
         return aoti_load_package(str(path))
-
-
-def _check(output: Path, kind: ExportFormat) -> None:
-    if output.suffix not in _SUFFIXES[kind]:
-        raise InputError(
-            f"--format {kind} writes {' or '.join(_SUFFIXES[kind])}, got {output}; change --output "
-            "or --format",
-            code="bad-setting",
-        )
-    missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
-    if kind == "onnx" and missing:
-        raise InputError(
-            f"--format onnx needs the packages {missing}; install them with "
-            'pip install "fourcastnet-afno[onnx]"',
-            code="missing-package",
-        )
-
-
-def _check_mixers(forecaster: Forecaster, kind: ExportFormat) -> None:
-    spectral = any(isinstance(m, (FNO2D, GlobalFilter2D)) for m in forecaster.modules())
-    if kind == "onnx" and spectral:
-        raise InputError(
-            f"ONNX has no complex numbers, which model.network.mixer="
-            f"{forecaster.config.network.mixer} computes with; use --format torch_export",
-            code="bad-setting",
-        )

@@ -294,28 +294,19 @@ def adapt_config_to_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNON
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
             knows poles or mirrors fields and the grid does not end there.
     """
-    _check_padding(network, grid, name)
+    modes = {"latitude": network.padding.latitude, "longitude": network.padding.longitude}
+    for (key, mode), axis in zip(modes.items(), grid.dims, strict=True):
+        if mode == "wrap" and axis not in grid.periodic_axes:
+            raise InputError(
+                f"{name}.padding.{key}=wrap joins both ends of {axis}, which does not close on "
+                f"itself on the grid {grid}; use reflect or zero",
+                code="boundary-mismatch",
+            )
     _check_pole(network, grid, name)
     check_ends(network, grid, name)
     if network.reference_grid is not None or network.mode_selection == "fourcastnet":
         return network
     return replace(network, reference_grid=network.token_grid(grid.shape))
-
-
-def _check_padding(network: AFNONetConfig, grid: Grid, name: str) -> None:
-    modes = {"latitude": network.padding.latitude, "longitude": network.padding.longitude}
-    reasons = {
-        "latitude": "joins the north edge to the south edge, which are no neighbors on a sphere",
-        "longitude": f"needs longitudes that close a circle, the grid is {grid}",
-        "y": f"joins both ends of y, the first axis of the grid {grid}",
-        "x": f"joins both ends of x, the second axis of the grid {grid}",
-    }
-    for (key, mode), axis in zip(modes.items(), grid.dims, strict=True):
-        if mode == "wrap" and axis not in grid.periodic_axes:
-            raise InputError(
-                f"{name}.padding.{key}=wrap {reasons[axis]}; use reflect or zero",
-                code="boundary-mismatch",
-            )
 
 
 def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:

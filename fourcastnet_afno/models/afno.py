@@ -38,7 +38,7 @@ class AFNOBlock(nn.Module):
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
-        """The next layer's tokens."""
+        """Tokens of the next layer."""
         mixed = self.mixer(self.norm1(tokens))
         if not self.double_skip:
             return tokens + self.drop_path(self.mlp(self.norm2(mixed)))
@@ -108,7 +108,7 @@ class AFNONet(nn.Module):
         """The output field, cropped to the grid of the input.
 
         Raises:
-            ValueError: If rows are no whole patches and the network knows poles.
+            ValueError: If the rows do not divide into patches and the network knows poles.
         """
         height, width = state.shape[-2:]
         (top, bottom), (left, _) = self.padding.widths((height, width), self.patch_size)
@@ -120,7 +120,14 @@ class AFNONet(nn.Module):
             )
         tokens = self.patch_embed(pad_to_patches(state, self.padding, self.patch_size, self.rows))
         if self.position is not None:
-            tokens = tokens + _matching(self.position[self.rows.token_slice], tokens)
+            position = self.position[self.rows.token_slice]
+            if position.shape[:2] != tokens.shape[1:3]:
+                raise ValueError(
+                    f"this network has a position table of {tuple(position.shape[:2])} patches, "
+                    f"the field has {tuple(tokens.shape[1:3])}; give fields on the grid it was "
+                    "trained on"
+                )
+            tokens = tokens + position
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
@@ -130,37 +137,27 @@ class AFNONet(nn.Module):
         return output[..., top : top + height, left : left + width]
 
     def shard(self, rows: ShardedRows) -> None:
-        """From here on fields are the rows of this process, and the mixers exchange with others.
+        """Take fields as the rows of this process; from now on the mixers exchange with others.
 
         Raises:
             ValueError: If the mixer is not AFNO, or its transform or the padding needs other rows.
         """
-        _check_sharing(self.config)
+        config = self.config
+        if config.mixer != "afno":
+            raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
+        if config.boundary[1] in COSINE_BOUNDARIES:
+            raise ValueError(
+                "processes share fields whose longitudes are periodic or zero_padded, got "
+                f"boundary={config.boundary}"
+            )
+        if config.padding.latitude == "wrap":
+            raise ValueError(
+                "padding.latitude=wrap needs rows of another process; use reflect or zero"
+            )
         self.rows = rows
         for module in self.modules():
             if isinstance(module, DropPath | AFNO2D):
                 module.rows = rows
-
-
-def _check_sharing(config: AFNONetConfig) -> None:
-    if config.mixer != "afno":
-        raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
-    if config.boundary[1] in COSINE_BOUNDARIES:
-        raise ValueError(
-            "processes share fields whose longitudes are periodic or zero_padded, got boundary="
-            f"{config.boundary}"
-        )
-    if config.padding.latitude == "wrap":
-        raise ValueError("padding.latitude=wrap needs rows of another process; use reflect or zero")
-
-
-def _matching(position: Tensor, tokens: Tensor) -> Tensor:
-    if position.shape[:2] != tokens.shape[1:3]:
-        raise ValueError(
-            f"this network has a position table of {tuple(position.shape[:2])} patches, the field "
-            f"has {tuple(tokens.shape[1:3])}; give fields on the grid it was trained on"
-        )
-    return position
 
 
 def _initialize(module: nn.Module) -> None:

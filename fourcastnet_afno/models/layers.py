@@ -10,7 +10,6 @@ from fourcastnet_afno.models.config import Padding, PaddingMode
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
-
 _CHUNK_ROWS = 1400
 
 
@@ -71,13 +70,13 @@ class PatchEmbed(nn.Module):
         """Tokens of the field.
 
         Raises:
-            ValueError: If the field is not a whole number of patches.
+            ValueError: If the field does not divide into patches.
         """
         rows, columns = self.patch_size
         if field.shape[-2] % rows or field.shape[-1] % columns:
             raise ValueError(
                 f"a field of {field.shape[-2]} x {field.shape[-1]} does not divide into patches of "
-                f"{rows} x {columns}; pad it first (Padding.apply) or change patch_size"
+                f"{rows} x {columns}; pad it first (pad_to_patches) or change patch_size"
             )
         patches = rearrange(field, "b c (h p) (w q) -> b h w (c p q)", p=rows, q=columns)
         return self.projection(patches)
@@ -157,8 +156,8 @@ class _Perceptron(torch.autograd.Function):
         if keep:
             hidden = flat.new_empty(len(flat), len(weight1))
         for rows in _row_chunks(flat):
-            part = torch.addmm(bias1, flat[rows], weight1.T, out=hidden[rows] if keep else None)
-            torch.addmm(bias2, F.gelu(part), weight2.T, out=output[rows])
+            layer = torch.addmm(bias1, flat[rows], weight1.T, out=hidden[rows] if keep else None)
+            torch.addmm(bias2, F.gelu(layer), weight2.T, out=output[rows])
         return output.view(tokens.shape), hidden
 
     @staticmethod
@@ -219,7 +218,7 @@ class DropPath(nn.Module):
         """The branch, or zero, for each sample."""
         if not self.training or self.rate == 0:
             return branch
-        shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        shape = (len(branch),) + (1,) * (branch.ndim - 1)
         drawn = torch.rand(shape, device=branch.device) >= self.rate
         # All rows of a sample are kept or dropped together.
         mask = self.rows.broadcast_from_first(drawn)

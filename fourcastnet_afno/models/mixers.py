@@ -9,7 +9,7 @@ small coefficients to zero, and transforms back:
 with relu on real and imaginary parts and the soft threshold S(y) = sign(y) max(|y| - threshold, 0)
 likewise. Its cost is O(N log N) in the number of tokens N, its memory O(N).
 
-The paper has ``y`` where this has ``y - y(0)``, the response to ``z`` less that to zero. Equal
+The paper has ``y`` instead of ``y - y(0)``, the response to ``z`` minus that to zero. Equal
 biases at all wavenumbers are a spike at the first grid point, which grows with the grid; without
 their response, a field of few wavenumbers has an output of the same few wavenumbers.
 
@@ -45,6 +45,7 @@ from fourcastnet_afno.models.fourier.modes import (
     analyze,
     kept_modes,
     largest_wavenumber,
+    select_modes,
     signed_wavenumbers,
     synthesize,
 )
@@ -69,15 +70,15 @@ class AFNO(nn.Module):
             tokens' own, which does not carry over to other grids.
         mode_selection: ``wavenumber`` as above; ``fourcastnet`` computes what FourCastNet v1 does,
             for its published weights: ``fourcastnet_modes`` and the response to zero not taken off.
-        boundary: What lies beyond the edges of the grid, for all axes or by axis; see
+        boundary: Continuation of fields beyond the edges, for all axes or by axis; see
             ``transforms``.
         pole: ``double_fourier_sphere`` if the last two axes are latitude, from pole to pole, and
-            longitude: fields go on smoothly across the poles.
+            longitude: fields continue smoothly across the poles.
         vector_channels: How many of the last channels change sign across the pole.
         transform: How modes are computed; the result is the same. ``auto`` takes the faster one.
         initialization: Of the weights: ``he`` keeps the size of the coefficients through both
             layers, whatever the width of the blocks, and learns faster where those are narrow;
-            ``small`` has standard deviation 0.02, as FourCastNet's.
+            ``small`` has standard deviation 0.02, like FourCastNet's.
 
     Attributes:
         rows: The rows that this process has of a grid of two axes.
@@ -106,9 +107,14 @@ class AFNO(nn.Module):
         initialization: Initialization = "he",
     ) -> None:
         super().__init__()
-        _check_afno(embed_dim, num_blocks, sparsity_threshold)
-        self.num_blocks = num_blocks
-        self.sparsity_threshold = sparsity_threshold
+        if num_blocks < 1 or embed_dim % num_blocks:
+            raise ValueError(
+                f"num_blocks must divide embed_dim, got num_blocks={num_blocks} and "
+                f"embed_dim={embed_dim}"
+            )
+        if sparsity_threshold < 0:
+            raise ValueError(f"sparsity_threshold must not be negative, got {sparsity_threshold}")
+        self.num_blocks, self.sparsity_threshold = num_blocks, sparsity_threshold
         self.spectrum = ModeSelection(
             fraction=hard_thresholding_fraction,
             reference_grid=None if reference_grid is None else tuple(reference_grid),
@@ -121,7 +127,7 @@ class AFNO(nn.Module):
         self._spectrum = self.spectrum.to_json()
         self.rows: Rows = ALL_ROWS
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
-        # Real and imaginary parts lie on the leading axis: complex parameters do not mix with some
+        # Real and imaginary parts are on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
         # Each real output of a layer is the sum of twice as many products, with both parts.
         by_fan_in = initialization == "he"
@@ -141,8 +147,10 @@ class AFNO(nn.Module):
         Raises:
             ValueError: If the grid has other axes than ``reference_grid`` or ``boundary``.
         """
-        dtype = _perceptron_dtype(tokens, self.weight1)
-        with torch.autocast(tokens.device.type, enabled=False):
+        device, dtype = tokens.device.type, torch.promote_types(self.weight1.dtype, torch.float32)
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+            dtype = torch.bfloat16
+        with torch.autocast(device, enabled=False):
             weight1, weight2 = _as_real(self.weight1), _as_real(self.weight2)
             bias1, bias2 = _side_by_side(self.bias1), _side_by_side(self.bias2)
             offset = torch.zeros_like(bias2)
@@ -170,6 +178,7 @@ class AFNO(nn.Module):
             ValueError: If the layer has other boundaries or a pole.
         """
         shape, modes = tokens.shape[1:-1], self.spectrum
+        axes = tuple(range(1, tokens.ndim - 1))
         boundaries = modes.boundaries(len(shape))
         if modes.pole != "none" or not set(boundaries) <= {"periodic", "zero_padded"}:
             raise ValueError(f"no reference for boundary={modes.boundary}, pole={modes.pole}")
@@ -182,7 +191,8 @@ class AFNO(nn.Module):
         kept = [torch.from_numpy(indices) for indices in kept]
         scale = math.prod(reference) ** 0.5
 
-        z = scale * analyze(F.pad(tokens, _pads_after(shape, doubled)), kept)
+        spectrum = torch.fft.rfftn(tokens, doubled, axes, norm="forward")
+        z = scale * select_modes(spectrum, kept)
         y = self._reference_perceptron(z)
         if modes.mode_selection != "fourcastnet":
             y = y - self._reference_perceptron(torch.zeros_like(z))
@@ -341,16 +351,6 @@ class SelfAttention(nn.Module):
         return self.projection(merged).view(tokens.shape)
 
 
-def _check_afno(embed_dim: int, num_blocks: int, threshold: float) -> None:
-    if num_blocks < 1 or embed_dim % num_blocks:
-        raise ValueError(
-            f"num_blocks must divide embed_dim, got num_blocks={num_blocks} and "
-            f"embed_dim={embed_dim}"
-        )
-    if threshold < 0:
-        raise ValueError(f"sparsity_threshold must not be negative, got {threshold}")
-
-
 def _as_real(
     weight: Float[Tensor, "2 block in_dim out_dim"],
 ) -> Float[Tensor, "block in_dim*2 out_dim*2"]:
@@ -361,19 +361,5 @@ def _as_real(
     return torch.cat([from_real, from_imaginary], dim=1)
 
 
-def _pads_after(shape: Sequence[int], larger: Sequence[int]) -> list[int]:
-    """Zeros after each axis between batch and channels, as ``F.pad`` takes them."""
-    pads = [pad for old, new in zip(shape, larger, strict=True) for pad in (new - old, 0)]
-    return [0, 0, *reversed(pads)]
-
-
 def _side_by_side(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:
     return rearrange(bias, "i k o -> k 1 (i o)")
-
-
-def _perceptron_dtype(tokens: Tensor, weight: Tensor) -> torch.dtype:
-    """Bfloat16 under its autocast; float32 for other short types; else that of the weights."""
-    device = tokens.device.type
-    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
-        return torch.bfloat16
-    return torch.promote_types(weight.dtype, torch.float32)

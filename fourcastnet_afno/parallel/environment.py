@@ -52,32 +52,25 @@ class LaunchEnvironment:
             InputError: If the variables are not numbers or contradict each other.
         """
         if "RANK" in environment and "WORLD_SIZE" in environment:
-            return cls._from_torchrun(environment)
+            rank = _count(environment, "RANK")
+            return cls(
+                rank=rank,
+                world_size=_count(environment, "WORLD_SIZE"),
+                local_rank=_count(environment, "LOCAL_RANK", rank),
+                address=environment.get("MASTER_ADDR", ""),
+                port=_count(environment, "MASTER_PORT", 0),
+                attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
+                agent_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            )
         # A batch script has SLURM_PROCID too; only what srun starts has the number of its tasks.
-        if _count(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
-            return cls._from_slurm(environment)
-        return cls()
-
-    @classmethod
-    def _from_torchrun(cls, environment: Mapping[str, str]) -> "LaunchEnvironment":
-        rank, world_size = (_count(environment, name) for name in ("RANK", "WORLD_SIZE"))
-        return cls(
-            rank=rank,
-            world_size=world_size,
-            local_rank=_count(environment, "LOCAL_RANK", rank),
-            address=environment.get("MASTER_ADDR", ""),
-            port=_count(environment, "MASTER_PORT", 0),
-            attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
-            agent_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
-        )
-
-    @classmethod
-    def _from_slurm(cls, environment: Mapping[str, str]) -> "LaunchEnvironment":
+        num_tasks = _count(environment, "SLURM_STEP_NUM_TASKS", 1)
+        if num_tasks == 1:
+            return cls()
         job, step = (_count(environment, f"SLURM_{n}_ID", 0) for n in ("JOB", "STEP"))
         nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_NODELIST", ""))
         return cls(
             rank=_count(environment, "SLURM_PROCID"),
-            world_size=_count(environment, "SLURM_STEP_NUM_TASKS"),
+            world_size=num_tasks,
             local_rank=_count(environment, "SLURM_LOCALID", 0),
             address=environment.get("MASTER_ADDR") or (first_host(nodes) if nodes else ""),
             port=_count(environment, "MASTER_PORT", 0) or 20000 + (job * 16 + step) % 20000,

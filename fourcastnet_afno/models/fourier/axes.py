@@ -1,4 +1,4 @@
-"""The axes of a matrix transform: what each does to fields or modes, see ``transforms``.
+"""The axes of a matrix transform, each from points to modes and back, see ``transforms``.
 
 Matrices of an axis are a pair, analysis (kept x points) and synthesis (points x kept); the adjoint
 of one stage is the transpose of the other.
@@ -89,7 +89,7 @@ class RealAxis:
 
 
 class Axis(ABC):
-    """An axis beside the half axis; modes have shape (before, axis, after, 2, channel)."""
+    """An axis other than the half axis; modes have shape (before, axis, after, 2, channel)."""
 
     kept: int
     pair: _Pair
@@ -106,7 +106,7 @@ class Axis(ABC):
     def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """Wavenumbers to points."""
 
-    def at(self, following: slice) -> "Axis":
+    def select(self, following: slice) -> "Axis":
         """The same for some entries of the axis after it."""
         return self
 
@@ -196,11 +196,11 @@ class PoleAxis(Axis):
         """See ``Axis``."""
         return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
 
-    def at(self, following: slice) -> "PoleAxis":
+    def select(self, following: slice) -> "PoleAxis":
         """See ``Axis``."""
-        part = copy.copy(self)
-        part._num_even = min(max(self._num_even, following.start), following.stop) - following.start
-        return part
+        result, first = copy.copy(self), following.start
+        result._num_even = min(max(self._num_even, first), following.stop) - first
+        return result
 
     def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
         scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
@@ -261,7 +261,7 @@ def multiplicity(wavenumbers: Wavenumbers, period: int) -> Float[np.ndarray, " k
 
 
 def _span(values: Wavenumbers, magnitudes: Int[np.ndarray, " all"]) -> slice:
-    """Where consecutive ``values`` lie among consecutive ``magnitudes``."""
+    """Slice of consecutive ``values`` among consecutive ``magnitudes``."""
     if not len(values):
         return slice(0, 0)
     first = int(values.min() - magnitudes[0])
@@ -275,7 +275,7 @@ def _split(first: slice, second: slice) -> list[slice]:
 
 
 def _rows(modes: Tensor, rows: slice, span: slice) -> Tensor | None:
-    """The rows of modes of a span, None if they lie outside."""
+    """The rows of modes of a span, None if they are outside."""
     if rows.start < span.start or rows.stop > span.stop:
         return None
     return modes[:, rows.start - span.start : rows.stop - span.start]

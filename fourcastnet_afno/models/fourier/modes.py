@@ -41,14 +41,14 @@ def kept_modes(
 def axis_modes(
     size: int, fraction: float, reference: int, *, half: bool
 ) -> Int[np.ndarray, " kept"]:
-    """``kept_modes`` of one axis, with half a spectrum or a whole one."""
+    """``kept_modes`` of one axis, with half a spectrum or a full one."""
     wavenumbers = np.arange(size // 2 + 1 if half else size)
     folded = np.minimum(wavenumbers, size - wavenumbers)
     return np.flatnonzero(folded <= largest_wavenumber(reference, fraction))
 
 
 def fourcastnet_modes(shape: Sequence[int], fraction: float) -> list[np.ndarray]:
-    """The modes that FourCastNet v1 mixes: as ``kept_modes``, for its published weights alone.
+    """The modes that FourCastNet v1 mixes, for its published weights alone, see ``kept_modes``.
 
     With ``total = H // 2 + 1`` and ``kept = int(fraction * total)``, these are the rows
     ``total - kept : total + kept`` and the columns ``: kept`` of the unshifted spectrum. At a

@@ -2,7 +2,7 @@
 
 The perceptron of AFNO acts on real and imaginary parts by themselves, so that its result depends on
 where phases are counted from: the first token. Grids of other resolution over the same domain often
-start elsewhere, as cell centers do, half a cell from the edge. With the translation S by the
+start elsewhere, such as cell centers, half a cell from the edge. With the translation S by the
 difference (multiplication of mode k by exp(-2 pi i k s / n) along an axis of n tokens), S^-1 AFNO S
 counts from the point that the network was trained with.
 """
@@ -21,8 +21,8 @@ class PhaseShifted(nn.Module):
 
     Args:
         mixer: Adds a change of its kept modes to the tokens.
-        shift: By axis, how many tokens the first one lies after that point, along axes that are
-            periodic to the mixer; 0 for others.
+        shift: By axis, tokens from that point to the first one, along axes that are periodic to
+            the mixer; 0 for others.
     """
 
     def __init__(self, mixer: AFNO2D, shift: tuple[float, float]) -> None:
@@ -30,7 +30,7 @@ class PhaseShifted(nn.Module):
         self.mixer, self._shift = mixer, shift
 
     def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
-        """Mix the tokens; what the mixer does not keep stays as it is."""
+        """Mix the tokens; modes that the mixer does not keep stay as they are."""
         moved = translated(tokens, self._shift)
         change = self.mixer(moved) - moved
         return tokens + translated(change, tuple(-s for s in self._shift)).to(tokens.dtype)

@@ -1,11 +1,11 @@
 r"""Transforms between a grid of tokens and its kept Fourier modes, as real matrices or by FFT.
 
 On every axis the transform is a product with a matrix of ``kept`` rows and ``n`` columns: only the
-modes that are used are computed, for all channels at once, on a channels-last grid as it lies in
+modes that are used are computed, for all channels at once, on a channels-last grid as it is in
 memory. Up to a few hundred points an axis that is faster than a fast Fourier transform, which is
 here too, for longer axes.
 
-Axes differ by what lies beyond their edges:
+Axes differ by how fields continue beyond their edges:
 
     periodic     exp(2 pi i k j / n)
     zero_padded  exp(2 pi i k j / (2 n)), the field followed by as many zeros
@@ -13,7 +13,7 @@ Axes differ by what lies beyond their edges:
                  in the middle of cells, half a cell from the boundary
     mirrored     cos(pi k j / (n - 1)), the field mirrored at its first and last point, of period
                  2 (n - 1): for points that lie on the boundary
-    pole         cos for even and sin for odd zonal wavenumbers: a field on the sphere goes on
+    pole         cos for even and sin for odd zonal wavenumbers: a field on the sphere continues
                  beyond the pole on the opposite meridian (glide reflection), and its zonal
                  wavenumber m has the parity of m in colatitude. Components of vectors change sign
                  there and have the other parity.
@@ -62,8 +62,9 @@ COSINE_BOUNDARIES = ("reflected", "mirrored")
 """Boundaries whose waves are cosines alone, without a sign of the wavenumber."""
 
 # An FFT takes about as long for each value of a grid as matrices of this many operations, hardly
-# depending on the grid: measured on CPUs (scripts/benchmark_transforms.py, and copies around it), a
-# guess on GPUs. A table and not a measurement at run time, so that a resumed run has the same bits.
+# depending on the grid: measured on CPUs (benchmarks/benchmark_transforms.py, and copies around
+# it), a guess on GPUs. It is a table, not a measurement at run time, so that a resumed run has the
+# same bits.
 _OPERATIONS_OF_FFT = {"cpu": 1200.0, "cuda": 2000.0}
 
 
@@ -75,7 +76,7 @@ class ModeSelection:
         fraction: Share of the wavenumbers that are kept on each axis, see ``kept_modes``.
         reference_grid: Points by axis of the grid that the fraction is of and whose orthonormal
             transform scales the coefficients; None for the tokens' own grid.
-        boundary: What lies beyond the edges, for all axes or by axis.
+        boundary: Continuation beyond the edges, for all axes or by axis.
         pole: ``double_fourier_sphere`` if the last two axes are latitude, from pole to pole
             with cell centers at half steps, and longitude.
         vector_channels: How many of the last channels change sign across the pole.
@@ -183,8 +184,8 @@ class MatrixTransform(Transform):
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """See ``Transform``."""
-        part = fields[..., channels].to(self._dtype)
-        modes = self._half.to_modes(self._half_last(part), adjoint)
+        selected = self._half_last(fields[..., channels].to(self._dtype))
+        modes = self._half.to_modes(selected, adjoint)
         for position, axis in reversed(list(enumerate(self._axes, start=1))):
             result = axis.to_modes(_around(modes, position), channels, adjoint)
             modes = result.view(*modes.shape[:position], axis.kept, *modes.shape[position + 1 :])
@@ -219,13 +220,13 @@ class MatrixTransform(Transform):
 
     def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
         """See ``TwoStages``."""
-        return self._latitude.at(zonal).to_modes(modes, channels, adjoint)
+        return self._latitude.select(zonal).to_modes(modes, channels, adjoint)
 
     def from_meridional(
         self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
     ) -> Tensor:
         """See ``TwoStages``."""
-        return self._latitude.at(zonal).to_grid(modes, channels, adjoint)
+        return self._latitude.select(zonal).to_grid(modes, channels, adjoint)
 
     def add_from_zonal(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
@@ -307,18 +308,18 @@ class FFTTransform(Transform):
     ) -> Tensor:
         """See ``TwoStages``."""
         spectrum = _as_complex(modes)
-        whole = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
-        whole.index_copy_(1, self._indices[0], spectrum)
-        return _as_real(torch.fft.ifft(whole, dim=1, norm="forward"))
+        full = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
+        full.index_copy_(1, self._indices[0], spectrum)
+        return _as_real(torch.fft.ifft(full, dim=1, norm="forward"))
 
     def add_from_zonal(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
     ) -> None:
         """See ``TwoStages``."""
         spectrum = _as_complex(modes) * self._to_grid[adjoint]
-        whole = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
-        whole.index_copy_(2, self._indices[1], spectrum)
-        change = torch.fft.irfft(whole, n=self._shape[1], dim=2, norm="forward")
+        full = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
+        full.index_copy_(2, self._indices[1], spectrum)
+        change = torch.fft.irfft(full, n=self._shape[1], dim=2, norm="forward")
         torch.add(fields[..., channels], change, out=out[..., channels])
 
 
@@ -338,7 +339,14 @@ def transform_for(
 def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
     """``transform_for`` without tensors, which knows the number of modes."""
     selection = ModeSelection.from_json(spectrum)
-    _check_grid(selection, shape)
+    for name in ("boundary", "reference_grid"):
+        value = getattr(selection, name)
+        if isinstance(value, tuple) and len(value) != len(shape):
+            raise ValueError(
+                f"{name} has {len(value)} axes, the grid of tokens {shape} has {len(shape)}"
+            )
+    if selection.pole != "none" and len(shape) < 2:
+        raise ValueError(f"pole={selection.pole} needs latitude and longitude, got {shape}")
     by_fft = selection.transform == "fft"
     if selection.transform == "auto" and selection.is_periodic:
         limit = _OPERATIONS_OF_FFT.get(device_type, _OPERATIONS_OF_FFT["cuda"])
@@ -348,18 +356,6 @@ def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: 
         scale = math.sqrt(math.prod(selection.reference_grid or shape))
         return FFTTransform(selection.periodic_modes(shape), shape, scale)
     return _matrix_transform(selection, shape, channels)
-
-
-def _check_grid(spectrum: ModeSelection, shape: tuple[int, ...]) -> None:
-    num_axes = len(shape)
-    for name in ("boundary", "reference_grid"):
-        value = getattr(spectrum, name)
-        if isinstance(value, tuple) and len(value) != num_axes:
-            raise ValueError(
-                f"{name} has {len(value)} axes, the grid of tokens {tuple(shape)} has {num_axes}"
-            )
-    if spectrum.pole != "none" and num_axes < 2:
-        raise ValueError(f"pole={spectrum.pole} needs latitude and longitude, got {tuple(shape)}")
 
 
 def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
@@ -388,22 +384,15 @@ def _matrix_transform(
         elif boundary in COSINE_BOUNDARIES:
             axes.append(_cosine_axis(spectrum, shape, i))
         else:
-            axes.append(_wave_axis(spectrum, shape, i))
+            wavenumbers, period, scale = _wavenumbers(spectrum, shape, i, half=False)
+            axes.append(WaveAxis(wavenumbers, shape[i], period, scale))
     if not exponential:
         return MatrixTransform(RealAxis(), axes, half_axis)
-    return MatrixTransform(_half_axis(spectrum, shape, half_axis), axes, half_axis)
-
-
-def _half_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> HalfAxis:
-    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=True)
-    if spectrum.pole != "none":
+    wavenumbers, period, scale = _wavenumbers(spectrum, shape, half_axis, half=True)
+    if spectrum.pole != "none":  # even wavenumbers first
         wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
-    return HalfAxis(wavenumbers, shape[axis], period, scale)
-
-
-def _wave_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> WaveAxis:
-    wavenumbers, period, scale = _wavenumbers(spectrum, shape, axis, half=False)
-    return WaveAxis(wavenumbers, shape[axis], period, scale)
+    half = HalfAxis(wavenumbers, shape[half_axis], period, scale)
+    return MatrixTransform(half, axes, half_axis)
 
 
 def _wavenumbers(
