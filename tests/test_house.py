@@ -82,7 +82,7 @@ def private_assignments(tree: ast.Module) -> Iterator[str]:
     """Assignments to private attributes of anything but ``self``, and patches of them."""
     for node in ast.walk(tree):
         targets = node.targets if isinstance(node, ast.Assign) else []
-        for target in (t for target in targets for t in ast.walk(target)):
+        for target in (part for whole in targets for part in ast.walk(whole)):
             private = isinstance(target, ast.Attribute) and re.match(r"_[^_]", target.attr)
             if private and not ast.unparse(target).startswith("self."):
                 yield ast.unparse(target)
