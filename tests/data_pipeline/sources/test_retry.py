@@ -48,7 +48,7 @@ def test_a_policy_bounds_the_attempts(attempts: int) -> None:
         raise TimeoutError("slow")
 
     with rejects("transfer-failed", "the data", f"{attempts} attempts", "slow"):
-        with_retries(fail, "the data", RetryPolicy(attempts=attempts, delay=0))
+        with_retries(fail, "the data", RetryPolicy(attempts=attempts, delay=0.0))
     assert len(calls) == attempts
 
 
@@ -61,7 +61,7 @@ def test_errors_that_stay_are_raised_at_once(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        with_retries(fail, "the data", RetryPolicy(delay=100))
+        with_retries(fail, "the data", RetryPolicy(delay=100.0))
     assert len(calls) == 1
 
 
