@@ -21,12 +21,14 @@ from fourcastnet_afno.training.monitoring.record import StepRecord
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
+        "pytest",
+        "distributed",
+        "torch._dynamo",
         "tests.builders.processes",
-        "tests.builders.experiments",
+        "tests.builders.runs",
         "fourcastnet_afno.cli.run_verb",
         "fourcastnet_afno.workflows.run",
         "fourcastnet_afno.workflows.train_diagnostic",
-        "torch._dynamo",
     ]
 )
 
