@@ -4,9 +4,9 @@
 #   scripts/slurm_train.sh [--nodes N] [--gpus-per-node G] [--cpus-per-gpu C] [--time H:MM:SS]
 #       [--signal-seconds S] [--max-restarts R] [--sbatch "OPTIONS"] [--dry-run] -- ARGUMENTS
 #
-# ARGUMENTS go to `python -m fourcastnet_afno train`, as --config configs/weatherbench2_64x32.yaml
+# ARGUMENTS go to `python -m fourcastnet_afno train`, such as --config configs/weatherbench2_64x32.yaml
 # --output runs/era5. S seconds before the time limit the run writes a checkpoint and the job goes
-# back to the queue, where it goes on; at most R times. OPTIONS go to sbatch, as "--account=abc
+# back to the queue, where it resumes; at most R times. OPTIONS go to sbatch, such as "--account=abc
 # --partition=gpu". --dry-run prints the batch script instead of submitting it.
 set -euo pipefail
 
@@ -36,7 +36,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     esac
     shift 2
 done
-[ "${1:-}" = -- ] || fail "give the arguments of the training after --, as -- --config FILE --output FOLDER"
+[ "${1:-}" = -- ] || fail "give the arguments of the training after --, such as -- --config FILE --output FOLDER"
 shift
 [ $# -gt 0 ] || fail "nothing comes after --; give --config FILE --output FOLDER"
 
@@ -63,7 +63,7 @@ batch_script() {
     # first bad exit would hide the code of ranks that have been stopped by a signal.
     echo "srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task=$cpus \\"
     echo "    python -m fourcastnet_afno train$(printf ' %q' "$@") || code=\$?"
-    # 75: the run was stopped by a signal, after a whole checkpoint.
+    # 75: the run was stopped by a signal, after a complete checkpoint.
     echo "if [ \$code -eq 75 ] && [ \"\${SLURM_RESTART_COUNT:-0}\" -lt $restarts ]; then"
     echo "    scontrol requeue \"\$SLURM_JOB_ID\""
     echo "    exit 0"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs into .venv with the test tools, then checks style, types, layering and runs the tests.
-# Arguments go to pytest, as -k rollout or -m "not slow". A process for each core runs tests, with a
+# Arguments go to pytest, such as -k rollout or -m "not slow". A process for each core runs tests, with a
 # thread each.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

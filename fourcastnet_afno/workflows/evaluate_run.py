@@ -6,7 +6,6 @@ from pathlib import Path
 
 import xarray as xr
 
-from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
@@ -37,7 +36,8 @@ def evaluate_run(
     training = truth.sel(time=times[train.contains(times)])
     climatology = from_coefficients(
         store.climatology(),
-        _describe_climatology(config.data),
+        f"mean and {config.data.climatology_harmonics} harmonics of the day of year for each hour "
+        f"of day, fitted to the training period {train.start} to {train.end}",
         (training["time"].values[0], training["time"].values[-1]),
     )
     scores = evaluate_forecasts(
@@ -80,11 +80,4 @@ def _report(
         forecasts={"model": predictions},
         config_text=config.to_yaml(),
         facts=facts,
-    )
-
-
-def _describe_climatology(data: DataConfig) -> str:
-    return (
-        f"mean and {data.climatology_harmonics} harmonics of the day of year for each hour of day, "
-        f"fitted to the training period {data.train.start} to {data.train.end}"
     )

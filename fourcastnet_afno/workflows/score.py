@@ -65,12 +65,10 @@ def evaluate_files(
     opened = {name: open_canonical_forecast(path) for name, path in named.items()}
     actual = _open(truth)
     first = next(iter(opened.values()))
-    common = [str(name) for name in actual.data_vars if name in first]
-    channels = Channels.from_dataset(first, common)
+    channels = Channels.from_dataset(first, [str(n) for n in actual.data_vars if n in first])
     base = open_climatology(climatology, channels, config.climatology_harmonics)
     years = None if training is None else _open(training)
-    is_file = truth == SourceConfig(path=truth.path) and not is_prepared(Path(truth.paths[0]))
-    is_file = is_file and len(truth.paths) == 1
+    is_file = truth == SourceConfig(path=truth.paths[0]) and not is_prepared(Path(truth.paths[0]))
     state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(
         {name: _absolute_source(path) for name, path in named.items()},
@@ -100,9 +98,8 @@ def evaluate_files(
             facts=_facts(opened),
         )
     console.print(scores_table(scores), soft_wrap=True)
-    for path in (output, report):
-        if path is not None:
-            console.print(f"Written: {path.resolve()}", soft_wrap=True)
+    for path in filter(None, (output, report)):
+        console.print(f"Written: {path.resolve()}", soft_wrap=True)
     return scores
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -280,8 +279,9 @@ def test_the_head_of_another_forecaster_is_refused(
             forecast(first, trained, backbone.folder, output, **settings)
         for named in (own, str(other_checkpoint), fingerprint_of(other)):
             assert named in str(error.value)
-    with pytest.raises(InputError, match=re.escape(str(tmp_path))):
+    with pytest.raises(InputError) as error:
         forecast(backbone.checkpoint, tmp_path, backbone.folder, output)
+    assert str(tmp_path) in str(error.value)
     assert not output.exists()
 
 
