@@ -74,11 +74,11 @@ class _ChannelTask:
         values = source.at(self._channel, self._times)
         leads = np.isin(self._leads, source.lead_times)
         truth = TruthAt(self._truth, np.arange(len(values)))
-        kept = self._complete(truth)
+        known = self._complete(truth)
         for tile in cache_sized_slices(len(values), self._cells):
-            self._score(name, kept, (tile,), values[tile, None], truth)
+            self._score(name, known, (tile,), values[tile, None], truth)
         for statistic in self._plan.statistics:
-            by_time = _derive(statistic, kept)
+            by_time = _derive(statistic, known)
             if by_time is not None:
                 self._keep(name, statistic.name, by_time[self._positions[:, leads]], leads)
         if self._plan.spectrum is not None:
@@ -96,14 +96,14 @@ class _ChannelTask:
         blocks = source.read(self._channel, self._inits, slice(start, start + int(has_lead.sum())))
         leads = np.flatnonzero(has_lead)
         truth = TruthAt(self._truth, self._positions[:, leads])
-        kept = self._complete(truth)
+        known = self._complete(truth)
         spectra: list[np.ndarray] = []
         for where, members in _tiles(blocks, self._cells):
             if self._plan.spectrum is not None:
                 energies = self._plan.spectrum.energies(members)  # and their mean over members
                 energies = energies[..., 0, :] if members.shape[-3] == 1 else energies.mean(axis=-2)
                 spectra.append(energies.reshape(-1, energies.shape[-1]))
-            self._score(name, kept, where, members, truth)
+            self._score(name, known, where, members, truth)
             rows = truth.positions[where]
             for lead in self._leads_of_fields(leads[where[1]], members.shape[2]):
                 index = int(np.searchsorted(leads[where[1]], lead))
@@ -113,7 +113,7 @@ class _ChannelTask:
             energies = np.concatenate(spectra).reshape(*truth.positions.shape, -1)
             self._add_spectra(name, energies, has_lead)
         for statistic in self._plan.statistics:
-            values = _derive(statistic, kept)
+            values = _derive(statistic, known)
             if values is not None:
                 self._keep(name, statistic.name, values, has_lead)
 
@@ -124,7 +124,7 @@ class _ChannelTask:
     def _score(
         self,
         name: str,
-        kept: dict[str, np.ndarray | None],
+        known: dict[str, np.ndarray | None],
         where: tuple[slice, ...],
         members: np.ndarray,
         truth: TruthAt,
@@ -148,10 +148,10 @@ class _ChannelTask:
             values = statistic.compute(pair)
             if values is None:
                 continue
-            array = kept.get(statistic.name)
+            array = known.get(statistic.name)
             if array is None:
                 shape = (*truth.positions.shape, *values.shape[len(where) :])
-                array = kept[statistic.name] = np.full(shape, np.nan)
+                array = known[statistic.name] = np.full(shape, np.nan)
             array[where] = values
 
     def _keep(self, name: str, statistic: str, values: np.ndarray, leads: np.ndarray) -> None:
@@ -235,13 +235,13 @@ class _ChannelTask:
         )
 
 
-def _derive(statistic: Statistic, kept: dict[str, np.ndarray | None]) -> np.ndarray | None:
-    """Values of a statistic from those it follows from; all are added to ``kept``."""
-    if statistic.name not in kept:
-        inputs = [_derive(s, kept) for s in statistic.inputs]
+def _derive(statistic: Statistic, known: dict[str, np.ndarray | None]) -> np.ndarray | None:
+    """Values of a statistic from those it follows from; all are added to ``known``."""
+    if statistic.name not in known:
+        inputs = [_derive(s, known) for s in statistic.inputs]
         applies = bool(inputs) and all(values is not None for values in inputs)
-        kept[statistic.name] = statistic.compute(*inputs) if applies else None
-    return kept[statistic.name]
+        known[statistic.name] = statistic.compute(*inputs) if applies else None
+    return known[statistic.name]
 
 
 def _tiles(

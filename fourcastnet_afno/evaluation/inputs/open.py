@@ -32,7 +32,7 @@ _SPACE = {
 
 @dataclass(frozen=True)
 class DimensionNames:
-    """Where the array of a variable lies, so that its chunks can be mapped into memory.
+    """Place of a variable's array in a store, so that its chunks can be mapped into memory.
 
     Args:
         path: Local zarr store.

@@ -15,8 +15,8 @@ along x, the energy of shell k is
 
 where N counts the points and L is the longer of the lengths L_y and L_x. The shells reach into the
 corners beyond the largest wavenumber of an axis, so their sum is the mean square. A shell holds
-about 2 pi k L_y L_x / L^2 waves: white noise rises with k. Of a single row it is the spectrum along
-x.
+about 2 pi k L_y L_x / L^2 waves: white noise rises with k. For a single row it is the spectrum
+along x.
 
 References:
     WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (spectra).
@@ -118,7 +118,7 @@ def _shells(shape: tuple[int, int], extent: tuple[float, float]) -> tuple[np.nda
     longest = _longest_wave(shape, extent)
     along_y = np.fft.fftfreq(rows, 1 / rows) * longest / extent[0]
     along_x = np.arange(columns // 2 + 1) * longest / extent[1]
-    # What lies on an edge but for rounding belongs to the shell above, along either axis.
+    # Waves on an edge but for rounding belong to the shell above, along either axis.
     shells = np.floor(np.hypot(along_y[:, None], along_x) + 0.5 + 1e-9).astype(int)
     wavenumbers, indices = np.unique(shells.ravel(), return_inverse=True)
     return wavenumbers, indices.ravel()
@@ -169,20 +169,20 @@ def _fourier_matrix(length: int, kind: str) -> np.ndarray:
 
 
 def effective_wavenumber(
-    spectrum: np.ndarray, truth_spectrum: np.ndarray, wavenumbers: np.ndarray, share: float = 0.5
+    spectrum: np.ndarray, truth_spectrum: np.ndarray, wavenumbers: np.ndarray, fraction: float = 0.5
 ) -> np.ndarray:
-    """The highest wavenumber up to which a forecast has at least a share of truth's energy.
+    """The highest wavenumber up to which a forecast has at least a fraction of truth's energy.
 
     Args:
         spectrum: Energies of a forecast, of shape (..., wavenumber).
         truth_spectrum: Energies of truth, likewise.
         wavenumbers: Increasing from 0.
-        share: The share below which a scale counts as unresolved.
+        fraction: The fraction below which a scale counts as unresolved.
 
     Returns:
         Wavenumbers as float64 of shape (...); 0 where already the longest wave has less.
     """
-    low = spectrum[..., 1:] < share * truth_spectrum[..., 1:]
+    low = spectrum[..., 1:] < fraction * truth_spectrum[..., 1:]
     last = np.where(low.any(axis=-1), low.argmax(axis=-1), low.shape[-1])
     return np.asarray(wavenumbers[last], np.float64)
 
