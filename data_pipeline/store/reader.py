@@ -140,7 +140,7 @@ class PreparedStore:
     @cached_property
     def states(self) -> States:
         """The fields, as an array."""
-        return open_states(self.path, self._fields, self._region, self.packing)
+        return open_states(self.path, self._array("fields"), self._region, self.packing)
 
     @property
     def rounding(self) -> np.ndarray:
@@ -153,9 +153,10 @@ class PreparedStore:
         Raises:
             InputError: If any differs (all are named, with their times).
         """
-        assert self._fields.shards is not None
-        reader = open_states(self.path, self._fields, ReadWindow(), self.packing).reader
-        length, damaged = self._fields.shards[0], []
+        fields = self._array("fields")
+        assert fields.shards is not None
+        reader = open_states(self.path, fields, ReadWindow(), self.packing).reader
+        length, damaged = fields.shards[0], []
         for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
             rows = np.arange(index * length, min((index + 1) * length, len(self.times)))
             buffer, digest = np.empty((len(rows), *reader.shape[1:]), self.packing.stored), ""
@@ -210,23 +211,19 @@ class PreparedStore:
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""
-        array = self._group["climatology"]
-        assert isinstance(array, zarr.Array)
-        values = self._regional(np.asarray(array[:, :, self._selected]))
+        values = self._array("climatology")[:, :, self._selected]
+        values = self._regional(np.asarray(values))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
         dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
         return dataset.assign_attrs(self.grid.attrs)
 
-    @property
-    def _fields(self) -> zarr.Array:
-        fields = self._group["fields"]
-        assert isinstance(fields, zarr.Array)
-        return fields
-
-    def _read(self, name: str) -> np.ndarray:
+    def _array(self, name: str) -> zarr.Array:
         array = self._group[name]
         assert isinstance(array, zarr.Array)
-        return np.asarray(array[...])
+        return array
+
+    def _read(self, name: str) -> np.ndarray:
+        return np.asarray(self._array(name)[...])
 
     def _read_selected(self, name: str) -> np.ndarray:
         """An array (channel,) of the channels of the role."""

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -67,8 +67,7 @@ class StoreWriter:
         Returns:
             The checksum of each shard.
         """
-        fields = zarr.open_group(self.path, mode="r+")["fields"]
-        assert isinstance(fields, zarr.Array)
+        fields = self._array("fields", "r+")
         # The store does not record this setting; without chunks of zeros it could not be mapped.
         fields = fields.with_config({"write_empty_chunks": True})
         fields[start : start + len(stored)] = stored
@@ -81,8 +80,7 @@ class StoreWriter:
 
     def states(self, channels: slice = slice(None)) -> States:
         """The states that have been written."""
-        fields = zarr.open_group(self.path, mode="r")["fields"]
-        assert isinstance(fields, zarr.Array)
+        fields = self._array("fields", "r")
         return open_states(
             self.path, fields, ReadWindow(channels), self.packing.for_channels(channels)
         )
@@ -101,9 +99,12 @@ class StoreWriter:
 
     def write_climatology(self, channel: int, coefficients: np.ndarray) -> None:
         """Write (hour, harmonic, latitude, longitude) of one channel."""
-        array = zarr.open_group(self.path, mode="r+")["climatology"]
+        self._array("climatology", "r+")[:, :, channel] = coefficients.astype(np.float32)
+
+    def _array(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array:
+        array = zarr.open_group(self.path, mode=mode)[name]
         assert isinstance(array, zarr.Array)
-        array[:, :, channel] = coefficients.astype(np.float32)
+        return array
 
     def finish(self, contents: Mapping[str, np.ndarray], attrs: dict[str, Any]) -> None:
         """Write the other arrays, attributes, fingerprint and consolidated metadata.

@@ -1,8 +1,7 @@
 """Forecasts that step together, from their initial states to their end or their blow-up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,28 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fourcastnet_afno.inference.config import EnsembleConfig, StabilityConfig
 from fourcastnet_afno.inference.ensemble import derive_seeds, step_stochastically
-from fourcastnet_afno.inference.rollout import Stepper, shifted
+from fourcastnet_afno.inference.job import ForecastJob, Unit
+from fourcastnet_afno.inference.rollout import shifted
 from fourcastnet_afno.inference.stability import Fixer, StabilityTracker
-from fourcastnet_afno.inference.steppers import DiagnosticModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions:
-    """Options of every step.
-
-    Args:
-        ensemble: Randomness of the steps.
-        stability: What is monitored and kept fixed.
-        bfloat16: Whether the network runs under autocast to bfloat16.
-        diagnostic: Predicts further channels, which come after the others.
-    """
-
-    ensemble: EnsembleConfig
-    stability: StabilityConfig
-    bfloat16: bool = False
-    diagnostic: DiagnosticModel | None = None
 
 
 class StepResult(NamedTuple):
@@ -52,30 +33,35 @@ class Integration:
     """Forecasts that step together with one forecaster.
 
     Args:
-        stepper: Steps all of them.
+        job: Settings, forecasters and initial states.
+        number: Of the forecaster.
         init_times: Initial time of each forecast (datetime64).
         members: Member of each forecast.
-        options: Options of every step.
         pool: Computes the forcing of the next step during a step.
     """
 
     def __init__(
         self,
-        stepper: Stepper,
+        job: ForecastJob,
+        number: int,
         init_times: np.ndarray,
         members: np.ndarray,
-        options: StepOptions,
         pool: Executor,
     ) -> None:
-        self._stepper, self._options, self._pool = stepper, options, pool
-        self._init_times, self._members = init_times, members
-        self._device = stepper.scales.mean.device
-        self._tracker = StabilityTracker(stepper.spec, stepper.scales, options.stability)
-        spec = stepper.spec
-        self._fixer = Fixer(options.stability, spec.channels, spec.grid, self._device)
+        self._job, self._stepper, self._perturber = (
+            job,
+            job.steppers[number],
+            job.perturbers[number],
+        )
+        self._init_times, self._members, self._pool = init_times, members, pool
+        spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability
+        self._device = scales.mean.device
+        self._tracker = StabilityTracker(spec, scales, stability)
+        self._fixer = Fixer(stability, spec.channels, spec.grid, self._device)
 
-    def start(self, histories: Float[Tensor, "forecast history channel lat lon"]) -> None:
+    def start(self) -> None:
         """Begin at the initial states."""
+        histories = self._perturber.histories(self._init_times, self._members)
         reference = self._fixer.reference(histories[:, -1])
         alive = torch.arange(len(histories))
         self.restart({"history": histories, "alive": alive, "reference": reference}, 0)
@@ -98,7 +84,7 @@ class Integration:
         forcing = self._forcing.result()
         self._num_steps += 1
         self._forcing = self._submit_forcing()
-        spec, count, diagnostic = self._stepper.spec, len(self._members), self._options.diagnostic
+        spec, count, diagnostic = self._stepper.spec, len(self._members), self._job.diagnostic
         if not len(self._alive):
             num_channels = len(spec.channels) + (len(diagnostic.channels) if diagnostic else 0)
             fields = self._history.new_full((count, num_channels, *spec.grid.shape), torch.nan)
@@ -146,11 +132,11 @@ class Integration:
         return everyone
 
     def _step(self, forcing: Tensor) -> Tensor:
-        options = self._options
-        with torch.autocast(self._history.device.type, torch.bfloat16, enabled=options.bfloat16):
-            if options.ensemble.stochastic:
+        ensemble, bfloat16 = self._job.config.ensemble, self._job.config.precision == "bfloat16"
+        with torch.autocast(self._history.device.type, torch.bfloat16, enabled=bfloat16):
+            if ensemble.stochastic:
                 times, members = self._init_times[self._alive], self._members[self._alive]
-                seeds = derive_seeds(options.ensemble, times, members, self._num_steps)
+                seeds = derive_seeds(ensemble, times, members, self._num_steps)
                 following = step_stochastically(self._stepper, self._history, forcing, seeds)
             else:
                 following = self._stepper(self._history, forcing)
@@ -170,31 +156,20 @@ class Integration:
 
 
 def make_integrations(
-    steppers: Sequence[Stepper],
-    init_times: np.ndarray,
-    members: np.ndarray,
-    batch_size: int,
-    options: StepOptions,
-    pool: Executor,
+    job: ForecastJob, unit: Unit, pool: Executor
 ) -> list[tuple[Integration, np.ndarray]]:
-    """Split forecasts into sets of at most ``batch_size`` that run with the same forecaster.
-
-    Args:
-        steppers: Member i runs with the i-th in turn.
-        init_times: Initial time of each forecast.
-        members: Member of each forecast.
-        batch_size: Largest set.
-        options: Options of every step.
-        pool: Computes forcings.
+    """Split a unit into sets of at most ``batch_size`` forecasts with the same forecaster.
 
     Returns:
-        Each set with the indices of its forecasts.
+        Each set with the indices of its forecasts among those of the unit.
     """
+    inits, numbers = job.init_times[unit.inits], job.members[unit.members]
+    init_times, members = np.repeat(inits, len(numbers)), np.tile(numbers, len(inits))
     sets = []
-    for number, stepper in enumerate(steppers):
-        (same,) = np.nonzero(members % len(steppers) == number)
-        for start in range(0, len(same), batch_size):
-            indices = same[start : start + batch_size]
-            forecasts = init_times[indices], members[indices]
-            sets.append((Integration(stepper, *forecasts, options, pool), indices))
+    for number in range(len(job.steppers)):
+        (same,) = np.nonzero(members % len(job.steppers) == number)
+        for start in range(0, len(same), job.config.batch_size):
+            indices = same[start : start + job.config.batch_size]
+            integration = Integration(job, number, init_times[indices], members[indices], pool)
+            sets.append((integration, indices))
     return sets

@@ -19,7 +19,6 @@ from data_pipeline.store.format import checksum
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.ensemble import Perturber, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
-from fourcastnet_afno.inference.integration import StepOptions
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastLayout, select_channels
@@ -132,16 +131,6 @@ class ForecastJob:
         """Quantiles over the members; None where the members are written."""
         ensemble = self.config.ensemble
         return ensemble.quantiles if ensemble.output == "statistics" else None
-
-    @property
-    def step_options(self) -> StepOptions:
-        """Options of every step."""
-        return StepOptions(
-            ensemble=self.config.ensemble,
-            stability=self.config.stability,
-            bfloat16=self.config.precision == "bfloat16",
-            diagnostic=self.diagnostic,
-        )
 
     @cached_property
     def units(self) -> list[Unit]:

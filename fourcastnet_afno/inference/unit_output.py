@@ -46,19 +46,19 @@ class UnitOutput:
         return (step + 1) % layout.steps_together == 0 or step + 1 == len(layout.lead_times)
 
     def collect(
-        self,
-        step: int,
-        shape: tuple[int, int],
-        results: Sequence[tuple[StepResult, np.ndarray]],
+        self, step: int, results: Sequence[tuple[StepResult, np.ndarray]]
     ) -> Callable[[], None]:
         """Prepare a step on the device; the call that is returned copies and writes it.
 
         Args:
             step: From 0.
-            shape: Number of initial times and members.
             results: Of each set, with the indices of its forecasts.
         """
         blow_ups = [record for result, _ in results for record in result.blow_ups]
+        shape = (
+            len(self._job.init_times[self._unit.inits]),
+            len(self._job.members[self._unit.members]),
+        )
         order = np.argsort(np.concatenate([indices for _, indices in results]))
         fields: dict[_Target, Tensor] = {}
         if step // self._job.layout.steps_together in self._missing:

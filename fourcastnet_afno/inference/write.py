@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from data_pipeline.files.free_space import require_free_space
 from data_pipeline.files.progress import progress
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
-from fourcastnet_afno.inference.integration import make_integrations
-from fourcastnet_afno.inference.job import ForecastJob, Unit
+from fourcastnet_afno.inference.integration import Integration, make_integrations
+from fourcastnet_afno.inference.job import ForecastJob
 from fourcastnet_afno.inference.open import open_forecast, to_netcdf
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.rollout import Stepper
@@ -151,33 +151,28 @@ def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
         torch.inference_mode(),
     ):
         for unit in units:
-            _compute_unit(job, unit, UnitOutput(job, work, store, unit), writer, pool, advance)
+            output = UnitOutput(job, work, store, unit)
+            _compute_unit(job, make_integrations(job, unit, pool), output, writer, advance)
 
 
 def _compute_unit(
     job: ForecastJob,
-    unit: Unit,
+    sets: list[tuple[Integration, np.ndarray]],
     output: UnitOutput,
     writer: BackgroundWriter,
-    pool: Executor,
     advance: Callable[..., None],
 ) -> None:
-    inits, members = job.init_times[unit.inits], job.members[unit.members]
-    pairs = np.repeat(inits, len(members)), np.tile(members, len(inits))
-    sets = make_integrations(job.steppers, *pairs, job.config.batch_size, job.step_options, pool)
     restart = output.restart
-    for number, (integration, indices) in enumerate(sets):
+    for number, (integration, _) in enumerate(sets):
         if restart is not None:
             integration.restart(restart.sets[number], restart.num_steps)
-            continue
-        init_times, numbers = (axis[indices] for axis in pairs)
-        perturber = job.perturbers[int(numbers[0]) % len(job.steppers)]
-        integration.start(perturber.histories(init_times, numbers))
+        else:
+            integration.start()
     first = saved = restart.num_steps if restart is not None else 0
     advance(first)
     for step in range(first, job.config.num_steps):
         results = [(integration.advance(), indices) for integration, indices in sets]
-        writer.submit(output.collect(step, (len(inits), len(members)), results))
+        writer.submit(output.collect(step, results))
         advance()
         done = step + 1
         if output.ends_chunk(step) and done - saved >= job.restart_every:

@@ -9,10 +9,10 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.doctor.examination import examine
 from data_pipeline.doctor.times import PeriodNeeds
-from data_pipeline.errors import InputError
 from data_pipeline.preparation.prepare import open_store, prepare
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.store.packing import StorageConfig
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config
 from tests.builders.stores import NAMES, RAIN, hourly_settings, make_hourly
 
@@ -62,7 +62,7 @@ def test_diagnostic_values_are_accumulated_and_derived(hourly_source: Path, tmp_
 def test_other_roles_are_another_store(hourly_source: Path, tmp_path: Path) -> None:
     prepare(make_data_config(hourly_source, **hourly_settings()), tmp_path / "data")
     for changes in ({"diagnostic": RAIN[:1]}, {"diagnostic": []}):
-        with pytest.raises(InputError, match=r"prepared with other values of data\.diagnostic"):
+        with rejects("other-configuration", "data.diagnostic"):
             open_store(
                 str(tmp_path / "data"),
                 make_data_config(hourly_source, **hourly_settings(**changes)),
@@ -70,12 +70,12 @@ def test_other_roles_are_another_store(hourly_source: Path, tmp_path: Path) -> N
 
 
 def test_what_does_not_suit_is_refused(hourly_source: Path, tmp_path: Path) -> None:
-    for changes, message in (
-        ({"diagnostic": ["snowfall"]}, r"lacks the variables \['snowfall'\].*data\.diagnostic"),
-        ({"diagnostic": ["t2m"]}, r"channels must differ, got \['2m_temperature'\]"),
-        ({"fill": {"snowfall": 0.0}}, r"data\.diagnostic and data\.static are"),
+    for changes, code, name in (
+        ({"diagnostic": ["snowfall"]}, "missing-variable", "data.diagnostic"),
+        ({"diagnostic": ["t2m"]}, "repeated-channel", "2m_temperature"),
+        ({"fill": {"snowfall": 0.0}}, "bad-setting", "snowfall"),
     ):
-        with pytest.raises(InputError, match=message):
+        with rejects(code, name):
             prepare(
                 make_data_config(hourly_source, **hourly_settings(**changes)), tmp_path / "data"
             )
@@ -85,7 +85,7 @@ def test_what_does_not_suit_is_refused(hourly_source: Path, tmp_path: Path) -> N
 def test_channels_add_up() -> None:
     channels = Channels.from_dataset(make_hourly(), NAMES)
     assert channels + Channels(()) == channels
-    with pytest.raises(InputError, match="channels must differ"):
+    with rejects("repeated-channel"):
         channels + channels
 
 

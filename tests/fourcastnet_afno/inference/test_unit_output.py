@@ -51,12 +51,12 @@ def test_sets_are_merged_to_initial_times_and_members(
         output = UnitOutput(job, work, store, unit)
         output.save_restart([{"history": torch.ones(1)}, {"history": torch.zeros(1)}], 1)
         for step in range(2):
-            output.collect(step, (2, 2), [make_result(10 * step, part) for part in sets])()
+            output.collect(step, [make_result(10 * step, part) for part in sets])()
         assert work.missing_chunks(0) == {2}
         resumed = UnitOutput(job, work, store, unit).restart
         assert resumed is not None
         assert [s["history"].item() for s in resumed.sets] == [1, 0]
-        output.collect(2, (2, 2), [make_result(20, part) for part in sets])()
+        output.collect(2, [make_result(20, part) for part in sets])()
         assert not work.units
         assert not work.restart_file(0).exists()
     fields = [block for block in store.blocks if block[2] == ""]
