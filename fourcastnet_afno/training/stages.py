@@ -74,7 +74,7 @@ class StagePlan:
     @cached_property
     def num_updates(self) -> int:
         """Optimizer steps in the stage."""
-        return sum(self.num_batches(epoch) for epoch in range(self.stage.epochs))
+        return sum(map(self.num_batches, range(self.stage.epochs)))
 
     def windows_left(self, epoch: int, sample: int) -> int:
         """Windows until the end of the run, as many in later stages as in this epoch."""

@@ -91,8 +91,15 @@ class RolloutValidation:
         for sample in self._loader.epoch(0):
             rows = min(self._loader.batch_size, self._count - done)
             done += rows
-            climatology = self._climatology_of(sample, forecaster)
-            statistics = self._statistics(self._forecast(forecaster, sample), sample, climatology)
+            num_steps = sample.target.shape[1]
+            leads = np.arange(1, num_steps + 1) * forecaster.spec.timestep
+            times = sample.time.cpu().numpy().astype("datetime64[ns]")[:, None] + leads
+            fields = self._climatology(times.ravel()).reshape(sample.target.shape)
+            climatology = torch.from_numpy(fields).to(sample.target.device)
+            with autocast(sample.state.device, self._precision):
+                forcings = sample.forcing.unbind(1)
+                states = list(rollout(forecaster, sample.state, forcings, num_steps))
+            statistics = self._statistics(torch.stack(states, dim=1), sample, climatology)
             sums = sums.to(statistics) + statistics * rows
             if self._baselines is None:
                 baselines = baselines.to(statistics) + rows * torch.cat(
@@ -104,19 +111,6 @@ class RolloutValidation:
         means = torch.cat([self._process.reduce_mean(sums) / self._count, self._baselines])
         squared_error, correlation = means.cpu().numpy().transpose(1, 0, 2, 3)
         return {"rmse": np.sqrt(squared_error), "acc": correlation}
-
-    def _forecast(
-        self, forecaster: Forecaster, sample: Sample
-    ) -> Float[Tensor, "batch step channel lat lon"]:
-        with autocast(sample.state.device, self._precision):
-            forcings, num_steps = sample.forcing.unbind(1), sample.target.shape[1]
-            return torch.stack(list(rollout(forecaster, sample.state, forcings, num_steps)), dim=1)
-
-    def _climatology_of(self, sample: Sample, forecaster: Forecaster) -> Tensor:
-        leads = np.arange(1, sample.target.shape[1] + 1) * forecaster.spec.timestep
-        times = sample.time.cpu().numpy().astype("datetime64[ns]")[:, None] + leads
-        fields = self._climatology(times.ravel()).reshape(sample.target.shape)
-        return torch.from_numpy(fields).to(sample.target.device)
 
     def _statistics(
         self, predictions: Tensor | None, sample: Sample, climatology: Tensor

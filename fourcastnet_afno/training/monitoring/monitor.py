@@ -79,7 +79,7 @@ class TrainingMonitor:
         """
         process, num_steps, utilization = self._process, sample.target.shape[1], None
         self._meter.count(windows)
-        per_second = self._meter.samples_per_second
+        per_second, data_wait = self._meter.rates()
         if objective.prefix == "forecaster" and self._peak is not None:
             if num_steps not in self._flops:
                 flops = flops_per_window(objective, sample)
@@ -90,7 +90,7 @@ class TrainingMonitor:
             utilization = self._flops[num_steps] * per_second / self._peak
         return Rates(
             samples_per_second=per_second,
-            data_wait=self._meter.data_wait,
+            data_wait=data_wait,
             memory_gib=peak_memory_gib(process.device),
             flop_utilization=utilization,
         )

@@ -85,16 +85,8 @@ class Meter:
         while len(self._steps) > 2 and now - self._steps[0][0] > _RECENT_SECONDS:
             self._steps.popleft()
 
-    @property
-    def _seconds(self) -> float:
-        return max(1e-9, self._steps[-1][0] - self._steps[0][0])
-
-    @property
-    def samples_per_second(self) -> float:
-        """Windows per second, over all processes."""
-        return sum(windows for _, windows, _ in list(self._steps)[1:]) / self._seconds
-
-    @property
-    def data_wait(self) -> float:
-        """Share of the time that this process waited for data."""
-        return sum(waited for _, _, waited in list(self._steps)[1:]) / self._seconds
+    def rates(self) -> tuple[float, float]:
+        """Windows per second, over all processes, and share of the time waiting for data."""
+        first, *steps = self._steps
+        seconds = max(1e-9, self._steps[-1][0] - first[0])
+        return sum(n for _, n, _ in steps) / seconds, sum(wait for _, _, wait in steps) / seconds

@@ -40,5 +40,4 @@ def test_rates_by_hand() -> None:
     for _ in meter.measure_wait(slow(4)):
         clock[0] += 1.5  # a third of the step that uses it.
         meter.count(8)
-    assert meter.samples_per_second == pytest.approx(4.0)
-    assert meter.data_wait == pytest.approx(0.25)
+    assert meter.rates() == pytest.approx((4.0, 0.25))
