@@ -120,7 +120,8 @@ def test_poles_need_whole_patches() -> None:
 
 COMPILED = """
 import torch, torch._dynamo
-from fourcastnet_afno.models.afno import AFNONetConfig
+from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.models.config import AFNONetConfig
 for options in ({}, {"pole": "double_fourier_sphere"}, {"checkpoint_activations": True}):
     torch._dynamo.reset()
     torch.manual_seed(0)
