@@ -30,7 +30,7 @@ def train(config: ExperimentConfig, output: Path, seconds: float = 0.0) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_killed_twenty_times_it_resumes_bit_for_bit(tmp_path: Path) -> None:
     stages = [Stage(epochs=5), Stage(epochs=1, num_steps=2)]
     config, output = make_resumable_experiment(tmp_path, stages=stages), tmp_path / "killed"
     generator, kills = random.Random(0), 0
@@ -86,7 +86,7 @@ def train_in_two_parts(process: Process, config: ExperimentConfig, folder: Path)
     assert not stop.left
 
 
-def test_processes_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_processes_resume_bit_for_bit(tmp_path: Path) -> None:
     """Stopped within the first epoch and within the second stage; dropout belongs to a process.
 
     Of three numbers, unlike two, the sum depends on the order.

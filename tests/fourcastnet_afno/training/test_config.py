@@ -49,6 +49,6 @@ def test_wrong_settings_are_named() -> None:
         ({"ema_decay": 1.0}, "training.ema_decay"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(changes: dict, named: str) -> None:
+def test_settings_that_do_not_fit_are_rejected(changes: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         TrainingConfig(**changes)

@@ -22,7 +22,7 @@ def command(config: Path, output: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
 )
-def test_signals_leave_a_checkpoint_and_tell_by_the_exit_code(
+def test_signals_leave_a_checkpoint_and_an_exit_code(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     config = make_resumable_experiment(

@@ -57,7 +57,7 @@ def test_any_number_of_processes_trains_the_same(
     np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(
+def test_a_run_resumes_with_another_number_of_processes(
     data: Path, alone: Path, tmp_path: Path
 ) -> None:
     for world_size, stop in ((2, 2), (3, 6), (1, None)):
