@@ -97,15 +97,22 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, blocks: int, error: BaseExc
     monkeypatch.setattr(preparation, "process_block", failing)
 
 
+@pytest.mark.parametrize("ledger", ["ledger-0.jsonl", "ledger.jsonl"])  # now, and in version 0.1
 @pytest.mark.parametrize("error", [TransferError("no network"), KeyboardInterrupt()])
 def test_an_interruption_costs_no_finished_block(
-    config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    config: DataConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    ledger: str,
 ) -> None:
     path = tmp_path / "data.zarr"
     with monkeypatch.context() as patch:
         interrupt_after(patch, 4, error)
         with pytest.raises(type(error)):
             prepare(config, path)
+    work = tmp_path / ".data.zarr.partial"
+    (work / "ledger-0.jsonl").rename(work / ledger)
     leftover = tmp_path / ".data.zarr.partial/store/fields/c/4/0/0/0.0123abcd.partial"
     leftover.parent.mkdir(parents=True, exist_ok=True)
     leftover.write_bytes(b"what a killed writer leaves")
