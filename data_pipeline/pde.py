@@ -1,7 +1,5 @@
 """Former place of ``simulation``: what version 0.1 exported here, for files that import it."""
 
-# ruff: noqa: F401
-
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.darcy import Darcy, solve_darcy
 from data_pipeline.simulation.equations import (
@@ -12,11 +10,7 @@ from data_pipeline.simulation.equations import (
     KuramotoSivashinsky,
     NavierStokes,
 )
-from data_pipeline.simulation.fourier import (
-    Deriving,
-    Equation,
-    FourierGrid,
-)
+from data_pipeline.simulation.fourier import Deriving, Equation, FourierGrid
 from data_pipeline.simulation.fourier import SpectralStepper as Stepper
 from data_pipeline.simulation.fourier import change_resolution as resample
 from data_pipeline.simulation.pde_dataset import simulate_equation as simulate

@@ -16,32 +16,5 @@ from fourcastnet_afno.inference.initial_states import (
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
 from fourcastnet_afno.inference.steppers import ClimatologyStepper as Climatology
-from fourcastnet_afno.inference.steppers import (
-    DiagnosticModel,
-    Persistence,
-    ShallowWaterSolver,
-)
+from fourcastnet_afno.inference.steppers import DiagnosticModel, Persistence, ShallowWaterSolver
 from fourcastnet_afno.inference.write import write_forecast
-
-__all__ = [
-    "Climatology",
-    "DiagnosticModel",
-    "EnsembleConfig",
-    "ForecastConfig",
-    "MissingValuesError",
-    "Persistence",
-    "ShallowWaterSolver",
-    "StabilityConfig",
-    "Stepper",
-    "StoreConfig",
-    "check_init_times",
-    "check_source",
-    "forcings_from",
-    "open_diagnostics",
-    "open_forecast",
-    "parse_init_times",
-    "rollout",
-    "select_init_times",
-    "shifted",
-    "write_forecast",
-]

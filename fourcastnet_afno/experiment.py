@@ -6,13 +6,3 @@ from fourcastnet_afno.workflows.forecast import forecast_run as forecast
 from fourcastnet_afno.workflows.prepare import prepare_run as prepare
 from fourcastnet_afno.workflows.run import compare_runs, quickstart
 from fourcastnet_afno.workflows.train import train_run as train
-
-__all__ = [
-    "ExperimentConfig",
-    "compare_runs",
-    "evaluate",
-    "forecast",
-    "prepare",
-    "quickstart",
-    "train",
-]

@@ -40,9 +40,9 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         check_bounds(self, "data.simulation")
         if self.num_longitudes != 2 * self.num_latitudes:
+            numbers = f"{self.num_longitudes} and {self.num_latitudes}"
             raise ValueError(
-                "data.simulation.num_longitudes must be twice num_latitudes, got "
-                f"{self.num_longitudes} and {self.num_latitudes}"
+                f"data.simulation.num_longitudes must be twice num_latitudes, got {numbers}"
             )
         np.datetime64(self.start, "D")
 
@@ -98,69 +98,60 @@ class PDEConfig:
         from data_pipeline.simulation.registry import EQUATIONS  # imports torch
 
         if self.equation not in EQUATIONS:
-            raise ValueError(
-                f"data.pde.equation must be one of {', '.join(EQUATIONS)} or file.py:Class, got "
-                f"{self.equation!r}"
-            )
+            choices = ", ".join((*EQUATIONS, "file.py:Class"))
+            raise ValueError(f"data.pde.equation must be one of {choices}, got {self.equation!r}")
         known = {item.name: item.default for item in fields(EQUATIONS[self.equation])}
         unknown = [name for name in self.parameters if name not in known]
         if unknown:
             raise ValueError(
-                f"data.pde.parameters has {unknown}, which {self.equation} does not; it has "
-                f"{list(known)}"
+                f"data.pde.parameters has {unknown}, and {self.equation} has {list(known)}"
             )
-        broken = [
-            name
+        broken = {
+            name: value
             for name, value in self.parameters.items()
             if not np.isfinite(value) or (isinstance(known[name], int) and value != round(value))
-        ]
+        }
         if broken:
-            raise ValueError(
-                f"data.pde.parameters must be finite, and counts must be integers, got "
-                f"{ {name: self.parameters[name] for name in broken} }"
-            )
+            raise ValueError(f"data.pde.parameters must be finite, counts integers, got {broken}")
         if self.equation == "darcy" and (self.num_steps, self.spinup_steps) != (1, 0):
             raise ValueError(
-                "data.pde.num_steps must be 1 and spinup_steps 0 for darcy, which is steady, got "
+                "darcy is steady: data.pde.num_steps must be 1 and spinup_steps 0, got "
                 f"{self.num_steps} and {self.spinup_steps}"
             )
 
     def _check_resolutions(self) -> None:
-        one_dimensional = ("burgers", "kuramoto_sivashinsky")
-        allowed = (1,) if self.equation in one_dimensional else (2,)
+        num_axes = 1 if self.equation in ("burgers", "kuramoto_sivashinsky") else 2
+        allowed = (1, 2) if ":" in self.equation else (num_axes,)
         for name in ("resolution", "saved_resolution"):
             points = getattr(self, name)
             if not points and name == "saved_resolution":
                 continue
-            right = len(points) in ((1, 2) if ":" in self.equation else allowed)
-            if not right or min(points) < 8:
+            if len(points) not in allowed or min(points) < 8:
                 raise ValueError(
                     f"data.pde.{name} must give at least 8 points along each axis, such as "
-                    f"{[64] * allowed[0]} for {self.equation}, got {points}"
+                    f"{[64] * num_axes} for {self.equation}, got {points}"
                 )
         pairs = list(zip(self.resolution, self.saved_resolution, strict=False))
+        got = f"got {self.saved_resolution} and {self.resolution}"
         if len(pairs) not in (0, len(self.resolution)) or any(fine < c for fine, c in pairs):
-            raise ValueError(
-                f"data.pde.saved_resolution must not be finer than resolution, got "
-                f"{self.saved_resolution} and {self.resolution}"
-            )
+            raise ValueError(f"data.pde.saved_resolution must not be finer than resolution, {got}")
         if self.equation == "darcy" and any((fine - 1) % (c - 1) for fine, c in pairs):
             raise ValueError(
                 "data.pde.saved_resolution - 1 must divide resolution - 1 for darcy, whose points "
-                f"include both ends, got {self.saved_resolution} and {self.resolution}"
+                f"include both ends, {got}"
             )
 
     @property
     def shape(self) -> tuple[int, int]:
         """Points along y and x of the solver."""
-        *rows, columns = self.resolution
-        return (rows[0] if rows else 1), columns
+        rows, columns = (1, *self.resolution)[-2:]
+        return rows, columns
 
     @property
     def saved_shape(self) -> tuple[int, int]:
         """Points along y and x of the dataset."""
-        *rows, columns = self.saved_resolution or self.resolution
-        return (rows[0] if rows else 1), columns
+        rows, columns = (1, *(self.saved_resolution or self.resolution))[-2:]
+        return rows, columns
 
     @property
     def files(self) -> list[str]:

@@ -57,14 +57,9 @@ class Darcy:
 
 
 def solve_darcy(permeability: Plane, source: Plane | float = 1.0) -> Plane:
-    """The pressure u of -div(a grad u) = f, zero on the boundary of the unit square.
+    """The pressure u of -div(a grad u) = f, zero on the boundary of the unit square, on all points.
 
-    Args:
-        permeability: a on all points, positive.
-        source: f on all points.
-
-    Returns:
-        u on all points, float64.
+    ``permeability`` is a > 0, ``source`` f.
     """
     rows, columns = permeability.shape
     a = np.asarray(permeability, float)

@@ -123,15 +123,26 @@ class KolmogorovFlow(Flow):
         """A smooth random field with a standard deviation of about 3."""
         if 3 * self.wavenumber >= min(grid.shape):
             raise InputError(
-                f"a force at the wavenumber {self.wavenumber} needs more than "
-                f"{3 * self.wavenumber} points, got {grid.shape}; raise data.pde.resolution",
+                f"the wavenumber {self.wavenumber} of the force needs data.pde.resolution above "
+                f"{3 * self.wavenumber}, got {grid.shape}",
                 code="bad-setting",
             )
         return random_field(grid, rng, scale=4e4, power=4.0, shift=16.0)[None]
 
 
+class _SelfAdvection:
+    """Velocity in one dimension that carries itself."""
+
+    variables = ("velocity",)
+    degree = 2
+
+    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
+        """- d(u^2 / 2)/dx."""
+        return -grid.dx(grid.spectrum(grid.fields(state) ** 2 / 2))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Burgers:
+class Burgers(_SelfAdvection):
     """Viscous Burgers equation in one dimension, du/dt + d(u^2 / 2)/dx = nu d^2u/dx^2 on 0..1.
 
     u ~ N(0, 625 (-laplacian + 25)^(-2)) in the beginning: Li et al. (2021), A.3.1.
@@ -144,8 +155,6 @@ class Burgers:
         viscosity: nu, positive.
     """
 
-    variables = ("velocity",)
-    degree = 2
     extent = (1.0, 1.0)
     viscosity: float = 0.1
 
@@ -153,17 +162,13 @@ class Burgers:
         """Viscosity."""
         return self.viscosity * grid.laplacian[None]
 
-    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
-        """Self-advection."""
-        return _self_advection(grid, state)
-
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field."""
         return random_field(grid, rng, scale=625.0, power=2.0, shift=25.0)[None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KuramotoSivashinsky:
+class KuramotoSivashinsky(_SelfAdvection):
     """Chaos in one dimension: du/dt + d(u^2 / 2)/dx + d^2u/dx^2 + d^4u/dx^4 = 0 on 0..length.
 
     Good values: 2 points for a unit of length, 10 substeps in a timestep of 1, after a spin-up of
@@ -174,8 +179,6 @@ class KuramotoSivashinsky:
             the solution is chaotic, with more degrees of freedom the longer it is.
     """
 
-    variables = ("velocity",)
-    degree = 2
     length: float = 64.0
 
     @property
@@ -186,10 +189,6 @@ class KuramotoSivashinsky:
     def linear(self, grid: FourierGrid) -> Tensor:
         """Growth of long waves and damping of short ones."""
         return (-grid.laplacian - grid.laplacian**2)[None]
-
-    def nonlinear(self, grid: FourierGrid, state: SpectralState) -> SpectralState:
-        """Self-advection."""
-        return _self_advection(grid, state)
 
     def initial(self, grid: FourierGrid, rng: np.random.Generator) -> Tensor:
         """A Gaussian random field of unit order with waves as long as those that grow."""
@@ -255,11 +254,6 @@ class GrayScott:
         state = torch.stack([-0.5 * bumps, 0.25 * bumps])
         state[0, 0, 0] += 1
         return state
-
-
-def _self_advection(grid: FourierGrid, velocity: SpectralState) -> SpectralState:
-    """- d(u^2 / 2)/dx."""
-    return -grid.dx(grid.spectrum(grid.fields(velocity) ** 2 / 2))
 
 
 def _velocity(grid: FourierGrid, vorticity: SpectralState) -> tuple[SpectralState, SpectralState]:

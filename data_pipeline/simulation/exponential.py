@@ -44,10 +44,8 @@ class Exponentials(Generic[Operator]):
     ) -> "Exponentials[Operator]":
         """Compute all functions.
 
-        Args:
-            operator: Gives F(timestep * L) for an entire function F of complex numbers, in a form
-                that ``apply`` of ``step`` understands; see ``circle_mean``.
-            timestep: Length of a step.
+        ``operator`` gives F(timestep * L) for an entire function F of complex numbers, in a form
+        that ``apply`` of ``step`` understands; see ``circle_mean``.
         """
         return cls(
             whole=operator(np.exp),
@@ -67,11 +65,7 @@ def step(
 ) -> Tensor:
     """The state one timestep later: Cox and Matthews (2002), equations 26-29.
 
-    Args:
-        exponentials: Functions of the linear part.
-        apply: Applies one of them to a state.
-        tendency: The nonlinear part N.
-        state: Any shape.
+    ``apply`` applies one of the functions to a state, ``tendency`` is the nonlinear part N.
     """
     e = exponentials
     start = tendency(state)
@@ -91,10 +85,6 @@ def circle_mean(function: Function, center: np.ndarray) -> np.ndarray:
     """Value of an entire function as its mean on a circle, without cancellation at zero.
 
     Kassam and Trefethen (2005), section 2.
-
-    Args:
-        function: Of complex numbers, elementwise.
-        center: Where, of any shape.
     """
     circle = np.exp(2j * np.pi * (np.arange(64) + 0.5) / 64)
     return function(center[..., None] + circle).mean(axis=-1)

@@ -19,6 +19,7 @@ References:
     https://doi.org/10.1007/978-3-540-30726-6, section 3.4.
 """
 
+from functools import partial
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,7 +47,7 @@ class FourierGrid:
         extent: Lengths Ly and Lx.
         degree: Degree of the polynomial that is formed on the grid.
         dtype: Precision of fields, float32 or float64.
-        device: Where they are.
+        device: Device of fields.
     """
 
     def __init__(
@@ -60,6 +61,9 @@ class FourierGrid:
     ) -> None:
         self.shape, self.extent, self.degree = shape, extent, degree
         self.dtype, self.device = dtype, torch.device(device)
+        self.y, self.x = (
+            length * np.arange(count) / count for length, count in zip(extent, shape, strict=True)
+        )
         rows = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None]
         columns = np.fft.rfftfreq(shape[1], 1 / shape[1])[None, :]
         self.rows, self.columns = rows.astype(int), columns.astype(int)
@@ -72,16 +76,6 @@ class FourierGrid:
         self.laplacian = -(self.ky**2 + self.kx**2)
         constant = self.laplacian == 0
         self.inverse_laplacian = torch.where(constant, 0.0, 1 / (self.laplacian - 1.0 * constant))
-
-    @property
-    def y(self) -> np.ndarray:
-        """Coordinates of the rows, from 0."""
-        return self.extent[0] * np.arange(self.shape[0]) / self.shape[0]
-
-    @property
-    def x(self) -> np.ndarray:
-        """Coordinates of the columns, from 0."""
-        return self.extent[1] * np.arange(self.shape[1]) / self.shape[1]
 
     def spectrum(self, fields: PlaneFields) -> Coefficients:
         """Coefficients of fields on the grid, without those that the rule forbids."""
@@ -152,44 +146,27 @@ class SpectralStepper:
         self.equation, self.grid, self.timestep = equation, grid, timestep
         symbol = equation.linear(grid)
         wide = timestep * symbol.to(torch.complex128).cpu().numpy()
-        is_real = not symbol.is_complex()
 
         def function(entire: exponential.Function) -> Tensor:
             values = exponential.circle_mean(entire, wide)
-            return torch.tensor(np.real(values) if is_real else values).to(symbol)
+            return torch.tensor(values if symbol.is_complex() else np.real(values)).to(symbol)
 
         self._exponentials = exponential.Exponentials.from_operator(function, timestep)
 
-    def step(self, state: SpectralState) -> SpectralState:
-        """The state one timestep later."""
-        return exponential.step(
-            self._exponentials,
-            torch.mul,
-            lambda current: self.equation.nonlinear(self.grid, current),
-            state,
-        )
-
-    def tendency(self, state: SpectralState) -> SpectralState:
-        """Rate of change of a state."""
-        linear = self.equation.linear(self.grid) * state
-        return linear + self.equation.nonlinear(self.grid, state)
-
     def advance(self, state: SpectralState, num_steps: int) -> SpectralState:
         """The state after some steps."""
+        nonlinear = partial(self.equation.nonlinear, self.grid)
         for _ in range(num_steps):
-            state = self.step(state)
+            state = exponential.step(self._exponentials, torch.mul, nonlinear, state)
         return state
 
 
 def change_resolution(
     spectrum: Coefficients, source: FourierGrid, shape: tuple[int, int]
 ) -> PlaneFields:
-    """Values on another number of points of the same rectangle, exact for what they resolve.
+    """Values on ``shape`` points of the rectangle of ``source``, exact for what they resolve.
 
-    Args:
-        spectrum: On ``source``.
-        source: Its grid.
-        shape: Points along y and x. Wavenumbers of half of them and more are left out.
+    Wavenumbers of half of the points and more are left out.
     """
     target = FourierGrid(shape, source.extent, degree=1, dtype=source.dtype, device=source.device)
     rows = np.flatnonzero(2 * np.abs(target.rows[:, 0]) < min(shape[0], source.shape[0]))

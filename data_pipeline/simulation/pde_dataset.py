@@ -44,8 +44,8 @@ def simulate_equation(
     """Simulate and return a canonical dataset, float32, the trajectories one after the other.
 
     Args:
-        config: What to simulate.
-        device: Where; by default on the GPU of the machine that computes, if it has one.
+        config: The equation and its trajectories.
+        device: By default the GPU of the machine that computes, if it has one.
         lazy: Whether the values are computed when they are read, a block of trajectories at a time,
             instead of at once, with a progress bar. By default, where they take more than 1 GiB.
 
@@ -58,23 +58,22 @@ def simulate_equation(
     shape = (times.size, len(names), *config.saved_shape)
     if lazy is None:
         lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
-    blocks = _blocks_of_trajectories(config, len(names))
+    saved = 4 * times.shape[1] * int(np.prod(shape[1:]))
+    work = 8 * _WORK_ARRAYS * len(names) * int(np.prod(config.shape))
+    numbers = list(range(len(times)))
+    size = max(1, min(-(-len(times) // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
+    blocks = [numbers[first : first + size] for first in numbers[::size]]
     if lazy:
-        lengths = [len(block) * (config.num_steps + 1) for block in blocks]
+        solve_later, lengths = delayed(_solve_block), [len(b) * times.shape[1] for b in blocks]
         series = da.concatenate(
             [
-                da.from_delayed(
-                    delayed(_solve_block)(config, block, device), (n, *shape[1:]), np.float32
-                )
+                da.from_delayed(solve_later(config, block, device), (n, *shape[1:]), np.float32)
                 for n, block in zip(lengths, blocks, strict=True)
             ]
         )
     else:
-        series, done = np.empty(shape, np.float32), 0
-        for block in track(blocks, "Simulating (blocks)"):
-            states = _solve_block(config, block, device)
-            series[done : done + len(states)] = states
-            done += len(states)
+        tracked = track(blocks, "Simulating (blocks)")
+        series = np.concatenate([_solve_block(config, block, device) for block in tracked])
     data = {
         name: (("time", "y", "x"), series[:, index], {"units": "1"})
         for index, name in enumerate(names)
@@ -110,9 +109,9 @@ def solve(config: PDEConfig, trajectories: list[int], device: str | None = None)
     """Some trajectories; each is the same in whatever company.
 
     Args:
-        config: What to simulate.
+        config: Their equation.
         trajectories: Their numbers, training first, then validation, then test.
-        device: Where; by default on the GPU, if there is one.
+        device: By default the GPU, if there is one.
 
     Returns:
         float32 of shape (trajectory, state, variable, y, x), see ``saved_variables``.
@@ -129,54 +128,28 @@ def solve_on(
     shapes: Sequence[tuple[int, int]],
     device: str | None = None,
 ) -> dict[tuple[int, int], np.ndarray]:
-    """``solve`` once, sampled on several numbers of points along y and x.
-
-    Raises:
-        InputError: If a solution becomes infinite.
-    """
+    """``solve`` once, sampled on several numbers of points along y and x."""
     equation, seeds = build_equation(config), config.seeds()
     generators = [np.random.default_rng(seeds[index]) for index in trajectories]
-    if isinstance(equation, Darcy):
-        problems = [_solve_steady(config, equation, rng, shapes) for rng in generators]
-        return {shape: np.stack([problem[shape] for problem in problems]) for shape in shapes}
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    series = _integrate(config, equation, generators, shapes, device)
-    for fields in series.values():
-        infinite = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
-        if infinite.any():
-            raise InputError(
-                f"trajectory {trajectories[int(np.argmax(infinite))]} of {config.equation} became "
-                f"infinite with {config.substeps} steps of the solver in a timestep; raise "
-                "data.pde.substeps",
-                code="unstable-solver",
-            )
-    return series
-
-
-def _solve_block(config: PDEConfig, trajectories: list[int], device: str | None) -> np.ndarray:
-    fields = solve(config, trajectories, device)
-    return fields.reshape(-1, *fields.shape[2:])
-
-
-def _integrate(
-    config: PDEConfig,
-    equation: Equation,
-    generators: list[np.random.Generator],
-    shapes: Sequence[tuple[int, int]],
-    device: str,
-) -> dict[tuple[int, int], np.ndarray]:
-    grid = FourierGrid(
-        config.shape,
-        equation.extent,
-        degree=equation.degree,
-        dtype=getattr(torch, config.dtype),
-        device=device,
-    )
-    stepper = SpectralStepper(equation, grid, config.timestep / config.substeps)
-    state = torch.stack([equation.initial(grid, rng) for rng in generators])
-    state = stepper.advance(state, config.spinup_steps * config.substeps)
     size = (len(generators), config.num_steps + 1, len(saved_variables(equation)))
     series = {shape: np.empty((*size, *shape), np.float32) for shape in shapes}
+    if isinstance(equation, Darcy):
+        for index, rng in enumerate(generators):
+            a = equation.permeability(config.shape, rng)
+            u = solve_darcy(a)
+            states = np.array([[a, 0 * u], [a, u]], np.float32)
+            for shape, fields in series.items():
+                rows, columns = ((n - 1) // (m - 1) for n, m in zip(a.shape, shape, strict=True))
+                fields[index] = states[..., ::rows, ::columns]
+        return series
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype, timestep = getattr(torch, config.dtype), config.timestep / config.substeps
+    grid = FourierGrid(
+        config.shape, equation.extent, degree=equation.degree, dtype=dtype, device=device
+    )
+    stepper = SpectralStepper(equation, grid, timestep)
+    state = torch.stack([equation.initial(grid, rng) for rng in generators])
+    state = stepper.advance(state, config.spinup_steps * config.substeps)
     for index in range(config.num_steps + 1):
         if index:
             state = stepper.advance(state, config.substeps)
@@ -186,30 +159,17 @@ def _integrate(
         for shape, fields in series.items():
             with np.errstate(over="ignore"):  # overflow is rejected afterwards
                 fields[:, index] = change_resolution(saved, grid, shape).cpu().numpy()
+    for fields in series.values():
+        infinite = ~np.isfinite(fields).all(axis=(1, 2, 3, 4))
+        if infinite.any():
+            raise InputError(
+                f"trajectory {trajectories[int(np.argmax(infinite))]} of {config.equation} became "
+                f"infinite; raise data.pde.substeps, now {config.substeps}",
+                code="unstable-solver",
+            )
     return series
 
 
-def _solve_steady(
-    config: PDEConfig,
-    equation: Darcy,
-    rng: np.random.Generator,
-    shapes: Sequence[tuple[int, int]],
-) -> dict[tuple[int, int], np.ndarray]:
-    """The states (2, variable, y, x) of one problem, by number of points."""
-    permeability = equation.permeability(config.shape, rng)
-    pressure = solve_darcy(permeability)
-    states = {}
-    for shape in shapes:
-        rows, columns = ((n - 1) // (m - 1) for n, m in zip(config.shape, shape, strict=True))
-        a, u = permeability[::rows, ::columns], pressure[::rows, ::columns]
-        states[shape] = np.array([[a, 0 * u], [a, u]], np.float32)
-    return states
-
-
-def _blocks_of_trajectories(config: PDEConfig, num_variables: int) -> list[list[int]]:
-    """Numbers of the trajectories that are solved together."""
-    saved = 4 * (config.num_steps + 1) * num_variables * int(np.prod(config.saved_shape))
-    work = 8 * _WORK_ARRAYS * num_variables * int(np.prod(config.shape))
-    total = config.trajectories.total
-    size = max(1, min(-(-total // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
-    return [list(range(first, min(first + size, total))) for first in range(0, total, size)]
+def _solve_block(config: PDEConfig, trajectories: list[int], device: str | None) -> np.ndarray:
+    fields = solve(config, trajectories, device)
+    return fields.reshape(-1, *fields.shape[2:])

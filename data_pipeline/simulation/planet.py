@@ -50,9 +50,7 @@ VARIABLES = {
 def simulate_planet(config: SimulationConfig) -> xr.Dataset:
     """Simulate and return a canonical dataset, float32, the trajectories one after the other.
 
-    Returns:
-        Variables ``VARIABLES`` with the dimensions (time, latitude, longitude) and the static
-        ``geopotential_at_surface`` (latitude, longitude), SI units.
+    It has ``VARIABLES`` (time, latitude, longitude) and the static ``geopotential_at_surface``.
     """
     shape = config.num_latitudes, config.num_longitudes
     states, surface = simulate_on(config, [shape])[shape]
@@ -62,8 +60,8 @@ def simulate_planet(config: SimulationConfig) -> xr.Dataset:
         name: (dims, series[:, index], {"units": units, "standard_name": standard_name})
         for index, (name, (units, standard_name)) in enumerate(VARIABLES.items())
     }
-    grid = LatLonGrid.equiangular(*shape)
-    dataset = xr.Dataset(data, coords={"time": config.times().ravel(), **grid.coords})
+    coords = {"time": config.times().ravel(), **LatLonGrid.equiangular(*shape).coords}
+    dataset = xr.Dataset(data, coords)
     attrs = {"units": "m2 s-2", "long_name": "geopotential of the ground"}
     dataset["geopotential_at_surface"] = (dims[1:], surface, attrs)
     dataset.attrs = {
@@ -79,12 +77,7 @@ simulate = simulate_planet  # its name in version 0.1
 
 
 class SampledFields(NamedTuple):
-    """The simulated planet at the points of a grid.
-
-    Attributes:
-        states: (trajectory, time, variable, latitude, longitude), float32.
-        surface: Geopotential of the ground in m2 s-2, (latitude, longitude).
-    """
+    """States (trajectory, time, variable, latitude, longitude), geopotential of the ground."""
 
     states: np.ndarray
     surface: np.ndarray
@@ -93,12 +86,9 @@ class SampledFields(NamedTuple):
 def simulate_on(
     config: SimulationConfig, shapes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], SampledFields]:
-    """Simulate once, on the grid of the configuration, and evaluate on several.
+    """Simulate once, and evaluate on grids of several shapes, half a cell away from the poles.
 
-    Args:
-        config: What to simulate.
-        shapes: Rows and columns of the grids, half a cell away from the poles. Coarser ones than
-            the simulation's are without the harmonics that they do not resolve.
+    Coarser ones than the simulation's are without the harmonics that they do not resolve.
     """
     model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
     outputs = {
@@ -118,22 +108,31 @@ def simulate_on(
     for index in track(range(spinup + times[1]), "Simulating (timesteps)"):
         if index >= spinup:
             for shape, output in outputs.items():
-                series[shape][:, index - spinup] = _output_fields(model, output, state)
+                series[shape][:, index - spinup] = _evaluate(model.planet, output, state)
         for _ in range(steps_per_state):
             state = model.step(state, stirring.next())
-    mountain = _mountain(model.transform)[..., None]
-    return {
-        shape: SampledFields(
-            series[shape], output.synthesize(_truncate(mountain, output))[..., 0].T.numpy()
-        )
-        for shape, output in outputs.items()
-    }
+    mountain, fields = _mountain(model.transform)[..., None], {}
+    for shape, output in outputs.items():
+        surface = output.synthesize(_truncate(mountain, output))[..., 0].T.numpy()
+        fields[shape] = SampledFields(series[shape], surface)
+    return fields
 
 
 def _truncate(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:
-    """Keep the harmonics of a transform of a spectrum (order, part, degree, ...) with more."""
+    """Keep the harmonics (order, part, degree, ...) that a transform has."""
     count = transform.truncation + 1
     return spectrum[:count, :, :count]
+
+
+def _evaluate(planet: Planet, output: SphericalHarmonicTransform, state: Tensor) -> np.ndarray:
+    """(trajectory, variable, latitude, longitude) on the output grid."""
+    state = _truncate(state, output)
+    scale = planet.radius * output.inverse_laplacian[:, None, None]
+    grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
+    v, u, vorticity, eta = grid.unbind(2)
+    cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]
+    fields = torch.stack([u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity])
+    return fields.permute(3, 0, 2, 1).numpy()
 
 
 def build_planet(
@@ -143,13 +142,10 @@ def build_planet(
     *,
     longest_step: float = 5400.0,
 ) -> ShallowWater:
-    """The forced and damped planet, in float32, as a time stepper.
+    """The forced and damped planet, in float32 on a Gaussian grid, as a time stepper.
 
-    Args:
-        num_latitudes: Rows of the Gaussian grid.
-        num_longitudes: Columns, twice the rows.
-        timestep_hours: Time between states, a whole number of steps.
-        longest_step: Bound of a step in seconds up to a truncation of 21; beyond, it shrinks.
+    A state is a whole number of steps after another, of at most ``longest_step`` seconds up to a
+    truncation of 21; beyond, the bound shrinks.
     """
     transform = SphericalHarmonicTransform.gaussian(
         num_latitudes, num_longitudes, dtype=torch.float32
@@ -183,9 +179,8 @@ def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
     latitude = np.deg2rad(transform.latitude)[None, :]
     longitude = np.deg2rad(transform.longitude - 90)[:, None]
     center = np.deg2rad(40.0)
-    cosine = np.sin(center) * np.sin(latitude) + np.cos(center) * np.cos(latitude) * np.cos(
-        longitude
-    )
+    cosine = np.sin(center) * np.sin(latitude)
+    cosine = cosine + np.cos(center) * np.cos(latitude) * np.cos(longitude)
     width = np.deg2rad(_MOUNTAIN_WIDTH)
     height = _MOUNTAIN_HEIGHT * np.exp((cosine - 1) / width**2)
     field = torch.tensor(Planet().gravity * height[..., None]).to(transform.laplacian)
@@ -222,17 +217,3 @@ class Stirring:
         shape = (self._mask.shape[0], 2, self._mask.shape[2])
         fields = [generator.standard_normal(shape) for generator in self._generators]
         return self._scale * self._mask[..., None] * np.stack(fields, axis=-1)
-
-
-def _output_fields(
-    model: ShallowWater, output: SphericalHarmonicTransform, state: Tensor
-) -> np.ndarray:
-    """(trajectory, variable, latitude, longitude) on the output grid, evaluated spectrally."""
-    planet = model.planet
-    state = _truncate(state, output)
-    scale = planet.radius * output.inverse_laplacian[:, None, None]
-    grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
-    v, u, vorticity, eta = grid.unbind(2)
-    cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]
-    fields = torch.stack([u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity])
-    return fields.permute(3, 0, 2, 1).numpy()

@@ -24,9 +24,22 @@ def random_field(
     grid: FourierGrid, rng: np.random.Generator, *, scale: float, power: float, shift: float
 ) -> Complex[Tensor, "ky kx"]:
     """Spectrum of a periodic field with the covariance scale (-laplacian + shift)^(-power)."""
+    num_rows, num_columns = grid.shape
+    largest = (max(grid.shape) - 1) // 2
+    rows = np.arange(-largest, largest + 1) if num_rows > 1 else np.zeros(1, int)
+    ky, kx = (k.ravel() for k in np.meshgrid(rows, np.arange(largest + 1), indexing="ij"))
+    half = (kx > 0) | (ky > 0)  # the others are conjugates, and the mean
+    ky, kx = ky[half], kx[half]
+    order = np.lexsort((kx, ky, np.maximum(np.abs(ky), kx)))
+    ky, kx = ky[order], kx[order]
+    draws = rng.standard_normal((len(ky), 2)) @ np.array([1, 1j]) / np.sqrt(2)
+    fits = (2 * np.abs(ky) < num_rows) & (2 * kx < num_columns)
+    ky, kx, draws = ky[fits], kx[fits], draws[fits]
+    noise = np.zeros((num_rows, num_columns // 2 + 1), complex)
+    noise[ky, kx] = draws
+    noise[-ky[kx == 0], 0] = draws[kx == 0].conj()
     wavenumber = -grid.laplacian.double().cpu().numpy()
-    deviation = np.sqrt(scale) * (wavenumber + shift) ** (-power / 2)
-    return to_spectrum(grid, deviation * _white_noise(grid.shape, rng))
+    return _spectrum(grid, np.sqrt(scale) * (wavenumber + shift) ** (-power / 2) * noise)
 
 
 def gaussian_bumps(
@@ -38,7 +51,7 @@ def gaussian_bumps(
     waves = [np.exp(-1j * (ky * y + kx * x)) for y, x in centers]
     volume = 2 * np.pi * width**2 / (grid.extent[0] * grid.extent[1])
     shape = volume * np.exp(-(width**2) * (ky**2 + kx**2) / 2)
-    return to_spectrum(grid, shape * np.sum(waves, axis=0))
+    return _spectrum(grid, shape * np.sum(waves, axis=0))
 
 
 def neumann_field(
@@ -52,13 +65,7 @@ def neumann_field(
 ) -> Float[np.ndarray, "y x"]:
     """Values of a field with the covariance (-laplacian + shift)^(-power) on the unit square.
 
-    Args:
-        y: Where, in 0..1.
-        x: Where, in 0..1.
-        rng: Draws ``num_modes``^2 numbers, for any points.
-        power: Of the inverse.
-        shift: Added to the Laplacian.
-        num_modes: Modes along each axis; the mean is left out.
+    It is the sum of ``num_modes`` modes along each axis, without the mean, for any y and x in 0..1.
     """
     mode = np.arange(num_modes)
     eigenvalue = np.pi**2 * (mode[:, None] ** 2 + mode**2) + shift
@@ -69,29 +76,7 @@ def neumann_field(
     return rows @ coefficients @ columns.T
 
 
-def to_spectrum(grid: FourierGrid, coefficients: np.ndarray) -> Complex[Tensor, "ky kx"]:
+def _spectrum(grid: FourierGrid, coefficients: np.ndarray) -> Complex[Tensor, "ky kx"]:
     """Coefficients in the precision of a grid, without those that it forbids."""
     spectrum = torch.tensor(coefficients, device=grid.device) * grid.kept
     return spectrum.to(torch.complex64 if grid.dtype == torch.float32 else torch.complex128)
-
-
-def _white_noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Coefficients of variance 1 of a real field without a mean, as ``torch.fft.rfft2`` has them.
-
-    Those with kx = 0 and ky < 0 are the conjugates of those with ky > 0.
-    """
-    largest = (max(shape) - 1) // 2
-    rows = np.arange(-largest, largest + 1) if shape[0] > 1 else np.zeros(1, int)
-    ky, kx = (k.ravel() for k in np.meshgrid(rows, np.arange(largest + 1), indexing="ij"))
-    half = (kx > 0) | (ky > 0)
-    ky, kx = ky[half], kx[half]
-    order = np.lexsort((kx, ky, np.maximum(np.abs(ky), kx)))
-    ky, kx = ky[order], kx[order]
-    draws = rng.standard_normal((len(ky), 2)) @ np.array([1, 1j]) / np.sqrt(2)
-    fits = (2 * np.abs(ky) < shape[0]) & (2 * kx < shape[1])
-    ky, kx, draws = ky[fits], kx[fits], draws[fits]
-    noise = np.zeros((shape[0], shape[1] // 2 + 1), complex)
-    noise[ky, kx] = draws
-    column = kx == 0
-    noise[-ky[column], 0] = draws[column].conj()
-    return noise

@@ -33,7 +33,23 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
     Raises:
         InputError: If it cannot be found, lacks a part, or does not take the parameters.
     """
-    kind = _load(config.equation) if ":" in config.equation else EQUATIONS[config.equation]
+    path, _, name = config.equation.rpartition(":")
+    try:
+        if path.endswith(".py"):
+            spec = spec_from_file_location(Path(path).stem, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            kind: type = getattr(module, name)
+        else:
+            kind = getattr(import_module(path), name) if path else EQUATIONS[name]
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise InputError(
+            f"there is no equation {config.equation} (from {Path.cwd()}): {error}; correct "
+            "data.pde.equation",
+            code="unknown-equation",
+        ) from error
     members = fields(kind) if is_dataclass(kind) else ()
     counts = {item.name for item in members if isinstance(item.default, int)}
     parameters = {n: round(v) if n in counts else float(v) for n, v in config.parameters.items()}
@@ -51,22 +67,3 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
             code="unknown-equation",
         )
     return equation
-
-
-def _load(name: str) -> type:
-    """The class of "file.py:Class" or "package.module:Class"."""
-    path, _, kind = name.rpartition(":")
-    try:
-        if not path.endswith(".py"):
-            return getattr(import_module(path), kind)
-        spec = spec_from_file_location(Path(path).stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return getattr(module, kind)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
-        raise InputError(
-            f"there is no equation {name} (from {Path.cwd()}): {error}; correct data.pde.equation",
-            code="unknown-equation",
-        ) from error

@@ -96,15 +96,16 @@ class ShallowWater:
         relaxation: Relaxation | None = None,
     ) -> None:
         self.transform, self.planet, self.timestep = transform, planet, timestep
-        self._relaxation = relaxation
-        laplacian = transform.laplacian[:, None, None] / planet.radius**2
-        self._laplacian, self._surface = laplacian, 0.0
+        self._relaxation, self._surface = relaxation, torch.zeros(())
         if surface_geopotential is not None:
             self._surface = transform.synthesize(surface_geopotential[..., None])
-        latitude = torch.tensor(np.deg2rad(transform.latitude)).to(laplacian)[:, None]
-        longitude = torch.tensor(np.deg2rad(transform.longitude)).to(laplacian)[:, None, None]
+        like, tilt = transform.laplacian, np.deg2rad(planet.tilt_degrees)
+        latitude = torch.tensor(np.deg2rad(transform.latitude)).to(like)[:, None]
+        longitude = torch.tensor(np.deg2rad(transform.longitude)).to(like)[:, None, None]
         self._cosine = torch.cos(latitude)
-        self.coriolis = 2 * planet.rotation_rate * _pole_sine(planet, longitude, latitude)
+        along = torch.cos(longitude) * self._cosine * float(np.sin(tilt))
+        pole_sine = torch.sin(latitude) * float(np.cos(tilt)) - along
+        self.coriolis = 2 * planet.rotation_rate * pole_sine
         self._exponentials = _exponentials(
             transform.laplacian, planet, timestep, diffusion_rate, diffusion_power
         )
@@ -112,14 +113,15 @@ class ShallowWater:
     def step(
         self, state: ShallowWaterState, forcing: ShallowWaterState | float = 0.0
     ) -> ShallowWaterState:
-        """The state one ``timestep`` later, by ETDRK4.
+        """The state one ``timestep`` later, by ETDRK4, with a constant further tendency."""
 
-        Args:
-            state: Spectrum of (zeta, delta, eta).
-            forcing: Further tendency, constant during the step.
-        """
+        def apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
+            diagonal, exchange = function  # of delta and eta of the same harmonic
+            zeta, delta, eta = state.unbind(3)
+            return torch.addcmul(diagonal * state, exchange, torch.stack([zeta, eta, delta], dim=3))
+
         return exponential.step(
-            self._exponentials, _apply, lambda x: self.tendency(x) + forcing, state
+            self._exponentials, apply, lambda x: self.tendency(x) + forcing, state
         )
 
     def tendency(self, state: ShallowWaterState) -> ShallowWaterState:
@@ -141,10 +143,8 @@ class ShallowWater:
         value, slope = transform.analyze_vectors(products)
         zonal = transform.zonal_derivative(value[:, :, :, :3])
         vorticity = slope[:, :, :, 1] - zonal[:, :, :, 0]
-        divergence = zonal[:, :, :, 1] + slope[:, :, :, 0]
-        divergence = (
-            divergence - self.transform.laplacian[:, None] / (2 * radius) * value[:, :, :, 4]
-        )
+        lift = transform.laplacian[:, None] / (2 * radius) * value[:, :, :, 4]
+        divergence = zonal[:, :, :, 1] + slope[:, :, :, 0] - lift
         geopotential = slope[:, :, :, 3] - zonal[:, :, :, 2]
         result = torch.stack([vorticity, divergence, geopotential], dim=3) / radius
         result[0, 0, 0] = 0
@@ -182,34 +182,21 @@ class ShallowWater:
         geopotential = eta + self.planet.mean_geopotential
         return torch.stack([u / self._cosine, v / self._cosine, geopotential, zeta], dim=2)
 
-    def mass(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
-        """Mean depth of the fluid in m, by quadrature."""
-        _, depth, _ = self._columns(state)
-        return self._mean(depth)
+    def invariants(self, state: ShallowWaterState) -> dict[str, Float[Tensor, " batch"]]:
+        """Means over the sphere that free flow keeps.
 
-    def energy(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
-        """Mean kinetic and potential energy per area and density in m3 s-2."""
-        speed_squared, depth, surface_height = self._columns(state)
-        free_surface = depth + surface_height
-        potential = self.planet.gravity * (free_surface**2 - surface_height**2)
-        return self._mean((depth * speed_squared + potential) / 2)
-
-    def potential_enstrophy(self, state: ShallowWaterState) -> Float[Tensor, " batch"]:
-        """Mean of (zeta + f)^2 / (2 h) in m-1 s-2."""
-        _, depth, _ = self._columns(state)
-        absolute = self.fields(state)[:, :, 3] + self.coriolis
-        return self._mean(absolute**2 / (2 * depth))
-
-    def _columns(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Squared speed, depth and height of the ground on the grid."""
-        u, v, geopotential, _ = self.fields(state).unbind(2)
-        surface_height = torch.as_tensor(self._surface / self.planet.gravity)
-        return u**2 + v**2, geopotential / self.planet.gravity - surface_height, surface_height
-
-    def _mean(self, field: Tensor) -> Tensor:
-        """Mean over the sphere, of (longitude, latitude, batch)."""
-        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(field)
-        return torch.einsum("xyb,y->b", field, weights) / len(self.transform.longitude)
+        ``mass`` is the depth h in m, ``energy`` the kinetic and potential energy per area and
+        density in m3 s-2, ``potential_enstrophy`` (zeta + f)^2 / (2 h) in m-1 s-2.
+        """
+        u, v, geopotential, zeta = self.fields(state).unbind(2)
+        free_surface, surface = (x / self.planet.gravity for x in (geopotential, self._surface))
+        depth = free_surface - surface
+        potential = self.planet.gravity * (free_surface**2 - surface**2)
+        energy = (depth * (u**2 + v**2) + potential) / 2
+        densities = torch.stack([depth, energy, (zeta + self.coriolis) ** 2 / (2 * depth)])
+        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(densities)
+        means = torch.einsum("fxyb,y->fb", densities, weights) / len(self.transform.longitude)
+        return dict(zip(("mass", "energy", "potential_enstrophy"), means, strict=True))
 
     def _grid(self, state: Tensor) -> Tensor:
         """The fields (v cos, u cos, zeta, eta) on the Gaussian grid."""
@@ -229,8 +216,7 @@ def williamson2(model: ShallowWater) -> ShallowWaterState:
     head = planet.radius * planet.rotation_rate * speed + speed**2 / 2
     eta = 2.94e4 - head * sine**2 - planet.mean_geopotential
     vorticity = transform.analyze(2 * speed / planet.radius * sine)
-    state = torch.stack([vorticity, 0 * vorticity, transform.analyze(eta)], dim=3)
-    return state
+    return torch.stack([vorticity, 0 * vorticity, transform.analyze(eta)], dim=3)
 
 
 def zonal_jet(
@@ -268,20 +254,6 @@ def galewsky(model: ShallowWater, perturbed: bool = True) -> ShallowWaterState:
     bump = torch.tensor(model.planet.gravity * 120 * bump[..., None]).to(state)
     state[:, :, :, 2] += model.transform.analyze(bump)
     return state
-
-
-def _pole_sine(planet: Planet, longitude: Tensor, latitude: Tensor) -> Tensor:
-    """Sine of the latitude that counts from the axis of rotation, (longitude, latitude, 1)."""
-    tilt = np.deg2rad(planet.tilt_degrees)
-    along = torch.cos(longitude) * torch.cos(latitude) * float(np.sin(tilt))
-    return torch.sin(latitude) * float(np.cos(tilt)) - along
-
-
-def _apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
-    """Apply a function of the linear operator: it mixes delta and eta of the same harmonic."""
-    diagonal, exchange = function
-    exchanged = torch.stack([state[:, :, :, 0], state[:, :, :, 2], state[:, :, :, 1]], dim=3)
-    return torch.addcmul(diagonal * state, exchange, exchanged)
 
 
 def _exponentials(

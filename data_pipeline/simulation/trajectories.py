@@ -53,14 +53,7 @@ class Splits:
 
 
 def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
-    """Times of all states.
-
-    Args:
-        splits: Counts of trajectories.
-        num_states: States of a trajectory.
-
-    Returns:
-        datetime64[ns] of shape (trajectory, state): training first, then validation, then test.
+    """Times of all states, datetime64[ns] (trajectory, state): training, validation, test.
 
     Raises:
         InputError: If the years of a split are too short for its trajectories.
@@ -71,8 +64,8 @@ def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
         most = int((end - first).astype(int)) // days
         if count > most:
             raise InputError(
-                f"{count} trajectories for {name} of {days} days (an hour a state, and a gap) do "
-                f"not fit into {first} to {end}, which hold {most}; take fewer or shorter ones",
+                f"{first} to {end} hold {most} trajectories for {name} of {days} days (an hour a "
+                f"state, and a gap), got {count}; take fewer or shorter ones",
                 code="too-many-trajectories",
             )
         starts.append(first + np.arange(count) * np.timedelta64(days, "D"))

@@ -110,7 +110,8 @@ def test_laminar_kolmogorov_flow_is_steady() -> None:
     grid = make_grid(equation)
     profile = -3 * np.cos(3 * grid.y) / (0.05 * 9 + 0.2)
     field = torch.tensor(np.tile(profile[:, None], (1, 32)))
-    tendency = SpectralStepper(equation, grid, 0.1).tendency(grid.spectrum(field)[None, None])
+    state = grid.spectrum(field)[None, None]
+    tendency = equation.linear(grid) * state + equation.nonlinear(grid, state)
     assert tendency.abs().max() < 1e-13
 
 
@@ -125,7 +126,7 @@ def test_balance_of_energy_and_enstrophy() -> None:
     equation = NavierStokes(viscosity=3e-3, forcing=0.0, initial_scale=1e4)
     grid = make_grid(equation)
     state = start(equation, grid)
-    tendency = SpectralStepper(equation, grid, 0.1).tendency(state)
+    tendency = equation.linear(grid) * state + equation.nonlinear(grid, state)
     w, dw = grid.fields(state), grid.fields(tendency)
     psi = grid.fields(-grid.inverse_laplacian * state)
     palinstrophy = (grid.fields(grid.dx(state)) ** 2 + grid.fields(grid.dy(state)) ** 2).mean()
