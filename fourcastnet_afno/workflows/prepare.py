@@ -36,7 +36,7 @@ def prepare_run(
     store = open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        console.print(f"{location} is as it was written (fingerprint {store.fingerprint})")
+        console.print(f"{location} is unchanged (fingerprint {store.fingerprint})")
     return store
 
 
