@@ -43,34 +43,20 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=otherwise, where=denominator != 0)
 
 
-def _absolute_error(pair: PairBlock) -> np.ndarray:
-    return pair.mean(np.abs(pair.error, out=pair.scratch))
-
-
-def _mean_error(pair: PairBlock) -> np.ndarray:
-    return pair.mean(pair.error)
-
-
-def _error_truth(pair: PairBlock) -> np.ndarray:
-    return pair.mean_product(pair.error, pair.centered)
-
-
-def _unweighted_error(pair: PairBlock) -> np.ndarray:
-    return pair.unweighted_mean(pair.error)
-
-
 def _of_truth(name: str, mean: str) -> Statistic:
     """A mean of truth alone, see ``PairBlock.truth_mean``."""
     return Statistic(name, methodcaller("truth_mean", mean), complete=methodcaller("mean", mean))
 
 
 # <e>, <e^2>, <|e|>, <e b>, <e o'>, [e]; o' = o - [o], where [.] is the mean without weights.
-ERROR = Statistic("error", _mean_error)
+ERROR = Statistic("error", lambda pair: pair.mean(pair.error))
 SQUARED_ERROR = Statistic("squared_error", attrgetter("squared_error"))
-_ABSOLUTE_ERROR = Statistic("absolute_error", _absolute_error)
+_ABSOLUTE_ERROR = Statistic(
+    "absolute_error", lambda pair: pair.mean(np.abs(pair.error, out=pair.scratch))
+)
 _ERROR_ANOMALY = Statistic("error_anomaly", PairBlock.mean_error_anomaly)
-_ERROR_TRUTH = Statistic("error_truth", _error_truth)
-_UNWEIGHTED_ERROR = Statistic("unweighted_error", _unweighted_error)
+_ERROR_TRUTH = Statistic("error_truth", lambda pair: pair.mean_product(pair.error, pair.centered))
+_UNWEIGHTED_ERROR = Statistic("unweighted_error", lambda pair: pair.unweighted_mean(pair.error))
 MISSING = Statistic("missing", PairBlock.num_missing, complete=TruthAt.no_cells)
 # <b>, <b^2>, [b], <c^2>, <o'>, <o'^2>, <o^2>.
 _TRUTH_ANOMALY = _of_truth("truth_anomaly", "anomaly")
@@ -143,15 +129,7 @@ def pool_anomalies(
     """Correlation of anomalies over all fields at once, E <a' b'> / sqrt(E <a'^2> E <b'^2>) (WB1).
 
     a' = a - [a], where [.] is the mean over cells and initial times without weights.
-
-    Args:
-        product: E <a b>.
-        square_a: E <a^2>.
-        square_b: E <b^2>.
-        a: E <a>.
-        b: E <b>.
-        center_a: [a].
-        center_b: [b].
+    The arguments are E <a b>, E <a^2>, E <b^2>, E <a>, E <b>, [a] and [b].
     """
     product = product - center_a * b - center_b * a + center_a * center_b
     square_a = square_a - 2 * center_a * a + center_a**2
@@ -232,13 +210,9 @@ def correlation_time(
 ) -> np.ndarray:
     """Lead time at which a correlation falls below a threshold, in hours.
 
-    Linear between lead times; NaN where it never does; 0 where the first value is already below.
-
-    Args:
-        values: Correlations of shape (lead_time, ...).
-        lead_hours: Lead times in hours, of shape (lead_time,).
-        threshold: 0.8, as in Kochkov et al., 2021, https://doi.org/10.1073/pnas.2101784118, is
-            usual.
+    Correlations have the shape (lead_time, ...). Linear between lead times; NaN where it never
+    does; 0 where the first value is already below. The threshold 0.8, as in Kochkov et al., 2021,
+    https://doi.org/10.1073/pnas.2101784118, is usual.
     """
     below = values < threshold
     first = below.argmax(axis=0)

@@ -24,7 +24,12 @@ from functools import partial
 import numpy as np
 
 from fourcastnet_afno.evaluation.metrics.deterministic import SQUARED_ERROR
-from fourcastnet_afno.evaluation.metrics.metric import Metric, Statistic, register, safe_ratio
+from fourcastnet_afno.evaluation.metrics.metric import (
+    Metric,
+    computed_together,
+    register,
+    safe_ratio,
+)
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -32,12 +37,7 @@ _ALMOST_FAIR = 0.95
 
 
 def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimators of the continuous ranked probability score of each cell, see the header.
-
-    Args:
-        members: float64 of shape (field, realization, ...).
-        truth: float64 of shape (field, ...).
-    """
+    """Estimators of the CRPS of each cell: float64 (field, realization, ...) and (field, ...)."""
     count = members.shape[1]
     skill = np.abs(members - truth[:, None]).mean(axis=1)
     ordered = np.sort(members, axis=1)
@@ -52,17 +52,12 @@ def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
 def ensemble_statistics(
     members: np.ndarray, truth: np.ndarray, averager: Averager
 ) -> dict[str, np.ndarray]:
-    """Weighted means of the probabilistic scores of each field.
+    """Weighted means (field, region) of the probabilistic scores of each field.
 
     Args:
         members: float64 of shape (field, realization, latitude, longitude).
         truth: float64 of shape (field, latitude, longitude).
         averager: Regions and weights.
-
-    Returns:
-        ``crps``, ``crps_biased``, ``crps_almost_fair``, ``ensemble_variance`` (unbiased),
-        ``debiased_squared_error`` of the ensemble mean and ``energy_score``, of shape
-        (field, region).
     """
     count = members.shape[1]
     finite = np.isfinite(members).all(axis=1) & np.isfinite(truth)
@@ -72,7 +67,7 @@ def ensemble_statistics(
         truth = np.where(present, truth, 0.0)
     cells = cell_crps(members, truth)
     variance = members.var(axis=1, ddof=1) if count > 1 else np.zeros_like(truth)
-    cells["ensemble_variance"] = variance
+    cells["ensemble_variance"] = variance  # unbiased
     cells["debiased_squared_error"] = (members.mean(axis=1) - truth) ** 2 - variance / count
     result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
     energy = energy_score(members, truth, averager)
@@ -102,13 +97,8 @@ def energy_score(members: np.ndarray, truth: np.ndarray, averager: Averager) -> 
 def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weight of the cells by the number of members below truth; ties are shared evenly.
 
-    Args:
-        members: float64 of shape (field, realization, latitude, longitude).
-        truth: float64 of shape (field, latitude, longitude).
-        weights: Sum 1, of shape (latitude, longitude).
-
-    Returns:
-        float64 of shape (field, realization + 1); the sum of a complete field is 1.
+    Members, truth and weights (sum 1) are as for ``ensemble_statistics``. The result has the shape
+    (field, realization + 1); the sum of a complete field is 1.
     """
     count = members.shape[1]
     below = (members < truth[:, None]).sum(axis=1)
@@ -132,27 +122,24 @@ def _ensemble_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 
-def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
-    return pair.once(_ensemble_scores).get(name)
-
-
-def _spread_ratio(variance: np.ndarray, square: np.ndarray) -> np.ndarray:
-    return safe_ratio(np.sqrt(variance), np.sqrt(np.maximum(square, 0)))
-
-
-_SCORES = ("crps", "crps_biased", "crps_almost_fair", "energy_score")
-_MOMENTS = ("ensemble_variance", "debiased_squared_error")
-_OF = {name: Statistic(name, partial(_score_of, name)) for name in (*_SCORES, *_MOMENTS)}
-_VARIANCE, _DEBIASED = (_OF[name] for name in _MOMENTS)
+_LABELS = {
+    "crps": "CRPS",
+    "crps_biased": "CRPS (biased)",
+    "crps_almost_fair": "CRPS (almost fair)",
+    "energy_score": "energy score",
+}
+*_SCORES, _VARIANCE, _DEBIASED = computed_together(
+    _ensemble_scores, *_LABELS, "ensemble_variance", "debiased_squared_error"
+)
 _metric = partial(Metric, is_optional=False)
-_ratio = partial(_metric, best="one", units="none", combine=_spread_ratio)
+_ratio = partial(
+    _metric,
+    best="one",
+    units="none",
+    combine=lambda variance, square: safe_ratio(np.sqrt(variance), np.sqrt(np.maximum(square, 0))),
+)
 register(
-    *(
-        _metric(name=name, label=label, statistics=(_OF[name],))
-        for name, label in zip(
-            _SCORES, ("CRPS", "CRPS (biased)", "CRPS (almost fair)", "energy score"), strict=True
-        )
-    ),
+    *(_metric(name=s.name, label=_LABELS[s.name], statistics=(s,)) for s in _SCORES),
     # sqrt(E <var(x)>) (WB2).
     _metric(name="spread", label="spread", statistics=(_VARIANCE,), combine=np.sqrt, best="high"),
     # Spread over the RMSE of the ensemble mean (WB2), sqrt(M / (M + 1)) for a reliable ensemble.

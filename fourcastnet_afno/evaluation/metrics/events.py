@@ -26,7 +26,13 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from fourcastnet_afno.evaluation.metrics.metric import Metric, Statistic, register, safe_ratio
+from fourcastnet_afno.evaluation.metrics.metric import (
+    Metric,
+    Statistic,
+    computed_together,
+    register,
+    safe_ratio,
+)
 from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -47,13 +53,6 @@ def event_statistics(
     averager: Averager,
 ) -> dict[str, np.ndarray]:
     """Brier score and the two sums of the fraction skill score of each field.
-
-    Args:
-        members: Members.
-        truth: Truth.
-        thresholds: Thresholds.
-        neighborhoods: Widths of the squares in cells.
-        averager: Regions and weights.
 
     Returns:
         ``brier`` (field, quantile, region), ``fraction_error`` and ``fraction_reference``
@@ -91,15 +90,9 @@ def reliability(
 ) -> np.ndarray:
     """Weights of forecasts, of their probability and of events, by bins of probability.
 
-    Args:
-        members: Members.
-        truth: Truth.
-        thresholds: Thresholds.
-        weights: Weights of the cells with sum 1, of shape (latitude, longitude).
-
     Returns:
         float64 of shape (field, quantile, 3, bin) with 11 bins around 0, 0.1, ..., 1: the weight of
-        the cells, the weight times the probability, and the weight where the event happened.
+        the cells (their sum is 1), it times the probability, and it where the event happened.
     """
     present = np.isfinite(members).all(axis=1) & np.isfinite(truth)
     probability = exceedance(members, thresholds)
@@ -109,9 +102,8 @@ def reliability(
     for field, quantile in np.ndindex(*probability.shape[:2]):
         cells = np.where(present[field], weights, 0.0)
         chosen = bins[field, quantile].ravel()
-        for row, factor in enumerate(
-            (1.0, probability[field, quantile], observed[field, quantile])
-        ):
+        factors = (1.0, probability[field, quantile], observed[field, quantile])
+        for row, factor in enumerate(factors):
             result[field, quantile, row] = np.bincount(
                 chosen, (cells * factor).ravel(), minlength=RELIABILITY_BINS
             )
@@ -121,16 +113,10 @@ def reliability(
 def relative_quantile_error(
     forecast: np.ndarray, truth: np.ndarray, regions: np.ndarray
 ) -> np.ndarray:
-    """Relative error of the highest quantiles of each field; negative where extremes are too weak.
+    """Relative errors (field, region) of the highest quantiles; negative for too weak extremes.
 
-    Args:
-        forecast: Forecast.
-        truth: Truth.
-        regions: Weights of the cells by region, (region, latitude, longitude); a cell counts fully
-            where its weight is positive, as the quantiles are over cells.
-
-    Returns:
-        float64 of shape (field, region).
+    A cell counts fully where its weight in a region (region, latitude, longitude) is positive, as
+    the quantiles are over cells.
     """
     result = np.full((len(forecast), len(regions)), np.nan)
     present = np.isfinite(forecast) & np.isfinite(truth)
@@ -163,32 +149,25 @@ def cell_seeps(
               1/p + 3/(2+p),    3/(2+p),   0       ].
 
     Cells with p below 0.1 or above 0.85 are left out (NaN), as in WeatherBench 2.
-
-    Args:
-        forecast: Precipitation (..., latitude, longitude).
-        truth: Likewise.
-        dry_fraction: p, of shape (latitude, longitude).
-        wet_threshold: In the unit of the forecast, broadcast against it.
-        dry_threshold: Likewise.
+    Precipitation has the shape (..., latitude, longitude); thresholds are in its unit.
 
     References:
         Rodwell et al., 2010, https://doi.org/10.1002/qj.656, equation 15.
     """
     p = np.where((dry_fraction > 0.1) & (dry_fraction < 0.85), dry_fraction, np.nan)
     zero = np.zeros_like(p)
-    matrix = 0.5 * np.array(
-        [
-            [zero, 1 / (1 - p), 4 / (1 - p)],
-            [1 / p, zero, 3 / (1 - p)],
-            [1 / p + 3 / (2 + p), 3 / (2 + p), zero],
-        ]
+    rows = (
+        (zero, 1 / (1 - p), 4 / (1 - p)),
+        (1 / p, zero, 3 / (1 - p)),
+        (1 / p + 3 / (2 + p), 3 / (2 + p), zero),
     )
+    matrix = 0.5 * np.array(rows)
 
     def category(values: np.ndarray) -> np.ndarray:
         return (values > dry_threshold).astype(int) + (values >= wet_threshold)
 
-    rows, columns = np.indices(forecast.shape[-2:])
-    scores = matrix[category(forecast), category(truth), rows, columns]
+    cells = np.indices(forecast.shape[-2:])
+    scores = matrix[category(forecast), category(truth), *cells]
     return np.where(np.isfinite(forecast) & np.isfinite(truth) & np.isfinite(p), scores, np.nan)
 
 
@@ -196,22 +175,12 @@ def _event_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     thresholds = pair.settings.thresholds.get(pair.label)
     if thresholds is None:
         return {}
-    scores = event_statistics(
-        pair.flat(pair.members),
-        pair.flat(pair.truth),
-        thresholds,
-        pair.settings.neighborhoods,
-        pair.settings.averager,
-    )
+    members, truth, settings = pair.flat(pair.members), pair.flat(pair.truth), pair.settings
+    scores = event_statistics(members, truth, thresholds, settings.neighborhoods, settings.averager)
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 
-def _score_of(name: str, pair: PairBlock) -> np.ndarray | None:
-    return pair.once(_event_scores).get(name)
-
-
 def _quantile_error(pair: PairBlock) -> np.ndarray | None:
-    """Relative error of the highest quantiles."""
     if not pair.settings.extremes:
         return None
     forecast, truth = pair.flat(pair.forecast), pair.flat(pair.truth)
@@ -230,9 +199,8 @@ def _seeps(pair: PairBlock) -> np.ndarray | None:
 
 
 _metric = partial(Metric, units="none", is_optional=False)
-_BRIER, _ERROR, _REFERENCE = (
-    Statistic(name, partial(_score_of, name))
-    for name in ("brier", "fraction_error", "fraction_reference")
+_BRIER, _ERROR, _REFERENCE = computed_together(
+    _event_scores, "brier", "fraction_error", "fraction_reference"
 )
 register(
     _metric(name="brier_score", label="Brier score", statistics=(_BRIER,), dims=("quantile",)),

@@ -17,7 +17,7 @@ imported before ``evaluate`` is called:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,9 +55,12 @@ def derived(*inputs: Statistic) -> Callable[[Callable[..., np.ndarray]], Statist
     return lambda compute: Statistic(compute.__name__, compute, inputs)
 
 
-def unchanged(mean: np.ndarray) -> np.ndarray:
-    """Score of a metric that is the average of its statistic."""
-    return mean
+def computed_together(compute: Callable[..., Any], *names: str) -> tuple[Statistic, ...]:
+    """Statistics that one function of a ``PairBlock`` gives by name, computed once for all.
+
+    The function gives an empty dictionary where they do not apply.
+    """
+    return tuple(Statistic(name, lambda p, name=name: p.once(compute).get(name)) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,7 @@ class Metric:
     name: str
     label: str
     statistics: tuple[Statistic, ...]
-    combine: Callable[..., np.ndarray] = unchanged
+    combine: Callable[..., np.ndarray] = lambda mean: mean
     best: Literal["low", "high", "zero", "one"] = "low"
     units: Literal["same", "squared", "none"] = "same"
     dims: tuple[str, ...] = ()

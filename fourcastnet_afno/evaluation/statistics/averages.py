@@ -15,11 +15,7 @@ _TILE_VALUES = 2**19
 
 @dataclass(frozen=True)
 class Averager:
-    """Weighted means of fields over regions.
-
-    Args:
-        weights: float64 of shape (region, latitude, longitude), with sum 1 in each region.
-    """
+    """Weighted means over regions; float64 weights (region, latitude, longitude) of sum 1 each."""
 
     weights: np.ndarray
 
@@ -32,7 +28,7 @@ class Averager:
 
     @property
     def num_regions(self) -> int:
-        """Number of regions."""
+        """Regions."""
         return len(self.weights)
 
     def mean(self, fields: np.ndarray) -> np.ndarray:

@@ -35,17 +35,11 @@ _TRUTH_MEANS = {
 
 @dataclass(frozen=True)
 class SeepsThresholds:
-    """Thresholds of SEEPS for one channel.
+    """Thresholds of SEEPS for one channel."""
 
-    Args:
-        dry_fraction: Share of dry times, (latitude, longitude).
-        heavy: Threshold of heavy precipitation at times, (time, latitude, longitude).
-        dry: Below this a value is dry.
-    """
-
-    dry_fraction: np.ndarray
-    heavy: Callable[[np.ndarray], np.ndarray]
-    dry: float
+    dry_fraction: np.ndarray  # share of dry times, (latitude, longitude)
+    heavy: Callable[[np.ndarray], np.ndarray]  # from this at times, (time, latitude, longitude)
+    dry: float  # up to this a value is dry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +53,7 @@ class PairSettings:
         thresholds: Of events, by label of the channel, (quantile, latitude, longitude).
         neighborhoods: Widths of the squares of the fraction skill score.
         extremes: Whether high quantiles of each field are compared.
-        seeps: Thresholds of precipitation, by label of the channel.
+        seeps: By label of the channel.
     """
 
     averager: Averager
@@ -72,16 +66,13 @@ class PairSettings:
 
 
 class TruthBlock:
-    """Truth of one channel at some times, and the means that follow from it alone.
+    """Truth of one channel and the means that follow from it alone.
 
-    Args:
-        fields: float64 of shape (time, latitude, longitude); NaN where missing.
-        climatology: Climatology at the same times.
-        settings: Weights.
+    Fields and climatology have the shape (time, latitude, longitude), with NaN where missing.
     """
 
     def __init__(self, fields: np.ndarray, climatology: np.ndarray, settings: PairSettings) -> None:
-        self.fields, self.climatology, self._settings = fields, climatology, settings
+        self.fields, self.climatology, self.settings = fields, climatology, settings
         averager, count = settings.averager, len(fields)
         self.anomalies = np.empty(fields.shape)
         self.preweighted = np.empty(fields.shape) if averager.num_regions == 1 else self.anomalies
@@ -92,11 +83,6 @@ class TruthBlock:
             self.preweighted[tile] = averager.preweight(anomalies)
             squares = np.vecdot(anomalies, anomalies).sum(axis=-1)
             self.complete[tile] = np.isfinite(squares)
-
-    @property
-    def num_regions(self) -> int:
-        """Number of regions."""
-        return self._settings.averager.num_regions
 
     @cached_property
     def centered(self) -> np.ndarray:
@@ -121,9 +107,9 @@ class TruthBlock:
     def _mean(self, name: str, tile: slice) -> np.ndarray:
         present = self._present(tile)
         if name == "unweighted_anomaly":
-            return masked_mean(self._settings.unweighted, self.anomalies[tile], present)
+            return masked_mean(self.settings.unweighted, self.anomalies[tile], present)
         source, is_squared = _TRUTH_MEANS[name]
-        values, averager = getattr(self, source)[tile], self._settings.averager
+        values, averager = getattr(self, source)[tile], self.settings.averager
         if is_squared and present is None:
             return averager.mean_product(values, values)
         return masked_mean(averager, values**2 if is_squared else values, present)
@@ -140,10 +126,6 @@ class TruthAt:
 
     Where these are evenly spaced along each axis, as valid times by initial and lead time mostly
     are, nothing is copied.
-
-    Args:
-        truth: Truth by time.
-        positions: Indices of times, of any shape.
     """
 
     def __init__(self, truth: TruthBlock, positions: np.ndarray) -> None:
@@ -153,10 +135,18 @@ class TruthAt:
 
     def take(self, name: str, where: tuple[slice, ...]) -> np.ndarray:
         """``fields``, ``anomalies``, ``preweighted`` or ``centered`` of a range of the indices."""
+        if self._steps is None:
+            return getattr(self._truth, name)[self.positions[where]]
         if name not in self._views:
             values = getattr(self._truth, name)
-            self._views[name] = values if self._steps is None else self._view(values, self._steps)
-        return self._views[name][where if self._steps is not None else self.positions[where]]
+            stride, *rest = values.strides
+            self._views[name] = as_strided(
+                values[int(self.positions.flat[0]) :],
+                (*self.positions.shape, *values.shape[1:]),
+                (*(step * stride for step in self._steps), *rest),
+                writeable=False,
+            )
+        return self._views[name][where]
 
     def mean(self, name: str, where: tuple[slice, ...] = ()) -> np.ndarray:
         """See ``TruthBlock.mean``, for a range of the indices."""
@@ -164,16 +154,7 @@ class TruthAt:
 
     def no_cells(self) -> np.ndarray:
         """Zeros of the shape of a mean."""
-        return np.zeros((*self.positions.shape, self._truth.num_regions))
-
-    def _view(self, values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-        stride, *rest = values.strides
-        return as_strided(
-            values[int(self.positions.flat[0]) :],
-            (*self.positions.shape, *values.shape[1:]),
-            (*(step * stride for step in steps), *rest),
-            writeable=False,
-        )
+        return np.zeros((*self.positions.shape, self._truth.settings.averager.num_regions))
 
 
 def _even_steps(positions: np.ndarray) -> list[int] | None:
@@ -202,7 +183,7 @@ class PairBlock:
         members: Fields (..., realization, latitude, longitude).
         truth: Truth at the valid times of all tiles.
         where: The tile's range of them.
-        times: The valid times, datetime64 of shape (...).
+        times: The tile's valid times, of shape (...).
         label: Label of the channel.
         settings: Weights and thresholds.
         buffers: Memory that blocks write over one after another, see ``make_buffers``.

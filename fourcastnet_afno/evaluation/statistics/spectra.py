@@ -59,42 +59,32 @@ def spectrum_of(grid: Grid) -> EnergySpectrum | None:
         return None
     if grid.spectrum_kind == "isotropic":
         extent = grid.length("y"), grid.length("x")
-        length = _longest_wave(grid.shape, extent)
-        wavenumbers, _ = _shells(grid.shape, extent)
+        wavenumbers, _, longest = _shells(grid.shape, extent)
         name = "magnitude of the wave vector" if grid.shape[0] > 1 else "wavenumber"
         return EnergySpectrum(
             dim="wavenumber",
             wavenumbers=wavenumbers,
-            attrs={"long_name": name, "units": "1", "longest_wave": length},
+            attrs={"long_name": name, "units": "1", "longest_wave": longest},
             energies=partial(isotropic_energy_spectrum, extent=extent),
         )
+    name = "zonal wavenumber" if grid.on_sphere else "wavenumber along x"
     return EnergySpectrum(
         dim="zonal_wavenumber",
         wavenumbers=np.arange(grid.shape[1] // 2 + 1),
-        attrs={
-            "long_name": "zonal wavenumber" if grid.on_sphere else "wavenumber along x",
-            "units": "1",
-        },
+        attrs={"long_name": name, "units": "1"},
         energies=partial(zonal_energy_spectrum, area_weights=grid.area_weights()),
     )
 
 
 def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -> np.ndarray:
-    """Mean square of each shell of wave vectors.
+    """Mean squares (..., wavenumber) of each shell of wave vectors of fields (..., y, x).
 
-    The sum over shells is the mean square of the field (Parseval).
-
-    Args:
-        fields: Values on a torus, of shape (..., y, x).
-        extent: Its lengths along y and x.
-
-    Returns:
-        float64 of shape (..., wavenumber), in the squared units of the field. Wavenumbers are
-        multiples of the smaller of the fundamental ones; shells without waves, between those of a
-        long and narrow torus, are left out.
+    They have the squared units of the field, and their sum is its mean square. Wavenumbers are
+    multiples of the smaller of the fundamental ones; shells without waves, between those of a long
+    and narrow torus, are left out.
     """
     rows, columns = fields.shape[-2:]
-    wavenumbers, indices = _shells((rows, columns), extent)
+    wavenumbers, indices, _ = _shells((rows, columns), extent)
     coefficients = np.ascontiguousarray(scipy.fft.rfft2(fields, norm="forward"))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out later
         squares = np.square(coefficients.view(np.finfo(coefficients.dtype).dtype))
@@ -107,35 +97,26 @@ def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -
     return np.reshape(shells, (*fields.shape[:-2], len(wavenumbers)))
 
 
-def _longest_wave(shape: tuple[int, int], extent: tuple[float, float]) -> float:
-    return max(extent) if shape[0] > 1 else extent[1]
-
-
 @lru_cache
-def _shells(shape: tuple[int, int], extent: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Wavenumbers of the shells that hold waves, and the index of each wave's shell."""
+def _shells(
+    shape: tuple[int, int], extent: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Wavenumbers of the shells that hold waves, each wave's shell, and the longest wave."""
     rows, columns = shape
-    longest = _longest_wave(shape, extent)
+    longest = max(extent) if rows > 1 else extent[1]
     along_y = np.fft.fftfreq(rows, 1 / rows) * longest / extent[0]
     along_x = np.arange(columns // 2 + 1) * longest / extent[1]
     # Waves on an edge but for rounding belong to the shell above, along either axis.
     shells = np.floor(np.hypot(along_y[:, None], along_x) + 0.5 + 1e-9).astype(int)
     wavenumbers, indices = np.unique(shells.ravel(), return_inverse=True)
-    return wavenumbers, indices.ravel()
+    return wavenumbers, indices.ravel(), longest
 
 
 def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.ndarray:
     """Mean square of each zonal wavenumber, averaged over latitudes by area.
 
-    The sum over wavenumbers is the area-weighted mean square of the field (Parseval). A field's
-    spectrum is computed in the precision of the field.
-
-    Args:
-        fields: Values on a periodic grid, of shape (..., latitude, longitude).
-        area_weights: Cell areas with mean 1, of shape (latitude, longitude).
-
-    Returns:
-        float64 of shape (..., zonal_wavenumber), in the squared units of the field.
+    Computed in the precision of the fields (..., latitude, longitude), with area weights of mean 1.
+    The result is float64 of shape (..., zonal_wavenumber), in the squared units of the field.
     """
     rows, length = fields.shape[-2:]
     num_cosines = length // 2 + 1
@@ -173,14 +154,7 @@ def effective_wavenumber(
 ) -> np.ndarray:
     """The highest wavenumber up to which a forecast has at least a fraction of truth's energy.
 
-    Args:
-        spectrum: Energies of a forecast, of shape (..., wavenumber).
-        truth_spectrum: Energies of truth, likewise.
-        wavenumbers: Increasing from 0.
-        fraction: The fraction below which a scale counts as unresolved.
-
-    Returns:
-        Wavenumbers as float64 of shape (...); 0 where already the longest wave has less.
+    Spectra have the shape (..., wavenumber); 0 where already the longest wave has less.
     """
     low = spectrum[..., 1:] < fraction * truth_spectrum[..., 1:]
     last = np.where(low.any(axis=-1), low.argmax(axis=-1), low.shape[-1])
