@@ -67,20 +67,17 @@ class Channels:
         Raises:
             InputError: If variables or levels are missing (all of them are named).
         """
-        parsed = [(n, None) if n in dataset else parse_label(n) for n in variables]
-        missing = [
-            label for label, (n, _) in zip(variables, parsed, strict=True) if n not in dataset
-        ]
+        parsed = {n: (n, None) if n in dataset else parse_label(n) for n in variables}
+        missing = [label for label, (name, _) in parsed.items() if name not in dataset]
         if missing:
             raise InputError(
-                f"the data lacks the variables {missing}; it holds "
-                f"{sorted(map(str, dataset.data_vars))}; correct the names in "
-                "data.prognostic, data.diagnostic and data.static, or map them with "
-                "data.source.rename",
+                f"the data lacks the variables {missing}; it has "
+                f"{sorted(map(str, dataset.data_vars))}; correct data.prognostic, data.diagnostic "
+                "and data.static, or map names with data.source.rename",
                 code="missing-variable",
             )
         channels = []
-        for name, level in parsed:
+        for name, level in (parsed[label] for label in variables):
             units = str(dataset[name].attrs.get("units", ""))
             known: list[int | None] = [None]
             if "level" in dataset[name].dims:
@@ -149,12 +146,10 @@ class Channels:
 
         Args:
             array: Values of shape (..., channel, latitude, longitude).
-            coords: Coordinates by dimension, without ``channel``, in the order of the axes of
-                ``array``.
+            coords: Coordinates by dimension, without ``channel``, in the order of the axes.
 
         Returns:
-            Dataset with a variable per name; those with levels have the dimension ``level`` before
-            the axes of space.
+            A variable per name; those with levels have ``level`` before the axes of space.
         """
         dims, data = tuple(coords), {}
         for name in dict.fromkeys(channel.name for channel in self.channels):
@@ -181,7 +176,5 @@ class Channels:
         if finite.all():
             return ""
         time, channel = np.argwhere(~finite)[0][:2]
-        return (
-            f"{int((~finite).sum())} values that are not finite, the first in "
-            f"{self.labels[channel]} at {times[time]}"
-        )
+        first = f"{self.labels[channel]} at {times[time]}"
+        return f"{int((~finite).sum())} values that are not finite, the first in {first}"

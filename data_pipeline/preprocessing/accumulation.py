@@ -24,7 +24,6 @@ from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.sources.names import ACCUMULATED, parse_label
 
 _HOUR = np.timedelta64(1, "h")
-_PRECIPITATION = "total_precipitation"
 _SUMS = {"total_precipitation_6hr", "log_total_precipitation_6hr"}
 
 
@@ -69,9 +68,8 @@ def accumulate(
         rules: By variable: ``sum`` or ``mean`` over the timestep, or ``last``, the value as it is.
         timestep_hours: Time between states.
         contains: Which times (datetime64) matter.
-        allow_gaps: Whether states whose window has gaps are left out instead of an error.
-        states: Which times (datetime64) are states where there are accumulations; by default every
-            timestep from the first.
+        allow_gaps: Whether states whose window has gaps are left out, and no error.
+        states: Which times are states if there are accumulations; by default every timestep.
 
     Raises:
         InputError: If a rule is for another variable or one that has no times to sum, an
@@ -84,8 +82,23 @@ def accumulate(
     if not windows:
         return dataset
     are_states = on_timestep(times, timestep_hours) if states is None else states(times)
-    ends = _complete(np.flatnonzero(are_states & contains(times)), times, windows, allow_gaps)
-    accumulated = {}
+    ends = np.flatnonzero(are_states & contains(times))
+    count = max(window.length for window in windows.values())
+    ends = ends[ends >= count - 1]
+    step, steps = usual_step(times), np.diff(times) / _HOUR
+    # Number of steps before each time that are not the usual one.
+    unusual = np.concatenate([[0], np.cumsum(steps != step)])
+    gaps = unusual[ends] > unusual[ends - (count - 1)]
+    if gaps.any() and not allow_gaps:
+        end = int(ends[np.argmax(gaps)])
+        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
+        raise InputError(
+            f"{list(windows)} at {times[end]} needs the last {count} values, every {step:g} h, and "
+            f"{times[odd]} comes {steps[odd - 1]:g} h after the time before it ({int(gaps.sum())} "
+            "states in all); give complete data, or data.allow_gaps=true leaves these states out",
+            code="gap-in-time",
+        )
+    ends, accumulated = ends[~gaps], {}
     for name, window in windows.items():
         series = dataset[window.source]
         first, *others = (
@@ -110,29 +123,28 @@ def _windows(
     unknown = [name for name in canonical if name not in timed & set(names)]
     if unknown:
         raise InputError(
-            f"data.accumulate has rules for {unknown}, which data.prognostic and data.diagnostic "
-            f"do not name or the data lacks; they name {names}; correct data.accumulate",
+            f"data.accumulate has {unknown}, which data.prognostic and data.diagnostic ({names}) "
+            "do not name or the data lacks; correct data.accumulate",
             code="bad-setting",
         )
     step = usual_step(times) or float(timestep_hours)
     lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in canonical]
     if lost and step < timestep_hours:  # thinning would lose the values between
-        rules_of_lost = ", ".join(f"{name}: sum" for name in lost)
+        remedy = ", ".join(f"{name}: sum" for name in lost)
         raise InputError(
-            f"{lost} are accumulated over {step:g} h each, and states every {timestep_hours} h "
-            f"leave out the others; set data.accumulate={{{rules_of_lost}}} (or mean, or last for "
-            "the value at the state alone)",
+            f"states every {timestep_hours} h leave out values of {lost}, accumulated over "
+            f"{step:g} h; set data.accumulate={{{remedy}}} (or mean, or last for the value alone)",
             code="accumulation-rule",
         )
-    windows: dict[str, _Window] = {
+    windows = {
         name: _Window(name, _count(name, timestep_hours, step), rule)
         for name, rule in canonical.items()
         if rule != "last"
     }
-    missing = "total_precipitation_6hr" not in dataset and _PRECIPITATION in dataset
+    missing = "total_precipitation_6hr" not in dataset and "total_precipitation" in dataset
     if missing and _SUMS & set(names):
         count = _count("total_precipitation_6hr", 6, step)
-        windows["total_precipitation_6hr"] = _Window(_PRECIPITATION, count, "sum")
+        windows["total_precipitation_6hr"] = _Window("total_precipitation", count, "sum")
     return windows
 
 
@@ -140,32 +152,8 @@ def _count(name: str, hours: int, step: float) -> int:
     count = round(hours / step)
     if count < 2 or not np.isclose(count * step, hours):
         raise InputError(
-            f"{name} is a sum over {hours} h of accumulations, and the data has steps of {step:g} "
-            "h; give data whose steps divide it (such as hourly data), or leave it out of "
-            "data.accumulate if it is accumulated already",
+            f"{name} is a sum over {hours} h, which steps of {step:g} h of the data do not divide; "
+            "give such data (hourly), or leave it out of data.accumulate if it is a sum already",
             code="timestep-mismatch",
         )
     return count
-
-
-def _complete(
-    ends: np.ndarray, times: np.ndarray, windows: Mapping[str, _Window], allow_gaps: bool
-) -> np.ndarray:
-    """The indices of states whose windows have all values."""
-    step, steps = usual_step(times), np.diff(times) / _HOUR
-    count = max(window.length for window in windows.values())
-    inside = ends[ends >= count - 1]
-    # Number of steps before each time that are not the usual one.
-    unusual = np.concatenate([[0], np.cumsum(steps != step)])
-    gaps = unusual[inside] > unusual[inside - (count - 1)]
-    if gaps.any() and not allow_gaps:
-        end = int(inside[np.argmax(gaps)])
-        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
-        raise InputError(
-            f"{list(windows)} at {times[end]} needs the {count} values before and at that time, "
-            f"every {step:g} h, and {times[odd]} comes {steps[odd - 1]:g} h after the time before "
-            f"it: times are missing or shifted ({int(gaps.sum())} states in all); give complete "
-            "data, or set data.allow_gaps=true to leave these states out",
-            code="gap-in-time",
-        )
-    return inside[~gaps]

@@ -21,15 +21,7 @@ from data_pipeline.preprocessing.forcings import year_phase
 
 
 def harmonics(times: np.ndarray, num_harmonics: int) -> np.ndarray:
-    """The functions 1, cos, sin, cos 2, sin 2, ... of the phase of the year.
-
-    Args:
-        times: datetime64, of shape (time,).
-        num_harmonics: N.
-
-    Returns:
-        float64 of shape (time, 1 + 2 N).
-    """
+    """The functions 1, cos, sin, cos 2, sin 2, ... of the phase of the year, (time, 1 + 2 N)."""
     angle = 2 * np.pi * year_phase(times)[:, None] * np.arange(1, num_harmonics + 1)
     waves = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(len(times), -1)
     return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
@@ -50,14 +42,12 @@ def fit_climatology(
         num_harmonics: N; 0 fits a mean for each hour of day.
 
     Returns:
-        The hours of day that occur, and coefficients of shape (hour, 1 + 2 N, channel, ...),
-        float64.
+        The hours of day that occur, and float64 coefficients (hour, 1 + 2 N, channel, ...).
 
     Raises:
         InputError: If the times do not determine the coefficients.
     """
-    matrices: dict[int, np.ndarray] = {}
-    sums: dict[int, np.ndarray] = {}
+    matrices, sums = {}, {}
     for times, values in blocks:
         of_day = hours_of_day(times)
         for hour in np.unique(of_day).tolist():
@@ -70,9 +60,8 @@ def fit_climatology(
     hours = sorted(matrices)
     if any(np.linalg.cond(matrices[hour]) > 1e6 for hour in hours):
         raise InputError(
-            f"the training period does not cover the year well enough to fit {num_harmonics} "
-            "harmonics of the day of the year; set data.climatology_harmonics lower (0 fits a "
-            "constant) or lengthen data.train",
+            f"the training period covers too little of the year to fit {num_harmonics} harmonics; "
+            "lower data.climatology_harmonics (0 fits a constant) or lengthen data.train",
             code="short-period",
         )
     solved = [np.tensordot(np.linalg.inv(matrices[h]), sums[h], axes=(1, 0)) for h in hours]
@@ -80,15 +69,9 @@ def fit_climatology(
 
 
 def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The climatology of one variable at given times.
+    """The climatology of one variable at given times in any order, float32 (time, ...).
 
-    Args:
-        coefficients: Of shape (hour, harmonic, ...).
-        hours: Hours of day, of shape (hour,).
-        times: datetime64, of shape (time,), in any order.
-
-    Returns:
-        float32 of shape (time, ...).
+    ``coefficients`` (hour, harmonic, ...) belong to ``hours`` of the day.
 
     Raises:
         InputError: If an hour of day did not occur in the training period.
@@ -110,21 +93,14 @@ def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) ->
 
 
 def climatology_at(coefficients: xr.Dataset, times: np.ndarray) -> xr.Dataset:
-    """The climatological state at given times.
+    """The climatological state at given times in any order, see ``fields_at``.
 
-    Args:
-        coefficients: Variables with the dimensions (hour, harmonic, [level], latitude, longitude).
-        times: datetime64, of shape (time,), in any order.
-
-    Returns:
-        float32 variables with the dimensions (time, [level], latitude, longitude) and their units.
-
-    Raises:
-        InputError: If an hour of day did not occur in the training period.
+    ``coefficients`` has variables (hour, harmonic, [level], latitude, longitude), the result has
+    variables (time, [level], latitude, longitude) with their units.
     """
-    known, data = coefficients["hour"].values, {}
+    hours, data = coefficients["hour"].values, {}
     for name, variable in coefficients.data_vars.items():
-        values = fields_at(variable.values, known, times)
+        values = fields_at(variable.values, hours, times)
         data[name] = (("time", *variable.dims[2:]), values, variable.attrs)
     coords = {k: v for k, v in coefficients.coords.items() if k not in ("hour", "harmonic")}
     return xr.Dataset(data, coords={"time": times, **coords})

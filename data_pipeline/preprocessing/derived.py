@@ -39,8 +39,7 @@ class _Recipe(NamedTuple):
 
 def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
     """Add variables (names or labels) that are missing or state no units, if they are known."""
-    names = dict.fromkeys(parse_label(label)[0] for label in variables)
-    for name in names:
+    for name in dict.fromkeys(parse_label(label)[0] for label in variables):
         recipe = _RECIPES.get(name)
         if recipe is None or any(i not in dataset for i in recipe.inputs):
             continue
@@ -68,8 +67,8 @@ def _speed(u: xr.DataArray, v: xr.DataArray) -> xr.DataArray:
 def _relative_humidity(humidity: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
     pressure = 100.0 * humidity["level"]
     vapor = pressure * humidity / (_VAPOR_RATIO + (1 - _VAPOR_RATIO) * humidity)
-    dims = humidity.dims
-    return (100 * vapor / saturation_pressure(temperature)).transpose(*dims).astype(np.float32)
+    relative = 100 * vapor / saturation_pressure(temperature)
+    return relative.transpose(*humidity.dims).astype(np.float32)
 
 
 def _log_precipitation(precipitation: xr.DataArray) -> xr.DataArray:

@@ -45,20 +45,14 @@ class Filling:
         rules: Mapping[str, FillRule],
         training: np.ndarray,
     ) -> "Filling":
-        """Turn rules into values.
+        """Turn rules, by variable, into values; rules of other variables are ignored.
 
-        Args:
-            dataset: Canonical dataset.
-            channels: The channels to fill.
-            rules: By variable; those of other variables are ignored.
-            training: Which times (time,) the climatology may see.
+        The climatology sees the times (time,) of the mask ``training``.
 
         Raises:
             InputError: If a variable has no value at all in the training period.
         """
-        grid = grid_of(dataset)
-        values: dict[int, np.ndarray] = {}
-        masked, masks = [], []
+        grid, values, masked, masks = grid_of(dataset), {}, [], []
         for index, channel in enumerate(channels):
             rule = rules.get(channel.name)
             if rule == "climatology":
@@ -84,16 +78,12 @@ def missing_label(channel: Channel) -> str:
 
 
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
-    """Reject rules for variables that the configuration does not name.
-
-    Raises:
-        InputError: If there are any.
-    """
+    """Reject rules for variables that the configuration does not name."""
     unknown = [name for name in rules if name not in names]
     if unknown:
         raise InputError(
-            f"data.fill has rules for {unknown}, the variables of data.prognostic, "
-            f"data.diagnostic and data.static are {list(dict.fromkeys(names))}; correct data.fill",
+            f"data.fill has rules for {unknown}, and data.prognostic, data.diagnostic and "
+            f"data.static name {list(dict.fromkeys(names))}; correct data.fill",
             code="bad-setting",
         )
 

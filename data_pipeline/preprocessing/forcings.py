@@ -29,15 +29,9 @@ _EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")  # J2000
 
 
 def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
-    """Fields of the named forcings.
+    """Fields of some of ``FORCINGS`` at times (datetime64), float32.
 
-    Args:
-        names: Some of ``FORCINGS``.
-        times: datetime64, of shape (time,).
-        grid: Points of the fields.
-
-    Returns:
-        float32 of shape (time, forcing, latitude, longitude).
+    Their shape is (time, forcing, latitude, longitude).
 
     Raises:
         InputError: If a name is unknown, or the grid is planar and there are names.
@@ -50,11 +44,7 @@ def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.
 
 
 def check_forcings(names: Sequence[str]) -> None:
-    """Reject unknown names.
-
-    Raises:
-        InputError: If there are any.
-    """
+    """Reject unknown names."""
     unknown = [name for name in names if name not in FORCINGS]
     if unknown:
         raise InputError(
@@ -65,8 +55,7 @@ def check_forcings(names: Sequence[str]) -> None:
 
 def year_phase(times: np.ndarray) -> np.ndarray:
     """Time since the start of the year over the length of a year, float64 of the same shape."""
-    days = (times - times.astype("datetime64[Y]")) / np.timedelta64(1, "D")
-    return days / DAYS_PER_YEAR
+    return (times - times.astype("datetime64[Y]")) / np.timedelta64(1, "D") / DAYS_PER_YEAR
 
 
 def _local_day_phase(times: np.ndarray, grid: Grid) -> np.ndarray:
@@ -75,10 +64,9 @@ def _local_day_phase(times: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
-    """Sunlight at the top of the atmosphere over the solar constant, see the module's header.
+    """Sunlight at the top of the atmosphere over the solar constant, from 0 to about 1.034.
 
-    Returns:
-        float64 of shape (time, latitude, longitude), from 0 to about 1.034.
+    It has the shape (time, latitude, longitude); see the module's header.
     """
     declination, hour_angle, distance = (x[:, None, None] for x in sun(times))
     latitude, longitude = (np.deg2rad(grid.coords[axis]) for axis in grid.dims)
@@ -89,14 +77,10 @@ def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def sun(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Position of the sun.
+    """Position of the sun at times (UTC), each of shape (time,).
 
-    Args:
-        times: datetime64 (UTC), of shape (time,).
-
-    Returns:
-        Declination and hour angle at Greenwich in radians, distance in astronomical units, each
-        float64 of shape (time,).
+    It is the declination and hour angle at Greenwich in radians, and the distance in astronomical
+    units.
     """
     days = (times - _EPOCH) / np.timedelta64(1, "D")
     longitude = 280.460 + 0.9856474 * days

@@ -45,8 +45,7 @@ class StaticFields:
             dataset: Canonical dataset.
             variables: Names or labels.
             levels: Levels in hPa of those that have levels; all where empty.
-            rules: Fill values by variable: a number, or ``climatology``, here the area mean, with
-                a channel that marks missing values.
+            rules: By variable a number, or ``climatology``, here the area mean with a mask channel.
 
         Raises:
             InputError: If a variable is missing, changes in time, has other axes, values that are
@@ -71,20 +70,18 @@ def _is_categorical(array: xr.DataArray) -> bool:
 
 
 def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    array = dataset[name]
+    array, space, title = dataset[name], space_dims(dataset.dims), f"the static variable {name}"
     dims = set(map(str, array.dims))
-    space = space_dims(dataset.dims)
     if dims - {"time", "level", *space} or not set(space) <= dims:
         raise InputError(
-            f"the static variable {name} has dimensions {sorted(dims)}, expected "
-            f"{' and '.join(space)} alone (and level); select one entry of the others, or give it "
-            "another role",
+            f"{title} has dimensions {sorted(dims)}, expected {' and '.join(space)} alone (and "
+            "level); select one entry of the others, or give it another role",
             code="wrong-dimensions",
         )
     if "time" not in dims:
-        return load(array, f"the static variable {name}")
+        return load(array, title)
     spread = np.linspace(0, array.sizes["time"] - 1, _COMPARED_TIMES)
-    array = load(array.isel(time=np.unique(spread.astype(int))), f"the static variable {name}")
+    array = load(array.isel(time=np.unique(spread.astype(int))), title)
     first = array.isel(time=0, drop=True)
     # Files packed as integers round each in its own way.
     tolerance = 1e-3 * float(first.max() - first.min()) if first.notnull().any() else 0.0
@@ -92,9 +89,8 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
     if not same.all():
         index = int(np.argmax(~same.reshape(len(same), -1).all(axis=1)))
         raise InputError(
-            f"the static variable {name} changes in time: {array['time'].values[index]} differs "
-            f"from {array['time'].values[0]}; name it in data.prognostic, or give a file with one "
-            "time of it",
+            f"{title} changes in time: {array['time'].values[index]} differs from "
+            f"{array['time'].values[0]}; name it in data.prognostic, or give one time of it",
             code="not-invariant",
         )
     return first
@@ -111,10 +107,10 @@ def _fill(
     wrong = np.isinf(values) if by_mean else ~np.isfinite(values)
     if wrong.any() or missing.all():
         remedy = "the number of a class" if categorical else "a number, or climatology"
+        count = int((~np.isfinite(values)).sum())
         raise InputError(
-            f"the static variable {channel.label} has {int((~np.isfinite(values)).sum())} values "
-            f"that are not finite; set data.fill={{{channel.name}: ...}} to {remedy}, or leave it "
-            "out",
+            f"the static variable {channel.label} has {count} values that are not finite; set "
+            f"data.fill={{{channel.name}: ...}} to {remedy}, or leave it out",
             code="not-finite",
         )
     if not by_mean:
@@ -129,16 +125,15 @@ def _masks_of_classes(channel: Channel, values: np.ndarray) -> dict[Channel, np.
     fractions = values[values != np.round(values)]
     if len(fractions):
         raise InputError(
-            f"{channel.label} holds classes, and {len(fractions)} of its values are no "
-            f"integers, such as {fractions[0]:g}: they were averaged over cells; take it from the "
-            "data on its own grid, or leave it out",
+            f"{len(fractions)} classes of {channel.label} are no integers, such as "
+            f"{fractions[0]:g}: take it from data that is not averaged over cells, or leave it out",
             code="bad-classes",
         )
     classes = np.unique(values).astype(int)
     if len(classes) > _MOST_CLASSES:
         raise InputError(
-            f"{channel.label} holds {len(classes)} classes, expected at most {_MOST_CLASSES}; take "
-            "its attribute flag_values away if it is a quantity, or leave it out",
+            f"{channel.label} holds {len(classes)} classes, expected at most {_MOST_CLASSES}; drop "
+            "its attribute flag_values if it is a quantity, or leave it out",
             code="bad-classes",
         )
     return {

@@ -31,14 +31,10 @@ class Statistics(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Moments of a part of a series; see the module's header.
+    """Moments of a part of a series by channel (channel,); see the module's header.
 
-    Args:
-        num_states: Number of states.
-        mean: Area-weighted mean by channel (channel,).
-        squares: M2, the sum over states of the area-weighted mean squared deviation (channel,).
-        minimum: Smallest value (channel,).
-        maximum: Largest value (channel,).
+    ``squares`` is M2, the sum over states of the area-weighted mean squared deviation from the
+    area-weighted ``mean``.
     """
 
     num_states: int
@@ -71,12 +67,11 @@ class Moments(NamedTuple):
         if count == 0:
             return self
         difference = other.mean - self.mean
+        spread = difference**2 * (self.num_states * other.num_states / count)
         return Moments(
             count,
             self.mean + difference * (other.num_states / count),
-            self.squares
-            + other.squares
-            + difference**2 * (self.num_states * other.num_states / count),
+            self.squares + other.squares + spread,
             np.minimum(self.minimum, other.minimum),
             np.maximum(self.maximum, other.maximum),
         )
@@ -100,8 +95,7 @@ class Moments(NamedTuple):
 
 def merge_all(moments: Sequence[Moments]) -> Moments:
     """Merge pairwise, so that rounding grows with the logarithm of the number of parts."""
-    moments = list(moments)
     while len(moments) > 1:
         pairs = [a.merge(b) for a, b in zip(moments[::2], moments[1::2], strict=False)]
-        moments = pairs + moments[len(pairs) * 2 :]
+        moments = [*pairs, *moments[len(pairs) * 2 :]]
     return moments[0]
