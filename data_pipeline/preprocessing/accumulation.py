@@ -62,14 +62,10 @@ def accumulate(
     Data without accumulations stays on its own times. Otherwise the result has the timesteps; the
     first ones are left out where the data does not reach back over their windows.
 
-    Args:
-        dataset: Canonical dataset.
-        variables: Names or labels.
-        rules: By variable: ``sum`` or ``mean`` over the timestep, or ``last``, the value as it is.
-        timestep_hours: Time between states.
-        contains: Which times (datetime64) matter.
-        allow_gaps: Whether states whose window has gaps are left out, and no error.
-        states: Which times are states if there are accumulations; by default every timestep.
+    ``rules`` are by variable: ``sum`` or ``mean`` over the timestep, or ``last``, the value as it
+    is. ``contains`` masks the times (datetime64) that matter, ``states`` those that are states (if
+    there are accumulations), by default every timestep from the first. With ``allow_gaps`` states
+    whose window has gaps are left out.
 
     Raises:
         InputError: If a rule is for another variable or one that has no times to sum, an
@@ -78,14 +74,14 @@ def accumulate(
     names = list(dict.fromkeys(parse_label(label)[0] for label in variables))
     dataset = with_derived(dataset, names)
     times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
-    windows = _windows(dataset, times, names, rules, timestep_hours)
+    step, steps = usual_step(times) or float(timestep_hours), np.diff(times) / _HOUR
+    windows = _windows(dataset, step, names, rules, timestep_hours)
     if not windows:
         return dataset
     are_states = on_timestep(times, timestep_hours) if states is None else states(times)
     ends = np.flatnonzero(are_states & contains(times))
     count = max(window.length for window in windows.values())
     ends = ends[ends >= count - 1]
-    step, steps = usual_step(times), np.diff(times) / _HOUR
     # Number of steps before each time that are not the usual one.
     unusual = np.concatenate([[0], np.cumsum(steps != step)])
     gaps = unusual[ends] > unusual[ends - (count - 1)]
@@ -94,8 +90,8 @@ def accumulate(
         odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
         raise InputError(
             f"{list(windows)} at {times[end]} needs the last {count} values, every {step:g} h, and "
-            f"{times[odd]} comes {steps[odd - 1]:g} h after the time before it ({int(gaps.sum())} "
-            "states in all); give complete data, or data.allow_gaps=true leaves these states out",
+            f"{times[odd]} comes {steps[odd - 1]:g} h after the time before ({gaps.sum()} states "
+            "in all); give complete data, or set data.allow_gaps=true to leave these states out",
             code="gap-in-time",
         )
     ends, accumulated = ends[~gaps], {}
@@ -113,7 +109,7 @@ def accumulate(
 
 def _windows(
     dataset: xr.Dataset,
-    times: np.ndarray,
+    step: float,
     names: Sequence[str],
     rules: Mapping[str, AccumulateRule],
     timestep_hours: int,
@@ -127,13 +123,12 @@ def _windows(
             "do not name or the data lacks; correct data.accumulate",
             code="bad-setting",
         )
-    step = usual_step(times) or float(timestep_hours)
     lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in canonical]
     if lost and step < timestep_hours:  # thinning would lose the values between
         remedy = ", ".join(f"{name}: sum" for name in lost)
         raise InputError(
-            f"states every {timestep_hours} h leave out values of {lost}, accumulated over "
-            f"{step:g} h; set data.accumulate={{{remedy}}} (or mean, or last for the value alone)",
+            f"{lost} are accumulated over {step:g} h each, states every {timestep_hours} h lose "
+            f"some; set data.accumulate={{{remedy}}} (or mean, or last for the value alone)",
             code="accumulation-rule",
         )
     windows = {

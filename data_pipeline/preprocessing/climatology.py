@@ -37,12 +37,8 @@ def fit_climatology(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least-squares fit in one pass, by the sums of the normal equations.
 
-    Args:
-        blocks: Pairs of times (datetime64) and values of shape (time, channel, ...).
-        num_harmonics: N; 0 fits a mean for each hour of day.
-
-    Returns:
-        The hours of day that occur, and float64 coefficients (hour, 1 + 2 N, channel, ...).
+    ``blocks`` are pairs of times (datetime64) and values (time, channel, ...). The results are the
+    hours of day that occur, and float64 coefficients (hour, 1 + 2 N, channel, ...).
 
     Raises:
         InputError: If the times do not determine the coefficients.
@@ -69,9 +65,7 @@ def fit_climatology(
 
 
 def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The climatology of one variable at given times in any order, float32 (time, ...).
-
-    ``coefficients`` (hour, harmonic, ...) belong to ``hours`` of the day.
+    """Climatology (time, ...) of one variable by coefficients (hour, harmonic, ...), float32.
 
     Raises:
         InputError: If an hour of day did not occur in the training period.

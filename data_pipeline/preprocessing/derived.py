@@ -28,7 +28,6 @@ from data_pipeline.sources.names import parse_label
 _GRAVITY = 9.80665  # m s-2
 _VAPOR_RATIO = 287.0597 / 461.5250  # gas constants of dry air and of water vapor
 _MELTING, _ICE = 273.16, 250.16
-_PRECIPITATION_SCALE = 1e-5  # m
 
 
 class _Recipe(NamedTuple):
@@ -72,7 +71,7 @@ def _relative_humidity(humidity: xr.DataArray, temperature: xr.DataArray) -> xr.
 
 
 def _log_precipitation(precipitation: xr.DataArray) -> xr.DataArray:
-    scaled = precipitation.clip(min=0) / _PRECIPITATION_SCALE
+    scaled = precipitation.clip(min=0) / 1e-5  # m
     return xr.apply_ufunc(np.log1p, scaled, dask="allowed")
 
 

@@ -29,8 +29,7 @@ class Filling:
     Args:
         values: For each filled channel an array (month, latitude, longitude).
         mask_channels: A static channel for each channel filled by its climatology.
-        masks: Fraction of the training times at which a point is missing (mask, latitude,
-            longitude).
+        masks: Fraction of training times that a point lacks (mask, latitude, longitude).
     """
 
     values: Mapping[int, np.ndarray]
@@ -45,9 +44,7 @@ class Filling:
         rules: Mapping[str, FillRule],
         training: np.ndarray,
     ) -> "Filling":
-        """Turn rules, by variable, into values; rules of other variables are ignored.
-
-        The climatology sees the times (time,) of the mask ``training``.
+        """Turn rules by variable into values; a climatology sees the ``training`` times (time,).
 
         Raises:
             InputError: If a variable has no value at all in the training period.
@@ -104,6 +101,5 @@ def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         means, annual = sums / counts, sums.sum(axis=0) / total
     weights = grid.area_weights() * (total > 0)
     area_mean = (weights * np.nan_to_num(annual)).sum() / weights.sum()
-    annual = np.where(total > 0, annual, area_mean)
-    filled = np.where(counts > 0, means, annual)
+    filled = np.where(counts > 0, means, np.where(total > 0, annual, area_mean))
     return filled.astype(np.float32), 1 - total / series.sizes["time"]

@@ -29,9 +29,7 @@ _EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")  # J2000
 
 
 def compute_forcings(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
-    """Fields of some of ``FORCINGS`` at times (datetime64), float32.
-
-    Their shape is (time, forcing, latitude, longitude).
+    """Fields (time, forcing, latitude, longitude) of some of ``FORCINGS``, float32.
 
     Raises:
         InputError: If a name is unknown, or the grid is planar and there are names.
@@ -64,10 +62,7 @@ def _local_day_phase(times: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
-    """Sunlight at the top of the atmosphere over the solar constant, from 0 to about 1.034.
-
-    It has the shape (time, latitude, longitude); see the module's header.
-    """
+    """Sunlight (time, latitude, longitude) over the solar constant, from 0 to about 1.034."""
     declination, hour_angle, distance = (x[:, None, None] for x in sun(times))
     latitude, longitude = (np.deg2rad(grid.coords[axis]) for axis in grid.dims)
     latitude, longitude = latitude[None, :, None], longitude[None, None, :]
@@ -77,11 +72,7 @@ def toa_insolation(times: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def sun(times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Position of the sun at times (UTC), each of shape (time,).
-
-    It is the declination and hour angle at Greenwich in radians, and the distance in astronomical
-    units.
-    """
+    """Declination and hour angle at Greenwich (radians), distance (astronomical units): (time,)."""
     days = (times - _EPOCH) / np.timedelta64(1, "D")
     longitude = 280.460 + 0.9856474 * days
     anomaly = np.deg2rad(357.528 + 0.9856003 * days)

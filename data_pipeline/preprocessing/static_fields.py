@@ -39,13 +39,10 @@ class StaticFields:
         levels: Sequence[int],
         rules: Mapping[str, FillRule],
     ) -> "StaticFields":
-        """Read the variables, without their time where they do not change.
+        """Read variables (names or labels), without their time where they do not change.
 
-        Args:
-            dataset: Canonical dataset.
-            variables: Names or labels.
-            levels: Levels in hPa of those that have levels; all where empty.
-            rules: By variable a number, or ``climatology``, here the area mean with a mask channel.
+        ``levels`` (hPa) are those of variables with levels, all where empty. ``rules`` to fill are
+        a number, or ``climatology``: here the area mean, with a channel that marks missing values.
 
         Raises:
             InputError: If a variable is missing, changes in time, has other axes, values that are
@@ -54,19 +51,16 @@ class StaticFields:
         channels = Channels.from_dataset(dataset, variables, levels)
         names = list(dict.fromkeys(channel.name for channel in channels))
         fixed = xr.Dataset({name: _without_time(dataset, name) for name in names})
-        require_units(fixed, [name for name in names if not _is_categorical(dataset[name])])
+        classes = {n for n in names if n in CATEGORICAL or "flag_values" in dataset[n].attrs}
+        require_units(fixed, [name for name in names if name not in classes])
         grid, fields = grid_of(dataset), {}
         for channel in channels:
             values = Channels((channel,)).stack(fixed).isel(channel=0).values.astype(float)
-            categorical = _is_categorical(dataset[channel.name])
+            categorical = channel.name in classes
             filled = _fill(channel, values, rules.get(channel.name), grid, categorical=categorical)
             fields |= _masks_of_classes(channel, filled[channel]) if categorical else filled
         values = np.array(list(fields.values()), np.float32).reshape(-1, *grid.shape)
         return cls(Channels(tuple(fields)), values)
-
-
-def _is_categorical(array: xr.DataArray) -> bool:
-    return array.name in CATEGORICAL or "flag_values" in array.attrs
 
 
 def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
@@ -126,7 +120,7 @@ def _masks_of_classes(channel: Channel, values: np.ndarray) -> dict[Channel, np.
     if len(fractions):
         raise InputError(
             f"{len(fractions)} classes of {channel.label} are no integers, such as "
-            f"{fractions[0]:g}: take it from data that is not averaged over cells, or leave it out",
+            f"{fractions[0]:g}; take it from data that is not averaged over cells, or leave it out",
             code="bad-classes",
         )
     classes = np.unique(values).astype(int)

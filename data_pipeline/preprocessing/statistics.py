@@ -15,11 +15,10 @@ import numpy as np
 
 
 class Statistics(NamedTuple):
-    """Area-weighted statistics of the training period by channel, each of shape (channel,).
+    """Area-weighted statistics of the training period, each of shape (channel,) and in its units.
 
-    ``std`` and ``diff_std`` are about the mean over time and space; ``diff_std`` is that of the
-    change over one timestep. All are in the channel's units except ``num_missing``, the number of
-    values that the source lacked.
+    ``std`` and ``diff_std`` (of the change over one timestep) are about the mean over time and
+    space. ``num_missing`` is the number of values that the source lacked.
     """
 
     mean: np.ndarray

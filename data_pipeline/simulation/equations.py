@@ -123,8 +123,8 @@ class KolmogorovFlow(Flow):
         """A smooth random field with a standard deviation of about 3."""
         if 3 * self.wavenumber >= min(grid.shape):
             raise InputError(
-                f"the wavenumber {self.wavenumber} of the force needs data.pde.resolution above "
-                f"{3 * self.wavenumber}, got {grid.shape}",
+                f"the wavenumber {self.wavenumber} of the force needs more than "
+                f"{3 * self.wavenumber} points, got {grid.shape}; raise data.pde.resolution",
                 code="bad-setting",
             )
         return random_field(grid, rng, scale=4e4, power=4.0, shift=16.0)[None]

@@ -143,11 +143,9 @@ def solve_on(
                 fields[index] = states[..., ::rows, ::columns]
         return series
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype, timestep = getattr(torch, config.dtype), config.timestep / config.substeps
-    grid = FourierGrid(
-        config.shape, equation.extent, degree=equation.degree, dtype=dtype, device=device
-    )
-    stepper = SpectralStepper(equation, grid, timestep)
+    settings = {"degree": equation.degree, "dtype": getattr(torch, config.dtype)}
+    grid = FourierGrid(config.shape, equation.extent, device=device, **settings)
+    stepper = SpectralStepper(equation, grid, config.timestep / config.substeps)
     state = torch.stack([equation.initial(grid, rng) for rng in generators])
     state = stepper.advance(state, config.spinup_steps * config.substeps)
     for index in range(config.num_steps + 1):

@@ -144,8 +144,8 @@ def build_planet(
 ) -> ShallowWater:
     """The forced and damped planet, in float32 on a Gaussian grid, as a time stepper.
 
-    A state is a whole number of steps after another, of at most ``longest_step`` seconds up to a
-    truncation of 21; beyond, the bound shrinks.
+    Its steps divide the time between states and are at most ``longest_step`` seconds, less beyond
+    a truncation of 21.
     """
     transform = SphericalHarmonicTransform.gaussian(
         num_latitudes, num_longitudes, dtype=torch.float32

@@ -59,8 +59,7 @@ class Planet:
 class Relaxation(NamedTuple):
     """Linear damping toward a state: d x / dt = rate * (equilibrium - x).
 
-    ``equilibrium`` has the shape of a state, ``rate`` (s-1) one that broadcasts against it. The
-    mean geopotential is never relaxed.
+    ``rate`` (s-1) broadcasts against states. The mean geopotential is never relaxed.
     """
 
     equilibrium: Tensor
