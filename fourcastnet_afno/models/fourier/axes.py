@@ -7,7 +7,6 @@ of one stage is the transpose of the other.
 import copy
 import itertools
 import math
-from abc import ABC, abstractmethod
 from typing import Literal
 
 import numpy as np
@@ -49,23 +48,19 @@ class HalfAxis:
         waves = np.stack([np.cos(angle), -np.sin(angle)], axis=1).reshape(-1, points)
         weight = np.repeat(multiplicity(wavenumbers, period), 2)
         self.kept = len(wavenumbers)
-        self.pair = _Pair(waves * (scale / period), waves.T * weight / scale)
-
-    def pairs(self) -> list[_Pair]:
-        """Its matrices, which are to be loaded."""
-        return [self.pair]
+        self.pairs = (_Pair(waves * (scale / period), waves.T * weight / scale),)
 
     def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
         """Fields (..., points, channel) to modes (..., kept, 2, channel)."""
         *lead, points, channel = fields.shape
-        modes = _product(self.pair.to_modes(adjoint), fields.reshape(-1, points, channel))
+        modes = _product(self.pairs[0].to_modes(adjoint), fields.reshape(-1, points, channel))
         return modes.view(*lead, self.kept, 2, channel)
 
     def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
         """Write ``fields`` plus the fields of ``modes`` to ``out``."""
         count, channel = math.prod(fields.shape[:-2]), modes.shape[-1]
         flat = modes.reshape(count, 2 * self.kept, channel)
-        change = _product(self.pair.to_grid(adjoint), flat)
+        change = _product(self.pairs[0].to_grid(adjoint), flat)
         torch.add(fields, change.view(fields.shape), out=out)
 
 
@@ -73,10 +68,7 @@ class RealAxis:
     """Stands for the half axis where no axis is exponential: the imaginary part is zero."""
 
     kept = 1
-
-    def pairs(self) -> list[_Pair]:
-        """See ``HalfAxis``."""
-        return []
+    pairs = ()
 
     def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
         """See ``HalfAxis``."""
@@ -88,23 +80,19 @@ class RealAxis:
         out.copy_(fields + modes[..., 0, 0, :])
 
 
-class Axis(ABC):
+class Axis:
     """An axis other than the half axis; modes have shape (before, axis, after, 2, channel)."""
 
     kept: int
-    pair: _Pair
+    pairs: tuple[_Pair, ...]
 
-    def pairs(self) -> list[_Pair]:
-        """Its matrices, which are to be loaded."""
-        return [self.pair]
-
-    @abstractmethod
     def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """Points to wavenumbers."""
+        return _contract(self.pairs[0].to_modes(adjoint), modes)
 
-    @abstractmethod
     def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """Wavenumbers to points."""
+        return _contract(self.pairs[0].to_grid(adjoint), modes)
 
     def select(self, following: slice) -> "Axis":
         """The same for some entries of the axis after it."""
@@ -123,14 +111,16 @@ class WaveAxis(Axis):
         self._negative = _span(-wavenumbers[wavenumbers < 0], magnitudes)
         self._num_positive = int((wavenumbers >= 0).sum())
         self._magnitudes, self.kept = len(magnitudes), len(wavenumbers)
-        self._spans = _split(self._positive, self._negative)
+        # The spans between the ends of both.
+        ends = {end for span in (self._positive, self._negative) for end in (span.start, span.stop)}
+        self._spans = [slice(a, b) for a, b in itertools.pairwise(sorted(ends))]
         angle = _angles(magnitudes, points, period)
         waves = np.concatenate([np.cos(angle), np.sin(angle)])
-        self.pair = _Pair(waves * (scale / period), waves.T / scale)
+        self.pairs = (_Pair(waves * (scale / period), waves.T / scale),)
 
     def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """See ``Axis``."""
-        products = _contract(self.pair.to_modes(adjoint), modes)
+        products = super().to_modes(modes, channels, adjoint)
         cosine, sine = products[:, : self._magnitudes], products[:, self._magnitudes :]
         result = modes.new_empty(modes.shape[0], self.kept, *modes.shape[2:])
         split = self._num_positive
@@ -149,7 +139,7 @@ class WaveAxis(Axis):
                 parts[:, 0, rows],
                 parts[:, 1, rows],
             )
-        return _contract(self.pair.to_grid(adjoint), parts.flatten(1, 2))
+        return super().to_grid(parts.flatten(1, 2), channels, adjoint)
 
 
 class CosineAxis(Axis):
@@ -158,17 +148,9 @@ class CosineAxis(Axis):
     def __init__(self, kept: int, points: int, scale: float, *, end_points: bool = False) -> None:
         self.kept = kept
         if end_points:
-            self.pair = _Pair(*_whole_step_matrices(kept, points, scale))
+            self.pairs = (_Pair(*_whole_step_matrices(kept, points, scale)),)
         else:
-            self.pair = _Pair(*_half_step_matrices("cos", kept, points, scale))
-
-    def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """See ``Axis``."""
-        return _contract(self.pair.to_modes(adjoint), modes)
-
-    def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """See ``Axis``."""
-        return _contract(self.pair.to_grid(adjoint), modes)
+            self.pairs = (_Pair(*_half_step_matrices("cos", kept, points, scale)),)
 
 
 class PoleAxis(Axis):
@@ -181,20 +163,18 @@ class PoleAxis(Axis):
         self, kept: int, points: int, scale: float, num_even: int, first_vector: int
     ) -> None:
         self.kept, self._num_even, self._first_vector = kept, num_even, first_vector
-        self.cosine = _Pair(*_half_step_matrices("cos", kept, points, scale))
-        self.sine = _Pair(*_half_step_matrices("sin", kept, points, scale))
-
-    def pairs(self) -> list[_Pair]:
-        """See ``Axis``."""
-        return [self.cosine, self.sine]
+        self.pairs = (
+            _Pair(*_half_step_matrices("cos", kept, points, scale)),
+            _Pair(*_half_step_matrices("sin", kept, points, scale)),
+        )
 
     def to_modes(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """See ``Axis``."""
-        return self._apply(modes, channels, lambda pair: pair.to_modes(adjoint))
+        return self._apply(modes, channels, *(pair.to_modes(adjoint) for pair in self.pairs))
 
     def to_grid(self, modes: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """See ``Axis``."""
-        return self._apply(modes, channels, lambda pair: pair.to_grid(adjoint))
+        return self._apply(modes, channels, *(pair.to_grid(adjoint) for pair in self.pairs))
 
     def select(self, following: slice) -> "PoleAxis":
         """See ``Axis``."""
@@ -202,18 +182,14 @@ class PoleAxis(Axis):
         result._num_even = min(max(self._num_even, first), following.stop) - first
         return result
 
-    def _apply(self, modes: Tensor, channels: slice, matrix_of) -> Tensor:  # noqa: ANN001
+    def _apply(self, modes: Tensor, channels: slice, cosine: Tensor, sine: Tensor) -> Tensor:
         scalars = min(max(self._first_vector - channels.start, 0), modes.shape[-1])
-        cosine, sine = matrix_of(self.cosine), matrix_of(self.sine)
-        parts = []
-        for part, (even, odd) in (
-            (modes[..., :scalars], (cosine, sine)),
-            (modes[..., scalars:], (sine, cosine)),
-        ):
-            by_parity = part.tensor_split([self._num_even], dim=2)
-            pairs = zip((even, odd), by_parity, strict=True)
-            parts.append(torch.cat([_contract(m, x) for m, x in pairs], dim=2))
-        return torch.cat(parts, dim=-1)
+        kinds = modes[..., :scalars], modes[..., scalars:]
+        results = []
+        for kind, matrices in zip(kinds, ((cosine, sine), (sine, cosine)), strict=True):
+            by_parity = zip(matrices, kind.tensor_split([self._num_even], dim=2), strict=True)
+            results.append(torch.cat([_contract(m, x) for m, x in by_parity], dim=2))
+        return torch.cat(results, dim=-1)
 
 
 def _half_step_matrices(
@@ -266,12 +242,6 @@ def _span(values: Wavenumbers, magnitudes: Int[np.ndarray, " all"]) -> slice:
         return slice(0, 0)
     first = int(values.min() - magnitudes[0])
     return slice(first, first + len(values))
-
-
-def _split(first: slice, second: slice) -> list[slice]:
-    """The spans between the ends of two spans."""
-    ends = sorted({first.start, first.stop, second.start, second.stop})
-    return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _rows(modes: Tensor, rows: slice, span: slice) -> Tensor | None:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from fourcastnet_afno.models.fourier.sharded import ShardedTransform, TwoStages
+from fourcastnet_afno.models.fourier.sharded import ShardedTransform
 from fourcastnet_afno.models.fourier.transforms import (
+    LocalTransform,
     MatrixTransform,
     Transform,
     matrix_operations,
@@ -71,12 +72,11 @@ def mix_modes(
         perceptron: Treats each mode by itself.
         spectrum: ``ModeSelection.to_json``: which modes, and their scale.
         rows: The rows of the grid that the tokens are.
-
-    Returns:
-        The mixed tokens, in the shape and dtype of ``tokens``.
     """
     if isinstance(rows, ShardedRows):
-        transform = _sharded_transform(tokens, perceptron.weight1, spectrum, rows)
+        shape = (sum(rows.partition.token_rows), *tokens.shape[2:])
+        full = _transform(shape, perceptron.weight1, spectrum)
+        transform = ShardedTransform(full, rows)
         keep = torch.is_grad_enabled()
         return _ShardedMixing.apply(tokens.contiguous(), transform, keep, *perceptron)
     if torch.compiler.is_exporting():  # matrix products, for users who lack this operator
@@ -99,8 +99,8 @@ def _mix(
 ) -> list[Tensor]:
     """The mixed tokens and, if ``keep``, modes, hidden layer and mask of each chunk."""
     perceptron = Perceptron(weight1, bias1, weight2, bias2, offset, threshold)
-    transform, chunks = _transform(tokens, weight1, spectrum), _chunks(tokens, len(weight1))
-    return _mix_chunks(transform, chunks, tokens, perceptron, keep)
+    transform = _transform(tokens.shape[1:], weight1, spectrum)
+    return _mix_chunks(transform, _chunks(tokens, len(weight1)), tokens, perceptron, keep)
 
 
 def _mix_chunks(
@@ -132,7 +132,8 @@ def _backward(
     gradient: Tensor, weight1: Tensor, weight2: Tensor, saved: list[Tensor], spectrum: str
 ) -> list[Tensor]:
     """Gradients by tokens, weight1, bias1, weight2, bias2 and offset."""
-    transform, chunks = _transform(gradient, weight1, spectrum), _chunks(gradient, len(weight1))
+    transform = _transform(gradient.shape[1:], weight1, spectrum)
+    chunks = _chunks(gradient, len(weight1))
     return _differentiate_chunks(transform, chunks, gradient, weight1, weight2, saved)
 
 
@@ -184,30 +185,22 @@ def _(gradient, weight1, weight2, saved, spectrum):  # noqa: ANN001, ANN202
 
 @register_flop_formula(torch.ops.fourcastnet_afno.mix_modes, get_raw=True)
 def _count_forward(tokens, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
-    *_, spectrum, _ = parameters
-    return _operations(tokens, weight1, spectrum)
+    return _operations(tokens, weight1, parameters[-2], perceptrons=1)
 
 
 @register_flop_formula(torch.ops.fourcastnet_afno.mix_modes_backward, get_raw=True)
 def _count_backward(gradient, weight1, *parameters, out_val=None, **_) -> int:  # noqa: ANN001, ANN002, ANN003
-    products = _perceptron_operations(gradient, weight1, parameters[-1])
-    return products + _operations(gradient, weight1, parameters[-1])
+    return _operations(gradient, weight1, parameters[-1], perceptrons=2)
 
 
-def _operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
+def _operations(tokens: Tensor, weight1: Tensor, spectrum: str, perceptrons: int) -> int:
     """Floating-point operations of all matrix products; those of an FFT do not count."""
     shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
     plan = plan_for(spectrum, shape, channels, tokens.device.type)
-    transforms = 0.0
+    operations = perceptrons * 2 * 2 * len(tokens) * plan.num_modes * weight1.numel()
     if isinstance(plan, MatrixTransform):
-        transforms = 2 * matrix_operations(plan.kept, shape) * tokens.numel()
-    return round(transforms) + _perceptron_operations(tokens, weight1, spectrum)
-
-
-def _perceptron_operations(tokens: Tensor, weight1: Tensor, spectrum: str) -> int:
-    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
-    modes = len(tokens) * plan_for(spectrum, shape, channels, tokens.device.type).num_modes
-    return 2 * 2 * modes * weight1.numel()
+        operations += round(2 * matrix_operations(plan.kept, shape) * tokens.numel())
+    return operations
 
 
 def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
@@ -263,19 +256,10 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _transform(tokens: Tensor, weight: Tensor, spectrum: str) -> Transform:
-    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
-    return transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
-
-
-def _sharded_transform(
-    tokens: Tensor, weight: Tensor, spectrum: str, rows: ShardedRows
-) -> ShardedTransform:
-    _, _, columns, channels = tokens.shape
-    shape = (sum(rows.partition.token_rows), columns)
-    full = transform_for(spectrum, shape, channels, _wide(weight.dtype), weight.device)
-    assert isinstance(full, TwoStages)
-    return ShardedTransform(full, rows)
+def _transform(shape: Sequence[int], weight: Tensor, spectrum: str) -> LocalTransform:
+    """The transform of a grid whose ``shape`` includes the channels."""
+    *grid, channels = shape
+    return transform_for(spectrum, tuple(grid), channels, _wide(weight.dtype), weight.device)
 
 
 def _chunks(tokens: Tensor, num_blocks: int) -> list[tuple[slice, slice]]:

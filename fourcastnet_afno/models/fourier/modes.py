@@ -27,9 +27,6 @@ def kept_modes(
         shape: Points of the token grid by axis; the last axis has half a spectrum.
         fraction: Share of the wavenumbers to keep, in 0..1.
         reference: Points by axis of the grid that the fraction is of; by default the same grid.
-
-    Returns:
-        Indices for each axis, increasing.
     """
     last = len(shape) - 1
     return [
@@ -76,9 +73,7 @@ def analyze(
 
 
 def synthesize(
-    modes: Complex[Tensor, "batch *kept embed"],
-    kept: Sequence[Tensor],
-    shape: Sequence[int],
+    modes: Complex[Tensor, "batch *kept embed"], kept: Sequence[Tensor], shape: Sequence[int]
 ) -> Float[Tensor, "batch *grid embed"]:
     """Inverse of ``analyze`` for a grid of ``shape``, with zeros in the modes that are not kept."""
     axes = tuple(range(1, modes.ndim - 1))

@@ -21,8 +21,7 @@ class PhaseShifted(nn.Module):
 
     Args:
         mixer: Adds a change of its kept modes to the tokens.
-        shift: By axis, tokens from that point to the first one, along axes that are periodic to
-            the mixer; 0 for others.
+        shift: Tokens from that point to the first one, by axis; 0 if not periodic to the mixer.
     """
 
     def __init__(self, mixer: AFNO2D, shift: tuple[float, float]) -> None:
@@ -56,9 +55,7 @@ def translated(
             count = result.shape[axis]
             wavenumbers = torch.arange(count // 2 + 1, device=tokens.device, dtype=torch.float64)
             angle = -2 * torch.pi * distance / count * wavenumbers
-            phase = torch.polar(torch.ones_like(angle), angle).to(
-                torch.complex128 if result.dtype == torch.float64 else torch.complex64
-            )
+            phase = torch.polar(torch.ones_like(angle), angle).to(result.dtype.to_complex())
             shape = [-1 if i == axis else 1 for i in range(result.ndim)]
             modes = torch.fft.rfft(result, dim=axis) * phase.view(shape)
             result = torch.fft.irfft(modes, n=count, dim=axis)

@@ -3,67 +3,25 @@
 my rows -> longitude -> exchange -> latitude of my zonal wavenumbers -> modes, and back
 """
 
-from typing import Protocol, runtime_checkable
-
-import torch
 from torch import Tensor
 
-from fourcastnet_afno.models.fourier.transforms import Transform
+from fourcastnet_afno.models.fourier.transforms import LocalTransform, Transform
 from fourcastnet_afno.parallel.row_sharding import RowRange, ShardedRows, balanced_counts
-
-
-@runtime_checkable
-class TwoStages(Protocol):
-    """A transform of latitude and longitude, one axis after the other.
-
-    Between the stages values have shape (batch, row, zonal wavenumber, 2, channel). Rows, and
-    zonal wavenumbers behind the first stage, may be some of all.
-    """
-
-    kept: tuple[int, ...]
-
-    def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """Longitudes of the fields' ``channels`` to all zonal wavenumbers."""
-        ...
-
-    def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
-        """All rows to modes, of the zonal wavenumbers ``zonal``."""
-        ...
-
-    def from_meridional(
-        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
-    ) -> Tensor:
-        """Modes of the zonal wavenumbers ``zonal`` to all rows."""
-        ...
-
-    def add_from_zonal(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
-    ) -> None:
-        """Write ``fields`` plus the fields of all zonal wavenumbers to ``out``'s channels."""
-        ...
 
 
 class ShardedTransform(Transform):
     """A transform of which each process has some rows of the grid and some of the modes.
 
     The adjoints are over all processes together, as those of an exchange are exchanges.
-
-    Args:
-        full: Transform of the full grid.
-        rows: The rows of this process.
     """
 
-    def __init__(self, full: TwoStages, rows: ShardedRows) -> None:
+    def __init__(self, full: LocalTransform, rows: ShardedRows) -> None:
         meridional, num_zonal = full.kept
         self._full, self._exchange = full, rows.exchange
         self._rows = RowRange(1, rows.partition.token_rows)
         self._zonal = RowRange(2, balanced_counts(num_zonal, rows.exchange.size))
         self._mine = self._zonal.slice_of(rows.exchange.rank)
         self.kept = (meridional, self._mine.stop - self._mine.start)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "ShardedTransform":
-        """The same transform, whose device and dtype are those of the full one."""
-        return self
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """See ``Transform``."""
@@ -79,6 +37,6 @@ class ShardedTransform(Transform):
         """See ``Transform``."""
         columns = modes.new_empty(len(modes), sum(self._rows.counts), *modes.shape[2:])
         if modes.numel():
-            columns = self._full.from_meridional(modes, channels, self._mine, adjoint)
+            columns = self._full.to_rows(modes, channels, self._mine, adjoint)
         zonal = self._exchange.transpose(columns, split=self._rows, join=self._zonal)
         self._full.add_from_zonal(zonal, fields, out, channels, adjoint)

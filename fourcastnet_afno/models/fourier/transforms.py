@@ -29,7 +29,7 @@ import copy
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -95,16 +95,11 @@ class ModeSelection:
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"hard_thresholding_fraction must lie in 0..1, got {self.fraction}")
+        needs_periodic = f"periodic axes, got boundary={self.boundary}, pole={self.pole}"
         if self.mode_selection == "fourcastnet" and not self.is_periodic:
-            raise ValueError(
-                "mode_selection=fourcastnet is for published weights, which know periodic axes "
-                f"alone; got boundary={self.boundary}, pole={self.pole}"
-            )
+            raise ValueError(f"mode_selection=fourcastnet is for {needs_periodic}")
         if self.transform == "fft" and not self.is_periodic:
-            raise ValueError(
-                "transform=fft is for periodic axes without a pole, got "
-                f"boundary={self.boundary}, pole={self.pole}; use transform=auto"
-            )
+            raise ValueError(f"transform=fft is for {needs_periodic}; use transform=auto")
         if self.pole != "none" and self.boundaries(2)[-1:] != ("periodic",):
             raise ValueError(f"pole={self.pole} needs periodic longitudes, got {self.boundary}")
 
@@ -155,10 +150,6 @@ class Transform(ABC):
         return math.prod(self.kept)
 
     @abstractmethod
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Transform":
-        """A copy that transforms, on a device; a plan alone holds no tensors."""
-
-    @abstractmethod
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """Modes of the fields' ``channels``, or the adjoint of ``add_to_grid``'s modes."""
 
@@ -173,7 +164,12 @@ class Transform(ABC):
 
 
 class MatrixTransform(Transform):
-    """A transform by products with one matrix for each axis."""
+    """A transform by products with one matrix for each axis; a plan until ``to`` gives it tensors.
+
+    On grids of latitude and longitude its stages, one for each axis, are there by themselves.
+    Between them values have shape (batch, row, zonal wavenumber, 2, channel); rows, and zonal
+    wavenumbers behind the first stage, may be some of all.
+    """
 
     _dtype: torch.dtype
 
@@ -187,8 +183,7 @@ class MatrixTransform(Transform):
         selected = self._half_last(fields[..., channels].to(self._dtype))
         modes = self._half.to_modes(selected, adjoint)
         for position, axis in reversed(list(enumerate(self._axes, start=1))):
-            result = axis.to_modes(_around(modes, position), channels, adjoint)
-            modes = result.view(*modes.shape[:position], axis.kept, *modes.shape[position + 1 :])
+            modes = _along(modes, position, axis.to_modes, channels, adjoint)
         return modes
 
     def add_to_grid(
@@ -196,18 +191,16 @@ class MatrixTransform(Transform):
     ) -> None:
         """See ``Transform``."""
         for position, axis in enumerate(self._axes, start=1):
-            result = axis.to_grid(_around(modes, position), channels, adjoint)
-            points = result.shape[1]
-            modes = result.view(*modes.shape[:position], points, *modes.shape[position + 1 :])
+            modes = _along(modes, position, axis.to_grid, channels, adjoint)
         skip, target = (self._half_last(x[..., channels]) for x in (fields, out))
         self._half.add_to_grid(modes, skip, target, adjoint)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixTransform":
-        """See ``Transform``."""
+        """A copy that transforms, on a device."""
         result = copy.deepcopy(self)
         result._dtype = dtype
         for axis in (result._half, *result._axes):
-            for pair in axis.pairs():
+            for pair in axis.pairs:
                 pair.load(device, dtype)
         return result
 
@@ -215,36 +208,32 @@ class MatrixTransform(Transform):
         return fields.movedim(self._half_axis + 1, -2)
 
     def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """See ``TwoStages``."""
+        """Longitudes of the fields' ``channels`` to all zonal wavenumbers."""
         return self._half.to_modes(fields[..., channels].to(self._dtype), adjoint)
 
     def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
-        """See ``TwoStages``."""
-        return self._latitude.select(zonal).to_modes(modes, channels, adjoint)
+        """All rows to modes, of the zonal wavenumbers ``zonal``."""
+        return self._axes[0].select(zonal).to_modes(modes, channels, adjoint)
 
-    def from_meridional(
-        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
-    ) -> Tensor:
-        """See ``TwoStages``."""
-        return self._latitude.select(zonal).to_grid(modes, channels, adjoint)
+    def to_rows(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """Modes of the zonal wavenumbers ``zonal`` to all rows."""
+        return self._axes[0].select(zonal).to_grid(modes, channels, adjoint)
 
     def add_from_zonal(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
     ) -> None:
-        """See ``TwoStages``."""
+        """Write ``fields`` plus the fields of all zonal wavenumbers to ``out``'s channels."""
         self._half.add_to_grid(modes, fields[..., channels], out[..., channels], adjoint)
 
-    @property
-    def _latitude(self) -> Axis:
-        (axis,) = self._axes
-        return axis
 
-
-def _around(modes: Tensor, position: int) -> Tensor:
-    """Modes as (before, axis, after, 2, channel)."""
-    before, after = modes.shape[:position], modes.shape[position + 1 : -2]
-    size = modes.shape[position]
-    return modes.reshape(math.prod(before), size, math.prod(after), *modes.shape[-2:])
+def _along(
+    modes: Tensor, position: int, function: Callable[..., Tensor], channels: slice, adjoint: bool
+) -> Tensor:
+    """Apply a function of (before, axis, after, 2, channel) to one axis of modes."""
+    before, size, after = modes.shape[:position], modes.shape[position], modes.shape[position + 1 :]
+    flat = modes.reshape(math.prod(before), size, math.prod(after[:-2]), *after[-2:])
+    result = function(flat, channels, adjoint)
+    return result.view(*before, result.shape[1], *after)
 
 
 class FFTTransform(Transform):
@@ -259,7 +248,7 @@ class FFTTransform(Transform):
         self.kept = tuple(len(axis) for axis in indices)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "FFTTransform":
-        """See ``Transform``."""
+        """See ``MatrixTransform``."""
         result = copy.copy(self)
         result._indices = [torch.from_numpy(axis).to(device) for axis in self._arrays]
         weight = multiplicity(self._arrays[-1], self._shape[-1])
@@ -293,20 +282,18 @@ class FFTTransform(Transform):
         torch.add(fields[..., channels], change, out=out[..., channels])
 
     def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
-        """See ``TwoStages``."""
+        """See ``MatrixTransform``."""
         factor = self._to_modes[adjoint]
         spectrum = torch.fft.rfft(fields[..., channels].to(factor.dtype), dim=-2)
         return _as_real(spectrum.index_select(-2, self._indices[-1]) * factor)
 
     def to_meridional(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
-        """See ``TwoStages``."""
+        """See ``MatrixTransform``."""
         spectrum = torch.fft.fft(_as_complex(modes), dim=1)
         return _as_real(spectrum.index_select(1, self._indices[0]))
 
-    def from_meridional(
-        self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool
-    ) -> Tensor:
-        """See ``TwoStages``."""
+    def to_rows(self, modes: Tensor, channels: slice, zonal: slice, adjoint: bool) -> Tensor:
+        """See ``MatrixTransform``."""
         spectrum = _as_complex(modes)
         full = spectrum.new_zeros(len(spectrum), self._shape[0], *spectrum.shape[2:])
         full.index_copy_(1, self._indices[0], spectrum)
@@ -315,7 +302,7 @@ class FFTTransform(Transform):
     def add_from_zonal(
         self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
     ) -> None:
-        """See ``TwoStages``."""
+        """See ``MatrixTransform``."""
         spectrum = _as_complex(modes) * self._to_grid[adjoint]
         full = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
         full.index_copy_(2, self._indices[1], spectrum)
@@ -323,10 +310,13 @@ class FFTTransform(Transform):
         torch.add(fields[..., channels], change, out=out[..., channels])
 
 
+LocalTransform = MatrixTransform | FFTTransform
+
+
 @lru_cache(maxsize=64)
 def transform_for(
     spectrum: str, shape: tuple[int, ...], channels: int, dtype: torch.dtype, device: torch.device
-) -> Transform:
+) -> LocalTransform:
     """The transform of a grid of ``shape`` to the modes of a ``ModeSelection`` given as JSON.
 
     Raises:
@@ -336,15 +326,15 @@ def transform_for(
 
 
 @lru_cache(maxsize=64)
-def plan_for(spectrum: str, shape: tuple[int, ...], channels: int, device_type: str) -> Transform:
+def plan_for(
+    spectrum: str, shape: tuple[int, ...], channels: int, device_type: str
+) -> LocalTransform:
     """``transform_for`` without tensors, which knows the number of modes."""
     selection = ModeSelection.from_json(spectrum)
     for name in ("boundary", "reference_grid"):
         value = getattr(selection, name)
         if isinstance(value, tuple) and len(value) != len(shape):
-            raise ValueError(
-                f"{name} has {len(value)} axes, the grid of tokens {shape} has {len(shape)}"
-            )
+            raise ValueError(f"{name} has {len(value)} axes, got tokens of {len(shape)} {shape}")
     if selection.pole != "none" and len(shape) < 2:
         raise ValueError(f"pole={selection.pole} needs latitude and longitude, got {shape}")
     by_fft = selection.transform == "fft"
@@ -370,28 +360,35 @@ def matrix_operations(kept: Sequence[int], shape: Sequence[int]) -> float:
 def _matrix_transform(
     spectrum: ModeSelection, shape: tuple[int, ...], channels: int
 ) -> MatrixTransform:
-    boundaries = spectrum.boundaries(len(shape))
+    boundaries, num_axes = spectrum.boundaries(len(shape)), len(shape)
     exponential = [i for i, name in enumerate(boundaries) if name not in COSINE_BOUNDARIES]
-    if spectrum.pole != "none":
-        exponential = [len(shape) - 1]
-    half_axis = exponential[-1] if exponential else len(shape) - 1
+    has_pole = spectrum.pole != "none"
+    half, half_axis, num_even = RealAxis(), num_axes - 1, 0
+    if exponential:
+        half_axis = half_axis if has_pole else exponential[-1]
+        wavenumbers, period, scale = _wavenumbers(spectrum, shape, half_axis, half=True)
+        num_even = len(wavenumbers[0::2])
+        if has_pole:  # even wavenumbers first
+            wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
+        half = HalfAxis(wavenumbers, shape[half_axis], period, scale)
     axes: list[Axis] = []
-    for i, boundary in enumerate(boundaries):
+    for i, (boundary, points) in enumerate(zip(boundaries, shape, strict=True)):
+        steps = (spectrum.reference_grid or shape)[i]
         if i == half_axis and exponential:
             continue
-        if spectrum.pole != "none" and i == len(shape) - 2:
-            axes.append(_pole_axis(spectrum, shape, channels))
+        if has_pole and i == num_axes - 2:
+            largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points)
+            first_vector = channels - spectrum.vector_channels
+            axes.append(PoleAxis(largest + 1, points, math.sqrt(steps), num_even, first_vector))
         elif boundary in COSINE_BOUNDARIES:
-            axes.append(_cosine_axis(spectrum, shape, i))
+            mirrored = boundary == "mirrored"
+            steps -= mirrored
+            largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points - 1)
+            scale = math.sqrt(max(steps, 1))
+            axes.append(CosineAxis(largest + 1, points, scale, end_points=mirrored))
         else:
             wavenumbers, period, scale = _wavenumbers(spectrum, shape, i, half=False)
-            axes.append(WaveAxis(wavenumbers, shape[i], period, scale))
-    if not exponential:
-        return MatrixTransform(RealAxis(), axes, half_axis)
-    wavenumbers, period, scale = _wavenumbers(spectrum, shape, half_axis, half=True)
-    if spectrum.pole != "none":  # even wavenumbers first
-        wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
-    half = HalfAxis(wavenumbers, shape[half_axis], period, scale)
+            axes.append(WaveAxis(wavenumbers, points, period, scale))
     return MatrixTransform(half, axes, half_axis)
 
 
@@ -407,28 +404,6 @@ def _wavenumbers(
     else:
         indices = axis_modes(period, spectrum.fraction, reference, half=half)
     return signed_wavenumbers(indices, period), period, math.sqrt(reference)
-
-
-def _cosine_axis(spectrum: ModeSelection, shape: tuple[int, ...], axis: int) -> CosineAxis:
-    points, steps = shape[axis], (spectrum.reference_grid or shape)[axis]
-    mirrored = spectrum.boundaries(len(shape))[axis] == "mirrored"
-    if mirrored:
-        steps -= 1
-    largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points - 1)
-    return CosineAxis(largest + 1, points, math.sqrt(max(steps, 1)), end_points=mirrored)
-
-
-def _pole_axis(spectrum: ModeSelection, shape: tuple[int, ...], channels: int) -> PoleAxis:
-    points, reference = shape[-2], (spectrum.reference_grid or shape)[-2]
-    largest = min(largest_wavenumber(2 * reference, spectrum.fraction), points)
-    zonal, _, _ = _wavenumbers(spectrum, shape, len(shape) - 1, half=True)
-    return PoleAxis(
-        largest + 1,
-        points,
-        math.sqrt(reference),
-        num_even=len(zonal[0::2]),
-        first_vector=channels - spectrum.vector_channels,
-    )
 
 
 def _as_real(spectrum: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ AXES = {
 
 
 def load(axis: Axis | HalfAxis) -> None:
-    for pair in axis.pairs():
+    for pair in axis.pairs:
         pair.load(torch.device("cpu"), torch.float64)
 
 

@@ -384,7 +384,7 @@ def test_a_finer_grid_of_the_sphere_has_the_same_output(shape: tuple[int, int]) 
         ({"pole": "double_fourier_sphere"}, (6,), "needs latitude and longitude"),
     ],
 )
-def test_grids_that_do_not_suit_are_refused(
+def test_grids_that_do_not_suit_are_an_error(
     options: dict[str, object], grid: tuple[int, ...], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
@@ -396,11 +396,11 @@ def test_grids_that_do_not_suit_are_refused(
     [
         ({"transform": "fft", "boundary": "reflected"}, "transform=fft"),
         ({"transform": "fft", "boundary": "mirrored"}, "transform=fft"),
-        ({"mode_selection": "fourcastnet", "boundary": "reflected"}, "published weights"),
+        ({"mode_selection": "fourcastnet", "boundary": "reflected"}, "mode_selection=four"),
         ({"pole": "double_fourier_sphere", "boundary": "reflected"}, "periodic longitudes"),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(
+def test_options_that_exclude_each_other_are_an_error(
     options: dict[str, object], named: str
 ) -> None:
     with pytest.raises(ValueError, match=named):
