@@ -18,11 +18,11 @@ def build_loss(
     forecaster: Forecaster,
     field_weights: Float[Tensor, "channel lat lon"] | None = None,
 ) -> Loss:
-    """The loss for a forecaster's channels and grid, on its device.
+    """The loss for a forecaster's channels, grid, statistics and rows, on its device.
 
     Args:
         config: Kind and its parameters.
-        forecaster: Gives channels, grid, their statistics, and the rows of this process.
+        forecaster: Being trained.
         field_weights: Weights of the points by channel, such as 0 where values are filled.
 
     Raises:
@@ -38,16 +38,7 @@ def build_diagnostic_loss(
     head: DiagnosticHead,
     field_weights: Float[Tensor, "diagnostic lat lon"] | None = None,
 ) -> Loss:
-    """A loss of the head's values as the network sees them, which have no further scale.
-
-    Args:
-        config: Kind and its parameters.
-        head: Gives the channels and the grid.
-        field_weights: Weights of the points, such as 0 where values are filled.
-
-    Raises:
-        InputError: If the configuration does not suit the channels or the grid.
-    """
+    """Like ``build_loss``, for a head's values as its network sees them: they have scale 1."""
     one = torch.ones_like(head.normalizer.std).flatten()
     return _build(config, head.spec, (0 * one, one, one), field_weights)
 
@@ -61,8 +52,8 @@ def _build(
 ) -> Loss:
     grid, (mean, std, diff_std) = spec.grid, moments
     if config.kind == "amse" and config.spectral_basis == "spherical_harmonics":
-        asked_by = "training.loss.spectral_basis=spherical_harmonics"
-        require_latlon(grid, asked_by, "set it to zonal, which is along x")
+        setting = "training.loss.spectral_basis=spherical_harmonics"
+        require_latlon(grid, setting, "set it to zonal, which is along x")
     statistics = FieldStatistics(
         labels=spec.channels.labels,
         levels=[channel.level for channel in spec.channels],

@@ -11,6 +11,7 @@ see ``updater``.
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -38,8 +39,7 @@ class RunCheckpoints:
 
     Args:
         folder: Folder of the checkpoints.
-        updater: Weights, average, optimizer and scale of the loss.
-        metadata: Stored in every checkpoint.
+        updater: Gives what is stored, with ``metadata`` in every checkpoint.
         process: The main process writes and reads, and sends what it has read to the others.
         keep_last: Number of the newest ones that are kept.
     """
@@ -61,9 +61,7 @@ class RunCheckpoints:
     def save(self, position: Position, *names: str) -> None:
         """Write the present state of the run under each of ``names``; all processes must call.
 
-        Args:
-            position: Position of the run.
-            names: ``last`` holds everything, ``best`` the averaged weights alone.
+        ``last`` holds everything, ``best`` the averaged weights alone.
 
         Raises:
             InputError: If an earlier checkpoint could not be written.
@@ -75,7 +73,8 @@ class RunCheckpoints:
             tensors = self._gather(add_prefix(prefix, trained.state_dict()))
         if updater.average.is_on:
             tensors |= self._gather(add_prefix("weights", trained.state_dict()))
-        tensors |= self._gather(pack_optimizer(updater.optimizer))
+        for index, entries in updater.optimizer.state_dict()["state"].items():
+            tensors |= self._gather(add_prefix(f"optimizer.{index}", entries))
         metadata = {
             **self._metadata,
             "position": position.to_json(),
@@ -119,44 +118,41 @@ class RunCheckpoints:
         for path in steps[: max(0, len(steps) - (self._keep_last - 1))]:
             path.unlink()
 
-    def raise_failure(self) -> None:
-        """Raise the error of a write that has failed, if any.
+    def wait(self, *, running: bool = True) -> None:
+        """Wait until everything is written; without ``running`` ones, only raise errors.
 
         Raises:
             InputError: If a checkpoint could not be written.
         """
-        for task in [task for task in self._pending if task.done()]:
-            self._pending.remove(task)
-            task.result()
-
-    def wait(self) -> None:
-        """Wait until everything is written.
-
-        Raises:
-            InputError: If a checkpoint could not be written.
-        """
-        pending, self._pending = self._pending, []
-        for task in pending:
+        ended = [task for task in self._pending if running or task.done()]
+        self._pending = [task for task in self._pending if task not in ended]
+        for task in ended:
             task.result()
 
     def restore(self) -> Position | None:
-        """Resume from ``last``: set the state of the run and return its position.
-
-        Returns:
-            None where there is no such checkpoint.
-        """
+        """Resume from ``last``, if there is one: set the state of the run, return its position."""
+        for leftover in self.folder.glob(".tmp*") if self._process.is_main else ():
+            leftover.unlink()  # safetensors was writing it when the run was killed.
         checkpoint = self._read("last")
         if checkpoint is None:
             return None
         tensors, metadata = checkpoint
         position, updater = Position.from_json(metadata["position"]), self._updater
         trained = updater.objective.trained
-        load_weights(trained, strip_prefix(updater.objective.prefix, tensors))
+        _load_weights(trained, strip_prefix(updater.objective.prefix, tensors))
         updater.average.reset()
         if updater.average.is_on:
-            load_weights(trained, strip_prefix("weights", tensors))
-        unpack_optimizer(updater.optimizer, strip_prefix("optimizer", tensors))
-        unpack_steps(updater.optimizer, metadata["optimizer_steps"])
+            _load_weights(trained, strip_prefix("weights", tensors))
+        optimizer, state = updater.optimizer, defaultdict[int, dict[str, Tensor]](dict)
+        parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+        for name, value in strip_prefix("optimizer", tensors).items():
+            index, key = name.split(".")
+            parameter = parameters[int(index)]
+            is_moment = value.shape == parameter.shape
+            state[int(index)][key] = shard_like(parameter, value) if is_moment else value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
+        unpack_steps(optimizer, metadata["optimizer_steps"])
         updater.scaler.load_state_dict(metadata["scaler"])
         return position
 
@@ -165,7 +161,7 @@ class RunCheckpoints:
         objective = self._updater.objective
         checkpoint = self._read("best", objective.prefix)
         assert checkpoint is not None, "every stage ends with a validation"
-        load_weights(objective.trained, checkpoint[0])
+        _load_weights(objective.trained, checkpoint[0])
 
     def _read(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and metadata in all processes; None where there is no such file."""
@@ -178,37 +174,10 @@ class RunCheckpoints:
 
 
 @torch.no_grad()
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy full tensors to a module, whose weights may be sharded.
-
-    Raises:
-        RuntimeError: If the names differ.
-    """
+def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy full tensors to a module, whose weights may be sharded."""
     weights = module.state_dict()
     if weights.keys() != tensors.keys():
         raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
     for name, target in weights.items():
         target.copy_(shard_like(target, tensors[name]))
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{index}.{key}": value
-        for index, entries in state.items()
-        for key, value in entries.items()
-    }
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of ``pack_optimizer``, for names without the prefix ``optimizer.``."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".")
-        parameter = parameters[int(index)].detach()
-        is_moment = value.shape == parameter.shape
-        state.setdefault(int(index), {})[key] = shard_like(parameter, value) if is_moment else value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -39,8 +39,7 @@ class OptimizerConfig:
         eps: Added to the root of the latter.
         weight_decay: Decay of weights other than biases, gains and positions.
         layer_decay: Factor of the learning rate from a layer to the one before it; 1 is off.
-        frozen: Patterns of names of weights that stay as they are, such as
-            ``network.blocks.0.*``.
+        frozen: Patterns of names of weights that are not trained, such as ``network.blocks.0.*``.
     """
 
     name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
@@ -55,8 +54,7 @@ class OptimizerConfig:
         if self.name in ("lamb", "apex_lamb") and self.weight_decay == 0:
             raise ValueError(
                 f"training.optimizer.name={self.name} adapts the updates of weights with decay "
-                "alone, like apex, got training.optimizer.weight_decay 0; set it above 0, or use "
-                "adamw"
+                "alone, got training.optimizer.weight_decay 0; set it above 0, or use adamw"
             )
 
 
@@ -130,15 +128,12 @@ class Stage:
     def __post_init__(self) -> None:
         check_bounds(self, "training.stages")
         if self.first_num_steps > self.num_steps:
-            raise ValueError(
-                f"training.stages: first_num_steps must be at most num_steps, got {self}"
-            )
+            raise ValueError(f"training.stages: first_num_steps is above num_steps in {self}")
 
     def num_steps_in(self, epoch: int) -> int:
         """Steps of the rollout that is trained in an epoch of the stage.
 
-        Each number of steps has an equal share of the stage, as nearly as full epochs allow; a
-        stage of fewer epochs than numbers of steps leaves some out.
+        Each number of steps has an equal share of the epochs, or none in a shorter stage.
         """
         first = self.first_num_steps or self.num_steps
         step = epoch * (self.num_steps - first + 1) // self.epochs
@@ -229,13 +224,10 @@ class TrainingConfig:
                 f"{self.batch_size} and {self.accumulate}"
             )
         if self.parallel == "fsdp" and self.precision == "float16":
-            raise ValueError(
-                "training.parallel=fsdp has no scaled loss for precision=float16; use bfloat16"
-            )
+            raise ValueError("training.parallel=fsdp cannot use precision=float16; use bfloat16")
         if self.parallel == "fsdp" and self.compress_gradients:
             raise ValueError("training.compress_gradients is for parallel=ddp, got fsdp")
         if self.spatial_ranks > 1 and self.compile != "off":
             raise ValueError(
-                "training.compile does not see the exchanges of training.spatial_ranks="
-                f"{self.spatial_ranks}; set training.compile=off"
+                f"training.spatial_ranks={self.spatial_ranks} needs training.compile=off"
             )

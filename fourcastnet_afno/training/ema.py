@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class MovingAverage:
@@ -19,32 +19,20 @@ class MovingAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self._decay, self._parameters = decay, list(module.parameters())
-        self._averages: list[Tensor] = []
+        self._decay, self.is_on = decay, decay > 0  # Otherwise the average is the weights.
+        self._parameters = list(module.parameters()) if self.is_on else []
         self.reset()
 
-    @property
-    def is_on(self) -> bool:
-        """Whether there is an average in addition to the weights."""
-        return self._decay > 0
-
-    @torch.no_grad()
     def reset(self) -> None:
         """Start from the present weights."""
-        if self.is_on:
-            self._averages = [parameter.detach().clone() for parameter in self._parameters]
+        self._averages = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the present weights into the average, ``step`` steps after the start."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for average, parameter in self._pairs():
+        for average, parameter in zip(self._averages, self._parameters, strict=True):
             average.lerp_(parameter.detach(), 1 - decay)
-
-    def _pairs(self) -> list[tuple[Tensor, nn.Parameter]]:
-        if not self.is_on:
-            return []
-        return list(zip(self._averages, self._parameters, strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -57,7 +45,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for average, parameter in self._pairs():
+        for average, parameter in zip(self._averages, self._parameters, strict=True):
             present = parameter.detach().clone()
             parameter.copy_(average)
             average.copy_(present)

@@ -15,13 +15,7 @@ _MOST_NAMES = 4
 
 
 def describe_loss(objective: Objective, sample: Sample, process: Process) -> str:
-    """Places in the data or in the loss of a batch that are not finite; all processes must call.
-
-    Args:
-        objective: Objective with the weights that gave the loss.
-        sample: Rows of this process.
-        process: This process.
-    """
+    """Places in the data or in the loss of a batch that are not finite; all processes must call."""
     inputs, labels = (
         module.spec.channels.labels for module in (objective.forecaster, objective.trained)
     )
@@ -51,9 +45,8 @@ def describe_gradient(objective: Objective, sample: Sample, process: Process) ->
     parameters = list(named.values())
     if any(is_sharded(parameter) for parameter in parameters):
         gradients = {n: gather_dtensor(p.grad) for n, p in named.items() if p.grad is not None}
-        return (
-            f"the gradient of {_listed(n for n, g in gradients.items() if not g.isfinite().all())}"
-        )
+        bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+        return f"the gradient of {_listed(bad)}"
     losses = objective.by_channel(sample.state, sample.forcing, sample.target)
 
     def is_finite(value: Tensor) -> bool:

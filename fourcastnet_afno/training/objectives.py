@@ -46,9 +46,6 @@ def differentiable_rollout(
         state: The last ``num_history`` states, oldest first, in physical units.
         forcings: Forcing of each step (batch, forcing, lat, lon).
         gradient: See the head of ``objectives``.
-
-    Yields:
-        The state after each step, in physical units.
     """
     for step, forcing in enumerate(forcings):
         has_gradient = torch.is_grad_enabled()
@@ -103,12 +100,9 @@ class Objective(nn.Module, ABC):
         forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
         target: Float[Tensor, "batch step target_channel lat lon"],
     ) -> Float[Tensor, " batch"]:
-        """Loss of each window. Noise is drawn from torch's global generator.
+        """Loss of each window, whose fields have physical units.
 
-        Args:
-            state: History, in physical units.
-            forcing: Forcings at the newest input of each step.
-            target: The following states, or diagnostic channels, in physical units.
+        Noise is drawn from torch's global generator.
         """
         total = target.new_zeros(len(target))
         weights = self.rollout.step_weights(target.shape[1])
@@ -133,14 +127,7 @@ class Objective(nn.Module, ABC):
 
 
 class RolloutLoss(Objective):
-    """Loss of a forecaster's rollout.
-
-    Args:
-        forecaster: Trained, and rolled out.
-        loss: Loss of a state, see ``losses``.
-        rollout: Gradient, weights of the steps, and members.
-        precision: Precision of the network, under autocast.
-    """
+    """Loss of the rollout of a forecaster that is trained; see ``Objective``."""
 
     prefix = "forecaster"
 
@@ -174,13 +161,8 @@ class RolloutLoss(Objective):
 class DiagnosticLoss(Objective):
     """Loss of a diagnostic head on the states of a frozen forecaster's rollout.
 
-    Args:
-        head: Trained.
-        forecaster: Predicts the states that the head sees; it gets no gradient and drops nothing.
-        loss: Loss of the head's values, see ``build_diagnostic_loss``; FourCastNet's is
-            ``relative_l2``.
-        rollout: Weights of the steps.
-        precision: Precision of the networks, under autocast.
+    The forecaster gets no gradient and drops nothing. See ``build_diagnostic_loss`` for the loss,
+    which is ``relative_l2`` in FourCastNet.
     """
 
     prefix = "diagnostic"
@@ -199,11 +181,7 @@ class DiagnosticLoss(Objective):
 
     def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
         """States after each step; see ``Objective``."""
-
-        @torch.no_grad()
-        def step(state: Tensor, forcing: Tensor) -> Tensor:
-            return self.forecaster(state, forcing)
-
+        step = torch.no_grad()(lambda *fields: self.forecaster(*fields))
         return rollout(step, state, forcing.unbind(1), forcing.shape[1])
 
     def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 import torch
@@ -42,9 +43,8 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.O
         InputError: If a pattern matches nothing, all weights are frozen, or apex is missing.
     """
     freeze(module, config.frozen)
-    groups = parameter_groups(
-        module, weight_decay=config.weight_decay, layer_decay=config.layer_decay
-    )
+    decays = {"weight_decay": config.weight_decay, "layer_decay": config.layer_decay}
+    groups = parameter_groups(module, **decays)
     if config.name.startswith("apex"):
         return _build_apex(config, groups)
     if config.name == "lamb":
@@ -52,38 +52,30 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.O
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
 
 
-def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
+def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
     """Stop training the weights whose names match a pattern, such as ``network.blocks.*``.
-
-    Returns:
-        Names of these weights.
 
     Raises:
         InputError: If a pattern matches no weight.
     """
     parameters = dict(module.named_parameters())
-    frozen = [n for n in parameters if any(fnmatchcase(n, pattern) for pattern in patterns)]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
+    frozen = {p: [name for name in parameters if fnmatchcase(name, p)] for p in patterns}
+    for pattern, names in frozen.items():
+        if not names:
             heads = sorted({re.sub(r"\d+", "*", name) for name in parameters})
             raise InputError(
                 f"training.optimizer.frozen has the pattern {pattern!r}, which matches no weight; "
                 f"the weights are {', '.join(heads)}",
                 code="bad-setting",
             )
-    for name in frozen:
+    for name in chain.from_iterable(frozen.values()):
         parameters[name].requires_grad_(False)
-    return frozen
 
 
 def parameter_groups(
     module: nn.Module, *, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Groups of the weights that are trained, by weight decay and layer.
-
-    Returns:
-        For each group its ``params``, ``weight_decay``, and ``lr_scale``, see
-        ``set_learning_rate``.
+    """Groups of the weights that are trained, by weight decay and layer, with ``lr_scale``.
 
     Raises:
         InputError: If no weight is trained.
@@ -98,21 +90,17 @@ def parameter_groups(
     last = max(blocks, default=-1) + 2
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained:
-        decay = weight_decay if is_decayed(name, parameter) else 0.0
-        block = _BLOCK.search(name)
+        leaf, block = name.rpartition(".")[2], _BLOCK.search(name)
+        # AFNO's biases are matrices.
+        is_decayed = parameter.ndim > 1 and not leaf.startswith("bias") and leaf != "position"
         layer = 0 if _EMBEDDING.search(name) else int(block[1]) + 1 if block else last
         scale = layer_decay ** (last - layer)
-        groups.setdefault((decay, scale), []).append(parameter)
+        key = weight_decay if is_decayed else 0.0, scale
+        groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale}
         for (decay, scale), parameters in groups.items()
     ]
-
-
-def is_decayed(name: str, parameter: Tensor) -> bool:
-    """Whether a weight has weight decay: no bias (AFNO's are matrices), gain or position."""
-    leaf = name.rpartition(".")[2]
-    return parameter.ndim > 1 and not leaf.startswith("bias") and leaf != "position"
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -169,17 +157,16 @@ class LAMB(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401
         """Update all tensors that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._update(group, parameters)
+            if any(p.grad is not None for p in group["params"]):
+                self._update(group)
         return loss
 
-    def _update(self, group: Mapping[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, group: Mapping[str, Any]) -> None:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        betas, gradients = group["betas"], [p.grad for p in parameters]
         states = [self.state[parameter] for parameter in parameters]
         for state, parameter in zip(states, parameters, strict=True):
             if not state:
@@ -187,7 +174,15 @@ class LAMB(torch.optim.Optimizer):
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
             state["step"] += 1
-        updates = _adam_updates(parameters, states, group["betas"], group["eps"])
+        means, squares = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
+        torch._foreach_lerp_(means, gradients, 1 - betas[0])
+        torch._foreach_mul_(squares, betas[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
+        first, second = ([1 - beta ** state["step"].item() for state in states] for beta in betas)
+        roots = torch._foreach_sqrt(torch._foreach_div(squares, second))
+        torch._foreach_add_(roots, group["eps"])
+        updates = torch._foreach_div(means, first)
+        torch._foreach_div_(updates, roots)
         if group["weight_decay"]:
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
             norms = torch._foreach_norm(parameters), torch._foreach_norm(updates)
@@ -199,26 +194,6 @@ class LAMB(torch.optim.Optimizer):
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
-def _adam_updates(
-    parameters: list[Tensor],
-    states: list[dict[str, Tensor]],
-    betas: tuple[float, float],
-    eps: float,
-) -> list[Tensor]:
-    """Adam's updates with bias correction; the averages in ``states`` are updated too."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    means, squares = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq"))
-    torch._foreach_lerp_(means, gradients, 1 - betas[0])
-    torch._foreach_mul_(squares, betas[1])
-    torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
-    first, second = ([1 - beta ** state["step"].item() for state in states] for beta in betas)
-    roots = torch._foreach_sqrt(torch._foreach_div(squares, second))
-    torch._foreach_add_(roots, eps)
-    updates = torch._foreach_div(means, first)
-    torch._foreach_div_(updates, roots)
-    return list(updates)
-
-
 def _build_apex(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     name = config.name
     try:
@@ -227,10 +202,9 @@ def _build_apex(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.
         adam, lamb = module.FusedAdam, module.FusedLAMB
     except (ImportError, OSError, AttributeError) as error:
         raise InputError(
-            f"training.optimizer.name={name} needs NVIDIA apex with its CUDA extensions, which is "
-            f"not installed ({error}); install `nvidia-apex` from conda-forge or build it from "
-            "https://github.com/NVIDIA/apex (the package `apex` on PyPI is an unrelated one), or "
-            "use adamw or lamb",
+            f"training.optimizer.name={name} needs NVIDIA apex with its CUDA extensions ({error}); "
+            "install `nvidia-apex` from conda-forge (`apex` on PyPI is unrelated) or build it from "
+            "https://github.com/NVIDIA/apex, or use adamw or lamb",
             code="missing-package",
         ) from error
     device = groups[0]["params"][0].device

@@ -21,43 +21,24 @@ _LISTS = ("loss_sums", "loss_counts", "recent_losses", "history")
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The next windows to train on, and the losses so far.
+    """The next windows to train on, and the losses so far."""
 
-    Args:
-        stage: Index of the stage.
-        epoch: Index of the epoch in the stage.
-        sample: Windows of the epoch that are done.
-        step: Optimizer steps of the run, skipped ones included.
-        stage_step: Optimizer steps of this stage.
-        validated: Step of the last validation.
-        best: Lowest validation loss of this stage.
-        num_worse: Validations of this stage since then.
-        plateau: Memory of the schedule of the learning rate.
-        num_skipped: Steps of the run that were skipped.
-        num_skipped_in_a_row: Those of them since the last update.
-        loss_sums: Sums of this epoch's losses over each fiftieth of its windows.
-        loss_counts: Number of losses in each sum.
-        loss_bin: The fiftieth that the last sum belongs to.
-        recent_losses: Losses of the last steps.
-        history: A record for each finished epoch.
-    """
-
-    stage: int = 0
-    epoch: int = 0
-    sample: int = 0
-    step: int = 0
-    stage_step: int = 0
-    validated: int = 0
-    best: float = math.inf
-    num_worse: int = 0
+    stage: int = 0  # index
+    epoch: int = 0  # index in the stage
+    sample: int = 0  # windows of the epoch that are done
+    step: int = 0  # optimizer steps of the run, skipped ones included
+    stage_step: int = 0  # optimizer steps of this stage
+    validated: int = 0  # step of the last validation
+    best: float = math.inf  # lowest validation loss of this stage
+    num_worse: int = 0  # validations of this stage since then
     plateau: Plateau = field(default_factory=Plateau)
-    num_skipped: int = 0
-    num_skipped_in_a_row: int = 0
-    loss_sums: tuple[float, ...] = ()
-    loss_counts: tuple[int, ...] = ()
-    loss_bin: int = -1
-    recent_losses: tuple[float, ...] = ()
-    history: tuple[ProgressRecord, ...] = ()
+    num_skipped: int = 0  # steps of the run
+    num_skipped_in_a_row: int = 0  # those since the last update
+    loss_sums: tuple[float, ...] = ()  # of this epoch, over each fiftieth of its windows
+    loss_counts: tuple[int, ...] = ()  # losses in each sum
+    loss_bin: int = -1  # the fiftieth that the last sum belongs to
+    recent_losses: tuple[float, ...] = ()  # of the last steps
+    history: tuple[ProgressRecord, ...] = ()  # a record for each finished epoch
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Position":
@@ -68,8 +49,8 @@ class Position:
         """
         if record.keys() != asdict(cls()).keys():
             raise InputError(
-                "this run was interrupted under another version, which recorded its progress "
-                "differently; resume with that version, or give another --output to start over",
+                "another version wrote the progress of this run; resume with that version, or give "
+                "another --output to start over",
                 code="other-version",
             )
         lists = {name: tuple(record[name]) for name in _LISTS}

@@ -7,28 +7,21 @@ from fourcastnet_afno.parallel.row_sharding import RowPartition, ShardedRows
 
 
 def shard_rows(forecaster: Forecaster, process: Process) -> None:
-    """Restrict a forecaster to the rows of this process, where several share each field.
-
-    Args:
-        forecaster: Changed in place.
-        process: One of those that share the fields.
+    """Restrict a forecaster in place to the rows of this process, where several share each field.
 
     Raises:
         InputError: If the grid has too few rows, or the network cannot work on some rows.
     """
     if process.spatial is None:
         return
-    config, shape = forecaster.network.config, forecaster.spec.grid.shape
-    widths, _ = config.padding.widths(shape, config.patch_size)
-    mirrored = config.padding.latitude == "reflect"
+    size, shape = process.spatial.size, forecaster.spec.grid.shape
+    patch, padding = forecaster.network.config.patch_size, forecaster.network.config.padding
+    widths, _ = padding.widths(shape, patch)
     try:
-        partition = RowPartition(
-            shape[0], widths, config.patch_size[0], process.spatial.size, mirrored
-        )
+        partition = RowPartition(shape[0], widths, patch[0], size, padding.latitude == "reflect")
         forecaster.shard(ShardedRows(partition, process.spatial))
     except ValueError as error:
         raise InputError(
-            f"training.spatial_ranks={process.spatial.size}: {error}; start with fewer, or change "
-            "model.network",
+            f"training.spatial_ranks={size}: {error}; start with fewer, or change model.network",
             code="bad-setting",
         ) from error

@@ -17,12 +17,7 @@ _CTRL_C, _TRY_AGAIN = 130, 75
 
 
 class TrainingInterruptedError(CollectiveStop):
-    """A signal ended the run; the last checkpoint is complete and the run can resume.
-
-    Args:
-        message: Where it stopped.
-        by_ctrl_c: Whether a person did it.
-    """
+    """A signal, from a person (``by_ctrl_c``) or the system, ended a run that can resume."""
 
     def __init__(self, message: str, *, by_ctrl_c: bool = True) -> None:
         super().__init__(message)
@@ -31,17 +26,10 @@ class TrainingInterruptedError(CollectiveStop):
 
 @dataclass(frozen=True, kw_only=True)
 class StepVote:
-    """Decisions of all processes together at a step.
-
-    Args:
-        loss: Mean over the processes.
-        by_ctrl_c: Whether a person stops the run.
-        by_system: Whether the system stops the run.
-        checkpoint_due: Whether it is time for a checkpoint.
-    """
+    """Decisions of all processes together at a step: ``loss`` is their mean."""
 
     loss: float
-    by_ctrl_c: bool
+    by_ctrl_c: bool  # A person stops the run.
     by_system: bool
     checkpoint_due: bool
 
@@ -50,9 +38,7 @@ class StopRequests:
     """Signals that this process has received."""
 
     def __init__(self) -> None:
-        self.by_ctrl_c = False
-        self.by_system = False
-        self._first = 0.0
+        self.by_ctrl_c, self.by_system, self._first = False, False, 0.0
 
     def handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Record a signal. A second Ctrl-C, a second after the first one, raises at once."""

@@ -18,7 +18,7 @@ class StagePlan:
     Args:
         index: Index of the stage.
         windows: Gives training and validation windows for a number of rollout steps.
-        config: Settings of the training.
+        config: Settings of all stages.
         process: This process, which reads its rows of each batch.
     """
 

@@ -49,13 +49,12 @@ class Trainer:
     """Trains a forecaster or a diagnostic head on windows; keeps the last and the best checkpoint.
 
     Args:
-        objective: Loss to minimize, on the device of the process. Its trained module has fresh
-            weights, the same in all processes, and is trained in place.
+        objective: Loss to minimize. Its trained module has the same weights in all processes.
         windows: Gives training and validation windows for a number of rollout steps.
         config: How to train.
         folder: Folder of ``last.safetensors`` and ``best.safetensors``.
         metadata: Stored in every checkpoint, such as the experiment's configuration.
-        process: This one of the processes that train together; by default it is alone.
+        process: This process; by default it is alone.
         validation: Scores rollouts in addition to the validation loss.
         functions: Called with step and values of each row of the log, such as wandb's.
         callbacks: Called after every step, in all processes.
@@ -94,7 +93,7 @@ class Trainer:
         """Train all stages that are left, from ``last.safetensors`` where there is one.
 
         Returns:
-            A record per epoch: epoch, train_loss, validation_loss, learning_rate, seconds, ...
+            A record of each epoch, as in ``history.json``.
 
         Raises:
             TrainingInterruptedError: If SIGINT, SIGTERM or SIGUSR1 arrives in any process, after
@@ -121,7 +120,13 @@ class Trainer:
             self._monitor = stack.enter_context(closing(monitor))
             try:
                 while (stage := self.position.stage) < len(config.stages):
-                    self._run_stage(StagePlan(stage, self.windows, config, self.process))
+                    plan = StagePlan(stage, self.windows, config, self.process)
+                    while self.position.epoch < plan.stage.epochs and not self._stop_early:
+                        self._run_epoch(plan)
+                    self.position = self.position.after_stage()
+                    self.checkpoints.load_best()  # The next stage starts from these weights.
+                    self.updater.restart()
+                    self._save("last")
                 self.checkpoints.wait()
             except TrainingInterruptedError:
                 self._save("last")
@@ -129,21 +134,13 @@ class Trainer:
                 raise
         return list(self.position.history)
 
-    def _run_stage(self, plan: StagePlan) -> None:
-        """Train the epochs of a stage; the next one starts from its best weights."""
-        while self.position.epoch < plan.stage.epochs and not self._stop_early:
-            self._run_epoch(plan)
-        self.position = self.position.after_stage()
-        self.checkpoints.load_best()
-        self.updater.restart()
-        self._save("last")
-
     @property
     def _stop_early(self) -> bool:
         return 0 < self.config.early_stopping <= self.position.num_worse
 
     def _run_epoch(self, plan: StagePlan) -> None:
         started, epoch = self._clock(), self.position.epoch
+        every = self.config.checkpoint_every_steps
         num_windows = plan.num_windows(epoch)
         samples = plan.training(epoch).epoch(plan.epoch_of_run(epoch), self.position.sample)
         # The run may have been stopped between a step and its validation.
@@ -151,7 +148,10 @@ class Trainer:
         with self._monitor.measure_wait(samples) as measured:
             while self.position.sample < num_windows and not self._stop_early:
                 vote = self._take_step(plan, measured)
-                self._stop_or_save(vote)
+                self._stop_if_requested(vote)
+                self.checkpoints.wait(running=False)
+                if vote.checkpoint_due or (every > 0 and self.position.step % every == 0):
+                    self._save("last")
                 self._validate_if_due(plan)
         if not self._stop_early:
             self._finish_epoch(plan, started)
@@ -173,9 +173,8 @@ class Trainer:
                 self._raise_or_skip_nonfinite("the gradient is not finite", cause)
         self.updater.discard()
         skipped = not math.isfinite(norm)
-        self.position = position.after_step(
-            loss, windows=windows, total=num_windows, skipped=skipped
-        )
+        progress = {"windows": windows, "total": num_windows, "skipped": skipped}
+        self.position = position.after_step(loss, **progress)
         record = StepRecord(
             step=self.position.step,
             stage=plan.index + 1,
@@ -201,11 +200,7 @@ class Trainer:
     def _add_gradients(
         self, samples: Iterator[Sample], windows: int
     ) -> tuple[Sample, float, StepVote]:
-        """Add up the gradients of a batch.
-
-        Returns:
-            The last microbatch, the loss of the batch, and the last vote.
-        """
+        """Add up the gradients of a batch; gives its last microbatch, its loss and last vote."""
         config, objective, step = self.config, self.objective, self.position.step
         noise = config.input_noise * objective.forecaster.diff_std
         size = config.batch_size // config.accumulate
@@ -217,12 +212,9 @@ class Trainer:
                 seed = derive_seed(config.seed, step)
                 sample = with_noise(sample, noise, seed, objective.forecaster.rows)
             left = windows - microbatch * size
+            weight, last = min(size, left) / windows, left <= size
             loss = self.updater.accumulate(
-                sample,
-                weight=min(size, left) / windows,
-                step=step,
-                microbatch=microbatch,
-                last=left <= size,
+                sample, weight=weight, step=step, microbatch=microbatch, last=last
             )
             vote = self._reduce_loss_and_requests(loss)
             if not math.isfinite(vote.loss):
@@ -230,15 +222,12 @@ class Trainer:
                 cause = describe_loss(objective, sample, self.process)
                 self._raise_or_skip_nonfinite(f"the loss is {vote.loss}", cause)
             total += vote.loss
-            if left <= size:
+            if last:
                 return sample, total, vote
             microbatch += 1
 
     def _reduce_loss_and_requests(self, loss: float) -> StepVote:
-        """Mean of a loss over all processes, and what any of them asks for.
-
-        One exchange serves both, as small messages cost as much as their number.
-        """
+        """Mean of a loss and requests of any process in one exchange: each message has its cost."""
         minutes, requests = self.config.checkpoint_every_minutes, self._requests
         # The main process decides by its clock.
         due = self.process.is_main and 0 < minutes <= (self._clock() - self._saved_at) / 60
@@ -246,12 +235,9 @@ class Trainer:
         if self.process.world_size > 1:
             total = self.process.reduce_sum(torch.tensor(values, dtype=torch.float64))
             values = total.tolist()
-        return StepVote(
-            loss=values[0] / self.process.world_size,
-            by_ctrl_c=bool(values[1]),
-            by_system=bool(values[2]),
-            checkpoint_due=bool(values[3]),
-        )
+        by_ctrl_c, by_system, due = map(bool, values[1:])
+        loss = values[0] / self.process.world_size
+        return StepVote(loss=loss, by_ctrl_c=by_ctrl_c, by_system=by_system, checkpoint_due=due)
 
     def _raise_or_skip_nonfinite(self, problem: str, cause: str) -> None:
         message = f"{problem} at {self._describe_step()}: {cause}"
@@ -266,25 +252,17 @@ class Trainer:
         self._monitor.say(f"{message}; the step is skipped")
 
     def _describe_step(self) -> str:
-        position = self.position
-        batch = position.sample // self.config.batch_size + 1
-        return (
-            f"stage {position.stage + 1}, epoch {position.epoch + 1}, batch {batch} (step "
-            f"{position.step + 1} of the run)"
-        )
+        batch = self.position.sample // self.config.batch_size + 1
+        step = self.position.step + 1
+        return f"{self._describe_epoch()}, batch {batch} (step {step} of the run)"
 
-    def _stop_or_save(self, vote: StepVote) -> None:
-        """Stop if a signal asks for it, else write a checkpoint where it is due."""
-        self._stop_if_requested(vote)
-        self.checkpoints.raise_failure()
-        every = self.config.checkpoint_every_steps
-        if vote.checkpoint_due or (every > 0 and self.position.step % every == 0):
-            self._save("last")
+    def _describe_epoch(self) -> str:
+        return f"stage {self.position.stage + 1}, epoch {self.position.epoch + 1}"
 
     def _stop_if_requested(self, vote: StepVote) -> None:
         if vote.by_ctrl_c or vote.by_system:
-            where = f"stage {self.position.stage + 1} epoch {self.position.epoch + 1}"
-            raise TrainingInterruptedError(f"stopped in {where}", by_ctrl_c=vote.by_ctrl_c)
+            place = self._describe_epoch()
+            raise TrainingInterruptedError(f"stopped in {place}", by_ctrl_c=vote.by_ctrl_c)
 
     def _save(self, *names: str) -> None:
         self.checkpoints.save(self.position, *names)

@@ -18,12 +18,7 @@ from torch import Tensor, nn
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
-from fourcastnet_afno.parallel.wrap import (
-    gather_dtensor,
-    rebuild_ddp_buckets,
-    sync_gradients,
-    wrap,
-)
+from fourcastnet_afno.parallel.wrap import gather_dtensor, rebuild_ddp_buckets, sync_gradients, wrap
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.ema import MovingAverage
 from fourcastnet_afno.training.objectives import Objective
@@ -58,7 +53,7 @@ class Updater:
 
     Args:
         objective: Loss to minimize, on the device of the process; its trained module changes.
-        config: How to train.
+        config: Optimizer, average, precision, and how processes are joined.
         process: This process.
     """
 
@@ -78,8 +73,8 @@ class Updater:
         )
         self.average = MovingAverage(trained, config.ema_decay)
         self.optimizer = build_optimizer(config.optimizer, trained)
-        enabled = config.precision == "float16"
-        self.scaler = torch.amp.GradScaler(process.device.type, enabled=enabled)
+        is_scaled = config.precision == "float16"
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=is_scaled)
         self._has_buckets = False
 
     def restart(self) -> None:
@@ -94,14 +89,14 @@ class Updater:
     def accumulate(
         self, sample: Sample, *, weight: float, step: int, microbatch: int, last: bool
     ) -> float:
-        """Add the gradient of a microbatch.
+        """Add the gradient of a microbatch; gradients are exchanged after the last one.
 
         Args:
             sample: Rows of this process.
             weight: Windows of the microbatch, of all processes, over those of the batch.
             step: Steps done.
             microbatch: Index of the microbatch.
-            last: Whether it is the last one, after which gradients are exchanged.
+            last: Whether it is the last one.
 
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
@@ -117,11 +112,9 @@ class Updater:
         return loss.item()
 
     def update(self, learning_rate: float, num_updates: int) -> float:
-        """Update the weights, unless the gradient is not finite: then it is kept for diagnosis.
+        """Update the weights, after ``num_updates`` updates of the run.
 
-        Args:
-            learning_rate: Peak of all groups.
-            num_updates: Updates of the run before this one.
+        A gradient that is not finite is kept for diagnosis instead.
 
         Returns:
             The norm of the gradient before clipping.
@@ -132,8 +125,7 @@ class Updater:
         sharded_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm = gather_dtensor(sharded_norm).item()
         if math.isfinite(norm):
-            if self._config.gradient_clip > 0:
-                clip = self._config.gradient_clip
+            if (clip := self._config.gradient_clip) > 0:
                 nn.utils.clip_grads_with_norm_(parameters, clip, sharded_norm)
             self.scaler.step(self.optimizer)
             self.average.update(num_updates + 1)

@@ -52,7 +52,7 @@ class RolloutValidation:
         field_weights: Float[Tensor, "channel lat lon"] | None = None,
         rows: Rows = ALL_ROWS,
     ) -> None:
-        self._climatology, self._process = climatology, process
+        self._climatology, self._process, self._rows = climatology, process, rows
         self._precision: Precision = precision
         self._count = min(config.num_init_times, len(windows))
         indices = np.linspace(0, len(windows) - 1, self._count).round().astype(int)
@@ -67,7 +67,6 @@ class RolloutValidation:
             rank=process.data_rank,
             world_size=process.data_size,
         )
-        self._rows = rows
         weights = area_weights.to(process.device, torch.float64)
         if field_weights is not None:
             weights = weights * field_weights.to(weights)
@@ -77,11 +76,7 @@ class RolloutValidation:
 
     @torch.no_grad()
     def __call__(self, forecaster: Forecaster, poll: Callable[[], None]) -> Scores:
-        """Scores of the model and the baselines.
-
-        Args:
-            forecaster: On the device of the process.
-            poll: Called after each batch; may raise to stop.
+        """Scores of the model and the baselines; ``poll`` is called after each batch.
 
         Returns:
             ``rmse`` and ``acc`` (forecast, lead_time, channel), see ``FORECASTS``; equal in all
@@ -117,10 +112,7 @@ class RolloutValidation:
     ) -> Float[Tensor, "1 statistic step channel"]:
         """Weighted means over rows of squared error and anomaly correlation.
 
-        Args:
-            predictions: Forecast; None is the climatology itself.
-            sample: Truth.
-            climatology: At the valid times.
+        The ``climatology`` has the valid times; it is the forecast where ``predictions`` is None.
         """
         truth, normal = sample.target.double(), climatology.double()
         forecast = normal if predictions is None else predictions.double()

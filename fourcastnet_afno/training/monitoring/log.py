@@ -29,13 +29,13 @@ _NOT_PLOTTED = ("step", "stage", "epoch", "samples")
 
 
 class TrainingLog:
-    """Rows by step in files and callables.
+    """Rows by step in files and callables, which get the step and the values of each row.
 
     Args:
         folder: Folder of the files.
         step: Step that the run resumes from; later rows of ``steps.csv`` are dropped.
         validated: Likewise, for ``validation.csv``.
-        functions: Called with the step and the values of each row.
+        functions: The callables.
     """
 
     def __init__(
@@ -59,9 +59,8 @@ class TrainingLog:
         for row in rows:
             labels = [str(row[key]) for key in ("channel", "lead_hours") if key in row]
             name = "/".join(["validation", row["metric"], *labels])
-            for forecast in ("model", "persistence", "climatology"):
-                if forecast in row:
-                    values[f"{name}/{forecast}"] = row[forecast]
+            forecasts = [f for f in ("model", "persistence", "climatology") if f in row]
+            values |= {f"{name}/{forecast}": row[forecast] for forecast in forecasts}
         self._send(step, values)
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
@@ -104,10 +103,7 @@ class _Table:
 def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFunction:
     """A function that logs to Weights & Biases or MLflow, as their environment variables say.
 
-    Args:
-        name: Which of the two; its package must be installed.
-        run: Run folder; its name is the name of the run, which resumes when the folder does.
-        config: Settings to show with it.
+    The folder ``run`` names the run, which resumes when the folder does.
 
     Raises:
         InputError: If the package is not installed.
@@ -116,15 +112,13 @@ def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFuncti
         package = import_module(name)
     except ImportError as error:
         raise InputError(
-            f"training.loggers has {name} and it is not installed ({error}); "
-            f"`pip install {name}`, or remove it",
+            f"training.loggers needs {name} ({error}); `pip install {name}`, or remove it",
             code="missing-package",
         ) from error
     if name == "wandb":
-        identity = f"{run.resolve().parent.name}-{run.resolve().name}"
-        active = package.init(
-            id=identity, name=run.name, dir=str(run), config=dict(config), resume="allow"
-        )
+        identity = "-".join(run.resolve().parts[-2:])
+        options = {"id": identity, "name": run.name, "dir": str(run), "config": dict(config)}
+        active = package.init(**options, resume="allow")
         return lambda step, values: active.log(dict(values), step=step)
     package.start_run(run_name=run.name)
     package.log_params({key: str(value)[:500] for key, value in config.items()})

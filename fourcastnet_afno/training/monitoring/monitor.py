@@ -67,15 +67,10 @@ class TrainingMonitor:
             yield self._meter.measure_wait(samples)
 
     def measure_step(self, objective: Objective, sample: Sample, windows: int) -> Rates:
-        """Rates after a step; all processes must call.
+        """Rates after a step with ``windows`` of all processes, all of which must call.
 
         Operations behind a frozen forecaster are not counted: they are no multiple of the forward
         pass.
-
-        Args:
-            objective: Loss of the step.
-            sample: Its last microbatch.
-            windows: Windows of its batch, over all processes.
         """
         process, num_steps, utilization = self._process, sample.target.shape[1], None
         self._meter.count(windows)
@@ -103,31 +98,20 @@ class TrainingMonitor:
         """Show a step, and write its row where it is due or remarkable."""
         if self._log is None:
             return
+        step, median = record.step, record.median_loss
         if record.spike:
-            self._view.say(
-                f"loss spike at step {record.step}: {record.loss:.4g}, recent median "
-                f"{record.median_loss:.4g}"
-            )
+            self.say(f"loss spike at step {step}: {record.loss:.4g}, recent median {median:.4g}")
         if record.skipped:
-            self._view.say(
-                f"step {record.step} skipped, its gradient is not finite; {record.num_skipped} so "
-                "far"
-            )
+            count = record.num_skipped
+            self.say(f"step {step} skipped, its gradient is not finite; {count} so far")
         self._view.show(record)
-        if record.step % self._config.log_every == 0 or record.skipped or record.spike:
+        if step % self._config.log_every == 0 or record.skipped or record.spike:
             self._log.step(record)
 
     def validation(
         self, position: Position, loss: float, scores: Scores | None, spec: FieldSpec
     ) -> None:
-        """Show the scores of a validation and write their rows.
-
-        Args:
-            position: Position after the validation.
-            loss: Mean over the validation windows.
-            scores: See ``RolloutValidation``.
-            spec: Channels and timestep.
-        """
+        """Show the scores of a validation and write their rows."""
         self._meter.restart()
         if self._log is None:
             return
@@ -135,10 +119,21 @@ class TrainingMonitor:
         rows: list[dict[str, Any]] = [{**common, "metric": "loss", "model": loss}]
         notes = f"validation loss {loss:.4g}"
         if scores is not None:
-            rows += [{**common, **row} for row in score_rows(scores, spec)]
+            rows += [
+                {
+                    **common,
+                    "metric": metric,
+                    "channel": label,
+                    "lead_hours": (lead + 1) * spec.timestep_hours,
+                    **{name: float(values[f, lead, c]) for f, name in enumerate(FORECASTS)},
+                }
+                for metric, values in scores.items()
+                for c, label in enumerate(spec.channels.labels)
+                for lead in range(values.shape[1])
+            ]
             notes += f" (best {position.best:.4g}); {headline(scores, spec)}"
         self._view.notes = notes
-        self._view.say(f"step {position.step}: {notes}")
+        self.say(f"step {position.step}: {notes}")
         self._log.validation(position.step, rows)
 
     def close(self) -> None:
@@ -146,21 +141,6 @@ class TrainingMonitor:
         self._view.close()
         if self._log is not None:
             self._log.close()
-
-
-def score_rows(scores: Scores, spec: FieldSpec) -> list[dict[str, Any]]:
-    """A row for each metric, channel and lead time, with all forecasts."""
-    return [
-        {
-            "metric": metric,
-            "channel": label,
-            "lead_hours": (lead + 1) * spec.timestep_hours,
-            **{name: float(values[f, lead, c]) for f, name in enumerate(FORECASTS)},
-        }
-        for metric, values in scores.items()
-        for c, label in enumerate(spec.channels.labels)
-        for lead in range(values.shape[1])
-    ]
 
 
 def headline(scores: Scores, spec: FieldSpec) -> str:

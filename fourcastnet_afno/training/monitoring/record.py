@@ -14,57 +14,32 @@ STEP_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Measurements of training over the last seconds.
+    """Measurements of training over the last seconds."""
 
-    Args:
-        samples_per_second: Windows per second, over all processes.
-        data_wait: Share of the time that this process waited for data.
-        memory_gib: Peak memory of this process so far.
-        flop_utilization: Share of the devices' peak operations per second; None where unknown.
-    """
-
-    samples_per_second: float
-    data_wait: float
-    memory_gib: float
-    flop_utilization: float | None = None
+    samples_per_second: float  # windows, over all processes
+    data_wait: float  # share of the time that this process waited for data
+    memory_gib: float  # peak of this process so far
+    flop_utilization: float | None = None  # share of the devices' peak, where it is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """A finished optimizer step.
+    """A finished optimizer step."""
 
-    Args:
-        step: Steps of the run, this one included.
-        stage: Number of the stage, from 1.
-        epoch: Number of the epoch in the stage, from 1.
-        num_epochs: Epochs of the stage.
-        samples: Windows of the epoch that are done.
-        num_samples: Windows in the epoch.
-        samples_left: Windows until the end of the run.
-        loss: Mean over the windows of the step.
-        median_loss: Median loss of the recent steps.
-        gradient_norm: Norm before clipping; NaN where the loss is not finite.
-        learning_rate: Peak of all groups of weights.
-        skipped: Whether the weights stayed as they were.
-        num_skipped: Steps of the run that were skipped.
-        spike: Whether the loss is far above the recent median.
-        rates: Measurements.
-    """
-
-    step: int
-    stage: int
-    epoch: int
-    num_epochs: int
-    samples: int
-    num_samples: int
-    samples_left: int
-    loss: float
-    median_loss: float
-    gradient_norm: float
-    learning_rate: float
-    skipped: bool
-    num_skipped: int
-    spike: bool
+    step: int  # steps of the run, this one included
+    stage: int  # from 1
+    epoch: int  # of the stage, from 1
+    num_epochs: int  # of the stage
+    samples: int  # windows of the epoch that are done
+    num_samples: int  # windows in the epoch
+    samples_left: int  # windows until the end of the run
+    loss: float  # mean over the windows of the step
+    median_loss: float  # of the recent steps
+    gradient_norm: float  # before clipping; NaN where the loss is not finite
+    learning_rate: float  # peak of all groups of weights
+    skipped: bool  # the weights stayed as they were
+    num_skipped: int  # steps of the run that were skipped
+    spike: bool  # the loss is far above the recent median
     rates: Rates
 
     def row(self) -> dict[str, Any]:
@@ -90,9 +65,4 @@ class TrainingCallback(Protocol):
     """Follows a training, in every process."""
 
     def on_step(self, record: StepRecord) -> None:
-        """Called after each step, before its checkpoint and validation; may raise to end the run.
-
-        Args:
-            record: The step.
-        """
-        ...
+        """Follow a step, before its checkpoint and validation; an error ends the run."""

@@ -46,8 +46,7 @@ def sparkline(values: Iterable[float], width: int = 40) -> str:
 class LiveView:
     """Bars and numbers in a terminal that are redrawn; elsewhere a line now and then.
 
-    Args:
-        console: Console to print to; silent if None, in all but the main process.
+    It is silent without a console, in all but the main process.
     """
 
     def __init__(self, console: Console | None) -> None:
@@ -81,15 +80,10 @@ class LiveView:
             self._console.print(text, highlight=False, markup=False)
 
     def _render(self) -> Group:
-        record = self._record
-        if record is None:
+        if (record := self._record) is None:
             return Group("")
-        self._bar.update(
-            self._task,
-            description=record.title,
-            completed=record.samples,
-            total=record.num_samples,
-        )
+        samples, total = record.samples, record.num_samples
+        self._bar.update(self._task, description=record.title, completed=samples, total=total)
         numbers = numbers_of(record)
         table = Table(*numbers, box=None, pad_edge=False, header_style="dim")
         table.add_row(*numbers.values())

@@ -51,11 +51,7 @@ def flops_per_window(objective: Objective, sample: Sample) -> float:
 
 
 class Meter:
-    """Rates over the last seconds: windows per second, and the share of time that data took.
-
-    Args:
-        clock: Seconds that have passed.
-    """
+    """Rates over the last seconds: windows per second, and the share of time that data took."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

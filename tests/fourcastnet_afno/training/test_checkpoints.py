@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,29 @@ def train(config: ExperimentConfig, output: Path, seconds: float = 0.0) -> None:
     train_run(config, output, callbacks=[SlowDown(seconds)])
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
+    """Of 24 steps."""
+    return make_resumable_experiment(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train_run(config, output)
+    return output
+
+
 @pytest.mark.slow
-def test_killed_twenty_times_it_resumes_bit_for_bit(tmp_path: Path) -> None:
-    stages = [Stage(epochs=5), Stage(epochs=1, num_steps=2)]
-    config, output = make_resumable_experiment(tmp_path, stages=stages), tmp_path / "killed"
-    generator, kills = random.Random(0), 0
-    while kills < 20:
+def test_killed_eight_times_it_resumes_bit_for_bit(
+    config: ExperimentConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    output, generator, kills = tmp_path / "killed", random.Random(0), 0
+    while kills < 8:
         before = step_of(output)
         process = start(train, config, output, 0.03)
-        wanted = before + generator.choice([0, 1, 1, 2])
-        while step_of(output) < wanted and process.is_alive():
+        target = before + generator.choice([0, 1, 1, 2, 3])
+        while step_of(output) < target and process.is_alive():
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.06))
         process.kill()
@@ -48,27 +62,28 @@ def test_killed_twenty_times_it_resumes_bit_for_bit(tmp_path: Path) -> None:
             shutil.rmtree(output)
         else:
             kills += 1
+    (output / "checkpoints" / ".tmpAbC").write_text("of a write that was killed")
     train(config, output)
-    train(config, tmp_path / "whole")
-    assert_equal_runs(output, tmp_path / "whole")
-    kept = {path.name for path in (output / "checkpoints").iterdir()}
-    assert kept == {
-        "best.safetensors", "last.safetensors", "step-00000047.safetensors",
-        "step-00000048.safetensors",
+    assert_equal_runs(output, uninterrupted)
+    names = {path.name for path in (output / "checkpoints").iterdir()}
+    assert names == {
+        "best.safetensors", "last.safetensors", "step-00000023.safetensors",
+        "step-00000024.safetensors",
     }  # fmt: skip
 
 
-def test_stopped_while_it_validates_it_resumes_bit_for_bit(tmp_path: Path) -> None:
+def test_stopped_while_it_validates_it_resumes_bit_for_bit(
+    config: ExperimentConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
     """A signal after the last step before a validation is seen by the validation."""
-    config, stop = make_resumable_experiment(tmp_path), SignalAfter({3, 8, 16})
-    train_run(config, tmp_path / "whole")
+    stop = SignalAfter({3, 8, 16})
     for step in (3, 8, 16):
         with pytest.raises(TrainingInterruptedError) as error:
             train_run(config, tmp_path / "stopped", callbacks=[stop])
         assert error.value.exit_code == 75
         assert step_of(tmp_path / "stopped") == step
     train_run(config, tmp_path / "stopped", callbacks=[stop])
-    assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+    assert_equal_runs(tmp_path / "stopped", uninterrupted)
 
 
 def train_in_two_parts(process: Process, config: ExperimentConfig, folder: Path) -> None:
@@ -102,12 +117,11 @@ def test_processes_resume_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_checkpoints_by_time(tmp_path: Path) -> None:
-    often = make_resumable_experiment(
-        tmp_path, checkpoint_every_minutes=1e-9, checkpoint_every_steps=0
-    )
+    settings = {"checkpoint_every_minutes": 1e-9, "checkpoint_every_steps": 0}
+    often = make_resumable_experiment(tmp_path, stages=[Stage(epochs=1)], **settings)
     train_run(often, tmp_path / "often")
-    kept = {path.name for path in (tmp_path / "often" / "checkpoints").glob("step-*")}
-    assert kept == {"step-00000023.safetensors", "step-00000024.safetensors"}
+    names = {path.name for path in (tmp_path / "often" / "checkpoints").glob("step-*")}
+    assert names == {"step-00000007.safetensors", "step-00000008.safetensors"}
 
 
 def write_without_space(path: Path, source: Path, answer: Path) -> None:
@@ -138,7 +152,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path: Path) -> Non
 
 
 def test_a_write_that_fails_in_the_background_stops_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: ExperimentConfig,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original, count = checkpoint.save_file, [0]
 
@@ -149,18 +166,20 @@ def test_a_write_that_fails_in_the_background_stops_the_run(
         original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checkpoint, "save_file", failing)
-    config, output = make_resumable_experiment(tmp_path), tmp_path / "run"
+    output = tmp_path / "run"
     with rejects("disk-full", "No space left on device", "of step"):
         train_run(config, output)
     assert step_of(output) in (2, 3)  # Best and last of step 3 were two of the writes.
     monkeypatch.undo()
     train_run(config, output)
-    train_run(config, tmp_path / "whole")
-    assert_equal_runs(output, tmp_path / "whole")
+    assert_equal_runs(output, uninterrupted)
 
 
-def test_operational_settings_may_change(tmp_path: Path) -> None:
-    train_run(make_resumable_experiment(tmp_path), tmp_path / "run")
-    train_run(make_resumable_experiment(tmp_path, keep_last=1, log_every=5), tmp_path / "run")
+def test_operational_settings_may_change(
+    config: ExperimentConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    output = shutil.copytree(uninterrupted, tmp_path / "run")
+    training = config.training
+    train_run(replace(config, training=replace(training, keep_last=1, log_every=5)), output)
     with rejects("other-configuration", "training.seed"):
-        train_run(make_resumable_experiment(tmp_path, seed=3), tmp_path / "run")
+        train_run(replace(config, training=replace(training, seed=3)), output)
