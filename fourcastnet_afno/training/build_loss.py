@@ -20,10 +20,7 @@ def build_loss(
 ) -> Loss:
     """The loss for a forecaster's channels, grid, statistics and rows, on its device.
 
-    Args:
-        config: Kind and its parameters.
-        forecaster: Being trained.
-        field_weights: Weights of the points by channel, such as 0 where values are filled.
+    The ``field_weights`` of the points by channel are for example 0 where values are filled.
 
     Raises:
         InputError: If the configuration does not suit the channels or the grid.

@@ -37,11 +37,7 @@ from fourcastnet_afno.training.updater import Updater
 class RunCheckpoints:
     """Writes and reads the checkpoints of a run, one after the other; each is complete or absent.
 
-    Args:
-        folder: Folder of the checkpoints.
-        updater: Gives what is stored, with ``metadata`` in every checkpoint.
-        process: The main process writes and reads, and sends what it has read to the others.
-        keep_last: Number of the newest ones that are kept.
+    The main process writes the ``metadata`` into each and sends what it has read to the others.
     """
 
     def __init__(

@@ -32,9 +32,8 @@ class OptimizerConfig:
     """Which optimizer updates which weights.
 
     Args:
-        name: Algorithm: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches;
-            ``apex_adam`` and ``apex_lamb`` are NVIDIA apex's fused ones, which must be installed
-            and need a GPU.
+        name: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches; ``apex_adam``
+            and ``apex_lamb`` are those of NVIDIA apex, which must be installed and needs a GPU.
         betas: Decay of the moving averages of gradient and squared gradient.
         eps: Added to the root of the latter.
         weight_decay: Decay of weights other than biases, gains and positions.
@@ -167,15 +166,13 @@ class TrainingConfig:
             fit one device; it divides their number, and the rest share the batches.
         compress_gradients: Whether ``ddp`` sends gradients as bfloat16.
         timeout_minutes: How long processes wait for each other before the run fails.
-        non_finite: Reaction to a loss or gradient that is not finite: ``stop``, or ``skip`` the
-            step.
+        non_finite: ``stop`` at a loss or gradient that is not finite, or ``skip`` the step.
         workers: Whether threads or spawned processes read the batches, see ``loader``.
         read_ahead: Batches that are read while one is in use.
         spike_factor: A loss above this multiple of the recent median is reported as a spike.
         early_stopping: Validations without a lower loss after which a stage ends; 0 is off.
         validation: When and by which rollouts the run is validated.
-        checkpoint_every_minutes: Time between checkpoints, in addition to those after each epoch;
-            0 is none.
+        checkpoint_every_minutes: Time between checkpoints within an epoch; 0 is none.
         checkpoint_every_steps: Optimizer steps between checkpoints, likewise.
         keep_last: Number of checkpoints to resume from that are kept.
         log_every: Optimizer steps between rows of the log.

@@ -39,13 +39,10 @@ def differentiable_rollout(
     forcings: Sequence[Tensor],
     gradient: RolloutGradient = "full",
 ) -> Iterator[Float[Tensor, "batch channel lat lon"]]:
-    """Step a forecaster forward, with the gradient that ``gradient`` names.
+    """Step a forecaster forward, with the gradient of the head of ``objectives``.
 
-    Args:
-        forecaster: Maps history and forcing to the next state.
-        state: The last ``num_history`` states, oldest first, in physical units.
-        forcings: Forcing of each step (batch, forcing, lat, lon).
-        gradient: See the head of ``objectives``.
+    The ``state`` is the history, oldest first, in physical units; each step has one of the
+    ``forcings`` (batch, forcing, lat, lon).
     """
     for step, forcing in enumerate(forcings):
         has_gradient = torch.is_grad_enabled()

@@ -131,13 +131,6 @@ class LAMB(torch.optim.Optimizer):
     The trust ratio |x| / |r| is 1 where either norm is 0 and, like in the authors' code and in
     apex, in groups without weight decay (biases and gains).
 
-    Args:
-        params: Tensors or groups.
-        lr: Learning rate.
-        betas: b1 and b2.
-        eps: Added to the root.
-        weight_decay: Decay of groups that do not set their own.
-
     References:
         You et al., 2020, https://arxiv.org/abs/1904.00962, algorithm 2.
     """

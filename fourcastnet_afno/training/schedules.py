@@ -25,17 +25,11 @@ from data_pipeline.bounds import check_bounds
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """Memory of the validation losses of a stage.
+    """Memory of the validation losses of a stage."""
 
-    Args:
-        best: Lowest loss so far.
-        num_worse: Validations since then, or since the last reduction.
-        num_reductions: How often the learning rate was reduced.
-    """
-
-    best: float | None = None
-    num_worse: int = 0
-    num_reductions: int = 0
+    best: float | None = None  # lowest loss so far
+    num_worse: int = 0  # validations since then, or since the last reduction
+    num_reductions: int = 0  # of the learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +63,7 @@ class ScheduleConfig:
             )
 
     def learning_rate(self, peak: float, step: int, num_steps: int, plateau: Plateau) -> float:
-        """Learning rate of a step of a stage.
-
-        Args:
-            peak: Peak learning rate of the stage.
-            step: Number of steps done in the stage.
-            num_steps: Optimizer steps of the stage.
-            plateau: Memory of the validation losses; other kinds than ``plateau`` ignore it.
-        """
+        """Learning rate after ``step`` of the ``num_steps`` steps of a stage."""
         warmup, final = max(1, round(self.warmup_fraction * num_steps)), self.final_fraction
         if step < warmup:
             return peak * (step + 1) / warmup

@@ -9,18 +9,12 @@ from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.schedules import Plateau
 
+# Training and validation windows for a number of rollout steps.
 WindowsOf = Callable[[int], tuple[WindowDataset, WindowDataset]]
 
 
 class StagePlan:
-    """Loaders for each epoch of a stage, whose rollouts may grow from epoch to epoch.
-
-    Args:
-        index: Index of the stage.
-        windows: Gives training and validation windows for a number of rollout steps.
-        config: Settings of all stages.
-        process: This process, which reads its rows of each batch.
-    """
+    """Loaders for each epoch of a stage, whose rollouts may grow from epoch to epoch."""
 
     def __init__(
         self, index: int, windows: WindowsOf, config: TrainingConfig, process: Process

@@ -34,11 +34,7 @@ def derive_seed(*numbers: int) -> int:
 def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) -> Sample:
     """A sample with Gaussian noise on its history, which depends on seed and window alone.
 
-    Args:
-        sample: Physical states.
-        scale: Standard deviation by channel, shape (channel, 1, 1).
-        seed: Seed of this step.
-        rows: The rows that the states have.
+    The ``scale`` is the standard deviation by channel, shape (channel, 1, 1), in physical units.
     """
     device, states = sample.state.device, []
     for state, time in zip(sample.state, sample.time.tolist(), strict=True):
@@ -51,10 +47,7 @@ def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) 
 class Updater:
     """Adds up the gradients of the microbatches of a batch, and updates the weights.
 
-    Args:
-        objective: Loss to minimize, on the device of the process; its trained module changes.
-        config: Optimizer, average, precision, and how processes are joined.
-        process: This process.
+    The objective is on the device of the process.
     """
 
     def __init__(self, objective: Objective, config: TrainingConfig, process: Process) -> None:

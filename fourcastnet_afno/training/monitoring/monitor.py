@@ -27,14 +27,7 @@ from fourcastnet_afno.training.validation import FORECASTS, Scores
 class TrainingMonitor:
     """Measures a training and reports it; only the main process writes and shows anything.
 
-    Args:
-        config: Settings of the training.
-        process: This process.
-        folder: Folder of the log.
-        position: Position that the run starts or resumes from.
-        functions: Called with step and values of each row of the log.
-        console: Console of the live view.
-        clock: Seconds that have passed.
+    The log in ``folder`` continues at ``position``. See ``Trainer`` for the other arguments.
     """
 
     def __init__(
