@@ -426,7 +426,7 @@ def test_columns_mirrored_at_their_ends_are_not_sharded() -> None:
 
 
 def test_settings_that_do_not_fit_are_rejected() -> None:
-    with pytest.raises(ValueError, match=r"set training.compile=off"):
+    with pytest.raises(ValueError, match=r"needs training.compile=off"):
         TrainingConfig(spatial_ranks=2, compile="default")
     with pytest.raises(ValueError, match=r"training.spatial_ranks"):
         TrainingConfig(spatial_ranks=0)
