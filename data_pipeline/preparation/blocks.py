@@ -33,7 +33,7 @@ class BlockPipeline:
         layout: The store.
         filling: Values in place of missing ones.
         coarsening: To the grid of the store, if it differs from the source's.
-        training: Which times (time,) are seen by the statistics.
+        training: Mask (time,) of the times that the statistics see.
         timestep: Between the states of a change.
     """
 
@@ -62,12 +62,7 @@ class BlockPipeline:
 
 
 def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> dict[str, Any]:
-    """Write the block from index ``start``.
-
-    Args:
-        pipeline: The work on every block.
-        values: Of the source (time, channel, latitude, longitude).
-        start: Index of the first time; blocks start at a shard.
+    """Write source values (time, channel, latitude, longitude) as the block from time ``start`` on.
 
     Returns:
         The record of the ledger: checksums of the shards, number of values that were missing,
@@ -83,8 +78,7 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
     packed = layout.packing.pack(exact, layout.channels.labels)
     with writing_to(layout.path), disk_full_as_transfer_error(layout.path):
         checksums = layout.write(start, packed)
-    weights = layout.grid.area_weights()
-    states = layout.packing.unpack(packed)
+    weights, states = layout.grid.area_weights(), layout.packing.unpack(packed)
     rounding = Moments.from_states(states - exact, weights)
     return {
         "checksums": checksums,
@@ -151,24 +145,16 @@ def fit_channels(pipeline: BlockPipeline, channels: slice, num_harmonics: int) -
 
 
 def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
-    """Reject NaN and infinity.
-
-    Raises:
-        InputError: With the channels, the number of such values, the first of them, and how to
-            fill them.
-    """
+    """Reject NaN and infinity, with their channels and number, the first, and how to fill them."""
     finite = np.isfinite(values)
     if finite.all():
         return
-    wrong = channels.describe_not_finite(values, times)
     complete = np.all(finite, axis=(0, 2, 3)).tolist()
     incomplete = [channel for channel, good in zip(channels, complete, strict=True) if not good]
     rules = ", ".join(f"{name}: climatology" for name in dict.fromkeys(c.name for c in incomplete))
-    remedy = "complete the data if it is still being written or lacks chunks, set data.fill="
-    remedy += f"{{{rules}}} (or a number for each)"
+    remedy = f"complete the data, set data.fill={{{rules}}} (or a number for each)"
     if np.isinf(values).any():  # which rules do not fill
         remedy = "replace the infinite values in the data"
-    raise InputError(
-        f"{', '.join(c.label for c in incomplete)} has {wrong}; {remedy}, or leave them out",
-        code="not-finite",
-    )
+    labels, wrong = [c.label for c in incomplete], channels.describe_not_finite(values, times)
+    message = f"{', '.join(labels)} has {wrong}; {remedy}, or leave them out"
+    raise InputError(message, code="not-finite")

@@ -27,55 +27,39 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
         InputError: If it was not ("other-configuration").
     """
     before, now = store.attrs["settings"], config.store_settings()
-    differing = [
-        f"data.{key}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    keys = sorted(before.keys() | now.keys())
+    differing = [f"data.{key}" for key in keys if before.get(key) != now.get(key)]
     if differing:
-        raise InputError(
-            f"{store.path} was prepared with other values of {', '.join(differing)}; give another "
-            "--output or data.store, or delete that folder to prepare it again",
-            code="other-configuration",
-        )
+        message = f"{store.path} was prepared with other values of {', '.join(differing)}; give "
+        message += "another --output or data.store, or delete that folder to prepare it again"
+        raise InputError(message, code="other-configuration")
     text = config.pde.fingerprint() if config.pde else ""  # empty if the file is gone
     if config.pde and text and text != (store.attrs.get("equation_fingerprint") or text):
-        raise InputError(
-            f"{store.path} was prepared with another text of {config.pde.files[0]}; give another "
-            "--output or data.store, or delete the run folder to start over",
-            code="other-configuration",
-        )
+        message = f"{store.path} was prepared with another text of {config.pde.files[0]}; give "
+        message += "another --output or data.store, or delete the run folder to start over"
+        raise InputError(message, code="other-configuration")
     return store
 
 
 def check_free_space(path: Path, needed: int) -> None:
-    """Reject a disk that is too small, counting what an interrupted call has written.
-
-    Raises:
-        InputError: With the code "disk-full".
-    """
+    """Reject a disk that is too small ("disk-full"), less what an interrupted call has written."""
     written = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     remedy = "give data.store on another disk, or take fewer variables, levels or years"
     require_free_space(path.parent, needed - written, "the store", remedy)
 
 
 def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
-    """Reject predicted variables with other axes than time, level and those of space.
-
-    Raises:
-        InputError: If there is one ("wrong-dimensions").
-    """
+    """Reject predicted variables with other axes than time, level and those of space."""
     space = space_dims(dataset.dims)
     allowed = {"time", "level", *space}
     for name in dict.fromkeys(channel.name for channel in channels):
         dims = set(map(str, dataset[name].dims))
         if dims - allowed or not {"time", *space} <= dims:
-            raise InputError(
+            message = (
                 f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
-                f"{' and '.join(space)} (and level); select one entry of the others, or give it "
-                "another role",
-                code="wrong-dimensions",
             )
+            message += f"{' and '.join(space)} (and level); select one entry, or change its role"
+            raise InputError(message, code="wrong-dimensions")
 
 
 def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -92,18 +76,15 @@ def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
         states = times[indices][period.contains(times[indices])]
         if len(states) < 2:
             extent = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
-            raise InputError(
-                f"data.{name} ({period}) holds {len(states)} states every {hours} h, expected at "
-                f"least 2; the data covers {extent}",
-                code="no-times",
+            message = (
+                f"data.{name} ({period}) holds {len(states)} states every {hours} h, expected "
             )
+            raise InputError(f"{message}at least 2; the data covers {extent}", code="no-times")
         steps = np.diff(states) / _HOUR
         if (steps > hours).all():
-            raise InputError(
-                f"data.{name} has no two states {hours} h apart; the smallest step is "
-                f"{steps.min():g} h; set data.timestep_hours to the data's step",
-                code="timestep-mismatch",
-            )
+            message = f"data.{name} has no two states {hours} h apart; the smallest step is "
+            message += f"{steps.min():g} h; set data.timestep_hours to the data's step"
+            raise InputError(message, code="timestep-mismatch")
         if not config.allow_gaps:
             check_gaps(states, hours, name)
     return indices
@@ -116,12 +97,7 @@ def find_gaps(times: np.ndarray, timestep_hours: int) -> list[tuple[np.datetime6
 
 
 def check_gaps(times: np.ndarray, timestep_hours: int, name: str) -> None:
-    """Reject states with gaps, and tell leap days that a calendar lacks from missing states.
-
-    Args:
-        times: Of the states in a period.
-        timestep_hours: Time from a state to the next.
-        name: Of the period.
+    """Reject gaps between the states of the period ``name``.
 
     Raises:
         InputError: With the code "gap-in-time", or "no-leap-day" where nothing else is missing.
@@ -132,16 +108,11 @@ def check_gaps(times: np.ndarray, timestep_hours: int, name: str) -> None:
     step = np.timedelta64(timestep_hours, "h")
     missing = np.concatenate([np.arange(before + step, after, step) for before, after in gaps])
     before, after = (np.datetime_as_string(time, "m") for time in gaps[0])
+    first = f"the first between {before} and {after}"
+    remedy = "set data.allow_gaps=true to leave out the windows that cross them"
     if all(day.endswith("-02-29") for day in np.datetime_as_string(missing, "D")):
-        raise InputError(
-            f"data.{name} lacks {len(gaps)} leap days, the first between {before} and {after}; "
-            "give data of a calendar with leap days, fill them in, or set data.allow_gaps=true to "
-            "leave out the windows that cross them",
-            code="no-leap-day",
-        )
-    raise InputError(
-        f"data.{name} lacks {len(missing)} states in {len(gaps)} gaps, the first between {before} "
-        f"and {after}, expected a state every {timestep_hours} h; give complete data, or set "
-        "data.allow_gaps=true to leave out the windows that cross a gap",
-        code="gap-in-time",
-    )
+        message = f"data.{name} lacks {len(gaps)} leap days, {first}; fill them in, or {remedy}"
+        raise InputError(message, code="no-leap-day")
+    message = f"data.{name} lacks {len(missing)} states in {len(gaps)} gaps, {first}, expected a "
+    message += f"state every {timestep_hours} h; give complete data, or {remedy}"
+    raise InputError(message, code="gap-in-time")

@@ -33,8 +33,7 @@ class DataConfig:
         simulation: The simulated planet.
         pde: Simulated trajectories of a partial differential equation.
         diagnostic: Variables that are predicted from the state and not fed back, such as
-            total_precipitation_6hr; the forecaster does not see them, see ``diagnostic`` of the
-            experiment.
+            total_precipitation_6hr; see ``diagnostic`` of the experiment.
         static: Variables without time that the network sees, such as land_sea_mask or soil_type;
             classes become a mask each, see ``static_fields``.
         forcings: Computed inputs, see data_pipeline.preprocessing.forcings: toa_insolation, and
@@ -43,8 +42,7 @@ class DataConfig:
         grid: Coarser grid to take conservative means on; by default the data's own.
         timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
         accumulate: Rules by which accumulations, such as hourly precipitation, become those of a
-            timestep, by variable: ``sum``, ``mean``, or ``last``, the value at the state; see
-            ``accumulation``.
+            timestep, by variable: ``sum``, ``mean``, or ``last``, the value at the state.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
         fill: Fill values by variable: a number, or ``climatology``, which also adds a static
             channel of where values are missing; see ``filling``. Without a rule, missing values
@@ -85,24 +83,18 @@ class DataConfig:
         if sum(origin is not None for origin in origins) != 1:
             raise ValueError("data needs one of data.source, data.simulation and data.pde")
         check_forcings(self.forcings)
-        names = ("train", "validation", "test")
-        for before, after in pairwise(names):
-            if not getattr(self, before).bounds[1] < getattr(self, after).bounds[0]:
-                raise ValueError(
-                    f"data.{before} must end before data.{after} starts, got "
-                    f"{getattr(self, before)} and {getattr(self, after)}"
-                )
+        for before, after in pairwise(("train", "validation", "test")):
+            first, second = getattr(self, before), getattr(self, after)
+            if not first.bounds[1] < second.bounds[0]:
+                message = f"data.{before} must end before data.{after} starts"
+                raise ValueError(f"{message}, got {first} and {second}")
 
     @classmethod
     def of_pde(cls, pde: PDEConfig, **settings: Any) -> "DataConfig":  # noqa: ANN401
         """Data of simulated trajectories, each of its fields predicted.
 
         A saved step is an hour, no window crosses from one trajectory to another, and the periods
-        are those of the splits, see ``trajectories``.
-
-        Args:
-            pde: The equation to simulate.
-            settings: Further settings, which override these.
+        are those of the splits, see ``trajectories``; ``settings`` override all this.
 
         Raises:
             InputError: If the equation cannot be found.

@@ -44,9 +44,8 @@ class ExecutionConfig:
     def __post_init__(self) -> None:
         check_bounds(self, "execution")
         if self.scheduler_address and self.jobqueue:
-            raise InputError(
-                "give either a scheduler address or a jobqueue, not both", code="bad-setting"
-            )
+            message = "give either a scheduler address or a jobqueue, not both"
+            raise InputError(message, code="bad-setting")
 
     @property
     def has_cluster(self) -> bool:
@@ -55,13 +54,7 @@ class ExecutionConfig:
 
 
 class Task(NamedTuple):
-    """A computation.
-
-    Args:
-        key: Returned with the result.
-        reads: Name of the data that it reads, for messages.
-        work: The graph to compute.
-    """
+    """A graph to compute, and the name of the data that it reads, for messages."""
 
     key: int
     reads: str
@@ -77,12 +70,7 @@ class Executor(Protocol):
         ...
 
     def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
-        """Run tasks and give (key, result) pairs as they finish.
-
-        Args:
-            tasks: Built one by one, as they are started.
-            bytes_each: Memory that each needs.
-        """
+        """Run tasks, built as they are started; (key, result) pairs as they finish."""
         ...
 
 
@@ -93,11 +81,11 @@ def executor(config: ExecutionConfig) -> Iterator[Executor]:
     Raises:
         InputError: If the cluster cannot be reached or its packages are missing.
     """
-    if not config.has_cluster:
-        yield _Threads(config)
-        return
-    with cluster_client(config) as client:
-        yield _Cluster(config, client)
+    if config.has_cluster:
+        with cluster_client(config) as client:
+            yield _Cluster(client)
+    else:
+        yield _Threads(config.memory_gib)
 
 
 @contextmanager
@@ -107,14 +95,8 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
     Raises:
         InputError: If the cluster cannot be reached or its packages are missing.
     """
-    try:
+    with _require_cluster_packages():
         from distributed import Client
-    except ImportError as error:
-        raise InputError(
-            f"a dask cluster needs packages that are not installed ({error}); "
-            "pip install 'fourcastnet-afno[cluster]'",
-            code="missing-package",
-        ) from error
     with ExitStack() as stack:
         address = config.scheduler_address
         if config.jobqueue is not None:
@@ -122,23 +104,25 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
         try:
             client = Client(address, timeout=config.connect_seconds, set_as_default=False)
         except OSError as error:
-            raise InputError(
-                f"no dask scheduler answers at {address} ({error}); correct --scheduler_address",
-                code="no-scheduler",
-            ) from error
+            message = f"no dask scheduler answers at {address} ({error}); correct the address"
+            raise InputError(message, code="no-scheduler") from error
         yield stack.enter_context(client)
 
 
-def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
+@contextmanager
+def _require_cluster_packages() -> Iterator[None]:
     try:
+        yield
+    except ImportError as error:
+        message = f"a dask cluster needs packages that are not installed ({error}); "
+        message += "pip install 'fourcastnet-afno[cluster]'"
+        raise InputError(message, code="missing-package") from error
+
+
+def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
+    with _require_cluster_packages():
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster
-    except ImportError as error:
-        raise InputError(
-            f"jobqueue={config.jobqueue} needs dask-jobqueue ({error}); "
-            "pip install 'fourcastnet-afno[cluster]'",
-            code="missing-package",
-        ) from error
     assert config.jobqueue is not None
     names = {"slurm": "SLURM", "htcondor": "HTCondor", "pbs": "PBS", "lsf": "LSF"}
     name = f"{names.get(config.jobqueue, config.jobqueue.upper())}Cluster"
@@ -146,30 +130,27 @@ def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
     try:
         return kind(n_workers=config.num_jobs, **config.jobqueue_options)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its "
-            "documentation",
-            code="bad-setting",
-        ) from error
+        message = (
+            f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its docs"
+        )
+        raise InputError(message, code="bad-setting") from error
 
 
 class _Threads:
     """Tasks on threads of this process, each computing its graph by itself."""
 
-    def __init__(self, config: ExecutionConfig) -> None:
-        self._config = config
+    def __init__(self, memory_gib: float) -> None:
+        self._memory_gib = memory_gib
 
     def broadcast(self, value: Any) -> Any:  # noqa: ANN401
         return delayed(value, traverse=False)
 
     def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
-        memory = self._config.memory_gib * 2**30
+        memory = self._memory_gib * 2**30
         if bytes_each > memory:
-            raise InputError(
-                f"a block needs about {bytes_each / 2**30:.2f} GiB and memory_gib is "
-                f"{self._config.memory_gib:g}; raise it, or lower data.storage.shard_mib",
-                code="too-little-memory",
-            )
+            message = f"a block needs about {bytes_each / 2**30:.2f} GiB and memory_gib is "
+            message += f"{self._memory_gib:g}; raise it, or lower data.storage.shard_mib"
+            raise InputError(message, code="too-little-memory")
         workers = max(1, min(psutil.cpu_count() or 1, int(memory // bytes_each)))
         pool = ThreadPoolExecutor(workers, "prepare")
         try:
@@ -192,8 +173,8 @@ def _compute_with_retries(task: Task) -> tuple[int, Any]:
 class _Cluster:
     """Tasks on the workers of a dask cluster; those of a worker that dies are done by others."""
 
-    def __init__(self, config: ExecutionConfig, client: Any) -> None:  # noqa: ANN401
-        self._config, self._client = config, client
+    def __init__(self, client: Any) -> None:  # noqa: ANN401
+        self._client = client
 
     def broadcast(self, value: Any) -> Any:  # noqa: ANN401
         self._client.wait_for_workers(1)
@@ -206,10 +187,8 @@ class _Cluster:
         running: dict[Any, Task] = {}
 
         def submit(count: int) -> list[Any]:
-            futures = {
-                self._client.compute(task.work, retries=_RETRIES): task
-                for task in islice(tasks, count)
-            }
+            compute, some = self._client.compute, islice(tasks, count)
+            futures = {compute(task.work, retries=_RETRIES): task for task in some}
             running.update(futures)
             return list(futures)
 

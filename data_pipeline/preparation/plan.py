@@ -27,11 +27,7 @@ class Lengths:
 def choose_lengths(step_bytes: int, shard_bytes: int, source_steps: int, num_times: int) -> Lengths:
     """Shards of about ``shard_bytes``, and blocks that read each chunk of the source once.
 
-    Args:
-        step_bytes: Size of a state in the store.
-        shard_bytes: Size of a shard to aim at.
-        source_steps: States in a chunk of the source.
-        num_times: Number of all states.
+    ``step_bytes`` is the size of a state in the store, ``source_steps`` are the states in a chunk.
     """
     fitting = max(1, shard_bytes // step_bytes)
     if source_steps <= fitting:
@@ -39,12 +35,6 @@ def choose_lengths(step_bytes: int, shard_bytes: int, source_steps: int, num_tim
         return Lengths(shard, shard)
     shard = max(n for n in range(1, fitting + 1) if source_steps % n == 0)
     return Lengths(min(shard, num_times), min(source_steps, -(-num_times // shard) * shard))
-
-
-def source_steps(dataset: xr.Dataset, channels: Channels, stride: int) -> int:
-    """States in a chunk of the source, where every ``stride``-th time is taken."""
-    lengths = [_chunk(dataset[name], "time") for name in {channel.name for channel in channels}]
-    return max(1, max(lengths) // stride)
 
 
 @dataclass(frozen=True)
@@ -56,8 +46,7 @@ class PreparationPlan:
         bytes_read: Size of the chunks that hold them; a chunk counts as often as it is read.
         bytes_written: Size of the fields in the store, uncompressed.
         block_bytes: Memory that a block takes, about.
-        num_times: Number of states.
-        num_blocks: Number of blocks.
+        num_times: Number of states, in ``num_blocks`` blocks.
         chunks: Remarks about chunks of the source that do not suit.
         seconds: Estimate of the time of reading, or ``None`` if it was not measured.
     """
@@ -73,12 +62,10 @@ class PreparationPlan:
 
     def describe(self) -> str:
         """A few lines for a person."""
-        lines = [
-            f"{self.num_times} states in {self.num_blocks} blocks: reads "
-            f"{self.bytes_read / _GIB:.2f} GiB (uncompressed), writes "
-            f"{self.bytes_written / _GIB:.2f} GiB, {self.block_bytes / _GIB:.2f} GiB of memory a "
-            "block"
-        ]
+        amounts = (self.bytes_read, self.bytes_written, self.block_bytes)
+        read, written, memory = (f"{amount / _GIB:.2f} GiB" for amount in amounts)
+        text = f"{self.num_times} states in {self.num_blocks} blocks: reads {read} (uncompressed), "
+        lines = [f"{text}writes {written}, {memory} of memory a block"]
         if self.seconds is not None and self.seconds > 60:
             hours, minutes = divmod(round(self.seconds / 60), 60)
             lines.append(f"about {hours} h {minutes} min at the rate of the first state")
@@ -102,7 +89,8 @@ def plan_store(
     step_bytes = state_bytes(config.storage, channels, grid)
     source_bytes = state_bytes(StorageConfig(), channels, grid_of(dataset))
     shard_bytes = int(config.storage.shard_mib * 2**20)
-    chunk = source_steps(dataset, channels, int(np.median(np.diff(indices))))
+    chunk = max(_chunk(dataset[channel.name], "time") for channel in channels)
+    chunk = max(1, chunk // int(np.median(np.diff(indices))))
     lengths = choose_lengths(step_bytes, shard_bytes, chunk, len(indices))
     return make_plan(dataset, channels, indices, lengths, (source_bytes, step_bytes)), lengths
 
@@ -134,11 +122,9 @@ def make_plan(
         block_bytes += _bytes_read(variable, of_variable, blocks[:1])
         if read > _WASTEFUL * needed:
             shape = ", ".join(f"{d} {_chunk(variable, str(d))}" for d in variable.dims)
-            notes.append(
-                f"{name} is stored in chunks of ({shape}): {read / needed:.1f} times the bytes "
-                "that are needed are read; a source with a level and a time step a chunk, or a "
-                "larger data.storage.shard_mib, reads less"
-            )
+            note = f"{name} is stored in chunks of ({shape}): {read / needed:.1f} times the bytes "
+            note += "that are needed are read; a source with a level and a time step a chunk, or a "
+            notes.append(note + "larger data.storage.shard_mib, reads less")
     return PreparationPlan(
         bytes_needed=bytes_needed,
         bytes_read=bytes_read,

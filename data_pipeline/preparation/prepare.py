@@ -74,7 +74,7 @@ def prepare(
         path: Folder of the store.
         execution: Where the work is done; by default on threads of this machine.
         report: Receives the plan, and afterwards the error of storing.
-        read: Gives the canonical dataset of the configuration.
+        read: Opens the canonical dataset.
 
     Raises:
         InputError: If the data is not as configured (variables, units, times, NaN, splits), if
@@ -82,10 +82,11 @@ def prepare(
     """
     if path.exists():
         return open_store(str(path), config)
-    with (
-        resumable(path, _identity(config)) as work,
-        _accumulated(config, read) as dataset,
-    ):
+    # All that a store depends on: settings, and the files behind them.
+    paths = config.source.paths if config.source else config.pde.files if config.pde else []
+    files = [file_fingerprints(path) for path in paths]
+    identity = json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
+    with resumable(path, identity) as work, _accumulated(config, read) as dataset:
         job = _check(dataset, config, work.store)
         report(job.plan.describe())
         check_free_space(work.store, job.plan.bytes_written)
@@ -116,23 +117,18 @@ def open_store(location: str, config: DataConfig) -> PreparedStore:
     return check_same(config, PreparedStore(path, config.crop))
 
 
-def _identity(config: DataConfig) -> str:
-    """Text of all that a store depends on: settings, and the files behind them."""
-    paths = config.source.paths if config.source else config.pde.files if config.pde else []
-    files = [file_fingerprints(path) for path in paths]
-    return json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
-
-
 def _describe_rounding(store: PreparedStore) -> str:
     if store.packing.dtype == "float32":
         return "stored as float32: no rounding"
     change = store.statistics.diff_std
     relative = store.rounding / np.where(change > 0, change, 1)
     worst = int(np.argmax(relative))
-    return (
+    text = (
         f"stored as {store.packing.dtype}: the error is {np.median(relative):.1e} of a channel's "
-        f"change over a timestep (median), at most {relative[worst]:.1e} "
-        f"({store.channels.labels[worst]}); the store's array `rounding` lists all channels"
+    )
+    text += f"change over a timestep (median), at most {relative[worst]:.1e} "
+    return (
+        f"{text}({store.channels.labels[worst]}); the store's array `rounding` lists all channels"
     )
 
 
@@ -140,15 +136,10 @@ def _describe_rounding(store: PreparedStore) -> str:
 def _accumulated(
     config: DataConfig, read: Callable[[DataConfig], xr.Dataset]
 ) -> Iterator[xr.Dataset]:
+    variables, hours = [*config.predicted, *config.static], config.timestep_hours
+    rules, contains, allow_gaps = config.accumulate, config.contains, config.allow_gaps
     with read(config) as dataset:
-        yield accumulate(
-            dataset,
-            [*config.predicted, *config.static],
-            config.accumulate,
-            config.timestep_hours,
-            config.contains,
-            config.allow_gaps,
-        )
+        yield accumulate(dataset, variables, rules, hours, contains, allow_gaps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,13 +214,8 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
         layout.create()
     _write_blocks(job, workers, work)
     statistics, rounding, checksums = summarize(job.pipeline, work.records)
-    contents = {
-        **statistics._asdict(),
-        "rounding": rounding,
-        "checksum": checksums,
-        "static": job.static.astype(np.float32),
-        "hour": _fit_climatology(job, workers),
-    }
+    contents = {**statistics._asdict(), "rounding": rounding, "checksum": checksums}
+    contents |= {"static": job.static.astype(np.float32), "hour": _fit_climatology(job, workers)}
     labels, equation = layout.channels.labels, config.pde.fingerprint() if config.pde else ""
     attrs = {
         **({"equation_fingerprint": equation} if equation else {}),
@@ -253,8 +239,8 @@ def _fit_packing(job: _Preparation) -> BlockPipeline:
     if dtype == "float32":
         return pipeline
     training = np.flatnonzero(pipeline.training)
-    sampled = training[np.linspace(0, len(training) - 1, _SAMPLED_STATES).astype(int)]
-    sampled = np.unique(sampled)
+    spread = np.linspace(0, len(training) - 1, _SAMPLED_STATES).astype(int)
+    sampled = np.unique(training[spread])
     values = load(job.stacked(sampled), "a sample of the training period").values
     checked = pipeline.checked(values, pipeline.layout.times[sampled])
     return replace(pipeline, layout=replace(pipeline.layout, packing=Packing.fit(dtype, checked)))
@@ -285,17 +271,15 @@ def _fit_climatology(job: _Preparation, workers: Executor) -> np.ndarray:
     num_points = int(np.prod(layout.grid.shape))
     channel_bytes = 3 * 8 * len(hours) * (1 + 2 * num_harmonics) * num_points
     size = max(1, min(count // 4, _CLIMATOLOGY_BYTES // channel_bytes))
-    groups = [slice(first, min(first + size, count)) for first in range(0, count, size)]
-    tasks = (
-        Task(
-            group.start,
-            f"the store's channels from {group.start} on",
-            delayed(fit_channels)(shared, group, num_harmonics),
-        )
-        for group in groups
-    )
+    firsts = range(0, count, size)
+
+    def tasks() -> Iterator[Task]:
+        for first in firsts:
+            fit = delayed(fit_channels)(shared, slice(first, first + size), num_harmonics)
+            yield Task(first, f"the store's channels from {first} on", fit)
+
     task_bytes = size * channel_bytes + 3 * max(SERIES_BYTES, 8 * size * num_points)
-    finished = workers.run(tasks, task_bytes)
-    for _ in track(finished, "Climatology", len(groups)) if len(groups) > 8 else finished:
+    finished = workers.run(tasks(), task_bytes)
+    for _ in track(finished, "Climatology", len(firsts)) if len(firsts) > 8 else finished:
         pass
     return hours

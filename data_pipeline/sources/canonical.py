@@ -10,6 +10,7 @@ Fields on a plane have the dimensions (time, y, x) with increasing y and x, and 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import xarray as xr
@@ -72,11 +73,13 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header."""
     name = str(dataset.encoding.get("source", config.path))
     dataset = _with_one_time(dataset)
-    plane = _on_plane(dataset, config)
-    if plane is not None:
-        return _canonical_plane(plane, config, name)
-    dataset = _without_droppable_axes(_renamed(dataset, config.rename))
-    for axis in ("latitude", "longitude"):
+    known = {*dataset.variables, *dataset.dims}
+    plane = dataset.rename({old: new for old, new in config.rename.items() if old in known})
+    names = {RENAME.get(str(variable), str(variable)) for variable in plane.variables}
+    # Projected maps have y and x too, in addition to latitudes and longitudes of each point.
+    planar = is_planar(plane) and not names & {"latitude", "longitude"}
+    dataset = _without_droppable_axes(plane if planar else _renamed(dataset, config.rename))
+    for axis in () if planar else ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
                 f"{name} lacks the 1-D coordinate {axis} (or, on a plane, y and x); it has "
@@ -85,45 +88,34 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
             )
     if "time" in dataset.variables:
         dataset = _with_standard_times(dataset, name)
-    dataset = _with_integer_levels(_with_sorted_axes(dataset), name)
-    dims = [axis for axis in ("time", "level", "latitude", "longitude") if axis in dataset.dims]
-    dataset = dataset.transpose(*dims, ...)
+    if planar:
+        dataset = _with_plane_attrs(_sorted(_sorted(dataset, "y"), "x"), config, name)
+    else:
+        dataset = _with_integer_levels(_with_sorted_axes(dataset), name)
+    axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
+    dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name
-    return _with_checked_units(dataset, config, name)
+    wrong = []
+    for variable, array in dataset.data_vars.items():
+        stated = config.units.get(str(variable), str(array.attrs.get("units", "")))
+        units = normalize_units(stated)
+        expected = units if planar else UNITS.get(str(variable), units)
+        if units != expected and units:
+            wrong.append(f"{variable} in {stated!r}, expected {expected!r}")
+        array.attrs["units"] = units or ("1" if planar else "")
+    if wrong:
+        message = f"{name} has {'; '.join(wrong)}; convert the data, or correct data.source.units"
+        raise InputError(message, code="units-mismatch")
+    return dataset
 
 
-def _on_plane(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset | None:
-    """Apply ``data.source.rename`` alone; the dataset if it has y and x then, or ``None``.
-
-    Projected maps have them too, in addition to latitudes and longitudes of each point.
-    """
-    known = {*dataset.variables, *dataset.dims}
-    renamed = dataset.rename({old: new for old, new in config.rename.items() if old in known})
-    names = {RENAME.get(str(name), str(name)) for name in renamed.variables}
-    if names & {"latitude", "longitude"} or not is_planar(renamed):
-        return None
-    return renamed
-
-
-def _canonical_plane(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
-    dataset = _without_droppable_axes(dataset)
-    if "time" in dataset.variables:
-        dataset = _with_standard_times(dataset, name)
-    for axis in ("y", "x"):
-        dataset = _sorted(dataset, axis)
+def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
     if config.periodic is not None:
         dataset = dataset.assign_attrs(periodic=" ".join(config.periodic))
     try:
-        grid = grid_of(dataset)
+        return dataset.assign_attrs(grid_of(dataset).attrs)
     except InputError as error:
         raise InputError(f"{name}: {error}", code=error.code) from error
-    dims = [axis for axis in ("time", *grid.dims) if axis in dataset.dims]
-    dataset = dataset.transpose(*dims, ...).assign_attrs(grid.attrs)
-    for variable, array in dataset.data_vars.items():
-        units = config.units.get(str(variable), str(array.attrs.get("units", "")))
-        array.attrs["units"] = normalize_units(units) or "1"
-    dataset.encoding["source"] = name
-    return dataset
 
 
 def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
@@ -172,26 +164,16 @@ def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
         dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
     times = dataset["time"].values
     if not np.issubdtype(times.dtype, np.datetime64):
-        raise InputError(
-            f"{name} has times of type {times.dtype}, expected dates; give the time coordinate "
-            "CF units such as 'hours since 1900-01-01'",
-            code="no-times",
-        )
+        message = f"{name} has times of type {times.dtype}; give them CF units such as "
+        raise InputError(message + "'hours since 1900-01-01'", code="no-times")
     dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
-    return _within_validity(dataset)
-
-
-def _within_validity(dataset: xr.Dataset) -> xr.Dataset:
-    """Keep the times that ARCO-ERA5 states it has filled: its axis continues to 2050."""
     ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
-    try:
+    with suppress(ValueError):  # ARCO-ERA5 states which times it has filled: its axis ends in 2050
         first, last = (np.datetime64(end) for end in ends)
-    except ValueError:
-        return dataset
-    if np.isnat(first) or np.isnat(last):
-        return dataset
-    times = dataset["time"].values
-    return dataset.isel(time=(times >= first) & (times < last + 1))  # a date includes its day
+        if not np.isnat(first) and not np.isnat(last):
+            times = dataset["time"].values
+            return dataset.isel(time=(times >= first) & (times < last + 1))  # last is a full day
+    return dataset
 
 
 def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
@@ -221,42 +203,17 @@ def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
     if units == "Pa" or (not units and levels.max() > _LARGEST_PRESSURE):
         levels = levels / 100
     if not np.allclose(levels, np.round(levels)):
-        raise InputError(
-            f"{name} has the levels {levels.tolist()} hPa, expected integers",
-            code="bad-levels",
-        )
+        message = f"{name} has the levels {levels.tolist()} hPa, expected integers"
+        raise InputError(message, code="bad-levels")
     return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
 
 
-def _with_checked_units(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
-    wrong = []
-    for variable, array in dataset.data_vars.items():
-        stated = config.units.get(str(variable), str(array.attrs.get("units", "")))
-        units = normalize_units(stated)
-        expected = UNITS.get(str(variable), units)
-        if units != expected and units:
-            wrong.append(f"{variable} in {stated!r}, expected {expected!r}")
-        array.attrs["units"] = units
-    if wrong:
-        raise InputError(
-            f"{name} has {'; '.join(wrong)}; convert the data, or, where only the label is wrong, "
-            "set data.source.units",
-            code="units-mismatch",
-        )
-    return dataset
-
-
 def require_units(dataset: xr.Dataset, names: list[str]) -> None:
-    """Reject variables without units.
-
-    Raises:
-        InputError: If the attribute ``units`` is missing or empty (all such variables are named).
-    """
+    """Reject variables whose attribute ``units`` is missing or empty; the error names them all."""
     missing = [name for name in names if not dataset[name].attrs.get("units")]
     if missing:
         usual = ", ".join(f"{name}: {UNITS.get(name, '?')}" for name in missing)
-        raise InputError(
-            f"the variables {missing} state no units; set data.source.units={{{usual}}} if "
-            "these are their units",
-            code="missing-units",
+        message = (
+            f"the variables {missing} state no units; state them, data.source.units={{{usual}}}"
         )
+        raise InputError(message, code="missing-units")

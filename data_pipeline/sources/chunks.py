@@ -9,10 +9,8 @@ def with_bounded_chunks(
     dataset: xr.Dataset, opened: xr.Dataset, file: str, piece_bytes: int = PIECE_BYTES
 ) -> xr.Dataset:
     """The dataset with ``rechunk_to_bytes`` applied, which closes ``opened``, from ``file``."""
-    pieces = {
-        name: rechunk_to_bytes(array, piece_bytes) for name, array in dataset.data_vars.items()
-    }
-    dataset = dataset.assign(pieces)
+    arrays = dataset.data_vars.items()
+    dataset = dataset.assign({name: rechunk_to_bytes(array, piece_bytes) for name, array in arrays})
     dataset.set_close(opened.close)
     dataset.encoding["source"] = file
     return dataset

@@ -35,8 +35,7 @@ def open_all(
 
     Args:
         path: A file, a glob, a folder of files, or a zarr store (folder or URL).
-        config: Options of fsspec for a URL, which override ``storage_options``, and the channels of
-            FourCastNet's files.
+        config: Its options of fsspec override ``storage_options``.
         policy: How patiently a URL is read.
         piece_bytes: Size of the chunks of files that have none.
 
@@ -55,12 +54,9 @@ def open_all(
             except TypeError as error:  # options may be secret: only their names are shown
                 if not further:
                     raise
-                raise InputError(
-                    f"data.source.storage_options has {sorted(further)}, which do not all suit "
-                    f"the file system of {path.split('://')[0]}:// ({error}); see the "
-                    "documentation of fsspec",
-                    code="bad-setting",
-                ) from error
+                message = f"data.source.storage_options has {sorted(further)}, which do not all "
+                message += f"suit {path.split('://')[0]}:// ({error}); see the docs of fsspec"
+                raise InputError(message, code="bad-setting") from error
     with _open_errors_as_input_errors(path):
         if _store_metadata(path):
             return [_open_zarr(path, {})]
@@ -93,27 +89,19 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(
-            f"there is no zarr store at {name} ({error}); correct data.source.path, or download "
-            "the file if it is the URL of one",
-            code="missing-file",
-        ) from error
+        message = f"there is no zarr store at {name} ({error}); correct data.source.path, or "
+        raise InputError(message + "download the file", code="missing-file") from error
     except PermissionError as error:
-        raise InputError(
-            f"no permission to read {name}; change it, or copy the data", code="no-permission"
-        ) from error
+        message = f"no permission to read {name}; change it, or copy the data"
+        raise InputError(message, code="no-permission") from error
     except ImportError as error:
-        raise InputError(
-            f"{name} needs packages that are not installed ({error}); for URLs "
-            "pip install 'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'",
-            code="missing-package",
-        ) from error
+        message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
+        message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
+        raise InputError(message, code="missing-package") from error
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(
-            f"cannot read {name}: {error}; it may be truncated, of another format, or still being "
-            "written; expected NetCDF, HDF5 or GRIB files or a zarr store",
-            code="unreadable-file",
-        ) from error
+        message = f"cannot read {name}: {error}; it may be truncated or still being written; "
+        message += "expected NetCDF, HDF5 or GRIB files or a zarr store"
+        raise InputError(message, code="unreadable-file") from error
 
 
 def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
@@ -123,11 +111,9 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     except ValueError:  # without consolidated metadata, which is slower to open
         dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage)
     if not dataset.variables:
-        raise InputError(
-            f"{path} holds no arrays, or its server does not list them; consolidate its metadata "
-            "with zarr.consolidate_metadata, or copy it to a local disk",
-            code="unreadable-file",
-        )
+        message = f"{path} holds no arrays, or its server does not list them; call "
+        message += "zarr.consolidate_metadata on it, or copy it to a local disk"
+        raise InputError(message, code="unreadable-file")
     dataset.encoding["source"] = path
     return dataset
 
@@ -166,36 +152,30 @@ def expand_glob(path: str) -> list[str]:
     if not files:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(Path(path).parent)  # glob ignores folders that it may not read
-        raise InputError(
-            f"no file matches {expected} (from {Path.cwd()}); correct data.source.path",
-            code="missing-file",
-        )
+        message = f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
+        raise InputError(message, code="missing-file")
     return sorted(files)
 
 
 def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dataset]:
-    if Path(file).suffix.lower() in _GRIB:
-        opened = _open_grib(file)
-        return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
-    _check_length(file)
-    dataset = named = xr.open_dataset(file, engine="netcdf4")
-    if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
-        named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
-    return [with_bounded_chunks(named, dataset, file, piece_bytes)]
-
-
-def _open_grib(file: str) -> list[xr.Dataset]:
+    if Path(file).suffix.lower() not in _GRIB:
+        _check_length(file)
+        dataset = named = xr.open_dataset(file, engine="netcdf4")
+        if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
+            named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
+        return [with_bounded_chunks(named, dataset, file, piece_bytes)]
     import cfgrib
 
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
     # is skipped with a line on the console.
     options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
     try:
-        return cfgrib.open_datasets(file, backend_kwargs=options)
+        opened = cfgrib.open_datasets(file, backend_kwargs=options)
     except Exception as error:
         if type(error).__module__.split(".")[0] != "gribapi":
             raise
         raise OSError(str(error)) from error
+    return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
 
 
 def _check_length(file: str) -> None:

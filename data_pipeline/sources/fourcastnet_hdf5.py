@@ -20,7 +20,7 @@ def open_fourcastnet_fields(
     """Name the axes of a yearly file, such as ``2018.h5``; rows start at the north pole.
 
     A file of 720 of 721 rows, without the south pole, has the spacing of its longitudes. Units are
-    those of ERA5, of which FourCastNet's files hold the values.
+    those of ERA5.
 
     Raises:
         InputError: If ``config.channels`` does not suit the channels, or the name is no year.
@@ -28,25 +28,19 @@ def open_fourcastnet_fields(
     channels = config.channels
     count, num_channels, rows, columns = fields.shape
     if len(channels) != num_channels:
-        raise InputError(
-            f"{file} holds {num_channels} channels without names and data.source.channels gives "
-            f"{len(channels)}; list all of them in order, such as [u10, v10, t2m, sp, msl, ...]",
-            code="channels-mismatch",
-        )
+        message = f"{file} holds {num_channels} channels without names, data.source.channels gives "
+        message += f"{len(channels)}; list all of them in order, such as [u10, v10, t2m, ...]"
+        raise InputError(message, code="channels-mismatch")
     names = [parse_label(label) for label in channels]
     repeated = [label for label in channels if names.count(parse_label(label)) > 1]
     if repeated:
-        raise InputError(
-            f"data.source.channels names {repeated} more than once; give each channel of {file} "
-            "its own label",
-            code="repeated-channel",
-        )
+        message = f"data.source.channels names {repeated} more than once; each channel of {file} "
+        raise InputError(message + "needs its own label", code="repeated-channel")
     if not Path(file).stem.isdigit():
-        raise InputError(
-            f"{file} has no times; name it by its year, such as 2018.h5, whose first field is at "
-            "January 1st, 00 UTC",
-            code="no-times",
+        message = (
+            f"{file} has no times; name it by its year, such as 2018.h5, whose first field is "
         )
+        raise InputError(message + "at January 1st, 00 UTC", code="no-times")
     step = np.timedelta64(config.channels_timestep_hours, "h")
     start = np.datetime64(f"{int(Path(file).stem):04d}-01-01", "ns")
     coords = {
@@ -60,9 +54,8 @@ def open_fourcastnet_fields(
         array = rechunk_to_bytes(fields[:, index], piece_bytes)  # one channel alone is read
         array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
         array.attrs["units"] = UNITS.get(name, "")
-        arrays.setdefault(name, []).append(
-            array if level is None else array.expand_dims(level=[level])
-        )
+        array = array if level is None else array.expand_dims(level=[level])
+        arrays.setdefault(name, []).append(array)
     merged = [
         (group[0] if "level" not in group[0].dims else xr.concat(group, "level")).rename(name)
         for name, group in arrays.items()

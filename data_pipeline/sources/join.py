@@ -1,6 +1,7 @@
 """Files of one source, joined along time and merged on their common times."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -32,20 +33,16 @@ def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset
     timed = [piece for piece in merged if "time" in piece.dims]
     common = set.intersection(*(set(piece["time"].values) for piece in timed)) if timed else set()
     if timed and not common:
-        raise InputError(
-            f"the files have no time in common: {'; '.join(map(_describe, timed))}; give the same "
-            "variables, levels and period of all, and name in data.static what does not change",
-            code="no-common-times",
-        )
+        message = f"the files have no time in common: {'; '.join(map(_describe, timed))}; give the "
+        message += "same variables, levels and period, and name in data.static what does not change"
+        raise InputError(message, code="no-common-times")
     times = np.array(sorted(common))
     merged = [piece.sel(time=times) if "time" in piece.dims else piece for piece in merged]
     try:
         return xr.merge(merged, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts")
     except xr.MergeError as error:
-        raise InputError(
-            f"{_files(datasets)} contradict each other ({error}); leave out one of them",
-            code="files-differ",
-        ) from error
+        message = f"{_files(datasets)} contradict each other ({error}); leave out one of them"
+        raise InputError(message, code="files-differ") from error
 
 
 def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
@@ -56,12 +53,11 @@ def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     for wrong, verb in ((repeats, "repeats"), (decreases, "decreases")):
         if wrong.any():
             index = int(np.argmax(wrong))
-            raise InputError(
-                f"time {verb} in {name} at index {index} ({times[index]}), "
-                f"{int(wrong.sum())} times in all; "
-                'remove duplicates and sort, with .drop_duplicates("time").sortby("time")',
-                code="unordered-times",
+            message = (
+                f"time {verb} in {name} at index {index} ({times[index]}), {wrong.sum()} times "
             )
+            message += 'in all; correct it with .drop_duplicates("time").sortby("time")'
+            raise InputError(message, code="unordered-times")
     return dataset
 
 
@@ -88,38 +84,28 @@ def _files(datasets: Sequence[xr.Dataset]) -> str:
 def _along_time(group: list[xr.Dataset]) -> xr.Dataset:
     if len(group) == 1 or "time" not in group[0].dims:
         return group[0]
-    return xr.concat(
-        sorted(group, key=lambda dataset: dataset["time"].values[0]),
-        "time",
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="override",
-        combine_attrs="override",
-    )
+    group = sorted(group, key=lambda dataset: dataset["time"].values[0])
+    minimal: dict[str, Any] = dict.fromkeys(("data_vars", "coords"), "minimal")
+    override: dict[str, Any] = dict.fromkeys(("compat", "join", "combine_attrs"), "override")
+    return xr.concat(group, "time", **minimal, **override)
 
 
 def _check_alike(datasets: Sequence[xr.Dataset]) -> None:
-    first, units = datasets[0], {}
+    first, first_file, units = datasets[0], datasets[0].encoding["source"], {}
     for dataset in datasets:
         file = dataset.encoding["source"]
         for axis in space_dims(first.dims):
             same_size = dataset.sizes.get(axis) == first.sizes[axis]
             if not same_size or not np.allclose(dataset[axis], first[axis], atol=1e-3):
-                raise InputError(
-                    f"{file} has the {axis} {_span(dataset, axis)}, {first.encoding['source']} has "
-                    f"{_span(first, axis)}; regrid one of them, or leave it out",
-                    code="grid-mismatch",
-                )
+                message = f"{file} has the {axis} {_span(dataset, axis)}, {first_file} has "
+                message += f"{_span(first, axis)}; regrid one of them, or leave it out"
+                raise InputError(message, code="grid-mismatch")
         for variable, array in dataset.data_vars.items():
             other, other_file = units.setdefault(variable, (array.attrs["units"], file))
             if array.attrs["units"] != other:
-                raise InputError(
-                    f"{variable} is in {array.attrs['units']!r} in {file} and in {other!r} in "
-                    f"{other_file}; convert one of them, or set data.source.units if a label is "
-                    "wrong",
-                    code="units-mismatch",
-                )
+                message = f"{variable} is in {array.attrs['units']!r} in {file}, in {other!r} in "
+                message += f"{other_file}; convert one, or correct a label with data.source.units"
+                raise InputError(message, code="units-mismatch")
 
 
 def _span(dataset: xr.Dataset, axis: str) -> str:

@@ -99,38 +99,19 @@ CATEGORICAL = ("soil_type", "type_of_high_vegetation", "type_of_low_vegetation")
 # Invariants of ERA5, which CDS hands out with a time axis of length one.
 INVARIANT = (
     *CATEGORICAL,
-    "geopotential_at_surface",
-    "surface_altitude",
-    "land_sea_mask",
-    "high_vegetation_cover",
-    "low_vegetation_cover",
-    "lake_cover",
-    "lake_depth",
-    "standard_deviation_of_orography",
-    "standard_deviation_of_filtered_subgrid_orography",
-    "slope_of_sub_gridscale_orography",
-    "anisotropy_of_sub_gridscale_orography",
-    "angle_of_sub_gridscale_orography",
+    *("geopotential_at_surface", "surface_altitude", "land_sea_mask", "high_vegetation_cover"),
+    *("low_vegetation_cover", "lake_cover", "lake_depth", "standard_deviation_of_orography"),
+    *("standard_deviation_of_filtered_subgrid_orography", "slope_of_sub_gridscale_orography"),
+    *("anisotropy_of_sub_gridscale_orography", "angle_of_sub_gridscale_orography"),
 )
 
 # Accumulated since the time before, in ERA5 over the hour that ends at the label: m, and J m-2.
-_WATER = (
-    "total_precipitation",
-    "large_scale_precipitation",
-    "convective_precipitation",
-    "snowfall",
-)
-_ENERGY = (
-    "toa_incident_solar_radiation",
-    "surface_net_solar_radiation",
-    "surface_net_thermal_radiation",
-    "surface_solar_radiation_downwards",
-    "surface_thermal_radiation_downwards",
-    "top_net_solar_radiation",
-    "top_net_thermal_radiation",
-    "surface_sensible_heat_flux",
-    "surface_latent_heat_flux",
-)
+_WATER = ("total_precipitation", "large_scale_precipitation", "convective_precipitation")
+_WATER += ("snowfall",)
+_ENERGY = ("toa_incident_solar_radiation", "top_net_solar_radiation", "top_net_thermal_radiation")
+_ENERGY += ("surface_net_solar_radiation", "surface_net_thermal_radiation")
+_ENERGY += ("surface_solar_radiation_downwards", "surface_thermal_radiation_downwards")
+_ENERGY += ("surface_sensible_heat_flux", "surface_latent_heat_flux")
 ACCUMULATED = _WATER + _ENERGY
 
 # CF standard names, for variables with none of the names above: (without levels, with levels).
@@ -146,10 +127,7 @@ STANDARD_NAMES = {
     "air_pressure_at_mean_sea_level": ("mean_sea_level_pressure", "mean_sea_level_pressure"),
     "air_pressure_at_sea_level": ("mean_sea_level_pressure", "mean_sea_level_pressure"),
     "surface_air_pressure": ("surface_pressure", "surface_pressure"),
-    "atmosphere_mass_content_of_water_vapor": (
-        "total_column_water_vapour",
-        "total_column_water_vapour",
-    ),
+    "atmosphere_mass_content_of_water_vapor": ("total_column_water_vapour",) * 2,
     "sea_surface_temperature": ("sea_surface_temperature", "sea_surface_temperature"),
     "surface_temperature": ("skin_temperature", "skin_temperature"),
     "dew_point_temperature": ("2m_dewpoint_temperature", "dewpoint_temperature"),

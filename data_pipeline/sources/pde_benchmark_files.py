@@ -39,14 +39,12 @@ class TrajectoryFile:
     Args:
         path: Name of the file.
         variables: Names of the fields.
-        count: Number of trajectories.
-        num_states: States of each.
+        count: Number of trajectories, of ``num_states`` each.
         y: Coordinates of the rows, increasing; a single one in one dimension.
         x: Coordinates of the columns, increasing.
-        time_step: Model time between states.
-        periodic: Axes that close on themselves, such as "y x"; ``None`` if the file does not
-            say.
         read: ``read(first, last)`` gives the values (trajectory, state, variable, y, x).
+        time_step: Model time between states.
+        periodic: Axes that close on themselves, such as "y x"; ``None`` if the file does not say.
         origin: Start of the domain along y and x, if that is known.
     """
 
@@ -62,17 +60,13 @@ class TrajectoryFile:
     origin: tuple[float, float] | None = None
 
 
-def _hdf5(path: str) -> _Node:
-    return h5py.File(path)
-
-
 def open_pdebench(path: str) -> TrajectoryFile:
     """Open a file of PDEBench.
 
     Raises:
         InputError: If it has another layout.
     """
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         names = set(file)
         if {"nu", "tensor"} <= names and file["tensor"].shape[1] == 1:
             return _pdebench_darcy(path, file)
@@ -84,12 +78,10 @@ def open_pdebench(path: str) -> TrajectoryFile:
         groups = sorted(name for name in names if name.isdigit())
         if groups and "data" in file[groups[0]]:
             return _pdebench_groups(path, file, groups)
-        raise InputError(
-            f"{path} has {sorted(names)[:8]}, expected a layout of PDEBench in one or two "
-            "dimensions: tensor (sample, time, x); density, pressure, Vx, Vy; groups 0000, 0001, "
-            "... with data and grid; or nu and tensor of Darcy flow",
-            code="other-layout",
-        )
+        message = f"{path} has {sorted(names)[:8]}, expected a layout of PDEBench in one or two "
+        message += "dimensions: tensor (sample, time, x); density, pressure, Vx, Vy; groups 0000, "
+        message += "0001, ... with data and grid; or nu and tensor of Darcy flow"
+        raise InputError(message, code="other-layout")
 
 
 def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
@@ -104,7 +96,7 @@ def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
 
 
 def _read_pdebench_darcy(path: str, first: int, last: int) -> np.ndarray:
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         coefficient, solution = file["nu"][first:last], file["tensor"][first:last, 0]
     return steady(coefficient.swapaxes(1, 2), solution.swapaxes(1, 2))
 
@@ -126,7 +118,7 @@ def _pdebench_arrays(path: str, file: _Node, names: tuple[str, ...]) -> Trajecto
 
 
 def _read_pdebench_arrays(path: str, names: tuple[str, ...], first: int, last: int) -> np.ndarray:
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         fields = np.stack([file[name][first:last] for name in names], axis=2)
     return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
 
@@ -148,7 +140,7 @@ def _pdebench_groups(path: str, file: _Node, groups: list[str]) -> TrajectoryFil
 
 
 def _read_pdebench_groups(path: str, groups: list[str], first: int, last: int) -> np.ndarray:
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         fields = np.stack([file[group]["data"][:] for group in groups[first:last]])
     fields = np.moveaxis(fields, -1, 2)  # (sample, time, channel, x[, y])
     return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
@@ -163,33 +155,33 @@ def open_well(path: str) -> TrajectoryFile:
     Raises:
         InputError: If it has another layout, or other dimensions.
     """
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
-            raise InputError(
-                f"{path} has {sorted(file)[:8]}, expected the layout of The Well with the groups "
-                "dimensions and t0_fields",
-                code="other-layout",
+            message = (
+                f"{path} has {sorted(file)[:8]}, expected dimensions and t0_fields of The Well"
             )
+            raise InputError(message, code="other-layout")
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         kind = _text(file.attrs.get("grid_type", "cartesian"))
         if len(axes) > 2 or kind != "cartesian":
-            raise InputError(
-                f"{path} has the dimensions {axes} of a {kind} grid; one or two Cartesian "
-                "dimensions can be read",
-                code="other-layout",
-            )
-        names = tuple(name for _, name, _ in _well_components(file, axes))
+            message = f"{path} has the dimensions {axes} of a {kind} grid, expected one or two "
+            raise InputError(message + "Cartesian dimensions", code="other-layout")
+        closed = set()
+        for boundary in file.get("boundary_conditions", {}).values():
+            if _text(boundary.attrs["bc_type"]).lower() == "periodic":
+                closed |= {_text(name) for name in boundary.attrs["associated_dims"]}
         y, x = _well_order(axes)
+        periodic = {"y": y is None or axes[y] in closed, "x": axes[x] in closed}
         time = file["dimensions"]["time"][:]
         return TrajectoryFile(
             path=path,
-            variables=names,
+            variables=tuple(name for _, name, _ in _well_components(file, axes)),
             count=int(file.attrs["n_trajectories"]),
             num_states=time.shape[-1],
             y=np.zeros(1) if y is None else _axis(file, axes[y]),
             x=_axis(file, axes[x]),
             time_step=_spacing(time.reshape(-1, time.shape[-1])[0]),
-            periodic=_well_periodic(file, axes),
+            periodic=" ".join(name for name, closes in periodic.items() if closes),
             read=partial(_read_well, path),
         )
 
@@ -221,18 +213,8 @@ def _well_components(file: _Node, axes: list[str]) -> list[tuple[str, str, tuple
     return components
 
 
-def _well_periodic(file: _Node, axes: list[str]) -> str:
-    closed = set()
-    for boundary in file.get("boundary_conditions", {}).values():
-        if _text(boundary.attrs["bc_type"]).lower() == "periodic":
-            closed |= {_text(name) for name in boundary.attrs["associated_dims"]}
-    y, x = _well_order(axes)
-    periodic = ["y"] if y is None or axes[y] in closed else []
-    return " ".join(periodic + (["x"] if axes[x] in closed else []))
-
-
 def _read_well(path: str, first: int, last: int) -> np.ndarray:
-    with _hdf5(path) as file:
+    with h5py.File(path) as file:
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         sizes = [len(_axis(file, name)) for name in axes]
         num_states = file["dimensions"]["time"].shape[-1]
@@ -277,11 +259,8 @@ def open_neuraloperator(path: str) -> TrajectoryFile:
     """
     coefficient, solution = _load_neuraloperator(path)
     if coefficient.ndim != 3 or coefficient.shape != solution.shape:
-        raise InputError(
-            f"{path} has x of shape {coefficient.shape} and y of shape {solution.shape}, expected "
-            "both as (sample, y, x)",
-            code="other-layout",
-        )
+        message = f"{path} has x of shape {coefficient.shape} and y of shape {solution.shape}, "
+        raise InputError(message + "expected both as (sample, y, x)", code="other-layout")
     count, rows, columns = coefficient.shape
     return TrajectoryFile(
         path=path,
@@ -309,10 +288,8 @@ def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
 
         data = torch.load(path, map_location="cpu", weights_only=True)
     if "x" not in data or "y" not in data:
-        raise InputError(
-            f"{path} has {list(data)}, expected the arrays x and y of Darcy flow",
-            code="other-layout",
-        )
+        message = f"{path} has {list(data)}, expected the arrays x and y of Darcy flow"
+        raise InputError(message, code="other-layout")
     x, y = (np.asarray(data[name], np.float32) for name in ("x", "y"))
     return (x[:, 0], y[:, 0]) if x.ndim == 4 and x.shape[1] == 1 else (x, y)
 

@@ -6,6 +6,7 @@ The trajectories of all files lie one after the other on the time axis, training
 
 from collections.abc import Callable, Mapping, Sequence
 from pickle import UnpicklingError
+from typing import get_args
 
 import dask.array as da
 import numpy as np
@@ -15,7 +16,7 @@ from dask.delayed import delayed
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
-from data_pipeline.sources.config import BenchmarkConfig, BenchmarkFormat
+from data_pipeline.sources.config import BenchmarkConfig, BenchmarkFormat, Split
 from data_pipeline.sources.pde_benchmark_files import (
     TrajectoryFile,
     open_neuraloperator,
@@ -54,16 +55,17 @@ def open_benchmark(
     opened = [[_open(path, config.layout) for path in group] for group in groups]
     files, splits = _sort_by_split(opened, config)
     first = files[0]
-    _check_alike(files)
+    for file in files[1:]:
+        _check_alike(first, file)
     times = trajectory_start_times(splits, first.num_states)
     series = da.concatenate([block for file in files for block in _blocks(file)])[: times.size]
     data = {
         rename.get(name, name): (("time", "y", "x"), series[:, index], {"units": "1"})
         for index, name in enumerate(first.variables)
     }
-    axes = {"y": first.y, "x": first.x}
-    coords = {name: (name, np.asarray(axis, float), {"units": "1"}) for name, axis in axes.items()}
-    dataset = xr.Dataset(data, {"time": times.ravel(), **coords})
+    dataset = xr.Dataset(data, {"time": times.ravel()})
+    for name, axis in (("y", first.y), ("x", first.x)):
+        dataset.coords[name] = (name, np.asarray(axis, float), {"units": "1"})
     dataset.attrs = {
         "Conventions": "CF-1.8",
         "source": config.layout,
@@ -85,11 +87,11 @@ def _open(path: str, layout: BenchmarkFormat) -> TrajectoryFile:
     except InputError:
         raise
     except (OSError, KeyError, ValueError, EOFError, UnpicklingError) as error:
-        raise InputError(
+        message = (
             f"cannot read {path}: {error}; it may be truncated, or not in the layout {layout}; "
-            "correct data.source.benchmark.layout, or download it again",
-            code="unreadable-file",
-        ) from error
+        )
+        message += "correct data.source.benchmark.layout, or download it again"
+        raise InputError(message, code="unreadable-file") from error
 
 
 def _sort_by_split(
@@ -100,47 +102,39 @@ def _sort_by_split(
         files = [file for group in opened for file in group]
         available = sum(file.count for file in files)
         if config.trajectories.total > available:
-            raise InputError(
-                f"data.source.benchmark.trajectories needs {config.trajectories.total} "
-                f"trajectories and the files have {available}; take fewer",
-                code="too-few-trajectories",
-            )
+            message = f"data.source.benchmark.trajectories needs {config.trajectories.total} "
+            message += f"trajectories and the files have {available}; take fewer"
+            raise InputError(message, code="too-few-trajectories")
         return files, config.trajectories
     if len(config.splits) != len(opened):
-        raise InputError(
-            f"data.source.benchmark.splits has {len(config.splits)} entries for "
-            f"{len(opened)} of data.source.path, expected one for each",
-            code="bad-setting",
+        message = (
+            f"data.source.benchmark.splits has {len(config.splits)} entries for {len(opened)} "
         )
-    groups: dict[str, list[TrajectoryFile]] = {"train": [], "validation": [], "test": []}
+        raise InputError(message + "of data.source.path, expected one for each", code="bad-setting")
+    groups: dict[str, list[TrajectoryFile]] = {split: [] for split in get_args(Split)}
     for name, files in zip(config.splits, opened, strict=True):
         groups[name] += files
     counts = {name: sum(file.count for file in files) for name, files in groups.items()}
     return [file for files in groups.values() for file in files], Splits(**counts)
 
 
-def _check_alike(files: list[TrajectoryFile]) -> None:
-    first = files[0]
-    for file in files[1:]:
-        for label, value, expected in (
-            ("variables", file.variables, first.variables),
-            ("states a trajectory", file.num_states, first.num_states),
-            ("points", (len(file.y), len(file.x)), (len(first.y), len(first.x))),
-            ("periodic axes", file.periodic, first.periodic),
-        ):
-            if value != expected:
-                raise InputError(
-                    f"{file.path} has the {label} {value}, {first.path} has {expected}; read them "
-                    "as data of their own",
-                    code="files-differ",
-                )
-        for name, axis, other in (("y", file.y, first.y), ("x", file.x, first.x)):
-            if not np.allclose(axis, other, rtol=0, atol=_AXIS_TOLERANCE * _extent(other)):
-                raise InputError(
-                    f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
-                    f"{other[0]:g} to {other[-1]:g}; read them as data of their own",
-                    code="grid-mismatch",
-                )
+def _check_alike(first: TrajectoryFile, file: TrajectoryFile) -> None:
+    for label, value, expected in (
+        ("variables", file.variables, first.variables),
+        ("states a trajectory", file.num_states, first.num_states),
+        ("points", (len(file.y), len(file.x)), (len(first.y), len(first.x))),
+        ("periodic axes", file.periodic, first.periodic),
+    ):
+        if value != expected:
+            message = (
+                f"{file.path} has the {label} {value}, {first.path} has {expected}; read them "
+            )
+            raise InputError(message + "as data of their own", code="files-differ")
+    for name, axis, other in (("y", file.y, first.y), ("x", file.x, first.x)):
+        if not np.allclose(axis, other, rtol=0, atol=_AXIS_TOLERANCE * _extent(other)):
+            message = f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
+            message += f"{other[0]:g} to {other[-1]:g}; read them as data of their own"
+            raise InputError(message, code="grid-mismatch")
 
 
 def _blocks(file: TrajectoryFile) -> list[da.Array]:
@@ -151,9 +145,8 @@ def _blocks(file: TrajectoryFile) -> list[da.Array]:
     for first in range(0, file.count, size):
         last = min(first + size, file.count)
         states = delayed(_read_states)(file, first, last)
-        blocks.append(
-            da.from_delayed(states, ((last - first) * file.num_states, *shape), np.float32)
-        )
+        num_states = (last - first) * file.num_states
+        blocks.append(da.from_delayed(states, (num_states, *shape), np.float32))
     return blocks
 
 

@@ -49,15 +49,14 @@ def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAUL
         except Exception as error:
             if getattr(error, "status", None) in (401, 403):
                 raise PermissionError(str(error)) from error
-            if not _is_transient(error):
+            module = type(error).__module__.split(".")[0]
+            of_network = module in ("aiohttp", "botocore", "gcsfs", "fsspec")
+            if not of_network and not isinstance(error, (TimeoutError, ConnectionError)):
                 raise
             if attempt == policy.attempts - 1:
-                raise TransferError(
-                    f"cannot read {name} after {policy.attempts} attempts: "
-                    f"{error or type(error).__name__}; check the network and the server, or copy "
-                    "the data to a local disk",
-                    code="transfer-failed",
-                ) from error
+                message = f"cannot read {name} after {policy.attempts} attempts: "
+                message += f"{error or type(error).__name__}; check the network, or copy the data"
+                raise TransferError(message, code="transfer-failed") from error
             time.sleep(policy.delay * 2.0**attempt)
     raise AssertionError("unreachable")
 
@@ -74,27 +73,14 @@ def load(lazy: _Lazy, name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _Lazy:
 
 @contextmanager
 def read_errors_as_input_errors(name: str) -> Iterator[None]:
-    """Report data that cannot be read as damaged, by its name.
-
-    Raises:
-        TransferError: Instead of the errors of the readers.
-    """
+    """Report data that cannot be read as damaged, by its name, as a ``TransferError``."""
     try:
         yield
     except PermissionError as error:
-        raise TransferError(
-            f"no permission to read {name} ({error}); change it", code="no-permission"
-        ) from error
+        message = f"no permission to read {name} ({error}); change it"
+        raise TransferError(message, code="no-permission") from error
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise TransferError(
-            f"cannot read {name}: {error}; a file or chunk may be damaged: copy it again",
-            code="unreadable-file",
-        ) from error
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether an error is one of a network, which the next attempt may not meet."""
-    network = type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "gcsfs", "fsspec")
-    return network or isinstance(error, (TimeoutError, ConnectionError))
+        message = f"cannot read {name}: {error}; a file or chunk may be damaged: copy it again"
+        raise TransferError(message, code="unreadable-file") from error
