@@ -18,7 +18,7 @@ _RUN_HOURS, _LONGEST_RUN = 49, 60
 
 def accumulated(states: SampledStates, channels: Channels) -> Channels:
     """Select the channels that are sums over time."""
-    attrs = {c.name: {str(k): v for k, v in states.dataset[c.name].attrs.items()} for c in channels}
+    attrs = {channel.name: states.dataset[channel.name].attrs for channel in channels}
     return Channels(tuple(c for c in channels if is_accumulated(c.name, c.units, attrs[c.name])))
 
 
@@ -27,8 +27,7 @@ def check_running_totals(
 ) -> tuple[list[Finding], int]:
     """Find running totals in the source, from the state with the index ``first`` on.
 
-    Returns:
-        Findings, and the bytes of chunks that were read, at most ``budget``.
+    Returns the bytes of chunks that were read, too, at most ``budget``.
     """
     source = replace(states, dataset=states.source, steps={})
     times = times_of(source.dataset)
@@ -79,7 +78,7 @@ def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig)
     """Find sums over a period that is not the timestep.
 
     Variables that ``data.accumulate`` sums, and those that ``prepare`` rejects without it, are
-    passed over.
+    left out.
     """
     handled = {*ACCUMULATED, *(parse_label(name)[0] for name in config.accumulate)}
     findings, timestep_hours = [], config.timestep_hours
@@ -91,7 +90,6 @@ def check_sum_periods(channels: Channels, step_hours: float, config: DataConfig)
         effect = "the rest is lost" if period < timestep_hours else "sums overlap"
         summed = "total_precipitation" if of_six_hours else channel.name
         what = f"sums of {period:g} h are taken every {timestep_hours} h: {effect}"
-        remedy = f"Take {summed} with data.accumulate={{{summed}: sum}}, or set "
-        remedy += f"data.timestep_hours to {period:g}."
+        remedy = f"Set data.accumulate={{{summed}: sum}}, or data.timestep_hours to {period:g}."
         findings.append(finding("accumulation-period", "warning", what, channel.label, remedy))
     return findings

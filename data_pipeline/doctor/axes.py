@@ -44,8 +44,7 @@ def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
             index = int(np.argmax(np.abs(steps - np.median(steps))))
             what = f"the {axis} has steps of {steps.min():g} to {steps.max():g} degrees"
             where = f"{axis} {values[index]:g} to {values[index + 1]:g}"
-            remedy = "Look for a missing row or column; otherwise set data.grid to take "
-            remedy += "conservative means on a regular grid."
+            remedy = "Look for a missing row or column; otherwise set data.grid to a regular one."
             findings.append(finding("grid-irregular", "warning", what, where, remedy))
     latitude, longitude = grid.coords["latitude"], grid.coords["longitude"]
     step = np.median(np.diff(longitude))
@@ -59,8 +58,7 @@ def _grid_findings(grid: Grid, *, regular_rows: bool) -> list[Finding]:
     covered = np.abs(grid.bounds("latitude")[[0, -1]])
     if ends.sum() == 1 and (covered > 90 - 2 * abs(latitude[1] - latitude[0])).all():
         what = f"only the {'north' if ends[0] else 'south'} pole has a row"
-        remedy = "Intended where rows were cut to divide into patches, such as FourCastNet's 720 "
-        remedy += "of 721."
+        remedy = "Intended where rows were cut to make patches, such as FourCastNet's 720 of 721."
         findings.append(finding("grid-poles", "info", what, "latitude", remedy))
     return findings
 
@@ -93,7 +91,7 @@ def check_layout(
         axis = table.get(str(name), str(name))
         if axis in ("latitude", "longitude") and raw[name].size > 1:
             axes.setdefault(axis, np.asarray(raw[name].values, float))
-    facts: dict[str, Any] = {"latitude_order": None, "longitude_range": None, "calendar": None}
+    facts: dict[str, Any] = dict.fromkeys(("latitude_order", "longitude_range", "calendar"))
     notes = []
     if "latitude" in axes:
         southward = bool(axes["latitude"][0] > axes["latitude"][-1])

@@ -14,30 +14,12 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.accumulations import (
-    accumulated,
-    check_running_totals,
-    check_sum_periods,
-)
+from data_pipeline.doctor import accumulations, sampling, stored
 from data_pipeline.doctor.axes import check_grid, check_layout
 from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.opening import OpenedSource, open_examined
 from data_pipeline.doctor.physics import check_north_is_up
-from data_pipeline.doctor.sampling import (
-    SampledStates,
-    SampledValues,
-    choose_times,
-    read_sample,
-    read_static,
-    spread_evenly,
-)
-from data_pipeline.doctor.stored import (
-    check_chunks,
-    check_disk,
-    check_store,
-    describe_store,
-    open_prepared,
-)
+from data_pipeline.doctor.sampling import SampledStates, SampledValues
 from data_pipeline.doctor.times import (
     PeriodNeeds,
     check_periods,
@@ -120,17 +102,15 @@ class _Examination:
     findings: list[Finding] = field(default_factory=list)
 
     def run(self) -> Examination:
-        config, origin = self.config, "simulation"
-        if config.pde is not None:
-            origin = config.pde.equation
-        elif config.source is not None:
-            origin = ", ".join(config.source.paths)
+        config = self.config
+        origin = config.pde.equation if config.pde else "simulation"
+        origin = ", ".join(config.source.paths) if config.source else origin
         names = ("fourcastnet-afno", "xarray", "zarr", "dask", "numpy")
         self.facts["source"] = {"origin": origin, "complete": self.opened.complete}
         self.facts["versions"] = {name: version(name) for name in names}
         self.findings += self.opened.findings
-        store, findings = open_prepared(self.config, self.location)
-        self._add("store", describe_store(store) if store else None, findings)
+        store, findings = stored.open_prepared(self.config, self.location)
+        self._add("store", stored.describe_store(store) if store else None, findings)
         if store is not None:  # training reads the store alone
             self.findings = [replace(finding, severity="warning") for finding in self.findings]
         if self.opened.raw:
@@ -159,7 +139,14 @@ class _Examination:
         self, source: xr.Dataset, store: PreparedStore | None
     ) -> tuple[Channels, int, Grid] | None:
         """Check all of the source; channels, number of static ones, and the grid of a model."""
-        states = self._accumulate(source)
+        # States as ``prepare`` makes them, or all of the source where it raises an error.
+        states, findings = SampledStates.of_source(source, self.config), list[Finding]()
+        with collect(findings, "prepare", "data.accumulate"):
+            states = states.resampled(self.config)
+        simulated = self.config.source is None  # a short part of it
+        times = self.opened.times if simulated else times_of(states.dataset)
+        if not self._check_times(times) and self.opened.complete:
+            self.findings += findings
         with collect(self.findings, "fill", "data.fill"):
             labels = [*self.config.predicted, *self.config.static]
             check_rules(self.config.fill, [parse_label(label)[0] for label in labels])
@@ -186,17 +173,6 @@ class _Examination:
             return prognostic, num_static, cropped
         return None
 
-    def _accumulate(self, source: xr.Dataset) -> SampledStates:
-        """States as ``prepare`` makes them, or all of the source where it raises an error."""
-        states, findings = SampledStates.of_source(source, self.config), list[Finding]()
-        with collect(findings, "prepare", "data.accumulate"):
-            states = states.resampled(self.config)
-        simulated = self.config.source is None  # a short part of it
-        times = self.opened.times if simulated else times_of(states.dataset)
-        if not self._check_times(times) and self.opened.complete:
-            self.findings += findings
-        return states
-
     def _check_times(self, states: np.ndarray) -> bool:
         """Check the times of the source and of its states; whether there is an error."""
         times, config = self.opened.times, self.config
@@ -206,7 +182,7 @@ class _Examination:
         findings = check_times(times, states, config)
         wrong = any(finding.severity == "error" for finding in findings)
         if not wrong:
-            chosen = states[choose_times(config, states)]
+            chosen = states[sampling.choose_times(config, states)]
             findings += check_periods(chosen, config, self.needs)
         self.findings += findings
         return wrong
@@ -257,37 +233,38 @@ class _Examination:
         if "://" in self.location:
             return
         if self.config.source is None:
-            count = len(choose_times(self.config, self.opened.times))
+            count = len(sampling.choose_times(self.config, self.opened.times))
             written = count * state_bytes(self.config.storage, channels, target)
         else:
-            indices = choose_times(self.config, times_of(dataset))
+            indices = sampling.choose_times(self.config, times_of(dataset))
             if len(indices) < 2:
                 return
             plan, _ = plan_store(dataset, channels, indices, self.config, target)
             written = plan.bytes_written
-            self.findings += check_chunks(plan)
-        self._add("disk", *check_disk(Path(self.location), written))
+            self.findings += stored.check_chunks(plan)
+        self._add("disk", *stored.check_disk(Path(self.location), written))
 
     def _check_store(self, store: PreparedStore, sample: SampledValues, grid: Grid) -> None:
         uncropped, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
-            indices = spread_evenly(config, uncropped.times)
+            indices = sampling.spread_evenly(config, uncropped.times)
             states = SampledStates(uncropped.dataset(), uncropped.dataset())
-            sample, _ = read_sample(states, uncropped.channels, indices, self.budget)
+            sample, _ = sampling.read_sample(states, uncropped.channels, indices, self.budget)
             grid, config = uncropped.grid, replace(config, grid=None)
-        self.findings += check_store(uncropped, sample, grid, config)
+        self.findings += stored.check_store(uncropped, sample, grid, config)
 
     def _check_values(
         self, states: SampledStates, channels: Channels, grid: Grid
     ) -> tuple[SampledValues, int]:
         """Read and check a sample; the sample, and the number of static channels."""
-        indices = spread_evenly(self.config, times_of(states.dataset))
+        indices = sampling.spread_evenly(self.config, times_of(states.dataset))
         step = usual_step(times_of(states.source))
-        sums = accumulated(states, channels) if step and self.config.source else Channels(())
-        static, fixed, problems = read_static(states, self.config, self.budget // 4)
+        summed = step and self.config.source
+        sums = accumulations.accumulated(states, channels) if summed else Channels(())
+        static, fixed, problems = sampling.read_static(states, self.config, self.budget // 4)
         # Running totals show in consecutive times alone, for which a part is reserved.
         left = self.budget - fixed.num_bytes - (self.budget // 4 if len(sums) else 0)
-        sample, others = read_sample(states, channels, indices, left)
+        sample, others = sampling.read_sample(states, channels, indices, left)
         self.findings += [*problems, *others]
         self.findings += check_values(sample, channels, grid, self.config, static=False)
         self.findings += check_values(fixed, static, grid, self.config, static=True)
@@ -295,19 +272,13 @@ class _Examination:
             self.findings += check_north_is_up(sample, fixed, grid)
         num_bytes = sample.num_bytes + fixed.num_bytes
         if step and len(sums):
-            first, budget = int(indices[0]), self.budget // 4
-            totals, read = check_running_totals(states, sums, step, first, budget)
-            self.findings += totals or check_sum_periods(sums, step, self.config)
+            start, budget = int(indices[0]), self.budget // 4
+            totals, read = accumulations.check_running_totals(states, sums, step, start, budget)
+            self.findings += totals or accumulations.check_sum_periods(sums, step, self.config)
             num_bytes += read
-        self.facts["sample"] = {
-            "num_times": len(sample.times),
-            "first": str(sample.times[0]) if len(sample.times) else None,
-            "last": str(sample.times[-1]) if len(sample.times) else None,
-            "bytes": num_bytes,
-            "bytes_allowed": self.budget,
-        }
-        self.facts["variables"] = {
-            **describe_values(sample, channels, grid),
-            **describe_values(fixed, static, grid),
-        }
+        first, last = map(str, sample.times[[0, -1]]) if len(sample.times) else (None, None)
+        facts = {"num_times": len(sample.times), "first": first, "last": last}
+        self.facts["sample"] = facts | {"bytes": num_bytes, "bytes_allowed": self.budget}
+        described = describe_values(sample, channels, grid)
+        self.facts["variables"] = described | describe_values(fixed, static, grid)
         return sample, len(static)

@@ -87,12 +87,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Facts and findings about an experiment.
-
-    Args:
-        facts: Values for JSON, by section.
-        findings: Errors first.
-    """
+    """Facts about an experiment by section, as values for JSON, and findings, errors first."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

@@ -12,12 +12,12 @@ from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.simulation.pde_dataset import simulate_equation
-from data_pipeline.simulation.planet import SimulationConfig, simulate_planet
+from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import file_fingerprints, open_all
+from data_pipeline.sources.files import STORE_FILES, file_fingerprints, open_all
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
 
@@ -50,13 +50,18 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
     if config.pde is not None:
         with collect(findings, "source", "data.pde"):
             # The first states of the first trajectory, and the times of all trajectories.
-            steps = min(config.pde.num_steps, _SOLVED_STEPS)
-            splits = Splits(train=1)
-            short = replace(config.pde, trajectories=splits, num_steps=steps, spinup_steps=0)
-            return OpenedSource(simulate_equation(short).compute(), config.pde.times().ravel())
+            first, steps = Splits(train=1), min(config.pde.num_steps, _SOLVED_STEPS)
+            brief = replace(config.pde, trajectories=first, num_steps=steps, spinup_steps=0)
+            return OpenedSource(simulate_equation(brief).compute(), config.pde.times().ravel())
     elif config.source is None:
-        assert config.simulation is not None
-        return _simulate_briefly(config.simulation)
+        full = config.simulation
+        assert full is not None
+        # A short simulation of a few thousand points at most, and the times of the full one.
+        rows = min(full.num_latitudes, _SIMULATED_ROWS)
+        days, spinup = min(full.days, _SIMULATED_DAYS), min(full.spinup_days, _SIMULATED_SPINUP)
+        short = replace(full, num_trajectories=1, days=days, spinup_days=spinup)
+        short = replace(short, num_latitudes=rows, num_longitudes=2 * rows)
+        return OpenedSource(simulate_planet(short), full.times().ravel())
     elif config.source.benchmark is not None:
         with collect(findings, "source", "data.source"):
             dataset = open_source(config.source)
@@ -76,20 +81,6 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
     return OpenedSource(None, times_of(xr.Dataset()), findings=tuple(findings))
 
 
-def _simulate_briefly(config: SimulationConfig) -> OpenedSource:
-    """A short simulation of a few thousand points at most, and the times of the full one."""
-    rows = min(config.num_latitudes, _SIMULATED_ROWS)
-    short = replace(
-        config,
-        num_trajectories=1,
-        days=min(config.days, _SIMULATED_DAYS),
-        spinup_days=min(config.spinup_days, _SIMULATED_SPINUP),
-        num_latitudes=rows,
-        num_longitudes=2 * rows,
-    )
-    return OpenedSource(simulate_planet(short), config.times().ravel())
-
-
 def _open_leniently(source: SourceConfig, static: list[str], error: InputError) -> OpenedSource:
     """Read as much as possible of a source that ``open_source`` rejects.
 
@@ -98,7 +89,15 @@ def _open_leniently(source: SourceConfig, static: list[str], error: InputError) 
     findings = [finding_from_error("source", error, "data.source")]
     raw, parts = [], []
     lenient = replace(source, units={**UNITS, **source.units})
-    files = [file for path in source.paths for file in _list_files(path)]
+    files = []
+    for path in source.paths:  # a store or a URL is one file
+        if "://" in path:
+            files.append(path)
+            continue
+        with suppress(InputError, OSError):
+            names = [name for name, _, _ in file_fingerprints(path)]
+            is_store = any(Path(name).name in STORE_FILES for name in names)
+            files += [path] if is_store else names
     for file in files:
         try:
             opened = open_all(file, source)
@@ -117,15 +116,3 @@ def _open_leniently(source: SourceConfig, static: list[str], error: InputError) 
     times = times_of(dataset if dataset is not None else xr.Dataset())
     unique = {finding.what: finding for finding in findings}  # several files may share a problem
     return OpenedSource(dataset, times, tuple(raw), complete, tuple(unique.values()))
-
-
-def _list_files(path: str) -> list[str]:
-    """The single files of a path; a store or a URL is one."""
-    if "://" in path:
-        return [path]
-    try:
-        names = [name for name, _, _ in file_fingerprints(path)]
-    except (InputError, OSError):
-        return []
-    is_store = any(Path(name).name in ("zarr.json", ".zmetadata", ".zgroup") for name in names)
-    return [path] if is_store else names

@@ -36,8 +36,7 @@ def check_north_is_up(
             warnings.simplefilter("ignore", RuntimeWarning)
             label = check(values, sample.times, grid)
         if label is not None:
-            remedy = "Turn the latitudes (not the fields): assign_coords(latitude=latitude[::-1]); "
-            remedy += "or the fields, where these are wrong."
+            remedy = "Turn the latitudes, assign_coords(latitude=latitude[::-1]), or the fields."
             return [finding("upside-down", "error", meaning, f"{label}, latitude", remedy)]
     return []
 
@@ -84,9 +83,8 @@ def _land(values: Values, times: np.ndarray, grid: Grid) -> str | None:
     thresholds = {"land_sea_mask": 0.5, "geopotential_at_surface": 1e4, "surface_altitude": 1e3}
     for label, threshold in thresholds.items():
         if label in values:
-            arctic, antarctic = (
-                np.nanmean(values[label][:, rows]) for rows in (latitude > 82, latitude < -82)
-            )
+            rows = (latitude > 82, latitude < -82)
+            arctic, antarctic = (np.nanmean(values[label][:, polar]) for polar in rows)
             if arctic > threshold > 3 * antarctic:
                 return label
     return None

@@ -26,6 +26,9 @@ class Range(NamedTuple):
         """Mark the values inside."""
         return (values >= self.low) & (values <= self.high)
 
+    def __str__(self) -> str:
+        return f"{self.low:.4g} to {self.high:.4g}"
+
 
 class Conversion(NamedTuple):
     """``canonical = factor * value + offset``, for values in ``units``."""
@@ -33,10 +36,6 @@ class Conversion(NamedTuple):
     units: str
     factor: float
     offset: float = 0.0
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Values in canonical units."""
-        return self.factor * values + self.offset
 
     def __str__(self) -> str:
         parts = [f"multiply by {self.factor:.6g}"] if self.factor != 1 else []
@@ -87,17 +86,13 @@ RANGES = {
     "toa_incident_solar_radiation": Range(-1e3, 1.3e8),
 }
 
+_CELSIUS = Conversion("degrees Celsius", 1, 273.15)
+_HEIGHT = Conversion("m (geopotential height)", GRAVITY)
 _BY_UNITS = {
-    "K": (
-        Conversion("degrees Celsius", 1, 273.15),
-        Conversion("degrees Fahrenheit", 5 / 9, 459.67 * 5 / 9),
-    ),
+    "K": (_CELSIUS, Conversion("degrees Fahrenheit", 5 / 9, 459.67 * 5 / 9)),
     "Pa": (Conversion("hPa", 100), Conversion("kPa", 1000)),
     "kg kg-1": (Conversion("g kg-1", 1e-3), Conversion("mg kg-1", 1e-6)),
-    "m2 s-2": (
-        Conversion("m (geopotential height)", GRAVITY),
-        Conversion("dam (geopotential height)", 10 * GRAVITY),
-    ),
+    "m2 s-2": (_HEIGHT, Conversion("dam (geopotential height)", 10 * GRAVITY)),
     "m": (Conversion("mm or kg m-2", 1e-3), Conversion("m2 s-2", 1 / GRAVITY)),
     "m s-1": (Conversion("cm s-1", 0.01), Conversion("km h-1", 1 / 3.6)),
     "1": (Conversion("%", 0.01),),
@@ -105,8 +100,7 @@ _BY_UNITS = {
     "J m-2": (),
     "s-1": (Conversion("1e-5 s-1", 1e-5),),
 }
-# In m; the mean of the globe is 3 mm a day.
-_LARGEST_MEAN_PRECIPITATION = 0.05
+_LARGEST_MEAN_PRECIPITATION = 0.05  # in m; the mean of the globe is 3 mm a day
 
 
 def plausible_range(name: str, level: int | None, units: str) -> Range | None:
@@ -121,15 +115,15 @@ def plausible_range(name: str, level: int | None, units: str) -> Range | None:
 
 def standard_height(pressure: float) -> float:
     """Height in m of a pressure in Pa in the standard atmosphere, up to 1 hPa."""
-    bases = ((101325.0, 288.15, -0.0065), (22632.1, 216.65, 0.0), (5474.89, 216.65, 0.001))
-    tops = (0.0, 11000.0, 20000.0, 32000.0)
-    layers = (*bases, (868.019, 228.65, 0.0028))
-    index = max(i for i, (base, _, _) in enumerate(layers) if pressure <= base or i == 0)
-    base, temperature, lapse = layers[index]
+    # Bottom of each layer: height, pressure, temperature; temperature per m above it.
+    layers = [(0.0, 101325.0, 288.15, -0.0065), (11000.0, 22632.1, 216.65, 0.0)]
+    layers += [(20000.0, 5474.89, 216.65, 0.001), (32000.0, 868.019, 228.65, 0.0028)]
+    reached = [layer for layer in layers if pressure <= layer[1]]
+    height, base, temperature, lapse = (reached or layers[:1])[-1]
     if lapse == 0:
-        return tops[index] + 287.053 * temperature / GRAVITY * float(np.log(base / pressure))
+        return height + 287.053 * temperature / GRAVITY * float(np.log(base / pressure))
     exponent = -287.053 * lapse / GRAVITY
-    return tops[index] + temperature / lapse * ((pressure / base) ** exponent - 1)
+    return height + temperature / lapse * ((pressure / base) ** exponent - 1)
 
 
 def mean_is_implausible(name: str, values: np.ndarray) -> bool:
@@ -141,7 +135,7 @@ def mean_is_implausible(name: str, values: np.ndarray) -> bool:
 def guess_units(name: str, values: np.ndarray, expected: Range, units: str) -> Conversion | None:
     """Guess the unit in which most values are plausible, where in ``units`` they are not."""
     for conversion in _BY_UNITS.get(units, ()):
-        converted = conversion.apply(values)
+        converted = conversion.factor * values + conversion.offset
         fits = expected.contains(converted).mean() > 0.9
         if fits and not mean_is_implausible(name, converted):
             return conversion

@@ -50,12 +50,10 @@ def spread_evenly(config: DataConfig, times: np.ndarray) -> np.ndarray:
     """Indices of times spread at random over the periods, most of them in training."""
     candidates = choose_times(config, times)
     training = candidates[config.train.contains(times[candidates])]
-    others = [
-        candidates[period.contains(times[candidates])]
-        for period in (config.validation, config.test)
-    ]
     chosen = [_draw_evenly(training if len(training) else candidates, _SAMPLES)]
-    chosen += [_draw_evenly(other, _SAMPLES_ELSEWHERE) for other in others]
+    for period in (config.validation, config.test):
+        inside = candidates[period.contains(times[candidates])]
+        chosen.append(_draw_evenly(inside, _SAMPLES_ELSEWHERE))
     return np.unique(np.concatenate(chosen))
 
 
@@ -147,9 +145,8 @@ def read_sample(
         findings += problems
         damaged |= {channel.label for channel in group} if problems else set()
     total = sum(states.chunk_bytes(name, indices) for name in names)
-    return SampledValues(
-        times_of(states.dataset)[indices], values, total, frozenset(damaged)
-    ), findings
+    times = times_of(states.dataset)[indices]
+    return SampledValues(times, values, total, frozenset(damaged)), findings
 
 
 def read_static(
@@ -157,8 +154,7 @@ def read_static(
 ) -> tuple[Channels, SampledValues, list[Finding]]:
     """Read static fields as ``prepare`` does, at fewer times where they have any.
 
-    Returns:
-        Channels, their values as a sample with one time, and findings.
+    The sample of their values has one time.
     """
     channels, values = Channels(()), dict[str, np.ndarray]()
     findings, num_bytes = [], 0
@@ -190,8 +186,8 @@ def _fitting(
     count = int(np.searchsorted(np.cumsum([one[name] for name in cheapest]), budget, "right"))
     findings, remedy = [], "Give a larger --sample_mib, or a source with smaller chunks."
     for name in cheapest[count:]:
-        what = f"a single time of {name} is stored in chunks of {one[name] / _MIB:.3g} MiB, the "
-        what += f"sample is bounded to {budget / _MIB:.3g} MiB for all variables"
+        what = f"a single time of {name} takes chunks of {one[name] / _MIB:.3g} MiB, the sample is "
+        what += f"bounded to {budget / _MIB:.3g} MiB for all variables"
         findings.append(finding("sample", "warning", what, name, remedy))
     names = cheapest[:count]
     while len(indices) > 1 and sum(states.chunk_bytes(n, indices) for n in names) > budget:

@@ -82,8 +82,7 @@ def check_store(
     findings = []
     if differences:
         worst = max(differences, key=lambda label: differences[label])
-        size = f"{differences[worst]:.3g} standard deviations"
-        what = f"store and source differ at the same times by {size}"
+        what = f"store and source differ by {differences[worst]:.3g} standard deviations"
         where = f"{', '.join(differences)} (most: {worst}), {store.path}"
         findings.append(finding("store-stale", "error", what, where, _PREPARE_AGAIN))
     if changed_statistics:
@@ -99,24 +98,21 @@ def _compare_statistics(
 ) -> str | None:
     """Describe a difference beyond the error of a sample of independent times."""
     mean, std = float(store.statistics.mean[index]), float(store.statistics.std[index])
-    count = len(values)
-    if count < _FEWEST:
+    if (count := len(values)) < _FEWEST:
         return None
     # Few times estimate their own scatter badly: twice the band for ten of them.
     band = 5 * (1 + 10 / count) / np.sqrt(count)
     deviations = values.astype(np.float64) - mean
     offsets = (weights * deviations).mean(axis=(1, 2))
     squares = (weights * deviations**2).mean(axis=(1, 2))
+    fresh = f"{count} fresh states have"
     if abs(offsets.mean()) > band * offsets.std(ddof=1) + _FLOOR * std:
-        return (
-            f"the store has the mean {mean:.6g}, {count} fresh states have "
-            f"{mean + offsets.mean():.6g} +- {offsets.std(ddof=1) / np.sqrt(count):.2g}"
-        )
+        error = offsets.std(ddof=1) / np.sqrt(count)
+        current = f"{mean + offsets.mean():.6g} +- {error:.2g}"
+        return f"the store has the mean {mean:.6g}, {fresh} {current}"
     if not abs(squares.mean() - std**2) <= band * squares.std(ddof=1) + 2 * _FLOOR * std**2:
-        return (
-            f"the store has the standard deviation {std:.6g}, {count} fresh states have "
-            f"{np.sqrt(squares.mean()):.6g}"
-        )
+        current = f"{np.sqrt(squares.mean()):.6g}"
+        return f"the store has the standard deviation {std:.6g}, {fresh} {current}"
     return None
 
 

@@ -75,15 +75,13 @@ def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> li
             hours = set(hours_of_day(inside).tolist())
             known = known or hours  # those of training, which come first
             if hours - known:
-                what = f"the hours of day {sorted(hours - known)} occur here, not in training, "
-                what += f"which has {sorted(known)}"
-                remedy = "Choose periods with the same hours of day, or a larger "
-                remedy += "data.timestep_hours."
+                what = f"it has hours of day {sorted(hours - known)}, training {sorted(known)}"
+                remedy = "Choose periods with the same ones, or a larger data.timestep_hours."
                 findings.append(finding("time-hours", "error", what, f"data.{name}", remedy))
         training = states[config.train.contains(states)]
         with collect(findings, "climatology", "data.train"):
-            blocks = [(training, np.zeros((len(training), 1)))]
-            fit_climatology(blocks, config.climatology_harmonics)
+            zeros = np.zeros((len(training), 1))
+            fit_climatology([(training, zeros)], config.climatology_harmonics)
     return findings
 
 
@@ -100,8 +98,7 @@ def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
     severity = "error" if len(inside) and not config.allow_gaps else "warning"
     what = f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h"
     where = _text((inside if len(inside) else off)[0])
-    remedy = "Correct the times, or take the data at regular times; data.allow_gaps=true leaves "
-    remedy += "these states out."
+    remedy = "Correct the times, or set data.allow_gaps=true to leave these states out."
     return [finding("time-irregular", severity, what, where, remedy)]
 
 
@@ -161,15 +158,13 @@ def check_periods(times: np.ndarray, config: DataConfig, needs: PeriodNeeds) -> 
         first = periods[after][0]
         hours = (first - periods[before][-1]) / _HOUR
         if hours < longest:
-            what = f"data.{after} starts {hours:g} h after the last state of data.{before}; a "
-            what += f"forecast or training window takes {longest} h"
+            what = f"it starts {hours:g} h after data.{before}, and a window takes {longest} h"
             remedy = f"Leave out {longest / 24:.0f} days between periods for independent scores."
             where = f"data.{after}, {_text(first)}"
             findings.append(finding("split-adjacent", "info", what, where, remedy))
     overlap = needs.forecast_steps * timestep_hours / needs.interval_hours
     if overlap > 1:
         what = f"up to {int(np.ceil(overlap))} forecasts verify at the same time"
-        remedy = "Take it into account where differences are small, or raise "
-        remedy += "forecast.init_interval_hours."
+        remedy = "Where differences are small, raise forecast.init_interval_hours."
         findings.append(finding("forecast-overlap", "info", what, "data.test", remedy))
     return findings

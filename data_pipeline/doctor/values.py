@@ -7,12 +7,7 @@ import numpy as np
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.findings import Finding, collect, finding
-from data_pipeline.doctor.plausibility import (
-    Range,
-    guess_units,
-    mean_is_implausible,
-    plausible_range,
-)
+from data_pipeline.doctor.plausibility import guess_units, mean_is_implausible, plausible_range
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.blocks import check_finite
@@ -69,8 +64,7 @@ def check_values(
             if np.nanmin(values) == np.nanmax(values):
                 what = f"all sampled values are {np.nanmin(values):g}"
             severity = "warning" if static else "error"
-            remedy = "Leave the variable or level out, name a field without time in data.static, "
-            remedy += "or correct the data."
+            remedy = "Leave it out, name it in data.static if it has no time, or correct the data."
             findings.append(finding("constant", severity, what, _labels(constant), remedy))
         if grid.on_sphere:
             varying = [c for c in group if c not in constant]
@@ -105,8 +99,7 @@ def _check_missing(
     if not incomplete:
         return []
     first = np.argwhere(~np.isfinite(fields[incomplete[0]]))[0]
-    cell = _describe_cell(sample, grid, first, timed=True)
-    where = f"{_labels(incomplete)}: {cell}"
+    where = f"{_labels(incomplete)}: {_describe_cell(sample, grid, first, timed=True)}"
     values = np.stack([fields[channel] for channel in group], axis=1)
     missing = np.isnan(values)
     if name in config.fill and missing.any() and not missing.all():
@@ -136,8 +129,7 @@ def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Findin
         flat = _flat(values, channel)
         if flat.any():
             time, count = int(np.argmax(flat)), int(flat.sum())
-            what = f"{count} of {len(flat)} sampled fields have a single value, "
-            what += f"{values[time, 0, 0]:g}"
+            what = f"{count} of {len(flat)} sampled fields are {values[time, 0, 0]:g} everywhere"
             where = f"{channel.label}: {sample.times[time].astype('datetime64[m]')}"
             remedy = "Replace these fields by NaN and set data.fill, or leave those times out."
             return [finding("blank", "warning", what, where, remedy)]
@@ -162,37 +154,26 @@ def _check_range(sample: SampledValues, group: Sequence[Channel], grid: Grid) ->
         elif len(outside):
             outliers.append((channel, values, expected))
     if wrong:
-        return [_units_finding(wrong)]
-    return [_outlier_finding(sample, outliers, grid)] if outliers else []
-
-
-def _units_finding(wrong: Sequence[tuple[Channel, np.ndarray, Range]]) -> Finding:
-    channel, values, expected = wrong[0]
-    units = UNITS.get(channel.name, channel.units)
-    guesses = [guess_units(c.name, v, r, UNITS.get(c.name, c.units)) for c, v, r in wrong]
-    likely = next((guess for guess in guesses if guess is not None), None)
-    what = (
-        f"values of {values.min():.4g} to {values.max():.4g}, plausible are {expected.low:.4g} to "
-        f"{expected.high:.4g} {units}"
-    )
-    remedy = f"Look at the data: it is not in {units}, or not this variable."
-    if likely is not None:
-        what += f"; they look like {likely.units}"
-        remedy = f"Convert the data to {units}: {likely}."
-    return finding("units", "error", what, _labels([c for c, _, _ in wrong]), remedy)
-
-
-def _outlier_finding(
-    sample: SampledValues, outliers: Sequence[tuple[Channel, np.ndarray, Range]], grid: Grid
-) -> Finding:
+        channel, values, expected = wrong[0]
+        units = UNITS.get(channel.name) or channel.units
+        guesses = [guess_units(c.name, v, r, units) for c, v, r in wrong]
+        likely = next((guess for guess in guesses if guess is not None), None)
+        what = f"values of {values.min():.4g} to {values.max():.4g}, plausible: {expected} {units}"
+        remedy = f"Look at the data: it is not in {units}, or not this variable."
+        if likely is not None:
+            what += f"; they look like {likely.units}"
+            remedy = f"Convert the data to {units}: {likely}."
+        return [finding("units", "error", what, _labels([c for c, _, _ in wrong]), remedy)]
+    if not outliers:
+        return []
     channel, values, expected = outliers[0]
-    center = (expected.low + expected.high) / 2
-    distance = np.abs(np.nan_to_num(values - center, nan=0.0, posinf=0.0, neginf=0.0))
+    distance = np.abs(values - (expected.low + expected.high) / 2)
+    distance = np.nan_to_num(distance, nan=0.0, posinf=0.0)
     cell = np.array(np.unravel_index(np.argmax(distance), values.shape))
     count = int((np.isfinite(values) & ~expected.contains(values)).sum())
     where = _describe_cell(sample, grid, cell, timed=len(values) == len(sample.times))
-    where = f"{_labels([c for c, _, _ in outliers])}: {where}"
     what = f"{count} sampled values are implausible, the most {values[tuple(cell)]:.4g}, plausible "
-    what += f"are {expected.low:.4g} to {expected.high:.4g} {channel.units}"
+    what += f"are {expected} {channel.units}"
+    where = f"{_labels([c for c, _, _ in outliers])}: {where}"
     remedy = "Look at the data there; mask spurious values as NaN and set data.fill."
-    return finding("outlier", "warning", what, where, remedy)
+    return [finding("outlier", "warning", what, where, remedy)]

@@ -130,9 +130,7 @@ def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
     try:
         return kind(n_workers=config.num_jobs, **config.jobqueue_options)
     except (TypeError, ValueError) as error:
-        message = (
-            f"jobqueue_options do not suit dask-jobqueue's {kind.__name__}: {error}; see its docs"
-        )
+        message = f"jobqueue_options do not suit {kind.__name__}: {error}; see dask-jobqueue's docs"
         raise InputError(message, code="bad-setting") from error
 
 

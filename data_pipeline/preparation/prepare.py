@@ -275,7 +275,8 @@ def _fit_climatology(job: _Preparation, workers: Executor) -> np.ndarray:
 
     def tasks() -> Iterator[Task]:
         for first in firsts:
-            fit = delayed(fit_channels)(shared, slice(first, first + size), num_harmonics)
+            channels = slice(first, min(first + size, count))
+            fit = delayed(fit_channels)(shared, channels, num_harmonics)
             yield Task(first, f"the store's channels from {first} on", fit)
 
     task_bytes = size * channel_bytes + 3 * max(SERIES_BYTES, 8 * size * num_points)

@@ -27,10 +27,11 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         if (self.trajectories is None) == (not self.splits):
-            raise ValueError(
-                "data.source.benchmark needs either trajectories, as {train: 900, validation: 50, "
-                "test: 50}, or splits, as [train, validation, test] for three files"
+            message = "data.source.benchmark needs either trajectories, such as {train: 900, "
+            message += (
+                "validation: 50, test: 50}, or splits, [train, validation, test] of three files"
             )
+            raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 
+STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
 _NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
 
 
@@ -77,9 +78,7 @@ def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
 
 
 def _store_metadata(path: str) -> list[str]:
-    """Files that make a folder a zarr store."""
-    files = [Path(path) / name for name in ("zarr.json", ".zmetadata", ".zgroup")]
-    return [str(file) for file in files if file.exists()]
+    return [str(file) for name in STORE_FILES if (file := Path(path) / name).exists()]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ References:
     https://arxiv.org/abs/2412.10354.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,89 +60,76 @@ class TrajectoryFile:
     origin: tuple[float, float] | None = None
 
 
+def _hdf5(path: str) -> _Node:
+    return h5py.File(path)
+
+
 def open_pdebench(path: str) -> TrajectoryFile:
     """Open a file of PDEBench.
 
     Raises:
         InputError: If it has another layout.
     """
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         names = set(file)
         if {"nu", "tensor"} <= names and file["tensor"].shape[1] == 1:
-            return _pdebench_darcy(path, file)
+            y, x = file["y-coordinate"][:], file["x-coordinate"][:]
+            read, count = partial(_read_pdebench_darcy, path), len(file["nu"])
+            return TrajectoryFile(path=path, variables=DARCY, count=count, y=y, x=x, read=read)
         if "tensor" in names and file["tensor"].ndim == 3:
-            return _pdebench_arrays(path, file, ("tensor",))
+            return _pdebench_series(path, file, ("tensor",))
         if "density" in names and file["density"].ndim in (3, 4):
             flow = ("density", "pressure", "Vx", "Vy")[: file["density"].ndim]
-            return _pdebench_arrays(path, file, flow)
+            return _pdebench_series(path, file, flow)
         groups = sorted(name for name in names if name.isdigit())
         if groups and "data" in file[groups[0]]:
-            return _pdebench_groups(path, file, groups)
+            return _pdebench_series(path, file, groups=groups)
         message = f"{path} has {sorted(names)[:8]}, expected a layout of PDEBench in one or two "
         message += "dimensions: tensor (sample, time, x); density, pressure, Vx, Vy; groups 0000, "
         message += "0001, ... with data and grid; or nu and tensor of Darcy flow"
         raise InputError(message, code="other-layout")
 
 
-def _pdebench_darcy(path: str, file: _Node) -> TrajectoryFile:
-    return TrajectoryFile(
-        path=path,
-        variables=DARCY,
-        count=len(file["nu"]),
-        y=file["y-coordinate"][:],
-        x=file["x-coordinate"][:],
-        read=partial(_read_pdebench_darcy, path),
-    )
-
-
 def _read_pdebench_darcy(path: str, first: int, last: int) -> np.ndarray:
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         coefficient, solution = file["nu"][first:last], file["tensor"][first:last, 0]
     return steady(coefficient.swapaxes(1, 2), solution.swapaxes(1, 2))
 
 
-def _pdebench_arrays(path: str, file: _Node, names: tuple[str, ...]) -> TrajectoryFile:
-    count, num_states = file[names[0]].shape[:2]
-    flat = file[names[0]].ndim == 3
+def _pdebench_series(
+    path: str, file: _Node, names: tuple[str, ...] = (), groups: Sequence[str] = ()
+) -> TrajectoryFile:
+    """Trajectories of arrays (sample, time, x[, y]), or of groups with ``data`` and ``grid``."""
+    if groups:
+        data, axes = file[groups[0]]["data"], file[groups[0]]["grid"]
+        count, num_states, flat, channels = len(groups), len(data), data.ndim == 3, data.shape[-1]
+        variables = ("data",) if channels == 1 else tuple(f"data_{i}" for i in range(channels))
+    else:
+        axes = {axis: file[name] for axis in "txy" if (name := f"{axis}-coordinate") in file}
+        (count, num_states), flat = file[names[0]].shape[:2], file[names[0]].ndim == 3
+        variables = names
     return TrajectoryFile(
         path=path,
-        variables=names,
+        variables=variables,
         count=count,
         num_states=num_states,
-        y=np.zeros(1) if flat else file["y-coordinate"][:],
-        x=file["x-coordinate"][:],
-        time_step=_spacing(file["t-coordinate"][:]),
+        y=np.zeros(1) if flat else axes["y"][:],
+        x=axes["x"][:],
+        time_step=_spacing(axes["t"][:]),
         periodic=None,
-        read=partial(_read_pdebench_arrays, path, names),
+        read=partial(_read_pdebench_series, path, names, groups),
     )
 
 
-def _read_pdebench_arrays(path: str, names: tuple[str, ...], first: int, last: int) -> np.ndarray:
-    with h5py.File(path) as file:
-        fields = np.stack([file[name][first:last] for name in names], axis=2)
-    return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
-
-
-def _pdebench_groups(path: str, file: _Node, groups: list[str]) -> TrajectoryFile:
-    data, grid = file[groups[0]]["data"], file[groups[0]]["grid"]
-    channels = data.shape[-1]
-    return TrajectoryFile(
-        path=path,
-        variables=("data",) if channels == 1 else tuple(f"data_{i}" for i in range(channels)),
-        count=len(groups),
-        num_states=len(data),
-        y=np.zeros(1) if data.ndim == 3 else grid["y"][:],
-        x=grid["x"][:],
-        time_step=_spacing(grid["t"][:]),
-        periodic=None,
-        read=partial(_read_pdebench_groups, path, groups),
-    )
-
-
-def _read_pdebench_groups(path: str, groups: list[str], first: int, last: int) -> np.ndarray:
-    with h5py.File(path) as file:
-        fields = np.stack([file[group]["data"][:] for group in groups[first:last]])
-    fields = np.moveaxis(fields, -1, 2)  # (sample, time, channel, x[, y])
+def _read_pdebench_series(
+    path: str, names: tuple[str, ...], groups: Sequence[str], first: int, last: int
+) -> np.ndarray:
+    with _hdf5(path) as file:
+        if groups:  # (sample, time, x[, y], channel)
+            samples = [file[group]["data"][:] for group in groups[first:last]]
+            fields = np.moveaxis(np.stack(samples), -1, 2)
+        else:
+            fields = np.stack([file[name][first:last] for name in names], axis=2)
     return fields[..., None, :] if fields.ndim == 4 else fields.swapaxes(-1, -2)
 
 
@@ -155,7 +142,7 @@ def open_well(path: str) -> TrajectoryFile:
     Raises:
         InputError: If it has another layout, or other dimensions.
     """
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
             message = (
                 f"{path} has {sorted(file)[:8]}, expected dimensions and t0_fields of The Well"
@@ -214,7 +201,7 @@ def _well_components(file: _Node, axes: list[str]) -> list[tuple[str, str, tuple
 
 
 def _read_well(path: str, first: int, last: int) -> np.ndarray:
-    with h5py.File(path) as file:
+    with _hdf5(path) as file:
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         sizes = [len(_axis(file, name)) for name in axes]
         num_states = file["dimensions"]["time"].shape[-1]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,8 @@ from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
-from fourcastnet_afno.doctor.machine import (
-    Timing,
-    available_memory,
-    check_batches,
-    check_device,
-    describe_machine,
-    judge_throughput,
-    loader_rate,
-    model_rate,
-)
+from fourcastnet_afno.doctor import machine
+from fourcastnet_afno.doctor.machine import Timing
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -59,13 +52,9 @@ def run_doctor(
 def diagnose(
     config: ExperimentConfig, output: Path, *, timing: Timing | None = None, sample_mib: int = 1024
 ) -> Report:
-    """Examine an experiment.
+    """Examine an experiment, and its store in the run folder ``output`` if that exists.
 
-    Args:
-        config: The experiment.
-        output: Run folder, whose store is examined if it exists.
-        timing: Of loader and model; by default they are not measured.
-        sample_mib: MiB of the source to read at most.
+    At most ``sample_mib`` of the source are read; without ``timing`` nothing is measured.
     """
     stages = [stage.num_steps for stage in config.training.stages]
     needs = PeriodNeeds(
@@ -76,7 +65,7 @@ def diagnose(
     )
     location = store_location(config, output)
     examination = examine(config.data, location, needs, sample_bytes=sample_mib * 2**20)
-    findings = check_device(config.training)
+    findings = machine.check_device(config.training)
     if any(finding.severity == "error" for finding in findings):
         timing = None
     facts: dict[str, Any] = {"num_steps": min(stages), "loader": None, "model": None, "ratio": None}
@@ -88,8 +77,8 @@ def diagnose(
         measured, more = _measure(config, examination, forecaster, timing)
         facts |= measured
         findings += more
-    machine = describe_machine() | {"versions": versions()}
-    return examination.report.extended({"machine": machine, "throughput": facts}, findings)
+    sections = {"machine": machine.describe_machine() | {"versions": versions()}}
+    return examination.report.extended({**sections, "throughput": facts}, findings)
 
 
 def _measure(
@@ -99,21 +88,20 @@ def _measure(
     timing: Timing | None,
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Speed of loader and model; the loader needs a store."""
-    stages = [stage.num_steps for stage in config.training.stages]
-    values = len(forecaster.spec.channels) * forecaster.spec.grid.shape[0]
-    values *= forecaster.spec.grid.shape[1]
-    window = 4 * values * (config.model.num_history + max(stages))
-    findings = check_batches(window, config.training.batch_size, available_memory())
+    stages, spec = [stage.num_steps for stage in config.training.stages], forecaster.spec
+    state_bytes = 4 * len(spec.channels) * math.prod(spec.grid.shape)
+    window = state_bytes * (config.model.num_history + max(stages))
+    findings = machine.check_batches(window, config.training.batch_size, machine.available_memory())
     if timing is None or any(finding.severity == "error" for finding in findings):
         return {}, findings
-    model, more = model_rate(forecaster, config.training, min(stages), timing)
+    model, more = machine.model_rate(forecaster, config.training, min(stages), timing)
     windows, loader, loaded = training_windows(config, examination), None, None
     if windows is not None:
-        loaded = loader_rate(windows, config.training, timing.seconds)
+        loaded = machine.loader_rate(windows, config.training, timing.seconds)
         loader = {"samples_per_second": loaded}
     taken = model["samples_per_second"]
     ratio = loaded / taken if loaded and taken else None
-    findings += [*more, *judge_throughput(loaded, taken)]
+    findings += [*more, *machine.judge_throughput(loaded, taken)]
     return {"loader": loader, "model": model, "ratio": ratio}, findings
 
 
@@ -121,17 +109,12 @@ def training_windows(config: ExperimentConfig, examination: Examination) -> Wind
     """Windows of the shortest stage; ``None`` without a store that holds any."""
     if examination.store is None:
         return None
-    try:
-        return WindowDataset(
-            examination.store,
-            config.data.train,
-            config.model.num_history,
-            min(stage.num_steps for stage in config.training.stages),
-            config.data.forcings,
-            config.data.subset,
-        )
-    except InputError:  # reported by the check of the periods
-        return None
+    data, history = config.data, config.model.num_history
+    steps = min(stage.num_steps for stage in config.training.stages)
+    with contextlib.suppress(InputError):  # reported by the check of the periods
+        store = examination.store
+        return WindowDataset(store, data.train, history, steps, data.forcings, data.subset)
+    return None
 
 
 def untrained_forecaster(config: ExperimentConfig, examination: Examination) -> Forecaster:
@@ -184,54 +167,40 @@ def _data_lines(facts: dict[str, Any]) -> list[str]:
     grid, time, sample = (facts.get(name) for name in ("grid", "time", "sample"))
     if grid and grid["kind"] == "plane":
         closed = f"periodic in {grid['periodic']}" if grid["periodic"] else "not periodic"
-        lines.append(
-            f"Grid     {grid['rows']} x {grid['columns']}, plane of {grid['extent_y']:g} x "
-            f"{grid['extent_x']:g}, {closed}"
-        )
+        extent = f"{grid['extent_y']:g} x {grid['extent_x']:g}"
+        lines.append(f"Grid     {grid['rows']} x {grid['columns']}, plane of {extent}, {closed}")
     elif grid:
         spacing = [grid[f"{axis}_spacing"] for axis in ("latitude", "longitude")]
         steps = " x ".join("uneven" if step is None else f"{step:g}" for step in spacing)
         poles = "with" if grid["poles"] else "without"
-        lines.append(
-            f"Grid     {grid['num_latitudes']} x {grid['num_longitudes']}, {grid['kind']}, "
-            f"{steps} degrees, {grid['coverage']}, {poles} rows on poles"
-        )
+        text = f"Grid     {grid['num_latitudes']} x {grid['num_longitudes']}, {grid['kind']}, "
+        lines.append(f"{text}{steps} degrees, {grid['coverage']}, {poles} rows on poles")
     if time and time["num_times"]:
         hours = " ".join(map(str, time["hours_of_day"]))
-        lines.append(
-            f"Times    {time['num_times']} from {time['first']} to {time['last']}, every "
-            f"{time['step_hours']:g} h, hours of day {hours}"
-        )
+        text = f"Times    {time['num_times']} from {time['first']} to {time['last']}, every "
+        lines.append(f"{text}{time['step_hours']:g} h, hours of day {hours}")
         lines += [
             f"         {name}: {period['num_states']} states, {period['num_gaps']} gaps"
             for name, period in time["periods"].items()
         ]
     if sample:
-        lines.append(
-            f"Sample   {sample['num_times']} times, {sample['bytes'] / 2**20:.1f} MiB read of "
-            f"{sample['bytes_allowed'] / 2**20:.0f} MiB allowed"
-        )
+        text = f"Sample   {sample['num_times']} times, {sample['bytes'] / 2**20:.1f} MiB read of "
+        lines.append(f"{text}{sample['bytes_allowed'] / 2**20:.0f} MiB allowed")
     return lines
 
 
 def _machine_lines(facts: dict[str, Any]) -> list[str]:
-    store, disk, machine = facts.get("store"), facts.get("disk"), facts["machine"]
-    lines = [
-        f"Store    {store['path']}, {store['num_times']} states"
-        if store
-        else "Store    not prepared yet"
-    ]
+    store, disk, known = facts.get("store"), facts.get("disk"), facts["machine"]
+    lines = ["Store    not prepared yet"]
+    if store:
+        lines = [f"Store    {store['path']}, {store['num_times']} states"]
     if disk:
-        lines.append(
-            f"Disk     {disk['store_bytes'] / 2**30:.2f} GiB for the store, "
-            f"{disk['free_bytes'] / 2**30:.1f} GiB free in {disk['folder']}"
-        )
-    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
-    lines.append(
-        f"Machine  {machine['processor']}, {machine['num_cpus']} CPUs, "
-        f"{machine['available_memory_bytes'] / 2**30:.1f} GiB memory available; {gpus}; "
-        f"NCCL {machine['nccl'] or 'not installed'}; torch {machine['versions']['torch']}"
-    )
+        text = f"Disk     {disk['store_bytes'] / 2**30:.2f} GiB for the store, "
+        lines.append(f"{text}{disk['free_bytes'] / 2**30:.1f} GiB free in {disk['folder']}")
+    gpus = ", ".join(gpu["name"] for gpu in known["gpus"]) or "no GPU"
+    memory = f"{known['available_memory_bytes'] / 2**30:.1f} GiB memory available"
+    text = f"Machine  {known['processor']}, {known['num_cpus']} CPUs, {memory}; {gpus}; NCCL "
+    lines.append(f"{text}{known['nccl'] or 'not installed'}; torch {known['versions']['torch']}")
     rates, speeds = facts["throughput"], dict[str, str]()
     for name in _MEASURED:
         value = (rates[name] or {}).get("samples_per_second")

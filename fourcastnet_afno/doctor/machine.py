@@ -47,15 +47,13 @@ def describe_machine() -> dict[str, Any]:
     usable = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None  # not on macOS
     gpus = []
     for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        gpus.append(
-            {
-                "name": properties.name,
-                "memory_bytes": properties.total_memory,
-                "free_bytes": torch.cuda.mem_get_info(index)[0],
-                "compute_capability": f"{properties.major}.{properties.minor}",
-            }
+        properties, free = (
+            torch.cuda.get_device_properties(index),
+            torch.cuda.mem_get_info(index)[0],
         )
+        capability = f"{properties.major}.{properties.minor}"
+        memory = {"memory_bytes": properties.total_memory, "free_bytes": free}
+        gpus.append({"name": properties.name, **memory, "compute_capability": capability})
     return {
         "platform": platform.platform(),
         "processor": _processor(),
@@ -104,8 +102,8 @@ def check_device(config: TrainingConfig) -> list[Finding]:
     if config.precision != "bfloat16":
         return []
     if device.type == "cpu":
-        message = "bfloat16 is configured and training here runs on the CPU, where it is rarely "
-        return [finding("device", "info", f"{message}faster", where, remedy)]
+        message = "training here runs on the CPU, where bfloat16 is rarely faster"
+        return [finding("device", "info", message, where, remedy)]
     for index in range(torch.cuda.device_count()):
         if torch.cuda.get_device_capability(index)[0] < 8:
             message = f"{torch.cuda.get_device_name(index)} computes bfloat16 in software"
@@ -118,8 +116,7 @@ def check_batches(window_bytes: int, batch_size: int, available: int) -> list[Fi
     needed = 3 * batch_size * window_bytes
     if needed < 0.5 * available:
         return []
-    what = f"the batches that are read ahead take {needed / _GIB:.2f} GiB of "
-    what += f"{available / _GIB:.2f} GiB of memory"
+    what = f"batches read ahead take {needed / _GIB:.2f} of {available / _GIB:.2f} GiB of memory"
     severity = "error" if needed > available else "warning"
     remedy = "Lower training.batch_size or the num_steps of the stages."
     return [finding("memory", severity, what, "training.batch_size", remedy)]
@@ -200,11 +197,8 @@ def model_rate(
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Measure the samples a second that training steps take; the first step is left out.
 
-    A model that would keep a CPU busy for long is not tried; on a CPU the batch is made smaller
-    until a step is short.
-
-    Returns:
-        samples_per_second (``None`` where it was not measured), batch_size and device; findings.
+    A model that would keep a CPU busy for long is not tried, for which ``samples_per_second`` is
+    ``None``; on a CPU the batch is made smaller until a step is short.
     """
     device, size = select_device(config.device), config.batch_size
     facts: dict[str, Any] = {"device": str(device), "batch_size": size, "samples_per_second": None}
@@ -237,6 +231,5 @@ def judge_throughput(loader: float | None, model: float | None) -> list[Finding]
         return []
     what = f"the loader yields {loader:.3g} samples/s and the model can use {model:.3g}: the "
     what += f"device waits {100 * (1 - loader / model):.0f} % of the time"
-    remedy = "Put the store on a local disk, or in memory; a larger model or longer rollouts cost "
-    remedy += "nothing until then."
+    remedy = "Put the store on a local disk, or in memory; until then a larger model costs nothing."
     return [finding("throughput", "warning", what, "data.store", remedy)]
