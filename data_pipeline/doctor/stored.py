@@ -18,6 +18,7 @@ from data_pipeline.store.reader import PreparedStore
 _GIB = 2**30
 _STALE, _FLOOR = 0.1, 0.01  # in units of the standard deviation
 _FEWEST = 8
+_DELETE = "Delete the store and prepare it again."
 _PREPARE_AGAIN = "Delete the store and prepare it again, or give the source it was prepared from."
 
 
@@ -37,8 +38,7 @@ def open_prepared(config: DataConfig, location: str) -> tuple[PreparedStore | No
                     return PreparedStore(store.path, config.crop), []
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         what = f"the store cannot be read: {type(error).__name__}: {error}"
-        remedy = "Delete the store and prepare it again."
-        findings.append(finding("store-damaged", "error", what, location, remedy))
+        findings.append(finding("store-damaged", "error", what, location, _DELETE))
     return None, findings
 
 
@@ -86,10 +86,9 @@ def check_store(
         where = f"{', '.join(differences)} (most: {worst}), {store.path}"
         findings.append(finding("store-stale", "error", what, where, _PREPARE_AGAIN))
     if changed_statistics:
-        what = next(iter(changed_statistics.values()))
-        where = f"{', '.join(changed_statistics)}, {store.path}"
-        remedy = "Delete the store and prepare it again."
-        findings.append(finding("store-statistics", "error", what, where, remedy))
+        what, where = next(iter(changed_statistics.values())), ", ".join(changed_statistics)
+        where += f", {store.path}"
+        findings.append(finding("store-statistics", "error", what, where, _DELETE))
     return findings
 
 

@@ -27,10 +27,9 @@ SERIES_BYTES = 2 * 2**20  # of states that the climatology is fitted to at a tim
 
 @dataclass(frozen=True)
 class BlockPipeline:
-    """The work on every block of a store.
+    """The work on every block of the store ``layout``.
 
     Args:
-        layout: The store.
         filling: Values in place of missing ones.
         coarsening: To the grid of the store, if it differs from the source's.
         training: Mask (time,) of the times that the statistics see.

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple
 
 import psutil
 from annotated_types import Ge, Gt
@@ -61,26 +61,9 @@ class Task(NamedTuple):
     work: Delayed
 
 
-@runtime_checkable
-class Executor(Protocol):
-    """Runs tasks, a bounded number at a time."""
-
-    def broadcast(self, value: Any) -> Any:  # noqa: ANN401
-        """A handle for the tasks to a large value that all of them need."""
-        ...
-
-    def run(self, tasks: Iterator[Task], bytes_each: int) -> Iterator[Any]:
-        """Run tasks, built as they are started; (key, result) pairs as they finish."""
-        ...
-
-
 @contextmanager
-def executor(config: ExecutionConfig) -> Iterator[Executor]:
-    """The executor of a configuration; a cluster that it starts ends with the block.
-
-    Raises:
-        InputError: If the cluster cannot be reached or its packages are missing.
-    """
+def executor(config: ExecutionConfig) -> Iterator["Executor"]:
+    """The executor of a configuration; a cluster that it starts ends with the block."""
     if config.has_cluster:
         with cluster_client(config) as client:
             yield _Cluster(client)
@@ -135,7 +118,11 @@ def _start_jobs(config: ExecutionConfig) -> Any:  # noqa: ANN401
 
 
 class _Threads:
-    """Tasks on threads of this process, each computing its graph by itself."""
+    """Tasks on threads of this process, each computing its graph by itself.
+
+    ``broadcast`` gives a handle for the tasks to a large value that all of them need; ``run`` gives
+    (key, result) pairs of tasks that need ``bytes_each`` of memory, as they finish.
+    """
 
     def __init__(self, memory_gib: float) -> None:
         self._memory_gib = memory_gib
@@ -198,3 +185,6 @@ class _Cluster:
             yield task.key, result
             for following in submit(1):
                 queue.add(following)
+
+
+Executor = _Threads | _Cluster

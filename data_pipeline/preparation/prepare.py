@@ -77,8 +77,8 @@ def prepare(
         read: Opens the canonical dataset.
 
     Raises:
-        InputError: If the data is not as configured (variables, units, times, NaN, splits), if
-            ``path`` holds a store of another configuration, or if the disk is too small.
+        InputError: If the data is not as configured, ``path`` holds a store of another
+            configuration, or the disk is too small.
     """
     if path.exists():
         return open_store(str(path), config)
@@ -98,21 +98,13 @@ def prepare(
 
 
 def plan_preparation(config: DataConfig, path: Path) -> PreparationPlan:
-    """Bytes, blocks and time of a preparation, without writing.
-
-    Raises:
-        InputError: Like ``prepare``, for data that is not as configured.
-    """
+    """Bytes, blocks and time of a preparation, without writing; with the errors of ``prepare``."""
     with _accumulated(config, read_data) as dataset:
         return _check(dataset, config, path).plan
 
 
 def open_store(location: str, config: DataConfig) -> PreparedStore:
-    """The store in a folder or at a URL, prepared from the same configuration.
-
-    Raises:
-        InputError: If it was prepared from another one.
-    """
+    """The store in a folder or at a URL, see ``check_same``."""
     path = location if "://" in location else Path(location)
     return check_same(config, PreparedStore(path, config.crop))
 

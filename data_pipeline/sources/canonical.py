@@ -54,11 +54,9 @@ def open_source(
     if config.benchmark is not None:
         groups = [expand_glob(path) for path in config.paths]
         return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
-    opened = [
-        dataset
-        for path in config.paths
-        for dataset in open_all(path, config, policy=policy, piece_bytes=piece_bytes)
-    ]
+    opened: list[xr.Dataset] = []
+    for path in config.paths:
+        opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
 
     def close() -> None:

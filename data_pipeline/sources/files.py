@@ -34,12 +34,6 @@ def open_all(
 ) -> list[xr.Dataset]:
     """Open every file of ``path``, or the one zarr store, with its own names and axes.
 
-    Args:
-        path: A file, a glob, a folder of files, or a zarr store (folder or URL).
-        config: Its options of fsspec override ``storage_options``.
-        policy: How patiently a URL is read.
-        piece_bytes: Size of the chunks of files that have none.
-
     Returns:
         Lazy datasets, each with the name of its file in ``encoding["source"]``.
 
@@ -118,11 +112,9 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
 
 
 def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str, Any]:
-    """Options of fsspec: public buckets are read without login, no transfer may stall for ever.
+    """Options of fsspec for a URL: public buckets are read without login, no transfer may stall.
 
-    Args:
-        path: A URL.
-        stall: Seconds for connecting, and of silence; the length of a transfer has no limit.
+    ``stall`` bounds the seconds for connecting, and of silence, not the length of a transfer.
     """
     protocol = path.split("://")[0]
     if protocol == "s3":

@@ -39,13 +39,9 @@ def open_benchmark(
     rename: Mapping[str, str],
     periodic: Sequence[str] | None,
 ) -> xr.Dataset:
-    """Open the files of a benchmark lazily as a canonical dataset.
+    """Open ``groups`` of files, one for each entry of data.source.path, as a canonical dataset.
 
-    Args:
-        groups: Files of each entry of data.source.path.
-        config: How to read them.
-        rename: Names of variables by their names in the files.
-        periodic: Axes that close on themselves, where the files do not say.
+    ``rename`` and ``periodic`` are those of ``SourceConfig``.
 
     Raises:
         InputError: If a file has another layout, they differ in grid, variables or length, there
@@ -64,15 +60,12 @@ def open_benchmark(
         for index, name in enumerate(first.variables)
     }
     dataset = xr.Dataset(data, {"time": times.ravel()})
-    for name, axis in (("y", first.y), ("x", first.x)):
+    axes = (("y", first.y), ("x", first.x))
+    for name, axis in axes:
         dataset.coords[name] = (name, np.asarray(axis, float), {"units": "1"})
-    dataset.attrs = {
-        "Conventions": "CF-1.8",
-        "source": config.layout,
-        "extent_y": _extent(first.y),
-        "extent_x": _extent(first.x),
-        "time_step": first.time_step,
-    }
+    dataset.attrs = {"Conventions": "CF-1.8", "source": config.layout}
+    dataset.attrs |= {f"extent_{name}": _extent(axis) for name, axis in axes}
+    dataset.attrs["time_step"] = first.time_step
     if first.origin is not None:
         dataset.attrs |= dict(zip(("origin_y", "origin_x"), first.origin, strict=True))
     closed = first.periodic if periodic is None else " ".join(periodic)

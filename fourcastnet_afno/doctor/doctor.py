@@ -82,10 +82,7 @@ def diagnose(
 
 
 def _measure(
-    config: ExperimentConfig,
-    examination: Examination,
-    forecaster: Forecaster,
-    timing: Timing | None,
+    config: ExperimentConfig, examined: Examination, forecaster: Forecaster, timing: Timing | None
 ) -> tuple[dict[str, Any], list[Finding]]:
     """Speed of loader and model; the loader needs a store."""
     stages, spec = [stage.num_steps for stage in config.training.stages], forecaster.spec
@@ -95,7 +92,7 @@ def _measure(
     if timing is None or any(finding.severity == "error" for finding in findings):
         return {}, findings
     model, more = machine.model_rate(forecaster, config.training, min(stages), timing)
-    windows, loader, loaded = training_windows(config, examination), None, None
+    windows, loader, loaded = training_windows(config, examined), None, None
     if windows is not None:
         loaded = machine.loader_rate(windows, config.training, timing.seconds)
         loader = {"samples_per_second": loaded}
