@@ -79,11 +79,7 @@ def state_bytes(storage: StorageConfig, channels: Channels, grid: Grid) -> int:
 
 
 def plan_store(
-    dataset: xr.Dataset,
-    channels: Channels,
-    indices: np.ndarray,
-    config: DataConfig,
-    grid: Grid,
+    dataset: xr.Dataset, channels: Channels, indices: np.ndarray, config: DataConfig, grid: Grid
 ) -> tuple[PreparationPlan, Lengths]:
     """Plan a store of at least two times of a lazy dataset by its chunks, without reading."""
     step_bytes = state_bytes(config.storage, channels, grid)

@@ -249,18 +249,13 @@ def open_neuraloperator(path: str) -> TrajectoryFile:
         message = f"{path} has x of shape {coefficient.shape} and y of shape {solution.shape}, "
         raise InputError(message + "expected both as (sample, y, x)", code="other-layout")
     count, rows, columns = coefficient.shape
+    y, x, read = np.arange(rows) / rows, np.arange(columns) / columns, partial(_read_darcy, path)
     return TrajectoryFile(
-        path=path,
-        variables=DARCY,
-        count=count,
-        y=np.arange(rows) / rows,
-        x=np.arange(columns) / columns,
-        read=partial(_read_neuraloperator, path),
-        origin=(0.0, 0.0),
+        path=path, variables=DARCY, count=count, y=y, x=x, read=read, origin=(0.0, 0.0)
     )
 
 
-def _read_neuraloperator(path: str, first: int, last: int) -> np.ndarray:
+def _read_darcy(path: str, first: int, last: int) -> np.ndarray:
     coefficient, solution = _load_neuraloperator(path)
     return steady(coefficient[first:last], solution[first:last])
 

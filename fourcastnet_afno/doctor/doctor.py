@@ -26,7 +26,6 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import store_location
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
-_MEASURED = ("loader", "model")
 
 
 def run_doctor(
@@ -199,7 +198,7 @@ def _machine_lines(facts: dict[str, Any]) -> list[str]:
     text = f"Machine  {known['processor']}, {known['num_cpus']} CPUs, {memory}; {gpus}; NCCL "
     lines.append(f"{text}{known['nccl'] or 'not installed'}; torch {known['versions']['torch']}")
     rates, speeds = facts["throughput"], dict[str, str]()
-    for name in _MEASURED:
+    for name in ("loader", "model"):
         value = (rates[name] or {}).get("samples_per_second")
         speeds[name] = "not measured" if value is None else f"{value:.3g} samples/s"
     ratio = "" if rates["ratio"] is None else f" ({rates['ratio']:.2g} times as much)"
