@@ -14,19 +14,13 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor import accumulations, sampling, stored
+from data_pipeline.doctor import accumulations, sampling, stored, times
 from data_pipeline.doctor.axes import check_grid, check_layout
 from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.opening import OpenedSource, open_examined
 from data_pipeline.doctor.physics import check_north_is_up
 from data_pipeline.doctor.sampling import SampledStates, SampledValues
-from data_pipeline.doctor.times import (
-    PeriodNeeds,
-    check_periods,
-    check_times,
-    describe_times,
-    times_of,
-)
+from data_pipeline.doctor.times import PeriodNeeds, times_of
 from data_pipeline.doctor.values import check_values, describe_values
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
@@ -144,8 +138,8 @@ class _Examination:
         with collect(findings, "prepare", "data.accumulate"):
             states = states.resampled(self.config)
         simulated = self.config.source is None  # a short part of it
-        times = self.opened.times if simulated else times_of(states.dataset)
-        if not self._check_times(times) and self.opened.complete:
+        state_times = self.opened.times if simulated else times_of(states.dataset)
+        if not self._check_times(state_times) and self.opened.complete:
             self.findings += findings
         with collect(self.findings, "fill", "data.fill"):
             labels = [*self.config.predicted, *self.config.static]
@@ -175,15 +169,15 @@ class _Examination:
 
     def _check_times(self, states: np.ndarray) -> bool:
         """Check the times of the source and of its states; whether there is an error."""
-        times, config = self.opened.times, self.config
-        self.facts["time"] = describe_times(times, config)
-        if not self.opened.complete or not len(times):
+        source_times, config = self.opened.times, self.config
+        self.facts["time"] = times.describe_times(source_times, config)
+        if not self.opened.complete or not len(source_times):
             return False
-        findings = check_times(times, states, config)
+        findings = times.check_times(source_times, states, config)
         wrong = any(finding.severity == "error" for finding in findings)
         if not wrong:
             chosen = states[sampling.choose_times(config, states)]
-            findings += check_periods(chosen, config, self.needs)
+            findings += times.check_periods(chosen, config, self.needs)
         self.findings += findings
         return wrong
 
