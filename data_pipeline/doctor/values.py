@@ -129,9 +129,8 @@ def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Findin
         flat = _flat(values, channel)
         if flat.any():
             time, count = int(np.argmax(flat)), int(flat.sum())
-            what = (
-                f"{count} of {len(flat)} sampled fields have a single value, {values[time, 0, 0]:g}"
-            )
+            value = f"{values[time, 0, 0]:g}"
+            what = f"{count} of {len(flat)} sampled fields have a single value, {value}"
             where = f"{channel.label}: {sample.times[time].astype('datetime64[m]')}"
             remedy = "Replace these fields by NaN and set data.fill, or leave those times out."
             return [finding("blank", "warning", what, where, remedy)]
