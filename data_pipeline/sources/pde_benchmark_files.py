@@ -105,8 +105,8 @@ def _pdebench_series(
         count, num_states, flat, channels = len(groups), len(data), data.ndim == 3, data.shape[-1]
         variables = ("data",) if channels == 1 else tuple(f"data_{i}" for i in range(channels))
     else:
-        axes = {axis: file[name] for axis in "txy" if (name := f"{axis}-coordinate") in file}
         (count, num_states), flat = file[names[0]].shape[:2], file[names[0]].ndim == 3
+        axes = {axis: file[f"{axis}-coordinate"] for axis in ("tx" if flat else "txy")}
         variables = names
     return TrajectoryFile(
         path=path,
@@ -144,9 +144,7 @@ def open_well(path: str) -> TrajectoryFile:
     """
     with _hdf5(path) as file:
         if "dimensions" not in file or not set(_WELL_FIELDS) & set(file):
-            message = (
-                f"{path} has {sorted(file)[:8]}, expected dimensions and t0_fields of The Well"
-            )
+            message = f"{path} has {sorted(file)[:8]}, expected dimensions, t0_fields of The Well"
             raise InputError(message, code="other-layout")
         axes = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
         kind = _text(file.attrs.get("grid_type", "cartesian"))
