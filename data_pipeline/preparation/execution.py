@@ -87,7 +87,7 @@ def cluster_client(config: ExecutionConfig) -> Iterator[Any]:
         try:
             client = Client(address, timeout=config.connect_seconds, set_as_default=False)
         except OSError as error:
-            message = f"no dask scheduler answers at {address} ({error}); correct the address"
+            message = f"no scheduler answers at {address} ({error}); correct --scheduler_address"
             raise InputError(message, code="no-scheduler") from error
         yield stack.enter_context(client)
 

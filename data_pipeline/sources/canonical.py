@@ -211,7 +211,5 @@ def require_units(dataset: xr.Dataset, names: list[str]) -> None:
     missing = [name for name in names if not dataset[name].attrs.get("units")]
     if missing:
         usual = ", ".join(f"{name}: {UNITS.get(name, '?')}" for name in missing)
-        message = (
-            f"the variables {missing} state no units; state them, data.source.units={{{usual}}}"
-        )
+        message = f"{missing} state no units; set data.source.units={{{usual}}} if that is right"
         raise InputError(message, code="missing-units")
