@@ -54,11 +54,20 @@ class Coarsening:
 
     def __init__(self, source: Grid, target: Grid) -> None:
         if source.on_sphere or target.on_sphere:
-            asked_by = "data.grid or evaluation.regrid to another kind of grid"
-            matrices = _on_sphere(*(require_latlon(grid, asked_by) for grid in (source, target)))
+            for grid in (source, target):
+                require_latlon(grid, "data.grid or evaluation.regrid to another kind of grid")
+            bounds = source.bounds("latitude")
+            if not source.is_periodic or bounds[0] < 90 - 1e-6 or bounds[-1] > -90 + 1e-6:
+                raise InputError(
+                    f"data.grid needs global data, their grid is {source}; leave data.grid out",
+                    code="grid-mismatch",
+                )
+            south = (-np.sin(np.deg2rad(g.bounds("latitude"))) for g in (source, target))
+            longitudes = source.bounds("longitude"), target.bounds("longitude")
+            overlaps = _overlaps(*south), _overlaps(*longitudes, 360.0)
         else:
-            matrices = (_on_plane(axis, source, target) for axis in source.dims)
-        self._rows, self._columns = matrices
+            overlaps = (_overlaps_on_plane(axis, source, target) for axis in source.dims)
+        self._rows, self._columns = (o / o.sum(axis=1, keepdims=True) for o in overlaps)
 
     def apply(self, fields: np.ndarray) -> np.ndarray:
         """Means (..., target latitude, target longitude) of fields (..., latitude, longitude)."""
@@ -66,19 +75,7 @@ class Coarsening:
         return means.astype(np.float32)
 
 
-def _on_sphere(source: LatLonGrid, target: LatLonGrid) -> tuple[np.ndarray, np.ndarray]:
-    bounds = source.bounds("latitude")
-    if not source.is_periodic or bounds[0] < 90 - 1e-6 or bounds[-1] > -90 + 1e-6:
-        raise InputError(
-            f"data.grid needs global data, the data's grid is {source}; leave data.grid out",
-            code="grid-mismatch",
-        )
-    south, target_south = (-np.sin(np.deg2rad(g.bounds("latitude"))) for g in (source, target))
-    longitudes = source.bounds("longitude"), target.bounds("longitude")
-    return _normalized(_overlaps(south, target_south)), _normalized(_overlaps(*longitudes, 360.0))
-
-
-def _on_plane(axis: str, source: Grid, target: Grid) -> np.ndarray:
+def _overlaps_on_plane(axis: str, source: Grid, target: Grid) -> np.ndarray:
     bounds, target_bounds = source.bounds(axis), target.bounds(axis)
     length, closes = source.length(axis), axis in source.periodic_axes
     overlaps = _overlaps(bounds, target_bounds, length if closes else None)
@@ -89,19 +86,13 @@ def _on_plane(axis: str, source: Grid, target: Grid) -> np.ndarray:
             "give data on the same domain",
             code="grid-mismatch",
         )
-    return _normalized(overlaps)
+    return overlaps
 
 
 def _overlaps(bounds: np.ndarray, target: np.ndarray, circle: float | None = None) -> np.ndarray:
-    """Length that intervals have in common.
+    """Lengths (target, source) that intervals of increasing bounds have in common.
 
-    Args:
-        bounds: Of the source's cells, increasing.
-        target: Of the target's cells, increasing.
-        circle: Length after which the axis closes on itself, if it does.
-
-    Returns:
-        float64 of shape (target, source).
+    ``circle`` is the length after which the axis closes on itself, if it does.
     """
     overlaps = np.zeros((len(target) - 1, len(bounds) - 1))
     for turn in (0.0,) if circle is None else (-circle, 0.0, circle):
@@ -109,8 +100,3 @@ def _overlaps(bounds: np.ndarray, target: np.ndarray, circle: float | None = Non
         high = np.minimum(target[1:, None], bounds[None, 1:] + turn)
         overlaps += np.maximum(high - low, 0)
     return overlaps
-
-
-def _normalized(overlaps: np.ndarray) -> np.ndarray:
-    """Weights of a mean over each target cell."""
-    return overlaps / overlaps.sum(axis=1, keepdims=True)

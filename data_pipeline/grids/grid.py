@@ -34,30 +34,12 @@ class Grid(ABC):
 
     @property
     @abstractmethod
-    def coords(self) -> dict[str, np.ndarray]:
-        """Cell centers by axis."""
-
-    @property
-    @abstractmethod
     def periodic_axes(self) -> tuple[str, ...]:
         """Names of the axes that close on themselves."""
-
-    @property
-    @abstractmethod
-    def attrs(self) -> dict[str, Any]:
-        """Attributes that a canonical dataset has of its grid, in addition to the coordinates."""
 
     @abstractmethod
     def bounds(self, axis: str) -> np.ndarray:
         """Edges of the cells along an axis, in the order of its points, of shape (n + 1,)."""
-
-    @abstractmethod
-    def domain(self, axis: str) -> tuple[float, float]:
-        """Both ends of the domain along an axis, in the order of its points."""
-
-    @abstractmethod
-    def length(self, axis: str) -> float:
-        """Length of the domain along an axis."""
 
     @abstractmethod
     def area_weights(self) -> np.ndarray:
@@ -84,6 +66,26 @@ class Grid(ABC):
         """Plain values that ``grid_from_json`` reads."""
 
     @property
+    def coords(self) -> dict[str, np.ndarray]:
+        """Cell centers by axis."""
+        return {axis: np.array(getattr(self, axis)) for axis in self.dims}
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes that a canonical dataset has of its grid, in addition to the coordinates."""
+        return {}
+
+    def domain(self, axis: str) -> tuple[float, float]:
+        """Both ends of the domain along an axis; the outermost points if none is stated."""
+        values = self.coords[axis]
+        return float(values[0]), float(values[-1])
+
+    def length(self, axis: str) -> float:
+        """Length of the domain along an axis, from the first edge to the last one."""
+        bounds = self.bounds(axis)
+        return abs(float(bounds[-1] - bounds[0]))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Number of rows and of columns."""
         rows, columns = (len(getattr(self, axis)) for axis in self.dims)
@@ -107,12 +109,11 @@ class Grid(ABC):
         kinds = [(grid.dims, grid.shape, grid.periodic_axes) for grid in (self, other)]
         if kinds[0] != kinds[1]:
             return False
-        ours, theirs, units = self.coords, other.coords, self._tolerance()
-        return all(np.allclose(ours[axis], theirs[axis], atol=units[axis]) for axis in self.dims)
-
-    @abstractmethod
-    def _tolerance(self) -> dict[str, float]:
-        """Distance by axis below which coordinates are the same."""
+        units = {
+            axis: 1.0 if self.on_sphere else np.diff(self.bounds(axis))[0] for axis in self.dims
+        }
+        ours, theirs = self.coords, other.coords
+        return all(np.allclose(ours[a], theirs[a], atol=1e-3 * unit) for a, unit in units.items())
 
     def require_same(self, other: "Grid", expected_by: str) -> None:
         """Reject another grid than this one.
@@ -126,9 +127,8 @@ class Grid(ABC):
         """
         if not self.is_same(other):
             raise InputError(
-                f"{expected_by} expects the grid {self}, the data has {other}; "
-                "regrid the data, use a checkpoint trained on this grid, or set "
-                "forecast.regrid=true to interpolate to the checkpoint's grid and back",
+                f"{expected_by} expects the grid {self}, the data has {other}; regrid the data, "
+                "use a checkpoint of this grid, or set forecast.regrid=true to interpolate",
                 code="grid-mismatch",
             )
 
@@ -149,18 +149,29 @@ class LatLonGrid(Grid):
     longitude: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _check_axis("latitude", self.latitude, decreasing=True)
-        _check_axis("longitude", self.longitude, decreasing=False)
-        if self.latitude[0] > 90 + 1e-6 or self.latitude[-1] < -90 - 1e-6:
+        for axis, sign, order in (
+            ("latitude", -1, "decrease from north to south"),
+            ("longitude", 1, "increase eastward"),
+        ):
+            values = self.coords[axis]
+            if len(values) < 2 or not (sign * np.diff(values) > 0).all() or np.isinf(values).any():
+                ends = f" from {values[0]:g} to {values[-1]:g}" if len(values) else ""
+                raise InputError(
+                    f"{axis} must have at least 2 values that strictly {order}, got {len(values)} "
+                    f'values{ends}; sort with .sortby("{axis}", ascending={sign > 0})',
+                    code="bad-grid",
+                )
+        (north, *_, south), (west, *_, east) = self.latitude, self.longitude
+        if north > 90 + 1e-6 or south < -90 - 1e-6:
             raise InputError(
-                f"latitude must lie within -90..90 degrees, got {self.latitude[-1]:g}.."
-                f"{self.latitude[0]:g}; check the units of the coordinate",
+                f"latitude must lie within -90..90 degrees, got {south:g}..{north:g}; check the "
+                "units of the coordinate",
                 code="bad-grid",
             )
-        if self.longitude[-1] - self.longitude[0] >= 360 - 1e-6:
+        if east - west >= 360 - 1e-6:
             raise InputError(
-                f"longitude must span less than 360 degrees, got {self.longitude[0]:g}.."
-                f"{self.longitude[-1]:g}; drop the duplicated meridian",
+                f"longitude must span less than 360 degrees, got {west:g}..{east:g}; drop the "
+                "duplicated meridian",
                 code="bad-grid",
             )
 
@@ -189,27 +200,17 @@ class LatLonGrid(Grid):
     }
 
     @property
-    def coords(self) -> dict[str, np.ndarray]:
-        """Coordinates by dimension, in degrees."""
-        return {"latitude": np.array(self.latitude), "longitude": np.array(self.longitude)}
-
-    @property
     def periodic_axes(self) -> tuple[str, ...]:
         """Longitude, if it goes around."""
         step = self.longitude[1] - self.longitude[0]
         closed = np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
         return ("longitude",) if closed else ()
 
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """No attributes: the coordinates are enough."""
-        return {}
-
     def area_weights(self) -> np.ndarray:
         """Exact cell areas divided by their mean, float64 of shape (latitude, longitude)."""
         heights = -np.diff(np.sin(np.deg2rad(self.bounds("latitude"))))
         widths = np.diff(self.bounds("longitude"))
-        areas = heights[:, None] * widths[None, :]
+        areas = np.outer(heights, widths)
         return areas / areas.mean()
 
     def bounds(self, axis: str) -> np.ndarray:
@@ -223,16 +224,6 @@ class LatLonGrid(Grid):
         bounds = np.concatenate([[first], middle, [last]])
         return np.clip(bounds, -90, 90) if axis == "latitude" else bounds
 
-    def domain(self, axis: str) -> tuple[float, float]:
-        """The outermost points: grids on the sphere state no domain."""
-        values = self.coords[axis]
-        return float(values[0]), float(values[-1])
-
-    def length(self, axis: str) -> float:
-        """Degrees from the first edge to the last one."""
-        bounds = self.bounds(axis)
-        return abs(float(bounds[-1] - bounds[0]))
-
     def coordinate_channels(self) -> np.ndarray:
         """Cartesian coordinates of the cell centers on the unit sphere.
 
@@ -245,9 +236,6 @@ class LatLonGrid(Grid):
         x, y = np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude)
         return np.stack([x, y, np.broadcast_to(np.sin(latitude), x.shape)])
 
-    def _tolerance(self) -> dict[str, float]:
-        return {"latitude": 1e-3, "longitude": 1e-3}
-
     def describe_cell(self, row: int, column: int) -> str:
         """Degrees north and east."""
         return f"{self.latitude[row]:g} N, {self.longitude[column]:g} E"
@@ -256,13 +244,12 @@ class LatLonGrid(Grid):
         """Whether bounds agree to a cell of the coarser grid."""
         if not other.on_sphere or self.periodic_axes != other.periodic_axes:
             return False
-        bounded = [axis for axis in self.dims if axis not in self.periodic_axes]
-        pairs = [(self.bounds(axis), other.bounds(axis)) for axis in bounded]
-        cells = [max(np.abs(np.diff(bounds)).max() for bounds in pair) for pair in pairs]
-        return all(
-            np.allclose(a[[0, -1]], b[[0, -1]], rtol=0, atol=cell)
-            for (a, b), cell in zip(pairs, cells, strict=True)
-        )
+        for axis in set(self.dims) - set(self.periodic_axes):
+            ours, theirs = self.bounds(axis), other.bounds(axis)
+            cell = max(np.abs(np.diff(bounds)).max() for bounds in (ours, theirs))
+            if not np.allclose(ours[[0, -1]], theirs[[0, -1]], rtol=0, atol=cell):
+                return False
+        return True
 
     def select_rows(self, rows: slice) -> "LatLonGrid":
         """Some latitudes."""
@@ -273,26 +260,11 @@ class LatLonGrid(Grid):
         return {"kind": "latlon", **asdict(self)}
 
     def __str__(self) -> str:
-        rows, columns = self.shape
-        return (
-            f"{rows} x {columns} (latitude {self.latitude[0]:g}..{self.latitude[-1]:g}, "
-            f"longitude {self.longitude[0]:g}..{self.longitude[-1]:g})"
-        )
+        (rows, columns), (north, *_, south) = self.shape, self.latitude
+        longitudes = f"{self.longitude[0]:g}..{self.longitude[-1]:g}"
+        return f"{rows} x {columns} (latitude {north:g}..{south:g}, longitude {longitudes})"
 
 
 def space_dims(names: Collection[Any]) -> tuple[str, str]:
     """The axes of space among the names of dimensions: latitude and longitude, or else y and x."""
     return ("latitude", "longitude") if "latitude" in names else ("y", "x")
-
-
-def _check_axis(name: str, values: tuple[float, ...], *, decreasing: bool) -> None:
-    steps = np.diff(values)
-    ordered = (steps < 0).all() if decreasing else (steps > 0).all()
-    if len(values) < 2 or not ordered or not np.isfinite(values).all():
-        order = "decrease from north to south" if decreasing else "increase eastward"
-        ends = f" from {values[0]:g} to {values[-1]:g}" if values else ""
-        raise InputError(
-            f"{name} must have at least 2 values that strictly {order}, got {len(values)} values"
-            f'{ends}; sort with .sortby("{name}", ascending={not decreasing})',
-            code="bad-grid",
-        )

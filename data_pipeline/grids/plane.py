@@ -2,8 +2,7 @@
 
 A planar grid has evenly spaced points on the axes y and x, in the length units of its problem, each
 for a cell of the same area. An axis closes on itself, and then the spacing times the number of
-points is its length, or it has two boundaries; ``origin`` is where they start, by default such that
-the points are in the middle between them. Problems in one dimension have a single y.
+points is its length, or it has two boundaries. Problems in one dimension have a single y.
 
 A canonical dataset on such a grid has the attributes ``periodic``, the names of the axes that close
 on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their lengths, and
@@ -11,7 +10,7 @@ on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,7 +52,31 @@ class PlaneGrid(Grid):
             )
         object.__setattr__(self, "periodic", tuple(a for a in self.dims if a in self.periodic))
         for axis, length in zip(self.dims, self.extent, strict=True):
-            _check_axis(axis, self.coords[axis], length, closes=axis in self.periodic)
+            values, closes, least = (
+                self.coords[axis],
+                axis in self.periodic,
+                1 if axis == "y" else 2,
+            )
+            count, steps = len(values), np.diff(values)
+            even = count < 2 or np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)
+            if count < least or not np.isfinite(values).all() or (steps <= 0).any() or not even:
+                ends = f" from {values[0]:g} to {values[-1]:g}" if count else ""
+                raise InputError(
+                    f"{axis} must have at least {least} values that increase in even steps, got "
+                    f"{count} values{ends}; sort or regrid the data",
+                    code="bad-grid",
+                )
+            span = float(values[-1] - values[0])
+            full = span * count / max(1, count - 1)
+            fits = np.isclose(length, full, rtol=1e-3) if closes else length >= span * (1 - 1e-3)
+            if not length > 0 or not (fits or count == 1):
+                bounded = f"at least {span:g} of a bounded axis"
+                expected = f"{full:g}, the spacing times the points of a periodic axis"
+                raise InputError(
+                    f"extent_{axis} must be {expected if closes else bounded}, got {length:g}; "
+                    "correct the attribute, or drop a repeated end point of the axis",
+                    code="bad-grid",
+                )
 
     @classmethod
     def regular(
@@ -76,11 +99,6 @@ class PlaneGrid(Grid):
         "y": {"long_name": "y", "axis": "Y"},
         "x": {"long_name": "x", "axis": "X"},
     }
-
-    @property
-    def coords(self) -> dict[str, np.ndarray]:
-        """Coordinates by dimension."""
-        return {"y": np.array(self.y), "x": np.array(self.x)}
 
     @property
     def periodic_axes(self) -> tuple[str, ...]:
@@ -142,9 +160,6 @@ class PlaneGrid(Grid):
             step = (values[-1] - values[0]) / (len(values) - 1)
         return np.append(values - step / 2, values[-1] + step / 2)
 
-    def _tolerance(self) -> dict[str, float]:
-        return {axis: float(1e-3 * np.diff(self.bounds(axis))[0]) for axis in self.dims}
-
     def describe_cell(self, row: int, column: int) -> str:
         """Coordinates of the point."""
         return f"y {self.y[row]:g}, x {self.x[column]:g}"
@@ -155,9 +170,9 @@ class PlaneGrid(Grid):
             return False
         if (self.origin is None) != (other.origin is None):
             return False
-        if not np.allclose(self.origin or 0, other.origin or 0, atol=1e-3 * min(self.extent)):
-            return False
-        return np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
+        same_extent = np.allclose(self.extent, other.extent, rtol=1e-3, atol=0)
+        tolerance = 1e-3 * min(self.extent)
+        return same_extent and np.allclose(self.origin or 0, other.origin or 0, atol=tolerance)
 
     def select_rows(self, rows: slice) -> "PlaneGrid":
         """A strip, which does not close along y unless it has all rows."""
@@ -170,45 +185,14 @@ class PlaneGrid(Grid):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        record = {
-            "kind": "plane",
-            "y": list(self.y),
-            "x": list(self.x),
-            "periodic": list(self.periodic),
-            "extent": list(self.extent),
-        }
-        return record | ({} if self.origin is None else {"origin": list(self.origin)})
+        values = asdict(self).items()
+        return {"kind": "plane", **{name: list(v) for name, v in values if v is not None}}
 
     def __str__(self) -> str:
         rows, columns = self.shape
         closed = f"periodic in {' and '.join(self.periodic)}" if self.periodic else "not periodic"
-        return (
-            f"{rows} x {columns} (y {self.y[0]:g}..{self.y[-1]:g}, x {self.x[0]:g}..{self.x[-1]:g},"
-            f" {closed})"
-        )
-
-
-def _check_axis(axis: str, values: np.ndarray, length: float, *, closes: bool) -> None:
-    steps, least = np.diff(values), 1 if axis == "y" else 2
-    even = len(steps) == 0 or np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)
-    if len(values) < least or not np.isfinite(values).all() or (steps <= 0).any() or not even:
-        ends = f" from {values[0]:g} to {values[-1]:g}" if len(values) else ""
-        raise InputError(
-            f"{axis} must have at least {least} values that increase in even steps, got "
-            f"{len(values)} values{ends}; sort or regrid the data",
-            code="bad-grid",
-        )
-    span = float(values[-1] - values[0])
-    full = span * len(values) / max(1, len(values) - 1)
-    fits = np.isclose(length, full, rtol=1e-3) if closes else length >= span * (1 - 1e-3)
-    if not length > 0 or not (fits or len(values) == 1):
-        expected = f"{full:g}, the spacing times the points" if closes else f"at least {span:g}"
-        raise InputError(
-            f"extent_{axis} must be {expected} of an axis that is "
-            f"{'periodic' if closes else 'bounded'}, got {length:g}; correct the attribute, or "
-            "drop a repeated end point of the axis",
-            code="bad-grid",
-        )
+        y, x = (f"{axis[0]:g}..{axis[-1]:g}" for axis in (self.y, self.x))
+        return f"{rows} x {columns} (y {y}, x {x}, {closed})"
 
 
 def grid_of(dataset: xr.Dataset) -> Grid:
@@ -221,30 +205,29 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         return LatLonGrid.from_dataset(dataset)
     if not is_planar(dataset):
         raise InputError(
-            f"the data has the coordinates {list(dataset.coords)}, expected latitude and "
-            "longitude, or y and x; map their names with data.source.rename",
+            f"the data has the coordinates {list(dataset.coords)}, expected latitude and longitude "
+            "or y and x; map their names with data.source.rename",
             code="missing-axis",
         )
-    if "periodic" not in dataset.attrs:
+    attrs, coords, extent = dataset.attrs, {}, []
+    if "periodic" not in attrs:
         raise InputError(
             "the data on a planar grid does not say which axes are periodic; give it the attribute "
             "periodic, such as 'y x', 'x' or '', or set data.source.periodic",
             code="bad-grid",
         )
-    y, x = (np.asarray(dataset[axis].values, float) for axis in PlaneGrid.dims)
-    extent = []
-    for axis, values in (("y", y), ("x", x)):
+    for axis in PlaneGrid.dims:
+        values = np.asarray(dataset[axis].values, float)
         count = len(values)
         spanned = float(values[-1] - values[0]) * count / (count - 1) if count > 1 else 1.0
-        extent.append(float(dataset.attrs.get(f"extent_{axis}", spanned)))
-    names = [f"origin_{axis}" for axis in PlaneGrid.dims]
-    known = all(name in dataset.attrs for name in names)
+        coords[axis] = tuple(values.tolist())
+        extent.append(float(attrs.get(f"extent_{axis}", spanned)))
+    known = "origin_y" in attrs and "origin_x" in attrs
     return PlaneGrid(
-        y=tuple(y.tolist()),
-        x=tuple(x.tolist()),
-        periodic=tuple(str(dataset.attrs["periodic"]).split()),
+        **coords,
+        periodic=tuple(str(attrs["periodic"]).split()),
         extent=(extent[0], extent[1]),
-        origin=(float(dataset.attrs[names[0]]), float(dataset.attrs[names[1]])) if known else None,
+        origin=(float(attrs["origin_y"]), float(attrs["origin_x"])) if known else None,
     )
 
 
@@ -264,13 +247,8 @@ def grid_from_json(record: Mapping[str, Any]) -> Grid:
 def require_latlon(grid: Grid, asked_by: str, remedy: str = "leave it out") -> LatLonGrid:
     """The grid, if it is on the sphere.
 
-    Args:
-        grid: Any grid.
-        asked_by: The setting that needs it, such as ``data.crop``.
-        remedy: Advice at the end of the message.
-
     Raises:
-        InputError: If it is a plane.
+        InputError: If it is a plane; names ``asked_by``, the setting, such as ``data.crop``.
     """
     if isinstance(grid, LatLonGrid):
         return grid

@@ -22,6 +22,8 @@ References:
     https://doi.org/10.1007/s00190-002-0216-2.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -69,130 +71,76 @@ def legendre_functions(truncation: int, mu: np.ndarray) -> tuple[np.ndarray, np.
     return values[..., :-1], slopes
 
 
-def _fourier_matrices(truncation: int, num_longitudes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Synthesis (longitude, order part) and analysis (order part, longitude), real."""
-    order = np.arange(truncation + 1)
-    angle = 2 * np.pi * np.arange(num_longitudes)[:, None] * order[None, :] / num_longitudes
-    waves = np.stack([np.cos(angle), -np.sin(angle)], axis=-1)
-    both_signs = np.where(order == 0, 1.0, 2.0)[None, :, None]
-    synthesis = (both_signs * waves).reshape(num_longitudes, -1)
-    analysis = waves.reshape(num_longitudes, -1).T / num_longitudes
-    return synthesis, analysis
-
-
-def _pseudo_inverses(values: np.ndarray) -> np.ndarray:
-    """Least-squares inverse of every order's (latitude, degree) matrix on degrees >= order."""
-    inverses = np.zeros_like(values.swapaxes(1, 2))
-    for m, matrix in enumerate(values):
-        inverses[m, m:] = np.linalg.pinv(matrix[:, m:])
-    return inverses
-
-
 class SphericalHarmonicTransform:
     """Transform between one grid and triangularly truncated spectra on the unit sphere.
 
-    ``gaussian`` integrates by Gauss-Legendre quadrature and projects any product of two truncated
-    fields exactly. ``equiangular`` inverts by least squares: exact for fields within the
-    truncation, on the grid that most data are on.
-
     Args:
-        truncation: Largest degree T; by default free of aliasing in products of two fields.
-        latitude: Latitudes in degrees, from north to south, of shape (latitude,).
+        num_latitudes: Number of latitudes, from north to south.
         num_longitudes: Number of longitudes, from 0 eastward, more than 2 T.
-        quadrature_weights: Weights of the latitudes with sum 1; without them, analysis is by least
-            squares.
+        rows: ``gaussian`` integrates by Gauss-Legendre quadrature and projects any product of two
+            truncated fields exactly. ``equiangular``, half a cell away from the poles, inverts by
+            least squares: exact for fields within the truncation, on the grid that most data are
+            on.
+        truncation: Largest degree T; by default free of aliasing in products of two fields.
         dtype: Precision of the transform; its matrices are made in float64.
         device: Where the transform runs.
     """
 
     def __init__(
         self,
-        truncation: int | None,
-        latitude: np.ndarray,
+        num_latitudes: int,
         num_longitudes: int,
         *,
-        quadrature_weights: np.ndarray | None = None,
+        rows: Literal["gaussian", "equiangular"] = "gaussian",
+        truncation: int | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
         if truncation is None:
-            truncation = alias_free_truncation(len(latitude), num_longitudes)
-        if num_longitudes <= 2 * truncation or len(latitude) <= truncation:
+            truncation = alias_free_truncation(num_latitudes, num_longitudes)
+        if num_longitudes <= 2 * truncation or num_latitudes <= truncation:
             raise ValueError(
                 f"truncation {truncation} needs more than {2 * truncation} longitudes and more "
-                f"than {truncation} latitudes, got {len(latitude)} x {num_longitudes}; refine the "
+                f"than {truncation} latitudes, got {num_latitudes} x {num_longitudes}; refine the "
                 "grid or lower the truncation"
             )
-        self.truncation = truncation
-        self.latitude = latitude
-        self.longitude = 360 * np.arange(num_longitudes) / num_longitudes
-        self.quadrature_weights = quadrature_weights
-        mu = np.sin(np.deg2rad(latitude))
-        values, slopes = legendre_functions(truncation, mu)
-        synthesis, analysis = _fourier_matrices(truncation, num_longitudes)
 
-        def matrices(array: np.ndarray, parts: int = 2) -> Tensor:
+        def matrices(array: np.ndarray, parts: int = 1) -> Tensor:
             repeated = np.repeat(array, parts, axis=0)
             return torch.tensor(np.ascontiguousarray(repeated), dtype=dtype, device=device)
 
-        self._fourier_synthesis = matrices(synthesis, parts=1)
-        self._fourier_analysis = matrices(analysis, parts=1)
-        self._values, self._slopes = matrices(values), matrices(slopes)
+        if rows == "gaussian":
+            sines, weights = np.polynomial.legendre.leggauss(num_latitudes)
+            self.latitude, quadrature = np.rad2deg(np.arcsin(sines[::-1])), weights[::-1] / 2
+        else:
+            self.latitude = 90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes
+            quadrature = None
+        self.quadrature_weights: np.ndarray | None = quadrature
+        self.longitude = 360 * np.arange(num_longitudes) / num_longitudes
+        self.truncation = truncation
         order = np.arange(truncation + 1.0)
-        turned = np.stack([-order, order], axis=1)[:, :, None]
-        self._zonal_derivative = matrices(turned, parts=1)
-        degree = np.arange(truncation + 1.0)
-        self.laplacian = matrices(-degree * (degree + 1), parts=1)
-        self.inverse_laplacian = matrices(-1 / np.maximum(degree * (degree + 1), 1), parts=1)
+        angle = 2 * np.pi * np.arange(num_longitudes)[:, None] * order / num_longitudes
+        waves = np.stack([np.cos(angle), -np.sin(angle)], axis=-1)
+        both_signs = np.where(order == 0, 1.0, 2.0)[:, None]
+        self._fourier_synthesis = matrices((both_signs * waves).reshape(num_longitudes, -1))
+        self._fourier_analysis = matrices(waves.reshape(num_longitudes, -1).T / num_longitudes)
+        self._zonal_derivative = matrices(np.stack([-order, order], axis=1)[:, :, None])
+        eigenvalues = order * (order + 1)
+        self.laplacian = matrices(-eigenvalues)
+        self.inverse_laplacian = matrices(-1 / np.maximum(eigenvalues, 1))
         self.inverse_laplacian[0] = 0
-        if quadrature_weights is None:
-            self._projection = matrices(_pseudo_inverses(values))
-            return
-        self._projection = matrices((values * quadrature_weights[:, None]).swapaxes(1, 2))
-        vector = (
-            np.concatenate([values, slopes], axis=2) * (quadrature_weights / (1 - mu**2))[:, None]
-        )
-        self._vector_projection = matrices(vector.swapaxes(1, 2))
-
-    @classmethod
-    def gaussian(
-        cls,
-        num_latitudes: int,
-        num_longitudes: int,
-        *,
-        truncation: int | None = None,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
-    ) -> "SphericalHarmonicTransform":
-        """Transform on Gauss-Legendre latitudes, by default free of aliasing in products."""
-        mu, weights = np.polynomial.legendre.leggauss(num_latitudes)
-        return cls(
-            truncation,
-            np.rad2deg(np.arcsin(mu[::-1])),
-            num_longitudes,
-            quadrature_weights=weights[::-1] / 2,
-            dtype=dtype,
-            device=device,
-        )
-
-    @classmethod
-    def equiangular(
-        cls,
-        num_latitudes: int,
-        num_longitudes: int,
-        *,
-        truncation: int | None = None,
-        dtype: torch.dtype = torch.float64,
-        device: torch.device | str = "cpu",
-    ) -> "SphericalHarmonicTransform":
-        """Transform on rows of equal angle, half a cell away from the poles."""
-        return cls(
-            truncation,
-            90 - 180 * (np.arange(num_latitudes) + 0.5) / num_latitudes,
-            num_longitudes,
-            dtype=dtype,
-            device=device,
-        )
+        mu = np.sin(np.deg2rad(self.latitude))
+        values, slopes = legendre_functions(truncation, mu)
+        self._values, self._slopes = matrices(values, parts=2), matrices(slopes, parts=2)
+        if quadrature is None:
+            projection = np.zeros_like(values.swapaxes(1, 2))
+            for m, matrix in enumerate(values):  # degrees of at least the order
+                projection[m, m:] = np.linalg.pinv(matrix[:, m:])
+        else:
+            projection = values.swapaxes(1, 2) * quadrature
+            both = np.concatenate([values, slopes], axis=2).swapaxes(1, 2)
+            self._vector_projection = matrices(both * (quadrature / (1 - mu**2)), parts=2)
+        self._projection = matrices(projection, parts=2)
 
     def synthesize(self, spectrum: HarmonicCoefficients) -> GridField:
         """Values on the grid."""
@@ -212,12 +160,8 @@ class SphericalHarmonicTransform:
             V = v cos(phi) = d psi / d lambda + (1 - mu^2) d chi / d mu
             U = u cos(phi) = d chi / d lambda - (1 - mu^2) d psi / d mu
 
-        Args:
-            psi_chi: Spectrum with the fields (psi, chi).
-            scalars: Spectrum with further fields; one call for all saves time.
-
         Returns:
-            Grid with the fields (V, U) and the scalars.
+            Grid with the fields (V, U) and the scalars; one call for all saves time.
         """
         zonal = torch.cat([self.zonal_derivative(psi_chi), scalars], dim=3)
         values = torch.bmm(self._values, self._flat(zonal))
@@ -246,11 +190,6 @@ class SphericalHarmonicTransform:
         """Derivative with respect to longitude in radians: i m times the coefficients."""
         turn = self._zonal_derivative.reshape(-1, 2, *[1] * (spectrum.ndim - 2))
         return spectrum.flip(1) * turn
-
-    def mean_square(self, spectrum: HarmonicCoefficients) -> Float[Tensor, " *fields"]:
-        """Mean of the squared field over the sphere (Parseval's identity)."""
-        squares = spectrum.square().sum(dim=(1, 2))
-        return squares[0] + 2 * squares[1:].sum(dim=0)
 
     def _flat(self, spectrum: Tensor) -> Tensor:
         return spectrum.reshape(2 * (self.truncation + 1), self.truncation + 1, -1)

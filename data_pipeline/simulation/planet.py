@@ -92,8 +92,9 @@ def simulate_on(
     """
     model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
     outputs = {
-        shape: SphericalHarmonicTransform.equiangular(
+        shape: SphericalHarmonicTransform(
             *shape,
+            rows="equiangular",
             truncation=min(model.transform.truncation, alias_free_truncation(*shape)),
             dtype=torch.float32,
         )
@@ -147,9 +148,7 @@ def build_planet(
     Its steps divide the time between states and are at most ``longest_step`` seconds, less beyond
     a truncation of 21.
     """
-    transform = SphericalHarmonicTransform.gaussian(
-        num_latitudes, num_longitudes, dtype=torch.float32
-    )
+    transform = SphericalHarmonicTransform(num_latitudes, num_longitudes, dtype=torch.float32)
     # Resolved waves move faster across smaller cells: the step shrinks with the truncation.
     finest = longest_step * min(1.0, 21 / transform.truncation)
     substeps = int(np.ceil(timestep_hours * 3600 / finest))

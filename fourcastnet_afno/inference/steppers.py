@@ -1,5 +1,6 @@
 """Steppers without a network: persistence, a climatology, a solver; and diagnostic models."""
 
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -199,9 +200,9 @@ def _transforms(model: ShallowWater, grid: LatLonGrid) -> tuple[SphericalHarmoni
         )
     precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
     latitudes, longitudes = len(model.transform.latitude), len(model.transform.longitude)
-    transform = SphericalHarmonicTransform
+    make = partial(SphericalHarmonicTransform, **precision)
     return (
-        transform.equiangular(rows, columns, truncation=truncation, **precision),
-        transform.equiangular(rows, columns, truncation=truncation + 1, **precision),
-        transform.gaussian(latitudes, longitudes, truncation=truncation + 1, **precision),
+        make(rows, columns, rows="equiangular", truncation=truncation),
+        make(rows, columns, rows="equiangular", truncation=truncation + 1),
+        make(latitudes, longitudes, truncation=truncation + 1),
     )

@@ -8,7 +8,7 @@ from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
 
 def make_transform(rows: int, truncation: int | None = None) -> SphericalHarmonicTransform:
     """On ``rows`` Gaussian latitudes and twice as many longitudes."""
-    return SphericalHarmonicTransform.gaussian(rows, 2 * rows, truncation=truncation)
+    return SphericalHarmonicTransform(rows, 2 * rows, truncation=truncation)
 
 
 def make_spectrum(transform: SphericalHarmonicTransform, seed: int = 0) -> Tensor:

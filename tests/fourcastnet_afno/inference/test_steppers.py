@@ -66,7 +66,7 @@ def test_the_climatology_is_that_of_the_valid_time(tmp_path: Path) -> None:
 def solver_and_state(
     case: str, hours: int
 ) -> tuple[ShallowWaterSolver, ShallowWater, torch.Tensor]:
-    transform = SphericalHarmonicTransform.gaussian(32, 64)
+    transform = SphericalHarmonicTransform(32, 64)
     model = ShallowWater(transform, Planet(), timestep=1800.0, diffusion_rate=1e-5)
     state = {"steady": williamson2, "jet": galewsky}[case](model)
     return ShallowWaterSolver(model, LatLonGrid.equiangular(32, 64), hours), model, state

@@ -46,7 +46,7 @@ def test_harmonics_have_their_own_degree(degree: int, order: int, field: Callabl
 
 def test_power_by_degree_is_that_of_the_spectral_transform() -> None:
     """On Gaussian rows, whose weights integrate products of resolved harmonics exactly."""
-    transform = SphericalHarmonicTransform.gaussian(16, 32, truncation=12)
+    transform = SphericalHarmonicTransform(16, 32, truncation=12)
     assert transform.quadrature_weights is not None
     coefficients = torch.zeros(13, 2, 13, 1, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
