@@ -62,9 +62,11 @@ class Coarsening:
                     f"data.grid needs global data, their grid is {source}; leave data.grid out",
                     code="grid-mismatch",
                 )
-            south = (-np.sin(np.deg2rad(g.bounds("latitude"))) for g in (source, target))
+            south, target_south = (
+                -np.sin(np.deg2rad(grid.bounds("latitude"))) for grid in (source, target)
+            )
             longitudes = source.bounds("longitude"), target.bounds("longitude")
-            overlaps = _overlaps(*south), _overlaps(*longitudes, 360.0)
+            overlaps = _overlaps(south, target_south), _overlaps(*longitudes, 360.0)
         else:
             overlaps = (_overlaps_on_plane(axis, source, target) for axis in source.dims)
         self._rows, self._columns = (o / o.sum(axis=1, keepdims=True) for o in overlaps)

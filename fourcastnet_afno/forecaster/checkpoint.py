@@ -34,8 +34,7 @@ def save_checkpoint(
 
     Args:
         path: File to write or replace.
-        forecaster: Describes the model; its weights are saved under ``forecaster.`` unless
-            ``tensors`` holds such names.
+        forecaster: Its weights are saved under ``forecaster.`` unless ``tensors`` has such names.
         tensors: Further tensors by name.
         metadata: Further values that JSON can hold.
 
@@ -59,57 +58,42 @@ def save_checkpoint(
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
+        intact = ""
+        if left := [p for p in (path.with_name("last.safetensors"), path) if p.exists()]:
+            step = read_checkpoint(left[0], "none")[1].get("position", {}).get("step")
+            intact = f"the one before it{'' if step is None else f', of step {step},'} is intact; "
         raise InputError(
-            f"cannot write {path.resolve()}: {error}; {_intact_checkpoint(path)}free space on the "
-            "disk and run the same command again",
+            f"cannot write {path.resolve()}: {error}; {intact}free space on the disk and run the "
+            "same command again",
             code="disk-full",
         ) from error
 
 
-def _intact_checkpoint(path: Path) -> str:
-    """The checkpoint that a run can resume from, after ``path`` could not be written."""
-    left = [p for p in (path.with_name("last.safetensors"), path) if p.exists()]
-    if not left:
-        return ""
-    _, metadata = read_checkpoint(left[0], "none")
-    step = metadata.get("position", {}).get("step")
-    return f"the one before it{'' if step is None else f', of step {step},'} is intact; "
-
-
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and metadata.
-
-    Args:
-        path: A checkpoint file.
-        prefix: Only tensors under this prefix are read, and the prefix is removed.
+    """Read metadata and the tensors under a prefix, which is removed from their names.
 
     Raises:
         InputError: If the file is missing, or not a checkpoint that this version reads.
     """
     if not path.is_file():
         raise InputError(
-            f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` first or correct the "
-            "path",
+            f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` or correct the path",
             code="no-checkpoint",
         )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
+            if (stored := header.get("format")) != _FORMAT:
                 raise InputError(
-                    f"{path} has format {header.get('format')!r}, this version reads format "
-                    f"{_FORMAT!r}",
+                    f"{path} has format {stored!r}, this version reads format {_FORMAT!r}",
                     code="other-format",
                 )
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise InputError(
-            f"{path} is not a safetensors file ({error}); train again",
-            code="unreadable-file",
-        ) from error
-    record = json.loads(header["metadata"])
-    return (strip_prefix(prefix, tensors) if prefix else tensors), record
+        message = f"{path} is not a safetensors file ({error}); train again"
+        raise InputError(message, code="unreadable-file") from error
+    return strip_prefix(prefix, tensors) if prefix else tensors, json.loads(header["metadata"])
 
 
 def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:

@@ -30,13 +30,7 @@ from torch.nn import functional as F
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from fourcastnet_afno.forecaster.checkpoint import (
-    add_prefix,
-    fingerprint_of,
-    load_forecaster,
-    read_checkpoint,
-    save_checkpoint,
-)
+from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import Forecaster, adapt_config_to_grid
@@ -52,9 +46,9 @@ class DiagnosticHead(nn.Module):
         config: Transforms and network.
         forecaster: Gives the grid, the prognostic channels and their statistics; it stays out of
             this module.
-        channels: Diagnostic channels, in order.
-        mean: Mean of each diagnostic channel, shape (channel,), in its units.
-        std: Standard deviation of each diagnostic channel, likewise.
+        channels: Diagnostic channels.
+        mean: Mean of each diagnostic channel, in its units.
+        std: Standard deviation of each diagnostic channel, in its units.
 
     Raises:
         InputError: If the network does not suit the grid.
@@ -74,8 +68,7 @@ class DiagnosticHead(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
-        self.spec = replace(forecaster.spec, channels=channels)
-        grid = forecaster.spec.grid
+        self.spec, grid = replace(forecaster.spec, channels=channels), forecaster.spec.grid
         self.padding_modes = tuple(
             "circular" if axis in grid.periodic_axes else "replicate" for axis in grid.dims
         )
@@ -116,24 +109,19 @@ class DiagnosticHead(nn.Module):
         self, values: Float[Tensor, "batch diagnostic lat lon"]
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Inverse of ``to_network``."""
-        scaled = torch.where(
-            self.is_nonnegative,
-            values * self.normalizer.std,
-            self.normalizer.denormalize(values),
-        )
+        denormalized = self.normalizer.denormalize(values)
+        scaled = torch.where(self.is_nonnegative, values * self.normalizer.std, denormalized)
         # The branch that is not taken must not overflow, or its gradient would be NaN.
         logarithms = torch.where(self.is_logarithmic, values, 0)
-        return torch.where(
-            self.is_logarithmic, self.config.epsilon * torch.expm1(logarithms), scaled
-        )
+        amounts = self.config.epsilon * torch.expm1(logarithms)
+        return torch.where(self.is_logarithmic, amounts, scaled)
 
     def to_network(
         self, fields: Float[Tensor, "batch diagnostic lat lon"]
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Physical values as logarithms or in units of the standard deviation, for the loss."""
-        scaled = torch.where(
-            self.is_nonnegative, fields / self.normalizer.std, self.normalizer.normalize(fields)
-        )
+        normalized = self.normalizer.normalize(fields)
+        scaled = torch.where(self.is_nonnegative, fields / self.normalizer.std, normalized)
         amounts = torch.where(self.is_logarithmic, fields.clamp_min(0), 0)
         return torch.where(self.is_logarithmic, torch.log1p(amounts / self.config.epsilon), scaled)
 
@@ -165,32 +153,6 @@ class DiagnosticStepper:
         return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
 
 
-def save_diagnostic(
-    path: Path,
-    head: DiagnosticHead,
-    forecaster: Forecaster,
-    tensors: Mapping[str, Tensor] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a head and the frozen forecaster it belongs to into one checkpoint, atomically.
-
-    ``load_forecaster`` reads the forecaster of such a file too.
-
-    Args:
-        path: File to write or replace.
-        head: The head.
-        forecaster: The forecaster it was trained behind.
-        tensors: Further tensors by name.
-        metadata: Further values that JSON can hold.
-    """
-    weights = {
-        **add_prefix("forecaster", forecaster.state_dict()),
-        **add_prefix("diagnostic", head.state_dict()),
-    }
-    record = {**(metadata or {}), "diagnostic": describe_diagnostic(head, forecaster)}
-    save_checkpoint(path, forecaster, {**weights, **(tensors or {})}, record)
-
-
 def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
     """Description of a head in its checkpoint, in addition to its weights, for JSON."""
     return {
@@ -203,20 +165,16 @@ def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[st
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
     """The head of a checkpoint and its forecaster, ready to roll out; see ``DiagnosticStepper``.
 
-    Args:
-        path: File written by ``save_diagnostic``.
-        device: Torch device of the weights.
-
     Raises:
         InputError: If the file is missing, not a checkpoint, or holds no diagnostic head.
     """
     weights, metadata = read_checkpoint(Path(path), "diagnostic")
-    if "diagnostic" not in metadata:
+    record = metadata.get("diagnostic")
+    if record is None:
         raise InputError(
             f"{path} holds a forecaster without a diagnostic head; give the checkpoint of a head",
             code="no-diagnostic-head",
         )
-    record = metadata["diagnostic"]
     forecaster = load_forecaster(path, device)
     head = DiagnosticHead(
         parse_config(DiagnosticConfig, record["config"]),
@@ -230,12 +188,7 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
 
 
 def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str) -> DiagnosticHead:
-    """The head of a checkpoint that was trained behind all of some forecasters.
-
-    Args:
-        path: File written by ``save_diagnostic``.
-        forecasters: As they were loaded, by file.
-        device: Torch device of the weights.
+    """The head of a checkpoint that was trained behind each forecaster, given by file.
 
     Raises:
         InputError: If it was trained behind another one; both are named.
@@ -243,13 +196,11 @@ def load_chained(path: Path, forecasters: Mapping[Path, Forecaster], device: str
     head, of_training = load_diagnostic(path, device)
     trained_behind = fingerprint_of(of_training)
     for file, forecaster in forecasters.items():
-        fingerprint = fingerprint_of(forecaster)
-        if fingerprint != trained_behind:
+        if (fingerprint := fingerprint_of(forecaster)) != trained_behind:
             raise InputError(
                 f"the diagnostic head {path} was trained behind the forecaster {trained_behind}, "
-                f"{file} is {fingerprint}; give the checkpoint it was trained behind (or {path}, "
-                "which holds it), or train a head behind this one with `fourcastnet-afno "
-                "train-diagnostic`",
+                f"{file} is {fingerprint}; give that checkpoint (or {path}, which holds it), or "
+                "train a head behind this one with `fourcastnet-afno train-diagnostic`",
                 code="other-forecaster",
             )
     return head

@@ -17,7 +17,6 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +35,6 @@ from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
 from fourcastnet_afno.provenance import versions
 
 _TOLERANCE = 1e-4
-_SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "aot_inductor": ".pt2"}
 
 
 def export_checkpoint(
@@ -58,9 +56,10 @@ def export_checkpoint(
         InputError: If the name does not suit the format, a package is missing, the mixer cannot be
             exported, or results differ by more than 1e-4.
     """
-    if output.suffix != _SUFFIXES[kind]:
+    suffix = ".onnx" if kind == "onnx" else ".pt2"
+    if output.suffix != suffix:
         raise InputError(
-            f"--format {kind} writes {_SUFFIXES[kind]}, got {output}; change --output or --format",
+            f"--format {kind} writes {suffix}, got {output}; change --output or --format",
             code="bad-setting",
         )
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
@@ -74,14 +73,14 @@ def export_checkpoint(
     spectral = any(isinstance(m, (FNO2D, GlobalFilter2D)) for m in forecaster.modules())
     if kind == "onnx" and spectral:
         raise InputError(
-            f"ONNX has no complex numbers, which model.network.mixer="
-            f"{forecaster.config.network.mixer} computes with; use --format torch_export",
+            f"model.network.mixer={forecaster.config.network.mixer} computes with complex numbers, "
+            "which ONNX lacks; use --format torch_export",
             code="bad-setting",
         )
     inputs = example_inputs(forecaster, batch_size)
     with replacing(output) as temporary:
         # Packages of torch insist on the suffix.
-        named = temporary.with_name(f"{temporary.name}{output.suffix}")
+        named = temporary.with_name(f"{temporary.name}{suffix}")
         try:
             difference = _write(forecaster, inputs, named, kind)
             named.rename(temporary)
@@ -139,8 +138,20 @@ def _write(
         # Makes the matrices, which must not be made while tracing.
         expected = forecaster(*inputs)
         program = torch.export.export(_Wrapped(forecaster), inputs)
-    run = {"onnx": _write_onnx, "torch_export": _save, "aot_inductor": _compile}[kind]
-    result = run(program, path, json.dumps(describe(forecaster, len(inputs[0]))))(*inputs)
+    metadata = json.dumps(describe(forecaster, len(inputs[0])))
+    match kind:
+        case "torch_export":
+            torch.export.save(program, path, extra_files={"metadata.json": metadata})
+            result = torch.export.load(path).module()(*inputs)
+        case "aot_inductor":
+            from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                aoti_compile_and_package(program, package_path=str(path))
+                result = aoti_load_package(str(path))(*inputs)
+        case "onnx":
+            result = _write_onnx(program, path, metadata, inputs)
     difference = float(((result - expected).abs() / forecaster.scales.std).max())
     if not difference <= _TOLERANCE:
         raise InputError(
@@ -162,10 +173,9 @@ class _Wrapped(nn.Module):
         return self.forecaster(state, forcing)
 
 
-_Runner = Callable[[Tensor, Tensor], Tensor]
-
-
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, metadata: str, inputs: tuple[Tensor, Tensor]
+) -> Tensor:
     import onnxruntime
 
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -176,24 +186,6 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: str
     exported.model.metadata_props["fourcastnet_afno"] = metadata
     exported.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def run(state: Tensor, forcing: Tensor) -> Tensor:
-        feeds = {"state": state.numpy(), "forcing": forcing.numpy()}
-        (result,) = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
-        return torch.from_numpy(np.asarray(result))
-
-    return run
-
-
-def _save(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
-    torch.export.save(program, path, extra_files={"metadata.json": metadata})
-    return torch.export.load(path).module()
-
-
-def _compile(program: torch.export.ExportedProgram, path: Path, metadata: str) -> _Runner:
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        aoti_compile_and_package(program, package_path=str(path))
-        return aoti_load_package(str(path))
+    feeds = dict(zip(("state", "forcing"), (tensor.numpy() for tensor in inputs), strict=True))
+    (result,) = session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
+    return torch.from_numpy(np.asarray(result))

@@ -80,12 +80,9 @@ class FieldSpec:
 
 
 class Scales(NamedTuple):
-    """Usual size of values by channel, each of shape (channel, 1, 1), in the channels' units.
+    """Moments by channel, each of shape (channel, 1, 1), in the channels' units.
 
-    Args:
-        mean: Mean.
-        std: Standard deviation; infinite where unknown.
-        diff_std: Standard deviation of the change over a timestep.
+    ``std`` is infinite where unknown, ``diff_std`` is that of the change over a timestep.
     """
 
     mean: Tensor
@@ -217,7 +214,6 @@ class Forecaster(nn.Module):
         if resolution == "native":
             if self.network_grid != self.spec.grid:
                 raise ValueError("a forecaster goes to another grid from the one it was trained on")
-            _check_native(self.config.network, self.network_grid, grid)
             result._use_native_resolution()
             return result
         result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
@@ -227,10 +223,23 @@ class Forecaster(nn.Module):
     def _use_native_resolution(self) -> None:
         """Have the network work on the grid of the fields instead of the one of its training."""
         trained, grid, fixed = self.network_grid, self.spec.grid, self.spec.static_channels
-        regridder = Regridder(trained, grid, fixed).to(self.static.device)
-        static = regridder(self.static[: len(fixed)])
-        self.static = _with_coordinates(static, grid) if self.config.coordinates else static
         config, network = self.config.network, self.network
+        if config.position_grid is not None or config.mode_selection == "fourcastnet":
+            raise InputError(
+                "forecast.resolution=native needs weights of wavenumbers, this network has a table "
+                "of positions or mode_selection=fourcastnet; use resolution=interpolate",
+                code="bad-setting",
+            )
+        if not trained.same_domain(grid):
+            raise InputError(
+                f"forecast.resolution=native needs the domain of the network's grid {trained}, the "
+                f"data has {grid}; use resolution=interpolate, or data on the same domain",
+                code="grid-mismatch",
+            )
+        _check_pole(config, grid, "model.network")
+        check_same_ends(config, trained, grid)
+        static = Regridder(trained, grid, fixed).to(self.static.device)(self.static[: len(fixed)])
+        self.static = _with_coordinates(static, grid) if self.config.coordinates else static
         network.padding = scaled_padding(config.padding, trained.shape, grid.shape)
         shift = _origin_shift(config, trained, grid)
         for block in network.blocks:
@@ -263,40 +272,16 @@ def _with_coordinates(static: Tensor, grid: Grid) -> Tensor:
     return torch.cat([static.float(), coordinates])
 
 
-def _check_native(network: AFNONetConfig, trained: Grid, grid: Grid) -> None:
-    """Reject grids on which the network is another operator altogether."""
-    if network.position_grid is not None or network.mode_selection == "fourcastnet":
-        raise InputError(
-            "forecast.resolution=native needs a network whose weights are of wavenumbers; this one "
-            "has a table of positions or mode_selection=fourcastnet; use resolution=interpolate",
-            code="bad-setting",
-        )
-    if not trained.same_domain(grid):
-        raise InputError(
-            "forecast.resolution=native needs a grid of the same domain as the network's "
-            f"{trained}, the data has {grid}; use resolution=interpolate, or give data on the "
-            "same domain",
-            code="grid-mismatch",
-        )
-    _check_pole(network, grid, "model.network")
-    check_same_ends(network, trained, grid)
-
-
 def adapt_config_to_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
     """A network whose weights are those of wavenumbers on ``grid``.
 
-    Args:
-        network: Size and shape.
-        grid: Grid of its fields.
-        name: Of the configuration, for messages.
-
     Raises:
         InputError: If the padding joins edges of the grid that are no neighbors, or the network
-            knows poles or mirrors fields and the grid does not end there.
+            knows poles or mirrors fields and the grid does not end there; the message starts
+            with ``name``.
     """
-    modes = {"latitude": network.padding.latitude, "longitude": network.padding.longitude}
-    for (key, mode), axis in zip(modes.items(), grid.dims, strict=True):
-        if mode == "wrap" and axis not in grid.periodic_axes:
+    for key, axis in zip(("latitude", "longitude"), grid.dims, strict=True):
+        if getattr(network.padding, key) == "wrap" and axis not in grid.periodic_axes:
             raise InputError(
                 f"{name}.padding.{key}=wrap joins both ends of {axis}, which does not close on "
                 f"itself on the grid {grid}; use reflect or zero",
@@ -313,18 +298,17 @@ def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
     if network.pole == "none":
         return
     grid, rows = require_latlon(grid, f"{name}.pole={network.pole}", "use pole=none"), grid.shape[0]
-    from_pole_to_pole = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
-    if not grid.is_periodic or not np.allclose(
-        grid.latitude, from_pole_to_pole, atol=0.2 * 180 / rows
-    ):
+    global_rows = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
+    is_global = np.allclose(grid.latitude, global_rows, atol=0.2 * 180 / rows)
+    if not grid.is_periodic or not is_global:
         raise InputError(
-            f"{name}.pole={network.pole} needs a global grid with rows half a cell away "
-            f"from the poles, the grid is {grid}; use pole=none",
+            f"{name}.pole={network.pole} needs a global grid with rows half a cell away from the "
+            f"poles, the grid is {grid}; use pole=none",
             code="boundary-mismatch",
         )
     if rows % network.patch_size[0]:
         raise InputError(
-            f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} "
-            f"rows and patches of {network.patch_size[0]}; change {name}.patch_size",
+            f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} rows "
+            f"and patches of {network.patch_size[0]}; change {name}.patch_size",
             code="boundary-mismatch",
         )

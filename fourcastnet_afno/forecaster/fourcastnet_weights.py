@@ -67,21 +67,43 @@ def load_fourcastnet_weights(
         InputError: If the file is missing, holds anything but tensors and plain values, or has
             another layout.
     """
-    saved, settings = _read(Path(path))
-    tensors = _state_dict(saved, path)
-    config, in_channels, out_channels = _describe(
-        tensors, tuple(settings.get("inp_shape", shape)), path
+    tensors, settings = _read(Path(path))
+    rows, columns = settings.get("inp_shape", shape)
+    embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
+    grid = (rows // patch[0], columns // patch[1])
+    num_patches = tensors["pos_embed"].shape[1]
+    if grid[0] * grid[1] != num_patches:
+        raise InputError(
+            f"{path} was trained on {num_patches} patches, fields of {rows} x {columns} have "
+            f"{grid[0]} x {grid[1]} of {patch[0]} x {patch[1]} points; set shape to its training "
+            "grid",
+            code="grid-mismatch",
+        )
+    weight = tensors["blocks.0.filter.w1"]
+    config = AFNONetConfig(
+        patch_size=(patch[0], patch[1]),
+        embed_dim=embed_dim,
+        depth=len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        num_blocks=weight.shape[1],
+        hidden_size_factor=weight.shape[3] // weight.shape[2],
+        mlp_ratio=tensors["blocks.0.mlp.fc1.weight"].shape[0] / embed_dim,
+        mode_selection="fourcastnet",
+        position_grid=grid,
+        final_norm=False,
+        sparsity_threshold=settings.get("sparsity_threshold", sparsity_threshold),
+        hard_thresholding_fraction=settings.get(
+            "hard_thresholding_fraction", hard_thresholding_fraction
+        ),
     )
-    threshold = settings.get("sparsity_threshold", sparsity_threshold)
-    fraction = settings.get("hard_thresholding_fraction", hard_thresholding_fraction)
-    config |= {"sparsity_threshold": threshold, "hard_thresholding_fraction": fraction}
-    network = AFNONet(in_channels, out_channels, config=AFNONetConfig(**config))
+    out_channels = len(tensors["head.weight"]) // (patch[0] * patch[1])
+    network = AFNONet(in_channels, out_channels, config=config)
     network = network.to(tensors["patch_embed.proj.weight"].dtype)
     _fill(network, tensors, path)
     return network.eval()
 
 
-def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a file by name, and the settings of an archive."""
     if not path.is_file():
         raise InputError(
             f"no file at {path.resolve()}; give the path of a published checkpoint",
@@ -89,17 +111,32 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         )
     try:
         members = _archive(path)
-        if "model.pt" in members:
-            settings = json.loads(members.get("args.json", b"{}"))
-            arguments = settings.get("__args__", settings)
-            return _load(BytesIO(members["model.pt"])), arguments
-        return _load(path), {}
+        settings = json.loads(members.get("args.json", b"{}")) if "model.pt" in members else {}
+        file = BytesIO(members["model.pt"]) if "model.pt" in members else path
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        settings = settings.get("__args__", settings)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
             "plain values alone; save the state dict by itself with torch.save",
             code="unreadable-file",
         ) from error
+    if isinstance(saved, Mapping) and "model_state" in saved:
+        saved = saved["model_state"]
+    if not isinstance(saved, Mapping):
+        raise InputError(
+            f"{path} holds {type(saved).__name__}, expected a state dict of tensors",
+            code="other-layout",
+        )
+    tensors = {_PREFIX.sub("", str(n)): t for n, t in saved.items() if isinstance(t, Tensor)}
+    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.w1", "head.weight")
+    if missing := [name for name in needed if name not in tensors]:
+        raise InputError(
+            f"{path} lacks {missing}, it holds {sorted(tensors)[:5]} and more; expected the layout "
+            "of FourCastNet v1 or of PhysicsNeMo's AFNO",
+            code="other-layout",
+        )
+    return tensors, settings
 
 
 def _archive(path: Path) -> dict[str, bytes]:
@@ -114,62 +151,6 @@ def _archive(path: Path) -> dict[str, bytes]:
         return {}
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name in names}
-
-
-def _load(file: Path | BytesIO) -> Any:  # noqa: ANN401
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _state_dict(saved: Any, path: Path | str) -> dict[str, Tensor]:  # noqa: ANN401
-    if isinstance(saved, Mapping) and "model_state" in saved:
-        saved = saved["model_state"]
-    if not isinstance(saved, Mapping):
-        raise InputError(
-            f"{path} holds {type(saved).__name__}, expected a state dict of tensors",
-            code="other-layout",
-        )
-    tensors = {
-        _PREFIX.sub("", str(name)): value
-        for name, value in saved.items()
-        if isinstance(value, Tensor)
-    }
-    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.w1", "head.weight")
-    missing = [name for name in needed if name not in tensors]
-    if missing:
-        raise InputError(
-            f"{path} lacks {missing}, it holds {sorted(tensors)[:5]} and more; expected the layout "
-            "of FourCastNet v1 or of PhysicsNeMo's AFNO",
-            code="other-layout",
-        )
-    return tensors
-
-
-def _describe(
-    tensors: Mapping[str, Tensor], shape: tuple[int, ...], path: Path | str
-) -> tuple[dict[str, Any], int, int]:
-    embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
-    grid = (shape[0] // patch[0], shape[1] // patch[1])
-    num_patches = tensors["pos_embed"].shape[1]
-    if grid[0] * grid[1] != num_patches:
-        raise InputError(
-            f"{path} was trained on {num_patches} patches, fields of {shape[0]} x {shape[1]} have "
-            f"{grid[0]} x {grid[1]} of {patch[0]} x {patch[1]} points; set shape to its training "
-            "grid",
-            code="grid-mismatch",
-        )
-    weight = tensors["blocks.0.filter.w1"]
-    config = {
-        "patch_size": tuple(patch),
-        "embed_dim": embed_dim,
-        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
-        "num_blocks": weight.shape[1],
-        "hidden_size_factor": weight.shape[3] // weight.shape[2],
-        "mlp_ratio": tensors["blocks.0.mlp.fc1.weight"].shape[0] / embed_dim,
-        "mode_selection": "fourcastnet",
-        "position_grid": grid,
-        "final_norm": False,
-    }
-    return config, in_channels, len(tensors["head.weight"]) // (patch[0] * patch[1])
 
 
 def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> None:
@@ -188,14 +169,9 @@ def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> 
         name = f"patch_recovery.projection.{kind}"
         head = renamed.get(name, torch.zeros_like(state[name]))
         renamed[name] = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
-    wrong = [
-        name
-        for name in sorted(state.keys() | renamed.keys())
-        if name not in state or name not in renamed or state[name].shape != renamed[name].shape
-    ]
+    shapes, stored = ({n: t.shape for n, t in tensors.items()} for tensors in (state, renamed))
+    wrong = sorted(n for n in shapes.keys() | stored.keys() if shapes.get(n) != stored.get(n))
     if wrong:
-        raise InputError(
-            f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}",
-            code="other-layout",
-        )
+        message = f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}"
+        raise InputError(message, code="other-layout")
     network.load_state_dict(renamed)

@@ -21,16 +21,12 @@ from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import require_latlon
 
 _Matrix = Float[np.ndarray, "_ _"]
-_Signed = Float[np.ndarray, "channel _ _"]
 
 
 class Regridder(nn.Module):
     """A linear map of fields from one grid to another.
 
-    Args:
-        source: Grid of the fields.
-        target: Grid of the result.
-        channels: Names of the channels; components of wind change sign across a pole.
+    Components of wind, by the names of ``channels``, change sign across a pole.
 
     Raises:
         InputError: If the source does not cover the target.
@@ -43,13 +39,30 @@ class Regridder(nn.Module):
 
     def __init__(self, source: Grid, target: Grid, channels: Channels) -> None:
         super().__init__()
+        opposite_longitude = opposite_latitude = None
         if source.on_sphere or target.on_sphere:
             for grid in (source, target):
                 require_latlon(grid, "forecast.regrid between the data's and the network's grid")
-            matrices = _on_sphere(source, target, channels)
+            latitude, opposite = _meridional(source, target)
+            longitude = _zonal(source, target, 0.0)
+            if opposite.any():
+                opposite_longitude = _zonal(source, target, 180.0).T
+                wind = ["u_component_of" in c.name or "v_component_of" in c.name for c in channels]
+                opposite_latitude = np.where(wind, -1.0, 1.0).reshape(-1, 1, 1) * opposite
+        elif source.same_domain(target):
+            latitude, longitude = (_along(axis, source, target) for axis in source.dims)
         else:
-            matrices = _on_plane(source, target)
-        for name, matrix in matrices.items():
+            raise InputError(
+                f"the grid {target} is no other resolution of {source}: lengths or periodic axes "
+                "differ; choose a grid of the same domain",
+                code="grid-mismatch",
+            )
+        for name, matrix in (
+            ("longitude", longitude.T),
+            ("latitude", latitude),
+            ("opposite_longitude", opposite_longitude),
+            ("opposite_latitude", opposite_latitude),
+        ):
             buffer = None if matrix is None else torch.from_numpy(matrix).float()
             self.register_buffer(name, buffer, persistent=False)
 
@@ -63,39 +76,13 @@ class Regridder(nn.Module):
         return result
 
 
-def _on_sphere(
-    source: Grid, target: Grid, channels: Channels
-) -> dict[str, _Matrix | _Signed | None]:
-    direct, opposite = _meridional(source, target)
-    components = ["u_component_of" in c.name or "v_component_of" in c.name for c in channels]
-    return {
-        "longitude": _zonal(source, target, 0.0).T,
-        "latitude": direct,
-        "opposite_longitude": _zonal(source, target, 180.0).T if opposite.any() else None,
-        "opposite_latitude": np.where(components, -1.0, 1.0).reshape(-1, 1, 1) * opposite,
-    }
-
-
-def _on_plane(source: Grid, target: Grid) -> dict[str, _Matrix | _Signed | None]:
-    if not source.same_domain(target):
-        raise InputError(
-            f"the grid {target} is no other resolution of {source}: lengths or periodic axes "
-            "differ; choose a grid of the same domain",
-            code="grid-mismatch",
-        )
-    rows, columns = (_along(axis, source, target) for axis in source.dims)
-    names = ("longitude", "latitude", "opposite_longitude", "opposite_latitude")
-    return dict(zip(names, (columns.T, rows, None, None), strict=True))
-
-
 def _along(axis: str, source: Grid, target: Grid) -> _Matrix:
     """Interpolation (target, source) along an axis of a plane."""
     points, places = source.coords[axis], target.coords[axis]
     if axis not in source.periodic_axes:
-        order = min(3, len(points) - 1)
-        if order == 0:
+        if len(points) == 1:
             return np.ones((len(places), 1))
-        return make_interp_spline(points, np.eye(len(points)), k=order)(places)
+        return make_interp_spline(points, np.eye(len(points)), k=min(3, len(points) - 1))(places)
     circle = source.length(axis)
     largest = (min(len(points), len(places)) - 1) // 2
     return _polynomial(2 * np.pi * points / circle, 2 * np.pi * places / circle, largest)

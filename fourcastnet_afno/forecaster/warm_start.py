@@ -15,13 +15,10 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMatch:
-    """Comparison of the weights of a checkpoint with those of a network.
+    """Comparison of the weights of a checkpoint with those of a network, by name.
 
-    Args:
-        tensors: Matching weights, by name.
-        missing: Names in the network that the checkpoint lacks.
-        unexpected: Names in the checkpoint that the network lacks.
-        different: Names and differences of weights that both have.
+    The checkpoint lacks the ``missing``, the network the ``unexpected``; ``different`` names
+    weights that both have, and their differences.
     """
 
     tensors: Mapping[str, Tensor]
@@ -30,7 +27,6 @@ class WeightMatch:
     different: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One line for a person."""
         parts = [f"{len(self.tensors)} weights taken over"]
         for name in ("missing", "unexpected", "different"):
             if values := getattr(self, name):
@@ -40,17 +36,18 @@ class WeightMatch:
 
 def match_weights(network: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> WeightMatch:
     """Compare the weights of a network and those of a checkpoint by name and shape."""
-    both = [name for name in network if name in saved]
-    shapes = {name: (tuple(saved[name].shape), tuple(network[name].shape)) for name in both}
+    tensors, different = {}, []
+    for name in [name for name in network if name in saved]:
+        there, here = tuple(saved[name].shape), tuple(network[name].shape)
+        if there == here:
+            tensors[name] = saved[name]
+        else:
+            different.append(f"{name} ({there} there, {here} here)")
     return WeightMatch(
-        tensors={name: saved[name] for name in both if shapes[name][0] == shapes[name][1]},
+        tensors=tensors,
         missing=tuple(name for name in network if name not in saved),
         unexpected=tuple(name for name in saved if name not in network),
-        different=tuple(
-            f"{name} ({there} there, {here} here)"
-            for name, (there, here) in shapes.items()
-            if there != here
-        ),
+        different=tuple(different),
     )
 
 
@@ -60,10 +57,6 @@ def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
     Statistics and static fields stay those of the forecaster's own data. Where channels, static
     fields, forcings, history or the kind of prediction differ, the first or the last layer does not
     match, whatever its shape.
-
-    Args:
-        forecaster: Changed in place.
-        path: A checkpoint of this package.
 
     Returns:
         The comparison; its tensors were loaded.
@@ -80,7 +73,9 @@ def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
     for layer in ours:
         prefix = f"network.{layer}."
         if theirs[layer] != ours[layer] or any(n.startswith(prefix) for n in match.different):
-            match = _without(match, prefix)
+            others = {n: t for n, t in match.tensors.items() if not n.startswith(prefix)}
+            dropped = (f"{n} (of another layer)" for n in match.tensors if n not in others)
+            match = replace(match, tensors=others, different=(*match.different, *dropped))
     if not match.tensors:
         raise InputError(
             f"no weight of {path} suits this network ({match}); give a checkpoint of the same "
@@ -101,9 +96,3 @@ def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
         "patch_embed": [spec.channels.labels, *inputs, coordinates],
         "patch_recovery": [spec.channels.labels, model["prediction"]],
     }
-
-
-def _without(match: WeightMatch, prefix: str) -> WeightMatch:
-    others = {name: t for name, t in match.tensors.items() if not name.startswith(prefix)}
-    dropped = (f"{n} (of another layer)" for n in match.tensors if n not in others)
-    return replace(match, tensors=others, different=(*match.different, *dropped))

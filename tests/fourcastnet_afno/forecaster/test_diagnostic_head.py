@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preprocessing.derived import with_derived
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.forecaster.checkpoint import add_prefix, load_forecaster, save_checkpoint
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.diagnostic_head import (
     DiagnosticHead,
+    describe_diagnostic,
     load_diagnostic,
-    save_diagnostic,
 )
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
@@ -172,7 +172,10 @@ def test_the_loss_of_two_steps_is_that_of_both_states() -> None:
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
     forecaster = make_forecaster().eval()
     head, path = make_head(forecaster).eval(), tmp_path / "head.safetensors"
-    save_diagnostic(path, head, forecaster, metadata={"note": "kept"})
+    weights = add_prefix("diagnostic", head.state_dict())
+    weights |= add_prefix("forecaster", forecaster.state_dict())
+    record = {"diagnostic": describe_diagnostic(head, forecaster)}
+    save_checkpoint(path, forecaster, weights, record)
     loaded, behind = load_diagnostic(path)
     state, forcing = make_states(forecaster, 2, 1), torch.zeros(2, 1, *GRID.shape)
     assert loaded.channels == CHANNELS
