@@ -79,13 +79,13 @@ def start_ranks(
     errors: Path | None = None,
     joined: bool = True,
 ) -> tuple[list[multiprocessing.process.BaseProcess], list[Connection]]:
-    """``function(process, *arguments)`` on ranks of gloo; what it returns comes by the pipes.
+    """Call ``function(process, *arguments)`` on ranks of gloo; the pipes bring the results.
 
     Args:
         world_size: Number of processes.
         function: Of a module, so that it can be found by name.
         arguments: Handed to it.
-        errors: Folder for what the ranks say, a file for each.
+        errors: Folder for the messages of the ranks, a file for each.
         joined: Whether they are joined already; otherwise ``function`` has no first argument and
             finds its place in the environment.
     """
@@ -94,13 +94,13 @@ def start_ranks(
         port = free.getsockname()[1]
     processes, answers = [], []
     for rank in range(world_size):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-        environment = {name: str(value) for name, value in place.items()}
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+        environment = {name: str(value) for name, value in numbers.items()}
         environment["MASTER_ADDR"] = "127.0.0.1"
         receive, send = _context.Pipe(duplex=False)
-        said = errors / f"rank{rank}.txt" if errors else None
+        messages = errors / f"rank{rank}.txt" if errors else None
         process = _context.Process(
-            target=_rank, args=(function, arguments, environment, send, said, joined)
+            target=_rank, args=(function, arguments, environment, send, messages, joined)
         )
         process.start()
         send.close()
@@ -112,7 +112,7 @@ def start_ranks(
 def on_ranks(
     world_size: int, function: Callable[..., Any], *arguments: object, joined: bool = True
 ) -> list[Any]:
-    """What ``function`` returns on each rank, see ``start_ranks``."""
+    """Results of ``function`` on each rank, see ``start_ranks``."""
     processes, answers = start_ranks(world_size, function, *arguments, joined=joined)
     results = [answer.recv() for answer in answers]
     for process in processes:

@@ -54,7 +54,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], **toleran
 
 
 def test_adam_first_step_by_hand() -> None:
-    """The first update is the sign of the gradient, beside the decay."""
+    """The first update is the sign of the gradient, in addition to the decay."""
     module = nn.Linear(2, 1)
     optimizer = build_optimizer(OptimizerConfig(weight_decay=0.1), module)
     set_learning_rate(optimizer, 0.5)
@@ -350,10 +350,10 @@ def half(monkeypatch: pytest.MonkeyPatch) -> None:
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """NVIDIA's package without a device to run on."""
 
-    def refuse(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("apex.optimizers.FusedAdam requires cuda extensions")
 
-    monkeypatch.setattr(sys.modules["apex.optimizers"], "FusedAdam", refuse)
+    monkeypatch.setattr(sys.modules["apex.optimizers"], "FusedAdam", fail)
 
 
 @pytest.mark.usefixtures("stand_in")
