@@ -43,9 +43,6 @@ def area_weighted_mse(
 ) -> Float[Tensor, ""]:
     """Mean over batch, channels and area of the squared error in units of ``scale``.
 
-    With the standard deviation of the change over a timestep as scale, persistence has the loss 1
-    at the first step.
-
     Args:
         predictions: Forecast in physical units.
         targets: Truth in physical units.
@@ -89,10 +86,7 @@ class FieldStatistics:
 class Loss(nn.Module):
     """Loss of each sample of a batch, in float32 or better, also under autocast.
 
-    Args:
-        config: Kind and its parameters.
-        statistics: Of the fields. ``amse`` has no weighted mean and multiplies the errors by
-            ``field_weights``.
+    ``amse`` has no weighted mean and multiplies the errors by ``field_weights``.
 
     Raises:
         ValueError: If ``channel_weights`` name no channel, no channel has weight, or the grid has
@@ -109,7 +103,16 @@ class Loss(nn.Module):
         super().__init__()
         self.config, self.rows = config, statistics.rows
         mean, area_weights = statistics.mean, statistics.area_weights.to(statistics.mean)
-        channel_weights = _channel_weights(config, statistics).to(mean)
+        labels = statistics.labels
+        unknown = sorted(config.channel_weights.keys() - set(labels))
+        if unknown:
+            raise ValueError(
+                f"loss.channel_weights names {unknown}, the channels are {list(labels)}"
+            )
+        channel_weights = torch.tensor([config.channel_weights.get(name, 1.0) for name in labels])
+        if config.level_weights == "pressure":
+            channel_weights = channel_weights * pressure_weights(statistics.levels)
+        channel_weights = channel_weights.to(mean)
         scale = statistics.diff_std if config.scale == "change" else statistics.std
         channel_weights = torch.where(scale > 0, channel_weights, 0)
         scale = torch.where(scale > 0, scale, 1)
@@ -121,16 +124,13 @@ class Loss(nn.Module):
             weights = weights / torch.where(sums > 0, sums, 1)
             channel_weights = torch.where(sums[:, 0, 0] > 0, channel_weights, 0)
         if not channel_weights.sum() > 0:
-            raise ValueError(
-                "loss.channel_weights must leave a channel with weight that changes and has points "
-                "that are not filled, got none"
-            )
+            needed = "a channel with weight that changes and has points that are not filled"
+            raise ValueError(f"loss.channel_weights must leave {needed}, got none")
         self.spectrum = None
         if config.kind == "amse":
             if not statistics.is_periodic:
                 raise ValueError(
-                    "loss.kind=amse needs longitudes that close a circle, the grid is regional; "
-                    "use another loss"
+                    "loss.kind=amse needs longitudes that close a circle, got a region"
                 )
             row_weights, num_columns = area_weights.mean(dim=1), area_weights.shape[1]
             self.spectrum = PowerSpectrum(
@@ -152,12 +152,11 @@ class Loss(nn.Module):
         targets: Float[Tensor, "batch channel lat lon"],
     ) -> Float[Tensor, " batch"]:
         """Weighted mean over channels; for ``crps`` the predictions may be an ensemble."""
-        self._check(predictions, targets)
         if self.config.kind == "relative_l2" and self.config.relative_to == "sample":
+            self._check(predictions, targets)
             with torch.autocast(targets.device.type, enabled=False):
                 weights = self.weights * self.channel_weights[:, None, None]
-                pair = self._normalized(predictions), self._normalized(targets)
-                return self._relative_norm(*pair, weights, dims=(-3, -2, -1))
+                return self._relative_norm(predictions, targets, weights, dims=(-3, -2, -1))
         return (self.channel_weights * self.by_channel(predictions, targets)).mean(dim=1)
 
     def by_channel(
@@ -169,10 +168,13 @@ class Loss(nn.Module):
         self._check(predictions, targets)
         with torch.autocast(targets.device.type, enabled=False):
             if self.config.kind == "relative_l2":
-                pair = self._normalized(predictions), self._normalized(targets)
-                return self._relative_norm(*pair, self.weights, dims=(-2, -1))
+                return self._relative_norm(predictions, targets, self.weights, dims=(-2, -1))
             if self.spectrum is not None:
-                return self._adjusted_mse(self._normalized(predictions), self._normalized(targets))
+                fields = (self._normalized(x) for x in (predictions, targets))
+                predictions, targets = (self.rows.gather(x) for x in fields)
+                if self.error_weights is not None:
+                    predictions = targets + self.error_weights * (predictions - targets)
+                return adjusted_mse(predictions, targets, self.spectrum)
             if predictions.ndim > targets.ndim:
                 targets = targets[:, None]
             error = (_precise(predictions) - _precise(targets)) / self.scale
@@ -188,13 +190,6 @@ class Loss(nn.Module):
     def _normalized(self, fields: Tensor) -> Tensor:
         return (_precise(fields) - self.mean) / self.scale
 
-    def _adjusted_mse(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        assert self.spectrum is not None
-        predictions, targets = self.rows.gather(predictions), self.rows.gather(targets)
-        if self.error_weights is not None:
-            predictions = targets + self.error_weights * (predictions - targets)
-        return adjusted_mse(predictions, targets, self.spectrum)
-
     def _pointwise(self, error: Tensor) -> Tensor:
         if self.config.kind == "mse":
             return error.square()
@@ -209,25 +204,12 @@ class Loss(nn.Module):
         self, predictions: Tensor, targets: Tensor, weights: Tensor, dims: tuple[int, ...]
     ) -> Tensor:
         """Ratio of the norms of error and target; a norm, unlike a root, has a slope at 0."""
+        predictions, targets = self._normalized(predictions), self._normalized(targets)
         roots = weights.sqrt()
         error = self.rows.norm(roots * (predictions - targets), dims)
         size = self.rows.norm(roots * targets, dims)
         *_, num_rows, num_columns = self.rows.full_shape(targets.shape)
         return error / size.clamp_min(_LEAST_NORM * (num_rows * num_columns) ** 0.5)
-
-
-def _channel_weights(config: LossConfig, statistics: FieldStatistics) -> Float[Tensor, " channel"]:
-    labels = statistics.labels
-    unknown = sorted(config.channel_weights.keys() - set(labels))
-    if unknown:
-        raise ValueError(
-            f"loss.channel_weights names {unknown}, the channels are {list(labels)}; correct "
-            "the labels"
-        )
-    weights = torch.tensor([config.channel_weights.get(label, 1.0) for label in labels])
-    if config.level_weights == "pressure":
-        weights = weights * pressure_weights(statistics.levels)
-    return weights
 
 
 def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
@@ -255,10 +237,6 @@ def almost_fair_crps(
     which is alpha times the fair score plus 1 - alpha times that of the M members alone. The fair
     score leaves a member free where all others equal the truth; alpha below 1 does not. Of one
     member it is the absolute error.
-
-    Args:
-        errors: Members minus truth.
-        alpha: Share of the fair score, in 0..1.
 
     References:
         Lang et al., 2024, https://arxiv.org/abs/2412.15832, equation 4.

@@ -69,8 +69,7 @@ class PowerSpectrum(nn.Module):
         matrices = torch.empty(0)
         wavenumber = orders.expand(rows, -1)
         if not self.is_zonal:
-            found = _orthonormal_harmonics(np.asarray(latitude), row_weights, len(orders))
-            matrices = torch.from_numpy(found)
+            matrices = _orthonormal_harmonics(np.asarray(latitude), row_weights, len(orders))
             wavenumber = orders[:, None] + torch.arange(rows)
         self.register_buffer("matrices", matrices.to(row_weights), persistent=False)
         self.register_buffer("wavenumber", wavenumber.flatten(), persistent=False)
@@ -99,7 +98,7 @@ class PowerSpectrum(nn.Module):
 
 def _orthonormal_harmonics(
     latitude: np.ndarray, row_weights: Float[Tensor, " lat"], num_orders: int
-) -> np.ndarray:
+) -> Tensor:
     """Orthonormal functions of latitude times root area, float64 (order, degree - order, lat)."""
     weights = row_weights.double().cpu().numpy()
     radians = np.deg2rad(latitude)
@@ -110,7 +109,7 @@ def _orthonormal_harmonics(
         # The largest value is 1, so that high orders do not underflow everywhere.
         rows = np.sqrt(weights) * (cosine / cosine.max()) ** order
         matrices[order] = np.linalg.qr(rows[:, None] * polynomials)[0].T
-    return matrices
+    return torch.from_numpy(matrices)
 
 
 def adjusted_mse(
@@ -118,13 +117,7 @@ def adjusted_mse(
     targets: Float[Tensor, "batch channel lat lon"],
     spectrum: PowerSpectrum,
 ) -> Float[Tensor, "batch channel"]:
-    """Adjusted mean square error of each field, see the head of this module.
-
-    Args:
-        predictions: In units of the scale, about the mean of the channel.
-        targets: Likewise.
-        spectrum: Sums over the wavenumbers of the grid.
-    """
+    """Adjusted mean square error of each field, in units of the scale about its mean."""
     ours, theirs = spectrum.coefficients(predictions), spectrum.coefficients(targets)
     powers = [spectrum.power(c, c).clamp_min(_LEAST_POWER) for c in (ours, theirs)]
     roots = [power.sqrt() for power in powers]

@@ -65,21 +65,13 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
             initialization=config.initialization,
         )
     if config.reference_grid is None:
-        raise ValueError(
-            f"mixer={config.mixer} has weights for each wavenumber and needs reference_grid, the "
-            "rows and columns of tokens"
-        )
+        raise ValueError(f"mixer={config.mixer} needs reference_grid, rows and columns of tokens")
     kind = FNO2D if config.mixer == "fno" else GlobalFilter2D
     return kind(config.embed_dim, config.reference_grid, config.hard_thresholding_fraction)
 
 
 class AFNONet(nn.Module):
     """Maps a field with ``in_channels`` to one with ``out_channels`` on the same grid, of any size.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        config: Size and shape.
 
     References:
         Pathak et al., 2022, https://arxiv.org/abs/2202.11214, figure 2.
@@ -100,7 +92,10 @@ class AFNONet(nn.Module):
         self.norm = norm if config.final_norm else nn.Identity()
         self.patch_recovery = PatchRecovery(config.embed_dim, out_channels, config.patch_size)
         self.rows: Rows = ALL_ROWS
-        self.apply(_initialize)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
 
     def forward(
         self, state: Float[Tensor, "batch in_channel lat lon"]
@@ -123,9 +118,8 @@ class AFNONet(nn.Module):
             position = self.position[self.rows.token_slice]
             if position.shape[:2] != tokens.shape[1:3]:
                 raise ValueError(
-                    f"this network has a position table of {tuple(position.shape[:2])} patches, "
-                    f"the field has {tuple(tokens.shape[1:3])}; give fields on the grid it was "
-                    "trained on"
+                    f"the position table has {tuple(position.shape[:2])} patches, the field has "
+                    f"{tuple(tokens.shape[1:3])}; give fields on the grid of the training"
                 )
             tokens = tokens + position
         for block in self.blocks:
@@ -152,16 +146,9 @@ class AFNONet(nn.Module):
             )
         if config.padding.latitude == "wrap":
             raise ValueError(
-                "padding.latitude=wrap needs rows of another process; use reflect or zero"
+                "processes share no rows of padding.latitude=wrap; use reflect or zero"
             )
         self.rows = rows
         for module in self.modules():
             if isinstance(module, DropPath | AFNO2D):
                 module.rows = rows
-
-
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -39,10 +39,11 @@ class Padding:
 
     def widths(self, shape: tuple[int, int], patch_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Rows or columns to add before and after, by axis."""
-        return [
-            _split_padding(size, patch, margin)
-            for size, patch, margin in zip(shape, patch_size, self.margin, strict=True)
-        ]
+        widths = []
+        for size, patch, margin in zip(shape, patch_size, self.margin, strict=True):
+            total = -(-(size + 2 * margin) // patch) * patch - size
+            widths.append((total // 2, total - total // 2))
+        return widths
 
 
 def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int]) -> Padding:
@@ -52,11 +53,6 @@ def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int])
         for margin, before, after in zip(padding.margin, old, new, strict=True)
     )
     return replace(padding, margin=(rows, columns))
-
-
-def _split_padding(size: int, patch: int, margin: int) -> tuple[int, int]:
-    total = -(-(size + 2 * margin) // patch) * patch - size
-    return total // 2, total - total // 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,17 +122,22 @@ class AFNONetConfig:
                 f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"
             )
         if not 0 <= self.vector_channels <= self.embed_dim:
-            raise ValueError(
-                f"vector_channels must be in 0..embed_dim={self.embed_dim}, got "
-                f"{self.vector_channels}"
-            )
+            limits = f"in 0..embed_dim={self.embed_dim}"
+            raise ValueError(f"vector_channels must be {limits}, got {self.vector_channels}")
         is_periodic = self.boundary == ("periodic", "periodic") and self.pole == "none"
         if self.mixer != "afno" and not is_periodic:
             raise ValueError(
                 f"boundary and pole are options of mixer=afno, got boundary={self.boundary}, "
                 f"pole={self.pole} and mixer={self.mixer}"
             )
-        _check_mirrored(self)
+        axes = zip(self.boundary, self.patch_size, self.padding.margin, strict=True)
+        for axis, (boundary, patch, margin) in enumerate(axes):
+            if boundary == "mirrored" and (patch > 1 or margin):
+                raise ValueError(
+                    "boundary=mirrored needs patch_size 1 and padding.margin 0, so that tokens are "
+                    f"points and the outermost ones on the boundary, got {patch} and {margin} on "
+                    f"axis {axis}; set them, or use boundary=reflected or zero_padded"
+                )
 
     def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of fields of ``shape``, padding included."""
@@ -146,15 +147,3 @@ class AFNONetConfig:
             for size, (before, after), patch in zip(shape, widths, self.patch_size, strict=True)
         )
         return rows, columns
-
-
-def _check_mirrored(config: AFNONetConfig) -> None:
-    """Reject tokens that are not points, or a first one that is not on the boundary."""
-    axes = zip(config.boundary, config.patch_size, config.padding.margin, strict=True)
-    for axis, (boundary, patch, margin) in enumerate(axes):
-        if boundary == "mirrored" and (patch > 1 or margin):
-            raise ValueError(
-                f"boundary=mirrored is for tokens that are points, the outermost on the boundary: "
-                f"it needs patch_size 1 and padding.margin 0 along its axis, got {patch} and "
-                f"{margin} on axis {axis}; set them, or use boundary=reflected or zero_padded"
-            )

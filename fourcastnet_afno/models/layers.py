@@ -11,21 +11,14 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
 _CHUNK_ROWS = 1400
+_Field = Float[Tensor, "batch channel lat lon"]
+_Tokens = Float[Tensor, "batch h w embed"]
 
 
 def pad_to_patches(
-    field: Float[Tensor, "batch channel lat lon"],
-    padding: Padding,
-    patch_size: tuple[int, int],
-    rows: Rows = ALL_ROWS,
+    field: _Field, padding: Padding, patch_size: tuple[int, int], rows: Rows = ALL_ROWS
 ) -> Float[Tensor, "batch channel padded_lat padded_lon"]:
-    """Extend both axes to a multiple of the patch.
-
-    Args:
-        field: Of any size.
-        padding: How it is extended.
-        patch_size: Rows and columns of a patch.
-        rows: Which rows of the full field they are; only its edges are extended.
+    """Extend both axes to a multiple of the patch, where ``rows`` are at the edges of the field.
 
     Raises:
         ValueError: If an axis is too short to be reflected or wrapped that far.
@@ -51,22 +44,14 @@ def _pad(field: Tensor, widths: tuple[int, ...], mode: PaddingMode, axis: str) -
 
 
 class PatchEmbed(nn.Module):
-    """Cuts a field into patches and maps each linearly to a token.
-
-    Args:
-        in_channels: Channels of the field.
-        embed_dim: Channels of a token.
-        patch_size: Rows and columns of a patch.
-    """
+    """Cuts a field into patches and maps each linearly to a token."""
 
     def __init__(self, in_channels: int, embed_dim: int, patch_size: tuple[int, int]) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.projection = nn.Linear(in_channels * patch_size[0] * patch_size[1], embed_dim)
 
-    def forward(
-        self, field: Float[Tensor, "batch channel lat lon"]
-    ) -> Float[Tensor, "batch h w embed"]:
+    def forward(self, field: _Field) -> _Tokens:
         """Tokens of the field.
 
         Raises:
@@ -75,35 +60,26 @@ class PatchEmbed(nn.Module):
         rows, columns = self.patch_size
         if field.shape[-2] % rows or field.shape[-1] % columns:
             raise ValueError(
-                f"a field of {field.shape[-2]} x {field.shape[-1]} does not divide into patches of "
-                f"{rows} x {columns}; pad it first (pad_to_patches) or change patch_size"
+                f"{field.shape[-2]} x {field.shape[-1]} points do not divide into patches of "
+                f"{rows} x {columns}; pad the field (pad_to_patches) or change patch_size"
             )
         patches = rearrange(field, "b c (h p) (w q) -> b h w (c p q)", p=rows, q=columns)
         return self.projection(patches)
 
 
 class PatchRecovery(nn.Module):
-    """Maps each token linearly to a patch of the field; the counterpart of ``PatchEmbed``.
-
-    Args:
-        embed_dim: Channels of a token.
-        out_channels: Channels of the field.
-        patch_size: Rows and columns of a patch.
-    """
+    """Maps each token linearly to a patch of the field; the counterpart of ``PatchEmbed``."""
 
     def __init__(self, embed_dim: int, out_channels: int, patch_size: tuple[int, int]) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.projection = nn.Linear(embed_dim, out_channels * patch_size[0] * patch_size[1])
 
-    def forward(
-        self, tokens: Float[Tensor, "batch h w embed"]
-    ) -> Float[Tensor, "batch channel lat lon"]:
+    def forward(self, tokens: _Tokens) -> _Field:
         """Field of the tokens."""
         rows, columns = self.patch_size
-        return rearrange(
-            self.projection(tokens), "b h w (c p q) -> b c (h p) (w q)", p=rows, q=columns
-        )
+        patches = self.projection(tokens)
+        return rearrange(patches, "b h w (c p q) -> b c (h p) (w q)", p=rows, q=columns)
 
 
 class Mlp(nn.Sequential):
@@ -144,12 +120,7 @@ class _Perceptron(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        tokens: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        keep: bool,
+        tokens: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor]:
         flat = tokens.reshape(-1, tokens.shape[-1])
         output, hidden = torch.empty_like(flat), flat.new_empty(0)

@@ -22,11 +22,10 @@ References:
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -51,6 +50,8 @@ from fourcastnet_afno.models.fourier.modes import (
 )
 from fourcastnet_afno.models.fourier.transforms import ModeSelection
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
+
+_Tokens = Float[Tensor, "batch *grid embed"]
 
 
 class AFNO(nn.Module):
@@ -108,10 +109,7 @@ class AFNO(nn.Module):
     ) -> None:
         super().__init__()
         if num_blocks < 1 or embed_dim % num_blocks:
-            raise ValueError(
-                f"num_blocks must divide embed_dim, got num_blocks={num_blocks} and "
-                f"embed_dim={embed_dim}"
-            )
+            raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
         if sparsity_threshold < 0:
             raise ValueError(f"sparsity_threshold must not be negative, got {sparsity_threshold}")
         self.num_blocks, self.sparsity_threshold = num_blocks, sparsity_threshold
@@ -137,9 +135,7 @@ class AFNO(nn.Module):
         self.weight2 = nn.Parameter(std2 * torch.randn(2, num_blocks, hidden, block))
         self.bias2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, block))
 
-    def forward(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
+    def forward(self, tokens: _Tokens) -> _Tokens:
         """Mix the tokens.
 
         Under autocast to bfloat16 the perceptron is in bfloat16, the transforms are in float32.
@@ -152,24 +148,19 @@ class AFNO(nn.Module):
             dtype = torch.bfloat16
         with torch.autocast(device, enabled=False):
             weight1, weight2 = _as_real(self.weight1), _as_real(self.weight2)
-            bias1, bias2 = _side_by_side(self.bias1), _side_by_side(self.bias2)
+            # Real and imaginary parts side by side.
+            bias1, bias2 = (rearrange(b, "i k o -> k 1 (i o)") for b in (self.bias1, self.bias2))
             offset = torch.zeros_like(bias2)
             if self.spectrum.mode_selection != "fourcastnet":
                 at_zero = torch.baddbmm(bias2, F.relu(bias1), weight2)
                 offset = F.softshrink(at_zero, self.sparsity_threshold)
-            perceptron = Perceptron(
-                weight1=weight1.to(dtype),
-                bias1=bias1.to(dtype),
-                weight2=weight2.to(dtype),
-                bias2=bias2.to(dtype),
-                offset=offset,
-                threshold=self.sparsity_threshold,
-            )
+            parameters = (weight1, bias1, weight2, bias2)
+            weight1, bias1, weight2, bias2 = (value.to(dtype) for value in parameters)
+            threshold = self.sparsity_threshold
+            perceptron = Perceptron(weight1, bias1, weight2, bias2, offset, threshold)
             return mix_modes(tokens, perceptron, self._spectrum, self.rows)
 
-    def reference_forward(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
+    def reference_forward(self, tokens: _Tokens) -> _Tokens:
         """The layer as its equation, which tests hold the fast operator of ``forward`` to.
 
         It is for periodic and zero-padded axes: a field followed by as many zeros is periodic.
@@ -217,113 +208,89 @@ AFNO2D = AFNO
 """``AFNO``, under the name that it has in the literature for grids of two axes."""
 
 
-class _Spectral(nn.Module, ABC):
-    """A linear map of each Fourier coefficient with weights of its own for each wavenumber."""
-
-    def __init__(
-        self, weight_shape: Sequence[int], reference_grid: Sequence[int], fraction: float
-    ) -> None:
-        super().__init__()
-        self.reference_grid, self.fraction = tuple(reference_grid), fraction
-        limits = [largest_wavenumber(n, fraction) for n in reference_grid]
-        self._limits = limits
-        sizes = [*(2 * limit + 1 for limit in limits[:-1]), limits[-1] + 1]
-        self.weight = nn.Parameter(0.02 * torch.randn(2, *sizes, *weight_shape))
-
-    def mix(self, tokens: Float[Tensor, "batch *grid embed"]) -> Float[Tensor, "batch *grid embed"]:
-        """Transform, multiply by the weights, transform back; float32 or wider inside."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            wide = tokens.float() if tokens.dtype in (torch.bfloat16, torch.float16) else tokens
-            shape = wide.shape[1:-1]
-            kept = kept_modes(shape, self.fraction, self.reference_grid)
-            weight = self._weights_at(kept, shape)
-            kept = [torch.from_numpy(indices).to(tokens.device) for indices in kept]
-            modes = self._multiply(analyze(wide, kept), weight)
-            return synthesize(modes, kept, shape).to(tokens.dtype)
-
-    def _weights_at(self, kept: Sequence[np.ndarray], shape: Sequence[int]) -> Tensor:
-        weight = torch.complex(self.weight[0], self.weight[1])
-        for axis, (indices, size) in enumerate(zip(kept, shape, strict=True)):
-            rows = torch.from_numpy(signed_wavenumbers(indices, size))
-            if axis < len(shape) - 1:
-                rows = rows + self._limits[axis]
-            weight = weight.index_select(axis, rows.to(weight.device))
-        return weight
-
-    @abstractmethod
-    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
-        """The coefficients (batch, *kept, embed) after the weights (*kept, ...)."""
-
-
-class FNO2D(_Spectral):
-    """Fourier neural operator layer: a dense matrix for each wavenumber, and a pointwise bypass.
+class _Spectral(nn.Module):
+    """A linear map of each Fourier coefficient with weights of its own for each wavenumber.
 
     Args:
         embed_dim: Channels of a token.
         reference_grid: Points by axis of the grid whose wavenumbers have weights.
         hard_thresholding_fraction: Share of the wavenumbers, see ``kept_modes``.
+    """
+
+    is_dense: ClassVar[bool]  # whether channels are mixed, too
+
+    def __init__(
+        self,
+        embed_dim: int,
+        reference_grid: Sequence[int],
+        hard_thresholding_fraction: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.reference_grid, self.fraction = tuple(reference_grid), hard_thresholding_fraction
+        self._limits = [largest_wavenumber(n, self.fraction) for n in reference_grid]
+        *others, last = self._limits
+        sizes = [*(2 * limit + 1 for limit in others), last + 1]
+        channels = [embed_dim, embed_dim] if self.is_dense else [embed_dim]
+        self.weight = nn.Parameter(0.02 * torch.randn(2, *sizes, *channels))
+
+    def forward(self, tokens: _Tokens) -> _Tokens:
+        """Transform, multiply by the weights, transform back; float32 or wider inside."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            wide = tokens.float() if tokens.dtype in (torch.bfloat16, torch.float16) else tokens
+            shape = wide.shape[1:-1]
+            indices = kept_modes(shape, self.fraction, self.reference_grid)
+            weight = torch.complex(self.weight[0], self.weight[1])
+            for axis, (kept, size) in enumerate(zip(indices, shape, strict=True)):
+                rows = torch.from_numpy(signed_wavenumbers(kept, size))
+                if axis < len(shape) - 1:
+                    rows = rows + self._limits[axis]
+                weight = weight.index_select(axis, rows.to(weight.device))
+            kept = [torch.from_numpy(axis).to(tokens.device) for axis in indices]
+            modes = analyze(wide, kept)
+            if self.is_dense:
+                modes = torch.einsum("b...i,...io->b...o", modes, weight)
+            else:
+                modes = modes * weight
+            return synthesize(modes, kept, shape).to(tokens.dtype)
+
+
+class FNO2D(_Spectral):
+    """Fourier neural operator layer: a dense matrix for each wavenumber, and a pointwise bypass.
 
     References:
         Fourier Neural Operator for Parametric Partial Differential Equations, Li et al., 2021,
         https://arxiv.org/abs/2010.08895, equations 4 and 5.
     """
 
+    is_dense = True
+
     def __init__(
         self,
         embed_dim: int,
         reference_grid: Sequence[int],
         hard_thresholding_fraction: float = 1.0,
     ) -> None:
-        super().__init__((embed_dim, embed_dim), reference_grid, hard_thresholding_fraction)
+        super().__init__(embed_dim, reference_grid, hard_thresholding_fraction)
         self.bypass = nn.Linear(embed_dim, embed_dim)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
+    def forward(self, tokens: _Tokens) -> _Tokens:
         """Mix the tokens."""
-        return self.bypass(tokens) + self.mix(tokens)
-
-    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
-        return torch.einsum("b...i,...io->b...o", modes, weight)
+        return self.bypass(tokens) + super().forward(tokens)
 
 
 class GlobalFilter2D(_Spectral):
     """Global filter: a complex factor for each wavenumber and channel, a circular convolution.
-
-    Args:
-        embed_dim: Channels of a token.
-        reference_grid: Points by axis of the grid whose wavenumbers have weights.
-        hard_thresholding_fraction: Share of the wavenumbers, see ``kept_modes``.
 
     References:
         Global Filter Networks for Image Classification, Rao et al., 2021,
         https://arxiv.org/abs/2107.00645, equation 5.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        reference_grid: Sequence[int],
-        hard_thresholding_fraction: float = 1.0,
-    ) -> None:
-        super().__init__((embed_dim,), reference_grid, hard_thresholding_fraction)
-
-    def forward(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
-        """Mix the tokens."""
-        return self.mix(tokens)
-
-    def _multiply(self, modes: Tensor, weight: Tensor) -> Tensor:
-        return modes * weight
+    is_dense = False
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over all tokens of the grid.
-
-    Args:
-        embed_dim: Channels of a token.
-        num_heads: Number of heads; divides ``embed_dim``.
 
     References:
         An Image is Worth 16x16 Words, Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929,
@@ -338,9 +305,7 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)
         self.projection = nn.Linear(embed_dim, embed_dim)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch *grid embed"]
-    ) -> Float[Tensor, "batch *grid embed"]:
+    def forward(self, tokens: _Tokens) -> _Tokens:
         """Mix the tokens."""
         projected = self.query_key_value(tokens.flatten(1, -2))
         query, key, value = rearrange(
@@ -359,7 +324,3 @@ def _as_real(
     from_real = torch.cat([real, imaginary], dim=2)
     from_imaginary = torch.cat([-imaginary, real], dim=2)
     return torch.cat([from_real, from_imaginary], dim=1)
-
-
-def _side_by_side(bias: Float[Tensor, "2 block out_dim"]) -> Float[Tensor, "block 1 out_dim*2"]:
-    return rearrange(bias, "i k o -> k 1 (i o)")
