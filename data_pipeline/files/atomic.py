@@ -39,23 +39,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Report why the block cannot write to ``path``.
-
-    Raises:
-        InputError: If a permission is missing or a part of the path is a file.
-    """
+    """Report, as an ``InputError``, a missing permission or a file where a folder has to be."""
     try:
         yield
     except PermissionError as error:
-        raise InputError(
-            f"cannot write {path.resolve()}: {error.strerror}; choose another folder",
-            code="no-permission",
-        ) from error
+        message = f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
+        raise InputError(message, code="no-permission") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"cannot write {path.resolve()}: a part of this path is a file; choose another folder",
-            code="not-a-folder",
-        ) from error
+        message = f"cannot write {path.resolve()}: part of this path is a file; choose another"
+        raise InputError(message, code="not-a-folder") from error
 
 
 def remove(path: Path) -> None:

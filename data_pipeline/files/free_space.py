@@ -15,16 +15,13 @@ def find_free_space(path: Path) -> tuple[Path, int]:
 
 
 def require_free_space(path: Path, needed: int, contents: str, remedy: str) -> None:
-    """Reject a disk that is too small.
+    """Raise an ``InputError`` where a disk has no room for ``needed`` bytes.
 
     Args:
         path: File or folder to be written.
         needed: Bytes.
         contents: Subject of the message, such as "the store".
         remedy: End of the message.
-
-    Raises:
-        InputError: With the code "disk-full".
     """
     folder, free = find_free_space(path)
     if needed > free:

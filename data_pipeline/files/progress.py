@@ -1,6 +1,6 @@
 """Progress bars with rate and time left, for everything that takes longer than two seconds."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -32,10 +32,6 @@ class RateColumn(ProgressColumn):
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs.
 
-    Args:
-        description: Shown before the bar.
-        total: Number of items, or ``None`` where it is unknown.
-
     Yields:
         ``advance(count=1, note="")``: counts finished items and shows ``note`` after the bar.
     """
@@ -58,15 +54,10 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
 
 
 def track(items: Iterable[_Item], description: str, total: int | None = None) -> Iterator[_Item]:
-    """Iterate over ``items`` with a progress bar.
-
-    Args:
-        items: Any iterable.
-        description: Shown before the bar.
-        total: Number of items where ``items`` has no length.
-    """
-    length = total if total is not None else getattr(items, "__len__", lambda: None)()
-    with progress(description, length) as advance:
+    """Iterate with a progress bar; ``total`` is the number of items without a length."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with progress(description, total) as advance:
         for item in items:
             yield item
             advance()

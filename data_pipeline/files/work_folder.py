@@ -37,16 +37,10 @@ class WorkFolder:
     def __init__(self, path: Path, identity: str, rank: int = 0) -> None:
         self.path, self.folder = path, path.with_name(f".{path.name}.partial")
         self.identity, self._rank = identity, rank
+        self.store = self.folder / "store"  # will be the output
+        self._note = self.folder / "identity.json"
+        self._ledger = self.folder / f"ledger-{rank}.jsonl"
         self.records: dict[int, dict[str, Any]] = {}
-
-    @property
-    def store(self) -> Path:
-        """Folder that will be the output."""
-        return self.folder / "store"
-
-    @property
-    def _note(self) -> Path:
-        return self.folder / "identity.json"
 
     @contextmanager
     def opened(
@@ -60,8 +54,7 @@ class WorkFolder:
 
         Args:
             create: Makes an empty store where work starts.
-            replace: Receives the identity of other work in the folder before it is dropped; may
-                raise instead.
+            replace: Receives the identity of other work before it is dropped; may raise instead.
             keep: Whether the work outlives an ``InputError`` of the block. It always outlives a
                 ``TransferError`` and any other exception.
 
@@ -108,10 +101,6 @@ class WorkFolder:
                 with replacing(path) as temporary:
                     temporary.write_text("".join(line + "\n" for line in lines))
 
-    @property
-    def _ledger(self) -> Path:
-        return self.folder / f"ledger-{self._rank}.jsonl"
-
     def record(self, piece: int, record: dict[str, Any]) -> None:
         """Note that a piece is safe in the store."""
         with self._ledger.open("a") as file:
@@ -121,17 +110,24 @@ class WorkFolder:
         self.records[piece] = record
 
     def publish(
-        self, num_pieces: int = 0, complete: Callable[[Path], Path] = lambda store: store
+        self,
+        num_pieces: int = 0,
+        complete: Callable[[Path], Path] = lambda store: store,
+        *,
+        overwrite: bool = False,
     ) -> bool:
         """Give the store its name if all pieces of all processes are finished.
 
         Args:
             num_pieces: Number of all pieces.
-            complete: Receives the store's folder before, to complete it; returns the file or
-                folder that gets the name.
+            complete: Completes the store's folder; returns the file or folder that gets the name.
+            overwrite: Whether an output that exists is replaced.
 
         Returns:
             Whether the output exists.
+
+        Raises:
+            InputError: If an output has appeared since the work began; the work is kept.
         """
         if not self.folder.exists():
             return True  # another process was faster
@@ -141,6 +137,12 @@ class WorkFolder:
             self.read_records()
             if len(self.records) < num_pieces:
                 return False
+            if self.path.exists() and not overwrite:
+                raise InputError(
+                    f"{self.path.resolve()} has appeared during this work, which {self.folder} "
+                    "keeps; move the output away and run the same command again, which resumes",
+                    code="output-exists",
+                )
             sweep(self.store)
             output = complete(self.store)
             remove(self.path)
@@ -154,16 +156,16 @@ class WorkFolder:
 def resumable(path: Path, identity: str) -> Iterator[WorkFolder]:
     """The work folder of one process; ``path`` appears when the block succeeds.
 
-    Args:
-        path: Folder to make.
-        identity: Text that must be the same to resume; other work is dropped.
+    Other work in the folder is dropped.
 
     Raises:
-        InputError: If the folder cannot be written to, or another process is writing it.
+        InputError: If the folder cannot be written to, another process is writing it, or ``path``
+            exists at the end; then the work is kept.
     """
-    work = WorkFolder(path, identity)
-    with work.opened():
+    work, finished = WorkFolder(path, identity), False
+    with work.opened(keep=lambda: finished):
         yield work
+        finished = True
         work.publish()
 
 
@@ -175,27 +177,21 @@ def _locked(lock: Path, path: Path | None = None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if path else 0))
         except BlockingIOError as error:
             raise InputError(
-                f"another process is writing {path and path.resolve()}; wait for it, or give "
-                "another output",
-                code="busy",
+                f"another process writes {path}; wait, or give another output", code="busy"
             ) from error
         yield
 
 
 @contextmanager
 def disk_full_as_transfer_error(path: Path) -> Iterator[None]:
-    """Report a full disk where the block meets it.
-
-    Raises:
-        TransferError: With the code "disk-full".
-    """
+    """Report a full disk where the block meets it, as a ``TransferError``."""
     try:
         yield
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
         raise TransferError(
-            f"the disk of {path.resolve()} is full ({error.strerror}); free some space and run the "
-            "same command again, which resumes: finished work is kept",
+            f"the disk of {path.resolve()} is full ({error.strerror}); finished work is kept: free "
+            "some space and run the same command again, which resumes",
             code="disk-full",
         ) from error

@@ -50,8 +50,7 @@ class Loader:
 
     Args:
         dataset: Windows.
-        batch_size: Windows in a global batch, over all ranks; the last batch of an epoch may hold
-            fewer.
+        batch_size: Windows in a global batch, over all ranks; the last of an epoch may hold fewer.
         seed: With the epoch it decides the order.
         shuffle: Whether the order is random; otherwise it is that of time.
         device: Device of the batches.
@@ -114,35 +113,22 @@ class Loader:
             waiting = deque((s, submit(s.indices)) for s in islice(slices, self._read_ahead + 1))
             while waiting:
                 current, reading = waiting.popleft()
-                sample, copied = self._copy_to_device(reading.result(), current.weights)
-                yield sample
+                windows = reading.result()
+                moved = Windows(*(x.to(self._device, non_blocking=True) for x in windows))
+                fields = self._unpacking(moved.fields) if self._unpacking else moved.fields
+                weight = torch.from_numpy(current.weights).to(self._device)
+                copied = torch.cuda.Event() if self._device.type == "cuda" else None
+                if copied is not None:
+                    copied.record()
+                yield self.dataset.sample(moved, fields, weight)
                 if copied is not None:
                     copied.synchronize()
                 reading.release()
                 waiting.extend((s, submit(s.indices)) for s in islice(slices, 1))
 
-    def _copy_to_device(
-        self, windows: Windows, weights: np.ndarray
-    ) -> tuple[Sample, torch.cuda.Event | None]:
-        """The sample on the device, and an event at the end of its copy."""
-        moved = Windows(*(tensor.to(self._device, non_blocking=True) for tensor in windows))
-        fields = self._unpacking(moved.fields) if self._unpacking else moved.fields
-        weight = torch.from_numpy(weights).to(self._device)
-        sample = self.dataset.sample(moved, fields, weight)
-        if self._device.type != "cuda":
-            return sample, None
-        copied = torch.cuda.Event()
-        copied.record()
-        return sample, copied
-
 
 class Reading(NamedTuple):
-    """A batch that is being read.
-
-    Args:
-        result: Waits for it.
-        release: Returns its memory.
-    """
+    """A batch that is being read: ``result`` waits for it, ``release`` returns its memory."""
 
     result: Callable[[], Windows]
     release: Callable[[], None]
@@ -158,14 +144,7 @@ class Readers(Protocol):
 
 
 class ThreadReaders:
-    """Threads that read into buffers of this process.
-
-    Args:
-        dataset: Windows.
-        num_rows: Windows in a batch.
-        read_ahead: Number of threads.
-        pinned: Whether a GPU copies from the buffers.
-    """
+    """Threads that read into buffers of this process, ``pinned`` if a GPU copies from them."""
 
     def __init__(
         self, dataset: WindowDataset, num_rows: int, read_ahead: int, *, pinned: bool = False
@@ -180,7 +159,11 @@ class ThreadReaders:
         pool, lent = ThreadPoolExecutor(self._num_threads, "loader"), dict[int, Tensor]()
 
         def submit(indices: np.ndarray) -> Reading:
-            buffer = self._free.pop() if self._free else self._new_buffer()
+            if self._free:
+                buffer = self._free.pop()
+            else:
+                buffer = self._dataset.new_buffer(self._num_rows)
+                buffer = buffer.pin_memory() if self._pinned else buffer
             lent[id(buffer)] = buffer
             future = pool.submit(self._dataset.read_stored, indices, buffer)
             return Reading(future.result, lambda: self._free.append(lent.pop(id(buffer))))
@@ -191,39 +174,31 @@ class ThreadReaders:
             pool.shutdown(cancel_futures=True)
             self._free += lent.values()
 
-    def _new_buffer(self) -> Tensor:
-        buffer = self._dataset.new_buffer(self._num_rows)
-        return buffer.pin_memory() if self._pinned else buffer
-
 
 class ProcessReaders:
     """Spawned processes that read into memory they share with this one.
 
-    They start with the first epoch and end with the loader.
-
-    Args:
-        dataset: Windows; each process opens the store anew.
-        num_rows: Windows in a batch.
-        read_ahead: Number of processes.
+    They start with the first epoch, open the store anew, and end with the loader.
     """
 
     def __init__(self, dataset: WindowDataset, num_rows: int, read_ahead: int) -> None:
-        self._dataset = dataset
-        self._num_processes = max(1, read_ahead)
-        self._buffers = [
-            dataset.new_buffer(num_rows).share_memory_() for _ in range(read_ahead + 1)
-        ]
-        self._pool: ProcessPoolExecutor | None = None
+        buffers = [dataset.new_buffer(num_rows).share_memory_() for _ in range(read_ahead + 1)]
+        self._buffers = buffers
+        self._pool = ProcessPoolExecutor(
+            max(1, read_ahead),
+            multiprocessing.get_context("spawn"),
+            _open_in_process,
+            (dataset, buffers),
+        )
 
     @contextmanager
     def running(self) -> Iterator[Callable[[np.ndarray], Reading]]:
         """See ``Readers``."""
-        pool, pending = self._started(), list[Future[tuple[np.ndarray, np.ndarray]]]()
-        free = list(range(len(self._buffers)))
+        pending, free = list[Future[tuple[np.ndarray, np.ndarray]]](), [*range(len(self._buffers))]
 
         def submit(indices: np.ndarray) -> Reading:
             slot = free.pop()
-            future = pool.submit(_read_in_process, slot, indices)
+            future = self._pool.submit(_read_in_process, slot, indices)
             pending.append(future)
 
             def result() -> Windows:
@@ -239,16 +214,6 @@ class ProcessReaders:
             for future in pending:
                 if not future.cancel():
                     future.exception()  # the buffers must be at rest before they are used again
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._num_processes,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_open_in_process,
-                initargs=(self._dataset, self._buffers),
-            )
-        return self._pool
 
 
 _in_process: tuple[WindowDataset, list[Tensor]]

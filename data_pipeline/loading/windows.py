@@ -90,11 +90,11 @@ class WindowDataset:
             newest = store.times[self.starts + num_history - 1]
             self.starts = self.starts[subset.contains(newest)][:: subset.stride]
         if not len(self.starts):
+            of_subset = f", data.subset {subset}" if subset else ""
             raise InputError(
                 f"the period {period} holds no {length} consecutive states (num_history "
-                f"{num_history} + num_steps {num_steps}"
-                + (f", data.subset {subset}" if subset else "")
-                + "); lengthen it, or shorten the windows",
+                f"{num_history} + num_steps {num_steps}{of_subset}); lengthen it or "
+                "shorten the windows",
                 code="no-times",
             )
 
@@ -108,10 +108,8 @@ class WindowDataset:
 
     def new_buffer(self, num_windows: int) -> Tensor:
         """Memory for the stored values of some windows."""
-        # By numpy, which asks the system for large pages.
-        return torch.from_numpy(
-            np.empty((num_windows, *self.window_shape), self.store.packing.stored)
-        )
+        shape = num_windows, *self.window_shape  # by numpy, which asks for large pages
+        return torch.from_numpy(np.empty(shape, self.store.packing.stored))
 
     def read_stored(self, indices: np.ndarray, buffer: Tensor) -> Windows:
         """Stored values of the windows at ``indices`` (batch,), in the memory of ``buffer``."""
@@ -119,9 +117,8 @@ class WindowDataset:
         fields = buffer[: len(rows)]
         self.store.states.reader.read_into(fields.flatten(0, 1).numpy(), rows.ravel())
         newest = self.store.times[rows[:, self._num_history - 1 : -1]]
-        grid = self.store.grid
-        forcing = compute_forcings(self._forcings, newest.ravel(), grid)
-        forcing = forcing.reshape(*newest.shape, len(self._forcings), *grid.shape)
+        forcing = compute_forcings(self._forcings, newest.ravel(), self.store.grid)
+        forcing = forcing.reshape(*newest.shape, *forcing.shape[1:])
         time = torch.from_numpy(newest[:, 0].astype("int64"))
         return Windows(fields, torch.from_numpy(forcing), time)
 
@@ -143,11 +140,7 @@ class WindowDataset:
 
 
 class Unpacking:
-    """Stored values to float32 in physical units, on their device.
-
-    Args:
-        packing: Encoding of the stored values.
-    """
+    """Stored values to float32 in physical units, on their device."""
 
     def __init__(self, packing: Packing) -> None:
         self._dtype = packing.dtype

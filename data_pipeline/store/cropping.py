@@ -28,10 +28,8 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         if not -90 <= self.south < self.north <= 90:
-            raise ValueError(
-                "data.crop needs -90 <= south < north <= 90, got "
-                f"south {self.south:g} and north {self.north:g}"
-            )
+            bounds = f"south {self.south:g} and north {self.north:g}"
+            raise ValueError(f"data.crop needs -90 <= south < north <= 90, got {bounds}")
 
     def apply(self, grid: Grid) -> tuple[LatLonGrid, ReadWindow]:
         """The regional grid, and the region of its fields in those of ``grid``.
@@ -42,28 +40,23 @@ class CropConfig:
         require_latlon(grid, "data.crop")
         latitude, longitude = (grid.coords[axis] for axis in grid.dims)
         rows = np.flatnonzero((latitude <= self.north + 1e-6) & (latitude >= self.south - 1e-6))
-        offsets, columns = self._columns(longitude)
+        span = self.east - self.west
+        width = 360.0 if span >= 360 else span % 360
+        offsets = (longitude - self.west + 1e-6) % 360 - 1e-6  # east of the western bound
+        columns = np.argsort(offsets)
+        columns = columns[offsets[columns] <= width + 1e-6]
+        offsets = offsets[columns]
         if len(rows) < 2 or len(columns) < 2:
             raise InputError(
-                f"data.crop leaves {len(rows)} rows and {len(columns)} columns of {grid}, expected "
-                "at least 2 of each; widen it",
+                f"data.crop leaves {len(rows)} x {len(columns)} cells of {grid}, expected at least "
+                "2 x 2; widen it",
                 code="bad-grid",
             )
         west = self.west % 360
         west -= 360.0 if west + offsets[-1] >= 360 else 0.0
         cropped = LatLonGrid(
-            latitude=tuple(latitude[rows].tolist()),
-            longitude=tuple((west + offsets).tolist()),
+            latitude=tuple(latitude[rows].tolist()), longitude=tuple((west + offsets).tolist())
         )
         edges = np.flatnonzero(np.diff(columns) != 1) + 1
         runs = tuple(slice(int(r[0]), int(r[-1]) + 1) for r in np.split(columns, edges))
         return cropped, ReadWindow(rows=slice(int(rows[0]), int(rows[-1]) + 1), columns=runs)
-
-    def _columns(self, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Degrees east of the western bound of the columns inside, eastward, and their indices."""
-        span = self.east - self.west
-        width = 360.0 if span >= 360 else span % 360
-        offsets = (longitude - self.west + 1e-6) % 360 - 1e-6
-        order = np.argsort(offsets)
-        inside = order[offsets[order] <= width + 1e-6]
-        return offsets[inside], inside

@@ -57,12 +57,7 @@ class Packing:
 
     @classmethod
     def fit(cls, dtype: StoredType, sample: np.ndarray) -> "Packing":
-        """Offset and scale for values like those of a sample.
-
-        Args:
-            dtype: Type of stored values.
-            sample: Values (time, channel, latitude, longitude), of any number of times.
-        """
+        """Offset and scale for values like a sample (time, channel, latitude, longitude)."""
         values = sample.astype(np.float64)
         if dtype == "float32":
             return cls(dtype, np.zeros(values.shape[1]), np.ones(values.shape[1]))
@@ -83,12 +78,8 @@ class Packing:
     def pack(self, values: np.ndarray, labels: list[str]) -> np.ndarray:
         """Stored values of float32 ``values`` (time, channel, latitude, longitude).
 
-        Args:
-            values: Any number of times.
-            labels: Of the channels, for the message.
-
         Raises:
-            InputError: If values are beyond the range of the type (all channels are named).
+            InputError: If values are beyond the range of the type (all ``labels`` are named).
         """
         if self.dtype == "float32":
             return np.ascontiguousarray(values, np.float32)
@@ -104,7 +95,12 @@ class Packing:
             )
         if self.dtype == "int16":
             return np.rint(scaled).astype("<i2")
-        return scaled.astype("<f2") if self.dtype == "float16" else _to_bfloat16(scaled)
+        if self.dtype == "float16":
+            return scaled.astype("<f2")
+        # bfloat16 is the upper half of the bits, rounded to nearest, ties to even.
+        bits = np.ascontiguousarray(scaled, np.float32).view(np.uint32)
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        return (rounded >> np.uint32(16)).astype(np.uint16).view("<i2")
 
     def for_channels(self, channels: slice) -> "Packing":
         """The packing of some of the channels."""
@@ -119,10 +115,3 @@ class Packing:
             bits = np.ascontiguousarray(stored).view(np.uint16).astype(np.uint32) << np.uint32(16)
             return bits.view(np.float32) * scale + offset
         return stored.astype(np.float32) * scale + offset
-
-
-def _to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """The upper half of the bits, rounded to nearest, ties to even."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16).view("<i2")

@@ -111,15 +111,13 @@ class PreparedStore:
         return self._select_role("diagnostic")
 
     def _select_role(self, role: Role) -> "PreparedStore":
-        if role == self._role:
-            return self
-        return PreparedStore(self.path, self._crop, self._rows, role)
+        same = role == self._role
+        return self if same else PreparedStore(self.path, self._crop, self._rows, role)
 
     def select_rows(self, rows: slice) -> "PreparedStore":
         """The same store with only some of the rows; others are not read."""
-        if rows == slice(None):
-            return self
-        return PreparedStore(self.path, self._crop, rows, self._role)
+        same = rows == slice(None)
+        return self if same else PreparedStore(self.path, self._crop, rows, self._role)
 
     @property
     def timestep(self) -> np.timedelta64:
@@ -129,12 +127,12 @@ class PreparedStore:
     @cached_property
     def statistics(self) -> Statistics:
         """Statistics of the training period by channel."""
-        return Statistics(*(self._read_selected(name) for name in Statistics._fields))
+        return Statistics(*(self._read(name)[self._selected] for name in Statistics._fields))
 
     @cached_property
     def packing(self) -> Packing:
         """Encoding of the stored values."""
-        offset, scale = (self._read_selected(name) for name in ("offset", "scale"))
+        offset, scale = (self._read(name)[self._selected] for name in ("offset", "scale"))
         return Packing(self.attrs["dtype"], offset, scale)
 
     @cached_property
@@ -145,14 +143,10 @@ class PreparedStore:
     @property
     def rounding(self) -> np.ndarray:
         """Root mean square error of storing by channel, in its units (channel,)."""
-        return self._read_selected("rounding")
+        return self._read("rounding")[self._selected]
 
     def verify(self) -> None:
-        """Compare every shard with its checksum.
-
-        Raises:
-            InputError: If any differs (all are named, with their times).
-        """
+        """Raise an ``InputError`` that names all shards that differ from their checksums."""
         fields = self._array("fields")
         assert fields.shards is not None
         reader = open_states(self.path, fields, ReadWindow(), self.packing).reader
@@ -168,8 +162,8 @@ class PreparedStore:
                 damaged.append(f"{self.path}/fields/c/{index}/0/0/0 ({span})")
         if damaged:
             raise InputError(
-                f"{len(damaged)} files of {self.path} have changed since they were "
-                f"written: {', '.join(damaged)}; delete the store and prepare it again",
+                f"{len(damaged)} files of {self.path} have changed since they were written: "
+                f"{', '.join(damaged)}; delete the store and prepare it again",
                 code="damaged-store",
             )
 
@@ -184,11 +178,8 @@ class PreparedStore:
     def point_weights(self) -> np.ndarray | None:
         """Fraction of the training times at which the source had a value, by channel and point.
 
-        It is below 1 where ``data.fill`` has filled a channel by its climatology: such points do
-        not count in losses and scores.
-
-        Returns:
-            float32 (channel, latitude, longitude); None where no channel was filled so.
+        float32 (channel, latitude, longitude), below 1 where ``data.fill`` has filled a channel by
+        its climatology, which does not count in losses and scores; None where it has filled none.
         """
         labels, static = self.static_channels.labels, self._regional(self._read("static"))
         weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
@@ -211,8 +202,7 @@ class PreparedStore:
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""
-        values = self._array("climatology")[:, :, self._selected]
-        values = self._regional(np.asarray(values))
+        values = self._regional(np.asarray(self._array("climatology")[:, :, self._selected]))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
         dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
         return dataset.assign_attrs(self.grid.attrs)
@@ -225,15 +215,10 @@ class PreparedStore:
     def _read(self, name: str) -> np.ndarray:
         return np.asarray(self._array(name)[...])
 
-    def _read_selected(self, name: str) -> np.ndarray:
-        """An array (channel,) of the channels of the role."""
-        return self._read(name)[self._selected]
-
     def _regional(self, values: np.ndarray) -> np.ndarray:
         """An array (..., latitude, longitude), cropped."""
-        return np.concatenate(
-            [values[..., self._region.rows, run] for run in self._region.columns], axis=-1
-        )
+        rows, columns = self._region.rows, self._region.columns
+        return np.concatenate([values[..., rows, run] for run in columns], axis=-1)
 
 
 def _open_group(path: Path | str) -> zarr.Group:
@@ -250,21 +235,19 @@ def _open_group(path: Path | str) -> zarr.Group:
             group = zarr.open_group(cached, mode="r")
     except FileNotFoundError as error:
         location = path.resolve() if isinstance(path, Path) else path
-        raise InputError(
-            f"no prepared data at {location}; run `fourcastnet-afno prepare`", code="missing-file"
-        ) from error
+        message = f"no prepared data at {location}; run `fourcastnet-afno prepare`"
+        raise InputError(message, code="missing-file") from error
     if group.attrs.get("format") != STORE_FORMAT:
         raise InputError(
-            f"{path} has format {group.attrs.get('format')!r}, this version reads format "
-            f"{STORE_FORMAT}; give another folder, or delete this one to prepare it again",
+            f"{path} has format {group.attrs.get('format')!r}, this version reads {STORE_FORMAT}; "
+            "give another folder, or delete this one to prepare it again",
             code="other-format",
         )
     names = sorted({"fields", *group.array_keys()}) if isinstance(path, Path) else []
     missing = [name for name in names if not (Path(path) / name / "zarr.json").exists()]
     if missing:
         raise InputError(
-            f"the store {path} lacks zarr.json of {', '.join(missing)}; delete it and prepare it "
-            "again",
+            f"{path} lacks zarr.json of {', '.join(missing)}; delete it and prepare it again",
             code="damaged-store",
         )
     return group

@@ -5,11 +5,13 @@ by zarr costs many times the copy. Compressed and remote stores are read by zarr
 once, remote ones through a cache of bounded size.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -36,11 +38,6 @@ class ReadWindow(NamedTuple):
         width = sum(len(range(columns)[run]) for run in self.columns)
         return *leading, len(range(channels)[self.channels]), len(range(rows)[self.rows]), width
 
-    def select(self, channels: slice, total: int) -> "ReadWindow":
-        """Some of its channels; ``total`` is the number of channels of each state."""
-        start = range(total)[self.channels].start
-        return self._replace(channels=slice(start + channels.start, start + channels.stop))
-
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         """Copy the region of ``source`` (time, channel, latitude, longitude) into ``target``."""
         start = 0
@@ -50,22 +47,32 @@ class ReadWindow(NamedTuple):
             start += values.shape[-1]
 
 
-@runtime_checkable
-class Reader(Protocol):
-    """Stored values by index of time."""
+class Reader(ABC):
+    """Stored values by index of time.
+
+    Args:
+        full: (time, channel, latitude, longitude) of all that is stored.
+        region: What is read of each state.
+    """
+
+    def __init__(self, full: tuple[int, ...], region: ReadWindow) -> None:
+        self._full, self._region = full, region
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(time, channel, latitude, longitude) of the region that is read."""
-        ...
-
-    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
-        ...
+        return self._region.shape(self._full)
 
     def select(self, channels: slice) -> "Reader":
         """A reader of some of the channels."""
-        ...
+        other, start = copy(self), range(self._full[1])[self._region.channels].start
+        channels = slice(start + channels.start, start + channels.stop)
+        other._region = self._region._replace(channels=channels)
+        return other
+
+    @abstractmethod
+    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
 
 
 def shard_path(path: Path, index: int) -> Path:
@@ -73,33 +80,28 @@ def shard_path(path: Path, index: int) -> Path:
     return path / "fields" / f"c/{index}/0/0/0"
 
 
-class MappedReader:
+class MappedReader(Reader):
     """Reads uncompressed shard files, mapped into memory on first use.
 
     Args:
         path: Folder of the store.
-        shape: (time, channel, latitude, longitude) of all of it.
+        full: See ``Reader``.
         dtype: Type of the stored values.
         shard_length: Time steps in a shard file.
-        region: What is read of each state; only its bytes are touched.
+        region: See ``Reader``; only its bytes are touched.
     """
 
     def __init__(
         self,
         path: Path,
-        shape: tuple[int, ...],
+        full: tuple[int, ...],
         dtype: np.dtype,
         shard_length: int,
         region: ReadWindow,
     ) -> None:
-        self._path, self._full, self._dtype = path, shape, dtype
-        self._shard_length, self._region = shard_length, region
+        super().__init__(full, region)
+        self._path, self._dtype, self._shard_length = path, dtype, shard_length
         self._mapped = lru_cache(_MAPPED_FILES)(self.map_shard)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See ``Reader``."""
-        return self._region.shape(self._full)
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """See ``Reader``."""
@@ -107,19 +109,8 @@ class MappedReader:
             shard, first = divmod(int(indices[start]), self._shard_length)
             self._region.copy(self._mapped(shard)[first : first + stop - start], buffer[start:stop])
 
-    def select(self, channels: slice) -> "MappedReader":
-        """See ``Reader``."""
-        region = self._region.select(channels, self._full[1])
-        other = MappedReader(self._path, self._full, self._dtype, self._shard_length, region)
-        other._mapped = self._mapped
-        return other
-
     def map_shard(self, shard: int) -> np.ndarray:
-        """A view of a shard file: its chunks are stored in order, before the index.
-
-        Raises:
-            InputError: If they are not.
-        """
+        """A view of a shard file; an error if its chunks are not in order before the index."""
         path, size = shard_path(self._path, shard), self._dtype.itemsize
         size *= int(np.prod(self._full[1:]))
         mapped = np.memmap(path, np.uint8, "r")
@@ -129,14 +120,13 @@ class MappedReader:
         expected = np.arange(len(written), dtype=np.uint64) * np.uint64(size)
         if not (np.array_equal(written[:, 0], expected) and (written[:, 1] == size).all()):
             raise InputError(
-                f"{path} does not hold uncompressed time steps in order; delete the store and "
-                "prepare it again",
+                f"{path} has no uncompressed time steps in order; prepare the store again",
                 code="damaged-store",
             )
         return mapped[: len(written) * size].view(self._dtype).reshape(-1, *self._full[1:])
 
 
-class ZarrReader:
+class ZarrReader(Reader):
     """Reads by zarr, several runs of times at once.
 
     Args:
@@ -145,16 +135,8 @@ class ZarrReader:
     """
 
     def __init__(self, array: zarr.Array, region: ReadWindow) -> None:
-        self._array, self._region = array, region
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """See ``Reader``."""
-        return self._region.shape(self._array.shape)
-
-    def select(self, channels: slice) -> "ZarrReader":
-        """See ``Reader``."""
-        return ZarrReader(self._array, self._region.select(channels, self._array.shape[1]))
+        super().__init__(array.shape, region)
+        self._array = array
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """See ``Reader``."""
@@ -166,7 +148,7 @@ class ZarrReader:
             values = with_retries(lambda: self._array[times], str(self._array.store))
             self._region.copy(np.asarray(values), buffer[start:stop])
 
-        runs = contiguous_runs(indices, self._array.shape[0])
+        runs = contiguous_runs(indices, self._full[0])
         with ThreadPoolExecutor(max(1, min(_ZARR_THREADS, len(runs))), "zarr") as pool:
             list(pool.map(read, runs))
 
@@ -181,12 +163,7 @@ def contiguous_runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
 
 
 class States:
-    """Fields of a store as an array: indexing copies and unpacks to float32, nothing is cached.
-
-    Args:
-        reader: Gives stored values.
-        packing: Of the reader's channels.
-    """
+    """Fields of a store as an array: indexing copies and unpacks to float32, nothing is cached."""
 
     dtype = np.dtype(np.float32)
     ndim = 4
@@ -230,11 +207,7 @@ def open_states(
 ) -> States:
     """Fields that are mapped where the files are local and uncompressed, read by zarr otherwise.
 
-    Args:
-        path: Of the store.
-        fields: All of its fields.
-        region: What is read of them.
-        packing: Of the channels of the region.
+    ``packing`` is that of the channels of the region.
     """
     assert fields.shards is not None
     reader: Reader = ZarrReader(fields, region)

@@ -62,11 +62,7 @@ class StoreWriter:
         )
 
     def write(self, start: int, stored: np.ndarray) -> list[str]:
-        """Write complete shards of stored values from index ``start``.
-
-        Returns:
-            The checksum of each shard.
-        """
+        """Write complete shards of stored values from index ``start``, and give their checksums."""
         fields = self._array("fields", "r+")
         # The store does not record this setting; without chunks of zeros it could not be mapped.
         fields = fields.with_config({"write_empty_chunks": True})
@@ -81,9 +77,8 @@ class StoreWriter:
     def states(self, channels: slice = slice(None)) -> States:
         """The states that have been written."""
         fields = self._array("fields", "r")
-        return open_states(
-            self.path, fields, ReadWindow(channels), self.packing.for_channels(channels)
-        )
+        packing = self.packing.for_channels(channels)
+        return open_states(self.path, fields, ReadWindow(channels), packing)
 
     def create_climatology(self, hours: np.ndarray, num_coefficients: int) -> None:
         """Make the empty array of the climatology, a chunk for each channel."""
@@ -109,16 +104,11 @@ class StoreWriter:
     def finish(self, contents: Mapping[str, np.ndarray], attrs: dict[str, Any]) -> None:
         """Write the other arrays, attributes, fingerprint and consolidated metadata.
 
-        Args:
-            contents: By name: static, checksum, rounding, hour and the statistics.
-            attrs: Further attributes.
+        ``contents`` are static, checksum, rounding, hour and the statistics.
         """
         group = zarr.open_group(self.path, mode="r+")
-        record = {
-            "channels": self.channels.to_json(),
-            "dtype": self.packing.dtype,
-            **self.grid.attrs,
-        }
+        record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
+        record |= self.grid.attrs
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         seconds = self.times.astype("datetime64[s]").astype("int64")
         since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
@@ -135,9 +125,8 @@ class StoreWriter:
             _write_array(group, name, values, dims.get(name, ("channel",)), attributes)
             digest.update(values.tobytes())
         _write_array(group, "channel", np.array(self.channels.labels), ("channel",), {})
-        group.attrs.put(
-            {**attrs, **record, "format": STORE_FORMAT, "fingerprint": digest.hexdigest()}
-        )
+        record |= {"format": STORE_FORMAT, "fingerprint": digest.hexdigest()}
+        group.attrs.put({**attrs, **record})
         with warnings.catch_warnings():  # zarr 3 has no specification of it yet, readers know it
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(group.store)

@@ -49,7 +49,7 @@ class Work:
     ) -> None:
         self.folder = WorkFolder(path, json.dumps(identity, sort_keys=True, indent=1), rank)
         self._num_units, self._num_chunks = num_units, num_chunks
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._overwrite = rank, world_size, False
 
     @property
     def fingerprint(self) -> str:
@@ -90,10 +90,11 @@ class Work:
                 code="other-configuration",
             )
 
-        def keep() -> bool:
-            return self._world_size > 1 or bool(self.folder.records)
-
-        with self.folder.opened(create=create, replace=replace, keep=keep):
+        self._overwrite = existing == "overwrite" or path.exists()
+        several = self._world_size > 1
+        with self.folder.opened(
+            create=create, replace=replace, keep=lambda: several or bool(self.folder.records)
+        ):
             yield
 
     @property
@@ -130,7 +131,8 @@ class Work:
 
     def finish(self, complete: Callable[[Path], Path]) -> bool:
         """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
-        return self.folder.publish(self._num_units * self._num_chunks, complete)
+        num_pieces = self._num_units * self._num_chunks
+        return self.folder.publish(num_pieces, complete, overwrite=self._overwrite)
 
 
 class Restart(NamedTuple):

@@ -108,3 +108,21 @@ def test_a_line_that_was_cut_off_does_not_count(tmp_path: Path, name: str) -> No
     work.record(5, {"checksum": "bb"})
     work.read_records()
     assert work.records == {0: {"checksum": "aa"}, 5: {"checksum": "bb"}}
+
+
+def test_an_output_that_appears_meanwhile_is_kept_and_so_is_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with rejects("output-exists", str(path)), resumable(path, "a") as work:
+        make_store(work)
+        work.record(0, {"checksum": "aa"})
+        path.write_text("of somebody else")
+    assert path.read_text() == "of somebody else"
+    assert (work.store / "data").exists()
+    path.rename(tmp_path / "theirs")
+    with resumable(path, "a") as work:
+        assert work.records == {0: {"checksum": "aa"}}
+    assert (path / "data").exists()
+    work = WorkFolder(path, "b")
+    with work.opened(create=lambda: make_store(work, "new")):
+        assert work.publish(overwrite=True)
+    assert [entry.name for entry in path.iterdir()] == ["new"]
