@@ -9,9 +9,9 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from itertools import islice
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,7 @@ from data_pipeline.loading.windows import Sample, Unpacking, WindowDataset, Wind
 
 
 class RankSlice(NamedTuple):
-    """The windows of a global batch that one rank reads.
-
-    Args:
-        indices: Windows (row,); all ranks have the same number.
-        weights: See ``Sample.weight``.
-    """
+    """The windows (row,) of a global batch that one rank reads, and their ``Sample.weight``."""
 
     indices: np.ndarray
     weights: np.ndarray
@@ -82,9 +77,8 @@ class Loader:
         self._device, self._read_ahead = device or torch.device("cpu"), read_ahead
         rows = -(-min(batch_size, len(dataset)) // world_size)
         if workers == "threads":
-            self._readers: Readers = ThreadReaders(
-                dataset, rows, read_ahead, pinned=self._device.type == "cuda"
-            )
+            pinned = self._device.type == "cuda"
+            self._readers = ThreadReaders(dataset, rows, read_ahead, pinned=pinned)
         else:
             self._readers = ProcessReaders(dataset, rows, read_ahead)
         self._unpacking = Unpacking(dataset.store.packing) if unpack else None
@@ -134,15 +128,6 @@ class Reading(NamedTuple):
     release: Callable[[], None]
 
 
-@runtime_checkable
-class Readers(Protocol):
-    """Reads batches of windows in the background."""
-
-    def running(self) -> AbstractContextManager[Callable[[np.ndarray], Reading]]:
-        """While the block runs: a function that starts to read the windows at some indices."""
-        ...
-
-
 class ThreadReaders:
     """Threads that read into buffers of this process, ``pinned`` if a GPU copies from them."""
 
@@ -155,7 +140,7 @@ class ThreadReaders:
 
     @contextmanager
     def running(self) -> Iterator[Callable[[np.ndarray], Reading]]:
-        """See ``Readers``."""
+        """While the block runs: a function that starts to read the windows at some indices."""
         pool, lent = ThreadPoolExecutor(self._num_threads, "loader"), dict[int, Tensor]()
 
         def submit(indices: np.ndarray) -> Reading:
@@ -193,7 +178,7 @@ class ProcessReaders:
 
     @contextmanager
     def running(self) -> Iterator[Callable[[np.ndarray], Reading]]:
-        """See ``Readers``."""
+        """See ``ThreadReaders``."""
         pending, free = list[Future[tuple[np.ndarray, np.ndarray]]](), [*range(len(self._buffers))]
 
         def submit(indices: np.ndarray) -> Reading:

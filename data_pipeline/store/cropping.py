@@ -48,8 +48,8 @@ class CropConfig:
         offsets = offsets[columns]
         if len(rows) < 2 or len(columns) < 2:
             raise InputError(
-                f"data.crop leaves {len(rows)} x {len(columns)} cells of {grid}, expected at least "
-                "2 x 2; widen it",
+                f"data.crop leaves {len(rows)} rows and {len(columns)} columns of {grid}, expected "
+                "at least 2 of each; widen it",
                 code="bad-grid",
             )
         west = self.west % 360

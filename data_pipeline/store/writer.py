@@ -22,17 +22,7 @@ from data_pipeline.store.states import ReadWindow, States, open_states, shard_pa
 
 @dataclass(frozen=True)
 class StoreWriter:
-    """Folder and axes of a store, and how it is written.
-
-    Args:
-        path: Folder of the store.
-        channels: Meaning of the channel axis.
-        grid: Grid of every field.
-        times: datetime64 of every field.
-        packing: Encoding of the values.
-        storage: Compression and size of the files.
-        shard_length: Time steps in a shard file.
-    """
+    """Folder and axes of a store, and how it is written: ``shard_length`` times in a file."""
 
     path: Path
     channels: Channels

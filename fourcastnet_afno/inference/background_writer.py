@@ -4,7 +4,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 
 class BackgroundWriter:
@@ -12,9 +11,6 @@ class BackgroundWriter:
 
     The queue is short, so that memory stays bounded: ``submit`` waits where it is full. An error in
     a call ends the work; it is raised by the next ``submit`` or at the end of the block.
-
-    Args:
-        length: Calls that may wait.
     """
 
     def __init__(self, length: int = 2) -> None:
@@ -27,12 +23,7 @@ class BackgroundWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         started = time.perf_counter()
         if error is not None and self._error is None:
             self._error = error  # what still waits is dropped

@@ -52,10 +52,8 @@ class EnsembleConfig:
     def __post_init__(self) -> None:
         check_bounds(self, "ensemble")
         if any(not 0 <= member < self.num_members for member in self.members):
-            raise ValueError(
-                f"ensemble.members must lie in 0..{self.num_members - 1} (num_members "
-                f"{self.num_members}), got {self.members}"
-            )
+            expected = f"0..{self.num_members - 1} (num_members {self.num_members})"
+            raise ValueError(f"ensemble.members must lie in {expected}, got {self.members}")
         if len(set(self.members)) < len(self.members):
             raise ValueError(f"ensemble.members must differ, got {self.members}")
         if self.quantiles and self.output == "members":
@@ -83,8 +81,8 @@ class StabilityConfig:
     """Monitoring of a forecast while it runs, and quantities that are kept fixed.
 
     Args:
-        limit: A forecast whose values are not finite, or farther from the training mean than this
-            many standard deviations, has blown up: it ends there.
+        limit: A forecast with values that are not finite, or more than this many standard
+            deviations from the training mean, has blown up: it ends there.
         diagnostics: Whether means, extremes, kinetic energy and spectra of every step are written.
         nonnegative: Variables or channels whose negative values are set to zero after each step.
         conserve_mean: Variables or channels whose global mean stays that of the initial state.

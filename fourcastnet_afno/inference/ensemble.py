@@ -19,7 +19,6 @@ from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,
     generator_for,
-    step_seed,
     white_noise,
 )
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
@@ -27,12 +26,7 @@ from fourcastnet_afno.models.layers import DropPath, Mlp
 
 
 class Perturber:
-    """Initial histories of the members.
-
-    Args:
-        config: How they differ.
-        states: Unperturbed states.
-        stepper: Runs the forecasts of bred and lagged members.
+    """Initial histories of the members; the stepper runs the forecasts of bred and lagged ones.
 
     Raises:
         InputError: If ``lag_hours`` is no multiple of the timestep.
@@ -44,8 +38,7 @@ class Perturber:
         hours = self._spec.timestep_hours
         if config.perturbation == "lagged" and config.lag_hours % hours:
             raise InputError(
-                f"forecast.ensemble.lag_hours must be a multiple of the timestep of {hours} h, "
-                f"got {config.lag_hours}",
+                f"forecast.ensemble.lag_hours={config.lag_hours} is no multiple of {hours} h",
                 code="bad-setting",
             )
         self._random_field = None
@@ -56,18 +49,21 @@ class Perturber:
     def histories(
         self, init_times: np.ndarray, members: np.ndarray
     ) -> Float[Tensor, "forecast history channel lat lon"]:
-        """Initial histories of forecasts.
-
-        Args:
-            init_times: Initial time of each forecast (datetime64).
-            members: Member of each forecast.
+        """Initial histories of forecasts, given the initial time and the member of each.
 
         Raises:
             InputError: If the data lacks a state, for bred and lagged members an earlier one too.
         """
         kind = self._config.perturbation
         if kind == "lagged":
-            return self._run_lagged(init_times, members)
+            lag = self._config.lag_hours // self._spec.timestep_hours
+            lagged: dict[int, Tensor] = {}
+            for member in np.unique(members).tolist():
+                (indices,) = np.nonzero(members == member)
+                start = init_times[indices] - member * lag * self._spec.timestep
+                advanced = self._advance(self._states.read(start), start, member * lag)
+                lagged |= zip(indices.tolist(), advanced, strict=True)
+            return torch.stack([lagged[index] for index in range(len(members))])
         histories = self._states.read(init_times)
         if kind == "none" or not members.any():
             return histories
@@ -111,18 +107,6 @@ class Perturber:
             difference = torch.where(factor[:, None] > 0, factor[:, None] * difference, 0)
         return difference
 
-    def _run_lagged(
-        self, init_times: np.ndarray, members: np.ndarray
-    ) -> Float[Tensor, "forecast history channel lat lon"]:
-        steps = self._config.lag_hours // self._spec.timestep_hours
-        histories: dict[int, Tensor] = {}
-        for member in np.unique(members).tolist():
-            (indices,) = np.nonzero(members == member)
-            start = init_times[indices] - member * steps * self._spec.timestep
-            advanced = self._advance(self._states.read(start), start, member * steps)
-            histories |= zip(indices.tolist(), advanced, strict=True)
-        return torch.stack([histories[index] for index in range(len(members))])
-
     def _advance(self, history: Tensor, start: np.ndarray, num_steps: int) -> Tensor:
         forcings = forcings_from(self._stepper, start)
         for following in rollout(self._stepper, history, forcings, num_steps):
@@ -131,18 +115,14 @@ class Perturber:
 
 
 def check_stochastic(stepper: Stepper) -> None:
-    """Reject stochastic members of a forecaster that has nothing to drop.
-
-    Raises:
-        InputError: If all rates are zero, or it is no network.
-    """
+    """Raise an ``InputError`` for stochastic members of a forecaster that has nothing to drop."""
     modules = list(stepper.modules()) if isinstance(stepper, nn.Module) else []
     rates = [m.p for m in modules if isinstance(m, nn.Dropout)]
     rates += [m.rate for m in modules if isinstance(m, DropPath)]
     if not any(rate > 0 for rate in rates):
         raise InputError(
-            "forecast.ensemble.stochastic needs a network with model.network.drop_rate or "
-            "drop_path_rate above 0, this one has neither; use ensemble.perturbation instead",
+            "forecast.ensemble.stochastic needs model.network.drop_rate or drop_path_rate above "
+            "0, both are 0; use ensemble.perturbation instead",
             code="bad-setting",
         )
 
@@ -153,14 +133,7 @@ def step_stochastically(
     forcing: Float[Tensor, "forecast forcing network_lat network_lon"],
     seeds: Sequence[int | None],
 ) -> Float[Tensor, "forecast channel lat lon"]:
-    """One step with dropout and stochastic depth, each forecast alone with its own seed.
-
-    Args:
-        stepper: A network.
-        state: Histories.
-        forcing: Forcings.
-        seeds: A seed for each forecast; with None nothing is dropped.
-    """
+    """One step of a network, each forecast alone with its seed; with None nothing is dropped."""
     assert isinstance(stepper, nn.Module)
     results = []
     for index, seed in enumerate(seeds):
@@ -189,28 +162,13 @@ def _dropping(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def derive_seeds(
-    config: EnsembleConfig, init_times: np.ndarray, members: np.ndarray, step: int
-) -> list[int | None]:
-    """Seeds of a step of stochastic forecasts; the control drops nothing."""
-    return [
-        step_seed(config.seed, init_time, member, step) if member else None
-        for init_time, member in zip(init_times, members.tolist(), strict=True)
-    ]
-
-
 def summarize_members(
     fields: Float[Tensor, "member lat lon"], quantiles: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, spread and quantiles over members.
+    """Mean, spread and quantiles over members, in float32.
 
-    Args:
-        fields: Members, at least one.
-        quantiles: In 0..1.
-
-    Returns:
-        The mean; the standard deviation with Bessel's correction, NaN for a single member; and the
-        quantiles, linear between order statistics, on a leading axis. All in float32.
+    The spread is the standard deviation with Bessel's correction, NaN for a single member; the
+    quantiles are linear between order statistics, on a leading axis.
     """
     wide, last = fields.double(), len(fields) - 1
     mean = wide.mean(dim=0)

@@ -31,32 +31,31 @@ def parse_init_times(text: str, interval_hours: int = 24) -> np.ndarray:
     Raises:
         InputError: If an entry is neither a time nor a range.
     """
-    ranges = [_parse_range(entry.strip(), interval_hours) for entry in text.split(",")]
-    return np.unique(np.concatenate(ranges)).astype("datetime64[ns]")
-
-
-def _parse_range(text: str, interval_hours: int) -> np.ndarray:
-    match = _RANGE.fullmatch(text)
-    try:
-        if match is None:
-            return np.array([np.datetime64(text, "s")])
-        first, last = np.datetime64(match["first"], "s"), np.datetime64(match["last"], "s")
-    except ValueError as error:
-        raise InputError(
-            f"init_times has {text!r}, expected a time such as 2020-01-01T12 or a range such as "
-            "2020-01-01..2020-12-31/12h",
-            code="bad-setting",
-        ) from error
-    if "T" not in match["last"]:
-        last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
-    interval = np.timedelta64(int(match["hours"] or interval_hours), "h")
-    if interval <= np.timedelta64(0) or last < first:
-        raise InputError(
-            f"init_times has the range {text!r}, which holds no time; give its start, its end and "
-            "an interval of at least 1h",
-            code="bad-setting",
-        )
-    return np.arange(first, last + np.timedelta64(1, "s"), interval)
+    times: list[np.ndarray] = []
+    for entry in map(str.strip, text.split(",")):
+        match = _RANGE.fullmatch(entry)
+        try:
+            if match is None:
+                times.append(np.array([np.datetime64(entry, "s")]))
+                continue
+            first, last = np.datetime64(match["first"], "s"), np.datetime64(match["last"], "s")
+        except ValueError as error:
+            raise InputError(
+                f"init_times has {entry!r}, expected a time such as 2020-01-01T12 or a range such "
+                "as 2020-01-01..2020-12-31/12h",
+                code="bad-setting",
+            ) from error
+        if "T" not in match["last"]:
+            last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
+        interval = np.timedelta64(int(match["hours"] or interval_hours), "h")
+        if interval <= np.timedelta64(0) or last < first:
+            raise InputError(
+                f"the range {entry!r} of init_times holds no time; give start, end and an interval "
+                "of at least 1h",
+                code="bad-setting",
+            )
+        times.append(np.arange(first, last + np.timedelta64(1, "s"), interval))
+    return np.unique(np.concatenate(times)).astype("datetime64[ns]")
 
 
 def select_init_times(
@@ -87,8 +86,7 @@ def select_init_times(
     if not len(selected):
         raise InputError(
             f"no initial time has {num_history} states of history and {num_following} of truth "
-            f"every {spec.timestep_hours} h; {_describe(times)}; lower forecast.num_steps or give "
-            "more data",
+            f"every {spec.timestep_hours} h; {_describe(times)}; lower forecast.num_steps",
             code="no-times",
         )
     return selected
@@ -97,11 +95,7 @@ def select_init_times(
 def check_init_times(
     init_times: np.ndarray, times: np.ndarray, spec: FieldSpec, num_history: int
 ) -> None:
-    """Reject initial times whose history is not in the data.
-
-    Raises:
-        InputError: If any state is missing; the first is named.
-    """
+    """Raise an ``InputError`` that names the first state of a history that the data lacks."""
     offsets = np.arange(1 - num_history, 1) * spec.timestep
     needed = init_times[:, None] + offsets
     present = np.isin(needed, times)
@@ -161,9 +155,8 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
     missing = [name for name in names if name not in dataset]
     if missing:
         raise InputError(
-            f"{expected_by} expects the variables {missing}, which the data lacks; it holds "
-            f"{sorted(map(str, dataset.data_vars))}; add them, or map their names with "
-            "--source.rename",
+            f"{expected_by} expects the variables {missing}, the data has only "
+            f"{sorted(map(str, dataset.data_vars))}; add them, or map names with --source.rename",
             code="missing-variable",
         )
     without_time = [name for name in names if "time" not in dataset[name].dims]
@@ -177,8 +170,7 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
     missing = [channel.label for channel in channels if channel.label not in units]
     if missing:
         raise InputError(
-            f"{expected_by} expects the levels {missing}, which the data lacks; it holds "
-            f"{sorted(units)}",
+            f"{expected_by} expects the levels {missing}, the data has only {sorted(units)}",
             code="missing-level",
         )
     mismatches = [
@@ -188,19 +180,14 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
     ]
     if mismatches:
         raise InputError(
-            f"{expected_by} expects {'; '.join(mismatches)}; convert the data to these units, or, "
-            "where only the label is wrong, set --source.units",
+            f"{expected_by} expects {'; '.join(mismatches)}; convert the data, or, where only the "
+            "label is wrong, set --source.units",
             code="units-mismatch",
         )
 
 
 class MissingValuesError(InputError):
-    """Initial states have values that are not finite.
-
-    Args:
-        message: For people.
-        channels: The channels that have any.
-    """
+    """Initial states have values that are not finite, in ``channels``."""
 
     def __init__(self, message: str, channels: list[Channel]) -> None:
         super().__init__(message, code="not-finite")
@@ -208,14 +195,7 @@ class MissingValuesError(InputError):
 
 
 class InitialStates:
-    """States of a dataset as input of a forecaster.
-
-    Args:
-        dataset: Canonical dataset.
-        spec: Channels and timestep.
-        num_history: States that go in.
-        device: Device of the result.
-    """
+    """States of a canonical dataset as input of a forecaster, on its device."""
 
     def __init__(
         self, dataset: xr.Dataset, spec: FieldSpec, num_history: int, device: torch.device
@@ -236,12 +216,11 @@ class InitialStates:
         unique, inverse = np.unique(needed, return_inverse=True)
         channels = self._spec.channels
         fields = channels.stack(self._dataset.sel(time=unique)).values
-        description = channels.describe_not_finite(fields, unique)
-        if description:
+        if description := channels.describe_not_finite(fields, unique):
             finite = np.all(np.isfinite(fields), axis=(0, 2, 3)).tolist()
             raise MissingValuesError(
                 f"the initial states have {description}; fill them as in training, or start from "
-                "the run's own prepared data",
+                "the run's prepared data",
                 [channel for channel, ok in zip(channels, finite, strict=True) if not ok],
             )
         states = torch.from_numpy(fields.astype(np.float32, copy=False))

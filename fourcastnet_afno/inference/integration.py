@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fourcastnet_afno.inference.ensemble import derive_seeds, step_stochastically
+from fourcastnet_afno.inference.ensemble import step_stochastically
 from fourcastnet_afno.inference.job import ForecastJob, Unit
+from fourcastnet_afno.inference.perturbations import step_seed
 from fourcastnet_afno.inference.rollout import shifted
 from fourcastnet_afno.inference.stability import Fixer, StabilityTracker
 
@@ -30,14 +31,10 @@ class StepResult(NamedTuple):
 
 
 class Integration:
-    """Forecasts that step together with one forecaster.
+    """Forecasts that step together with the forecaster of some ``number``.
 
-    Args:
-        job: Settings, forecasters and initial states.
-        number: Of the forecaster.
-        init_times: Initial time of each forecast (datetime64).
-        members: Member of each forecast.
-        pool: Computes the forcing of the next step during a step.
+    ``init_times`` and ``members`` are those of each forecast; the pool computes the forcing of the
+    next step during a step.
     """
 
     def __init__(
@@ -81,10 +78,10 @@ class Integration:
         forcing = self._forcing.result()
         self._num_steps += 1
         self._forcing = self._submit_forcing()
-        spec, count, diagnostic = self._stepper.spec, len(self._members), self._job.diagnostic
+        count, diagnostic = len(self._members), self._job.diagnostic
+        shape = len(self._job.channels), *self._stepper.spec.grid.shape
         if not len(self._alive):
-            num_channels = len(spec.channels) + (len(diagnostic.channels) if diagnostic else 0)
-            fields = self._history.new_full((count, num_channels, *spec.grid.shape), torch.nan)
+            fields = self._history.new_full((count, *shape), torch.nan)
             return StepResult(fields, self._tracker.unknown(count), [])
         following = self._step(self._of_alive(forcing))
         statistics, blow_ups = self._tracker(following)
@@ -97,12 +94,11 @@ class Integration:
             self._history, self._reference = self._history[index], self._reference[index]
             self._alive = self._alive[healthy]
         fields = self._history[:, -1]
-        if diagnostic is not None and len(fields):
+        if not len(fields):
+            fields = fields.new_empty(0, *shape)
+        elif diagnostic is not None:
             forcing = self._of_alive(self._forcing.result())
             fields = torch.cat([fields, diagnostic(self._history, forcing)], dim=1)
-        elif diagnostic is not None:
-            num_channels = len(spec.channels) + len(diagnostic.channels)
-            fields = fields.new_empty(0, num_channels, *spec.grid.shape)
         return StepResult(self._scatter(fields), statistics, records)
 
     def _submit_forcing(self) -> Future[Tensor]:
@@ -133,7 +129,10 @@ class Integration:
         with torch.autocast(self._history.device.type, torch.bfloat16, enabled=bfloat16):
             if ensemble.stochastic:
                 times, members = self._init_times[self._alive], self._members[self._alive]
-                seeds = derive_seeds(ensemble, times, members, self._num_steps)
+                seeds = [  # the control drops nothing
+                    step_seed(ensemble.seed, time, member, self._num_steps) if member else None
+                    for time, member in zip(times, members.tolist(), strict=True)
+                ]
                 following = step_stochastically(self._stepper, self._history, forcing, seeds)
             else:
                 following = self._stepper(self._history, forcing)
@@ -157,8 +156,7 @@ def make_integrations(
 ) -> list[tuple[Integration, np.ndarray]]:
     """Split a unit into sets of at most ``batch_size`` forecasts with the same forecaster.
 
-    Returns:
-        Each set with the indices of its forecasts among those of the unit.
+    Each set comes with the indices of its forecasts among those of the unit.
     """
     inits, numbers = job.init_times[unit.inits], job.members[unit.members]
     init_times, members = np.repeat(inits, len(numbers)), np.tile(numbers, len(inits))

@@ -8,6 +8,7 @@ resumes after a kill.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,13 +26,7 @@ from fourcastnet_afno.inference.store import ForecastLayout, select_channels
 
 
 class Unit(NamedTuple):
-    """Forecasts that run together: all pairs of some initial times and members.
-
-    Args:
-        number: Of the unit.
-        inits: Which initial times of the job.
-        members: Which members of the job.
-    """
+    """Forecasts that run together: all pairs of some initial times and members of the job."""
 
     number: int
     inits: slice
@@ -72,9 +67,8 @@ class ForecastJob:
             ]
             if differing:
                 raise InputError(
-                    f"the forecaster {number} of forecast.ensemble.checkpoints differs from the "
-                    f"first in {', '.join(differing)}; members need the same channels, grid and "
-                    "timestep",
+                    f"forecaster {number} of forecast.ensemble.checkpoints differs from the first "
+                    f"in {', '.join(differing)}; members need the same",
                     code="other-configuration",
                 )
         if self.config.ensemble.stochastic:
@@ -89,10 +83,8 @@ class ForecastJob:
     @cached_property
     def perturbers(self) -> list[Perturber]:
         """The source of initial states of each forecaster."""
-        return [
-            Perturber(self.config.ensemble, self._states(stepper), stepper)
-            for stepper in self.steppers
-        ]
+        ensemble = self.config.ensemble
+        return [Perturber(ensemble, self._states(stepper), stepper) for stepper in self.steppers]
 
     def _states(self, stepper: Stepper) -> InitialStates:
         device = stepper.scales.mean.device
@@ -136,11 +128,8 @@ class ForecastJob:
     def units(self) -> list[Unit]:
         """Units of work; members of one initial time are neighbors."""
         num_inits, num_members = self.layout.forecasts_together
-        starts = [
-            (init, member)
-            for init in range(0, len(self.init_times), num_inits)
-            for member in range(0, len(self.members), num_members)
-        ]
+        inits = range(0, len(self.init_times), num_inits)
+        starts = product(inits, range(0, len(self.members), num_members))
         return [
             Unit(number, slice(init, init + num_inits), slice(member, member + num_members))
             for number, (init, member) in enumerate(starts)
@@ -152,11 +141,7 @@ class ForecastJob:
         return -(-self.config.num_steps // self.layout.steps_together)
 
     def identity(self, attrs: Mapping[str, str]) -> dict[str, Any]:
-        """JSON values that tell these forecasts from others.
-
-        Args:
-            attrs: Provenance, the forecaster's included.
-        """
+        """JSON values that tell these forecasts from others, with the provenance in ``attrs``."""
         stepper = self.steppers[0]
         ends = self._states(stepper).read(self.init_times[[0, -1]]).cpu().numpy()
         return {

@@ -4,7 +4,6 @@ The axes ``time`` and ``prediction_timedelta`` of the store are called ``init_ti
 ``lead_time`` everywhere else.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,12 @@ def open_forecast(path: Path) -> xr.Dataset:
         stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
     else:
         raise InputError(
-            f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast` first",
-            code="missing-file",
+            f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast`", code="missing-file"
         )
     missing = [name for name in _NAMES if name not in stored.dims]
     if missing:
         raise InputError(
-            f"{path.resolve()} is no forecast of this version: it lacks {missing}, it has "
+            f"{path.resolve()} is no forecast of this version: it lacks {missing}, it has only "
             f"{list(stored.dims)}; run `fourcastnet-afno forecast` again",
             code="other-format",
         )
@@ -69,11 +67,9 @@ def open_diagnostics(path: Path) -> xr.Dataset:
             stored = xr.open_zarr(
                 path, group="diagnostics", consolidated=False, decode_timedelta=True
             )
-    except (FileNotFoundError, OSError) as error:
-        raise InputError(
-            f"{path.resolve()} holds no diagnostics; set forecast.stability.diagnostics=true",
-            code="no-diagnostics",
-        ) from error
+    except OSError as error:
+        message = f"{path.resolve()} has no diagnostics; set forecast.stability.diagnostics=true"
+        raise InputError(message, code="no-diagnostics") from error
     labels = {
         str(name): axis.attrs["flag_meanings"].split()
         for name, axis in stored.coords.items()
@@ -92,20 +88,14 @@ def to_netcdf(store: Path, path: Path, compression: str) -> None:
         for name, variable in dataset.data_vars.items():
             encoding[str(name)] = {"chunksizes": variable.encoding["chunks"], **options}
             variable.encoding = {}
-        dataset.chunk(_blocks(dataset, encoding)).to_netcdf(
-            path,
-            mode="a" if group else "w",
-            group=group or None,
-            engine="netcdf4",
-            encoding=encoding,
+        # Blocks are copied at once: chunks, and more lead times where they fit.
+        name, variable = max(dataset.data_vars.items(), key=lambda item: item[1].ndim)
+        chunks = encoding[str(name)]["chunksizes"]
+        blocks = {str(dim): size for dim, size in zip(variable.dims, chunks, strict=True)}
+        blocks |= {dim: dataset.sizes[dim] for dim in blocks if dim not in _BLOCKED}
+        leads = max(1, _BLOCK_BYTES // (4 * int(np.prod(list(blocks.values())))))
+        blocks["prediction_timedelta"] *= leads
+        mode = "a" if group else "w"
+        dataset.chunk(blocks).to_netcdf(
+            path, mode=mode, group=group or None, engine="netcdf4", encoding=encoding
         )
-
-
-def _blocks(dataset: xr.Dataset, encoding: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Sizes of the blocks that are copied at once: chunks, and more lead times where they fit."""
-    name, variable = max(dataset.data_vars.items(), key=lambda item: item[1].ndim)
-    chunks = encoding[str(name)]["chunksizes"]
-    sizes = {str(dim): size for dim, size in zip(variable.dims, chunks, strict=True)}
-    sizes |= {dim: dataset.sizes[dim] for dim in sizes if dim not in _BLOCKED}
-    leads = max(1, _BLOCK_BYTES // (4 * int(np.prod(list(sizes.values())))))
-    return sizes | {"prediction_timedelta": leads * sizes["prediction_timedelta"]}

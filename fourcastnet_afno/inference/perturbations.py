@@ -49,16 +49,12 @@ def _entropy(seed: int, init_time: np.datetime64, member: int) -> list[int]:
 
 
 def spectral_variances(length_scale_km: float) -> np.ndarray:
-    """The variances s_n of the module's header, float64 of shape (degree,), with sum 1.
-
-    Raises:
-        InputError: If the length scale is not positive or too short.
-    """
+    """The variances s_n of the module's header (degree,); an ``InputError`` if L is too short."""
     shortest = 6.1 * _EARTH_RADIUS_KM / _LARGEST_TRUNCATION
     if not length_scale_km >= shortest:
         raise InputError(
-            f"forecast.ensemble.length_scale_km must be at least {shortest:.0f}, got "
-            f"{length_scale_km:g}; use perturbation=gaussian for noise without a length scale",
+            f"forecast.ensemble.length_scale_km={length_scale_km:g} is below {shortest:.0f}; use "
+            "perturbation=gaussian for noise without a length scale",
             code="bad-setting",
         )
     ratio = length_scale_km / _EARTH_RADIUS_KM
@@ -70,12 +66,7 @@ def spectral_variances(length_scale_km: float) -> np.ndarray:
 
 
 class SphericalRandomField:
-    """Draws fields of variance 1 with a given length scale on any latitude-longitude grid.
-
-    Args:
-        grid: Of the fields.
-        length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) at a distance d.
-    """
+    """Draws fields of variance 1 with the length scale L on any latitude-longitude grid."""
 
     def __init__(self, grid: Grid, length_scale_km: float) -> None:
         setting = "forecast.ensemble.perturbation=spherical"

@@ -31,10 +31,9 @@ class Work:
     Args:
         path: Store or file to make.
         identity: JSON values that must be the same to resume.
-        num_units: Units of work.
+        num_units: Units of all processes.
         num_chunks: Chunks of each unit.
-        rank: Of this process.
-        world_size: Number of processes.
+        rank: Of this process among ``world_size``.
     """
 
     def __init__(
@@ -58,16 +57,12 @@ class Work:
 
     @contextmanager
     def opened(self, create: Callable[[], object], existing: IfExists) -> Iterator[None]:
-        """Start or resume.
-
-        Args:
-            create: Makes an empty store.
-            existing: What to do with an output or other work that exists.
+        """Start with the store that ``create`` makes, or resume.
 
         Raises:
-            InputError: If one exists and is to be kept, the folder cannot be written to, or another
-                process does the same work. If a single process meets a mistake in the input before
-                its first chunk, nothing is left behind.
+            InputError: If an output or other work exists and is to be kept, the folder cannot be
+                written to, or another process does the same work. If a single process meets a
+                mistake in the input before its first chunk, nothing is left behind.
             TransferError: If the disk is full.
         """
         path, folder = self.folder.path, self.folder.folder
@@ -75,7 +70,7 @@ class Work:
         if path.exists() and existing != "overwrite" and not interrupted:
             raise InputError(
                 f"{path.resolve()} exists; give another --output, --existing overwrite to replace "
-                "it, or --existing resume to resume the same forecast",
+                "it, or --existing resume",
                 code="output-exists",
             )
 
@@ -118,15 +113,13 @@ class Work:
 
     def save_blow_ups(self, unit: int, blow_ups: Sequence[Mapping[str, Any]]) -> None:
         """Keep the records of a unit until all units are finished."""
-        with replacing(self._records_file(unit)) as temporary:
+        with replacing(self.folder.folder / f"records-{unit}.json") as temporary:
             temporary.write_text(json.dumps(blow_ups))
-
-    def _records_file(self, unit: int) -> Path:
-        return self.folder.folder / f"records-{unit}.json"
 
     def blow_ups(self) -> list[dict[str, Any]]:
         """Records of all units, in order."""
-        files = [self._records_file(unit) for unit in range(self._num_units)]
+        folder = self.folder.folder
+        files = [folder / f"records-{unit}.json" for unit in range(self._num_units)]
         return [record for f in files if f.exists() for record in json.loads(f.read_text())]
 
     def finish(self, complete: Callable[[Path], Path]) -> bool:
@@ -136,13 +129,7 @@ class Work:
 
 
 class Restart(NamedTuple):
-    """State of an unfinished unit.
-
-    Args:
-        sets: Tensors by name of each set of forecasts, see ``Integration.tensors``.
-        num_steps: Steps that are done.
-        blow_ups: Records so far.
-    """
+    """State of an unfinished unit: of each set of forecasts what ``Integration.tensors`` gives."""
 
     sets: Sequence[Mapping[str, Tensor]]
     num_steps: int

@@ -8,7 +8,7 @@ the forcing of a step is that of the time the step starts from, as in training.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -95,7 +95,5 @@ def shifted(
 
 def forcings_from(forecaster: Stepper, init_times: np.ndarray) -> Iterator[Tensor]:
     """The forcings of each step of forecasts from ``init_times`` (datetime64), endless."""
-    times = init_times
-    while True:
-        yield forecaster.forcing_at(times)
-        times = times + forecaster.spec.timestep
+    timestep = forecaster.spec.timestep
+    return (forecaster.forcing_at(init_times + step * timestep) for step in count())

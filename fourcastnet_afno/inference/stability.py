@@ -27,18 +27,11 @@ from fourcastnet_afno.inference.config import StabilityConfig
 
 _GRAVITY = 9.80665
 _U, _V = "u_component_of_wind", "v_component_of_wind"
+_DRY_MASS = "surface_pressure", "total_column_water_vapour"
 
 
 class BlowUp(NamedTuple):
-    """Where a forecast ended.
-
-    Args:
-        forecast: Index of the forecast.
-        channel: Label of the channel.
-        place: Description of the cell with the farthest value, or the first that is not finite.
-        coords: Its coordinates, by axis.
-        value: The value there.
-    """
+    """Where a forecast ended: the cell of the farthest value, or the first that is not finite."""
 
     forecast: int
     channel: str
@@ -48,13 +41,7 @@ class BlowUp(NamedTuple):
 
 
 class StabilityTracker:
-    """Statistics of states, and their blow-ups.
-
-    Args:
-        spec: Channels and grid.
-        scales: Usual values.
-        config: Limit of a blow-up, and whether there are statistics.
-    """
+    """Statistics of states, and their blow-ups."""
 
     def __init__(self, spec: FieldSpec, scales: Scales, config: StabilityConfig) -> None:
         self._spec, self._limit, self._diagnostics = spec, config.limit, config.diagnostics
@@ -87,12 +74,8 @@ class StabilityTracker:
 
     def unknown(self, count: int) -> dict[str, Tensor]:
         """Statistics of forecasts that have ended: NaN."""
-        zero = self._mean.new_zeros(1, len(self._mean), *self._weights.shape)
-        statistics, _ = self(zero)
-        return {
-            name: values.new_full((count, *values.shape[1:]), torch.nan)
-            for name, values in statistics.items()
-        }
+        statistics, _ = self(self._mean.new_zeros(1, len(self._mean), *self._weights.shape))
+        return {k: v.new_full((count, *v.shape[1:]), torch.nan) for k, v in statistics.items()}
 
     def _mean_of(self, fields: Tensor) -> Tensor:
         """Global means, as one product of a matrix with a vector."""
@@ -117,9 +100,7 @@ def zonal_spectrum(
 ) -> Float[Tensor, "*batch wavenumber"]:
     """Mean square of fields by zonal wavenumber, see the module's header.
 
-    Args:
-        fields: On a grid whose columns close a circle.
-        row_weights: Area weights of the rows, with mean 1.
+    The columns close a circle; ``row_weights`` have mean 1.
     """
     coefficients = torch.fft.rfft(fields, dim=-1, norm="forward")
     power = torch.view_as_real(coefficients).square().sum(-1)
@@ -143,26 +124,15 @@ def wind_pairs(channels: Channels) -> dict[tuple[int, int], str]:
 
 
 class Fixer:
-    """Clamps and conservation after each step.
-
-    Args:
-        config: What is kept fixed.
-        channels: Meaning of the channel axis.
-        grid: Sets the area weights.
-        device: Device of the states.
-
-    Raises:
-        InputError: If a channel is missing (all are named).
-    """
+    """Clamps and conservation after each step; an ``InputError`` names all missing channels."""
 
     def __init__(
         self, config: StabilityConfig, channels: Channels, grid: Grid, device: torch.device
     ) -> None:
         self._nonnegative = _indices(config.nonnegative, channels, "nonnegative")
         self._conserved = _indices(config.conserve_mean, channels, "conserve_mean")
-        dry_mass = ["surface_pressure", "total_column_water_vapour"]
-        names = dry_mass if config.conserve_dry_mass else []
-        self._dry_mass = _indices(names, channels, "conserve_dry_mass")
+        dry_mass = _DRY_MASS if config.conserve_dry_mass else ()
+        self._dry_mass = _indices(dry_mass, channels, "conserve_dry_mass")
         self._weights = torch.from_numpy(grid.area_weights()).to(device)
 
     def reference(
@@ -205,8 +175,7 @@ def _indices(names: Sequence[str], channels: Channels, setting: str) -> list[int
     unknown = [n for n in names if n not in channels.labels and n not in {c.name for c in channels}]
     if unknown:
         raise InputError(
-            f"forecast.stability.{setting} needs the channels {unknown}, the model has "
-            f"{channels.labels}",
+            f"forecast.stability.{setting} needs {unknown}, the model has {channels.labels}",
             code="missing-variable",
         )
     return [

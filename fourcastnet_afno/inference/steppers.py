@@ -44,35 +44,34 @@ class DiagnosticModel(Protocol):
         ...
 
 
-def unknown_scales(num_channels: int) -> Scales:
-    """Scales without training data: only values that are not finite are a blow-up."""
-    one = torch.ones(num_channels, 1, 1)
-    return Scales(0 * one, torch.inf * one, one)
-
-
-class Persistence:
-    """The next state is the present one.
+class _Memoryless:
+    """A stepper of the newest state, without forcings.
 
     Args:
         spec: Channels, grid and timestep.
-        scales: Usual values, where known.
+        scales: Usual values; without them only values that are not finite are a blow-up.
     """
 
     num_history = 1
 
     def __init__(self, spec: FieldSpec, scales: Scales | None = None) -> None:
-        self.spec, self.scales = spec, scales or unknown_scales(len(spec.channels))
-
-    def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
-        """The newest state."""
-        return state[:, -1]
+        one = torch.ones(len(spec.channels), 1, 1)
+        self.spec, self.scales = spec, scales or Scales(0 * one, torch.inf * one, one)
 
     def forcing_at(self, times: np.ndarray) -> Tensor:
         """No channels."""
         return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
 
 
-class ClimatologyStepper:
+class Persistence(_Memoryless):
+    """The next state is the present one."""
+
+    def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
+        """The newest state."""
+        return state[:, -1]
+
+
+class ClimatologyStepper(_Memoryless):
     """The next state is the climatology at its time.
 
     Args:
@@ -84,19 +83,17 @@ class ClimatologyStepper:
         InputError: If the climatology lacks a channel.
     """
 
-    num_history = 1
-
     def __init__(
         self, spec: FieldSpec, coefficients: xr.Dataset, scales: Scales | None = None
     ) -> None:
         missing = [c.name for c in spec.channels if c.name not in coefficients]
         if missing:
             raise InputError(
-                f"the climatology lacks {missing}, it has {list(coefficients.data_vars)}; "
-                "prepare the data with these variables",
+                f"the climatology lacks {missing}, it has {list(coefficients.data_vars)}; prepare "
+                "the data with these variables",
                 code="missing-variable",
             )
-        self.spec, self.scales = spec, scales or unknown_scales(len(spec.channels))
+        super().__init__(spec, scales)
         self._coefficients = coefficients
 
     def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
@@ -109,7 +106,7 @@ class ClimatologyStepper:
         return torch.from_numpy(self.spec.channels.stack(fields).values).to(self.scales.mean)
 
 
-class ShallowWaterSolver:
+class ShallowWaterSolver(_Memoryless):
     """The spectral shallow-water solver as a forecaster of fields on an equiangular grid.
 
     Wind and geopotential are transformed to the solver's spectrum, stepped, and evaluated on the
@@ -125,8 +122,6 @@ class ShallowWaterSolver:
         InputError: If the timestep is no multiple of the solver's, or the grid does not suit.
     """
 
-    num_history = 1
-
     def __init__(
         self,
         model: ShallowWater,
@@ -138,41 +133,45 @@ class ShallowWaterSolver:
         if not np.isclose(self._num_steps * model.timestep, timestep_hours * 3600, rtol=1e-9):
             raise InputError(
                 f"the timestep of {timestep_hours} h is no multiple of the solver's step of "
-                f"{model.timestep:g} s; choose a timestep that is",
+                f"{model.timestep:g} s; choose one that is",
                 code="timestep-mismatch",
             )
         LatLonGrid.equiangular(*grid.shape).require_same(grid, "the solver")
-        self._output, self._input, self._gaussian = _transforms(model, grid)
+        truncation, (rows, columns) = model.transform.truncation, grid.shape
+        if rows <= truncation + 1 or columns <= 2 * (truncation + 1):
+            raise InputError(
+                f"a grid of {rows} x {columns} does not resolve the solver's truncation "
+                f"{truncation}; use a finer grid or a coarser solver",
+                code="grid-mismatch",
+            )
+        precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
+        gaussian = len(model.transform.latitude), len(model.transform.longitude)
+        make, more = partial(SphericalHarmonicTransform, **precision), truncation + 1  # for wind
+        self._output = make(rows, columns, rows="equiangular", truncation=truncation)
+        self._input = make(rows, columns, rows="equiangular", truncation=more)
+        self._gaussian = make(*gaussian, truncation=more)
         channels = Channels(tuple(Channel(name=n, units=u) for n, u in _SHALLOW_WATER))
-        self.spec = FieldSpec(
+        spec = FieldSpec(
             channels=channels,
             static_channels=Channels(()),
             forcings=(),
             grid=grid,
             timestep_hours=timestep_hours,
         )
-        self.scales = scales or unknown_scales(len(channels))
+        super().__init__(spec, scales)
 
     def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
         """The newest state, ``timestep_hours`` later."""
-        spectrum = self._analyze(state[:, -1])
-        for _ in range(self._num_steps):
-            spectrum = self._model.step(spectrum)
-        return self.synthesize(spectrum).to(state.dtype)
-
-    def forcing_at(self, times: np.ndarray) -> Tensor:
-        """No channels."""
-        return torch.zeros(len(times), 0, *self.spec.grid.shape, device=self.scales.mean.device)
-
-    def _analyze(self, fields: Tensor) -> Tensor:
-        """Spectrum of (vorticity, divergence, geopotential), by way of the Gaussian grid."""
-        columns_first = fields.to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
+        columns_first = state[:, -1].to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
         # Wind is not smooth at the poles, wind times the cosine of latitude is.
         wind = columns_first[:, :, :2] * self._cosine(self._input)
         smooth = torch.cat([wind, columns_first[:, :, 2:3]], dim=2).contiguous()
         fields = self._gaussian.synthesize(self._input.analyze(smooth))
         u, v = (fields[:, :, :2] / self._cosine(self._gaussian)).unbind(2)
-        return self._model.state(u, v, fields[:, :, 2])
+        spectrum = self._model.state(u, v, fields[:, :, 2])
+        for _ in range(self._num_steps):
+            spectrum = self._model.step(spectrum)
+        return self.synthesize(spectrum).to(state.dtype)
 
     def synthesize(self, state: Tensor) -> Tensor:
         """Fields (batch, channel, lat, lon) of states of the solver."""
@@ -187,22 +186,3 @@ class ShallowWaterSolver:
     def _cosine(self, transform: SphericalHarmonicTransform) -> Tensor:
         cosine = np.cos(np.deg2rad(transform.latitude))
         return torch.from_numpy(cosine).to(self._model.coriolis)[:, None, None]
-
-
-def _transforms(model: ShallowWater, grid: LatLonGrid) -> tuple[SphericalHarmonicTransform, ...]:
-    """To the grid, from the grid, and to the Gaussian grid, with a degree more for wind."""
-    truncation, (rows, columns) = model.transform.truncation, grid.shape
-    if rows <= truncation + 1 or columns <= 2 * (truncation + 1):
-        raise InputError(
-            f"a grid of {rows} x {columns} does not resolve the solver's truncation {truncation}; "
-            "use a finer grid or a coarser solver",
-            code="grid-mismatch",
-        )
-    precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
-    latitudes, longitudes = len(model.transform.latitude), len(model.transform.longitude)
-    make = partial(SphericalHarmonicTransform, **precision)
-    return (
-        make(rows, columns, rows="equiangular", truncation=truncation),
-        make(rows, columns, rows="equiangular", truncation=truncation + 1),
-        make(latitudes, longitudes, truncation=truncation + 1),
-    )

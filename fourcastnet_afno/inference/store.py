@@ -64,15 +64,9 @@ _DIAGNOSTICS = {
     "spectrum": {"long_name": "mean square by zonal wavenumber, area weighted"},
 }
 
-ForecastBlock = Float[np.ndarray, "init member lead channel lat lon"]
-
 
 def select_channels(config: StoreConfig, channels: Channels) -> list[int]:
-    """Indices of the channels that are written.
-
-    Raises:
-        InputError: If a variable or level is missing (all are named).
-    """
+    """Indices of the channels that are written; an ``InputError`` names all that are missing."""
     available = {(c.name, c.level) for c in channels} | {(c.name, None) for c in channels}
     requested = [parse_label(label) for label in config.variables]
     requested = requested or [(c.name, None) for c in channels]
@@ -81,8 +75,8 @@ def select_channels(config: StoreConfig, channels: Channels) -> list[int]:
     missing += [f"level {level}" for level in config.levels if level not in levels]
     if missing:
         raise InputError(
-            f"forecast.store requests {missing}, the forecast has {channels.labels}; correct "
-            "forecast.store.variables or forecast.store.levels",
+            f"forecast.store.variables or levels ask for {missing}, the forecast has only "
+            f"{channels.labels}",
             code="missing-variable",
         )
     allowed = {*config.levels, None} if config.levels else {*levels, None}
@@ -129,12 +123,8 @@ class ForecastLayout:
     def coords(self) -> dict[str, np.ndarray]:
         """Coordinates of a field in the store, without level."""
         members = {"realization": np.array(self.members)} if self.members else {}
-        return {
-            "time": self.init_times,
-            **members,
-            "prediction_timedelta": self.lead_times,
-            **self.grid.coords,
-        }
+        leads = {"prediction_timedelta": self.lead_times}
+        return {"time": self.init_times, **members, **leads, **self.grid.coords}
 
     @property
     def chunk_sizes(self) -> dict[str, int]:
@@ -156,12 +146,7 @@ class ForecastLayout:
 
 
 class ForecastStore:
-    """Writes a forecast store, chunk by chunk, in any order and from several processes.
-
-    Args:
-        path: Folder of the store; ``create`` makes it.
-        layout: Axes and chunks.
-    """
+    """Writes a forecast store, chunk by chunk, in any order and from several processes."""
 
     def __init__(self, path: Path, layout: ForecastLayout) -> None:
         self._path, self._layout = path, layout
@@ -173,9 +158,7 @@ class ForecastStore:
     def create(self, attrs: Mapping[str, Any], *, quantiles: Sequence[float] | None) -> None:
         """Write coordinates, metadata and attributes, without values.
 
-        Args:
-            attrs: Attributes of the store.
-            quantiles: If given, the store holds the statistics of an ensemble.
+        If ``quantiles`` are given, the store holds the statistics of an ensemble.
         """
         layout = self._layout
         root = {"Conventions": "CF-1.8", **layout.grid.attrs, **attrs}
@@ -211,23 +194,23 @@ class ForecastStore:
         if layout.config.compression != "none":
             compressors = (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),)
         for name, variable in template.data_vars.items():
-            variable.attrs.update(_variable_attrs(str(name), layout.config))
+            variable.attrs["long_name"] = str(name).replace("_", " ")
+            if name in _STANDARD:
+                variable.attrs["standard_name"] = _STANDARD[str(name)]
+            if (bits := layout.config.keep_bits) < MANTISSA_BITS:
+                variable.attrs["quantization_nsb"] = bits
+                variable.attrs["quantization_maximum_relative_error"] = 2.0 ** -(bits + 1)
             if cell_methods:
                 variable.attrs["cell_methods"] = cell_methods
         self._write_metadata(template, group, {"compressors": compressors})
 
     def create_diagnostics(self, spec: FieldSpec) -> None:
-        """Write the metadata of the statistics of every step.
-
-        Args:
-            spec: Channels and grid of the state, of which there are statistics.
-        """
+        """Write the metadata of the statistics of every step, of states like ``spec``."""
         leading = {k: v for k, v in self._layout.coords.items() if k not in spec.grid.dims}
         winds = list(wind_pairs(spec.channels).values())
         axes = {"channel": _flags("channel", spec.channels.labels)}
-        dims: dict[str, tuple[str, ...]] = dict.fromkeys(
-            ("mean", "minimum", "maximum"), ("channel",)
-        )
+        dims: dict[str, tuple[str, ...]]
+        dims = dict.fromkeys(("mean", "minimum", "maximum"), ("channel",))
         if winds:
             axes["wind"] = _flags("wind", winds)
             dims["kinetic_energy"] = ("wind",)
@@ -279,7 +262,7 @@ class ForecastStore:
 
     def write(
         self,
-        block: ForecastBlock,
+        block: Float[np.ndarray, "init member lead channel lat lon"],
         start: tuple[int, int, int],
         group: str = "",
         quantile: int | None = None,
@@ -289,8 +272,8 @@ class ForecastStore:
         Args:
             block: Values; the member axis has length 1 where the store has no ``realization``.
             start: Index of its first initial time, member and lead time.
-            group: Where they belong: the root, ``spread`` or ``quantiles``.
-            quantile: Index of the quantile.
+            group: The root, ``spread`` or ``quantiles``.
+            quantile: Index, in the group of quantiles.
         """
         values = bit_rounded(block, self._layout.config.keep_bits)
         ranges = [slice(s, s + n) for s, n in zip(start, block.shape[:3], strict=True)]
@@ -316,16 +299,6 @@ class ForecastStore:
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add attributes that are known only at the end."""
         self._root.attrs.update(dict(attrs))
-
-
-def _variable_attrs(name: str, config: StoreConfig) -> dict[str, Any]:
-    attrs: dict[str, Any] = {"long_name": name.replace("_", " ")}
-    if name in _STANDARD:
-        attrs["standard_name"] = _STANDARD[name]
-    if config.keep_bits < MANTISSA_BITS:
-        attrs["quantization_nsb"] = config.keep_bits
-        attrs["quantization_maximum_relative_error"] = 2.0 ** -(config.keep_bits + 1)
-    return attrs
 
 
 def _flags(name: str, labels: Sequence[str]) -> xr.Variable:

@@ -18,14 +18,7 @@ _Target = tuple[str, int | None]  # group of the store, and index of the quantil
 
 
 class UnitOutput:
-    """Collects steps until a chunk is complete, and writes it, all in the writer's thread.
-
-    Args:
-        job: Layout, channels and quantiles.
-        work: Ledger and restart files.
-        store: Where the chunks go.
-        unit: The forecasts.
-    """
+    """Collects steps until a chunk is complete, and writes it, all in the writer's thread."""
 
     def __init__(self, job: ForecastJob, work: Work, store: ForecastStore, unit: Unit) -> None:
         self._job, self._work, self._store, self._unit = job, work, store, unit
@@ -48,32 +41,26 @@ class UnitOutput:
     def collect(
         self, step: int, results: Sequence[tuple[StepResult, np.ndarray]]
     ) -> Callable[[], None]:
-        """Prepare a step on the device; the call that is returned copies and writes it.
+        """Prepare a step (from 0) on the device; the call that is returned copies and writes it.
 
-        Args:
-            step: From 0.
-            results: Of each set, with the indices of its forecasts.
+        ``results`` are those of each set, with the indices of its forecasts.
         """
         blow_ups = [record for result, _ in results for record in result.blow_ups]
-        shape = (
-            len(self._job.init_times[self._unit.inits]),
-            len(self._job.members[self._unit.members]),
-        )
+        job, unit = self._job, self._unit
+        shape = len(job.init_times[unit.inits]), len(job.members[unit.members])
         order = np.argsort(np.concatenate([indices for _, indices in results]))
         fields: dict[_Target, Tensor] = {}
-        if step // self._job.layout.steps_together in self._missing:
-            members = _merge([self._select(r.fields) for r, _ in results], order, shape)
-            quantiles = self._job.quantiles
+        if step // job.layout.steps_together in self._missing:
+            every = len(job.selected) == len(job.channels)
+            selected = slice(None) if every else job.selected
+            members = _merge([r.fields[:, selected] for r, _ in results], order, shape)
+            quantiles = job.quantiles
             fields = {("", None): members} if quantiles is None else _summarize(members, quantiles)
         statistics = {
             name: _merge([r.statistics[name] for r, _ in results], order, shape)
             for name in results[0][0].statistics
         }
         return lambda: self._accept(step, fields, statistics, blow_ups)
-
-    def _select(self, fields: Tensor) -> Tensor:
-        every = self._job.selected == list(range(fields.shape[1]))
-        return fields if every else fields[:, self._job.selected]
 
     def _accept(
         self,
@@ -87,24 +74,23 @@ class UnitOutput:
             self._fields.setdefault(target, []).append(tensor.cpu().numpy())
         for name, values in statistics.items():
             self._statistics.setdefault(name, []).append(values.numpy())
-        if self.ends_chunk(step):
-            self._write(step // self._job.layout.steps_together)
-            self._fields, self._statistics = {}, {}
-
-    def _write(self, chunk: int) -> None:
-        number, last = self._unit.number, chunk == self._job.num_chunks - 1
+        if not self.ends_chunk(step):
+            return
+        number, chunk = self._unit.number, step // self._job.layout.steps_together
+        last = chunk == self._job.num_chunks - 1
         if chunk in self._missing:
-            step = chunk * self._job.layout.steps_together
-            start = (self._unit.inits.start, self._unit.members.start, step)
+            first = chunk * self._job.layout.steps_together
+            start = (self._unit.inits.start, self._unit.members.start, first)
             for (group, quantile), steps in self._fields.items():
                 self._store.write(np.stack(steps, axis=2), start, group, quantile)
-            statistics = {name: np.stack(x, axis=2) for name, x in self._statistics.items()}
-            self._store.write_diagnostics(statistics, start)
+            stacked = {name: np.stack(x, axis=2) for name, x in self._statistics.items()}
+            self._store.write_diagnostics(stacked, start)
             if last:
                 self._work.save_blow_ups(number, self._blow_ups)
             self._work.record(number, chunk, checksum(np.stack(self._fields["", None])))
         if last:
             self._work.restart_file(number).unlink(missing_ok=True)
+        self._fields, self._statistics = {}, {}
 
 
 def _merge(values: Sequence[Tensor], order: np.ndarray, shape: tuple[int, int]) -> Tensor:

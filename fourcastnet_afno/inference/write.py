@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from data_pipeline.files.free_space import require_free_space
 from data_pipeline.files.progress import progress
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
-from fourcastnet_afno.inference.integration import Integration, make_integrations
+from fourcastnet_afno.inference.integration import make_integrations
 from fourcastnet_afno.inference.job import ForecastJob
 from fourcastnet_afno.inference.open import open_forecast, to_netcdf
 from fourcastnet_afno.inference.resume import Work
@@ -76,19 +77,6 @@ def write_forecast(
         restart_every=restart_every,
     )
     launch = LaunchEnvironment.from_environment(environment)
-    return run_job(job, path, attrs, existing=existing, launch=launch, report=report)
-
-
-def run_job(
-    job: ForecastJob,
-    path: Path,
-    attrs: Mapping[str, str],
-    *,
-    existing: IfExists,
-    launch: LaunchEnvironment,
-    report: Callable[[str], None],
-) -> xr.Dataset | None:
-    """Compute and write the forecasts of a job, see ``write_forecast``."""
     work = Work(
         path,
         job.identity(attrs),
@@ -97,13 +85,25 @@ def run_job(
         rank=launch.rank,
         world_size=launch.world_size,
     )
-    if (launch.world_size > 1 or existing == "resume") and _has_fingerprint(path, work.fingerprint):
-        return open_forecast(path)
-    compression = job.config.store.compression
-    if job.quantiles is None and compression == "none":
+    if launch.world_size > 1 or existing == "resume":
+        with suppress(InputError), open_forecast(path) as forecast:
+            if forecast.attrs.get("fingerprint") == work.fingerprint:
+                return open_forecast(path)
+    if job.quantiles is None and config.store.compression == "none":
         remedy = "write fewer variables, levels or steps, or set forecast.store.compression=zstd"
         require_free_space(path, 4 * job.layout.num_values, "the forecasts", remedy)
-    store = ForecastStore(work.folder.store, job.layout)
+    return _run(job, work, attrs, existing, report)
+
+
+def _run(
+    job: ForecastJob,
+    work: Work,
+    attrs: Mapping[str, str],
+    existing: IfExists,
+    report: Callable[[str], None],
+) -> xr.Dataset | None:
+    """Start or resume the work, and publish its store if all processes have finished."""
+    path, store = work.folder.path, ForecastStore(work.folder.store, job.layout)
 
     def create() -> None:
         store.create({**attrs, "fingerprint": work.fingerprint}, quantiles=job.quantiles)
@@ -118,27 +118,21 @@ def run_job(
             ForecastStore(folder, job.layout).finish({"blow_ups": json.dumps(blow_ups)})
             if path.suffix != ".nc":
                 return folder
-            to_netcdf(folder, folder.with_name("output.nc"), compression)
-            return folder.with_name("output.nc")
+            output = folder.with_name("output.nc")
+            to_netcdf(folder, output, job.config.store.compression)
+            return output
 
         finished = work.finish(complete)
     for record in blow_ups:
-        report(_describe_blow_up(record))
+        report(
+            f"the forecast from {record['init_time']} (member {record['realization']}) blew up in "
+            f"step {record['step']}, after {record['lead_hours']} h: {record['channel']} is "
+            f"{record['value']} at {record['place']}; it is NaN from there on"
+        )
     if not finished:
         report(f"this process has finished its units of {path}; other processes have not")
         return None
     return open_forecast(path)
-
-
-def _has_fingerprint(path: Path, fingerprint: str) -> bool:
-    """Whether the output exists and holds these very forecasts."""
-    if not path.exists():
-        return False
-    try:
-        with open_forecast(path) as forecast:
-            return forecast.attrs.get("fingerprint") == fingerprint
-    except InputError:
-        return False
 
 
 def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
@@ -151,39 +145,20 @@ def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
         torch.inference_mode(),
     ):
         for unit in units:
-            output = UnitOutput(job, work, store, unit)
-            _compute_unit(job, make_integrations(job, unit, pool), output, writer, advance)
-
-
-def _compute_unit(
-    job: ForecastJob,
-    sets: list[tuple[Integration, np.ndarray]],
-    output: UnitOutput,
-    writer: BackgroundWriter,
-    advance: Callable[..., None],
-) -> None:
-    restart = output.restart
-    for number, (integration, _) in enumerate(sets):
-        if restart is not None:
-            integration.restart(restart.sets[number], restart.num_steps)
-        else:
-            integration.start()
-    first = saved = restart.num_steps if restart is not None else 0
-    advance(first)
-    for step in range(first, job.config.num_steps):
-        results = [(integration.advance(), indices) for integration, indices in sets]
-        writer.submit(output.collect(step, results))
-        advance()
-        done = step + 1
-        if output.ends_chunk(step) and done - saved >= job.restart_every:
-            tensors = [integration.tensors() for integration, _ in sets]
-            writer.submit(lambda t=tensors, n=done: output.save_restart(t, n))
-            saved = done
-
-
-def _describe_blow_up(record: Mapping[str, Any]) -> str:
-    return (
-        f"the forecast from {record['init_time']} (member {record['realization']}) blew up in step "
-        f"{record['step']}, after {record['lead_hours']} h: {record['channel']} is "
-        f"{record['value']} at {record['place']}; it is NaN from there on"
-    )
+            output, sets = UnitOutput(job, work, store, unit), make_integrations(job, unit, pool)
+            restart = output.restart
+            for number, (integration, _) in enumerate(sets):
+                if restart is not None:
+                    integration.restart(restart.sets[number], restart.num_steps)
+                else:
+                    integration.start()
+            saved = restart.num_steps if restart is not None else 0
+            advance(saved)
+            for step in range(saved, job.config.num_steps):
+                results = [(integration.advance(), indices) for integration, indices in sets]
+                writer.submit(output.collect(step, results))
+                advance()
+                if output.ends_chunk(step) and step + 1 - saved >= job.restart_every:
+                    saved = step + 1
+                    tensors = [integration.tensors() for integration, _ in sets]
+                    writer.submit(partial(output.save_restart, tensors, saved))

@@ -39,8 +39,8 @@ def test_interrupted_work_is_resumed_if_it_is_the_same(
     with resumable(tmp_path / "out", "a") as work:
         assert work.records == {3: {"checksum": "aa"}}
         assert (work.store / "data").exists()
-    interrupt(tmp_path / "out", "a", error)
-    with resumable(tmp_path / "out", "b") as work:
+    interrupt(tmp_path / "other", "a", error)
+    with resumable(tmp_path / "other", "b") as work:
         assert not work.records
         assert not work.store.exists()
         make_store(work)
