@@ -37,11 +37,9 @@ class LaunchEnvironment:
 
     def __post_init__(self) -> None:
         if not self.rank < self.world_size:
-            raise InputError(
-                f"a rank must be in 0..number of processes - 1, got rank {self.rank} of "
-                f"{self.world_size} processes; start them with torchrun or srun, or unset RANK "
-                "and WORLD_SIZE",
-                code="bad-environment",
+            raise _bad_environment(
+                f"RANK must be in 0..WORLD_SIZE - 1, got {self.rank} and {self.world_size}; start "
+                "the processes with torchrun or srun, or unset both"
             )
 
     @classmethod
@@ -79,19 +77,18 @@ class LaunchEnvironment:
         )
 
     def require_address(self) -> None:
-        """Reject processes that could not find each other.
-
-        Raises:
-            InputError: If host or port of rank 0 are not known.
-        """
+        """Reject processes that could not find each other: host or port of rank 0 are unknown."""
         known = {"MASTER_ADDR": self.address, "MASTER_PORT": self.port}
         missing = [name for name, value in known.items() if not value]
         if self.world_size > 1 and missing:
-            raise InputError(
+            raise _bad_environment(
                 f"WORLD_SIZE is {self.world_size} but {' and '.join(missing)} are not set; start "
-                "with `torchrun --nproc-per-node=N -m fourcastnet_afno train ...`",
-                code="bad-environment",
+                "with `torchrun --nproc-per-node=N -m fourcastnet_afno train ...`"
             )
+
+
+def _bad_environment(message: str) -> InputError:
+    return InputError(f"environment of the processes: {message}", code="bad-environment")
 
 
 def _count(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
@@ -99,10 +96,8 @@ def _count(environment: Mapping[str, str], name: str, default: int | None = None
     if not text and default is not None:
         return default
     if not text.isdigit():
-        raise InputError(
-            f"the environment variable {name} must be an integer, got {text!r}; start the "
-            "processes with torchrun or srun, or unset it",
-            code="bad-environment",
+        raise _bad_environment(
+            f"{name} must be an integer, got {text!r}; start with torchrun or srun, or unset it"
         )
     return int(text)
 
@@ -111,10 +106,8 @@ def first_host(nodes: str) -> str:
     """The first host of a list of SLURM: ``gpu[007-009,12],login`` gives ``gpu007``."""
     match = re.match(r"([^\[,]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", nodes)
     if match is None:
-        raise InputError(
-            f"the environment names no node of this job step, got {nodes!r}; set MASTER_ADDR to "
-            "the host of rank 0",
-            code="bad-environment",
+        raise _bad_environment(
+            f"SLURM_STEP_NODELIST names no node, got {nodes!r}; set MASTER_ADDR to rank 0's host"
         )
     return "".join(part or "" for part in match.groups())
 
@@ -126,10 +119,8 @@ def select_device(name: DeviceName, environment: LaunchEnvironment | None = None
         InputError: If a GPU is requested and there is none, or fewer than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "training.device=cuda needs a GPU and torch finds none; use device=cpu",
-            code="no-device",
-        )
+        message = "training.device=cuda needs a GPU and torch finds none; use device=cpu"
+        raise InputError(message, code="no-device")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     environment = environment or LaunchEnvironment.from_environment(os.environ)

@@ -24,13 +24,10 @@ class FieldGroup:
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
     def transpose(self, tensor: Tensor, split: RowRange, join: RowRange) -> Tensor:
-        """See ``bands.Exchange``."""
+        """See ``row_sharding.Exchange``."""
         shards = tensor.split(split.counts, dim=split.axis)
-        shapes = []
-        for count in join.counts:
-            shape = list(shards[self.rank].shape)
-            shape[join.axis] = count
-            shapes.append(shape)
+        shape, axis = shards[self.rank].shape, join.axis
+        shapes = [(*shape[:axis], count, *shape[axis + 1 :]) for count in join.counts]
         outgoing = [shard.numel() for shard in shards]
         incoming = [math.prod(shape) for shape in shapes]
         received = tensor.new_empty(sum(incoming))
@@ -40,11 +37,11 @@ class FieldGroup:
         return torch.cat([values.view(shape) for values, shape in flat], dim=join.axis)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """See ``bands.Exchange``."""
+        """See ``row_sharding.Exchange``."""
         return _Sum.apply(tensor, self._group)
 
     def broadcast_from_first(self, tensor: Tensor) -> Tensor:
-        """See ``bands.Exchange``."""
+        """See ``row_sharding.Exchange``."""
         result = tensor.clone()
         dist.broadcast(result, group=self._group, group_src=0)
         return result

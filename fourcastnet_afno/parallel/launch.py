@@ -40,9 +40,8 @@ def process_group(
     if environment.world_size % spatial_ranks:
         raise InputError(
             f"training.spatial_ranks={spatial_ranks} must divide the number of processes, got "
-            f"{environment.world_size}; start a multiple of {spatial_ranks} of them, such as "
-            f"`torchrun --nproc-per-node={spatial_ranks} -m fourcastnet_afno train ...`, or set it "
-            "to 1",
+            f"{environment.world_size}; use `torchrun --nproc-per-node={spatial_ranks} -m "
+            "fourcastnet_afno train ...` or set it to 1",
             code="bad-setting",
         )
     if environment.world_size == 1:

@@ -118,19 +118,14 @@ class Process:
     def main_first(self, name: str, function: Callable[[], Value]) -> Value:
         """Call ``function`` in the main process, however long it takes, then in the others.
 
-        Args:
-            name: Of this point of the program, used once in a run.
-            function: For example reads a file, which the main process also writes.
+        The ``name`` is that of a point of the program that a run passes once.
         """
-        if self.store is None:
-            return function()
-        if self.is_main:
-            value = function()
+        while self.store is not None and not self.is_main and not self.store.check([name]):
+            time.sleep(POLL_SECONDS)  # A failure meanwhile ends this process.
+        value = function()
+        if self.store is not None and self.is_main:
             self.store.set(name, "done")
-            return value
-        while not self.store.check([name]):  # A failure meanwhile ends this process.
-            time.sleep(POLL_SECONDS)
-        return function()
+        return value
 
 
 def nccl_version() -> str | None:

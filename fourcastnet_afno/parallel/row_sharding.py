@@ -27,27 +27,13 @@ from torch import Tensor
 class Exchange(Protocol):
     """Communication of the processes that share a field; all of them must call."""
 
-    @property
-    def rank(self) -> int:
-        """Rank of this process among them, from north to south."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of processes."""
-        ...
+    rank: int  # of this process among them, from north to south
+    size: int
 
     def transpose(self, tensor: Tensor, split: "RowRange", join: "RowRange") -> Tensor:
-        """Distribute one axis over the processes and collect another one.
+        """Distribute the axis of ``split``, complete here, and collect that of ``join``.
 
-        Args:
-            tensor: Complete along the axis of ``split``, a shard along that of ``join``.
-            split: Axis that is complete here.
-            join: Axis that is sharded here.
-
-        Returns:
-            A shard along the axis of ``split``, complete along that of ``join``. The adjoint, and
-            the inverse, is the same with ``split`` and ``join`` swapped.
+        The adjoint, and the inverse, is the same with ``split`` and ``join`` swapped.
         """
         ...
 
@@ -205,14 +191,9 @@ class ShardedRows:
         return [*shape[:-2], self.partition.num_rows, shape[-1]]
 
     def edge_padding(self, num_rows: int, padding: tuple[int, int]) -> tuple[int, int]:
-        """Rows to add above and below: at the edges of the full field alone.
+        """Rows to add above and below, at the edges of the full field alone.
 
-        Args:
-            num_rows: Rows of a field here.
-            padding: Ignored: that of the full field is in the partition.
-
-        Raises:
-            ValueError: If a field has other rows than those of this process.
+        Those are in the partition, the ``padding`` of one process is ignored.
         """
         rows = self.field_slice
         if num_rows != rows.stop - rows.start:

@@ -25,10 +25,7 @@ class FailureWatchdog:
     """Ends this process within a second after another one has failed.
 
     The main thread may wait in a collective that never ends, so that raising there is no way out.
-
-    Args:
-        environment: Of this process.
-        timeout: For joining.
+    The ``timeout`` is for joining.
     """
 
     def __init__(self, environment: LaunchEnvironment, timeout: timedelta) -> None:
@@ -62,10 +59,9 @@ class FailureWatchdog:
     def announce(self, error: BaseException) -> None:
         """Inform the others, and leave by force if the program does not end by itself."""
         self.stop()
-        if isinstance(error, SystemExit):
-            code = error.code if isinstance(error.code, int) else 1
-        else:
-            code = _USER_ERROR if isinstance(error, InputError) else 1
+        code = _USER_ERROR if isinstance(error, InputError) else 1
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            code = error.code
         message = f"{type(error).__name__}: {error}" if code == 1 else str(error)
         note = json.dumps({"rank": self.rank, "words": message, "code": code})
         try:

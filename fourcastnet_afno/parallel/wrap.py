@@ -100,9 +100,7 @@ def rebuild_ddp_buckets(module: nn.Module, backward: Callable[[], None]) -> None
     over three processes or more depends on where a gradient lies in its message: without this, the
     first steps of a resumed run would have other roundings than those of an unbroken run.
 
-    Args:
-        module: By ``wrap``.
-        backward: A forward and a backward pass through it, whose gradients are forgotten.
+    The ``backward`` is a forward and a backward pass through it, whose gradients are forgotten.
     """
     if isinstance(module, DistributedDataParallel):
         for _ in range(2):

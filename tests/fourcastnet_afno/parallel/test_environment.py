@@ -63,7 +63,7 @@ def test_rank_and_number_of_processes(
 
 
 def test_impossible_places_are_refused() -> None:
-    with rejects("bad-environment", "rank 4 of 4"):
+    with rejects("bad-environment", "RANK", "4 and 4"):
         LaunchEnvironment.from_environment({"RANK": "4", "WORLD_SIZE": "4"})
     with rejects("bad-environment", "RANK", "'first'"):
         LaunchEnvironment.from_environment({"RANK": "first", "WORLD_SIZE": "4"})
