@@ -18,10 +18,9 @@ from fourcastnet_afno.evaluation.aggregation import StateFile
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run_tasks
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align, select_scored
-from fourcastnet_afno.evaluation.inputs.baselines import LinearFields, fit_linear
+from fourcastnet_afno.evaluation.inputs.baselines import fit_linear
 from fourcastnet_afno.evaluation.inputs.climatologies import (
     Climatology,
-    FieldsByTime,
     from_coefficients,
     time_invariant,
     weekly_mean,
@@ -106,14 +105,11 @@ def evaluate(
     )  # fmt: skip
     metrics = inputs.convention.metrics(config.metrics)
     sources, notes = inputs.sources()
-    plan = _plan(inputs, sources, metrics)
-    chunks = [chunk_lengths(dataset) for dataset in alignment.datasets.values()]
-    tasks = split(
-        plan,
-        (max(c[0] for c in chunks), max(c[1] for c in chunks)),
-        block_bytes,
-        levels_together=any(holds_levels_together(d) for d in alignment.datasets.values()),
-    )
+    plan = inputs.plan(sources, metrics)
+    datasets = alignment.datasets.values()
+    init_chunks, lead_chunks = zip(*map(chunk_lengths, datasets), strict=True)
+    levels_together = any(map(holds_levels_together, datasets))
+    tasks = split(plan, (max(init_chunks), max(lead_chunks)), block_bytes, levels_together)
     state_file = None
     if state is not None:
         state_file = StateFile(path=state, fingerprint=_resume_fingerprint(inputs, plan, tasks))
@@ -131,20 +127,12 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringInputs:
-    """Everything that is scored, on one grid.
-
-    Args:
-        config: Scores and conventions.
-        alignment: Forecasts and truth.
-        truth: Canonical dataset of truth, on its own grid.
-        climatology: Climatology on the common grid.
-        training: The training years, if any.
-    """
+    """Everything that is scored, on one grid."""
 
     config: EvaluationConfig
     alignment: Alignment
-    truth: xr.Dataset
-    climatology: Climatology
+    truth: xr.Dataset  # on its own grid
+    climatology: Climatology  # on the common grid
     training: TruthFields | None
 
     @property
@@ -158,19 +146,19 @@ class ScoringInputs:
         alignment = self.alignment
         return np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
 
-    def anomalies_from(self) -> FieldsByTime:
-        """The climatology that the convention takes anomalies from."""
-        truth = self.alignment.truth
-        if self.convention.climatology == "day_of_year":
-            return self.climatology.at
-        if self.convention.climatology == "training_mean":
-            return time_invariant(self.climatology.mean)
-        times = self.valid_times[np.isin(self.valid_times, truth.times)]
-        return time_invariant(lambda channel: truth.mean(channel, times))
-
     def sources(self) -> tuple[dict[str, FieldSource], list[str]]:
         """The forecasts and the baselines of other names, and notes for people."""
-        alignment, notes = self.alignment, self._overlap_notes()
+        alignment, notes = self.alignment, []
+        if self.climatology.period is not None:
+            valid, (first, last) = self.valid_times, self.climatology.period
+            num_inside = int(((valid >= first) & (valid <= last)).sum())
+            if num_inside:
+                notes.append(
+                    f"warning: the climatology is of {first.astype('datetime64[D]')} to "
+                    f"{last.astype('datetime64[D]')}, which includes {num_inside} of the "
+                    f"{len(valid)} valid times that are scored: scores against it flatter the "
+                    "climatology; give one of other years"
+                )
         leads, truth, climatology = alignment.lead_times, alignment.truth, self.climatology.at
         sources: dict[str, FieldSource] = {**alignment.forecasts}
         lacking = [name for name in self.config.baselines if name not in sources]
@@ -180,35 +168,21 @@ class ScoringInputs:
             sources["climatology"] = ValidTimeFields(climatology, leads)
         if "weekly_climatology" in lacking:
             sources["weekly_climatology"] = ValidTimeFields(weekly_mean(self.climatology), leads)
-        if "linear" not in lacking:
-            return sources, notes
-        if self.training is None:
+        if "linear" in lacking and self.training is None:
             notes.append("no baseline linear: there are no training years to fit it to")
-        else:
-            channels, count = alignment.channels, self.config.linear_components
+        elif "linear" in lacking and self.training is not None:
+            channels, grid, count = (
+                alignment.channels,
+                alignment.grid,
+                self.config.linear_components,
+            )
             try:
-                model = fit_linear(
-                    self.training, channels, alignment.grid, climatology, leads, count
+                sources["linear"] = fit_linear(
+                    self.training, truth, channels, grid, climatology, leads, count
                 )
             except InputError as error:
                 notes.append(f"no baseline linear: {error}")
-            else:
-                sources["linear"] = LinearFields(model, truth)
         return sources, notes
-
-    def _overlap_notes(self) -> list[str]:
-        if self.climatology.period is None:
-            return []
-        valid, (first, last) = self.valid_times, self.climatology.period
-        inside = int(((valid >= first) & (valid <= last)).sum())
-        if not inside:
-            return []
-        return [
-            f"warning: the climatology is of {first.astype('datetime64[D]')} to "
-            f"{last.astype('datetime64[D]')}, which includes {inside} of the {len(valid)} valid "
-            "times that are scored: scores against it flatter the climatology; give one of other "
-            "years"
-        ]
 
     def pair_settings(self, has_ensembles: bool) -> PairSettings:
         """Weights of the regions, and thresholds of events.
@@ -219,16 +193,16 @@ class ScoringInputs:
         config, training, alignment = self.config, self.training, self.alignment
         if config.quantiles and training is None:
             raise InputError(
-                "evaluation.quantiles need the training years, for the quantiles of each cell; "
-                "give them, or leave evaluation.quantiles empty",
+                "evaluation.quantiles need the training years; give them, or leave it empty",
                 code="no-training-years",
             )
         thresholds = {}
         if config.quantiles and training is not None:
             thresholds = quantile_thresholds(training, alignment.channels, config.quantiles)
         seeps = {
-            channel.label: seeps_thresholds(channel, self.climatology, training)
+            channel.label: value
             for channel in alignment.channels
+            if (value := seeps_thresholds(channel, self.climatology, training)) is not None
         }
         grid, land = alignment.grid, None
         if "land_sea_mask" in self.truth:
@@ -245,43 +219,47 @@ class ScoringInputs:
             thresholds=thresholds,
             neighborhoods=config.neighborhoods,
             extremes=config.extremes,
-            seeps={label: value for label, value in seeps.items() if value is not None},
+            seeps=seeps,
         )
 
-
-def _plan(
-    inputs: ScoringInputs, sources: Mapping[str, FieldSource], metrics: Mapping[str, Metric]
-) -> ScoringPlan:
-    config, alignment = inputs.config, inputs.alignment
-    grid, channels = alignment.grid, alignment.channels
-    leads = selected_leads_of(alignment.lead_times)
-    leads = [
-        leads[i] for i in np.unique(np.linspace(0, len(leads) - 1, _MAX_MAP_LEADS).astype(int))
-    ]
-    cells = grid.shape[0] * grid.shape[1]
-    largest = _MAX_MAP_BYTES // (24 * cells * len(leads) * len(sources))
-    spectrum = spectrum_of(grid) if config.spectra else None
-    num_wavenumbers = 1 if spectrum is None else len(spectrum.wavenumbers)
-    statistics = [s for metric in metrics.values() for s in metric.statistics]
-    return ScoringPlan(
-        channels=channels,
-        grid=grid,
-        init_times=alignment.init_times,
-        lead_times=alignment.lead_times,
-        sources=sources,
-        truth=alignment.truth,
-        climatology=inputs.anomalies_from(),
-        settings=inputs.pair_settings(any(s.num_members > 1 for s in sources.values())),
-        statistics=list(dict.fromkeys([SQUARED_ERROR, MISSING, *statistics])),
-        spectrum=spectrum,
-        map_leads=leads,
-        map_channels=channels.labels[: min(_MAX_MAP_CHANNELS, largest)] if config.maps else (),
-        group_length=group_length(
-            len(alignment.init_times),
-            8 * len(alignment.lead_times) * len(channels) * num_wavenumbers,
-            config.num_resamples > 0,
-        ),
-    )
+    def plan(
+        self, sources: Mapping[str, FieldSource], metrics: Mapping[str, Metric]
+    ) -> ScoringPlan:
+        """The work that the engine does."""
+        config, alignment, truth = self.config, self.alignment, self.alignment.truth
+        grid, channels = alignment.grid, alignment.channels
+        climatology = self.climatology.at
+        if self.convention.climatology == "training_mean":
+            climatology = time_invariant(self.climatology.mean)
+        elif self.convention.climatology == "scored_mean":
+            times = self.valid_times[np.isin(self.valid_times, truth.times)]
+            climatology = time_invariant(lambda channel: truth.mean(channel, times))
+        selected = selected_leads_of(alignment.lead_times)
+        positions = np.linspace(0, len(selected) - 1, _MAX_MAP_LEADS).astype(int)
+        map_leads = [selected[position] for position in np.unique(positions)]
+        cells = grid.shape[0] * grid.shape[1]
+        largest = _MAX_MAP_BYTES // (24 * cells * len(map_leads) * len(sources))
+        spectrum = spectrum_of(grid) if config.spectra else None
+        num_wavenumbers = 1 if spectrum is None else len(spectrum.wavenumbers)
+        spectra_bytes = 8 * len(alignment.lead_times) * len(channels) * num_wavenumbers
+        statistics = [s for metric in metrics.values() for s in metric.statistics]
+        return ScoringPlan(
+            channels=channels,
+            grid=grid,
+            init_times=alignment.init_times,
+            lead_times=alignment.lead_times,
+            sources=sources,
+            truth=truth,
+            climatology=climatology,
+            settings=self.pair_settings(any(s.num_members > 1 for s in sources.values())),
+            statistics=list(dict.fromkeys([SQUARED_ERROR, MISSING, *statistics])),
+            spectrum=spectrum,
+            map_leads=map_leads,
+            map_channels=channels.labels[: min(_MAX_MAP_CHANNELS, largest)] if config.maps else (),
+            group_length=group_length(
+                len(alignment.init_times), spectra_bytes, config.num_resamples > 0
+            ),
+        )
 
 
 def _resume_fingerprint(

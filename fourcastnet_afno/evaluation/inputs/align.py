@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import xarray as xr
@@ -22,29 +23,17 @@ from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """Forecasts and truth, ready to be compared.
+    """Forecasts and truth on a common grid, ready to be compared."""
 
-    Args:
-        channels: In the order of truth's variables.
-        grid: The common grid.
-        init_times: Initial times that all forecasts have.
-        lead_times: Lead times that any forecast has.
-        forecasts: Fields by name.
-        datasets: The canonical datasets behind them.
-        truth: Fields of truth.
-        coarsening: Means onto the common grid, for truth and its climatology, if it has another.
-        notes: Sentences on what was left out.
-    """
-
-    channels: Channels
+    channels: Channels  # in the order of truth's variables
     grid: Grid
-    init_times: np.ndarray
-    lead_times: np.ndarray
+    init_times: np.ndarray  # that all forecasts have
+    lead_times: np.ndarray  # that any forecast has
     forecasts: Mapping[str, DatasetFields]
-    datasets: Mapping[str, xr.Dataset]
+    datasets: Mapping[str, xr.Dataset]  # canonical, behind the forecasts
     truth: TruthFields
-    coarsening: Coarsening | None
-    notes: Sequence[str]
+    coarsening: Coarsening | None  # means of truth and its climatology onto the common grid
+    notes: Sequence[str]  # sentences on what was left out
 
 
 def align(
@@ -56,13 +45,9 @@ def align(
 ) -> Alignment:
     """Find what can be compared.
 
-    Args:
-        forecasts: By name, in any layout that ``open.canonical_forecast`` knows, or the path.
-        truth: Canonical dataset.
-        channels: Channels to score; empty for all in common.
-        regrid: ``forecast`` or ``truth`` is averaged onto the other's grid where they differ;
-            ``refuse`` is an error.
-        layouts: Layouts of truth's variables, where they are stored in a local store.
+    Forecasts are in any layout that ``open.canonical_forecast`` knows, or paths; truth is
+    canonical, with the layouts of its local store. For the channels and ``regrid`` see
+    ``EvaluationConfig``.
 
     Raises:
         InputError: If they have no time, variable or level in common, or units or grids differ.
@@ -128,9 +113,9 @@ def _common_channels(
     common = [str(n) for n in truth.data_vars if all(n in names for names in variables.values())]
     if not common:
         raise InputError(
-            f"truth and forecasts have no variable in common: truth holds "
-            f"{sorted(map(str, truth.data_vars))}, the forecasts {sorted(any_of_them)}"
-            "; map names with data.source.rename",
+            "truth and forecasts have no variable in common: truth holds "
+            f"{sorted(map(str, truth.data_vars))}, the forecasts {sorted(any_of_them)}; map names "
+            "with data.source.rename",
             code="missing-variable",
         )
     left_out = sorted(any_of_them - set(common))
@@ -152,8 +137,7 @@ def _common_channels(
     wrong = []
     for name, dataset in forecasts.items():
         for variable in dict.fromkeys(channel.name for channel in channels):
-            units = str(dataset[variable].attrs.get("units", ""))
-            expected = str(truth[variable].attrs.get("units", ""))
+            units, expected = (str(d[variable].attrs.get("units", "")) for d in (dataset, truth))
             if units and expected and units != expected:
                 wrong.append(f"{variable} of {name} is in {units!r}, truth in {expected!r}")
     if wrong:
@@ -176,14 +160,11 @@ def _common_times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Initial times that all forecasts have, and lead times that any has."""
     times = {name: dataset["init_time"].values for name, dataset in forecasts.items()}
-    common = next(iter(times.values()))
-    for other in times.values():
-        common = np.intersect1d(common, other)
+    common = reduce(np.intersect1d, times.values())
     if not len(common):
         spans = "; ".join(f"{n}: {t.min()} to {t.max()}" for n, t in times.items() if len(t))
         raise InputError(
-            f"the forecasts have no initial time in common ({spans}); give forecasts of the same "
-            "period",
+            f"the forecasts have no common initial time ({spans}); give some of the same period",
             code="no-common-times",
         )
     for name, inits in times.items():
@@ -208,10 +189,9 @@ def _common_times(
             code="no-common-times",
         )
     if not known.all():
-        first = valid[~known].min()
         notes.append(
             f"{int((~known).sum())} of {known.size} pairs of initial and lead time are left out, "
-            f"as truth lacks their valid time, the first {first}"
+            f"as truth lacks their valid time, the first {valid[~known].min()}"
         )
     return common, lead_times
 

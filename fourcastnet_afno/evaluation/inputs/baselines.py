@@ -1,7 +1,7 @@
 """The linear baseline; the others are ``PersistenceFields`` and ``ValidTimeFields``."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -11,7 +11,6 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
-from fourcastnet_afno.evaluation.inputs.fields import FieldsAt
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 _MAX_SAMPLES = 2000
@@ -21,13 +20,7 @@ _SAMPLE_BYTES = 512 * 2**20
 def at_valid_times(
     select: Callable[[np.ndarray], xr.Dataset], init_times: np.ndarray, lead_times: np.ndarray
 ) -> xr.Dataset:
-    """Fields of a function of time, by initial time and lead time.
-
-    Args:
-        select: Gives the dataset of an array of unique, increasing times.
-        init_times: datetime64.
-        lead_times: timedelta64.
-    """
+    """Fields by initial time and lead time of a function of unique, increasing times."""
     valid = xr.DataArray(
         init_times[:, None] + lead_times[None, :],
         dims=("init_time", "lead_time"),
@@ -38,8 +31,8 @@ def at_valid_times(
     return laid_out.transpose("init_time", "lead_time", ...)
 
 
-@dataclass(frozen=True)
-class LinearModel:
+@dataclass(kw_only=True)
+class LinearFields:
     """Ridge regression of later on present principal components of the anomalies.
 
     With standardized anomalies z of all channels (each channel by its own standard deviation, cells
@@ -62,6 +55,7 @@ class LinearModel:
         channels: Meaning of the channels.
         climatology: Climatology of the training years.
         lead_times: timedelta64, of the maps.
+        truth: The initial states.
     """
 
     components: np.ndarray
@@ -70,42 +64,33 @@ class LinearModel:
     channels: Channels
     climatology: FieldsByTime
     lead_times: np.ndarray
-
-
-class LinearFields:
-    """Forecasts of a linear model from states of truth."""
-
-    at: FieldsAt | None = None
-    num_members = 1
-
-    def __init__(self, model: LinearModel, truth: TruthFields) -> None:
-        self._model, self._truth, self.lead_times = model, truth, model.lead_times
-        self._known: dict[bytes, np.ndarray] = {}
+    truth: TruthFields
+    num_members: int = 1
+    at: FieldsByTime | None = None
+    _known: dict[bytes, np.ndarray] = field(default_factory=dict, init=False)
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``; NaN where truth has no state at the initial time."""
-        index = self._model.channels.labels.index(channel.label)
-        components, scales = self._model.components[:, index], self._model.scales[index]
-        coefficients = self._coefficients(inits)
-        for init, start in zip(inits, coefficients, strict=True):
+        index = self.channels.labels.index(channel.label)
+        for init, start in zip(inits, self._coefficients(inits), strict=True):
+            later = self.maps[leads] @ start
+            anomaly = np.tensordot(later, self.components[:, index], axes=1) * self.scales[index]
             valid = init + self.lead_times[leads]
-            later = self._model.maps[leads] @ start
-            anomaly = np.tensordot(later, components, axes=1) * scales
-            yield (self._model.climatology(channel, valid) + anomaly)[None, :, None]
+            yield (self.climatology(channel, valid) + anomaly)[None, :, None]
 
     def _coefficients(self, inits: np.ndarray) -> np.ndarray:
         """Principal components (init_time, component) of the initial states."""
         key = inits.tobytes()
         if key not in self._known:
-            known = np.isin(inits, self._truth.times)
-            p = np.full((len(inits), len(self._model.components)), np.nan)
+            known = np.isin(inits, self.truth.times)
+            p = np.full((len(inits), len(self.components)), np.nan)
             if known.any():
                 total = 0.0
-                for index, channel in enumerate(self._model.channels):
-                    fields = self._truth.at(channel, inits[known])
-                    anomalies = fields - self._model.climatology(channel, inits[known])
-                    z = np.nan_to_num(anomalies / self._model.scales[index])
-                    components = self._model.components[:, index]
+                for index, channel in enumerate(self.channels):
+                    fields = self.truth.at(channel, inits[known])
+                    anomalies = fields - self.climatology(channel, inits[known])
+                    z = np.nan_to_num(anomalies / self.scales[index])
+                    components = self.components[:, index]
                     total = total + np.tensordot(z, components, axes=([1, 2], [1, 2]))
                 p[known] = total
             self._known[key] = p
@@ -114,21 +99,16 @@ class LinearFields:
 
 def fit_linear(
     series: TruthFields,
+    truth: TruthFields,
     channels: Channels,
     grid: Grid,
     climatology: FieldsByTime,
     lead_times: np.ndarray,
     num_components: int,
-) -> LinearModel:
-    """Fit the linear model to a series of training years.
+) -> LinearFields:
+    """Fit the linear model to a series of training years, to forecast from states of truth.
 
-    Args:
-        series: The training years.
-        channels: Channels that are predicted.
-        grid: Grid of the fields.
-        climatology: Climatology of the same years.
-        lead_times: timedelta64.
-        num_components: k; fewer where the sample does not have them.
+    Fewer components are used where the sample does not have as many.
 
     Raises:
         InputError: If the series has no two states that are a lead time apart.
@@ -148,7 +128,15 @@ def fit_linear(
     p = (flat @ basis.T).astype(np.float64)
     components = basis.reshape(len(basis), len(channels), *grid.shape).astype(np.float64)
     maps = np.stack([_ridge(p, times, lead) for lead in lead_times])
-    return LinearModel(components, scales, maps, channels, climatology, lead_times)
+    return LinearFields(
+        components=components,
+        scales=scales,
+        maps=maps,
+        channels=channels,
+        climatology=climatology,
+        lead_times=lead_times,
+        truth=truth,
+    )
 
 
 def _principal_components(flat: np.ndarray, count: int) -> np.ndarray:
@@ -170,21 +158,17 @@ def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> np.ndarray
     valid[valid] = times[later[valid]] == (times + lead)[valid]
     if valid.sum() < 10:
         raise InputError(
-            f"the training years have {int(valid.sum())} pairs of states {lead} apart, expected at "
-            "least 10, to fit the baseline linear; leave it out of evaluation.baselines, or give "
-            "more data",
+            f"the training years have {int(valid.sum())} pairs of states {lead} apart, the "
+            "baseline linear needs 10; leave it out of evaluation.baselines, or give more data",
             code="short-period",
         )
     x, y = p[valid], p[later[valid]]
     cut = max(1, int(0.8 * len(x)))
     scale = np.trace(x.T @ x) / x.shape[1]
     alphas = scale * 10.0 ** np.arange(-6, 3)
-    errors = [
-        ((y[cut:] - x[cut:] @ _solve(x[:cut], y[:cut], alpha)) ** 2).sum() for alpha in alphas
-    ]
-    best = float(alphas[int(np.argmin(errors))])
-    return _solve(x, y, best).T
 
+    def solve(x: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
+        return np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ y)
 
-def _solve(x: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
-    return np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ y)
+    errors = [((y[cut:] - x[cut:] @ solve(x[:cut], y[:cut], a)) ** 2).sum() for a in alphas]
+    return solve(x, y, float(alphas[int(np.argmin(errors))])).T

@@ -22,18 +22,17 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.store.reader import PreparedStore, is_prepared
 
 _FIT_BYTES = 64 * 2**20
-_WEEKS = 53
+_NUM_WEEKS = 52
 FieldsByTime = Callable[[Channel, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Climatology:
-    """The climatological state.
+    """The climatological state by channel.
 
     Args:
-        at: Fields (time, latitude, longitude) of a channel at times (datetime64), in float32 or
-            float64.
-        mean: Field (latitude, longitude) of a channel, the mean over the year.
+        at: Fields (time, latitude, longitude) at times, in float32 or float64.
+        mean: Field (latitude, longitude), the mean over the year.
         description: One sentence.
         period: First and last time of the data behind it, where known.
         dataset: The dataset that it was read from, for thresholds of precipitation and the like.
@@ -61,13 +60,7 @@ def from_coefficients(
     description: str = "given coefficients",
     period: tuple[np.datetime64, np.datetime64] | None = None,
 ) -> Climatology:
-    """A climatology of harmonics of the day of the year for each hour of day.
-
-    Args:
-        coefficients: See ``data_pipeline.preprocessing.climatology``.
-        description: One sentence.
-        period: First and last time of the data behind it.
-    """
+    """A climatology of harmonics, see ``data_pipeline.preprocessing.climatology``."""
 
     def picked(channel: Channel) -> np.ndarray:
         array = coefficients[channel.name]
@@ -136,18 +129,17 @@ def from_series(series: xr.Dataset, channels: Channels, num_harmonics: int) -> C
     except InputError as error:
         raise InputError(
             f"the climatology's times {times[0]} to {times[-1]} do not cover the year well enough "
-            f"to fit {num_harmonics} harmonics of the day of the year; give more years, or set "
+            f"to fit {num_harmonics} harmonics; give more years, or set "
             "evaluation.climatology_harmonics lower (0 fits a constant)",
             code="short-period",
         ) from error
     axes = {"hour": hours, "harmonic": np.arange(coefficients.shape[1])}
-    space = {axis: series[axis].values for axis in space_dims(series.dims)}
+    axes |= {axis: series[axis].values for axis in space_dims(series.dims)}
     text = (
         f"mean and {num_harmonics} harmonics of the day of year for each hour of day, fitted to "
         f"{times[0].astype('datetime64[D]')} to {times[-1].astype('datetime64[D]')}"
     )
-    dataset = channels.unstack(coefficients, {**axes, **space})
-    return from_coefficients(dataset, text, (times[0], times[-1]))
+    return from_coefficients(channels.unstack(coefficients, axes), text, (times[0], times[-1]))
 
 
 def open_climatology(
@@ -155,11 +147,8 @@ def open_climatology(
 ) -> Climatology:
     """Open a climatology, or fit one.
 
-    Args:
-        source: A prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
-            series of the training years.
-        channels: Channels of a fit.
-        num_harmonics: Harmonics of the day of the year of a fit.
+    The source is a prepared store, a table by ``dayofyear`` and ``hour`` (WeatherBench 2), or a
+    series of the training years, to which harmonics of the day of the year are fitted.
     """
     name = source.paths[0]
     path = Path(name)
@@ -189,32 +178,26 @@ def from_store(store: PreparedStore) -> Climatology:
 def weekly_mean(base: Climatology) -> FieldsByTime:
     """Means of a climatology over each week of the year, all hours of day together.
 
-    Args:
-        base: Climatology by day of the year.
-
-    Returns:
-        Fields as a function of channel and times. Week k holds the days 7 k to 7 k + 6 of the year.
+    Week k holds the days 7 k to 7 k + 6 of the year.
 
     References:
         WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4 (weekly
         climatology).
     """
     known: dict[Channel, np.ndarray] = {}  # not lru_cache, which no cluster can serialize
-
-    def table(channel: Channel) -> np.ndarray:
-        days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
-        dataset, hours = base.dataset, [0]
-        if dataset is not None and "hour" in dataset.dims:
-            hours = dataset["hour"].values.tolist()
-        daily = np.mean([base.at(channel, days + np.timedelta64(h, "h")) for h in hours], axis=0)
-        week = np.minimum(np.arange(365) // 7, _WEEKS - 2)
-        return np.stack([daily[week == w].mean(axis=0) for w in range(_WEEKS - 1)])
+    days = np.datetime64("2001-01-01", "ns") + np.arange(365) * np.timedelta64(1, "D")
+    week = np.minimum(np.arange(365) // 7, _NUM_WEEKS - 1)
+    hours = [0]
+    if base.dataset is not None and "hour" in base.dataset.dims:
+        hours = base.dataset["hour"].values.tolist()
 
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
-        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
         if channel not in known:
-            known[channel] = table(channel)
-        return known[channel][np.minimum(day // 7, _WEEKS - 2)]
+            by_hour = [base.at(channel, days + np.timedelta64(h, "h")) for h in hours]
+            daily = np.mean(by_hour, axis=0)
+            known[channel] = np.stack([daily[week == w].mean(axis=0) for w in range(_NUM_WEEKS)])
+        day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)
+        return known[channel][np.minimum(day // 7, _NUM_WEEKS - 1)]
 
     return at
 
@@ -226,7 +209,6 @@ def time_invariant(field: Callable[[Channel], np.ndarray]) -> FieldsByTime:
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
         if channel not in known:
             known[channel] = field(channel)
-        mean = known[channel]
-        return np.broadcast_to(mean, (len(times), *mean.shape))
+        return np.broadcast_to(known[channel], (len(times), *known[channel].shape))
 
     return at

@@ -1,6 +1,6 @@
 """Sources of a forecast's fields: stores, functions of the valid time, the initial state."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,12 +9,12 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
 from fourcastnet_afno.evaluation.inputs.open import DimensionNames
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
 
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
-FieldsAt = Callable[[Channel, np.ndarray], np.ndarray]
 
 
 @runtime_checkable
@@ -23,33 +23,22 @@ class FieldSource(Protocol):
 
     lead_times: np.ndarray
     num_members: int
-    at: FieldsAt | None
+    at: FieldsByTime | None
     """Fields by valid time, where the forecast depends on it alone."""
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields in blocks of one or more successive initial times.
 
         Blocks have shape (init_time, lead_time, realization, latitude, longitude). One may be
-        written over when the next is taken.
-
-        Args:
-            channel: The channel.
-            inits: Initial times, datetime64.
-            leads: Range of indices of ``lead_times``.
+        written over when the next is taken. ``leads`` are indices of ``lead_times``.
         """
         ...
 
 
 class DatasetFields:
-    """Fields of a canonical dataset, see ``open``.
+    """Fields of a canonical dataset, see ``open``, opened from a local store of some layouts."""
 
-    Args:
-        dataset: Dimensions init_time, lead_time, [realization], [level], latitude, longitude.
-        coarsening: Applied to every field.
-        layouts: Layouts of the variables in the local store from which ``dataset`` was opened.
-    """
-
-    at: FieldsAt | None = None
+    at: FieldsByTime | None = None
 
     def __init__(
         self,
@@ -73,8 +62,7 @@ class DatasetFields:
                 fields = fields.isel(level=level_index(self._dataset, channel))
             values = computed(fields)
             blocks = iter([values if "realization" in fields.dims else values[:, :, None]])
-        coarsening = self._coarsening
-        if coarsening is None:
+        if (coarsening := self._coarsening) is None:
             return blocks
         return (coarsening.apply(fields[None]) for block in blocks for fields in block)
 
@@ -82,7 +70,7 @@ class DatasetFields:
 class PersistenceFields:
     """The state at the initial time, for every lead time."""
 
-    at: FieldsAt | None = None
+    at: FieldsByTime | None = None
     num_members = 1
 
     def __init__(self, truth: TruthFields, lead_times: np.ndarray) -> None:
@@ -101,17 +89,12 @@ class PersistenceFields:
 
 
 class ValidTimeFields:
-    """A function of the valid time, such as a climatology.
-
-    Args:
-        function: Gives fields (time, latitude, longitude) of a channel at unique times.
-        lead_times: timedelta64.
-    """
+    """A function of unique valid times, such as a climatology."""
 
     num_members = 1
 
-    def __init__(self, function: FieldsAt, lead_times: np.ndarray) -> None:
-        self.at: FieldsAt | None = function
+    def __init__(self, function: FieldsByTime, lead_times: np.ndarray) -> None:
+        self.at: FieldsByTime | None = function
         self._function, self.lead_times = function, lead_times
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:

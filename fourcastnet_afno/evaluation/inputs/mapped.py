@@ -19,42 +19,21 @@ _STACK_BYTES = 2**21  # of small chunks that are read one after another into one
 
 
 class MappedVariable:
-    """A variable whose chunks are plain files of little-endian numbers.
+    """A variable whose chunks are plain files of little-endian numbers in a local folder."""
 
-    Args:
-        array: Array without compression, filters and shards in a local folder.
-        folder: The array's folder.
-        axes: Axis of the array for each canonical axis.
-        flip: Whether its rows are in the other order.
-        has_members: Whether it has a canonical axis of realizations.
-    """
-
-    def __init__(
-        self,
-        array: zarr.Array,
-        folder: Path,
-        axes: tuple[int, ...],
-        flip: bool,
-        has_members: bool,
-    ) -> None:
-        self._array, self._folder, self._axes = array, folder, axes
-        self._flip, self._has_members = flip, has_members
-        self._chunks = tuple(array.chunks[axis] for axis in axes)
-        self._sizes = tuple(array.shape[axis] for axis in axes)
+    def __init__(self, array: zarr.Array, layout: DimensionNames, has_members: bool) -> None:
+        self._array, self._axes, self._flip = array, layout.axes, layout.flip
+        self._folder, self._has_members = f"{layout.path}/{layout.name}", has_members
+        self._chunks = tuple(array.chunks[axis] for axis in layout.axes)
+        self._sizes = tuple(array.shape[axis] for axis in layout.axes)
         self._shape, self._dtype = array.chunks, array.dtype
         self._chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
         self._small = self._chunk_bytes <= _SMALL_BYTES
 
     def blocks(self, inits: np.ndarray, leads: slice, level: int | None) -> Iterator[np.ndarray]:
-        """Fields of a forecast, in blocks of successive initial times.
+        """Fields of a forecast, in blocks as of ``FieldSource.read``.
 
-        Blocks have shape (init_time, lead_time, realization, latitude, longitude). The next one is
-        written over the memory of the last.
-
-        Args:
-            inits: Increasing indices of initial times.
-            leads: Range of indices of lead times.
-            level: Index of the level, if any.
+        Indices of initial times increase. The next block is written over the memory of the last.
         """
         length = self._chunks[0]
         together = max(1, _STACK_BYTES // self._chunk_bytes) if length == 1 else 1
@@ -89,12 +68,7 @@ class MappedVariable:
         return block if level is None else block[..., level % self._chunks[-3], :, :]
 
     def states(self, order: np.ndarray, result: np.ndarray) -> None:
-        """States of a series.
-
-        Args:
-            order: Increasing indices of time.
-            result: Where to write them, (time, [level], latitude, longitude).
-        """
+        """Write states at increasing indices of time, (time, [level], latitude, longitude)."""
         length, lengths, sizes = self._chunks[0], self._chunks[1:-2], self._sizes[1:-2]
         counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
         buffer = self._buffer(1)
@@ -180,14 +154,15 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
 @lru_cache(maxsize=256)
 def open_mapped(layout: DimensionNames, dims: tuple[str, ...]) -> MappedVariable | None:
     """A variable to be mapped, or ``None`` where its chunks must be decoded."""
-    folder, axes = Path(layout.path) / layout.name, layout.axes
-    array = zarr.open_array(folder, mode="r")
+    array = zarr.open_array(Path(layout.path) / layout.name, mode="r")
     packed = {"scale_factor", "add_offset"} & set(array.attrs)
     undecoded = not (array.compressors or array.filters or array.shards or packed)
-    field_axes = (axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims)
+    field_axes = (
+        layout.axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims
+    )
     uncut = all(array.chunks[axis] == array.shape[axis] for axis in field_axes)
     little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
     chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
     if not (undecoded and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
         return None
-    return MappedVariable(array, folder, axes, layout.flip, "realization" in dims)
+    return MappedVariable(array, layout, "realization" in dims)

@@ -22,11 +22,12 @@ from data_pipeline.sources.files import open_all
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
-_SPACE = {
+_STORED_NAMES = {  # of dimensions that may have others
+    "init_time": ("init_time", "time"),
+    "lead_time": _LEADS,
+    "realization": _MEMBERS,
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon"),
-    "y": ("y",),
-    "x": ("x",),
 }
 
 
@@ -48,10 +49,7 @@ class DimensionNames:
 
 
 def open_canonical_forecast(path: str) -> xr.Dataset:
-    """Open a forecast lazily as a canonical dataset.
-
-    Args:
-        path: A zarr store (folder or URL) or a NetCDF file.
+    """Open a forecast, a zarr store (folder or URL) or a NetCDF file, as a canonical dataset.
 
     Raises:
         InputError: If nothing is there, or it has no lead times, or its units are unknown.
@@ -144,31 +142,21 @@ def _layouts(result: xr.Dataset, opened: xr.Dataset, path: str) -> dict[str, Dim
     for name, variable in result.data_vars.items():
         if name in opened and opened[name].ndim == variable.ndim:
             stored = [str(dim) for dim in opened[name].dims]
-            axes = tuple(stored.index(_stored_name(str(d), stored)) for d in variable.dims)
-            layouts[str(name)] = DimensionNames(path, str(name), axes, flip)
+            candidates = (_STORED_NAMES.get(str(dim), (str(dim),)) for dim in variable.dims)
+            axes = (next(stored.index(n) for n in names if n in stored) for names in candidates)
+            layouts[str(name)] = DimensionNames(path, str(name), tuple(axes), flip)
     return layouts
-
-
-def _stored_name(dim: str, stored: list[str]) -> str:
-    candidates = {
-        "init_time": ("init_time", "time"),
-        "lead_time": _LEADS,
-        "realization": _MEMBERS,
-        **_SPACE,
-    }
-    return next(name for name in candidates.get(dim, (dim,)) if name in stored)
 
 
 def _flip(result: xr.Dataset, stored: xr.Dataset) -> bool | None:
     """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
     rows, columns = space_dims(result.dims)
-    on_disk = [
-        next((n for n in _SPACE[axis] if n in stored.coords), None) for axis in (rows, columns)
-    ]
+    candidates = (_STORED_NAMES.get(axis, (axis,)) for axis in (rows, columns))
+    on_disk = [next((n for n in names if n in stored.coords), None) for names in candidates]
     if None in on_disk or not np.array_equal(stored[on_disk[1]], result[columns]):
         return None
-    if "level" in result.dims and not (
-        "level" in stored.dims and np.array_equal(stored["level"], result["level"])
+    if "level" in result.dims and (
+        "level" not in stored.dims or not np.array_equal(stored["level"], result["level"])
     ):
         return None
     stored_rows, canonical_rows = stored[on_disk[0]].values, result[rows].values

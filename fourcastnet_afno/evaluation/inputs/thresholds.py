@@ -18,15 +18,9 @@ DRY_THRESHOLDS = {"total_precipitation_24hr": 0.25e-3, "total_precipitation_6hr"
 def quantile_thresholds(
     series: TruthFields, channels: Channels, levels: Sequence[float]
 ) -> dict[str, np.ndarray]:
-    """Quantiles of each cell over the series, all hours and days of the year together.
+    """Quantiles (quantile, latitude, longitude) of each cell by label of the channel.
 
-    Args:
-        series: Training years; at most 1000 evenly spaced states are used.
-        channels: The channels.
-        levels: Levels of the quantiles, between 0 and 1.
-
-    Returns:
-        By label of the channel, (quantile, latitude, longitude).
+    All hours and days of the year count together; at most 1000 evenly spaced states are used.
     """
     return {
         channel.label: np.nanquantile(_sample(series, channel), levels, axis=0)
@@ -39,14 +33,9 @@ def seeps_thresholds(
 ) -> SeepsThresholds | None:
     """Thresholds from a WeatherBench 2 climatology, or else from a series of training years.
 
-    Args:
-        channel: The channel.
-        climatology: Its dataset may hold ``..._seeps_dry_fraction`` (the mean over the year counts)
-            and ``..._seeps_threshold`` (by day of year and hour).
-        series: Training years; all hours and days of the year together.
-
-    Returns:
-        ``None`` for channels that are no precipitation, or where there is nothing to take it from.
+    The climatology's dataset may hold ``..._seeps_dry_fraction`` (the mean over the year counts)
+    and ``..._seeps_threshold`` (by day of year and hour). ``None`` for channels that are no
+    precipitation, or where there is nothing to take them from.
     """
     dry = DRY_THRESHOLDS.get(channel.name)
     if dry is None:

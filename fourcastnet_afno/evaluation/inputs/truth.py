@@ -28,8 +28,7 @@ class TruthFields:
     Args:
         dataset: Canonical dataset, of the variables that are scored.
         coarsening: Applied to every field.
-        layouts: Layouts of the variables in the local store from which ``dataset`` was opened with
-            all its times and levels.
+        layouts: Of the local store from which ``dataset`` was opened with all times and levels.
     """
 
     def __init__(
@@ -67,16 +66,15 @@ class TruthFields:
         with self._lock:
             if key not in self._reads:
                 self._reads[key] = self._shared_read(order)
-                while (
-                    len(self._reads) > 2
-                    and sum(s.nbytes for s in self._reads.values()) > _ALL_READ_BYTES
-                ):
-                    self._reads.popitem(last=False)
+                nbytes = sum(shared.nbytes for shared in self._reads.values())
+                while len(self._reads) > 2 and nbytes > _ALL_READ_BYTES:
+                    nbytes -= self._reads.popitem(last=False)[1].nbytes
             self._reads.move_to_end(key)
             shared = self._reads[key]
         return shared.result()
 
     def _shared_read(self, order: np.ndarray) -> "_SharedRead":
+        """Reads of all variables with all levels at some indices of time."""
         values, reads = {}, deque()
         for name in map(str, self._dataset.data_vars):
             variable = self._dataset[name]
@@ -90,7 +88,6 @@ class TruthFields:
         return _SharedRead(values, reads)
 
     def _read(self, name: str, order: np.ndarray, values: np.ndarray) -> None:
-        """A variable with all levels at some indices of time."""
         mapped = mapped_variable(self._dataset, self._layouts, name)
         if mapped is None:
             values[...] = computed(self._dataset[name].isel(time=as_slice(order)))
@@ -118,22 +115,13 @@ class TruthFields:
 
 
 class _SharedRead:
-    """Arrays that all threads which need them fill together.
-
-    Args:
-        values: The arrays.
-        reads: Each fills some times of an array.
-    """
+    """Arrays that all threads which need them fill together, by reads of some times each."""
 
     def __init__(self, values: dict[str, np.ndarray], reads: deque[Callable[[], None]]) -> None:
         self._values, self._reads, self._left = values, reads, len(reads)
+        self.nbytes = sum(array.nbytes for array in values.values())
         self._lock, self._done = Lock(), Event()
         self._error: BaseException | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the arrays."""
-        return sum(array.nbytes for array in self._values.values())
 
     def result(self) -> dict[str, np.ndarray]:
         """The arrays, once they are complete."""
