@@ -46,26 +46,15 @@ class AggregationState:
         )
         return cls(covered=task, groups=plan.groups_of(task.inits))
 
-    def __add__(self, other: "AggregationState") -> "AggregationState":
-        """Statistics of both, of the range that spans both."""
-        ours, theirs = self.covered, other.covered
-        covered = ScoringTask(
-            tuple(sorted({*ours.channels, *theirs.channels})),
-            _span(ours.inits, theirs.inits),
-            _span(ours.leads, theirs.leads),
-        )
-        total = AggregationState(covered=covered, groups=_span(self.groups, other.groups))
-        total += self
-        total += other
-        return total
-
     def __iadd__(self, part: "AggregationState") -> "AggregationState":
         """Add the statistics of a part of the range in place: sums add, series fill gaps."""
         covered = self.covered
         inits = _within(part.covered.inits, covered.inits)
         leads = _within(part.covered.leads, covered.leads)
         groups = _within(part.groups, self.groups)
-        num_inits, num_leads, num_groups = map(_length, (covered.inits, covered.leads, self.groups))
+        num_inits, num_leads, num_groups = (
+            span.stop - span.start for span in (covered.inits, covered.leads, self.groups)
+        )
         num_channels = len(covered.channels)
         for index, channel in enumerate(map(covered.channels.index, part.covered.channels)):
             for name, values in part.series.items():
@@ -86,14 +75,6 @@ class AggregationState:
         return self
 
 
-def _length(span: slice) -> int:
-    return span.stop - span.start
-
-
-def _span(one: slice, other: slice) -> slice:
-    return slice(min(one.start, other.start), max(one.stop, other.stop))
-
-
 def _within(part: slice, span: slice) -> slice:
     return slice(part.start - span.start, part.stop - span.start)
 
@@ -102,9 +83,7 @@ def _within(part: slice, span: slice) -> slice:
 class StateFile:
     """File that keeps the state of an evaluation, so that it resumes after an interruption.
 
-    Args:
-        path: The file.
-        fingerprint: Fingerprint of the evaluation; a file of another one is ignored.
+    A file with the fingerprint of another evaluation is ignored.
     """
 
     path: Path

@@ -33,15 +33,9 @@ def run_tasks(
     execution: ExecutionConfig | None = None,
     state_file: StateFile | None = None,
 ) -> AggregationState:
-    """Do all tasks.
+    """Do all tasks, by default in threads of this process.
 
-    Args:
-        plan: The work.
-        tasks: See ``split``.
-        num_threads: Threads of this process, which run the tasks by default.
-        executor: Runs the tasks instead; it must serialize functions as cloudpickle does.
-        execution: A dask cluster that runs the tasks instead.
-        state_file: File to resume from after an interruption.
+    An executor that serializes functions as cloudpickle does, or a dask cluster, runs them instead.
     """
     if execution is not None and execution.has_cluster:
         with cluster_client(execution) as client:

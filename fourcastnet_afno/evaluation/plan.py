@@ -19,37 +19,21 @@ _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringPlan:
-    """Everything that a task needs.
-
-    Args:
-        channels: The channels that are scored.
-        grid: Grid of truth and climatology; forecasts arrive on it.
-        init_times: datetime64, increasing, common to all forecasts.
-        lead_times: timedelta64, increasing, those of any forecast.
-        sources: Forecasts by name.
-        truth: Truth.
-        climatology: Fields by channel and time.
-        settings: Weights and thresholds.
-        statistics: Statistics of each pair of forecast and truth that are kept.
-        spectrum: The spectra that are summed, if any.
-        map_leads: Indices of lead times whose maps of the error are summed.
-        map_channels: Labels of the channels of these maps.
-        group_length: Successive initial times whose spectra are summed together; all by default.
-    """
+    """Everything that a task needs."""
 
     channels: Channels
-    grid: Grid
-    init_times: np.ndarray
-    lead_times: np.ndarray
+    grid: Grid  # of truth and climatology; forecasts arrive on it
+    init_times: np.ndarray  # increasing, common to all forecasts
+    lead_times: np.ndarray  # increasing, those of any forecast
     sources: Mapping[str, FieldSource]
     truth: TruthFields
     climatology: FieldsByTime
     settings: PairSettings
-    statistics: Sequence[Statistic]
-    spectrum: EnergySpectrum | None = None
-    map_leads: Sequence[int] = ()
-    map_channels: Sequence[str] = ()
-    group_length: int = 2**62
+    statistics: Sequence[Statistic]  # of each pair of forecast and truth, that are kept
+    spectrum: EnergySpectrum | None = None  # summed, if any
+    map_leads: Sequence[int] = ()  # indices of lead times whose maps of the error are summed
+    map_channels: Sequence[str] = ()  # labels of the channels of these maps
+    group_length: int = 2**62  # successive initial times whose spectra are summed together
 
     @property
     def num_groups(self) -> int:
@@ -69,13 +53,7 @@ class ScoringPlan:
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """A part of the work.
-
-    Args:
-        channels: Indices of the channels of one variable.
-        inits: Range of indices of initial times.
-        leads: Range of indices of lead times.
-    """
+    """A part of the work: indices of the channels of one variable, of initial and lead times."""
 
     channels: tuple[int, ...]
     inits: slice
@@ -92,8 +70,7 @@ def split(
 
     Args:
         plan: The work.
-        chunks: Chunks of the forecast along initial and lead times, which are not cut where they
-            fit.
+        chunks: Forecast's chunks along initial and lead times, which are not cut where they fit.
         block_bytes: Bytes of a forecast's fields in a task, about; 64 MiB by default.
         levels_together: Whether all levels of a variable are read at once.
     """

@@ -23,13 +23,7 @@ _EVERYWHERE: tuple[_Range, ...] = ((-90.0, 90.0),)
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A union of boxes.
-
-    Args:
-        latitudes: Ranges in degrees north.
-        west: Western bound in degrees east; with ``east`` the box goes eastward from it.
-        east: Eastern bound in degrees east.
-    """
+    """A union of boxes: ranges in degrees north, and eastward from west to east in degrees east."""
 
     latitudes: tuple[_Range, ...] = _EVERYWHERE
     west: float = 0.0
@@ -69,21 +63,12 @@ def box_of(name: str) -> str:
 
 
 def region_weights(
-    names: Sequence[str],
-    grid: Grid,
-    weights: np.ndarray,
-    land_fraction: np.ndarray | None = None,
+    names: Sequence[str], grid: Grid, weights: np.ndarray, land_fraction: np.ndarray | None = None
 ) -> np.ndarray:
-    """Weights of the cells in each region.
+    """Weights (region, latitude, longitude) of the cells in each region, with sum 1 in each.
 
-    Args:
-        names: Names of ``REGIONS``, optionally with ``_land`` or ``_sea``.
-        grid: Grid of the fields.
-        weights: Weights on the globe, of shape (latitude, longitude).
-        land_fraction: Fraction of land in each cell, likewise; needed for ``_land`` and ``_sea``.
-
-    Returns:
-        float64 of shape (region, latitude, longitude); each region's sum is 1.
+    Names are those of ``REGIONS``, optionally with ``_land`` or ``_sea``, which need the fraction
+    of land in each cell.
 
     Raises:
         InputError: If a region has no cell on this grid, or the land fraction is missing.
@@ -95,8 +80,8 @@ def region_weights(
         if box != name:
             if land_fraction is None:
                 raise InputError(
-                    f"the region {name} needs the variable land_sea_mask in the truth, which has "
-                    f"none; add it, or score the region {box}",
+                    f"the region {name} needs the variable land_sea_mask in the truth; add it, or "
+                    f"score the region {box}",
                     code="missing-variable",
                 )
             land = np.clip(land_fraction, 0, 1)

@@ -20,6 +20,8 @@ from fourcastnet_afno.evaluation.statistics.pairs import (
     make_buffers,
 )
 
+_Known = dict[str, np.ndarray | None]  # statistics by name; None where one does not apply
+
 
 def run_task(plan: ScoringPlan, task: ScoringTask) -> list[AggregationState]:
     """Statistics of each channel."""
@@ -42,8 +44,8 @@ class _ChannelTask:
         self._buffers = make_buffers(self._cells)
         self._state = AggregationState.empty(plan, task)
         label = self._channel.label
-        self._maps = {lead - task.leads.start for lead in plan.map_leads}
-        self._maps = self._maps if label in plan.map_channels else set()
+        map_leads = plan.map_leads if label in plan.map_channels else ()
+        self._maps = {lead - task.leads.start for lead in map_leads}
         self._thresholds = plan.settings.thresholds.get(label)
         leaves = {leaf.name: leaf for s in plan.statistics for leaf in s.leaves}
         self._leaves = list(leaves.values())
@@ -77,10 +79,7 @@ class _ChannelTask:
         known = self._complete(truth)
         for tile in cache_sized_slices(len(values), self._cells):
             self._score(name, known, (tile,), values[tile, None], truth)
-        for statistic in self._plan.statistics:
-            by_time = _derive(statistic, known)
-            if by_time is not None:
-                self._keep(name, statistic.name, by_time[self._positions[:, leads]], leads)
+        self._keep(name, known, leads, by_time=True)
         if self._plan.spectrum is not None:
             self._add_spectra(name, self._spectra_by_time(values)[:, leads], leads)
         for lead in self._leads_of_fields(np.flatnonzero(leads), 1):
@@ -112,33 +111,25 @@ class _ChannelTask:
         if self._plan.spectrum is not None:
             energies = np.concatenate(spectra).reshape(*truth.positions.shape, -1)
             self._add_spectra(name, energies, has_lead)
-        for statistic in self._plan.statistics:
-            values = _derive(statistic, known)
-            if values is not None:
-                self._keep(name, statistic.name, values, has_lead)
+        self._keep(name, known, has_lead, by_time=False)
 
-    def _complete(self, truth: TruthAt) -> dict[str, np.ndarray | None]:
+    def _complete(self, truth: TruthAt) -> _Known:
         """Statistics by name that truth alone gives where no cell is missing."""
         return {s.name: s.complete(truth) for s in self._leaves if s.complete is not None}
 
     def _score(
         self,
         name: str,
-        known: dict[str, np.ndarray | None],
+        known: _Known,
         where: tuple[slice, ...],
         members: np.ndarray,
         truth: TruthAt,
     ) -> None:
         """Put the statistics of a tile (..., realization, latitude, longitude) in place."""
-        times, settings = self._times[truth.positions[where]], self._plan.settings
+        times, label = self._times[truth.positions[where]], self._channel.label
+        settings, buffers = self._plan.settings, self._buffers
         pair = PairBlock(
-            members,
-            truth,
-            where,
-            times=times,
-            label=self._channel.label,
-            settings=settings,
-            buffers=self._buffers,
+            members, truth, where, times=times, label=label, settings=settings, buffers=buffers
         )
         if pair.present is not None:
             self._reject_infinite(name, members, where, times)
@@ -154,23 +145,26 @@ class _ChannelTask:
                 array = known[statistic.name] = np.full(shape, np.nan)
             array[where] = values
 
-    def _keep(self, name: str, statistic: str, values: np.ndarray, leads: np.ndarray) -> None:
-        """Keep a statistic, with NaN at lead times that the forecast lacks."""
-        if not leads.all():
-            shape = (len(self._inits), len(leads), *values.shape[2:])
-            values, has_lead = np.full(shape, np.nan), values
-            values[:, leads] = has_lead
-        self._state.series[name, statistic] = values[:, :, None]
+    def _keep(self, name: str, known: _Known, leads: np.ndarray, *, by_time: bool) -> None:
+        """Keep all statistics by pair or by valid time, with NaN where the forecast has no lead."""
+        for statistic in self._plan.statistics:
+            values = _derive(statistic, known)
+            if values is None:
+                continue
+            values = values[self._positions[:, leads]] if by_time else values
+            if not leads.all():
+                shape = (len(self._inits), len(leads), *values.shape[2:])
+                values, has_lead = np.full(shape, np.nan), values
+                values[:, leads] = has_lead
+            self._state.series[name, statistic.name] = values[:, :, None]
 
     def _spectra_by_time(self, fields: np.ndarray) -> np.ndarray:
         """Spectra (init_time, lead_time, wavenumber) of fields at the valid times."""
         assert self._plan.spectrum is not None
         dtype, energies = self._plan.truth.dtype, self._plan.spectrum.energies
-        spectra = [
-            energies(fields[tile].astype(dtype))
-            for tile in cache_sized_slices(len(fields), self._cells)
-        ]
-        return np.concatenate(spectra)[self._positions]
+        tiles = cache_sized_slices(len(fields), self._cells)
+        spectra = np.concatenate([energies(fields[tile].astype(dtype)) for tile in tiles])
+        return spectra[self._positions]
 
     def _add_spectra(self, name: str, spectra: np.ndarray, leads: slice | np.ndarray) -> None:
         """Sum spectra (init_time, lead_time, wavenumber) over groups of initial times.
@@ -235,7 +229,7 @@ class _ChannelTask:
         )
 
 
-def _derive(statistic: Statistic, known: dict[str, np.ndarray | None]) -> np.ndarray | None:
+def _derive(statistic: Statistic, known: _Known) -> np.ndarray | None:
     """Values of a statistic from those it follows from; all are added to ``known``."""
     if statistic.name not in known:
         inputs = [_derive(s, known) for s in statistic.inputs]

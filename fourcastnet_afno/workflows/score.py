@@ -18,7 +18,7 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import open_climatology
-from fourcastnet_afno.evaluation.inputs.open import open_canonical_forecast
+from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.workflows import console
@@ -62,7 +62,7 @@ def evaluate_files(
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
-    opened = {name: open_canonical_forecast(path) for name, path in named.items()}
+    opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     actual = _open(truth)
     first = next(iter(opened.values()))
     channels = Channels.from_dataset(first, [str(n) for n in actual.data_vars if n in first])

@@ -102,10 +102,7 @@ def _open_ordered(
 
 
 def _common_channels(
-    forecasts: Mapping[str, xr.Dataset],
-    truth: xr.Dataset,
-    chosen: Sequence[str],
-    notes: list[str],
+    forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, chosen: Sequence[str], notes: list[str]
 ) -> Channels:
     # A zarr store lists its variables alphabetically: the order is truth's.
     variables = {name: set(map(str, dataset.data_vars)) for name, dataset in forecasts.items()}
@@ -164,7 +161,7 @@ def _common_times(
     if not len(common):
         spans = "; ".join(f"{n}: {t.min()} to {t.max()}" for n, t in times.items() if len(t))
         raise InputError(
-            f"the forecasts have no common initial time ({spans}); give some of the same period",
+            f"the forecasts have no initial time in common ({spans}); give some of one period",
             code="no-common-times",
         )
     for name, inits in times.items():

@@ -47,24 +47,15 @@ class LinearFields:
     References:
         Penland and Sardeshmukh, 1995, https://doi.org/10.1175/1520-0442(1995)008<1999:TOGOTS>2.0.CO;2
         (linear inverse models, here fitted for each lead time).
-
-    Args:
-        components: E, of shape (component, channel, latitude, longitude).
-        scales: Standard deviation over the root of the area weight by channel and cell.
-        maps: A_t, of shape (lead_time, component, component).
-        channels: Meaning of the channels.
-        climatology: Climatology of the training years.
-        lead_times: timedelta64, of the maps.
-        truth: The initial states.
     """
 
-    components: np.ndarray
-    scales: np.ndarray
-    maps: np.ndarray
+    components: np.ndarray  # E, (component, channel, latitude, longitude)
+    scales: np.ndarray  # standard deviation over the root of the area weight, by channel and cell
+    maps: np.ndarray  # A_t, (lead_time, component, component)
     channels: Channels
-    climatology: FieldsByTime
-    lead_times: np.ndarray
-    truth: TruthFields
+    climatology: FieldsByTime  # of the training years
+    lead_times: np.ndarray  # of the maps
+    truth: TruthFields  # initial states
     num_members: int = 1
     at: FieldsByTime | None = None
     _known: dict[bytes, np.ndarray] = field(default_factory=dict, init=False)

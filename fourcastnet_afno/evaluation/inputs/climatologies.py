@@ -24,25 +24,18 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 _FIT_BYTES = 64 * 2**20
 _NUM_WEEKS = 52
 FieldsByTime = Callable[[Channel, np.ndarray], np.ndarray]
+"""Fields (time, latitude, longitude) of a channel at times, in float32 or float64."""
 
 
 @dataclass(frozen=True)
 class Climatology:
-    """The climatological state by channel.
-
-    Args:
-        at: Fields (time, latitude, longitude) at times, in float32 or float64.
-        mean: Field (latitude, longitude), the mean over the year.
-        description: One sentence.
-        period: First and last time of the data behind it, where known.
-        dataset: The dataset that it was read from, for thresholds of precipitation and the like.
-    """
+    """The climatological state by channel."""
 
     at: FieldsByTime
-    mean: Callable[[Channel], np.ndarray]
+    mean: Callable[[Channel], np.ndarray]  # over the year, (latitude, longitude)
     description: str
-    period: tuple[np.datetime64, np.datetime64] | None = None
-    dataset: xr.Dataset | None = None
+    period: tuple[np.datetime64, np.datetime64] | None = None  # of the data behind it, where known
+    dataset: xr.Dataset | None = None  # that it was read from, with thresholds and the like
 
     def coarsened(self, coarsening: Coarsening | None) -> "Climatology":
         """The climatology on the grid onto which truth is averaged, if any."""

@@ -33,32 +33,23 @@ _STORED_NAMES = {  # of dimensions that may have others
 
 @dataclass(frozen=True)
 class DimensionNames:
-    """Place of a variable's array in a store, so that its chunks can be mapped into memory.
+    """Place of a variable's array in a store, so that its chunks can be mapped into memory."""
 
-    Args:
-        path: Local zarr store.
-        name: Name of the array.
-        axes: Axis of the array for each canonical axis of the variable.
-        flip: Whether its rows are in the other order, as latitudes from south to north.
-    """
-
-    path: str
-    name: str
-    axes: tuple[int, ...]
-    flip: bool
+    path: str  # local zarr store
+    name: str  # of the array
+    axes: tuple[int, ...]  # of the array for each canonical axis of the variable
+    flip: bool  # whether its rows are in the other order, as latitudes from south to north
 
 
-def open_canonical_forecast(path: str) -> xr.Dataset:
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
     """Open a forecast, a zarr store (folder or URL) or a NetCDF file, as a canonical dataset.
+
+    Returns:
+        The dataset, and layouts of its variables where the store is on this machine.
 
     Raises:
         InputError: If nothing is there, or it has no lead times, or its units are unknown.
     """
-    return open_with_layouts(path)[0]
-
-
-def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
-    """A canonical forecast, and the dimension names of its variables on this machine."""
     local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
     opened = _open_zarr(path) if local else open_all(path, SourceConfig(path=path))[0]
     forecast = canonical_forecast(opened, path)

@@ -10,6 +10,7 @@ from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.metrics import Metric
 from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
+from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
 from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
 from fourcastnet_afno.evaluation.scores.significance import (
@@ -102,11 +103,22 @@ class _Table:
                 continue
             dims = (*_DIMS, *metric.dims, "region")
             data[name] = (dims, self._values(metric, everything)[:, 0])
-            for group, members in _group_members(self._plan, self._config).items():
+            for group, (_, members) in _groups(self._plan, self._config).items():
                 values = np.moveaxis(self._values(metric, members), 1, 0)
                 data[f"{name}_by_{group}"] = ((group, *dims), values)
-            if self._resamples is not None:
-                data |= self._intervals(name, metric, dims, self._resamples)
+            if self._resamples is None:
+                continue
+            intervals, differences = [], []
+            reference, confidence = self._names.index(self.reference), self._config.confidence
+            for channel in range(len(self._plan.channels)):  # one by one, to bound memory
+                scores = self._values(metric, self._resamples, channel)
+                losses = metric.loss(scores) - metric.loss(scores[reference])
+                intervals.append(interval(np.moveaxis(scores, 1, 0), confidence))
+                differences.append(interval(np.moveaxis(losses, 1, 0), confidence))
+            difference, bound = np.stack(differences, axis=3), ("bound", *dims)
+            data[f"{name}_interval"] = (bound, np.stack(intervals, axis=3))
+            data[f"{name}_difference_interval"] = (bound, difference)  # of losses
+            data[f"{name}_verdict"] = (dims, verdicts(difference))
         data |= self._winds(everything)
         return data
 
@@ -129,24 +141,6 @@ class _Table:
         }
         missing = np.full(next(iter(scores.values())).shape, np.nan)
         return np.stack([scores.get(forecast, missing) for forecast in self._names])
-
-    def _intervals(
-        self, name: str, metric: Metric, dims: tuple[str, ...], resamples: np.ndarray
-    ) -> dict[str, Any]:
-        """Intervals of scores and of differences of losses, one channel at a time."""
-        intervals, differences = [], []
-        reference = self._names.index(self.reference)
-        for channel in range(len(self._plan.channels)):
-            scores = self._values(metric, resamples, channel)
-            losses = metric.loss(scores) - metric.loss(scores[reference])
-            intervals.append(interval(np.moveaxis(scores, 1, 0), self._config.confidence))
-            differences.append(interval(np.moveaxis(losses, 1, 0), self._config.confidence))
-        difference, bound = np.stack(differences, axis=3), ("bound", *dims)
-        return {
-            f"{name}_interval": (bound, np.stack(intervals, axis=3)),
-            f"{name}_difference_interval": (bound, difference),
-            f"{name}_verdict": (dims, verdicts(difference)),
-        }
 
     def _winds(self, weights: np.ndarray) -> dict[str, Any]:
         """RMSE of wind vectors: the squared errors of both components together (WB2)."""
@@ -186,43 +180,34 @@ class _Table:
 
 
 def mean_over_inits(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means over initial times that leave missing values out.
+    """Weighted means (set, ...) over initial times that leave missing values (NaN) out.
 
-    Args:
-        series: Values (init_time, ...), NaN where missing.
-        weights: Weights (set, init_time), such as counts of resamples or members of a season.
-
-    Returns:
-        float64 of shape (set, ...); NaN where a set has nothing.
+    The series are (init_time, ...); weights (set, init_time) are counts of resamples, members of a
+    season and the like. NaN where a set has nothing.
     """
     flat = series.reshape(len(series), -1)
     present = np.isfinite(flat)
     if present.all():
         sums, counts = weights @ flat, weights.sum(axis=1)[:, None]
-        counts = np.broadcast_to(counts, sums.shape)
     else:
         infinite = np.where(np.isinf(flat), np.inf, 0.0).sum(axis=0)
         sums = weights @ np.where(present, flat, 0.0) + infinite
         counts = weights @ (present | np.isinf(flat)).astype(np.float64)
-    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    return means.reshape(len(weights), *series.shape[1:])
+    return safe_ratio(sums, counts).reshape(len(weights), *series.shape[1:])
 
 
-def _group_members(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, np.ndarray]:
-    """Weights (group, init_time) of seasons and of hours of the day."""
-    members = {}
+def _groups(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, tuple[Any, np.ndarray]]:
+    """Labels and weights (group, init_time) of seasons and of hours of the day."""
+    groups = {}
     if config.by_season:
         month = plan.init_times.astype("datetime64[M]").astype(int) % 12
         season = (month + 1) % 12 // 3
-        members["season"] = (season == np.arange(4)[:, None]).astype(np.float64)
+        groups["season"] = list(_SEASONS), (season == np.arange(4)[:, None]).astype(np.float64)
     if config.by_init_hour:
-        hours = _init_hours(plan)
-        members["init_hour"] = (hours == np.unique(hours)[:, None]).astype(np.float64)
-    return members
-
-
-def _init_hours(plan: ScoringPlan) -> np.ndarray:
-    return plan.init_times.astype("datetime64[h]").astype(int) % 24
+        hours = plan.init_times.astype("datetime64[h]").astype(int) % 24
+        labels = np.unique(hours)
+        groups["init_hour"] = labels, (hours == labels[:, None]).astype(np.float64)
+    return groups
 
 
 def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
@@ -238,10 +223,7 @@ def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
     if config.quantiles:
         coords["quantile"] = list(config.quantiles)
         coords["neighborhood"] = list(config.neighborhoods)
-    if config.by_season:
-        coords["season"] = list(_SEASONS)
-    if config.by_init_hour:
-        coords["init_hour"] = np.unique(_init_hours(plan))
+    coords |= {name: labels for name, (labels, _) in _groups(plan, config).items()}
     if plan.spectrum is not None:
         coords["source"] = ["truth", *plan.sources]
         dim, spectrum = plan.spectrum.dim, plan.spectrum

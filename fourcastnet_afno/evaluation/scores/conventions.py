@@ -39,19 +39,10 @@ from fourcastnet_afno.evaluation.metrics.deterministic import MEAN_ROOT_ERROR, P
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How scores are defined.
-
-    Args:
-        name: Name of the convention.
-        root: Whether the root of the mean square comes after or before the mean over initial times.
-        acc: Whether anomalies are correlated in each field, or in all at once and centered.
-        climatology: By day of year and hour, the mean of the training years, or the mean of the
-            truth that is scored.
-        weights: Exact cell areas, or cosines of latitudes.
-    """
+    """How scores are defined; ``_SENTENCES`` say what the values mean."""
 
     name: str
-    root: Literal["after", "before"]
+    root: Literal["after", "before"]  # the mean over initial times
     acc: Literal["by_field", "pooled"]
     climatology: Literal["day_of_year", "training_mean", "scored_mean"]
     weights: Literal["area", "cosine"]
@@ -64,10 +55,7 @@ class Convention:
         return np.repeat(cosines[:, None] / cosines.mean(), grid.shape[1], axis=1)
 
     def metrics(self, names: Sequence[str]) -> dict[str, Metric]:
-        """Metrics by name, as this convention defines them.
-
-        Args:
-            names: Which of the optional ones, see ``EvaluationConfig.metrics``.
+        """Metrics by name, as this convention defines them, see ``EvaluationConfig.metrics``.
 
         Raises:
             InputError: If a name is unknown.

@@ -24,11 +24,9 @@ _MIN_INIT_TIMES = 8
 
 
 def block_length(differences: np.ndarray) -> int:
-    """Length of the blocks from the autocorrelation of differences.
+    """Length of the blocks from the autocorrelation of differences (init_time, series).
 
-    Args:
-        differences: Of shape (init_time, series); the median over the series counts. NaN where
-            missing.
+    The median over the series counts; NaN where missing.
     """
     count = len(differences)
     if count < _MIN_INIT_TIMES:
@@ -47,11 +45,7 @@ def block_length(differences: np.ndarray) -> int:
 def resample_counts(
     num_init_times: int, num_resamples: int, length: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """How often each initial time is in each resample.
-
-    Returns:
-        float64 of shape (num_resamples, num_init_times); each row sums to ``num_init_times``.
-    """
+    """How often each initial time is in each resample, float64 (num_resamples, num_init_times)."""
     num_blocks = -(-num_init_times // length)
     starts = generator.integers(0, num_init_times, (num_resamples, num_blocks))
     chosen = (starts[:, :, None] + np.arange(length)) % num_init_times
@@ -63,25 +57,13 @@ def resample_counts(
 
 
 def interval(resampled: np.ndarray, confidence: float) -> np.ndarray:
-    """Percentile interval of resampled scores.
-
-    Args:
-        resampled: Of shape (resample, ...).
-        confidence: Probability inside of it.
-
-    Returns:
-        float64 of shape (2, ...): lower and upper bound.
-    """
+    """Percentile interval (2, ...) of resampled scores (resample, ...)."""
     tail = (1 - confidence) / 2
     return np.quantile(resampled, [tail, 1 - tail], axis=0)
 
 
 def verdicts(differences: np.ndarray) -> np.ndarray:
-    """-1 better, 1 worse, 0 not distinguishable.
-
-    Args:
-        differences: Interval (2, ...) of the loss minus the reference's loss.
-    """
+    """-1 better, 1 worse, 0 not distinguishable, from intervals (2, ...) of the added loss."""
     lower, upper = differences
     return np.where(upper < 0, -1, np.where(lower > 0, 1, 0)).astype(np.int8)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
 from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.significance import enough, interval, resample_counts
 
@@ -16,10 +17,8 @@ _GROUPS_BYTES = 128 * 2**20
 def group_length(num_inits: int, spectrum_bytes: int, with_intervals: bool) -> int:
     """Successive initial times whose spectra are kept as one sum, so that memory is bounded.
 
-    Args:
-        num_inits: Initial times.
-        spectrum_bytes: Bytes of a forecast's spectra of one initial time.
-        with_intervals: Whether groups are resampled; else one is enough.
+    ``spectrum_bytes`` are of a forecast's spectra of one initial time; without intervals nothing is
+    resampled, and one group is enough.
     """
     if not with_intervals:
         return num_inits
@@ -45,7 +44,7 @@ def spectra(
         for name in names
     ]
     means = [
-        safe_divide(*np.broadcast_arrays(total.sum(axis=2), count.sum(axis=2)))
+        safe_ratio(total.sum(axis=2), count.sum(axis=2))
         for total, count in zip(sums, counts, strict=True)
     ]
     data: dict[str, Any] = {"spectrum": (dims, np.stack(means))}
@@ -55,41 +54,18 @@ def spectra(
     length = -(-block_length // plan.group_length)
     generator = np.random.default_rng(config.seed)
     weights = resample_counts(num, config.num_resamples, length, generator)
-    bounds = [  # channel by channel, to bound memory
-        _bounds([v[:, c] for v in sums], [v[:, c] for v in counts], weights, config.confidence)
-        for c in range(len(plan.channels))
-    ]
-    for name, values in zip(("spectrum", "spectrum_ratio"), zip(*bounds, strict=True), strict=True):
-        data[f"{name}_interval"] = (("bound", *dims), np.stack(values, axis=3))
+    intervals, ratio_intervals = [], []
+    for channel in range(len(plan.channels)):  # one after the other, to bound memory
+        resampled = [
+            np.moveaxis(safe_ratio(weights @ total[:, channel], weights @ count[:, channel]), 1, 0)
+            for total, count in zip(sums, counts, strict=True)
+        ]
+        ratios = [safe_ratio(values, resampled[0]) for values in resampled]
+        intervals.append(np.stack([interval(v, config.confidence) for v in resampled], 1))
+        ratio_intervals.append(np.stack([interval(v, config.confidence) for v in ratios], 1))
+    data["spectrum_interval"] = (("bound", *dims), np.stack(intervals, axis=3))
+    data["spectrum_ratio_interval"] = (("bound", *dims), np.stack(ratio_intervals, axis=3))
     return data
-
-
-def _bounds(
-    sums: list[np.ndarray], counts: list[np.ndarray], weights: np.ndarray, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals (bound, source, lead_time, wavenumber) of spectra and of ratios to the first.
-
-    Args:
-        sums: Of each source, (lead_time, group, wavenumber).
-        counts: Of each source, (lead_time, group, 1).
-        weights: How often each group is in each resample, (resample, group).
-        confidence: Probability inside of an interval.
-    """
-    resampled = [
-        safe_divide(*np.broadcast_arrays(weights @ total, weights @ count))
-        for total, count in zip(sums, counts, strict=True)
-    ]
-    resampled = [np.moveaxis(values, 1, 0) for values in resampled]
-    ratios = [safe_divide(values, resampled[0]) for values in resampled]
-    return (
-        np.stack([interval(v, confidence) for v in resampled], 1),
-        np.stack([interval(v, confidence) for v in ratios], 1),
-    )
-
-
-def safe_divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Quotients; NaN where nothing was counted."""
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
 def histograms(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
@@ -107,13 +83,13 @@ def histograms(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
         stacked = np.stack([bins.get(name, missing) for name in plan.sources])
         weight, probability, events = (stacked[..., row, :] for row in range(3))
         data["reliability_weight"] = (dims, _normalized(weight))
-        data["reliability_probability"] = (dims, safe_divide(probability, weight))
-        data["reliability_frequency"] = (dims, safe_divide(events, weight))
+        data["reliability_probability"] = (dims, safe_ratio(probability, weight))
+        data["reliability_frequency"] = (dims, safe_ratio(events, weight))
     return data
 
 
 def _normalized(values: np.ndarray) -> np.ndarray:
-    return safe_divide(values, np.broadcast_to(values.sum(axis=-1, keepdims=True), values.shape))
+    return safe_ratio(values, values.sum(axis=-1, keepdims=True))
 
 
 def maps(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
@@ -128,8 +104,8 @@ def maps(state: AggregationState, plan: ScoringPlan) -> dict[str, Any]:
             state.sums[name, f"map_{statistic}"][leads][:, :channels]
             for statistic in ("error", "squared_error", "count")
         )
-        bias.append(safe_divide(error, count))
-        rmse.append(np.sqrt(safe_divide(squared_error, count)))
+        bias.append(safe_ratio(error, count))
+        rmse.append(np.sqrt(safe_ratio(squared_error, count)))
     return {
         "map_lead_time": ("map_lead_time", plan.lead_times[leads]),
         "map_channel": ("map_channel", list(plan.map_channels)),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
     """
     several = "region" in scores.dims
     first = scores.isel(region=0) if several else scores
+    labels = {-1: "better", 0: "not distinguishable", 1: "worse"}
+    verdicts = _nested(first, "_verdict", labels)
+    verdicts.pop(scores.attrs.get("reference", ""), None)
     record = {
         "forecasts": _nested(first),
         "intervals": _nested(first, "_interval"),
-        "verdicts": _verdicts(first),
+        "verdicts": verdicts,
         "conventions": {key: _json_value(value) for key, value in scores.attrs.items()},
         "units": dict(
             zip(scores["channel"].values.tolist(), scores["units"].values.tolist(), strict=True)
@@ -55,8 +59,10 @@ def scores_to_json(scores: xr.Dataset) -> dict[str, Any]:
     return record
 
 
-def _nested(scores: xr.Dataset, suffix: str = "") -> dict[str, Any]:
-    """Values by forecast, metric, channel and lead hours, of the variables with a suffix."""
+def _nested(
+    scores: xr.Dataset, suffix: str = "", labels: Mapping[Any, Any] | None = None
+) -> dict[str, Any]:
+    """Values or their labels by forecast, metric, channel and lead hours, of a suffix."""
     hours = [str(hour) for hour in lead_hours(scores)]
     channels = scores["channel"].values.tolist()
     names = [name for name in curve_names(scores) if name + suffix in scores]
@@ -69,21 +75,13 @@ def _nested(scores: xr.Dataset, suffix: str = "") -> dict[str, Any]:
             if np.isnan(array.values.astype(float)).all():
                 continue
             result[forecast][name] = {
-                channel: {hour: _json_value(v) for hour, v in zip(hours, row, strict=True)}
+                channel: {
+                    hour: _json_value(labels[v] if labels else v)
+                    for hour, v in zip(hours, row, strict=True)
+                }
                 for channel, row in zip(channels, values, strict=True)
             }
     return result
-
-
-def _verdicts(scores: xr.Dataset) -> dict[str, Any]:
-    labels = {-1: "better", 0: "not distinguishable", 1: "worse"}
-    nested = _nested(scores, "_verdict")
-    nested.pop(scores.attrs.get("reference", ""), None)
-    for metrics in nested.values():
-        for rows in metrics.values():
-            for row in rows.values():
-                row.update({hour: labels[int(value)] for hour, value in row.items()})
-    return nested
 
 
 def _json_value(value: Any) -> Any:  # noqa: ANN401

@@ -5,7 +5,6 @@ cells that have both forecast and truth.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,36 +12,27 @@ import numpy as np
 _TILE_VALUES = 2**19
 
 
-@dataclass(frozen=True)
 class Averager:
     """Weighted means over regions; float64 weights (region, latitude, longitude) of sum 1 each."""
 
-    weights: np.ndarray
-
-    def __post_init__(self) -> None:
-        by_row = self.weights[..., :1]
-        zonal = np.array_equal(self.weights, np.broadcast_to(by_row, self.weights.shape))
-        object.__setattr__(self, "_rows", by_row[..., 0].T.copy() if zonal else None)
-        object.__setattr__(self, "_ones", np.ones(self.weights.shape[-1]))
-        object.__setattr__(self, "_cells", self.weights.reshape(len(self.weights), -1).T.copy())
-
-    @property
-    def num_regions(self) -> int:
-        """Regions."""
-        return len(self.weights)
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights, self.num_regions = weights, len(weights)
+        by_row = weights[..., :1]
+        zonal = np.array_equal(weights, np.broadcast_to(by_row, weights.shape))
+        self._rows = by_row[..., 0].T.copy() if zonal else None
+        self._ones = np.ones(weights.shape[-1])
+        self._cells = weights.reshape(len(weights), -1).T.copy()
 
     def mean(self, fields: np.ndarray) -> np.ndarray:
         """Means (..., region) of fields (..., latitude, longitude)."""
-        rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
-        if rows is not None and self.num_regions > 1:  # one weight in a row: sum the rows first
-            return np.vecdot(fields, self._ones) @ rows  # type: ignore[attr-defined]
+        if self._rows is not None and self.num_regions > 1:  # sum the rows first
+            return np.vecdot(fields, self._ones) @ self._rows
         return self._by_cell(fields)
 
     def mean_product(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Means (..., region) of the product of two arrays of fields."""
-        rows: np.ndarray | None = self._rows  # type: ignore[attr-defined]
-        if rows is not None:
-            return np.vecdot(first, second) @ rows
+        if self._rows is not None:
+            return np.vecdot(first, second) @ self._rows
         return self._by_cell(first * second)
 
     def preweight(self, fields: np.ndarray) -> np.ndarray:
@@ -57,8 +47,7 @@ class Averager:
         return np.vecdot(first.reshape(flat), preweighted.reshape(flat))[..., None]
 
     def _by_cell(self, fields: np.ndarray) -> np.ndarray:
-        cells: np.ndarray = self._cells  # type: ignore[attr-defined]
-        return fields.astype(np.float64, copy=False).reshape(*fields.shape[:-2], -1) @ cells
+        return fields.astype(np.float64, copy=False).reshape(*fields.shape[:-2], -1) @ self._cells
 
 
 def masked_mean(averager: Averager, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:

@@ -44,24 +44,14 @@ class SeepsThresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class PairSettings:
-    """Weights and thresholds that statistics use.
-
-    Args:
-        averager: Regions and weights.
-        unweighted: Averages without weights over the same regions.
-        has_ensembles: Whether probabilistic statistics are computed.
-        thresholds: Of events, by label of the channel, (quantile, latitude, longitude).
-        neighborhoods: Widths of the squares of the fraction skill score.
-        extremes: Whether high quantiles of each field are compared.
-        seeps: By label of the channel.
-    """
+    """Weights and thresholds that statistics use; thresholds are by label of the channel."""
 
     averager: Averager
-    unweighted: Averager
-    has_ensembles: bool = False
-    thresholds: Mapping[str, np.ndarray] = field(default_factory=dict)
-    neighborhoods: Sequence[int] = ()
-    extremes: bool = False
+    unweighted: Averager  # over the same regions
+    has_ensembles: bool = False  # whether probabilistic statistics are computed
+    thresholds: Mapping[str, np.ndarray] = field(default_factory=dict)  # (quantile, lat, lon)
+    neighborhoods: Sequence[int] = ()  # widths of the squares of the fraction skill score
+    extremes: bool = False  # whether high quantiles of each field are compared
     seeps: Mapping[str, SeepsThresholds] = field(default_factory=dict)
 
 

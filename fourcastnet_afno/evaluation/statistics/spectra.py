@@ -39,17 +39,13 @@ _EARTH_CIRCUMFERENCE_KM = 40030.0
 class EnergySpectrum:
     """How the energy of fields on a grid is split by scale.
 
-    Args:
-        dim: Name of the axis of wavenumbers in scores.
-        wavenumbers: The wavenumbers, increasing from 0.
-        attrs: Attributes of this axis.
-        energies: Fields (..., row, column) to energies (..., wavenumber) that sum to the
-            area-weighted mean square.
+    ``energies`` makes of fields (..., row, column) energies (..., wavenumber) that sum to the
+    area-weighted mean square.
     """
 
-    dim: str
-    wavenumbers: np.ndarray
-    attrs: dict[str, str | float]
+    dim: str  # name of the axis of wavenumbers in scores
+    wavenumbers: np.ndarray  # increasing from 0
+    attrs: dict[str, str | float]  # of this axis
     energies: Callable[[np.ndarray], np.ndarray]
 
 

@@ -49,17 +49,23 @@ def assert_equal(one: AggregationState, other: AggregationState) -> None:
             np.testing.assert_array_equal(values, getattr(other, kind)[name])
 
 
+def total_of(*states: AggregationState) -> AggregationState:
+    total = AggregationState(covered=WHOLE.covered, groups=WHOLE.groups)
+    for state in states:
+        total += state
+    return total
+
+
 def test_addition_is_associative_and_commutative() -> None:
     a, b, c, d, e = PARTS
-    total = a + b + c + d + e
-    assert total.covered == WHOLE.covered
-    assert total.groups == WHOLE.groups
-    for other in ((a + b) + (c + (d + e)), (e + c) + a + (d + b)):
-        assert_equal(other, total)
+    total = total_of(a, b, c, d, e)
+    assert not any(np.isnan(values).any() for values in total.series.values())
+    assert_equal(total_of(total_of(a, b), total_of(c, total_of(d, e))), total)
+    assert_equal(total_of(total_of(e, c), a, total_of(d, b)), total)
 
 
 def test_parts_are_where_they_belong() -> None:
-    total = PARTS[1] + PARTS[3]
+    total = total_of(PARTS[1], PARTS[3])
     series, sums = total.series["m", "error"], total.sums["m", "ranks"]
     np.testing.assert_array_equal(series[3:, :, 0], PARTS[1].series["m", "error"][:, :, 0])
     np.testing.assert_array_equal(series[:3, 2:, 1:], PARTS[3].series["m", "error"])
@@ -68,7 +74,7 @@ def test_parts_are_where_they_belong() -> None:
     np.testing.assert_array_equal(sums[:, 0], PARTS[1].sums["m", "ranks"][:, 0])
     assert (sums[:2, 1:] == 0).all()
     # The initial times 2 and 3 are a group of which both parts have one.
-    both = PARTS[0] + PARTS[1]
+    both = total_of(PARTS[0], PARTS[1])
     expected = (
         PARTS[0].grouped["m", "spectrum"][:, 0, 1] + PARTS[1].grouped["m", "spectrum"][:, 0, 0]
     )
@@ -76,12 +82,13 @@ def test_parts_are_where_they_belong() -> None:
 
 
 def test_a_file_resumes_by_the_same_addition(tmp_path: Path) -> None:
-    done = PARTS[0] + PARTS[2] + PARTS[4]
+    done = total_of(PARTS[0], PARTS[2], PARTS[4])
     file = StateFile(path=tmp_path / "state.npz", fingerprint="a")
     file.save(done, 3, NAMES)
     resumed = AggregationState(covered=WHOLE.covered, groups=WHOLE.groups)
     assert file.load(resumed, NAMES) == 3
-    assert_equal(resumed + PARTS[1] + PARTS[3], done + PARTS[1] + PARTS[3])
+    rest = (PARTS[1], PARTS[3])
+    assert_equal(total_of(resumed, *rest), total_of(done, *rest))
 
 
 @pytest.mark.parametrize(("fingerprint", "names"), [("b", NAMES), ("a", ["error", "l4"])])

@@ -10,7 +10,7 @@ import xarray as xr
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_canonical_forecast
+from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_with_layouts
 from tests.builders.errors import rejects
 from tests.builders.evaluation_fixtures import DAY, make_coefficients, make_forecast, make_truth
 
@@ -64,14 +64,14 @@ def test_axes_of_a_store_may_lie_in_any_order(
     chunks = {"time": 20, "prediction_timedelta": 2, "level": 1}
     path = store(forecast, tmp_path / "f.zarr", order, chunks, plain)
     np.testing.assert_allclose(rmse(path), rmse(FORECAST), rtol=1e-12)
-    np.testing.assert_allclose(rmse(open_canonical_forecast(path)), rmse(FORECAST), rtol=1e-12)
+    np.testing.assert_allclose(rmse(open_with_layouts(path)[0]), rmse(FORECAST), rtol=1e-12)
 
 
 def test_a_part_of_an_opened_store_is_that_part(tmp_path: Path) -> None:
     path = store(FORECAST.rename(WEATHERBENCH), tmp_path / "f.zarr", LAYOUTS[0], {}, True)
     late = {"init_time": slice(10, None), "lead_time": slice(1, None)}
     np.testing.assert_allclose(
-        rmse(open_canonical_forecast(path).isel(late)), rmse(FORECAST.isel(late)), rtol=1e-12
+        rmse(open_with_layouts(path)[0].isel(late)), rmse(FORECAST.isel(late)), rtol=1e-12
     )
 
 
@@ -149,9 +149,9 @@ def test_regridding_a_constant_error_keeps_it() -> None:
 def test_files_that_are_no_forecasts(tmp_path: Path) -> None:
     TRUTH.to_netcdf(tmp_path / "t.nc")
     with rejects("missing-axis", "lead_time"):
-        open_canonical_forecast(str(tmp_path / "t.nc"))
+        open_with_layouts(str(tmp_path / "t.nc"))
     with rejects("missing-file", "nothing.zarr"):
-        open_canonical_forecast(str(tmp_path / "nothing.zarr"))
+        open_with_layouts(str(tmp_path / "nothing.zarr"))
     no_start = FORECAST.rename(init_time="start")
     with rejects("missing-axis", "init_time or time"):
         canonical_forecast(no_start)
