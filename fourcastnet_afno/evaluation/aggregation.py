@@ -20,20 +20,15 @@ Arrays = dict[tuple[str, str], np.ndarray]
 
 @dataclass(kw_only=True)
 class AggregationState:
-    """Statistics by forecast and name, of a range of initial times, lead times and channels.
-
-    Args:
-        covered: The range.
-        groups: Groups of initial times in the range.
-        series: Statistics of each pair, (init_time, lead_time, channel, ...); NaN where missing.
-        sums: Sums over initial times, (lead_time, channel, ...).
-        grouped: Sums over each group of initial times, (lead_time, channel, group, ...).
-    """
+    """Statistics by forecast and name, of a range of initial times, lead times and channels."""
 
     covered: ScoringTask
-    groups: slice
+    groups: slice  # of initial times in the range
+    # Statistics of each pair, (init_time, lead_time, channel, ...); NaN where missing.
     series: Arrays = field(default_factory=dict)
+    # Sums over initial times, (lead_time, channel, ...).
     sums: Arrays = field(default_factory=dict)
+    # Sums over each group of initial times, (lead_time, channel, group, ...).
     grouped: Arrays = field(default_factory=dict)
 
     @classmethod

@@ -171,11 +171,8 @@ class ScoringInputs:
         if "linear" in lacking and self.training is None:
             notes.append("no baseline linear: there are no training years to fit it to")
         elif "linear" in lacking and self.training is not None:
-            channels, grid, count = (
-                alignment.channels,
-                alignment.grid,
-                self.config.linear_components,
-            )
+            channels, grid = alignment.channels, alignment.grid
+            count = self.config.linear_components
             try:
                 sources["linear"] = fit_linear(
                     self.training, truth, channels, grid, climatology, leads, count
@@ -191,13 +188,13 @@ class ScoringInputs:
             InputError: If there are no training years for the thresholds.
         """
         config, training, alignment = self.config, self.training, self.alignment
-        if config.quantiles and training is None:
-            raise InputError(
-                "evaluation.quantiles need the training years; give them, or leave it empty",
-                code="no-training-years",
-            )
         thresholds = {}
-        if config.quantiles and training is not None:
+        if config.quantiles:
+            if training is None:
+                raise InputError(
+                    "evaluation.quantiles need the training years; give them, or leave it empty",
+                    code="no-training-years",
+                )
             thresholds = quantile_thresholds(training, alignment.channels, config.quantiles)
         seeps = {
             channel.label: value

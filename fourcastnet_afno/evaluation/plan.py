@@ -66,13 +66,10 @@ def split(
     block_bytes: int | None = None,
     levels_together: bool = False,
 ) -> list[ScoringTask]:
-    """Cut the work into tasks.
+    """Cut the work into tasks of about ``block_bytes`` of a forecast's fields, 64 MiB by default.
 
-    Args:
-        plan: The work.
-        chunks: Forecast's chunks along initial and lead times, which are not cut where they fit.
-        block_bytes: Bytes of a forecast's fields in a task, about; 64 MiB by default.
-        levels_together: Whether all levels of a variable are read at once.
+    The forecasts' chunks along initial and lead times are not cut where they fit; all levels of a
+    variable may be read together.
     """
     block_bytes = block_bytes or _BLOCK_BYTES
     members = max(source.num_members for source in plan.sources.values())

@@ -35,37 +35,31 @@ class MappedVariable:
 
         Indices of initial times increase. The next block is written over the memory of the last.
         """
-        length = self._chunks[0]
+        length, lead_length = self._chunks[:2]
+        positions = range(leads.start // lead_length, (leads.stop - 1) // lead_length + 1)
+        rest = [0] * (len(self._axes) - 2)
+        if level is not None:
+            rest[-3] = level // self._chunks[-3]
         together = max(1, _STACK_BYTES // self._chunk_bytes) if length == 1 else 1
         buffers: list[np.ndarray] = []
         chunks, starts = np.unique(inits // length, return_index=True)
         ends = [*starts[1:], len(inits)]
         for start in range(0, len(chunks), together):
             some = chunks[start : start + together].tolist()
-            block = self._lead_times(some, leads, level, buffers)
+            blocks = []
+            for index, position in enumerate(positions):
+                if len(buffers) <= index:
+                    buffers.append(self._buffer(len(some)))
+                stack = self._stack([(chunk, position, *rest) for chunk in some], buffers[index])
+                first = position * lead_length
+                rows = slice(max(leads.start - first, 0), min(leads.stop - first, lead_length))
+                blocks.append(stack[:, :, rows])
+            block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
+            block = block if level is None else block[..., level % self._chunks[-3], :, :]
             rows = inits[starts[start] : ends[start]] % length
             block = block[:, 0] if length == 1 else block[0, as_slice(rows)]
             block = block if self._has_members else block[:, :, None]
             yield block[..., ::-1, :] if self._flip else block
-
-    def _lead_times(
-        self, chunks: list[int], leads: slice, level: int | None, buffers: list[np.ndarray]
-    ) -> np.ndarray:
-        """Some lead times of chunks of initial times, (chunk, init_time, lead_time, ...)."""
-        length, blocks = self._chunks[1], []
-        rest = [0] * (len(self._axes) - 2)
-        if level is not None:
-            rest[-3] = level // self._chunks[-3]
-        first = leads.start // length
-        for position in range(first, (leads.stop - 1) // length + 1):
-            if len(buffers) <= position - first:
-                buffers.append(self._buffer(len(chunks)))
-            keys = [(chunk, position, *rest) for chunk in chunks]
-            start = position * length
-            rows = slice(max(leads.start - start, 0), min(leads.stop - start, length))
-            blocks.append(self._stack(keys, buffers[position - first])[:, :, rows])
-        block = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
-        return block if level is None else block[..., level % self._chunks[-3], :, :]
 
     def states(self, order: np.ndarray, result: np.ndarray) -> None:
         """Write states at increasing indices of time, (time, [level], latitude, longitude)."""

@@ -24,11 +24,8 @@ class TruthFields:
 
     All channels of some times are read at once where they fit into memory, because stores hold them
     together, and kept for the next channel. Threads that need the same ones read them together.
-
-    Args:
-        dataset: Canonical dataset, of the variables that are scored.
-        coarsening: Applied to every field.
-        layouts: Of the local store from which ``dataset`` was opened with all times and levels.
+    The dataset is canonical; layouts are of the store from which it was opened with all its times
+    and levels.
     """
 
     def __init__(

@@ -54,10 +54,7 @@ def ensemble_statistics(
 ) -> dict[str, np.ndarray]:
     """Weighted means (field, region) of the probabilistic scores of each field.
 
-    Args:
-        members: float64 of shape (field, realization, latitude, longitude).
-        truth: float64 of shape (field, latitude, longitude).
-        averager: Regions and weights.
+    Members are float64 (field, realization, latitude, longitude), truth is one without members.
     """
     count = members.shape[1]
     finite = np.isfinite(members).all(axis=1) & np.isfinite(truth)

@@ -245,10 +245,9 @@ class PairBlock:
     def truth_mean(self, name: str) -> np.ndarray:
         """Means of truth alone, over the cells that both have.
 
-        Args:
-            name: ``anomaly``, ``squared_anomaly``, ``squared_truth``; ``truth`` and
-                ``squared_deviation`` of the centered fields; ``unweighted_anomaly``; or
-                ``squared_climatology``, which is over truth's own cells.
+        The name is ``anomaly``, ``squared_anomaly``, ``squared_truth``; ``truth`` and
+        ``squared_deviation`` of the centered fields; ``unweighted_anomaly``; or
+        ``squared_climatology``, which is over truth's own cells.
         """
         if self.present is None or name == "squared_climatology":
             return self._truth.mean(name, self._where)
