@@ -108,17 +108,8 @@ def score_verb(
     """Score forecasts in files."""
     from fourcastnet_afno.workflows.score import evaluate_files
 
-    evaluate_files(
-        forecast,
-        truth,
-        climatology,
-        output,
-        evaluation,
-        training=training,
-        report=report,
-        state=state,
-        execution=execution,
-    )
+    optional = {"training": training, "report": report, "state": state, "execution": execution}
+    evaluate_files(forecast, truth, climatology, output, evaluation, **optional)
 
 
 def export_verb(

@@ -30,10 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = ", ".join(difflib.get_close_matches(words[0], VERBS, n=3) or VERBS)
         print(f"error: there is no verb {words[0]!r}; did you mean {near}?", file=sys.stderr)
         return 2
-    return _answer_options(words)
-
-
-def _answer_options(words: Sequence[str]) -> int:
     width = max(map(len, VERBS))
     parser = argparse.ArgumentParser(
         prog="fourcastnet-afno",

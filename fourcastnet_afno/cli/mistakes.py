@@ -25,16 +25,10 @@ def setting_names(kind: Any, prefix: str = "") -> list[str]:  # noqa: ANN401
 
 
 def explain(message: str, names: Iterable[str]) -> str:
-    """A message of the parser in one line.
-
-    Args:
-        message: Of several lines, with types as Python prints them.
-        names: Settings that exist.
-    """
+    """A message of the parser in one line, with the nearest of the settings that exist."""
     key = ".".join(dict.fromkeys(_KEY.findall(message)))
     if unknown := _UNKNOWN.search(message):
-        levels = unknown["word"] or key, unknown["group"], unknown["option"]
-        name = ".".join(filter(None, levels))
+        name = ".".join(filter(None, (unknown["word"] or key, *unknown.group("group", "option"))))
         near = ", ".join(difflib.get_close_matches(name, set(names), n=3))
         return f"there is no setting {name}; " + (f"did you mean {near}?" if near else "see --help")
     expected, value = _EXPECTED.findall(message), _VALUE.findall(message)

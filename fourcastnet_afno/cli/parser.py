@@ -4,7 +4,7 @@ import argparse
 import inspect
 from collections.abc import Sequence
 from dataclasses import is_dataclass
-from typing import Any, get_origin
+from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore
 
@@ -26,9 +26,7 @@ def function_of(name: str) -> Any:  # noqa: ANN401
 def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
     """The parser of a verb, with the arguments of its function and all settings of an experiment.
 
-    Args:
-        name: One of ``VERBS``.
-        shows_all: Whether help shows the settings of all sections, and not of the verb's own.
+    Help shows the settings of the verb's own sections, or those of all.
     """
     verb, function = VERBS[name], function_of(name)
     parser = ArgumentParser(
@@ -47,16 +45,18 @@ def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
             "Of a run folder it is OUTPUT/config.yaml by default.",
         )
     for key, parameter in parameters.items():
-        options: dict[str, Any] = {"type": parameter.annotation, "default": parameter.default}
-        if is_dataclass(parameter.default):
-            parser.add_class_arguments(type(parameter.default), key)
+        kind, default = parameter.annotation, parameter.default
+        if is_dataclass(default):
+            parser.add_class_arguments(type(default), key)
             continue
-        if parameter.default is parameter.empty:
-            options = {"type": parameter.annotation, "required": True}
-        elif parameter.default is False:
-            options = {"action": "store_true"}
-        if get_origin(parameter.annotation) is list:
-            options |= {"action": "append", "type": str}
+        if default is False:
+            options: dict[str, Any] = {"action": "store_true"}
+        elif kind == list[str]:
+            options = {"action": "append", "type": str, "required": True}
+        elif default is parameter.empty:
+            options = {"type": kind, "required": True}
+        else:
+            options = {"type": kind, "default": default}
         text = HELP.get(f"{name}.{key}") or HELP[key]
         parser.add_argument(f"--{key}", help=text, **options)
     if verb.sections:
@@ -84,17 +84,6 @@ def _hide(parser: ArgumentParser, names: Sequence[str]) -> None:
             group.title = group.description = None
 
 
-def _all_settings(name: str, parser: ArgumentParser) -> list[str]:
-    parameters = inspect.signature(function_of(name)).parameters.items()
-    nested = [n for key, p in parameters for n in setting_names(p.annotation, f"{key}.")]
-    top = [
-        o.removeprefix("--")
-        for o in parser._option_string_actions
-        if not o.endswith(("+", ".help"))
-    ]
-    return [*top, *(n.removeprefix("config.") for n in nested)]
-
-
 def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     """The arguments of a verb's function.
 
@@ -103,12 +92,20 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     """
     # jsonargparse leaves settings without help out of --print_config.
     parser = build_parser(name, shows_all=not {"-h", "--help"} & set(words))
+    parameters = inspect.signature(function_of(name)).parameters
     try:
         options = vars(parser.instantiate(parser.parse_args(list(words))))
     except (argparse.ArgumentError, ValueError, TypeError) as error:
-        message = explain(str(error), _all_settings(name, parser))
-        raise InputError(message, code="bad-setting") from error
-    parameters = inspect.signature(function_of(name)).parameters
+        settings = [
+            option.removeprefix("--")
+            for option in parser._option_string_actions
+            if not option.endswith(("+", ".help"))
+        ] + [
+            setting.removeprefix("config.")
+            for key, parameter in parameters.items()
+            for setting in setting_names(parameter.annotation, f"{key}.")
+        ]
+        raise InputError(explain(str(error), settings), code="bad-setting") from error
     arguments = {key: options[key] for key in parameters if key != "config"}
     if VERBS[name].sections:
         arguments["config"] = ExperimentConfig(**{key: options[key] for key in SECTIONS})
@@ -116,11 +113,7 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def completion(shell: str) -> str:
-    """A script for the completion of verbs and settings.
-
-    Args:
-        shell: bash or zsh.
-    """
+    """A script for the completion of verbs and settings in bash or zsh."""
     parser = ArgumentParser(prog=PROGRAM)
     verbs = parser.add_subcommands(metavar="VERB", dest="verb")
     for name, verb in VERBS.items():

@@ -4,11 +4,17 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.parallel.config import DeviceName
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CollectiveStop(Exception):
+    """A stop that all ranks raise together: the others need not be informed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +118,14 @@ def first_host(nodes: str) -> str:
     return "".join(part or "" for part in match.groups())
 
 
-def select_device(name: DeviceName, environment: LaunchEnvironment | None = None) -> torch.device:
+def select_device(name: DeviceName, environment: LaunchEnvironment | None = None) -> "torch.device":
     """The torch device of this process.
 
     Raises:
         InputError: If a GPU is requested and there is none, or fewer than processes.
     """
+    import torch  # not above: scores and tables of runs do without
+
     if name == "cuda" and not torch.cuda.is_available():
         message = "training.device=cuda needs a GPU and torch finds none; use device=cpu"
         raise InputError(message, code="no-device")

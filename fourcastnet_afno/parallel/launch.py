@@ -12,14 +12,10 @@ import torch.distributed as dist
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.parallel.config import DeviceName
-from fourcastnet_afno.parallel.environment import LaunchEnvironment, select_device
+from fourcastnet_afno.parallel.environment import CollectiveStop, LaunchEnvironment, select_device
 from fourcastnet_afno.parallel.field_group import field_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.watchdog import FailureWatchdog
-
-
-class CollectiveStop(Exception):
-    """A stop that all ranks raise together: the others need not be informed."""
 
 
 @contextmanager

@@ -33,20 +33,18 @@ def error_maps(
     rows = truth.sizes["lead_time"]
     figure, axes = _map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
     difference = predictions - truth
-    limits = float(truth.min()), float(truth.max())
-    largest = _largest(difference)
-    units = truth.attrs.get("units", "")
+    limits, largest = (float(truth.min()), float(truth.max())), _largest(difference)
+    panels = (
+        ("truth", truth, limits, "viridis"),
+        ("forecast", predictions, limits, "viridis"),
+        ("forecast minus truth", difference, (-largest, largest), "RdBu_r"),
+    )
     for row, hours in enumerate(lead_hours_of(truth["lead_time"].values)):
-        for column, (name, field) in enumerate(
-            (("truth", truth), ("forecast", predictions), ("forecast minus truth", difference))
-        ):
-            signed = column == 2
-            bounds = (-largest, largest) if signed else limits
-            axis = axes[row, column]
-            mesh = _draw(axis, field[row], bounds, "RdBu_r" if signed else "viridis", land)
+        for axis, (name, field, bounds, cmap) in zip(axes[row], panels, strict=True):
+            mesh = _draw(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {hours} h", fontsize=9)
-            if column > 0:
-                figure.colorbar(mesh, ax=axis, label=units)
+            if field is not truth:
+                figure.colorbar(mesh, ax=axis, label=truth.attrs.get("units", ""))
     return figure
 
 
@@ -84,14 +82,17 @@ def _map_axes(
     """Axes of maps, of the globe with cartopy where it is installed; the outer ones are labeled."""
     figure = Figure(figsize=size, layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
-    if "latitude" in dims and _has_cartopy():
+    # The wheels of pyproj and of eccodes each bring a PROJ library; loading the former after the
+    # latter ends the process.
+    is_safe = "pyproj" in sys.modules or "eccodes" not in sys.modules
+    if "latitude" in dims and is_safe and find_spec("cartopy") is not None:
         from cartopy.crs import PlateCarree  # pyright: ignore
 
         options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
     axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
     for row, column in np.ndindex(rows, columns):
-        edges, axis = {"left": column == 0, "bottom": row == rows - 1}, axes[row, column]
-        sides = [side for side, is_outer in edges.items() if is_outer]
+        axis = axes[row, column]
+        sides = ["left"] * (column == 0) + ["bottom"] * (row == rows - 1)
         if hasattr(axis, "projection"):
             lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
             lines.xlabel_style = lines.ylabel_style = {"size": 7}
@@ -102,16 +103,6 @@ def _map_axes(
         if "bottom" in sides:
             axis.set_xlabel(str(dims[1]), fontsize=8)
     return figure, axes
-
-
-def _has_cartopy() -> bool:
-    """Whether cartopy is installed and can be loaded.
-
-    The wheels of pyproj and of eccodes each bring a PROJ library; loading the former after the
-    latter ends the process.
-    """
-    loaded = "eccodes" in sys.modules and "pyproj" not in sys.modules
-    return find_spec("cartopy") is not None and not loaded
 
 
 def _draw(  # noqa: ANN202
@@ -145,7 +136,7 @@ def _draw(  # noqa: ANN202
 def rollout_animation(
     truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = 40
 ) -> None:
-    """Write truth next to forecast as a GIF, a frame for each lead time.
+    """Write truth next to forecast as a GIF, with a frame for each lead time or for some of them.
 
     Args:
         truth: (lead_time, latitude, longitude) at the valid times.
@@ -158,19 +149,15 @@ def rollout_animation(
     hours = lead_hours_of(truth["lead_time"].values)
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
-    limits = float(truth.min()), float(truth.max())
-    meshes = [
-        _draw(axis, field[0], limits, "viridis")
-        for axis, field in zip(axes, (truth, predictions), strict=True)
-    ]
+    limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
+    meshes = [_draw(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
     figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
     frames = []
     for index in track(shown, "Drawing the animation"):
-        for axis, mesh, field, name in zip(
-            axes, meshes, (truth, predictions), ("truth", "forecast"), strict=True
-        ):
-            mesh.set_array(field.values[index])
-            axis.set_title(f"{name}, {hours[index] // 24} d {hours[index] % 24:02d} h", fontsize=10)
+        lead = f"{hours[index] // 24} d {hours[index] % 24:02d} h"
+        for i, name in enumerate(("truth", "forecast")):
+            meshes[i].set_array(fields[i].values[index])
+            axes[i].set_title(f"{name}, {lead}", fontsize=10)
         frames.append(Image.open(BytesIO(render(figure))).convert("RGB"))
         figure.set_layout_engine("none")  # the layout of the first frame holds for all
     # One palette for all frames, from the first and the last: viewers mix up palettes by frame.

@@ -40,17 +40,15 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
     axes = figure.subplots(len(metrics), len(channels), squeeze=False, sharex=True)
     colors = assign_colors(scores["forecast"].values.tolist())
     for column, channel in enumerate(channels):
-        units = scores["units"].values[column]
-        for row, metric in enumerate(metrics):
+        for axis, metric in zip(axes[:, column], map(metric_of, metrics), strict=True):
             for name in scores["forecast"].values:
                 curve = scores.sel(channel=channel, forecast=name)
-                if not np.isnan(curve[metric]).all():
-                    _draw_curve(axes[row, column], curve, metric, colors.get(name), name)
-            axes[row, column].grid(alpha=0.3)
-            described = metric_of(metric)
-            axes[row, column].set_ylabel(described.labelled(units))
-            if described.units == "same" and described.best != "zero":
-                axes[row, column].set_ylim(bottom=0)
+                if not np.isnan(curve[metric.name]).all():
+                    _draw_curve(axis, curve, metric.name, colors.get(name), name)
+            axis.grid(alpha=0.3)
+            axis.set_ylabel(metric.labelled(scores["units"].values[column]))
+            if metric.units == "same" and metric.best != "zero":
+                axis.set_ylim(bottom=0)
         axes[0, column].set_title(channel, fontsize=10)
         axes[-1, column].set_xlabel("lead time [days]")
     lines, names = axes[0, 0].get_legend_handles_labels()
@@ -125,17 +123,14 @@ def plot_loss_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
     for axis, stage in zip(axes, stages, strict=True):
         records = [record for record in history if record["stage"] == stage]
         losses = np.concatenate([record["train_losses"] for record in records])
-        first, last = records[0]["epoch"] - 1, records[-1]["epoch"]
-        ends = np.linspace(first, last, len(losses) + 1)[1:]
+        ends = np.linspace(records[0]["epoch"] - 1, records[-1]["epoch"], len(losses) + 1)[1:]
         axis.plot(ends, losses, color="#d1622b", label="training")
         validated = [record for record in records if record["validation_loss"] is not None]
-        epochs = [record["epoch"] for record in validated]
-        validation = [record["validation_loss"] for record in validated]
+        epochs, validation = ([r[k] for r in validated] for k in ("epoch", "validation_loss"))
         axis.plot(epochs, validation, color="#0b62a4", marker="o", label="validation")
         steps = records[0]["num_steps"]
         axis.set_title(f"stage {stage}: {steps} step{'s' if steps > 1 else ''}", fontsize=10)
-        axis.set_yscale("log")
-        axis.set_xlabel("epoch")
+        axis.set(yscale="log", xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("loss (1 = persistence over one step)")
@@ -174,11 +169,10 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
                     style = {"color": colors[name], "alpha": 0.2, "lw": 0}
                     axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
-        axes[1, column].set_ylim(0, 2)
+        axes[1, column].set(xlabel=axis.attrs["long_name"], ylim=(0, 2))
         axes[0, column].set_title(f"{lead_hours(scores)[index]} h", fontsize=10)
-        axes[1, column].set_xlabel(axis.attrs["long_name"])
-        for row in range(2):
-            axes[row, column].grid(alpha=0.3, which="both")
+        for panel in axes[:, column]:
+            panel.grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
     axes[0, 0].set_ylabel(f"energy [({units})$^2$]")
     axes[1, 0].set_ylabel("over truth")
@@ -194,9 +188,8 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     left, right = figure.subplots(1, 2)
     _draw_curve(left, chosen, "rmse", COLORS["model"], "RMSE of the mean")
     _draw_curve(left, chosen, "spread", COLORS["persistence"], "spread")
-    left.set_xlabel("lead time [days]")
-    left.set_ylabel(f"[{scores['units'].sel(channel=channel).item()}]")
-    left.set_ylim(bottom=0)
+    units = scores["units"].sel(channel=channel).item()
+    left.set(xlabel="lead time [days]", ylabel=f"[{units}]", ylim=(0, None))
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
@@ -204,29 +197,23 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
         label = f"{lead_hours(scores)[index]} h"
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
-    right.set_ylim(bottom=0)
-    right.set_xlabel("members below truth")
-    right.set_ylabel("share of cells")
+    right.set(xlabel="members below truth", ylabel="share of cells", ylim=(0, None))
     right.legend(frameon=False, fontsize=8)
     return figure
 
 
 def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figure:
     """Observed frequency of events against forecast probability; a panel for each quantile."""
-    levels = scores["quantile"].values
+    levels, names = scores["quantile"].values, scores["forecast"].values.tolist()
     figure = Figure(figsize=(3.3 * len(levels) + 0.4, 3.4), layout="constrained")
     axes = figure.subplots(1, len(levels), squeeze=False, sharey=True)[0]
-    chosen = scores.sel(channel=channel).isel(lead_time=lead_index)
-    names = scores["forecast"].values.tolist()
-    colors = assign_colors(names)
+    chosen, colors = scores.sel(channel=channel).isel(lead_time=lead_index), assign_colors(names)
     for axis, level in zip(axes, levels, strict=True):
         axis.plot([0, 1], [0, 1], color="gray", ls=":", lw=1)
         for name in names:
-            point = chosen.sel(forecast=name, quantile=level)
-            axis.plot(
-                point["reliability_probability"], point["reliability_frequency"],
-                marker="o", ms=3, color=colors[name], label=name,
-            )  # fmt: skip
+            point, style = chosen.sel(forecast=name, quantile=level), {"marker": "o", "ms": 3}
+            line = point["reliability_probability"], point["reliability_frequency"]
+            axis.plot(*line, color=colors[name], label=name, **style)
         axis.set_title(f"above the {level:g} quantile", fontsize=10)
         axis.set_xlabel("forecast probability")
         axis.grid(alpha=0.3)
@@ -243,19 +230,13 @@ def render(figure: Figure, form: str = "png") -> bytes:
 
 
 def plot_run_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Validation losses of several runs by step.
-
-    Args:
-        losses: Steps and losses by name of the run.
-    """
+    """Validation losses of runs: for each its name, and pairs of a step and a loss."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     for name, points in losses.items():
         steps, values = zip(*points, strict=True) if points else ((), ())
         axis.plot(steps, values, marker="o", ms=3, label=name)
-    axis.set_yscale("log")
-    axis.set_xlabel("optimizer step")
-    axis.set_ylabel("validation loss")
+    axis.set(yscale="log", xlabel="optimizer step", ylabel="validation loss")
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False)
     return figure

@@ -15,17 +15,11 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.grids.plane import grid_of
 from fourcastnet_afno.evaluation.inputs.baselines import at_valid_times
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
-from fourcastnet_afno.evaluation.scores.assemble import (
-    lead_hours,
-    lead_hours_of,
-    selected_leads,
-)
+from fourcastnet_afno.evaluation.scores.assemble import lead_hours, lead_hours_of, selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
 
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
-
-
 _Kind = Literal["chart", "map"]
 
 
@@ -56,7 +50,7 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     max_curves: int = 6,
 ) -> Path:
-    """Draw all figures and write the report next to them.
+    """Draw all figures and write the report next to them; return its path.
 
     Args:
         path: HTML file to write; the figures go to the folder ``figures`` next to it, as PNG and
@@ -68,20 +62,19 @@ def write_report(
         config_text: Configuration of the run, if any.
         facts: Further lines, such as the run time.
         max_curves: Channels whose scores are drawn as curves; tables have all.
-
-    Returns:
-        ``path``.
     """
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    bounded = rows.stability(forecasts)
+    bounded, losses = rows.stability(forecasts), []
     attributes = {k: v for k, v in scores.attrs.items() if k not in _HIDDEN_ATTRIBUTES}
     conventions = {
         "counts": rows.counts_table(scores),
         "pairs": attributes | dict(facts or {}),
         "configuration": config_text or str(scores.attrs.get("settings", "")),
     }
+    if history:
+        losses.append(_save(folder / "loss", "Loss by epoch", plots.plot_loss_curve(history)))
     sections = [
         Section("Scorecard", "scorecard.html.j2", _scorecards(scores, folder)),
         Section("Scores", "scores.html.j2", _scores(scores, folder, max_curves)),
@@ -89,7 +82,7 @@ def write_report(
         Section("Spectra", "figures.html.j2", _spectra(scores, folder)),
         Section("Ensembles and events", "figures.html.j2", _probabilities(scores, folder)),
         Section("Stability", "definitions.html.j2", {"pairs": bounded} if bounded else {}),
-        Section("Training", "figures.html.j2", _training(history, folder)),
+        Section("Training", "figures.html.j2", {"wide": losses} if history else {}),
         Section("Conventions and data", "definitions.html.j2", conventions),
     ]
     environment = Environment(
@@ -126,17 +119,16 @@ def _scorecards(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
     """Compare each forecast with the reference, in a table and, next to the report, in a figure."""
     if "rmse" not in scores:
         return {}
-    cards = []
-    for name in scores["forecast"].values.tolist():
-        is_missing = np.isnan(scores["rmse"].sel(forecast=name)).all()
-        if name == scores.attrs["reference"] or is_missing:
-            continue
-        cards.append(rows.scorecard(scores, name))
-        if name not in plots.BASELINES:
-            figure = plots.plot_scorecard(scores, name)
-            _save(folder / f"scorecard_{name}", f"Scorecard of {name}", figure)
+    names = [
+        name
+        for name in scores["forecast"].values.tolist()
+        if name != scores.attrs["reference"] and scores["rmse"].sel(forecast=name).notnull().any()
+    ]
+    for name in [name for name in names if name not in plots.BASELINES]:
+        figure = plots.plot_scorecard(scores, name)
+        _save(folder / f"scorecard_{name}", f"Scorecard of {name}", figure)
     settings = {key: scores.attrs[key] for key in ("confidence", "block_length")}
-    return {"cards": cards, **settings}
+    return {"cards": [rows.scorecard(scores, name) for name in names], **settings}
 
 
 def _scores(scores: xr.Dataset, folder: Path, max_curves: int) -> dict[str, Any]:
@@ -192,9 +184,8 @@ def picture_channel(scores: xr.Dataset) -> str:
     """Geopotential where there is any, or else the first channel that changes."""
     labels = scores["channel"].values.tolist()
     for start in ("geopotential_500", "geopotential"):
-        for label in labels:
-            if label.startswith(start):
-                return label
+        if heights := [label for label in labels if label.startswith(start)]:
+            return heights[0]
     if "rmse" in scores and "persistence" in scores["forecast"]:
         changes = scores["rmse"].sel(forecast="persistence").max("lead_time") > 0
         labels = scores["channel"].values[changes.values].tolist() or labels
@@ -204,11 +195,9 @@ def picture_channel(scores: xr.Dataset) -> str:
 def _longest_forecast(
     truth: xr.Dataset, predictions: xr.Dataset, channel: str
 ) -> tuple[xr.DataArray, xr.DataArray] | None:
-    """Truth and a forecast (the mean over its members) of a channel.
+    """Truth and the forecast (mean over its members) with the most lead times that truth covers.
 
-    Returns:
-        The forecast with the most lead times that truth covers, both (lead_time, latitude,
-        longitude); ``None`` where there is none, or truth is on another grid.
+    Both are (lead_time, latitude, longitude); ``None`` where truth is on another grid or has none.
     """
     predictions = canonical_forecast(predictions)
     if not grid_of(truth).is_same(grid_of(predictions)):
@@ -217,9 +206,9 @@ def _longest_forecast(
     (drawn,) = (c for c in Channels.from_dataset(predictions, names) if c.label == channel)
     inits, leads = predictions["init_time"].values, predictions["lead_time"].values
     known = np.isin(inits[:, None] + leads, truth["time"].values)
-    if not known.any():
-        return None
     index = int(np.argmax(known.sum(axis=1)))
+    if not known[index].any():
+        return None
     forecast = predictions[[drawn.name]].isel(init_time=[index], lead_time=known[index])
     if "realization" in forecast.dims:
         forecast = forecast.mean("realization", keep_attrs=True)
@@ -270,10 +259,3 @@ def _probabilities(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
         figure = plots.plot_reliability(scores, channel, index)
         small.append(_save(folder / "reliability", title, figure))
     return {"wide": wide, "small": small} if wide or small else {}
-
-
-def _training(history: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    if not history:
-        return {}
-    figure = plots.plot_loss_curve(history)
-    return {"wide": [_save(folder / "loss", "Loss by epoch", figure)]}

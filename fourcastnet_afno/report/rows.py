@@ -31,13 +31,10 @@ class Table(NamedTuple):
 
 
 class Scorecard(NamedTuple):
-    """Change of a metric against the reference, by channel and lead time.
+    """Change of a metric against the reference, a column for each lead time.
 
-    Args:
-        title: Of the table.
-        hours: Lead times of the columns.
-        rows: Channel and, for each lead time, the change in per cent (``None`` where there is none)
-            and whether it is distinguishable from chance.
+    Each row has the channel and, by lead time, the change in per cent (``None`` where there is
+    none) and whether it is distinguishable from chance.
     """
 
     title: str
@@ -133,28 +130,22 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
                 f"from {first['init_time']}, after {first['lead_hours']} h: {first['channel']} was "
                 f"{first['value']} at {first['place']}"
             )
-        else:
-            bounded = f"all {count} forecasts stayed within bounds for {hours:g} h"
-            sentences[name] = f"{bounded}; {_growth(forecast)}"
+            continue
+        ends = forecast.isel(init_time=slice(_FEW_FORECASTS), lead_time=[0, -1])
+        ends = ends.isel(realization=0) if "realization" in ends.dims else ends
+        ratios, growth = {}, "nothing in them varies"
+        for field, values in ends.data_vars.items():
+            first, last = values.std([d for d in values.dims if d != "lead_time"]).values
+            if first > 0:
+                ratios[field] = float(last / first)
+        if ratios:
+            field = max(ratios, key=lambda key: abs(np.log(max(ratios[key], 1e-9))))
+            growth = (
+                f"from the first lead time to the last the spread of {field} changes most, to "
+                f"{ratios[field]:.2f} times what it was"
+            )
+        sentences[name] = f"all {count} forecasts stayed within bounds for {hours:g} h; {growth}"
     return sentences
-
-
-def _growth(forecast: xr.Dataset) -> str:
-    """Largest change of a field's spread from the first lead time to the last."""
-    ends = forecast.isel(init_time=slice(_FEW_FORECASTS), lead_time=[0, -1])
-    ends = ends.isel(realization=0) if "realization" in ends.dims else ends
-    ratios = {}
-    for name in ends.data_vars:
-        first, last = ends[name].std([d for d in ends[name].dims if d != "lead_time"]).values
-        if first > 0:
-            ratios[str(name)] = float(last / first)
-    if not ratios:
-        return "nothing in them varies"
-    name = max(ratios, key=lambda key: abs(np.log(max(ratios[key], 1e-9))))
-    return (
-        f"from the first lead time to the last the spread of {name} changes most, to "
-        f"{ratios[name]:.2f} times what it was"
-    )
 
 
 def beaten_baselines(scores: xr.Dataset) -> list[str]:

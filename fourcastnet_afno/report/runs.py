@@ -14,6 +14,8 @@ from rich.table import Table
 
 from data_pipeline.errors import InputError
 
+_BASELINES = ("persistence", "climatology")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
@@ -22,8 +24,8 @@ class RunSummary:
     Args:
         name: Path of the folder relative to the one that was searched.
         settings: Configuration by dotted key.
-        history: A record for each finished epoch, see ``history.json``.
-        last_step: Last row of the log by step; empty where there is none.
+        history: Records of ``history.json``.
+        last_step: Last row of the log by step.
         losses: Steps and validation losses.
         skill: RMSE of the model over that of each baseline at the last validated lead time, as the
             geometric mean over channels.
@@ -58,30 +60,35 @@ def find_runs(folder: Path) -> list[RunSummary]:
     """
     folders = sorted(path.parent for path in folder.glob("**/config.yaml"))
     records = ("history.json", "logs/steps.csv")
-    runs = [
-        read_run(run, folder) for run in folders if any((run / name).exists() for name in records)
-    ]
-    if not runs:
+    trained = [run for run in folders if any((run / name).exists() for name in records)]
+    if not trained:
         raise InputError(
             f"{folder.resolve()} holds no run that was trained: no folder with config.yaml and "
             "logs or history.json; give the folder that holds your --output folders",
             code="missing-file",
         )
-    return runs
+    return [_read_run(run, folder) for run in trained]
 
 
-def read_run(run: Path, folder: Path) -> RunSummary:
+def _read_run(run: Path, folder: Path) -> RunSummary:
     """Read the files of a run; missing ones leave their fields empty."""
-    history, steps = run / "history.json", run / "logs" / "steps.csv"
-    rows = _rows(run / "logs" / "validation.csv")
-    losses = [(int(row["step"]), float(row["model"])) for row in rows if row["metric"] == "loss"]
+    history, rows = run / "history.json", _rows(run / "logs" / "validation.csv")
+    skill, scored = {}, [row for row in rows if row["metric"] == "rmse"]
+    if scored:  # the last validation, at its longest lead time
+        step = max(int(row["step"]) for row in scored)
+        last = [row for row in scored if int(row["step"]) == step]
+        lead = max(float(row["lead_hours"]) for row in last)
+        last = [row for row in last if float(row["lead_hours"]) == lead]
+        for baseline in _BASELINES:
+            ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in last]
+            skill[baseline] = math.prod(ratio ** (1 / len(ratios)) for ratio in ratios)
     return RunSummary(
         name=str(run.relative_to(folder)) if run != folder else run.resolve().name,
         settings=_flat(yaml.safe_load((run / "config.yaml").read_text()) or {}),
         history=json.loads(history.read_text()) if history.exists() else [],
-        last_step=next(iter(_rows(steps)[-1:]), {}),
-        losses=losses,
-        skill=_skill(rows),
+        last_step=next(iter(_rows(run / "logs" / "steps.csv")[-1:]), {}),
+        losses=[(int(row["step"]), float(row["model"])) for row in rows if row["metric"] == "loss"],
+        skill=skill,
     )
 
 
@@ -90,22 +97,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return [row for row in csv.DictReader(file) if None not in row.values()]
-
-
-def _skill(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Mean ratios of the last validation, at its longest lead time."""
-    scored = [row for row in rows if row["metric"] == "rmse"]
-    if not scored:
-        return {}
-    step = max(int(row["step"]) for row in scored)
-    last = [row for row in scored if int(row["step"]) == step]
-    lead = max(float(row["lead_hours"]) for row in last)
-    chosen = [row for row in last if float(row["lead_hours"]) == lead]
-    skill = {}
-    for baseline in ("persistence", "climatology"):
-        ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in chosen]
-        skill[baseline] = math.prod(ratio ** (1 / len(ratios)) for ratio in ratios)
-    return skill
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -127,16 +118,16 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A row for each run: its progress and scores, and the settings that differ."""
-    keys, baselines = differing_settings(runs), ("persistence", "climatology")
+    keys = differing_settings(runs)
     table = Table("run", "epochs", "validation loss", box=SIMPLE)
-    for name in (*(f"RMSE / {baseline}" for baseline in baselines), "samples/s", *keys):
+    for name in (*(f"RMSE / {baseline}" for baseline in _BASELINES), "samples/s", *keys):
         table.add_column(name, justify="right", overflow="fold")
     losses = [run.best_loss for run in runs if run.best_loss is not None]
     for run in runs:
         best = run.best_loss
         loss = "" if best is None else f"{best:.4g}"
         style = "bold" if best is not None and best == min(losses) else None
-        skill = [f"{run.skill[name]:.3f}" if name in run.skill else "" for name in baselines]
+        skill = [f"{run.skill[name]:.3f}" if name in run.skill else "" for name in _BASELINES]
         rate = run.last_step.get("samples_per_second", "")
         settings = [str(run.settings.get(key, "")) for key in keys]
         table.add_row(run.name, run.epochs, loss, *skill, rate, *settings, style=style)

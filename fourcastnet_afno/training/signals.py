@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from fourcastnet_afno.parallel.launch import CollectiveStop
+from fourcastnet_afno.parallel.environment import CollectiveStop
 
 # SLURM sends SIGUSR1 before the time limit when a job asks for it, and SIGTERM at preemption.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

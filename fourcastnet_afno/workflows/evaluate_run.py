@@ -7,7 +7,6 @@ from pathlib import Path
 import xarray as xr
 
 from data_pipeline.preparation.execution import ExecutionConfig
-from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
@@ -51,28 +50,15 @@ def evaluate_run(
     )
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
-    report = _report(config, output, store, scores, predictions, seconds or {})
-    console.print(f"Report: {report.resolve()}")
-    return scores
-
-
-def _report(
-    config: ExperimentConfig,
-    output: Path,
-    store: PreparedStore,
-    scores: xr.Dataset,
-    predictions: xr.Dataset,
-    seconds: Mapping[str, float],
-) -> Path:
     history = output / "history.json"
-    facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in seconds.items()}
+    facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in (seconds or {}).items()}
     facts |= {
         "peak memory": f"{peak_memory_gib():.2f} GiB",
         "data fingerprint": store.fingerprint,
         "checkpoint": predictions.attrs.get("checkpoint", ""),
         "versions": ", ".join(f"{name} {value}" for name, value in versions().items()),
     }
-    return write_report(
+    report = write_report(
         output / "report.html",
         scores=scores,
         history=json.loads(history.read_text()) if history.exists() else [],
@@ -81,3 +67,5 @@ def _report(
         config_text=config.to_yaml(),
         facts=facts,
     )
+    console.print(f"Report: {report.resolve()}")
+    return scores

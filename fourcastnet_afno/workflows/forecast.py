@@ -52,8 +52,7 @@ def forecast_from(
     Args:
         config: Which forecasts.
         checkpoint: The forecaster; by default that of ``config.diagnostic``.
-        source: Data to start from, or a canonical dataset; without it, the prepared data next to
-            the checkpoint.
+        source: Data to start from; without it, the prepared data next to the checkpoint.
         path: The zarr store or NetCDF file to write.
         device: Torch device.
         existing: What to do with an output that exists.
@@ -62,13 +61,13 @@ def forecast_from(
     Raises:
         InputError: If the checkpoint, the data or a setting does not suit the others.
     """
-    if checkpoint is None and config.diagnostic is not None:
-        checkpoint = Path(config.diagnostic)
     if checkpoint is None:
-        raise InputError(
-            f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output",
-            code="no-checkpoint",
-        )
+        if config.diagnostic is None:
+            raise InputError(
+                f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output",
+                code="no-checkpoint",
+            )
+        checkpoint = Path(config.diagnostic)
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
     forecasters = [load_forecaster(file, device) for file in files]
     if init_times is None and config.init_times:
@@ -87,12 +86,19 @@ def forecast_from(
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
     times = dataset["time"].values
     if init_times is None:
-        interval = config.init_interval_hours
-        init_times = select_init_times(
-            times, first.spec, first.num_history, interval_hours=interval
-        )
+        hours = config.init_interval_hours
+        init_times = select_init_times(times, first.spec, first.num_history, interval_hours=hours)
     check_init_times(init_times, times, first.spec, first.num_history)
-    attrs = _provenance(files, config.diagnostic)
+    attrs = {
+        "title": f"Forecasts of {checkpoint.name}",
+        "source": "fourcastnet_afno",
+        "checkpoint": str(checkpoint),
+        "checkpoint_digest": " ".join(map(_digest, files)),
+        "versions": json.dumps(versions()),
+    }
+    if head is not None and config.diagnostic is not None:
+        digest = _digest(Path(config.diagnostic))
+        attrs |= {"diagnostic": config.diagnostic, "diagnostic_digest": digest}
     if regridded:
         attrs["regridded"] = regridded
         console.print(regridded, soft_wrap=True, highlight=False)
@@ -112,7 +118,15 @@ def forecast_from(
             report=partial(console.print, style="yellow", markup=False, soft_wrap=True),
         )
     except MissingValuesError as error:
-        raise _with_fill_rules(error, checkpoint) from error
+        rules = _recorded_data(checkpoint).get("fill") or {}
+        names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
+        if not names:
+            raise
+        raise InputError(
+            f"{error}: for training {list(names)} was filled by its climatology "
+            "(data.fill), which a checkpoint does not hold",
+            code=error.code,
+        ) from error
 
 
 def open_initial_data(
@@ -127,7 +141,7 @@ def open_initial_data(
     timestep, and missing values become the numbers of ``data.fill``.
 
     Args:
-        source: Where it is; without it, the prepared data of the checkpoint's run folder.
+        source: Without it, the prepared data of the checkpoint's run folder is opened.
         spec: Channels and timestep of the states.
         checkpoint: A checkpoint in a run folder.
         init_times: Initial times (datetime64), an integer number of timesteps from the states; by
@@ -174,6 +188,13 @@ def _as_in_training(
     names = {channel.name for channel in spec.channels}
     rules = recorded.get("accumulate") or {}
     rules = {name: rule for name, rule in rules.items() if parse_label(name)[0] in names}
+
+    def in_phase(times: np.ndarray) -> np.ndarray:
+        """Mark the times that are an integer number of timesteps from any initial time."""
+        step = spec.timestep.astype("timedelta64[ns]").astype(np.int64)
+        both = (np.asarray(t, "datetime64[ns]") for t in (times, init_times))
+        return np.isin(*(t.astype(np.int64) % step for t in both))
+
     try:
         states = accumulate(
             dataset,
@@ -182,7 +203,7 @@ def _as_in_training(
             spec.timestep_hours,
             lambda times: np.ones(len(times), bool),
             allow_gaps=True,  # a missing initial time is an error that names it
-            states=None if init_times is None else partial(_in_phase, init_times, spec.timestep),
+            states=None if init_times is None else in_phase,
         )
     except InputError as error:
         raise InputError(
@@ -191,31 +212,14 @@ def _as_in_training(
             code=error.code,
         ) from error
     fill = recorded.get("fill") or {}
-    numbers = {name: value for name, value in fill.items() if isinstance(value, int | float)}
-    known = [name for name in numbers if name in names and name in states]
-    states = states.assign({n: states[n].fillna(np.float32(numbers[n])) for n in known})
+    numbers = {
+        name: np.float32(value)
+        for name, value in fill.items()
+        if isinstance(value, int | float) and name in names and name in states
+    }
+    states = states.assign({name: states[name].fillna(numbers[name]) for name in numbers})
     states.encoding["source"] = dataset.encoding.get("source", "")
     return states
-
-
-def _in_phase(init_times: np.ndarray, timestep: np.timedelta64, times: np.ndarray) -> np.ndarray:
-    """Mark the times that are an integer number of timesteps from any initial time."""
-    step = timestep.astype("timedelta64[ns]").astype(np.int64)
-    phases = (t.astype("datetime64[ns]").astype(np.int64) % step for t in (times, init_times))
-    return np.isin(*phases)
-
-
-def _with_fill_rules(error: MissingValuesError, checkpoint: Path) -> InputError:
-    """The error, with the variables that training has filled by their climatology."""
-    rules = _recorded_data(checkpoint).get("fill") or {}
-    names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
-    if not names:
-        return error
-    return InputError(
-        f"{error}: for training {list(names)} was filled by its climatology "
-        "(data.fill), which a checkpoint does not hold",
-        code=error.code,
-    )
 
 
 def _on_grid_of(
@@ -223,12 +227,7 @@ def _on_grid_of(
 ) -> tuple[list[Forecaster], str]:
     """The forecasters on the grid of the data, and a description of the change if it is another."""
     grid, trained = grid_of(dataset), forecasters[0].spec.grid
-    try:
-        trained.require_same(grid, "the checkpoint")
-    except InputError:
-        if not config.regrid:
-            return forecasters, ""
-    else:
+    if trained.is_same(grid) or not config.regrid:
         return forecasters, ""
     how = (
         "states are interpolated to the network's grid and its changes back; scales that the "
@@ -241,19 +240,6 @@ def _on_grid_of(
         "refuses this)"
     )
     return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
-
-
-def _provenance(files: list[Path], diagnostic: str | None) -> dict[str, str]:
-    attrs = {
-        "title": f"Forecasts of {files[0].name}",
-        "source": "fourcastnet_afno",
-        "checkpoint": str(files[0]),
-        "checkpoint_digest": " ".join(map(_digest, files)),
-        "versions": json.dumps(versions()),
-    }
-    if diagnostic is not None:
-        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": _digest(Path(diagnostic))}
-    return attrs
 
 
 def _digest(path: Path) -> str:

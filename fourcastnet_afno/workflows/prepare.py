@@ -25,8 +25,8 @@ def prepare_run(
     Args:
         config: Its ``data`` part names source and channels.
         output: Run folder.
-        verify: Whether to compare every file of the store with its checksum.
-        plan: Whether to print what would be done, and stop.
+        verify: Compares every file of the store with its checksum.
+        plan: Prints what would be done, and stops.
         execution: Where the work is done.
     """
     location = store_location(config, output)
@@ -64,14 +64,8 @@ def open_prepared_store(
 ) -> PreparedStore:
     """The training store, which the main process alone prepares.
 
-    Args:
-        config: The experiment.
-        output: Run folder.
-        process: One of those that train.
-        backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
-
     Raises:
-        InputError: If the folder holds another run.
+        InputError: If the folder holds another run, see ``check_resumable``.
     """
     if not process.is_main:
         return open_store(store_location(config, output), config.data)

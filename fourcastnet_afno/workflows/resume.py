@@ -1,6 +1,5 @@
 """Checks that a run folder holds the run of this configuration, so that it can resume."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,21 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
     if not last.exists():
         return
     _, metadata = read_checkpoint(last, "none")
-    _check_backbone(last, metadata.get("diagnostic"), backbone)
-    before, now = (  # as it is read now, with the defaults of what did not exist then
-        yaml.safe_load(experiment.to_yaml())
-        for experiment in (
-            parse_config(ExperimentConfig, yaml.safe_load(metadata["config"])),
-            config,
+    head = metadata.get("diagnostic")
+    recorded = head and head["backbone"]
+    if recorded != backbone:
+        trained, requested = (
+            "a forecaster" if name is None else f"a diagnostic head behind the forecaster {name}"
+            for name in (recorded, backbone)
         )
-    )
+        raise InputError(
+            f"{last.parent.parent.resolve()} holds the training of {trained}, this command trains "
+            f"{requested}; give another --output",
+            code="other-configuration",
+        )
+    # As it is read now, with the defaults of what did not exist then.
+    stored = parse_config(ExperimentConfig, yaml.safe_load(metadata["config"]))
+    before, now = (yaml.safe_load(experiment.to_yaml()) for experiment in (stored, config))
     keys = [
         key
         for part in ("data", "diagnostic" if backbone else "model", "training")
@@ -47,21 +53,6 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
             f"{', '.join(keys)}; give another --output, or delete that folder to start over",
             code="other-configuration",
         )
-
-
-def _check_backbone(last: Path, head: Mapping[str, Any] | None, backbone: str | None) -> None:
-    recorded = head and head["backbone"]
-    if recorded == backbone:
-        return
-    trained, requested = (
-        "a forecaster" if name is None else f"a diagnostic head behind the forecaster {name}"
-        for name in (recorded, backbone)
-    )
-    raise InputError(
-        f"{last.parent.parent.resolve()} holds the training of {trained}, this command trains "
-        f"{requested}; give another --output",
-        code="other-configuration",
-    )
 
 
 def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: ANN401

@@ -20,20 +20,18 @@ from fourcastnet_afno.report import plots
 from fourcastnet_afno.report.runs import find_runs, runs_table
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.evaluate_run import evaluate_run
-from fourcastnet_afno.workflows.forecast import forecast_run
-from fourcastnet_afno.workflows.prepare import prepare_run
-from fourcastnet_afno.workflows.train import train_run
 
 
 def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
     """Prepare, train, forecast, evaluate and report, in one go."""
+    from fourcastnet_afno.workflows.evaluate_run import evaluate_run  # these need torch
+    from fourcastnet_afno.workflows.forecast import forecast_run
+    from fourcastnet_afno.workflows.prepare import prepare_run
+    from fourcastnet_afno.workflows.train import train_run
+
     seconds: dict[str, float] = {}
-    for name, verb in {
-        "prepare": prepare_run,
-        "train": train_run,
-        "forecast": forecast_run,
-    }.items():
+    verbs = {"prepare": prepare_run, "train": train_run, "forecast": forecast_run}
+    for name, verb in verbs.items():
         started = time.monotonic()
         verb(config, output)
         seconds[name] = time.monotonic() - started

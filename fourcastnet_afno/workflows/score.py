@@ -95,7 +95,12 @@ def evaluate_files(
             truth=actual,
             forecasts=opened,
             config_text=yaml.safe_dump(asdict(config), sort_keys=False),
-            facts=_facts(opened),
+            facts={
+                f"{key} of {name}": str(dataset.attrs[key])
+                for name, dataset in opened.items()
+                for key in ("checkpoint", "fingerprint")
+                if key in dataset.attrs
+            },
         )
     console.print(scores_table(scores), soft_wrap=True)
     for path in filter(None, (output, report)):
@@ -151,12 +156,3 @@ def _fingerprint(path: str) -> str:
         return PreparedStore(Path(path)).fingerprint
     files = file_fingerprints(path)
     return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest() if files else "unknown"
-
-
-def _facts(forecasts: dict[str, xr.Dataset]) -> dict[str, str]:
-    return {
-        f"{key} of {name}": str(dataset.attrs[key])
-        for name, dataset in forecasts.items()
-        for key in ("checkpoint", "fingerprint")
-        if key in dataset.attrs
-    }

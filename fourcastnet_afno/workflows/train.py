@@ -108,19 +108,13 @@ def split_windows(
     num_steps: int,
     **options: Any,  # noqa: ANN401
 ) -> tuple[WindowDataset, WindowDataset]:
-    """Windows of the training period, those of its subset, and all of the validation period.
+    """Windows of the training period (or of its subset), and of the validation period.
 
-    Args:
-        data: Says the periods.
-        store: Prepared data.
-        num_steps: States that follow.
-        options: Further arguments of ``WindowDataset``.
+    Each is followed by ``num_steps`` states; the options are those of ``WindowDataset``.
     """
-    training, validation = (
-        WindowDataset(store, period, num_steps=num_steps, subset=subset, **options)
-        for period, subset in ((data.train, data.subset), (data.validation, None))
-    )
-    return training, validation
+    options |= {"num_steps": num_steps}
+    training = WindowDataset(store, data.train, subset=data.subset, **options)
+    return training, WindowDataset(store, data.validation, **options)
 
 
 def describe_training(module: nn.Module, process: Process) -> None:

@@ -8,6 +8,7 @@ References:
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,12 @@ def train_diagnostic(
     settings, folder = config.training, output / "checkpoints"
     forecaster = load_forecaster(checkpoint)
     fingerprint = fingerprint_of(forecaster)
-    config = _with_store(config, output, checkpoint)
+    shared = checkpoint.absolute().parent.parent / "data.zarr"
+    has_own = config.data.store is not None or (output / "data.zarr").exists()
+    if not has_own and (shared / "zarr.json").exists():
+        with suppress(InputError):  # it is of another configuration
+            open_store(str(shared), config.data)
+            config = replace(config, data=replace(config.data, store=str(shared)))
     with process_group(settings.device, timeout_minutes=settings.timeout_minutes) as process:
         opening = partial(open_prepared_store, config, output, process, fingerprint)
         store = process.main_first("prepared", opening)
@@ -91,16 +97,13 @@ def train_diagnostic(
             target_channels=slice(count, None),
         )
         loss = build_diagnostic_loss(settings.loss, head, field_weights(store.diagnostic))
+        metadata = {"config": config.to_yaml(), "fingerprint": store.fingerprint}
         Trainer(
             DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision),
             windows,
             settings,
             folder=folder,
-            metadata={
-                "config": config.to_yaml(),
-                "fingerprint": store.fingerprint,
-                "diagnostic": describe_diagnostic(head, forecaster),
-            },
+            metadata=metadata | {"diagnostic": describe_diagnostic(head, forecaster)},
             process=process,
             functions=[*functions, *loggers(config, output, process)],
             console=console,
@@ -127,8 +130,8 @@ def build_head(
 def _check_settings(config: ExperimentConfig) -> None:
     if not config.data.diagnostic:
         raise InputError(
-            "data.diagnostic names no variable for a diagnostic head; list what it predicts, such "
-            "as [total_precipitation_6hr]",
+            "data.diagnostic is empty; list what the head predicts, such as "
+            "[total_precipitation_6hr]",
             code="bad-setting",
         )
     training = config.training
@@ -147,26 +150,12 @@ def _check_settings(config: ExperimentConfig) -> None:
             )
 
 
-def _with_store(config: ExperimentConfig, output: Path, checkpoint: Path) -> ExperimentConfig:
-    """Use the store of the forecaster's run if there is no other and it has this configuration."""
-    store = checkpoint.absolute().parent.parent / "data.zarr"
-    has_own = config.data.store is not None or (output / "data.zarr").exists()
-    if has_own or not (store / "zarr.json").exists():
-        return config
-    try:
-        open_store(str(store), config.data)
-    except InputError:
-        return config
-    return replace(config, data=replace(config.data, store=str(store)))
-
-
 def _check_suits(forecaster: Forecaster, store: PreparedStore, checkpoint: Path) -> None:
-    spec, state = forecaster.spec, store.prognostic
-    hours = store.attrs["timestep_hours"]
+    spec, channels = forecaster.spec, store.prognostic.channels
     pairs = {
-        "data.prognostic": (state.channels.to_json(), spec.channels.to_json()),
+        "data.prognostic": (channels.to_json(), spec.channels.to_json()),
         "the grid": (str(store.grid), str(spec.grid)),
-        "data.timestep_hours": (hours, spec.timestep_hours),
+        "data.timestep_hours": (store.attrs["timestep_hours"], spec.timestep_hours),
     }
     wrong = [f"{n} ({own}, there {theirs})" for n, (own, theirs) in pairs.items() if own != theirs]
     if wrong:

@@ -27,7 +27,8 @@ _context.set_forkserver_preload(
         "tests.builders.processes",
         "tests.builders.runs",
         "fourcastnet_afno.cli.run_verb",
-        "fourcastnet_afno.workflows.run",
+        "fourcastnet_afno.workflows.evaluate_run",
+        "fourcastnet_afno.workflows.forecast",
         "fourcastnet_afno.workflows.train_diagnostic",
     ]
 )

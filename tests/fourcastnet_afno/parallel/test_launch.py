@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fourcastnet_afno.parallel.launch import CollectiveStop, process_group
+from fourcastnet_afno.parallel.environment import CollectiveStop
+from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from tests.builders.errors import rejects
 from tests.builders.processes import start_ranks
