@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +24,11 @@ def peak_memory_gib(device: torch.device | None = None) -> float:
 def versions() -> dict[str, str]:
     """Versions of everything that can change a result, and the commit where there is one."""
     packages = ("fourcastnet-afno", "torch", "numpy", "xarray", "zarr")
-    found = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    commit = _commit()
-    return found | ({"commit": commit} if commit else {})
-
-
-def _commit() -> str | None:
+    record = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=10"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            process = subprocess.run(command, capture_output=True, text=True, check=True)
+            record["commit"] = process.stdout.strip()
+    return record

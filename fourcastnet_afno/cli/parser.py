@@ -1,21 +1,32 @@
-"""The parser of one verb: its words become the arguments of its function."""
+"""The parser of one verb: its words become the arguments of its function.
+
+Its mistakes are said in one line: the parser's own messages show types and all subtypes.
+"""
 
 import argparse
+import difflib
 import inspect
-from collections.abc import Sequence
-from dataclasses import is_dataclass
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.cli import functions
 from fourcastnet_afno.cli.functions import HELP
-from fourcastnet_afno.cli.mistakes import explain, setting_names
 from fourcastnet_afno.cli.verbs import SECTIONS, VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 PROGRAM = "fourcastnet-afno"
+_UNKNOWN = re.compile(
+    r"unrecognized arguments: (?:--)?(?P<word>[^\s=]+)"
+    r"|(?:Group '(?P<group>[^']+)' does not accept option|Option) '(?P<option>[^']+)'"
+)
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_EXPECTED = re.compile(r"Expected a (.+?)(?:\. Got value: .*)?$", re.MULTILINE)
+_VALUE = re.compile(r"(?:Got|Given) value: (.*)$", re.MULTILINE)
 
 
 def function_of(name: str) -> Any:  # noqa: ANN401
@@ -97,19 +108,45 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
         options = vars(parser.instantiate(parser.parse_args(list(words))))
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         settings = [
-            option.removeprefix("--")
-            for option in parser._option_string_actions
-            if not option.endswith(("+", ".help"))
-        ] + [
             setting.removeprefix("config.")
             for key, parameter in parameters.items()
-            for setting in setting_names(parameter.annotation, f"{key}.")
+            for setting in (key, *setting_names(parameter.annotation, f"{key}."))
         ]
         raise InputError(explain(str(error), settings), code="bad-setting") from error
     arguments = {key: options[key] for key in parameters if key != "config"}
     if VERBS[name].sections:
         arguments["config"] = ExperimentConfig(**{key: options[key] for key in SECTIONS})
     return arguments
+
+
+def setting_names(kind: Any, prefix: str = "") -> list[str]:  # noqa: ANN401
+    """Dotted names of all settings of a type: of a dataclass, and of those in its fields."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        names = [f"{prefix}{field.name}" for field in fields(kind)]
+        return names + [n for name in hints for n in setting_names(hints[name], f"{prefix}{name}.")]
+    return [name for argument in get_args(kind) for name in setting_names(argument, prefix)]
+
+
+def explain(message: str, names: Iterable[str]) -> str:
+    """A message of the parser in one line, with the nearest of the settings that exist."""
+    key = ".".join(dict.fromkeys(_KEY.findall(message)))
+    if unknown := _UNKNOWN.search(message):
+        name = ".".join(filter(None, (unknown["word"] or key, *unknown.group("group", "option"))))
+        near = ", ".join(difflib.get_close_matches(name, set(names), n=3))
+        return f"there is no setting {name}; " + (f"did you mean {near}?" if near else "see --help")
+    expected, value = _EXPECTED.findall(message), _VALUE.findall(message)
+    if key and expected and value:
+        kinds = " or ".join(dict.fromkeys(map(_describe_type, expected)))
+        return f"{key} must be {kinds}, got {value[-1]}"
+    return " ".join(_KEY.sub(r"\1", message).split())
+
+
+def _describe_type(text: str) -> str:
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text).removeprefix("typing.")
+    if text.startswith("Literal["):
+        return "one of " + re.sub(r"[\[\]']", "", text.removeprefix("Literal"))
+    return "null" if text == "NoneType" else text
 
 
 def completion(shell: str) -> str:

@@ -206,9 +206,9 @@ def _longest_forecast(
     (drawn,) = (c for c in Channels.from_dataset(predictions, names) if c.label == channel)
     inits, leads = predictions["init_time"].values, predictions["lead_time"].values
     known = np.isin(inits[:, None] + leads, truth["time"].values)
-    index = int(np.argmax(known.sum(axis=1)))
-    if not known[index].any():
+    if not known.any():
         return None
+    index = int(np.argmax(known.sum(axis=1)))
     forecast = predictions[[drawn.name]].isel(init_time=[index], lead_time=known[index])
     if "realization" in forecast.dims:
         forecast = forecast.mean("realization", keep_attrs=True)

@@ -256,13 +256,7 @@ def forecast_run(
 ) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 
-    Args:
-        config: Its ``forecast`` part says how many steps from which times.
-        output: Run folder, or a file that ends in .zarr or .nc.
-        checkpoint: Forecaster to use instead of the run's best.
-        source: Data to start from instead of the run's test period.
-        existing: What to do with a forecast that exists; by default one in a run folder is
-            replaced, and a file is an error.
+    The arguments are those that ``fourcastnet-afno forecast --help`` describes.
     """
     device = str(select_device(config.training.device))
     if output.suffix in (".zarr", ".nc"):

@@ -1,16 +1,22 @@
-"""The verb ``prepare``: from a source or a simulation to the training store of a run."""
+"""The verb ``prepare``, and what a run needs before it trains: its store, and no other run."""
 
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
 from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
+from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.parallel.process import Process
+from fourcastnet_afno.training.config import OPERATIONAL_SETTINGS
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.resume import check_resumable
 
 
 def prepare_run(
@@ -22,12 +28,8 @@ def prepare_run(
 ) -> PreparedStore | None:
     """Read or simulate the data, check it, and write the training store with its statistics.
 
-    Args:
-        config: Its ``data`` part names source and channels.
-        output: Run folder.
-        verify: Compares every file of the store with its checksum.
-        plan: Prints what would be done, and stops.
-        execution: Where the work is done.
+    With ``verify`` the store's files are compared with their checksums; with ``plan`` nothing is
+    written, and what would be done is printed.
     """
     location = store_location(config, output)
     if plan and "://" not in location:
@@ -74,3 +76,57 @@ def open_prepared_store(
     store = open_or_prepare(config, output)
     folder.mkdir(exist_ok=True)
     return store
+
+
+def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:
+    """Check that a run was configured like this one.
+
+    Args:
+        config: The experiment.
+        last: Its last checkpoint; without one there is nothing to resume.
+        backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
+
+    Raises:
+        InputError: If data, model or training was configured otherwise.
+    """
+    if not last.exists():
+        return
+    _, metadata = read_checkpoint(last, "none")
+    head = metadata.get("diagnostic")
+    recorded = head and head["backbone"]
+    if recorded != backbone:
+        trained, requested = (
+            "a forecaster" if name is None else f"a diagnostic head behind the forecaster {name}"
+            for name in (recorded, backbone)
+        )
+        raise InputError(
+            f"{last.parent.parent.resolve()} holds the training of {trained}, this command trains "
+            f"{requested}; give another --output",
+            code="other-configuration",
+        )
+    # As it is read now, with the defaults of what did not exist then.
+    stored = parse_config(ExperimentConfig, yaml.safe_load(metadata["config"]))
+    before, now = (yaml.safe_load(experiment.to_yaml()) for experiment in (stored, config))
+    keys = [
+        key
+        for part in ("data", "diagnostic" if backbone else "model", "training")
+        for key in differing_keys(before[part], now[part], part)
+        if key.removeprefix("training.").split(".")[0] not in OPERATIONAL_SETTINGS
+    ]
+    if keys:
+        raise InputError(
+            f"{last.parent.parent.resolve()} holds a run with another configuration, differing in "
+            f"{', '.join(keys)}; give another --output, or delete that folder to start over",
+            code="other-configuration",
+        )
+
+
+def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: ANN401
+    """Dotted names of the values that differ between two nested mappings."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [prefix]
+    return [
+        key
+        for name in sorted(before.keys() | now.keys())
+        for key in differing_keys(before.get(name), now.get(name), f"{prefix}.{name}")
+    ]

@@ -40,17 +40,8 @@ def evaluate_files(
 ) -> xr.Dataset:
     """Score stored forecasts side by side, and write scores and a report.
 
-    Args:
-        forecasts: Zarr stores or NetCDF files, each as PATH or NAME=PATH.
-        truth: Any source, or a prepared store.
-        climatology: A prepared store, a table by day of the year, or a series to fit one to.
-        output: NetCDF file of the scores; JSON and CSV files of the same name are written too.
-        config: What is scored, and by which conventions.
-        training: The training years, for the baseline ``linear`` and the thresholds of events.
-        report: HTML file to write.
-        state: File that keeps finished work, so that the same evaluation resumes after an
-            interruption; hidden next to ``output`` by default.
-        execution: A dask cluster on which the scores are computed; threads by default.
+    The arguments are those that ``fourcastnet-afno score --help`` describes. JSON and CSV files
+    are written next to ``output``; ``training`` is also for the thresholds of events.
 
     Raises:
         InputError: If something is missing or does not fit together; nothing is written then.

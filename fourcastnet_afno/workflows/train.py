@@ -46,7 +46,7 @@ def train_run(
     On several processes, started by ``torchrun`` or ``srun``, all must call.
 
     Args:
-        config: Its ``training`` part describes the training.
+        config: The experiment.
         output: Run folder.
         functions: Called with the step and the values of each row of the log.
         callbacks: Called after every step, in all processes.
@@ -58,10 +58,8 @@ def train_run(
         timeout_minutes=settings.timeout_minutes,
         spatial_ranks=settings.spatial_ranks,
     ) as process:
-        prepared = process.main_first(
-            "prepared", partial(open_prepared_store, config, output, process)
-        )
-        store = prepared.prognostic
+        opening = partial(open_prepared_store, config, output, process)
+        store = process.main_first("prepared", opening).prognostic
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from fourcastnet_afno.cli import main
+from fourcastnet_afno.cli.run_verb import complete, with_long_names
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.training.config import Stage
+from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_dataset, make_experiment
 
 ROOT = Path(__file__).parents[3]
@@ -68,3 +70,49 @@ def test_ctrl_c_leaves_a_usable_checkpoint_and_the_command_to_resume(tmp_path: P
     assert f"Resume with: fourcastnet-afno {' '.join(words)}" in message
     state = torch.zeros(1, 2, 2, *GRID.shape)
     assert load_forecaster(last)(state, torch.zeros(1, 1, *GRID.shape)).isfinite().all()
+
+
+def test_short_options_stand_for_settings() -> None:
+    words = ["--source=a=b", "--init-times", "2001", "--steps", "3", "--members=2"]
+    assert with_long_names("forecast", words) == [
+        "--source.path=a=b", "--forecast.init_times", "2001",
+        "--forecast.num_steps", "3", "--forecast.ensemble.num_members=2",
+    ]  # fmt: skip
+    assert with_long_names("train", ["--steps=3"]) == ["--steps=3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["my.yaml", "--json"], ["--config=my.yaml", "--json"]),
+        (["--json", "my.yaml"], ["--json", "--config=my.yaml"]),
+        (["--output", "run", "my.yaml"], ["--output", "run", "--config=my.yaml"]),
+        (["--measure=false", "my.yaml"], ["--measure=false", "--config=my.yaml"]),
+    ],
+)
+def test_the_doctor_takes_a_file_without_option(words: list[str], completed: list[str]) -> None:
+    assert complete("doctor", words) == ("doctor", completed)
+
+
+def test_evaluate_with_forecasts_is_score() -> None:
+    words = ["--forecast=a.zarr", "--truth", "b.zarr"]
+    assert complete("evaluate", words) == ("score", ["--forecast=a.zarr", "--truth.path", "b.zarr"])
+    given = ["--config=c.yaml", "--forecast.num_steps=3"]
+    assert complete("evaluate", given) == ("evaluate", given)
+
+
+def test_a_run_folder_gives_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    words = [f"--output={tmp_path}"]
+    assert complete("train", words) == ("train", [f"--config={tmp_path}/config.yaml", *words])
+    given = [*words, "--config", "other.yaml"]
+    assert complete("train", given) == ("train", given)
+    assert complete("train", [*words, "--help"]) == ("train", [*words, "--help"])
+
+
+def test_the_quickstart_brings_its_experiment_and_others_need_one(tmp_path: Path) -> None:
+    words = [f"--output={tmp_path}"]
+    name, (config, *rest) = complete("quickstart", words)
+    assert (name, Path(config).name, rest) == ("quickstart", "quickstart.yaml", words)
+    with rejects("no-config", "--config FILE", str(tmp_path)):
+        complete("train", words)

@@ -1,12 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.cli.main import main
+from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.prepare import open_or_prepare, prepare_run, store_location
-from tests.builders.experiments import make_dataset, make_experiment
+from fourcastnet_afno.workflows.prepare import (
+    check_resumable,
+    differing_keys,
+    open_or_prepare,
+    prepare_run,
+    store_location,
+)
+from tests.builders.errors import rejects
+from tests.builders.experiments import GRID, make_dataset, make_experiment, make_forecaster
 
 
 @pytest.fixture
@@ -44,3 +53,40 @@ def test_prepare_verifies_the_store(
     shard.write_bytes(values)
     words = [f"--config={tmp_path / 'run' / 'config.yaml'}", f"--output={tmp_path / 'run'}"]
     assert main(["prepare", *words, "--verify"]) == 2
+
+
+def test_names_of_values_that_differ() -> None:
+    before = {"a": {"b": 1, "c": [1, 2]}, "d": None}
+    assert differing_keys(before, before, "x") == []
+    now = {"a": {"b": 2, "c": [1, 2], "new": 0}, "d": {}}
+    assert differing_keys(before, now, "x") == ["x.a.b", "x.a.new", "x.d"]
+
+
+@pytest.fixture
+def last(tmp_path: Path) -> tuple[ExperimentConfig, Path]:
+    """An experiment and the last checkpoint of its run."""
+    experiment, path = make_experiment(tmp_path / "data.nc"), tmp_path / "last.safetensors"
+    check_resumable(experiment, path, None)  # there is nothing to resume
+    save_checkpoint(path, make_forecaster(GRID), {}, {"config": experiment.to_yaml()})
+    return experiment, path
+
+
+def test_a_run_resumes_with_other_operational_settings(last: tuple[ExperimentConfig, Path]) -> None:
+    experiment, path = last
+    check_resumable(experiment, path, None)
+    training = replace(experiment.training, device="cpu", log_every=7, keep_last=3)
+    check_resumable(replace(experiment, training=training), path, None)
+    # What comes after the training may be anything.
+    forecast = replace(experiment.forecast, num_steps=99)
+    check_resumable(replace(experiment, forecast=forecast), path, None)
+
+
+def test_another_configuration_is_named(last: tuple[ExperimentConfig, Path]) -> None:
+    experiment, path = last
+    model = replace(experiment.model, prediction="direct")
+    training = replace(experiment.training, gradient_clip=0.5)
+    changed = replace(experiment, model=model, training=training)
+    with rejects("other-configuration", "model.prediction", "training.gradient_clip"):
+        check_resumable(changed, path, None)
+    with rejects("other-configuration", "a diagnostic head", "abc"):
+        check_resumable(experiment, path, "abc")

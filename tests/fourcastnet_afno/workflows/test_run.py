@@ -27,7 +27,7 @@ from fourcastnet_afno.inference.rollout import forcings_from
 from fourcastnet_afno.losses.loss import area_weighted_mse
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.signals import TrainingInterruptedError
-from fourcastnet_afno.workflows import resume
+from fourcastnet_afno.workflows import prepare
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.run import quickstart
 from fourcastnet_afno.workflows.train import train_run
@@ -219,7 +219,7 @@ def test_a_run_of_before_a_setting_existed_goes_on(
         del older["data"]["diagnostic"], older["training"]["spatial_ranks"]
         return tensors, {**metadata, "config": yaml.safe_dump(older)}
 
-    monkeypatch.setattr(resume, "read_checkpoint", read_older)
+    monkeypatch.setattr(prepare, "read_checkpoint", read_older)
     train_run(config, tmp_path / "run")
     changed = replace(config, training=replace(config.training, gradient_clip=0.5))
     with rejects("other-configuration", "training.gradient_clip"):
