@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -78,27 +79,23 @@ def summary_table(scores: xr.Dataset) -> Table | None:
         "effective_resolution_km": "effective resolution, {} h [km]",
         "effective_wavenumber": "effective wavenumber, {} h",
     }
-    resolution = next((name for name in titles if name in scores), None)
-    if resolution is None and "correlation_time_hours" not in scores:
-        return None
     indices, hours, columns = selected_leads(scores), lead_hours(scores), []
-    ends = [indices[0], indices[-1]]
-    if resolution is not None:
-        columns += [titles[resolution].format(hours[index]) for index in ends]
+    for resolution in [name for name in titles if name in scores][:1]:
+        for index in (indices[0], indices[-1]):
+            title, values = titles[resolution].format(hours[index]), scores[resolution]
+            columns.append((title, values.isel(lead_time=index), "-"))
     if "correlation_time_hours" in scores:
-        columns.append("correlation above 0.8 [h]")
+        values = scores["correlation_time_hours"]
+        columns.append(("correlation above 0.8 [h]", values, f"over {hours[-1]}"))
     rows = []
-    for channel in scores["channel"].values:
-        for name in scores["forecast"].values:
-            one, texts = scores.sel(channel=channel, forecast=name), []
-            if resolution is not None:
-                values = one[resolution].values[ends]
-                texts += [f"{value:.0f}" if np.isfinite(value) else "-" for value in values]
-            if "correlation_time_hours" in scores:
-                value = float(one["correlation_time_hours"])
-                texts.append(f"over {hours[-1]}" if np.isnan(value) else f"{value:.0f}")
-            rows.append(((channel, name), list(map(Cell, texts))))
-    return Table(("channel", "forecast"), columns, rows)
+    for channel, name in product(scores["channel"].values, scores["forecast"].values):
+        cells = []
+        for _, values, missing in columns:
+            value = float(values.sel(channel=channel, forecast=name))
+            cells.append(Cell(f"{value:.0f}" if np.isfinite(value) else missing))
+        rows.append(((channel, name), cells))
+    titled = [title for title, *_ in columns]
+    return Table(("channel", "forecast"), titled, rows) if columns else None
 
 
 def counts_table(scores: xr.Dataset) -> Table:

@@ -12,7 +12,7 @@ from tests.builders.experiments import make_dataset, make_experiment, make_untra
 
 
 def test_a_run_is_scored_next_to_the_baselines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     scores_only = EvaluationConfig(num_resamples=0, spectra=False, baselines=["persistence"])

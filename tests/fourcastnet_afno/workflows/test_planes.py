@@ -24,6 +24,7 @@ from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.report import maps, plots
+from fourcastnet_afno.report.plots import render
 from fourcastnet_afno.report.report import picture_channel, spectrum_leads
 from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -71,7 +72,7 @@ def scores_of(config: ExperimentConfig, run: Path) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def torus_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torus_run(tmp_path_factory: pytest.TempPathFactory, blank_pictures: None) -> Path:
     folder = tmp_path_factory.mktemp("torus")
     make_advection().to_netcdf(folder / "data.nc")
     config = make_config(folder / "data.nc", ["tracer"], 5)
@@ -198,6 +199,7 @@ def test_problems_in_one_dimension_go_through_every_verb(tmp_path: Path) -> None
     scores = scores_of(config, tmp_path / "run")
     assert scores["spectrum"].sizes["wavenumber"] == 9
     figure = maps.mean_maps(scores, "tracer", "model")
+    assert render(figure).startswith(b"\x89PNG")
     (band,) = figure.axes[0].collections
     np.testing.assert_allclose(band.get_array(), scores["bias_map"][0, 0, 0], rtol=1e-6)
     assert band.get_datalim(figure.axes[0].transData).bounds == pytest.approx((0, 0, 2, 1))
