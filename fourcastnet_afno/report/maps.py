@@ -25,10 +25,8 @@ def error_maps(
 ) -> Figure:
     """Truth, forecast and forecast minus truth; a row for each lead time.
 
-    Args:
-        truth: (lead_time, latitude, longitude), or y and x, at the valid times, with ``units``.
-        predictions: Forecasts, as ``truth``.
-        land: Land fraction, whose half is drawn as coastline.
+    Both are (lead_time, latitude, longitude), or y and x. A land fraction of one half is drawn as
+    coastline.
     """
     rows = truth.sizes["lead_time"]
     figure, axes = _map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
@@ -136,13 +134,9 @@ def _draw(  # noqa: ANN202
 def rollout_animation(
     truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = 40
 ) -> None:
-    """Write truth next to forecast as a GIF, with a frame for each lead time or for some of them.
+    """Write truth next to forecast, both (lead_time, latitude, longitude), as a GIF.
 
-    Args:
-        truth: (lead_time, latitude, longitude) at the valid times.
-        predictions: Forecasts, as ``truth``.
-        path: File to write.
-        max_frames: Frames at most, at lead times spread over all.
+    It has a frame for each lead time, or ``max_frames`` spread over all.
     """
     count = truth.sizes["lead_time"]
     shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))

@@ -49,14 +49,8 @@ def forecast_from(
 ) -> xr.Dataset | None:
     """Write the forecasts of a checkpoint, see ``inference.write_forecast``.
 
-    Args:
-        config: Which forecasts.
-        checkpoint: The forecaster; by default that of ``config.diagnostic``.
-        source: Data to start from; without it, the prepared data next to the checkpoint.
-        path: The zarr store or NetCDF file to write.
-        device: Torch device.
-        existing: What to do with an output that exists.
-        init_times: Initial times; by default those of ``config``.
+    By default the checkpoint is that of ``config.diagnostic``, the source is the prepared data next
+    to it, and the initial times are those of ``config``.
 
     Raises:
         InputError: If the checkpoint, the data or a setting does not suit the others.
@@ -89,16 +83,7 @@ def forecast_from(
         hours = config.init_interval_hours
         init_times = select_init_times(times, first.spec, first.num_history, interval_hours=hours)
     check_init_times(init_times, times, first.spec, first.num_history)
-    attrs = {
-        "title": f"Forecasts of {checkpoint.name}",
-        "source": "fourcastnet_afno",
-        "checkpoint": str(checkpoint),
-        "checkpoint_digest": " ".join(map(_digest, files)),
-        "versions": json.dumps(versions()),
-    }
-    if head is not None and config.diagnostic is not None:
-        digest = _digest(Path(config.diagnostic))
-        attrs |= {"diagnostic": config.diagnostic, "diagnostic_digest": digest}
+    attrs = _provenance(files, config.diagnostic)
     if regridded:
         attrs["regridded"] = regridded
         console.print(regridded, soft_wrap=True, highlight=False)
@@ -242,9 +227,21 @@ def _on_grid_of(
     return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+def _provenance(files: list[Path], diagnostic: str | None) -> dict[str, str]:
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
+
+    attrs = {
+        "title": f"Forecasts of {files[0].name}",
+        "source": "fourcastnet_afno",
+        "checkpoint": str(files[0]),
+        "checkpoint_digest": " ".join(map(digest, files)),
+        "versions": json.dumps(versions()),
+    }
+    if diagnostic is not None:
+        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": digest(Path(diagnostic))}
+    return attrs
 
 
 def forecast_run(
@@ -258,25 +255,23 @@ def forecast_run(
 
     The arguments are those that ``fourcastnet-afno forecast --help`` describes.
     """
-    device = str(select_device(config.training.device))
-    if output.suffix in (".zarr", ".nc"):
-        return forecast_from(
-            config.forecast, checkpoint, source, output, device, existing or "refuse"
-        )
-    path, existing = output / "forecast.zarr", existing or "overwrite"
-    checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
-    if source is not None:
-        return forecast_from(config.forecast, checkpoint, source, path, device, existing)
-    dataset, init_times = open_or_prepare(config, output).prognostic.dataset(), None
-    if config.forecast.init_times is None:
-        times, forecaster = dataset["time"].values, load_forecaster(checkpoint, device)
-        init_times = select_init_times(
-            times[config.data.test.contains(times)],
-            forecaster.spec,
-            forecaster.num_history,
-            interval_hours=config.forecast.init_interval_hours,
-            num_following=config.forecast.num_steps,
-        )
+    data: SourceConfig | xr.Dataset | None = source
+    path, device, init_times = output, str(select_device(config.training.device)), None
+    if output.suffix not in (".zarr", ".nc"):
+        path, existing = output / "forecast.zarr", existing or "overwrite"
+        checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
+        if source is None:
+            data = open_or_prepare(config, output).prognostic.dataset()
+            if config.forecast.init_times is None:
+                times, forecaster = data["time"].values, load_forecaster(checkpoint, device)
+                init_times = select_init_times(
+                    times[config.data.test.contains(times)],
+                    forecaster.spec,
+                    forecaster.num_history,
+                    interval_hours=config.forecast.init_interval_hours,
+                    num_following=config.forecast.num_steps,
+                )
+    existing = existing or "refuse"
     return forecast_from(
-        config.forecast, checkpoint, dataset, path, device, existing, init_times=init_times
+        config.forecast, checkpoint, data, path, device, existing, init_times=init_times
     )

@@ -79,12 +79,9 @@ def open_prepared_store(
 
 
 def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:
-    """Check that a run was configured like this one.
+    """Check that the run of the checkpoint ``last``, if it exists, was configured like this one.
 
-    Args:
-        config: The experiment.
-        last: Its last checkpoint; without one there is nothing to resume.
-        backbone: Fingerprint of the forecaster behind a diagnostic head, if one is trained.
+    ``backbone`` is the fingerprint of the forecaster behind a diagnostic head, if one is trained.
 
     Raises:
         InputError: If data, model or training was configured otherwise.

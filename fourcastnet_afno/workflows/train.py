@@ -43,14 +43,9 @@ def train_run(
 ) -> Forecaster:
     """Train a forecaster, or resume an interrupted run in ``output``.
 
-    On several processes, started by ``torchrun`` or ``srun``, all must call.
-
-    Args:
-        config: The experiment.
-        output: Run folder.
-        functions: Called with the step and the values of each row of the log.
-        callbacks: Called after every step, in all processes.
-        join: Joins the processes that train together, see ``process_group``.
+    On several processes, started by ``torchrun`` or ``srun``, all must call; ``join`` joins them,
+    see ``process_group``. ``functions`` get the step and the values of each row of the log, and
+    ``callbacks`` are called after every step, in all processes.
     """
     settings, folder = config.training, output / "checkpoints"
     with join(

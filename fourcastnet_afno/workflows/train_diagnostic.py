@@ -53,18 +53,11 @@ def train_diagnostic(
 ) -> DiagnosticHead:
     """Train a head for ``data.diagnostic``, or resume an interrupted run in ``output``.
 
-    On several processes, started by ``torchrun`` or ``srun``, all must call.
-
-    Args:
-        config: Its ``diagnostic`` part describes the head, ``training`` how it is trained: a stage
-            with several steps takes the mean loss over the steps of the forecaster's rollout. The
-            weights are chosen by the validation loss; ``training.validation.num_steps`` has no
-            effect.
-        output: Run folder, another one than the forecaster's.
-        checkpoint: The frozen forecaster; the store of its run is used if it is of this
-            configuration.
-        functions: Called with the step and the values of each row of the log.
-        callbacks: Called after every step, in all processes.
+    On several processes, started by ``torchrun`` or ``srun``, all must call. A stage with several
+    steps takes the mean loss over the steps of the forecaster's rollout. The weights are chosen by
+    the validation loss; ``training.validation.num_steps`` has no effect. The forecaster of
+    ``checkpoint`` stays as it is; the store of its run is used if it is of this configuration.
+    ``functions`` and ``callbacks`` are those of ``train_run``.
 
     Raises:
         InputError: If the forecaster, the data or a setting does not suit the others.
