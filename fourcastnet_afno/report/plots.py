@@ -102,8 +102,7 @@ def relative_change(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Change against the reference in per cent, and where it is distinguishable from chance.
 
-    Returns:
-        Two arrays of dims (channel, lead_time).
+    Both are of dims (channel, lead_time).
     """
     reference = scores[metric].sel(forecast=scores.attrs["reference"])
     ours = scores[metric].sel(forecast=forecast)

@@ -52,16 +52,10 @@ def write_report(
 ) -> Path:
     """Draw all figures and write the report next to them; return its path.
 
-    Args:
-        path: HTML file to write; the figures go to the folder ``figures`` next to it, as PNG and
-            PDF.
-        scores: See ``evaluation.evaluate``; of several regions the first is drawn.
-        truth: Canonical dataset with the valid times.
-        forecasts: The scored forecasts by name; the first is shown in maps.
-        history: Losses by epoch; may be empty.
-        config_text: Configuration of the run, if any.
-        facts: Further lines, such as the run time.
-        max_curves: Channels whose scores are drawn as curves; tables have all.
+    The figures go to the folder ``figures`` next to ``path``, as PNG and PDF. Of several regions
+    the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
+    curves; tables have all. ``truth`` is a canonical dataset with the valid times, and ``facts``
+    are further lines, such as the run time.
     """
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"

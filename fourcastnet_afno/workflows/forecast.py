@@ -125,12 +125,9 @@ def open_initial_data(
     A source is treated as it was for training: what can be derived is, accumulations are those of a
     timestep, and missing values become the numbers of ``data.fill``.
 
-    Args:
-        source: Without it, the prepared data of the checkpoint's run folder is opened.
-        spec: Channels and timestep of the states.
-        checkpoint: A checkpoint in a run folder.
-        init_times: Initial times (datetime64), an integer number of timesteps from the states; by
-            default states are every timestep from the first time of the data.
+    ``init_times`` (datetime64) are an integer number of timesteps from the states; without them,
+    states are every timestep from the first time of the data. Without a source, the prepared data
+    of the checkpoint's run folder is opened.
 
     Raises:
         InputError: If there is no data, or it cannot be accumulated as in training.
