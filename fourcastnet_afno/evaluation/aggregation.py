@@ -76,10 +76,7 @@ def _within(part: slice, span: slice) -> slice:
 
 @dataclass(frozen=True, kw_only=True)
 class StateFile:
-    """File that keeps the state of an evaluation, so that it resumes after an interruption.
-
-    A file with the fingerprint of another evaluation is ignored.
-    """
+    """File from which an interrupted evaluation resumes; another fingerprint's is ignored."""
 
     path: Path
     fingerprint: str

@@ -168,15 +168,8 @@ class PairBlock:
 
     All fields have the shape (..., latitude, longitude), all means (..., region). Means are over
     the cells that both have.
-
-    Args:
-        members: Fields (..., realization, latitude, longitude).
-        truth: Truth at the valid times of all tiles.
-        where: The tile's range of them.
-        times: The tile's valid times, of shape (...).
-        label: Label of the channel.
-        settings: Weights and thresholds.
-        buffers: Memory that blocks write over one after another, see ``make_buffers``.
+    Members have the shape (..., realization, latitude, longitude). Truth is of all tiles,
+    ``where`` is this tile's range of it. Blocks write over the buffers one after another.
     """
 
     def __init__(
