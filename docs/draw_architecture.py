@@ -277,7 +277,8 @@ def _draw_room(room: Room, center: float, top: float) -> Iterator[str]:
     plural = "" if room.num_modules == 1 else "s"
     contents = f"{room.num_modules} module{plural}"
     if room.inner:
-        contents += f" · {', '.join(room.inner)}"
+        names = ", ".join(room.inner)
+        contents += f" · {names}" if len(names) < 20 else f" in {1 + len(room.inner)} folders"
     yield _text("soft", center, top + _HEIGHT - 7, contents)
 
 
