@@ -11,28 +11,9 @@ from rich.console import Console
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_json, write_scores
 from tests.builders import baselines
-from tests.builders.experiments import make_dataset
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
-
-
 LEADS = DAY * np.arange(1, 4)
-
-
-@pytest.fixture
-def truth() -> xr.Dataset:
-    return make_dataset(40).drop_vars("height")
-
-
-@pytest.fixture
-def coefficients(truth: xr.Dataset) -> xr.Dataset:
-    mean = truth.mean("time", keep_attrs=True)
-    return mean.expand_dims(hour=[0], harmonic=[0])
-
-
-@pytest.fixture
-def inits(truth: xr.Dataset) -> np.ndarray:
-    return truth["time"].values[5:30]
 
 
 def test_scores_for_machines(
