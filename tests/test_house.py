@@ -13,6 +13,7 @@ PACKAGES = ("fourcastnet_afno", "data_pipeline")
 # Places of version 0.1, which only import.
 FORMER = {
     "fourcastnet_afno/autoregression.py",
+    "fourcastnet_afno/evaluation/climatologies.py",
     "fourcastnet_afno/experiment.py",
     "data_pipeline/pde.py",
 }

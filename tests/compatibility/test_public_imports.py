@@ -46,6 +46,7 @@ SHOWN = [
     # docs/equations.md
     ("data_pipeline.pde", "gaussian_bumps"),
     # docs/forecasts.md, "Python" and "The store"
+    ("fourcastnet_afno.evaluation.climatologies", "open_climatology"),
     ("fourcastnet_afno.autoregression", "Persistence"),
     ("fourcastnet_afno.autoregression", "ForecastConfig"),
     ("fourcastnet_afno.autoregression", "rollout"),
