@@ -34,10 +34,11 @@ from data_pipeline.preprocessing.filling import Filling, check_rules
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
-from data_pipeline.sources.canonical import open_source, require_units
+from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
+from data_pipeline.sources.units import require_units
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.writer import StoreWriter

@@ -16,9 +16,9 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.filling import FillRule, missing_label
-from data_pipeline.sources.canonical import require_units
 from data_pipeline.sources.names import CATEGORICAL
 from data_pipeline.sources.retry import load
+from data_pipeline.sources.units import require_units
 
 _COMPARED_TIMES = 64
 _MOST_CLASSES = 64

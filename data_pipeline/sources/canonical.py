@@ -10,25 +10,26 @@ Fields on a plane have the dimensions (time, y, x) with increasing y and x, and 
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
-import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
+from data_pipeline.sources.axes import sorted_along, with_canonical_coordinates
 from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.join import join
-from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS, normalize_units
+from data_pipeline.sources.levels import with_integer_levels
+from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS
 from data_pipeline.sources.pde_benchmarks import open_benchmark
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
+from data_pipeline.sources.time_axis import with_standard_times, with_valid_times
+from data_pipeline.sources.units import with_checked_units
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _DROPPABLE_AXES = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
 _DROPPABLE_AXES += ("heightAboveGround", "realization", "ensemble", "band")
-_LARGEST_PRESSURE = 2000  # hPa; unnamed levels beyond it are in Pa
 
 
 def open_source(
@@ -70,7 +71,7 @@ def open_source(
 def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header."""
     name = str(dataset.encoding.get("source", config.path))
-    dataset = _with_one_time(dataset)
+    dataset = with_valid_times(dataset)
     known = {*dataset.variables, *dataset.dims}
     plane = dataset.rename({old: new for old, new in config.rename.items() if old in known})
     names = {RENAME.get(str(variable), str(variable)) for variable in plane.variables}
@@ -85,26 +86,15 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
                 code="missing-axis",
             )
     if "time" in dataset.variables:
-        dataset = _with_standard_times(dataset, name)
+        dataset = with_standard_times(dataset, name)
     if planar:
-        dataset = _with_plane_attrs(_sorted(_sorted(dataset, "y"), "x"), config, name)
+        dataset = _with_plane_attrs(sorted_along(sorted_along(dataset, "y"), "x"), config, name)
     else:
-        dataset = _with_integer_levels(_with_sorted_axes(dataset), name)
+        dataset = with_integer_levels(with_canonical_coordinates(dataset), name)
     axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
     dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name
-    wrong = []
-    for variable, array in dataset.data_vars.items():
-        stated = config.units.get(str(variable), str(array.attrs.get("units", "")))
-        units = normalize_units(stated)
-        expected = units if planar else UNITS.get(str(variable), units)
-        if units != expected and units:
-            wrong.append(f"{variable} in {stated!r}, expected {expected!r}")
-        array.attrs["units"] = units or ("1" if planar else "")
-    if wrong:
-        message = f"{name} has {'; '.join(wrong)}; convert the data, or correct data.source.units"
-        raise InputError(message, code="units-mismatch")
-    return dataset
+    return with_checked_units(dataset, config.units, name, planar=planar)
 
 
 def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
@@ -114,17 +104,6 @@ def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> x
         return dataset.assign_attrs(grid_of(dataset).attrs)
     except InputError as error:
         raise InputError(f"{name}: {error}", code=error.code) from error
-
-
-def _with_one_time(dataset: xr.Dataset) -> xr.Dataset:
-    """Keep the valid time alone, where GRIB and CDS add the start of a forecast."""
-    if "valid_time" not in dataset.variables or "time" not in dataset.variables:
-        return dataset
-    if "valid_time" in dataset.dims:
-        return dataset.drop_vars("time")
-    if dataset["valid_time"].dims == ("time",):
-        dataset = dataset.assign_coords(time=dataset["valid_time"].values)
-    return dataset.drop_vars("valid_time")
 
 
 def _renamed(dataset: xr.Dataset, further: Mapping[str, str]) -> xr.Dataset:
@@ -153,63 +132,3 @@ def _without_droppable_axes(dataset: xr.Dataset) -> xr.Dataset:
     dataset = dataset.squeeze([d for d in _DROPPABLE_AXES if dataset.sizes.get(d) == 1], drop=True)
     scalars = [str(name) for name, coord in dataset.coords.items() if name not in dataset.dims]
     return dataset.drop_vars([name for name in scalars if name not in ("time", "level")])
-
-
-def _with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
-    if "time" not in dataset.dims:
-        dataset = dataset.expand_dims("time")
-    if dataset["time"].dtype == object:  # cftime: noleap leaves out leap days, which stay missing
-        dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
-    times = dataset["time"].values
-    if not np.issubdtype(times.dtype, np.datetime64):
-        message = f"{name} has times of type {times.dtype}; give them CF units such as "
-        raise InputError(message + "'hours since 1900-01-01'", code="no-times")
-    dataset = dataset.assign_coords(time=times.astype("datetime64[ns]"))
-    ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
-    with suppress(ValueError):  # ARCO-ERA5 states which times it has filled: its axis ends in 2050
-        first, last = (np.datetime64(end) for end in ends)
-        if not np.isnat(first) and not np.isnat(last):
-            times = dataset["time"].values
-            return dataset.isel(time=(times >= first) & (times < last + 1))  # last is a full day
-    return dataset
-
-
-def _with_sorted_axes(dataset: xr.Dataset) -> xr.Dataset:
-    latitude = dataset["latitude"].values
-    if latitude[0] < latitude[-1]:
-        dataset = dataset.isel(latitude=slice(None, None, -1))
-    longitude = dataset["longitude"].values.astype(float)
-    if len(longitude) > 1 and np.isclose(longitude[-1] - longitude[0], 360):
-        dataset, longitude = dataset.isel(longitude=slice(-1)), longitude[:-1]
-    # 0..360, or -180..180 where that keeps a region in one piece.
-    east, centered = longitude % 360, (longitude + 180) % 360 - 180
-    longitude = east if np.ptp(east) <= np.ptp(centered) + 1e-6 else centered
-    return _sorted(dataset.assign_coords(longitude=longitude), "longitude")
-
-
-def _sorted(dataset: xr.Dataset, axis: str) -> xr.Dataset:
-    """Sort an axis, unless it is sorted: an index costs time at every read."""
-    increases = (np.diff(dataset[axis].values) > 0).all()
-    return dataset if increases else dataset.sortby(axis)
-
-
-def _with_integer_levels(dataset: xr.Dataset, name: str) -> xr.Dataset:
-    if "level" not in dataset.dims:
-        return dataset.drop_vars("level", errors="ignore")
-    units = normalize_units(str(dataset["level"].attrs.get("units", "")))
-    levels = dataset["level"].values
-    if units == "Pa" or (not units and levels.max() > _LARGEST_PRESSURE):
-        levels = levels / 100
-    if not np.allclose(levels, np.round(levels)):
-        message = f"{name} has the levels {levels.tolist()} hPa, expected integers"
-        raise InputError(message, code="bad-levels")
-    return _sorted(dataset.assign_coords(level=np.round(levels).astype(int)), "level")
-
-
-def require_units(dataset: xr.Dataset, names: list[str]) -> None:
-    """Reject variables whose attribute ``units`` is missing or empty; the error names them all."""
-    missing = [name for name in names if not dataset[name].attrs.get("units")]
-    if missing:
-        usual = ", ".join(f"{name}: {UNITS.get(name, '?')}" for name in missing)
-        message = f"{missing} state no units; set data.source.units={{{usual}}} if that is right"
-        raise InputError(message, code="missing-units")
