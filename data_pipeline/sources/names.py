@@ -26,11 +26,12 @@ COORDINATES = _by_word(
 _PRESSURE_LEVEL = _by_word(
     {
         "geopotential": "z",
-        "temperature": "t ta",
-        "u_component_of_wind": "u ua uwnd",
-        "v_component_of_wind": "v va vwnd",
-        "specific_humidity": "q hus shum",
-        "relative_humidity": "r hur rhum",
+        "geopotential_height": "gh zg hgt",
+        "temperature": "t ta air tmp",
+        "u_component_of_wind": "u ua uwnd ugrd",
+        "v_component_of_wind": "v va vwnd vgrd",
+        "specific_humidity": "q hus shum spfh",
+        "relative_humidity": "r hur rhum rh",
         "relative_vorticity": "vo vorticity",
         "divergence": "d",
         "vertical_velocity": "w wap omega",
@@ -45,15 +46,15 @@ _PRESSURE_LEVEL = _by_word(
 # At one level.
 _SINGLE_LEVEL = _by_word(
     {
-        "2m_temperature": "t2m 2t tas",
+        "2m_temperature": "t2m 2t tas tmp2m",
         "2m_dewpoint_temperature": "d2m 2d",
-        "10m_u_component_of_wind": "u10 u10m 10u uas",
-        "10m_v_component_of_wind": "v10 v10m 10v vas",
+        "10m_u_component_of_wind": "u10 u10m 10u uas ugrd10m",
+        "10m_v_component_of_wind": "v10 v10m 10v vas vgrd10m",
         "100m_u_component_of_wind": "u100m 100u",
         "100m_v_component_of_wind": "v100m 100v",
-        "mean_sea_level_pressure": "msl slp psl",
+        "mean_sea_level_pressure": "msl slp psl prmsl",
         "surface_pressure": "sp ps",
-        "total_column_water_vapour": "tcwv",
+        "total_column_water_vapour": "tcwv prw pwat",
         "total_column_water": "tcw",
         "total_precipitation": "tp",
         "large_scale_precipitation": "lsp",
@@ -117,6 +118,7 @@ ACCUMULATED = _WATER + _ENERGY
 # CF standard names, for variables with none of the names above: (without levels, with levels).
 STANDARD_NAMES = {
     "geopotential": ("geopotential_at_surface", "geopotential"),
+    "geopotential_height": ("geopotential_height", "geopotential_height"),
     "air_temperature": ("2m_temperature", "temperature"),
     "eastward_wind": ("10m_u_component_of_wind", "u_component_of_wind"),
     "northward_wind": ("10m_v_component_of_wind", "v_component_of_wind"),
@@ -141,7 +143,7 @@ UNITS = (
     _by_word(
         {
             "m2 s-2": "geopotential geopotential_at_surface",
-            "m": "surface_altitude total_precipitation_6hr",
+            "m": "surface_altitude geopotential_height total_precipitation_6hr",
             "K": "temperature 2m_temperature 2m_dewpoint_temperature skin_temperature "
             "sea_surface_temperature",
             "m s-1": "u_component_of_wind v_component_of_wind wind_speed 10m_u_component_of_wind "
@@ -171,7 +173,7 @@ _UNIT_SPELLINGS = {
     "kg m-2": ["kg/m2"],
     "%": ["percent"],
     "1": ["(0 - 1)", "dimensionless", "~"],
-    "m": ["m of water equivalent"],
+    "m": ["m of water equivalent", "gpm", "metres", "meters"],
 }
 _UNITS_BY_SPELLING = {
     spelling: units for units, spellings in _UNIT_SPELLINGS.items() for spelling in spellings
