@@ -15,6 +15,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.left_out import reasons_left_out
 from data_pipeline.sources.names import parse_label
 
 
@@ -72,8 +73,7 @@ class Channels:
         if missing:
             raise InputError(
                 f"the data lacks the variables {missing}; it has "
-                f"{sorted(map(str, dataset.data_vars))}; correct data.prognostic, data.diagnostic "
-                "and data.static, or map names with data.source.rename",
+                f"{sorted(map(str, dataset.data_vars))}; {_remedies(dataset, parsed, missing)}",
                 code="missing-variable",
             )
         channels = []
@@ -178,3 +178,17 @@ class Channels:
         time, channel = np.argwhere(~finite)[0][:2]
         first = f"{self.labels[channel]} at {times[time]}"
         return f"{int((~finite).sum())} values that are not finite, the first in {first}"
+
+
+def _remedies(
+    dataset: xr.Dataset, parsed: Mapping[str, tuple[str, int | None]], missing: Sequence[str]
+) -> str:
+    """Reasons why a source has left out what is missing, else the settings that name variables."""
+    reasons = reasons_left_out(dataset)
+    known = [
+        f"{name}: {reasons[name]}"
+        for name, _ in map(parsed.__getitem__, missing)
+        if name in reasons
+    ]
+    settings = "correct data.prognostic, data.diagnostic and data.static, or map names with "
+    return "; ".join(dict.fromkeys(known)) or settings + "data.source.rename"

@@ -90,7 +90,8 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     if planar:
         dataset = _with_plane_attrs(sorted_along(sorted_along(dataset, "y"), "x"), config, name)
     else:
-        dataset = with_integer_levels(with_canonical_coordinates(dataset), name)
+        levels = config.units.get("level", "")
+        dataset = with_integer_levels(with_canonical_coordinates(dataset), name, levels)
     axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
     dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name

@@ -8,6 +8,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.left_out import with_all_reasons
 
 
 def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
@@ -39,10 +40,13 @@ def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset
     times = np.array(sorted(common))
     merged = [piece.sel(time=times) if "time" in piece.dims else piece for piece in merged]
     try:
-        return xr.merge(merged, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts")
+        result = xr.merge(
+            merged, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts"
+        )
     except xr.MergeError as error:
         message = f"{_files(datasets)} contradict each other ({error}); leave out one of them"
         raise InputError(message, code="files-differ") from error
+    return with_all_reasons(result, datasets)
 
 
 def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:

@@ -18,7 +18,8 @@ COORDINATES = _by_word(
         "time": "valid_time",
         "latitude": "lat nav_lat",
         "longitude": "lon nav_lon",
-        "level": "pressure_level isobaricInhPa plev pressure air_pressure",
+        "level": "pressure_level isobaricInhPa isobaricInPa isobaric plev lev pressure "
+        "air_pressure",
     }
 )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.sources.time_axis import snap_times
 from tests.builders.era5 import ERA5_GRID, make_era5, read_source
 
 
@@ -66,3 +67,45 @@ def test_times_that_arco_has_not_filled_are_left_out(tmp_path: Path) -> None:
         "2001-01-01T18",
     ]
     assert found["2m_temperature"].notnull().all()
+
+
+HOURLY = np.datetime64("2001-01-01", "ns") + np.arange(200) * np.timedelta64(1, "h")
+
+
+@pytest.mark.parametrize(
+    "noise", [np.timedelta64(30, "us"), np.timedelta64(9, "ms"), np.timedelta64(500, "ms")]
+)
+def test_times_that_are_off_by_digits_are_rounded(noise: np.timedelta64) -> None:
+    off = noise * np.resize([1, -1, 0], len(HOURLY))
+    np.testing.assert_array_equal(snap_times(HOURLY + off), HOURLY)
+    np.testing.assert_array_equal(snap_times(HOURLY - HOURLY[0] + off), HOURLY - HOURLY[0])
+
+
+@pytest.mark.parametrize("milliseconds", [30_000, 90_000, 1000, 500, 100, 3_600_100])
+def test_true_steps_of_any_length_are_kept(milliseconds: int) -> None:
+    times = HOURLY[0] + np.arange(100) * np.timedelta64(milliseconds, "ms")
+    np.testing.assert_array_equal(snap_times(times), times)
+
+
+def test_missing_times_stay_missing() -> None:
+    times = np.array(["2001-01-01T00:00:00.000010", "NaT"], "datetime64[ns]")
+    assert np.isnat(snap_times(times)).tolist() == [False, True]
+    assert len(snap_times(times[:0])) == 0
+
+
+@pytest.mark.parametrize("minutes", [30, 60, 180])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("units", ["days since 1970-01-01", "hours since 1900-01-01"])
+def test_times_are_rounded_to_the_digits_of_their_numbers(
+    tmp_path: Path, minutes: int, dtype: str, units: str
+) -> None:
+    """Float32 days since 1970 are 84 s apart in 2001."""
+    times = HOURLY[0] + np.arange(40) * np.timedelta64(minutes, "m")
+    fields = np.zeros((40, *ERA5_GRID.shape), np.float32)
+    dataset = xr.Dataset(
+        {"t2m": (("time", "latitude", "longitude"), fields, {"units": "K"})},
+        {"time": times, **ERA5_GRID.coords},
+    )
+    encoding = {"time": {"dtype": dtype, "units": units}}
+    dataset.to_netcdf(tmp_path / "t2m.nc", encoding=encoding)
+    np.testing.assert_array_equal(read_source(tmp_path / "t2m.nc")["time"], times)
