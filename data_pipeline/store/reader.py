@@ -225,7 +225,8 @@ def _open_group(path: Path | str) -> zarr.Group:
     """Open a store of this version whose arrays are complete."""
     try:
         if isinstance(path, Path):
-            group = zarr.open_group(path, mode="r")
+            # What each array says of itself counts, not a copy of it.
+            group = zarr.open_group(path, mode="r", use_consolidated=False)
         else:
             from zarr.experimental.cache_store import CacheStore
 

@@ -5,6 +5,8 @@ by zarr costs many times the copy. Compressed and remote stores are read by zarr
 once, remote ones through a cache of bounded size.
 """
 
+import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from data_pipeline.store.packing import Packing
 _MAPPED_FILES = 8192  # the system allows 65530 maps a process
 _ZARR_THREADS = 8
 _EVERYTHING = slice(None)
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 class ReadWindow(NamedTuple):
@@ -101,6 +104,7 @@ class MappedReader(Reader):
     ) -> None:
         super().__init__(full, region)
         self._path, self._dtype, self._shard_length = path, dtype, shard_length
+        self._written = _last_change(path)
         self._mapped = lru_cache(_MAPPED_FILES)(self.map_shard)
 
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
@@ -111,6 +115,11 @@ class MappedReader(Reader):
 
     def map_shard(self, shard: int) -> np.ndarray:
         """A view of a shard file; an error if its chunks are not in order before the index."""
+        if _last_change(self._path) != self._written:
+            raise InputError(
+                f"{self._path} was prepared again since it was opened; open it again",
+                code="files-differ",
+            )
         path, size = shard_path(self._path, shard), self._dtype.itemsize
         size *= int(np.prod(self._full[1:]))
         mapped = np.memmap(path, np.uint8, "r")
@@ -209,9 +218,34 @@ def open_states(
 
     ``packing`` is that of the channels of the region.
     """
-    assert fields.shards is not None
     reader: Reader = ZarrReader(fields, region)
-    if isinstance(path, Path) and not fields.compressors:
-        stored, length = np.dtype(packing.stored), fields.shards[0]
-        reader = MappedReader(path, fields.shape, stored, length, region)
+    stored = np.dtype(packing.stored)
+    if isinstance(path, Path) and fields.shards is not None and _is_plain(fields, stored):
+        reader = MappedReader(path, fields.shape, stored, fields.shards[0], region)
     return States(reader, packing)
+
+
+def _is_plain(fields: zarr.Array, stored: np.dtype) -> bool:
+    """Whether shards hold nothing but states as they are, one after the other, and an index."""
+    metadata = json.loads(json.dumps(fields.metadata.to_dict()["codecs"]))
+    sharding = {
+        "chunk_shape": [1, *fields.shape[1:]],
+        "codecs": [_LITTLE],
+        "index_codecs": [_LITTLE, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return (
+        metadata == [{"name": "sharding_indexed", "configuration": sharding}]
+        and fields.dtype == stored
+        and fields.shards is not None
+        and fields.shards[1:] == fields.shape[1:]
+    )
+
+
+def _last_change(path: Path) -> tuple[int, int] | None:
+    """Time and size of the metadata of a store's fields, which are written once."""
+    try:
+        status = os.stat(path / "fields" / "zarr.json")
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size

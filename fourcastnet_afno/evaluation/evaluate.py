@@ -92,8 +92,8 @@ def evaluate(
         InputError: If forecasts and truth do not fit, a forecast is infinite, or a region empty.
     """
     config = config or EvaluationConfig()
-    truth, layouts = open_series(truth) if isinstance(truth, str) else (truth, {})
-    alignment = align(forecasts, truth, config.channels, config.regrid, layouts)
+    truth, mapped = open_series(truth) if isinstance(truth, str) else (truth, {})
+    alignment = align(forecasts, truth, config.channels, config.regrid, mapped)
     if not isinstance(climatology, Climatology):
         climatology = from_coefficients(climatology)
     years = None

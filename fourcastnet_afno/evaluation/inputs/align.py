@@ -13,11 +13,8 @@ from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields, coarsening_between
-from fourcastnet_afno.evaluation.inputs.open import (
-    DimensionNames,
-    canonical_forecast,
-    open_with_layouts,
-)
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable
+from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_with_layouts
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 
@@ -41,12 +38,12 @@ def align(
     truth: xr.Dataset,
     channels: Sequence[str] = (),
     regrid: str = "refuse",
-    layouts: Mapping[str, DimensionNames] | None = None,
+    mapped: Mapping[str, MappedVariable] | None = None,
 ) -> Alignment:
     """Find what can be compared.
 
     Forecasts are in any layout that ``open.canonical_forecast`` knows, or paths; truth is
-    canonical, with the layouts of its local store. For the channels and ``regrid`` see
+    canonical, and some of its variables may be mapped. For the channels and ``regrid`` see
     ``EvaluationConfig``.
 
     Raises:
@@ -62,18 +59,18 @@ def align(
     grid, coarsening, by_forecast = _common_grid(datasets, truth, regrid)
     series = select_scored(truth, common)
     if series.sizes.get("level") != truth.sizes.get("level"):
-        layouts = {}  # they are of all levels
+        mapped = {}  # with all levels
     return Alignment(
         channels=common,
         grid=grid,
         init_times=init_times,
         lead_times=lead_times,
         forecasts={
-            name: DatasetFields(dataset, by_forecast[name], axes)
-            for name, (dataset, axes) in opened.items()
+            name: DatasetFields(dataset, by_forecast[name], variables)
+            for name, (dataset, variables) in opened.items()
         },
         datasets=datasets,
-        truth=TruthFields(series, coarsening, layouts),
+        truth=TruthFields(series, coarsening, mapped),
         coarsening=coarsening,
         notes=notes,
     )
@@ -81,13 +78,13 @@ def align(
 
 def _open_ordered(
     forecast: xr.Dataset | str, name: str
-) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
-    """Canonical, with increasing times, and layouts of the variables that may be mapped."""
+) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
+    """Canonical, with increasing times, and the variables that can be mapped."""
     if isinstance(forecast, str):
-        dataset, layouts = open_with_layouts(forecast)
+        dataset, mapped = open_with_layouts(forecast)
     else:
         source = str(forecast.encoding.get("source", f"forecast {name}"))
-        dataset, layouts = canonical_forecast(forecast, source), {}
+        dataset, mapped = canonical_forecast(forecast, source), {}
     for axis in ("init_time", "lead_time"):
         values = dataset[axis].values
         if len(np.unique(values)) < len(values):
@@ -97,8 +94,8 @@ def _open_ordered(
                 code="repeated-times",
             )
         if (np.diff(values) < np.timedelta64(0)).any():
-            dataset, layouts = dataset.sortby(axis), {}
-    return dataset, layouts
+            dataset, mapped = dataset.sortby(axis), {}
+    return dataset, mapped
 
 
 def _common_channels(

@@ -10,8 +10,7 @@ from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
-from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
-from fourcastnet_afno.evaluation.inputs.open import DimensionNames
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, as_slice, level_index
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
 
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
@@ -36,7 +35,7 @@ class FieldSource(Protocol):
 
 
 class DatasetFields:
-    """Fields of a canonical dataset, see ``open``, opened from a local store of some layouts."""
+    """Fields of a canonical dataset, see ``open``, some of whose variables may be mapped."""
 
     at: FieldsByTime | None = None
 
@@ -44,17 +43,17 @@ class DatasetFields:
         self,
         dataset: xr.Dataset,
         coarsening: Coarsening | None = None,
-        layouts: Mapping[str, DimensionNames] | None = None,
+        mapped: Mapping[str, MappedVariable] | None = None,
     ) -> None:
-        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
+        self._dataset, self._coarsening, self._mapped = dataset, coarsening, mapped or {}
         self.lead_times = dataset["lead_time"].values
         self.num_members = dataset.sizes.get("realization", 1)
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
         order = np.searchsorted(self._dataset["init_time"].values, inits)
-        mapped = mapped_variable(self._dataset, self._layouts, channel.name)
-        if mapped is not None:
+        if channel.name in self._mapped:
+            mapped = self._mapped[channel.name]
             blocks = mapped.blocks(order, leads, level_index(self._dataset, channel))
         else:
             fields = self._dataset[channel.name].isel(init_time=as_slice(order), lead_time=leads)

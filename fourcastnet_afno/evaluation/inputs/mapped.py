@@ -1,33 +1,49 @@
 """Zarr arrays whose chunks are plain files of numbers: to decode them costs more than scores."""
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
-from fourcastnet_afno.evaluation.inputs.open import DimensionNames
+from data_pipeline.sources.names import normalize_units
+from fourcastnet_afno.evaluation.inputs.plain_arrays import PlainArray, plain_array
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
+_SAME_PLACE = 0.01  # of the distance between neighbors on an axis
+_INCREASING = ("init_time", "lead_time", "time", "level")
+_STORED_NAMES = {  # of dimensions that may have others
+    "init_time": ("init_time", "forecast_reference_time", "time"),
+    "lead_time": ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period"),
+    "realization": ("realization", "number", "ensemble", "member", "sample"),
+    "latitude": ("latitude", "lat"),
+    "longitude": ("longitude", "lon"),
+}
 
 
 class MappedVariable:
-    """A variable whose chunks are plain files of little-endian numbers in a local folder."""
+    """A variable whose chunks are plain files of numbers in a local folder.
 
-    def __init__(self, array: zarr.Array, layout: DimensionNames, has_members: bool) -> None:
-        self._array, self._axes, self._flip = array, layout.axes, layout.flip
-        self._folder, self._has_members = f"{layout.path}/{layout.name}", has_members
-        self._chunks = tuple(array.chunks[axis] for axis in layout.axes)
-        self._sizes = tuple(array.shape[axis] for axis in layout.axes)
+    Args:
+        array: The files.
+        axes: Axis of the array for each canonical axis of the variable.
+        flip: Whether rows are stored in the other order, as latitudes from south to north.
+        has_members: Whether one of the axes is ``realization``.
+    """
+
+    def __init__(
+        self, array: PlainArray, axes: tuple[int, ...], *, flip: bool, has_members: bool
+    ) -> None:
+        self._array, self._axes, self._flip = array, axes, flip
+        self._has_members = has_members
+        self._chunks = tuple(array.chunks[axis] for axis in axes)
+        self._sizes = tuple(array.shape[axis] for axis in axes)
         self._shape, self._dtype = array.chunks, array.dtype
-        self._chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
+        self._chunk_bytes = array.chunk_bytes
         self._small = self._chunk_bytes <= _SMALL_BYTES
 
     def blocks(self, inits: np.ndarray, leads: slice, level: int | None) -> Iterator[np.ndarray]:
@@ -35,6 +51,7 @@ class MappedVariable:
 
         Indices of initial times increase. The next block is written over the memory of the last.
         """
+        self._array.require_unchanged()
         length, lead_length = self._chunks[:2]
         positions = range(leads.start // lead_length, (leads.stop - 1) // lead_length + 1)
         rest = [0] * (len(self._axes) - 2)
@@ -63,6 +80,7 @@ class MappedVariable:
 
     def states(self, order: np.ndarray, result: np.ndarray) -> None:
         """Write states at increasing indices of time, (time, [level], latitude, longitude)."""
+        self._array.require_unchanged()
         length, lengths, sizes = self._chunks[0], self._chunks[1:-2], self._sizes[1:-2]
         counts = [-(-size // n) for size, n in zip(sizes, lengths, strict=True)]
         buffer = self._buffer(1)
@@ -87,7 +105,7 @@ class MappedVariable:
             stored = [0] * len(chunk)
             for axis, position in zip(self._axes, chunk, strict=True):
                 stored[axis] = position
-            paths.append(f"{self._folder}/{self._array.metadata.encode_chunk_key(tuple(stored))}")
+            paths.append(self._array.chunk_path(tuple(stored)))
         if self._small:  # a copy costs less than a map
             for path, memory in zip(paths, buffer, strict=False):
                 self._copy(path, memory)
@@ -95,6 +113,7 @@ class MappedVariable:
         else:
             (path,) = paths
             try:
+                self._require_complete(path, os.stat(path).st_size)
                 stack = np.memmap(path, self._dtype, "r", shape=(1, *self._shape))
             except FileNotFoundError:
                 stack = np.full((1, *self._shape), self._array.fill_value, self._dtype)
@@ -108,13 +127,17 @@ class MappedVariable:
             memory[...] = self._array.fill_value
             return
         try:
-            count = os.readv(file, [memory.data])
+            size = os.fstat(file).st_size
+            size = os.readv(file, [memory.data]) if size == self._chunk_bytes else size
         finally:
             os.close(file)
-        if count != memory.nbytes:
+        self._require_complete(path, size)
+
+    def _require_complete(self, path: str, size: int) -> None:
+        if size != self._chunk_bytes:
             raise InputError(
-                f"{path} has {count} bytes, expected {memory.nbytes}; the store is damaged or not "
-                "complete: write it again",
+                f"{path} has {size} bytes, expected {self._chunk_bytes}; the store is damaged or "
+                "not complete: write it again",
                 code="unreadable-file",
             )
 
@@ -124,15 +147,6 @@ def level_index(dataset: xr.Dataset, channel: Channel) -> int | None:
     if channel.level is None:
         return None
     return int(np.flatnonzero(dataset["level"].values == channel.level)[0])
-
-
-def mapped_variable(
-    dataset: xr.Dataset, layouts: Mapping[str, DimensionNames], name: str
-) -> MappedVariable | None:
-    """A variable of a canonical dataset to be mapped; ``None`` where it must be decoded."""
-    if name not in layouts:
-        return None
-    return open_mapped(layouts[name], tuple(map(str, dataset[name].dims)))
 
 
 def as_slice(rows: np.ndarray) -> slice | np.ndarray:
@@ -145,18 +159,69 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     return rows
 
 
-@lru_cache(maxsize=256)
-def open_mapped(layout: DimensionNames, dims: tuple[str, ...]) -> MappedVariable | None:
-    """A variable to be mapped, or ``None`` where its chunks must be decoded."""
-    array = zarr.open_array(Path(layout.path) / layout.name, mode="r")
-    packed = {"scale_factor", "add_offset"} & set(array.attrs)
-    undecoded = not (array.compressors or array.filters or array.shards or packed)
-    field_axes = (
-        layout.axes[dims.index(d)] for d in ("realization", *space_dims(dims)) if d in dims
-    )
-    uncut = all(array.chunks[axis] == array.shape[axis] for axis in field_axes)
-    little = array.dtype in (np.dtype("<f4"), np.dtype("<f8"))
-    chunk_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
-    if not (undecoded and uncut and little and chunk_bytes >= _MIN_MAPPED_BYTES):
+def mapped_variables(
+    result: xr.Dataset, opened: xr.Dataset, path: str
+) -> dict[str, MappedVariable]:
+    """The variables of a canonical dataset that can be mapped into memory.
+
+    Args:
+        result: Canonical.
+        opened: The same under the names and axes of the local store.
+        path: Folder of the store.
+    """
+    mapped = {}
+    for name in map(str, result.data_vars):
+        if name in opened:
+            variable = _mapped_variable(result[name], opened[name], path)
+            mapped |= {} if variable is None else {name: variable}
+    return mapped
+
+
+def _mapped_variable(
+    result: xr.DataArray, opened: xr.DataArray, path: str
+) -> MappedVariable | None:
+    """A variable to be mapped; ``None`` where more than the order of its axes was changed."""
+    array = plain_array(path, str(result.name), opened.encoding)
+    if array is None or not array.chunk_bytes >= _MIN_MAPPED_BYTES:
         return None
-    return MappedVariable(array, layout, "realization" in dims)
+    units = normalize_units(str(opened.attrs.get("units", "")))
+    same_values = result.dtype == array.dtype and units in ("", result.attrs["units"])
+    stored = [str(dim) for dim in opened.dims]
+    candidates = (_STORED_NAMES.get(str(dim), (str(dim),)) for dim in result.dims)
+    names = [next((n for n in some if n in stored), "") for some in candidates]
+    if not same_values or array.shape != opened.shape or sorted(names) != sorted(stored):
+        return None
+    orders = {
+        str(dim): _order(result, str(dim), opened, n)
+        for dim, n in zip(result.dims, names, strict=True)
+    }
+    rows, columns = space_dims(orders)
+    flip = orders.pop(rows) == "reversed"
+    axes = tuple(stored.index(name) for name in names)
+    fields = [i for i, d in enumerate(result.dims) if d in ("realization", rows, columns)]
+    uncut = all(array.chunks[axes[i]] == array.shape[axes[i]] for i in fields)
+    if not uncut or set(orders.values()) != {"same"}:
+        return None
+    return MappedVariable(array, axes, flip=flip, has_members="realization" in result.dims)
+
+
+def _order(result: xr.DataArray, dim: str, opened: xr.DataArray, name: str) -> str:
+    """How the points of an axis lie in a store: ``same``, ``reversed`` or in ``another`` order."""
+    if result.sizes[dim] != opened.sizes[name]:
+        return "another"
+    if dim not in result.coords or name not in opened.coords:
+        return "another" if dim in result.coords or name in opened.coords else "same"
+    points, stored = result[dim].values, opened[name].values
+    if dim in _INCREASING:  # in units, types and calendars that may differ
+        increases = all(
+            (np.diff(values) > values[:1] - values[:1]).all() for values in (points, stored)
+        )
+        return "same" if increases else "another"
+    if not np.issubdtype(points.dtype, np.number):
+        return "same" if np.array_equal(points, stored) else "another"
+    points, stored = points.astype(float), stored.astype(float)
+    nearness = _SAME_PLACE * np.abs(np.diff(points)).min(initial=np.inf)
+    for order, values in (("same", stored), ("reversed", stored[::-1])):
+        if (np.abs(points - values) < nearness).all():
+            return order
+    return "another"

@@ -7,70 +7,44 @@ order), this project's (``init_time``, ``lead_time``), and members along ``reali
 ``number``, ``ensemble``, ``member`` or ``sample``.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import space_dims
 from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import open_all
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, mapped_variables
 
 _LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
 _MEMBERS = ("realization", "number", "ensemble", "member", "sample")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
-_STORED_NAMES = {  # of dimensions that may have others
-    "init_time": ("init_time", "time"),
-    "lead_time": _LEADS,
-    "realization": _MEMBERS,
-    "latitude": ("latitude", "lat"),
-    "longitude": ("longitude", "lon"),
-}
 
 
-@dataclass(frozen=True)
-class DimensionNames:
-    """Place of a variable's array in a store, so that its chunks can be mapped into memory."""
-
-    path: str  # local zarr store
-    name: str  # of the array
-    axes: tuple[int, ...]  # of the array for each canonical axis of the variable
-    flip: bool  # whether its rows are in the other order, as latitudes from south to north
-
-
-def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
+def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
     """Open a forecast, a zarr store (folder or URL) or a NetCDF file, as a canonical dataset.
 
     Returns:
-        The dataset, and layouts of its variables where the store is on this machine.
+        The dataset, and those of its variables that can be mapped into memory.
 
     Raises:
         InputError: If nothing is there, or it has no lead times, or its units are unknown.
     """
-    local = Path(path).is_dir() and (Path(path) / "zarr.json").exists()
-    opened = _open_zarr(path) if local else open_all(path, SourceConfig(path=path))[0]
+    opened = open_all(path, SourceConfig(path=path))[0]
     forecast = canonical_forecast(opened, path)
-    return forecast, _layouts(forecast, opened, path) if local else {}
+    return forecast, mapped_variables(forecast, opened, path)
 
 
-def open_series(path: str) -> tuple[xr.Dataset, dict[str, DimensionNames]]:
-    """A series as by ``open_source``, and the layouts of its variables on this machine."""
+def open_series(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
+    """A series as by ``open_source``, and those of its variables that can be mapped."""
     series = open_source(SourceConfig(path=path))
     if not (Path(path) / "zarr.json").exists():
         return series, {}
-    with _open_zarr(path) as opened:
-        same = "time" in opened and np.array_equal(opened["time"].values, series["time"].values)
-        return series, _layouts(series, opened, path) if same else {}
-
-
-def _open_zarr(path: str) -> xr.Dataset:
-    # Whole numbers of hours are lead times here, but may be data elsewhere: converted by name.
-    opened = xr.open_zarr(path, consolidated=False, decode_timedelta=False)
-    opened.encoding["source"] = path
-    return opened
+    (opened,) = open_all(path, SourceConfig(path=path))
+    with opened:
+        return series, mapped_variables(series, opened, path)
 
 
 def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:
@@ -122,35 +96,3 @@ def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
         nanoseconds = np.timedelta64(1, unit) / np.timedelta64(1, "ns")
         values = np.round(values * nanoseconds).astype("timedelta64[ns]")
     return values.astype("timedelta64[ns]")
-
-
-def _layouts(result: xr.Dataset, opened: xr.Dataset, path: str) -> dict[str, DimensionNames]:
-    """How the arrays of a store are turned into canonical variables, where axes are but moved."""
-    flip = _flip(result, opened)
-    if flip is None:
-        return {}
-    layouts = {}
-    for name, variable in result.data_vars.items():
-        if name in opened and opened[name].ndim == variable.ndim:
-            stored = [str(dim) for dim in opened[name].dims]
-            candidates = (_STORED_NAMES.get(str(dim), (str(dim),)) for dim in variable.dims)
-            axes = (next(stored.index(n) for n in names if n in stored) for names in candidates)
-            layouts[str(name)] = DimensionNames(path, str(name), tuple(axes), flip)
-    return layouts
-
-
-def _flip(result: xr.Dataset, stored: xr.Dataset) -> bool | None:
-    """Whether rows on disk are in the other order; ``None`` if axes differ in more than that."""
-    rows, columns = space_dims(result.dims)
-    candidates = (_STORED_NAMES.get(axis, (axis,)) for axis in (rows, columns))
-    on_disk = [next((n for n in names if n in stored.coords), None) for names in candidates]
-    if None in on_disk or not np.array_equal(stored[on_disk[1]], result[columns]):
-        return None
-    if "level" in result.dims and (
-        "level" not in stored.dims or not np.array_equal(stored["level"], result["level"])
-    ):
-        return None
-    stored_rows, canonical_rows = stored[on_disk[0]].values, result[rows].values
-    if np.array_equal(stored_rows, canonical_rows):
-        return False
-    return True if np.array_equal(stored_rows[::-1], canonical_rows) else None

@@ -11,8 +11,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
-from fourcastnet_afno.evaluation.inputs.mapped import as_slice, level_index, mapped_variable
-from fourcastnet_afno.evaluation.inputs.open import DimensionNames
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, as_slice, level_index
 
 _READ_BYTES, _ALL_READ_BYTES = 128 * 2**20, 192 * 2**20
 _MEAN_BYTES = 64 * 2**20
@@ -24,23 +23,22 @@ class TruthFields:
 
     All channels of some times are read at once where they fit into memory, because stores hold them
     together, and kept for the next channel. Threads that need the same ones read them together.
-    The dataset is canonical; layouts are of the store from which it was opened with all its times
-    and levels.
+    The dataset is canonical; variables that are mapped have all its times and levels.
     """
 
     def __init__(
         self,
         dataset: xr.Dataset,
         coarsening: Coarsening | None = None,
-        layouts: Mapping[str, DimensionNames] | None = None,
+        mapped: Mapping[str, MappedVariable] | None = None,
     ) -> None:
-        self._dataset, self._coarsening, self._layouts = dataset, coarsening, layouts or {}
+        self._dataset, self._coarsening, self._mapped = dataset, coarsening, mapped or {}
         self._reads: OrderedDict[bytes, _SharedRead] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Other processes read for themselves."""
-        return type(self), (self._dataset, self._coarsening, self._layouts)
+        return type(self), (self._dataset, self._coarsening, self._mapped)
 
     def at(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Fields (time, latitude, longitude) at times that truth has."""
@@ -85,11 +83,10 @@ class TruthFields:
         return _SharedRead(values, reads)
 
     def _read(self, name: str, order: np.ndarray, values: np.ndarray) -> None:
-        mapped = mapped_variable(self._dataset, self._layouts, name)
-        if mapped is None:
-            values[...] = computed(self._dataset[name].isel(time=as_slice(order)))
+        if name in self._mapped:
+            self._mapped[name].states(order, values)
         else:
-            mapped.states(order, values)
+            values[...] = computed(self._dataset[name].isel(time=as_slice(order)))
 
     def mean(self, channel: Channel, times: np.ndarray) -> np.ndarray:
         """Mean over times that truth has, (latitude, longitude), block by block."""

@@ -1,6 +1,7 @@
 """Readers of mapped and compressed fields."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from zarr.codecs import BytesCodec
 
 from data_pipeline.store.packing import StorageConfig, StoredType
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.states import MappedReader, ZarrReader, contiguous_runs
+from tests.builders.errors import rejects
 
 READ_TRUNCATED = """
 import os, sys
@@ -92,3 +95,32 @@ def test_zarr_reads_what_is_mapped(store: PreparedStore) -> None:
     assert isinstance(fields, zarr.Array)
     mapped = store.states[(slice(None), slice(None), slice(None), slice(None))]
     np.testing.assert_array_equal(fields[...], mapped)
+
+
+EVERYTHING = (slice(None),) * 4
+
+
+def test_bytes_in_the_other_order_are_read_by_zarr(store: PreparedStore, tmp_path: Path) -> None:
+    other = shutil.copytree(store.path, tmp_path / "store")
+    fields = zarr.open_array(other / "fields", mode="r")
+    swapped = zarr.open_group(other, mode="a").create_array(
+        "fields",
+        shape=fields.shape,
+        chunks=fields.chunks,
+        shards=fields.shards,
+        dtype=fields.dtype,
+        compressors=None,
+        serializer=BytesCodec(endian="big"),
+        overwrite=True,
+    )
+    swapped[...] = store.states[EVERYTHING]
+    np.testing.assert_array_equal(PreparedStore(other).states[EVERYTHING], store.states[EVERYTHING])
+
+
+def test_a_store_that_is_prepared_again_is_noticed(store: PreparedStore, tmp_path: Path) -> None:
+    other = shutil.copytree(store.path, tmp_path / "store")
+    opened = PreparedStore(other).states
+    metadata = other / "fields" / "zarr.json"
+    metadata.write_text(metadata.read_text() + " ")
+    with rejects("files-differ", str(other)):
+        opened.read(np.array([0]))
