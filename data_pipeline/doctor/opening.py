@@ -15,9 +15,9 @@ from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonicalize, open_source
-from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import STORE_FILES, file_fingerprints, open_all
+from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
 

@@ -16,13 +16,13 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
 from data_pipeline.sources.axes import sorted_along, with_canonical_coordinates
-from data_pipeline.sources.chunks import PIECE_BYTES
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import expand_glob, open_all
+from data_pipeline.sources.formats.chunks import PIECE_BYTES
+from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
 from data_pipeline.sources.join import join
 from data_pipeline.sources.levels import with_integer_levels
 from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS
-from data_pipeline.sources.pde_benchmarks import open_benchmark
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 from data_pipeline.sources.time_axis import with_standard_times, with_valid_times
 from data_pipeline.sources.units import with_checked_units

@@ -1,7 +1,7 @@
 """Opening what is on disk or behind a URL, lazily and without interpretation.
 
 zarr (v2 and v3, local or gs://, s3://, http(s)://), NetCDF 3 and 4, HDF5, GRIB, and the yearly HDF5
-files of FourCastNet, see ``fourcastnet_hdf5``.
+files of FourCastNet, see ``formats.fourcastnet_hdf5``.
 """
 
 import glob
@@ -16,9 +16,9 @@ import scipy.io
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.fourcastnet_hdf5 import open_fourcastnet_fields
+from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
+from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store

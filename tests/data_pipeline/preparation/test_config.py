@@ -17,7 +17,7 @@ from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.pde_dataset import simulate_equation, solve
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.pde_benchmarks import BenchmarkConfig
+from data_pipeline.sources.formats.pde_benchmarks import BenchmarkConfig
 from tests.builders.errors import rejects
 
 SPLITS = Splits(train=6, validation=2, test=2)

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from data_pipeline.sources.canonical import open_source
-from data_pipeline.sources.chunks import rechunk_to_bytes
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.formats.chunks import rechunk_to_bytes
 from tests.builders.era5 import make_era5, make_grib
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.chunks import PIECE_BYTES, rechunk_to_bytes
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.formats.chunks import PIECE_BYTES, rechunk_to_bytes
 from data_pipeline.sources.names import UNITS, parse_label
 
 

@@ -17,7 +17,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 from data_pipeline.sources.config import BenchmarkConfig, BenchmarkFormat, Split
-from data_pipeline.sources.pde_benchmark_files import (
+from data_pipeline.sources.formats.pde_benchmark_files import (
     TrajectoryFile,
     open_neuraloperator,
     open_pdebench,
