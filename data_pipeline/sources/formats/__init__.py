@@ -1,1 +1,1 @@
-"""Formats that need more than opening: files without coordinates, trajectories, files without chunks."""
+"""Formats that need more than opening: no coordinates, no times, or no chunks."""

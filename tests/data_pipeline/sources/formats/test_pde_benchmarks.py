@@ -18,7 +18,7 @@ from tests.builders.pde_benchmarks import (
 )
 
 AXES = {"x_coordinate": centers(NX), "t_coordinate": np.arange(NT)}
-REAL = Path(__file__).parents[4] / "shared" / "data"
+REAL = Path(__file__).parents[5] / "shared" / "data"
 
 
 def test_files_serve_splits(tmp_path: Path) -> None:
