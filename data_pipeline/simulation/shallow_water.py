@@ -9,9 +9,23 @@ vorticity zeta, divergence delta and absolute vorticity q = zeta + f (Coriolis p
 
 where F is hyperdiffusion, drag and relaxation. Quadratic products are formed on a Gauss-Legendre
 grid without aliasing. Gravity waves about the mean depth Phi0 and the hyperdiffusion are integrated
-exactly, the rest by the fourth-order exponential Runge-Kutta method ETDRK4; the step is therefore
-bound by the wind, not by gravity waves, and depends on the current state alone. The mean of eta
-has no tendency, so mass is conserved to rounding.
+exactly, the rest by the fourth-order exponential Runge-Kutta method ETDRK4, and the next state
+depends on the current one alone. The mean of eta has no tendency, so mass is conserved to rounding.
+
+The rest bounds the step h: the Coriolis force, the wind, and how far the depth Phi = Phi0 + eta -
+phi_s is from Phi0. With the rotation rate W, the truncation N and the radius a,
+
+    2 W h < 2.5,    h sqrt(N (N + 1)) / a (|v| + c) < 2.5 everywhere on the sphere,
+
+    c = sqrt(Phi0) - sqrt(Phi) where Phi < Phi0,    (Phi - Phi0) / (2 sqrt(Phi0)) elsewhere.
+
+c is the error of the speed of gravity waves: those of wavenumber k turn by the angle h k c too far,
+and the Runge-Kutta method has to turn them back. Where waves turn by about a multiple of pi in a
+step, h sqrt(n (n + 1) Phi0) / a, a smaller error resonates. So in addition, on water at rest of the
+flow's mean depth, no wave may grow by more than a hundredth in a step of the method, with the
+hyperdiffusion. States from which a simulation starts are checked. Choose Phi0 close to the mean
+depth; then wind and Coriolis force alone bound the step. Hyperdiffusion of about 1 / h removes weak
+growth at the smallest scales, which long simulations near the bound have.
 
 References:
     Williamson et al., 1992, A standard test set for numerical approximations to the shallow water
@@ -23,18 +37,25 @@ References:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Gt
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from data_pipeline.bounds import check_bounds
+from data_pipeline.errors import InputError
 from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
 from data_pipeline.simulation import exponential
 
 ShallowWaterState = Float[Tensor, "order part degree 3 batch"]
 GridFields = Float[Tensor, "batch field lat lon"]
+
+_LARGEST_ANGLE = 2.5  # that the explicit part of the method may turn by in a step
+_LARGEST_GROWTH = 1.01  # of gravity waves on the mean depth in a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +66,19 @@ class Planet:
         radius: m.
         rotation_rate: s-1.
         gravity: m s-2.
-        mean_geopotential: Mean geopotential Phi0 of the free surface in m2 s-2.
+        mean_geopotential: Geopotential Phi0 in m2 s-2 that the free surface is measured from, and
+            about whose gravity waves the solver is exact; close to that of the flow's mean depth.
         tilt_degrees: Angle between the axis of rotation and the pole of the grid.
     """
 
-    radius: float = 6.37122e6
+    radius: Annotated[float, Gt(0)] = 6.37122e6
     rotation_rate: float = 7.292e-5
     gravity: float = 9.80616
-    mean_geopotential: float = 9.80616e4
+    mean_geopotential: Annotated[float, Gt(0)] = 9.80616e4
     tilt_degrees: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "planet")
 
 
 class Relaxation(NamedTuple):
@@ -75,7 +100,7 @@ class ShallowWater:
     Args:
         transform: Gaussian transform, which sets resolution, precision and device.
         planet: Constants.
-        timestep: Seconds. Stable while timestep * wind * truncation / radius < 2.5.
+        timestep: Seconds. Wind and depth bound it, see the head of this module.
         diffusion_rate: Damping of the smallest resolved scale by hyperdiffusion in s-1.
         diffusion_power: Power of the Laplacian in the hyperdiffusion, 2 for del^4.
         surface_geopotential: Spectrum of the geopotential of the ground in m2 s-2, of shape
@@ -96,6 +121,7 @@ class ShallowWater:
     ) -> None:
         self.transform, self.planet, self.timestep = transform, planet, timestep
         self._relaxation, self._surface = relaxation, torch.zeros(())
+        self._latest: ShallowWaterState | None = None
         if surface_geopotential is not None:
             self._surface = transform.synthesize(surface_geopotential[..., None])
         like, tilt = transform.laplacian, np.deg2rad(planet.tilt_degrees)
@@ -112,16 +138,52 @@ class ShallowWater:
     def step(
         self, state: ShallowWaterState, forcing: ShallowWaterState | float = 0.0
     ) -> ShallowWaterState:
-        """The state one ``timestep`` later, by ETDRK4, with a constant further tendency."""
+        """The state one ``timestep`` later, by ETDRK4, with a constant further tendency.
 
-        def apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
-            diagonal, exchange = function  # of delta and eta of the same harmonic
-            zeta, delta, eta = state.unbind(3)
-            return torch.addcmul(diagonal * state, exchange, torch.stack([zeta, eta, delta], dim=3))
-
-        return exponential.step(
-            self._exponentials, apply, lambda x: self.tendency(x) + forcing, state
+        Raises:
+            InputError: If the state is not the result of the last step and beyond the bound of
+                stability, see ``require_stable``.
+        """
+        if state is not self._latest:
+            self.require_stable(state)
+        self._latest = exponential.step(
+            self._exponentials, _apply, lambda x: self.tendency(x) + forcing, state
         )
+        return self._latest
+
+    def require_stable(self, state: ShallowWaterState) -> None:
+        """Reject a state that the solver cannot follow, see the head of this module.
+
+        Raises:
+            InputError: If a depth is not positive, or the timestep beyond the bound.
+        """
+        u, v, geopotential, _ = self.fields(state).unbind(2)
+        depth, wind = geopotential - self._surface, torch.hypot(u, v)
+        mean, means = self.planet.mean_geopotential, self._means(depth)
+        found = (
+            f"depths of {depth.min():.4g} to {depth.max():.4g} m2 s-2, {means.mean():.4g} on "
+            f"average, with planet.mean_geopotential={mean:g}"
+        )
+        if depth.min() <= 0:
+            raise InputError(
+                f"the state has {found}; they must be positive everywhere: raise the free surface "
+                "or lower the geopotential of the ground",
+                code="unstable-solver",
+            )
+        slower, faster = mean**0.5 - depth.sqrt(), (depth - mean) / (2 * mean**0.5)
+        speed = (wind + torch.where(depth < mean, slower, faster)).max().item()
+        wavenumber = (-self.transform.laplacian.min().item()) ** 0.5 / self.planet.radius
+        if np.isnan(speed):
+            return  # the steps keep it visible
+        rate = max(wavenumber * speed, 2 * abs(self.planet.rotation_rate))
+        if self.timestep * rate > _LARGEST_ANGLE or self._growth(means) > _LARGEST_GROWTH:
+            raise InputError(
+                f"steps of {self.timestep:g} s are unstable at a truncation of "
+                f"{self.transform.truncation} for {found}, and winds of up to {wind.max():.3g} "
+                f"m s-1; set mean_geopotential to the mean depth, or a timestep below "
+                f"{_LARGEST_ANGLE / rate:.0f} s, less where waves resonate",
+                code="unstable-solver",
+            )
 
     def tendency(self, state: ShallowWaterState) -> ShallowWaterState:
         """Rate of change without gravity waves of the mean depth and hyperdiffusion."""
@@ -193,9 +255,32 @@ class ShallowWater:
         potential = self.planet.gravity * (free_surface**2 - surface**2)
         energy = (depth * (u**2 + v**2) + potential) / 2
         densities = torch.stack([depth, energy, (zeta + self.coriolis) ** 2 / (2 * depth)])
-        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(densities)
-        means = torch.einsum("fxyb,y->fb", densities, weights) / len(self.transform.longitude)
-        return dict(zip(("mass", "energy", "potential_enstrophy"), means, strict=True))
+        names = "mass", "energy", "potential_enstrophy"
+        return dict(zip(names, self._means(densities), strict=True))
+
+    def _growth(self, depths: Float[Tensor, " batch"]) -> float:
+        """Largest growth of gravity waves in a step, on water at rest of uniform depths."""
+        excess = (depths - self.planet.mean_geopotential).repeat_interleave(2)
+        waves = depths.new_zeros(1, 1, len(self.transform.laplacian), 3, len(excess))
+        waves[:, :, :, 1, 0::2] = 1  # divergence alone, and geopotential alone
+        waves[:, :, :, 2, 1::2] = 1
+
+        def tendency(waves: Tensor) -> Tensor:
+            zero = torch.zeros_like(waves[:, :, :, 0])
+            return torch.stack([zero, zero, -excess * waves[:, :, :, 1]], dim=3)
+
+        after = exponential.step(self._exponentials, _apply, tendency, waves)
+        matrices = rearrange(
+            after[0, 0, :, 1:], "n row (batch column) -> n batch row column", column=2
+        )
+        return torch.linalg.eigvals(matrices.double().cpu()).abs().max().item()
+
+    def _means(
+        self, fields: Float[Tensor, "*field lon lat batch"]
+    ) -> Float[Tensor, "*field batch"]:
+        """Means over the sphere."""
+        weights = torch.tensor(np.array(self.transform.quadrature_weights)).to(fields)
+        return torch.einsum("...xyb,y->...b", fields, weights) / len(self.transform.longitude)
 
     def _grid(self, state: Tensor) -> Tensor:
         """The fields (v cos, u cos, zeta, eta) on the Gaussian grid."""
@@ -253,6 +338,13 @@ def galewsky(model: ShallowWater, perturbed: bool = True) -> ShallowWaterState:
     bump = torch.tensor(model.planet.gravity * 120 * bump[..., None]).to(state)
     state[:, :, :, 2] += model.transform.analyze(bump)
     return state
+
+
+def _apply(function: tuple[Tensor, Tensor], state: Tensor) -> Tensor:
+    """A function of gravity waves and hyperdiffusion, applied to a state."""
+    diagonal, exchange = function  # of delta and eta of the same harmonic
+    zeta, delta, eta = state.unbind(3)
+    return torch.addcmul(diagonal * state, exchange, torch.stack([zeta, eta, delta], dim=3))
 
 
 def _exponentials(

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from data_pipeline.simulation.shallow_water import Planet, ShallowWater, galewsky, williamson2
+from tests.builders.errors import rejects
 from tests.builders.harmonics import make_spectrum, make_transform
 
 
@@ -47,7 +50,7 @@ def test_williamson_2_stays_steady(tilt: float) -> None:
 
 def test_galewsky_jet_becomes_unstable_between_day_4_and_6() -> None:
     """Galewsky et al. (2004), figure 4: waves at day 4, rolled-up vortices at day 6."""
-    model = ShallowWater(make_transform(96), Planet(), timestep=1200.0, diffusion_rate=1 / 10800)
+    model = ShallowWater(make_transform(96), Planet(), timestep=2400.0, diffusion_rate=1 / 10800)
     day4 = run(model, galewsky(model), 4)
     day6 = run(model, day4, 2)
     assert 1e-6 < eddies(model, day4) < 8e-6
@@ -92,3 +95,71 @@ def test_converges_with_resolution() -> None:
     exact = heights(64)
     errors = [(heights(rows) - exact).square().sum().sqrt().item() for rows in (26, 40)]
     assert errors[1] < errors[0] / 4
+
+
+def still_water(model: ShallowWater, depth: float) -> Tensor:
+    """Water at rest, of a geopotential in m2 s-2, with ripples of 1e-6 of it at all wavenumbers."""
+    calm = torch.zeros(len(model.transform.longitude), len(model.transform.latitude), 1)
+    calm = calm.to(model.coriolis)
+    state = model.state(calm, calm, calm + depth)
+    ripples = make_spectrum(model.transform)
+    ripples[0, :, 0] = 0
+    state[:, :, :, 2] += 1e-6 * depth * ripples
+    return state
+
+
+def longest_step(truncation: int, depth: float, mean: float) -> float:
+    """2.5 a / sqrt(N (N + 1)) / c, c the error of the speed of gravity waves, without rotation."""
+    root = math.sqrt(mean)
+    error = (depth - mean) / (2 * root) if depth > mean else root - math.sqrt(depth)
+    return 2.5 * Planet().radius / math.sqrt(truncation * (truncation + 1)) / error
+
+
+@pytest.mark.parametrize("depth", [1e2, 2.5e3, 4e4, 8e4])
+def test_depths_far_from_the_mean_bound_the_step(depth: float) -> None:
+    transform, planet = make_transform(24), Planet(mean_geopotential=1e4, rotation_rate=0.0)
+    bound = longest_step(transform.truncation, depth, 1e4)
+    stable = ShallowWater(transform, planet, timestep=0.9 * bound, diffusion_rate=2 / bound)
+    start = still_water(stable, depth)
+    end = run(stable, start, 60 * stable.timestep / 86400)
+    assert end[:, :, 1:, 2].abs().max() < start[:, :, 1:, 2].abs().max()
+    longer = ShallowWater(transform, planet, timestep=1.02 * bound, diffusion_rate=2 / bound)
+    with rejects("unstable-solver", "mean_geopotential=10000", f"{depth:.4g} on average"):
+        longer.step(start)
+    at_rest = Planet(mean_geopotential=depth, rotation_rate=0.0)
+    linear = ShallowWater(transform, at_rest, timestep=20 * bound, diffusion_rate=2 / bound)
+    linear.step(still_water(linear, depth))  # every step suits waves of the mean depth
+
+
+def test_resonant_waves_bound_the_step_further() -> None:
+    """Half the bound, but waves of degree 15 turn by 3.94 in place of 2.79 in a step."""
+    transform, planet = make_transform(24), Planet(mean_geopotential=1e4, rotation_rate=0.0)
+    step = longest_step(15, 2e4, 1e4) / 2
+    damped = ShallowWater(transform, planet, timestep=step, diffusion_rate=1 / step)
+    damped.require_stable(still_water(damped, 2e4))
+    free = ShallowWater(transform, planet, timestep=step)
+    with rejects("unstable-solver", "mean_geopotential=10000"):
+        free.require_stable(still_water(free, 2e4))
+
+
+def test_wind_and_rotation_bound_the_step() -> None:
+    transform, planet = make_transform(24), Planet(mean_geopotential=2.3e4)
+    model = ShallowWater(transform, planet, timestep=17000.0, diffusion_rate=1e-4)
+    model.require_stable(still_water(model, 2.3e4))
+    slow = ShallowWater(transform, planet, timestep=17200.0, diffusion_rate=1e-4)
+    with rejects("unstable-solver", "17142 s"):  # 2.5 over twice the rate of rotation
+        slow.require_stable(still_water(slow, 2.3e4))
+    fast = Planet(mean_geopotential=2.3e4, rotation_rate=Planet().rotation_rate / 2)
+    model = ShallowWater(transform, fast, timestep=17200.0, diffusion_rate=1e-4)
+    model.require_stable(still_water(model, 2.3e4))
+    with rejects("unstable-solver", "59.6 m s-1"):  # at which 17200 s turn by 2.5
+        model.require_stable(galewsky(model))
+
+
+def test_depth_must_be_positive() -> None:
+    model = ShallowWater(make_transform(24), Planet(mean_geopotential=1e3), timestep=600.0)
+    start = still_water(model, 1e3)
+    dry = model.transform.analyze(torch.full_like(model.fields(start)[:, :, 2], 2e3))[..., 0]
+    island = ShallowWater(model.transform, model.planet, timestep=600.0, surface_geopotential=dry)
+    with rejects("unstable-solver", "-1000"):
+        island.step(start)
