@@ -18,6 +18,8 @@ class LossConfig:
         kind: See the head of ``losses.loss``; ``crps`` needs an ensemble, else it is ``l1``.
         scale: Errors are in units of the standard deviation of the ``change`` over a timestep, or
             of the ``state``.
+        area_weights: Whether points are weighted by the area of their cell; without, all points
+            count alike, near the poles too, as in FourCastNet's published code.
         level_weights: ``pressure`` weights channels in proportion to their pressure, with mean 1
             over the channels that have levels; the others have the weight 1.
         channel_weights: Further weights by label, such as ``{10m_u_component_of_wind: 0.1}``.
@@ -30,6 +32,7 @@ class LossConfig:
 
     kind: Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"] = "mse"
     scale: Literal["change", "state"] = "change"
+    area_weights: bool = True
     level_weights: Literal["equal", "pressure"] = "equal"
     channel_weights: dict[str, float] = field(default_factory=dict)
     huber_delta: Annotated[float, Gt(0)] = 1.0
@@ -42,3 +45,7 @@ class LossConfig:
         if negative:
             raise ValueError(f"loss.channel_weights must not be negative, got {negative}")
         check_bounds(self, "loss")
+        if self.kind == "amse" and not self.area_weights:
+            raise ValueError(
+                "loss.kind=amse compares spectra, which need loss.area_weights=true, got false"
+            )

@@ -1,13 +1,15 @@
 """Losses on tensors in physical units, weighted by cell area and by channel.
 
-With the error e = (prediction - target) / scale of a channel and the mean <.> over the area,
+With the error e = (prediction - target) / scale of a channel and the mean <.> over the area, or
+with ``area_weights: false`` over the points,
 
     mse           <e^2>; with the change over a timestep as scale, channels are weighted by their
                   inverse one-step variance and persistence has the loss 1 at the first step
     l1            <|e|>
     huber         <e^2 / 2 where |e| < delta, delta (|e| - delta / 2) elsewhere>
-    relative_l2   sqrt(<e^2> / <t^2>), t the target about its mean over the scale; like FourCastNet
-                  over all channels of a sample together, or for each channel
+    relative_l2   sqrt(<e^2> / <t^2>), t the target about its mean over the scale, over all channels
+                  of a sample together or for each channel; FourCastNet's is over all channels and
+                  points together, with ``scale: state`` and ``area_weights: false``
     amse          adjusted mean square error by wavenumber, see ``losses.spectral``
     crps          almost fair continuous ranked probability score of an ensemble
 
@@ -103,6 +105,8 @@ class Loss(nn.Module):
         super().__init__()
         self.config, self.rows = config, statistics.rows
         mean, area_weights = statistics.mean, statistics.area_weights.to(statistics.mean)
+        if not config.area_weights:
+            area_weights = torch.ones_like(area_weights)
         labels = statistics.labels
         unknown = sorted(config.channel_weights.keys() - set(labels))
         if unknown:

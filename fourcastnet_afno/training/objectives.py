@@ -159,7 +159,7 @@ class DiagnosticLoss(Objective):
     """Loss of a diagnostic head on the states of a frozen forecaster's rollout.
 
     The forecaster gets no gradient and drops nothing. See ``build_diagnostic_loss`` for the loss,
-    which is ``relative_l2`` in FourCastNet.
+    which is ``relative_l2`` without area weights in FourCastNet.
     """
 
     prefix = "diagnostic"

@@ -208,6 +208,31 @@ def test_one_norm_for_all_channels_as_fourcastnet() -> None:
     )
 
 
+def test_fourcastnet_has_no_area_weights() -> None:
+    """||x - y|| / ||y|| over all channels and points of normalized fields, as its code has it."""
+    predictions, targets = make_fields(2), make_fields(2, seed=1)
+    loss = make_loss("relative_l2", scale="state", area_weights=False)
+    x, y = (
+        ((fields - MEAN[:, None, None]) / STD[:, None, None]).flatten(1)
+        for fields in (predictions, targets)
+    )
+    expected = (x - y).square().sum(dim=1).sqrt() / y.square().sum(dim=1).sqrt()
+    torch.testing.assert_close(loss(predictions, targets), expected)
+    assert (loss(predictions, targets) - make_loss("relative_l2")(predictions, targets)).all()
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "huber", "crps"])
+def test_points_count_alike_without_area_weights(kind: str) -> None:
+    """An error at a point costs the same near a pole and at the equator."""
+    targets = make_fields(1)
+    loss, costs = make_loss(kind, area_weights=False), []
+    for row in (0, 2):
+        predictions = targets.clone()
+        predictions[0, 1, row, 3] += 1
+        costs.append(loss(predictions, targets))
+    torch.testing.assert_close(costs[0], costs[1])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_filled_values_do_not_count(kind: str) -> None:
     mask = torch.ones(3, *GRID.shape)
