@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.findings import Finding, collect, finding
-from data_pipeline.doctor.plausibility import guess_units, mean_is_implausible, plausible_range
+from data_pipeline.preprocessing.plausibility import guess_units, mean_is_implausible, plausible_range
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.blocks import check_finite

@@ -1,13 +1,13 @@
 """Blocks: the path of a span of times from the source to the store, on any machine.
 
-A block is read, filled, checked, coarsened, packed and written by one task, which also takes its
+A block is read, checked, filled, coarsened, packed and written by one task, which also takes its
 part of the statistics from what was written. Tasks share nothing, so that threads, processes and
-machines give the same store.
+machines give the same store. A state in which a channel has no value at all is a gap.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +18,30 @@ from data_pipeline.files.work_folder import disk_full_as_transfer_error
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
+from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.preprocessing.statistics import Moments, Statistics, merge_all
+from data_pipeline.store.format import FULL
 from data_pipeline.store.writer import StoreWriter
 
 BlockRecord = Mapping[str, Any]
 SERIES_BYTES = 2 * 2**20  # of states that the climatology is fitted to at a time
+
+
+class CheckedStates(NamedTuple):
+    """States of a block on the grid of the store.
+
+    Args:
+        values: Float32 (time, channel, latitude, longitude), without missing values; the offset of
+            the packing where ``empty``.
+        empty: Mask (time,) of the gaps.
+        filled: Share of each cell that was filled, of 255, uint8 (time, filled channel, ...).
+        missing: Number of missing values (time, channel).
+    """
+
+    values: np.ndarray
+    empty: np.ndarray
+    filled: np.ndarray
+    missing: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,8 @@ class BlockPipeline:
         coarsening: To the grid of the store, if it differs from the source's.
         training: Mask (time,) of the times that the statistics see.
         timestep: Between the states of a change.
+        possible: Check of the source's values; None for those that are simulated.
+        allow_gaps: Whether states without values are left out; otherwise they are an error.
     """
 
     layout: StoreWriter
@@ -41,17 +62,34 @@ class BlockPipeline:
     coarsening: Coarsening | None
     training: np.ndarray
     timestep: np.timedelta64
+    possible: PossibleValues | None = None
+    allow_gaps: bool = False
 
-    def checked(self, values: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Source values (time, channel, latitude, longitude) filled, checked and coarsened."""
-        values = np.array(values, np.float32)
+    def checked(self, values: np.ndarray, times: np.ndarray) -> CheckedStates:
+        """Check, fill and coarsen source values (time, channel, latitude, longitude)."""
+        values, channels = np.array(values, np.float32), self.layout.channels
+        if self.possible is not None:
+            self.possible.check(values, times)
+        missing = np.isnan(values)
+        counts = missing.sum(axis=(2, 3))
+        empty = (counts == missing[0, 0].size).any(axis=1)
+        if not self.allow_gaps:
+            check_states(counts == missing[0, 0].size, channels, times, self.filling.indices)
         self.filling.apply(values, times)
-        check_finite(values, self.layout.channels, times)
-        return self.coarsening.apply(values) if self.coarsening else values
+        usable = values if not empty.any() else values[~empty]
+        check_finite(usable, channels, times[~empty])
+        shares = missing[:, self.filling.indices].astype(np.float32)
+        if self.coarsening:
+            values, shares = (self.coarsening.apply(fields) for fields in (values, shares))
+        values[empty] = self.layout.packing.offset[:, None, None]
+        whole = shares > 1 - 1e-5  # the rounding of a mean over cells
+        filled = np.where(whole, FULL, np.minimum(np.rint(FULL * shares), FULL - 1))
+        return CheckedStates(values, empty, filled.astype(np.uint8), counts)
 
-    def change_moments(self, states: np.ndarray, index: slice) -> Moments:
-        """Moments of the changes between training states at some times, a timestep apart."""
-        times, training = self.layout.times[index], self.training[index]
+    def change_moments(
+        self, states: np.ndarray, times: np.ndarray, training: np.ndarray
+    ) -> Moments:
+        """Moments of the changes between training states (time,), a timestep apart."""
         pairs = (np.diff(times) == self.timestep) & training[1:] & training[:-1]
         weights, result = self.layout.grid.area_weights(), Moments.empty(states.shape[1])
         for first in np.flatnonzero(pairs):
@@ -64,28 +102,41 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
     """Write source values (time, channel, latitude, longitude) as the block from time ``start`` on.
 
     Returns:
-        The record of the ledger: checksums of the shards, number of values that were missing,
-        moments of the training states and their changes, mean squared error of storing.
+        The record of the ledger: checksums of the shards, indices of the gaps, number of values
+        that were missing, moments of the training states and their changes, and of the errors of
+        storing.
 
     Raises:
         TransferError: If the disk is full.
     """
     layout, index = pipeline.layout, slice(start, start + len(values))
-    training = pipeline.training[index]
-    missing = np.isnan(values[training]).sum(axis=(0, 2, 3))
-    exact = pipeline.checked(values, layout.times[index])
-    packed = layout.packing.pack(exact, layout.channels.labels)
+    times = layout.times[index]
+    exact = pipeline.checked(values, times)
+    training = pipeline.training[index] & ~exact.empty
+    packed = layout.packing.pack(exact.values, layout.channels.labels)
     with writing_to(layout.path), disk_full_as_transfer_error(layout.path):
         checksums = layout.write(start, packed)
+        layout.write_filled(start, exact.filled)
     weights, states = layout.grid.area_weights(), layout.packing.unpack(packed)
-    rounding = Moments.from_states(states - exact, weights)
+    rounding = Moments.from_states(states - exact.values, weights)
     return {
         "checksums": checksums,
-        "missing": missing.tolist(),
+        "empty": np.flatnonzero(exact.empty).tolist(),
+        "missing": exact.missing[training].sum(axis=0).tolist(),
         "states": Moments.from_states(states[training], weights).to_json(),
-        "changes": pipeline.change_moments(states, index).to_json(),
+        "changes": pipeline.change_moments(states, times, training).to_json(),
         "rounding": (rounding.squares + rounding.num_states * rounding.mean**2).tolist(),
     }
+
+
+def without_gaps(
+    pipeline: BlockPipeline, records: Mapping[int, BlockRecord]
+) -> tuple[BlockPipeline, np.ndarray]:
+    """The pipeline whose training leaves out the gaps that blocks have found, and their mask."""
+    empty = np.zeros(len(pipeline.layout.times), bool)
+    for start, record in records.items():
+        empty[start + np.array(record.get("empty", []), int)] = True
+    return replace(pipeline, training=pipeline.training & ~empty), empty
 
 
 def summarize(
@@ -105,7 +156,7 @@ def summarize(
         times, training = pipeline.layout.times[pair], pipeline.training[pair]
         if training.all() and times[1] - times[0] == pipeline.timestep:
             values = written.read(np.arange(start - 1, start + 1))
-            changes.append(pipeline.change_moments(values, pair))
+            changes.append(pipeline.change_moments(values, times, training))
     missing = np.sum([records[s]["missing"] for s in starts], axis=0)
     squares = np.sum([records[s]["rounding"] for s in starts], axis=0)
     statistics = Statistics(
@@ -141,6 +192,30 @@ def fit_channels(pipeline: BlockPipeline, channels: slice, num_harmonics: int) -
     for index, channel in enumerate(range(len(layout.channels))[channels]):
         layout.write_climatology(channel, coefficients[:, :, index])
     return hours
+
+
+def check_states(
+    empty: np.ndarray, channels: Channels, times: np.ndarray, filled: Sequence[int] = ()
+) -> None:
+    """Reject states in which a channel has no value (time, channel), with their number and times.
+
+    Raises:
+        InputError: With the code "gap-in-time" if one of the channels is ``filled`` (indices),
+            otherwise "not-finite".
+    """
+    states = empty.any(axis=1)
+    if not states.any():
+        return
+    labels = [c.label for c, lacks in zip(channels, empty.any(axis=0), strict=True) if lacks]
+    first, *others = np.datetime_as_string(times[states], "m").tolist()
+    until = f" to {others[-1]}" if others else ""
+    raise InputError(
+        f"{', '.join(labels)} has no value at all in {len(others) + 1} of the {len(times)} states "
+        f"from {times[0].astype('datetime64[m]')} to {times[-1].astype('datetime64[m]')}, at "
+        f"{first}{until}, and such states are gaps; give complete data, leave the variable out, or "
+        "set data.allow_gaps=true to leave these states out",
+        code="gap-in-time" if empty[:, list(filled)].any() else "not-finite",
+    )
 
 
 def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:

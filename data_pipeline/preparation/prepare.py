@@ -23,6 +23,7 @@ from data_pipeline.preparation.blocks import (
     fit_channels,
     process_block,
     summarize,
+    without_gaps,
 )
 from data_pipeline.preparation.checks import check_dims, check_free_space, check_same, select_times
 from data_pipeline.preparation.config import DataConfig
@@ -31,6 +32,7 @@ from data_pipeline.preparation.plan import Lengths, PreparationPlan, make_plan, 
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.climatology import hours_of_day
 from data_pipeline.preprocessing.filling import Filling, check_rules
+from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
@@ -86,7 +88,10 @@ def prepare(
     # All that a store depends on: settings, and the files behind them.
     paths = config.source.paths if config.source else config.pde.files if config.pde else []
     files = [file_fingerprints(path) for path in paths]
-    identity = json.dumps({"settings": config.store_settings(), "files": files}, sort_keys=True)
+    depends = {"settings": config.store_settings(), "files": files}
+    if config.fill:
+        depends["filled"] = "recorded"  # which interrupted work of earlier versions has not
+    identity = json.dumps(depends, sort_keys=True)
     with resumable(path, identity) as work, _accumulated(config, read) as dataset:
         job = _check(dataset, config, work.store)
         report(job.plan.describe())
@@ -185,12 +190,23 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     filling = Filling.fit(dataset, channels, config.fill, training)
     static = np.concatenate([fixed.fields, filling.masks])
     unpacked = Packing.fit("float32", np.zeros((1, len(channels), 1, 1)))
-    layout = StoreWriter(path, channels, grid, times, unpacked, config.storage, lengths.shard)
+    filled = Channels(tuple(channels.channels[i] for i in filling.indices))
+    layout = StoreWriter(
+        path, channels, grid, times, unpacked, config.storage, lengths.shard, filled
+    )
     timestep = np.timedelta64(config.timestep_hours, "h")
     return _Preparation(
         config=config,
         dataset=dataset,
-        pipeline=BlockPipeline(layout, filling, coarsening, training, timestep),
+        pipeline=BlockPipeline(
+            layout,
+            filling,
+            coarsening,
+            training,
+            timestep,
+            possible=PossibleValues(channels, source_grid) if config.source else None,
+            allow_gaps=config.allow_gaps,
+        ),
         plan=plan,
         block_length=lengths.block,
         num_prognostic=len(prognostic),
@@ -206,8 +222,15 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
     if not work.records:
         layout.create()
     _write_blocks(job, workers, work)
+    pipeline, empty = without_gaps(job.pipeline, work.records)
+    job, contents = replace(job, pipeline=pipeline), dict[str, np.ndarray]()
+    if empty.any():
+        select_times(layout.times[~empty], config)
+        contents["empty"] = empty
+    if len(layout.filled):
+        contents["filled_share"] = layout.mean_filled(pipeline.training)
     statistics, rounding, checksums = summarize(job.pipeline, work.records)
-    contents = {**statistics._asdict(), "rounding": rounding, "checksum": checksums}
+    contents |= {**statistics._asdict(), "rounding": rounding, "checksum": checksums}
     contents |= {"static": job.static.astype(np.float32), "hour": _fit_climatology(job, workers)}
     labels, equation = layout.channels.labels, config.pde.fingerprint() if config.pde else ""
     attrs = {
@@ -236,7 +259,8 @@ def _fit_packing(job: _Preparation) -> BlockPipeline:
     sampled = np.unique(training[spread])
     values = load(job.stacked(sampled), "a sample of the training period").values
     checked = pipeline.checked(values, pipeline.layout.times[sampled])
-    return replace(pipeline, layout=replace(pipeline.layout, packing=Packing.fit(dtype, checked)))
+    packing = Packing.fit(dtype, checked.values[~checked.empty])
+    return replace(pipeline, layout=replace(pipeline.layout, packing=packing))
 
 
 def _write_blocks(job: _Preparation, workers: Executor, work: WorkFolder) -> None:

@@ -3,7 +3,7 @@
 Rules for predicted variables are applied here, those for static ones in ``static_fields``. One is
 a number, or ``climatology``: the mean of the calendar month over the training period at that grid
 point. Points that are always missing, such as land in sea-surface temperature, get the area mean,
-and a static channel holds how often each point is missing.
+and a static channel holds how often each point is missing. The store records what was filled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.config import FillRule
+from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
 
 _MONTHS = 12
@@ -51,7 +52,7 @@ class Filling:
         """
         grid, values, masked, masks = grid_of(dataset), {}, [], []
         for index, channel in enumerate(channels):
-            rule = rules.get(channel.name)
+            rule = rule_of(rules, channel)
             if rule == "climatology":
                 series = Channels((channel,)).stack(dataset.isel(time=training)).isel(channel=0)
                 values[index], missing = _monthly(series, grid)
@@ -60,6 +61,11 @@ class Filling:
             elif rule is not None:
                 values[index] = np.full((_MONTHS, *grid.shape), float(rule), np.float32)
         return cls(values, Channels(tuple(masked)), np.array(masks).reshape(-1, *grid.shape))
+
+    @property
+    def indices(self) -> list[int]:
+        """Indices of the channels that are filled."""
+        return list(self.values)
 
     def apply(self, states: np.ndarray, times: np.ndarray) -> None:
         """Fill NaN in states (time, channel, latitude, longitude) in place."""
@@ -74,9 +80,16 @@ def missing_label(channel: Channel) -> str:
     return f"{channel.label}_missing"
 
 
+def rule_of(rules: Mapping[str, FillRule], channel: Channel) -> FillRule | None:
+    """The rule for a channel: of its label or its variable, by canonical or short name."""
+    by_key = {parse_label(key): rule for key, rule in rules.items()}
+    own = by_key.get((channel.name, channel.level))
+    return by_key.get((channel.name, None)) if own is None else own
+
+
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     """Reject rules for variables that the configuration does not name."""
-    unknown = [name for name in rules if name not in names]
+    unknown = [key for key in rules if parse_label(key)[0] not in names]
     if unknown:
         raise InputError(
             f"data.fill has rules for {unknown}, and data.prognostic, data.diagnostic and "
@@ -87,9 +100,10 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
 
 def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the fraction that is missing."""
-    parts = xr.Dataset({"sum": series.fillna(0), "count": series.notnull()})
+    known = series.notnull()
+    parts = xr.Dataset({"sum": series.fillna(0), "count": known, "states": known.any(grid.dims)})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))
-    monthly = load(monthly.fillna(0), "the values that data.fill needs")  # both in one pass
+    monthly = load(monthly.fillna(0), "the values that data.fill needs")  # all in one pass
     sums, counts = monthly["sum"].values, monthly["count"].values
     total = counts.sum(axis=0)
     if not total.any():
@@ -102,4 +116,5 @@ def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     weights = grid.area_weights() * (total > 0)
     area_mean = (weights * np.nan_to_num(annual)).sum() / weights.sum()
     filled = np.where(counts > 0, means, np.where(total > 0, annual, area_mean))
-    return filled.astype(np.float32), 1 - total / series.sizes["time"]
+    # States without any value are gaps.
+    return filled.astype(np.float32), 1 - total / monthly["states"].values.sum()

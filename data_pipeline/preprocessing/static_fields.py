@@ -15,7 +15,8 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
-from data_pipeline.preprocessing.filling import FillRule, missing_label
+from data_pipeline.preprocessing.filling import FillRule, missing_label, rule_of
+from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.sources.names import CATEGORICAL
 from data_pipeline.sources.retry import load
 from data_pipeline.sources.units import require_units
@@ -46,7 +47,7 @@ class StaticFields:
 
         Raises:
             InputError: If a variable is missing, changes in time, has other axes, values that are
-                not finite, no units, or too many classes.
+                impossible or not finite, no units, or too many classes.
         """
         channels = Channels.from_dataset(dataset, variables, levels)
         names = list(dict.fromkeys(channel.name for channel in channels))
@@ -55,9 +56,12 @@ class StaticFields:
         require_units(fixed, [name for name in names if name not in classes])
         grid, fields = grid_of(dataset), {}
         for channel in channels:
-            values = Channels((channel,)).stack(fixed).isel(channel=0).values.astype(float)
+            alone = Channels((channel,))
+            values = alone.stack(fixed).isel(channel=0).values.astype(float)
+            PossibleValues(alone, grid).check(values[None, None].astype(np.float32))
             categorical = channel.name in classes
-            filled = _fill(channel, values, rules.get(channel.name), grid, categorical=categorical)
+            rule = rule_of(rules, channel)
+            filled = _fill(channel, values, rule, grid, categorical=categorical)
             fields |= _masks_of_classes(channel, filled[channel]) if categorical else filled
         values = np.array(list(fields.values()), np.float32).reshape(-1, *grid.shape)
         return cls(Channels(tuple(fields)), values)

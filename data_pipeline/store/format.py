@@ -1,10 +1,11 @@
-"""The format of the training store: its version and the checksum of a shard."""
+"""The format of the training store: its version, filled shares and the checksum of a shard."""
 
 import hashlib
 
 import numpy as np
 
 STORE_FORMAT = 3
+FULL = 255  # the share of a cell in the array ``filled`` that stands for all of it
 
 
 def checksum(values: np.ndarray) -> str:

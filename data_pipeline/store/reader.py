@@ -11,6 +11,13 @@
     climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
     time, channel, latitude, longitude, hour
 
+and where there are such
+
+    empty        (time) bool, states without values, which are gaps
+    filled       (time, filled_channel, latitude, longitude) uint8, share of each cell that was
+                 filled, of 255; the attribute ``filled_channels`` names the channels
+    filled_share (filled_channel, latitude, longitude) float32, its mean over training, 0..1
+
 Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
 hold the channels with their units and roles, the configuration with the source, a fingerprint of
 the content and the versions, and for a plane what ``plane`` says.
@@ -37,6 +44,7 @@ from data_pipeline.preprocessing.statistics import Statistics
 from data_pipeline.sources.files import storage_options
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.format import STORE_FORMAT, checksum
+from data_pipeline.store.observed import ObservedStates
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.states import ReadWindow, States, open_states
 
@@ -84,7 +92,12 @@ class PreparedStore:
         self.channels = Channels.from_json(self.attrs["channels"][self._selected])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
-        self.times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
+        self._all_times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
+        # Indices of the states; the others are gaps.
+        self._known = np.arange(len(self._all_times))
+        if "empty" in self._group:
+            self._known = np.flatnonzero(~self._read("empty"))
+        self.times = self._all_times[self._known]
         space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
         self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), ReadWindow()
         if crop is not None:
@@ -138,7 +151,10 @@ class PreparedStore:
     @cached_property
     def states(self) -> States:
         """The fields, as an array."""
-        return open_states(self.path, self._array("fields"), self._region, self.packing)
+        states = open_states(self.path, self._array("fields"), self._region, self.packing)
+        if len(self._known) < len(self._all_times):
+            states = States(states.reader.select_times(self._known), self.packing)
+        return states
 
     @property
     def rounding(self) -> np.ndarray:
@@ -152,13 +168,13 @@ class PreparedStore:
         reader = open_states(self.path, fields, ReadWindow(), self.packing).reader
         length, damaged = fields.shards[0], []
         for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
-            rows = np.arange(index * length, min((index + 1) * length, len(self.times)))
+            rows = np.arange(index * length, min((index + 1) * length, len(self._all_times)))
             buffer, digest = np.empty((len(rows), *reader.shape[1:]), self.packing.stored), ""
             with suppress(InputError, OSError, RuntimeError, ValueError):  # cannot be decoded
                 reader.read_into(buffer, rows)
                 digest = checksum(buffer)
             if digest != f"{expected:016x}":
-                span = f"{self.times[rows[0]]} to {self.times[rows[-1]]}"
+                span = f"{self._all_times[rows[0]]} to {self._all_times[rows[-1]]}"
                 damaged.append(f"{self.path}/fields/c/{index}/0/0/0 ({span})")
         if damaged:
             raise InputError(
@@ -178,23 +194,71 @@ class PreparedStore:
     def point_weights(self) -> np.ndarray | None:
         """Fraction of the training times at which the source had a value, by channel and point.
 
-        float32 (channel, latitude, longitude), below 1 where ``data.fill`` has filled a channel by
-        its climatology, which does not count in losses and scores; None where it has filled none.
+        float32 (channel, latitude, longitude), below 1 where ``data.fill`` has filled a channel,
+        which does not count in losses and scores; None where it has filled none.
         """
-        labels, static = self.static_channels.labels, self._regional(self._read("static"))
-        weights = np.ones((len(self.channels), *self.grid.shape), np.float32)
-        for index, channel in enumerate(self.channels):
-            if (mask := missing_label(channel)) in labels:
-                weights[index] -= static[labels.index(mask)]
+        weights = 1 - self._filled_share
         return weights if weights.min() < 1 else None
+
+    def filled_values(self) -> np.ndarray | None:
+        """Values at the points that have none at any training time, as training sees them there.
+
+        float32 (channel, latitude, longitude), NaN at all other points; None where there are none.
+        """
+        never = self._filled_share > 1 - 1e-5
+        if not never.any():
+            return None
+        return np.where(never, self.states.read(np.zeros(1, int))[0], np.float32(np.nan))
+
+    @cached_property
+    def _filled_share(self) -> np.ndarray:
+        """Filled share of each cell, mean over the training times (channel, lat, lon)."""
+        shares = np.zeros((len(self.channels), *self.grid.shape), np.float32)
+        for index, channel in enumerate(self.channels):
+            if channel.label in self._filled_labels:
+                position = self._filled_labels.index(channel.label)
+                shares[index] = self._regional(np.asarray(self._array("filled_share")[position]))
+            # Stores of earlier versions have a mask where a climatology has filled.
+            elif (mask := missing_label(channel)) in self.static_channels.labels:
+                position = self.static_channels.labels.index(mask)
+                shares[index] = self._regional(np.asarray(self._array("static")[position]))
+        return shares
+
+    @property
+    def _filled_labels(self) -> list[str]:
+        return self.attrs.get("filled_channels", [])
 
     def dataset(self) -> xr.Dataset:
         """The fields as a lazy canonical dataset."""
-        step_bytes = 4 * int(np.prod(self.states.shape[1:]))
+        return self._lazy(self.states)
+
+    def observed(self) -> xr.Dataset:
+        """Like ``dataset``, with NaN where the source had no value: the truth of scores.
+
+        These are the points without a value in all of training, and at each time the cells of which
+        more than half was filled.
+        """
+        never = self._filled_share > 1 - 1e-5
+        labels, filled_labels = self.channels.labels, self._filled_labels
+        places = {i: filled_labels.index(n) for i, n in enumerate(labels) if n in filled_labels}
+        if not places and not never.any():
+            return self.dataset()
+
+        return self._lazy(ObservedStates(self.states, never, places, self._filled_at))
+
+    def _filled_at(self, place: int, indices: np.ndarray) -> np.ndarray:
+        """Filled share of each cell, of 255, of the channel at a place in ``filled``."""
+        rows = self._known[indices]
+        first = int(rows.min(initial=len(self._all_times)))
+        shares = np.asarray(self._array("filled")[first : int(rows.max(initial=-1)) + 1, place])
+        return self._regional(shares)[rows - first]
+
+    def _lazy(self, states: States | ObservedStates) -> xr.Dataset:
+        step_bytes = 4 * int(np.prod(states.shape[1:]))
         length = max(1, _DASK_BLOCK_BYTES // step_bytes)
         fields = dask.array.from_array(
-            self.states,
-            chunks=(length, *self.states.shape[1:]),  # type: ignore[arg-type]
+            states,
+            chunks=(length, *states.shape[1:]),  # type: ignore[arg-type]
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
         dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})

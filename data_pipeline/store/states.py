@@ -60,11 +60,13 @@ class Reader(ABC):
 
     def __init__(self, full: tuple[int, ...], region: ReadWindow) -> None:
         self._full, self._region = full, region
+        self._times: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(time, channel, latitude, longitude) of the region that is read."""
-        return self._region.shape(self._full)
+        num_times, *shape = self._region.shape(self._full)
+        return num_times if self._times is None else len(self._times), *shape
 
     def select(self, channels: slice) -> "Reader":
         """A reader of some of the channels."""
@@ -73,9 +75,19 @@ class Reader(ABC):
         other._region = self._region._replace(channels=channels)
         return other
 
-    @abstractmethod
+    def select_times(self, times: np.ndarray) -> "Reader":
+        """A reader of the states at some indices (time,) alone, which are counted anew."""
+        other = copy(self)
+        other._times = times if self._times is None else self._times[times]
+        return other
+
     def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         """Copy the states at ``indices`` into ``buffer`` (index, channel, latitude, longitude)."""
+        self._read_stored(buffer, indices if self._times is None else self._times[indices])
+
+    @abstractmethod
+    def _read_stored(self, buffer: np.ndarray, indices: np.ndarray) -> None:
+        """``read_into`` for indices of all that is stored."""
 
 
 def shard_path(path: Path, index: int) -> Path:
@@ -107,8 +119,7 @@ class MappedReader(Reader):
         self._written = _last_change(path)
         self._mapped = lru_cache(_MAPPED_FILES)(self.map_shard)
 
-    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """See ``Reader``."""
+    def _read_stored(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         for start, stop in contiguous_runs(indices, self._shard_length):
             shard, first = divmod(int(indices[start]), self._shard_length)
             self._region.copy(self._mapped(shard)[first : first + stop - start], buffer[start:stop])
@@ -147,9 +158,7 @@ class ZarrReader(Reader):
         super().__init__(array.shape, region)
         self._array = array
 
-    def read_into(self, buffer: np.ndarray, indices: np.ndarray) -> None:
-        """See ``Reader``."""
-
+    def _read_stored(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         def read(run: tuple[int, int]) -> None:
             start, stop = run
             first = int(indices[start])

@@ -15,14 +15,17 @@ from zarr.codecs import ZstdCodec
 
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
-from data_pipeline.store.format import STORE_FORMAT, checksum
+from data_pipeline.store.format import FULL, STORE_FORMAT, checksum
 from data_pipeline.store.packing import Packing, StorageConfig
 from data_pipeline.store.states import ReadWindow, States, open_states, shard_path
 
 
 @dataclass(frozen=True)
 class StoreWriter:
-    """Folder and axes of a store, and how it is written: ``shard_length`` times in a file."""
+    """Folder and axes of a store, and how it is written: ``shard_length`` times in a file.
+
+    ``filled`` are the channels whose missing values are filled.
+    """
 
     path: Path
     channels: Channels
@@ -31,6 +34,7 @@ class StoreWriter:
     packing: Packing
     storage: StorageConfig
     shard_length: int
+    filled: Channels = Channels(())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,7 +44,8 @@ class StoreWriter:
     def create(self) -> None:
         """Make the empty store."""
         compressor = ZstdCodec(level=3, checksum=True)
-        zarr.open_group(self.path, mode="a", zarr_format=3).create_array(
+        group = zarr.open_group(self.path, mode="a", zarr_format=3)
+        group.create_array(
             "fields",
             shape=self.shape,
             chunks=(1, *self.shape[1:]),
@@ -50,6 +55,18 @@ class StoreWriter:
             dimension_names=("time", "channel", *self.grid.dims),
             overwrite=True,
         )
+        if len(self.filled):
+            shape = len(self.filled), *self.grid.shape
+            group.create_array(
+                "filled",
+                shape=(len(self.times), *shape),
+                chunks=(1, *shape),
+                shards=(self.shard_length, *shape),
+                dtype="uint8",
+                compressors=compressor,
+                dimension_names=("time", "filled_channel", *self.grid.dims),
+                overwrite=True,
+            )
 
     def write(self, start: int, stored: np.ndarray) -> list[str]:
         """Write complete shards of stored values from index ``start``, and give their checksums."""
@@ -63,6 +80,19 @@ class StoreWriter:
                 os.fsync(file.fileno())
             checksums.append(checksum(stored[first : first + self.shard_length]))
         return checksums
+
+    def write_filled(self, start: int, shares: np.ndarray) -> None:
+        """Write the filled share of each cell (time, filled channel, ...) from index ``start``."""
+        if len(self.filled):
+            self._array("filled", "r+")[start : start + len(shares)] = shares
+
+    def mean_filled(self, selected: np.ndarray) -> np.ndarray:
+        """Mean filled share (filled channel, latitude, longitude), 0..1, at some times (time,)."""
+        filled, total = self._array("filled", "r"), np.zeros((len(self.filled), *self.grid.shape))
+        for start in range(0, len(selected), self.shard_length):
+            index = slice(start, start + self.shard_length)
+            total += np.asarray(filled[index])[selected[index]].sum(axis=0, dtype=np.int64)
+        return (total / (FULL * selected.sum())).astype(np.float32)
 
     def states(self, channels: slice = slice(None)) -> States:
         """The states that have been written."""
@@ -94,11 +124,14 @@ class StoreWriter:
     def finish(self, contents: Mapping[str, np.ndarray], attrs: dict[str, Any]) -> None:
         """Write the other arrays, attributes, fingerprint and consolidated metadata.
 
-        ``contents`` are static, checksum, rounding, hour and the statistics.
+        ``contents`` are static, checksum, rounding, hour and the statistics, and where there are
+        such, filled_share and empty.
         """
         group = zarr.open_group(self.path, mode="r+")
         record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
         record |= self.grid.attrs
+        if len(self.filled):
+            record["filled_channels"] = self.filled.labels
         digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         seconds = self.times.astype("datetime64[s]").astype("int64")
         since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
@@ -109,6 +142,7 @@ class StoreWriter:
             _write_array(group, axis, values, (axis,), dict(self.grid.coordinate_attrs[axis]))
             digest.update(values.tobytes())
         dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *self.grid.dims)}
+        dims |= {"filled_share": ("filled_channel", *self.grid.dims), "empty": ("time",)}
         packing = {"offset": self.packing.offset, "scale": self.packing.scale}
         for name, values in {**packing, **contents}.items():
             attributes = {"units": "h"} if name == "hour" else {}

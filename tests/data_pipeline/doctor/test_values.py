@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from data_pipeline.channels import Channel, Channels
-from data_pipeline.doctor.plausibility import GRAVITY
+from data_pipeline.preprocessing.plausibility import GRAVITY
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.doctor.values import describe_values
 from tests.builders.earth import EARTH_GRID

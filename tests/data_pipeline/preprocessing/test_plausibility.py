@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.doctor.plausibility import (
+from data_pipeline.preprocessing.plausibility import (
     RANGES,
     guess_units,
     is_accumulated,

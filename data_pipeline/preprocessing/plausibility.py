@@ -1,7 +1,9 @@
-"""Plausible values of variables, and guesses of the unit of values that are not.
+"""Plausible and possible values of variables, and guesses of the unit of values that are not.
 
 Ranges hold for weather on Earth from the surface to 1 hPa, with room for extremes and for numerical
-noise about zero. The range of geopotential follows the height of the standard atmosphere.
+noise about zero. The range of geopotential follows the height of the standard atmosphere. The
+doctor warns of values that are not plausible; ``prepare`` rejects those that are not possible, in
+wider ranges which no data reaches.
 
 References:
     U.S. Standard Atmosphere, 1976, https://ntrs.nasa.gov/citations/19770009539.
@@ -12,6 +14,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from data_pipeline.sources.names import ACCUMULATED, UNITS
 
 GRAVITY = 9.80665
 
@@ -100,6 +104,12 @@ _BY_UNITS = {
     "J m-2": (),
     "s-1": (Conversion("1e-5 s-1", 1e-5),),
 }
+_PERCENT = Range(-1, 101)
+_DIMENSIONLESS = ("1", "")
+# Widths of the plausible range by which the possible one is larger on each side: sums over months,
+# and storms in models that resolve them.
+_MARGIN, _ACCUMULATED_MARGIN = 0.5, 50.0
+_MARGINS = {"vertical_velocity": 10.0, "relative_vorticity": 50.0, "divergence": 50.0}
 _LARGEST_MEAN_PRECIPITATION = 0.05  # in m; the mean of the globe is 3 mm a day
 
 
@@ -109,8 +119,28 @@ def plausible_range(name: str, level: int | None, units: str) -> Range | None:
         height = standard_height(100.0 * level)
         return Range(GRAVITY * (0.8 * height - 1000), GRAVITY * (1.06 * height + 800))
     if name in RANGES:
-        return RANGES[name]
+        is_fraction = RANGES[name] is _FRACTION
+        return _PERCENT if is_fraction and units == "%" else RANGES[name]
     return _ENERGY if units == "J m-2" else None
+
+
+def possible_range(name: str, level: int | None, units: str) -> Range | None:
+    """Range beyond which no data is; ``None`` for variables or units that are not known."""
+    expected = plausible_range(name, level, units)
+    if expected is None or not _has_known_units(name, units, expected):
+        return None
+    margin = _ACCUMULATED_MARGIN if name in ACCUMULATED else _MARGINS.get(name, _MARGIN)
+    width = margin * (expected.high - expected.low)
+    low = expected.low - width
+    if expected.low > 0:  # kelvin and pascal
+        low = max(low, expected.low / 2)
+    return Range(low, expected.high + width)
+
+
+def _has_known_units(name: str, units: str, expected: Range) -> bool:
+    if expected is _FRACTION:
+        return units in _DIMENSIONLESS
+    return expected in (_PERCENT, _ENERGY) or UNITS.get(name) == units
 
 
 def standard_height(pressure: float) -> float:

@@ -1,0 +1,106 @@
+"""Values that a variable cannot have: undeclared marks of missing values, and wrong units.
+
+Files often hold numbers such as -9999 or 9.96921e36 where nothing was measured and do not say so. A
+value is rejected where it is beyond what the variable can be (``plausibility.possible_range``), or
+where it is one of the usual marks and stands apart from all other values.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from data_pipeline.channels import Channel, Channels
+from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import Grid
+from data_pipeline.preprocessing.plausibility import Range, possible_range
+
+_MARKS = np.float32(
+    [-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, 9999, 99999]
+    + [-32767, -32768, 32767, -2147483648, 2147483647]
+)
+_HUGE = 1e15  # default fill values of NetCDF, of models (1e20) and of GRIB (9.999e20)
+_APART, _HUGE_APART = 0.25, 0.999  # distance to the nearest other value, in units of the mark
+
+
+@dataclass(frozen=True)
+class PossibleValues:
+    """The check of fields of some channels on a grid; on a plane only marks are rejected."""
+
+    channels: Channels
+    grid: Grid
+
+    @cached_property
+    def ranges(self) -> list[Range | None]:
+        """Possible values of each channel; None where they are not known."""
+        if not self.grid.on_sphere:
+            return [None] * len(self.channels)
+        return [possible_range(c.name, c.level, c.units) for c in self.channels]
+
+    def check(self, fields: np.ndarray, times: np.ndarray | None = None) -> None:
+        """Check values (time, channel, latitude, longitude) at times, or without times.
+
+        Raises:
+            InputError: If values are impossible; it names the variable, the values, their number,
+                the first place and the possible range. NaN and infinity are left to others.
+        """
+        low, high = (f.reduce(fields, axis=(0, 2, 3)) for f in (np.fmin, np.fmax))
+        for index, (channel, possible) in enumerate(zip(self.channels, self.ranges, strict=True)):
+            extremes = np.array([low[index], high[index]])
+            beyond = possible is not None and not possible.contains(extremes).all()
+            if not (beyond or np.isin(extremes, _MARKS).any() or (np.abs(extremes) > _HUGE).any()):
+                continue
+            wrong = _impossible(fields[:, index], extremes, possible)
+            if wrong.any():
+                raise self._error(channel, fields[:, index], wrong, possible, times)
+
+    def _error(
+        self,
+        channel: Channel,
+        field: np.ndarray,
+        wrong: np.ndarray,
+        possible: Range | None,
+        times: np.ndarray | None,
+    ) -> InputError:
+        values, counts = np.unique(field[wrong], return_counts=True)
+        usual, count = str(values[np.argmax(counts)]), int(wrong.sum())
+        time, row, column = np.argwhere(wrong)[0]
+        (y, x), coords = self.grid.dims, self.grid.coords
+        place = f"{y} {coords[y][row]:g}, {x} {coords[x][column]:g}"
+        if times is not None:
+            place = f"{np.datetime_as_string(times[time], 'm')}, {place}"
+        among = "" if len(values) == 1 else f" among values of {values[0]!s} to {values[-1]!s}"
+        expected = "apart from all other values"
+        if possible is not None:
+            expected = f"expected {possible} {channel.units}"
+        return InputError(
+            f"{channel.label} has {count} impossible values, mostly {usual}{among}, the first at "
+            f"{place}, {expected}; if {usual} stands for missing values set data.source.missing="
+            f"{{{channel.name}: {usual}}} and a rule in data.fill, otherwise correct the data or "
+            "its units",
+            code="impossible-values",
+        )
+
+
+def _impossible(field: np.ndarray, extremes: np.ndarray, possible: Range | None) -> np.ndarray:
+    """Mask of the finite values beyond the range, and of marks that stand apart."""
+    wrong = np.zeros(field.shape, bool)
+    finite = np.isfinite(field)
+    if possible is not None:
+        wrong = finite & ~possible.contains(field)
+    for mark in extremes:
+        if np.isfinite(mark) and (mark in _MARKS or abs(mark) > _HUGE):
+            is_mark = field == mark
+            if _stands_apart(mark, int(is_mark.sum()), field[finite & ~is_mark]):
+                wrong |= is_mark
+    return wrong
+
+
+def _stands_apart(mark: float, count: int, others: np.ndarray) -> bool:
+    """Whether repeated values of a mark, the smallest or the largest, are far from all others."""
+    huge = abs(mark) > _HUGE
+    if not len(others):
+        return count > 1 and (huge or mark < 0)
+    nearest = others.min() if mark < others.min() else others.max()
+    distance = abs(float(mark) - float(nearest)) / abs(float(mark))
+    return distance >= _HUGE_APART if huge else count > 1 and distance >= _APART
