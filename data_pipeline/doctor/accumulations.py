@@ -6,10 +6,10 @@ import numpy as np
 
 from data_pipeline.channels import Channels
 from data_pipeline.doctor.findings import Finding, finding
-from data_pipeline.preprocessing.plausibility import is_accumulated
 from data_pipeline.doctor.sampling import SampledStates, read_sample
 from data_pipeline.doctor.times import times_of
 from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.plausibility import is_accumulated
 from data_pipeline.sources.names import ACCUMULATED, parse_label
 
 _HOUR = np.timedelta64(1, "h")

@@ -7,11 +7,15 @@ import numpy as np
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.findings import Finding, collect, finding
-from data_pipeline.preprocessing.plausibility import guess_units, mean_is_implausible, plausible_range
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preparation.blocks import check_finite
 from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.plausibility import (
+    guess_units,
+    mean_is_implausible,
+    plausible_range,
+)
 from data_pipeline.sources.names import UNITS
 
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather

@@ -206,7 +206,7 @@ def check_states(
     states = empty.any(axis=1)
     if not states.any():
         return
-    labels = [c.label for c, lacks in zip(channels, empty.any(axis=0), strict=True) if lacks]
+    labels = [channels.labels[i] for i in np.flatnonzero(empty.any(axis=0))]
     first, *others = np.datetime_as_string(times[states], "m").tolist()
     until = f" to {others[-1]}" if others else ""
     raise InputError(

@@ -137,4 +137,6 @@ class DataConfig:
         for key in ("periodic", "benchmark"):
             if self.source is not None and getattr(self.source, key) is None:
                 del settings["source"][key]
+        if self.source is not None and not self.source.missing:
+            del settings["source"]["missing"]
         return settings

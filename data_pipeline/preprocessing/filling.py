@@ -82,6 +82,7 @@ def missing_label(channel: Channel) -> str:
 
 def rule_of(rules: Mapping[str, FillRule], channel: Channel) -> FillRule | None:
     """The rule for a channel: of its label or its variable, by canonical or short name."""
+    by_key: dict[tuple[str, int | None], FillRule]
     by_key = {parse_label(key): rule for key, rule in rules.items()}
     own = by_key.get((channel.name, channel.level))
     return by_key.get((channel.name, None)) if own is None else own

@@ -15,12 +15,16 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.preprocessing.plausibility import Range, possible_range
 
-_MARKS = np.float32(
-    [-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, 9999, 99999]
-    + [-32767, -32768, 32767, -2147483648, 2147483647]
+_MARKS = np.array(
+    [
+        *(-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, 9999, 99999),
+        *(-32767, -32768, 32767, -2147483648, 2147483647),
+    ],
+    np.float32,
 )
 _HUGE = 1e15  # default fill values of NetCDF, of models (1e20) and of GRIB (9.999e20)
-_APART, _HUGE_APART = 0.25, 0.999  # distance to the nearest other value, in units of the mark
+_APART = 0.25  # distance to the nearest other value, in units of the mark
+_HUGE_SHARE = 1e-3  # of a huge mark, the largest size of other values
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ def _impossible(field: np.ndarray, extremes: np.ndarray, possible: Range | None)
     finite = np.isfinite(field)
     if possible is not None:
         wrong = finite & ~possible.contains(field)
-    for mark in extremes:
-        if np.isfinite(mark) and (mark in _MARKS or abs(mark) > _HUGE):
+    for mark in extremes[np.isfinite(extremes)]:
+        if mark in _MARKS or abs(mark) > _HUGE:
             is_mark = field == mark
-            if _stands_apart(mark, int(is_mark.sum()), field[finite & ~is_mark]):
+            if _stands_apart(float(mark), int(is_mark.sum()), field[finite & ~is_mark]):
                 wrong |= is_mark
     return wrong
 
@@ -101,6 +105,7 @@ def _stands_apart(mark: float, count: int, others: np.ndarray) -> bool:
     huge = abs(mark) > _HUGE
     if not len(others):
         return count > 1 and (huge or mark < 0)
-    nearest = others.min() if mark < others.min() else others.max()
-    distance = abs(float(mark) - float(nearest)) / abs(float(mark))
-    return distance >= _HUGE_APART if huge else count > 1 and distance >= _APART
+    nearest = float(others.min() if mark < others.min() else others.max())
+    if huge:
+        return abs(nearest) <= _HUGE_SHARE * abs(mark)
+    return count > 1 and abs(mark - nearest) >= _APART * abs(mark)

@@ -22,6 +22,7 @@ from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
 from data_pipeline.sources.join import join
 from data_pipeline.sources.levels import with_integer_levels
+from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
 from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 from data_pipeline.sources.time_axis import with_standard_times, with_valid_times
@@ -54,11 +55,14 @@ def open_source(
     """
     if config.benchmark is not None:
         groups = [expand_glob(path) for path in config.paths]
-        return open_benchmark(groups, config.benchmark, config.rename, config.periodic)
+        trajectories = open_benchmark(groups, config.benchmark, config.rename, config.periodic)
+        check_marks(trajectories, config.missing)
+        return with_marks_missing(trajectories, config.missing)
     opened: list[xr.Dataset] = []
     for path in config.paths:
         opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
     result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
+    check_marks(result, config.missing)
 
     def close() -> None:
         for dataset in opened:
@@ -95,6 +99,7 @@ def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
     axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
     dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name
+    dataset = with_marks_missing(dataset, config.missing)
     return with_checked_units(dataset, config.units, name, planar=planar)
 
 

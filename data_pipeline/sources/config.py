@@ -43,6 +43,8 @@ class SourceConfig:
             folder or a URL: gs://, s3:// or https://), or a list of these, which are merged.
         rename: Canonical names by further names in the files.
         units: Units of variables whose attribute is missing or mislabelled.
+        missing: Numbers that stand for missing values and that the files do not declare, in their
+            units, by variable, such as {sst: -9999}.
         channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
         channels_timestep_hours: Time between the fields of such files.
         storage_options: Further options of fsspec for URLs, such as {endpoint_url: ...} for a store
@@ -57,6 +59,7 @@ class SourceConfig:
     path: str | list[str]
     rename: dict[str, str] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, float | int] = field(default_factory=dict)
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: int = 6
     storage_options: dict[str, Any] = field(default_factory=dict)

@@ -34,7 +34,7 @@ class StoreWriter:
     packing: Packing
     storage: StorageConfig
     shard_length: int
-    filled: Channels = Channels(())
+    filled: Channels
 
     @property
     def shape(self) -> tuple[int, ...]:
