@@ -25,8 +25,9 @@ from data_pipeline.sources.levels import with_integer_levels
 from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
 from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
-from data_pipeline.sources.time_axis import with_standard_times, with_valid_times
+from data_pipeline.sources.time_axis import with_standard_times
 from data_pipeline.sources.units import with_checked_units
+from data_pipeline.sources.valid_times import with_valid_times
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _DROPPABLE_AXES = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
@@ -72,16 +73,22 @@ def open_source(
     return result
 
 
-def canonicalize(dataset: xr.Dataset, config: SourceConfig) -> xr.Dataset:
-    """Rename, reorder and check an opened dataset; see the module's header."""
+def canonicalize(
+    dataset: xr.Dataset, config: SourceConfig, *, is_forecast: bool = False
+) -> xr.Dataset:
+    """Rename, reorder and check an opened dataset; see the module's header.
+
+    A forecast keeps its initial and lead times, anything else has valid times alone.
+    """
     name = str(dataset.encoding.get("source", config.path))
-    dataset = with_valid_times(dataset)
+    dataset = dataset if is_forecast else with_valid_times(dataset, config.rename, name)
+    rename = {old: new for old, new in config.rename.items() if old != "time"}
     known = {*dataset.variables, *dataset.dims}
-    plane = dataset.rename({old: new for old, new in config.rename.items() if old in known})
+    plane = dataset.rename({old: new for old, new in rename.items() if old in known})
     names = {RENAME.get(str(variable), str(variable)) for variable in plane.variables}
     # Projected maps have y and x too, in addition to latitudes and longitudes of each point.
     planar = is_planar(plane) and not names & {"latitude", "longitude"}
-    dataset = _without_droppable_axes(plane if planar else _renamed(dataset, config.rename))
+    dataset = _without_droppable_axes(plane if planar else _renamed(dataset, rename))
     for axis in () if planar else ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(

@@ -17,7 +17,15 @@ from data_pipeline.errors import InputError
 
 _ROUNDED = tuple(int(seconds * 1e9) for seconds in (3600, 1800, 1200, 900, 600, 300, 60, 1))  # ns
 _CLOSE, _MOST_CLOSE = 0.01, int(0.6e9)  # share of the rounded unit, ns
-_LETTERS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1, "millisecond": 1e-3}  # s
+_SECONDS = {
+    **dict.fromkeys(("d", "day"), 86400.0),
+    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
+    **dict.fromkeys(("min", "minute"), 60.0),
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond"), 1e-3),
+    **dict.fromkeys(("us", "microsecond"), 1e-6),
+    **dict.fromkeys(("ns", "nanosecond"), 1e-9),
+}
 
 
 def snap_times(values: np.ndarray, stored: xr.DataArray | None = None) -> np.ndarray:
@@ -31,7 +39,7 @@ def snap_times(values: np.ndarray, stored: xr.DataArray | None = None) -> np.nda
         In nanoseconds, rounded all to the same unit, see the module's header, or as they were.
     """
     kind = "datetime64[ns]" if np.issubdtype(values.dtype, np.datetime64) else "timedelta64[ns]"
-    exact = values.astype(kind)
+    exact = np.asarray(values.astype(kind))
     known = ~np.isnat(exact)
     integers = exact[known].astype(np.int64)
     if not integers.size:
@@ -42,40 +50,59 @@ def snap_times(values: np.ndarray, stored: xr.DataArray | None = None) -> np.nda
         rounded = (integers + unit // 2) // unit * unit
         is_close = np.abs(rounded - integers).max() <= close
         if is_close and len(np.unique(rounded)) == len(np.unique(integers)):
-            result = exact.copy()
+            result = np.array(exact)
             result[known] = rounded.astype(kind)
             return result
     return exact
 
 
+def as_durations(coordinate: xr.DataArray, name: str) -> np.ndarray:
+    """Steps or lead times as timedelta64[ns], rounded by ``snap_times``.
+
+    Args:
+        coordinate: timedelta64, or numbers with the attribute ``units``, such as hours.
+        name: File, for messages.
+
+    Raises:
+        InputError: If numbers have no units of time ("units-mismatch").
+    """
+    values = np.asarray(coordinate.values)
+    if values.dtype.kind == "m":
+        return snap_times(values, coordinate)
+    units = str(coordinate.attrs.get("units", ""))
+    seconds = _seconds(units)
+    if seconds is None or values.dtype.kind not in "iuf":
+        message = f"{name} has {coordinate.name} in {units!r}, expected a unit of time such as "
+        raise InputError(message + "hours; correct its attribute units", code="units-mismatch")
+    known = np.isfinite(values)
+    nanoseconds = np.round(np.where(known, values, 0).astype(float) * seconds * 1e9)
+    result = np.where(known, nanoseconds.astype("timedelta64[ns]"), np.timedelta64("NaT", "ns"))
+    return snap_times(result, coordinate)
+
+
+def _seconds(units: str) -> float | None:
+    """Length of a unit of time; its plural and any case are known."""
+    word = units.strip().lower()
+    return _SECONDS.get(word, _SECONDS.get(word.removesuffix("s")))
+
+
 def _spacing(stored: xr.DataArray) -> int:
-    """Nanoseconds between neighboring numbers of a coordinate that was decoded from floats."""
-    dtype, units = stored.encoding.get("dtype"), str(stored.encoding.get("units", ""))
+    """Nanoseconds between neighboring numbers of a coordinate that is or was stored as floats."""
+    dtype = np.dtype(stored.encoding.get("dtype") or stored.dtype)
+    units = str(stored.encoding.get("units") or stored.attrs.get("units", ""))
     unit, _, origin = units.partition(" since ")
-    seconds = _LETTERS.get(unit.strip().lower().rstrip("s"))
-    values, since = stored.values, 0.0
-    if dtype is None or seconds is None or not np.issubdtype(dtype, np.floating):
+    seconds, kind = _seconds(unit), stored.dtype.kind
+    if dtype.kind != "f" or seconds is None or kind == "O":  # dates of cftime have microseconds
         return 0
-    if values.dtype.kind not in "mM":  # dates of cftime have microseconds
-        return 0
-    values = values[~np.isnat(values)]
-    with suppress(ValueError, OverflowError):
-        if np.issubdtype(values.dtype, np.datetime64):
-            since = float(np.datetime64(origin.strip()[:10]).astype("datetime64[s]").astype(int))
-    times = values.astype("datetime64[s]" if origin else "timedelta64[s]").astype(np.int64)
-    largest = np.abs(times - since).max(initial=0) / seconds
-    return int(np.spacing(np.array(largest, dtype)) * seconds * 1e9)
-
-
-def with_valid_times(dataset: xr.Dataset) -> xr.Dataset:
-    """Keep the valid time alone, where GRIB and CDS add the start of a forecast."""
-    if "valid_time" not in dataset.variables or "time" not in dataset.variables:
-        return dataset
-    if "valid_time" in dataset.dims:
-        return dataset.drop_vars("time")
-    if dataset["valid_time"].dims == ("time",):
-        dataset = dataset.assign_coords(time=dataset["valid_time"].values)
-    return dataset.drop_vars("valid_time")
+    if kind == "M":
+        since = np.datetime64(0, "s")
+        with suppress(ValueError):
+            since = np.datetime64(origin.strip()[:10], "s")
+        numbers = (stored.values.astype("datetime64[s]") - since) / np.timedelta64(1, "s") / seconds
+    else:
+        numbers = stored.values / np.timedelta64(1, "s") / seconds if kind == "m" else stored.values
+    largest = np.asarray(np.nanmax(np.abs(numbers), initial=0), dtype)
+    return int(np.spacing(largest) * seconds * 1e9)
 
 
 def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:

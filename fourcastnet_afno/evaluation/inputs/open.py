@@ -70,7 +70,7 @@ def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Da
     renamed |= {members[0]: "realization"} if members else {}
     dataset = dataset.rename({old: new for old, new in renamed.items() if old != new})
     dataset = dataset.assign_coords(lead_time=_as_timedelta(dataset["lead_time"], path))
-    dataset = canonicalize(dataset, SourceConfig(path=path))
+    dataset = canonicalize(dataset, SourceConfig(path=path), is_forecast=True)
     dataset = dataset.assign_coords(init_time=dataset["init_time"].values.astype("datetime64[ns]"))
     axes = [axis for axis in _AXES if axis in dataset.dims]
     names = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
