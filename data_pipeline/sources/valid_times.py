@@ -122,7 +122,7 @@ def _valid_times(dataset: xr.Dataset, times: _Times, file: str) -> xr.DataArray:
         return valid
     start = _snapped(dataset[times.start])
     steps = xr.DataArray(as_durations(dataset[times.step], file), dims=dataset[times.step].dims)
-    total = xr.apply_ufunc(_add, start.drop_vars(start.coords), steps)
+    total = _added(start.drop_vars(start.coords), steps)
     if valid is None or start.dtype != valid.dtype or start.dtype.kind != "M":
         return total if valid is None else valid
     apart = np.abs((valid.drop_vars(valid.coords) - total).values)
@@ -132,10 +132,13 @@ def _valid_times(dataset: xr.Dataset, times: _Times, file: str) -> xr.DataArray:
     return valid
 
 
-def _add(starts: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    if starts.dtype == object:  # dates of cftime
-        steps = steps.astype("timedelta64[us]").astype(object)
-    return starts + steps
+def _added(start: xr.DataArray, steps: xr.DataArray) -> xr.DataArray:
+    """Starts plus steps, of all dimensions of both."""
+    starts, offsets = xr.broadcast(start, steps)
+    values = np.asarray(offsets.values)
+    if start.dtype == object:  # dates of cftime
+        values = values.astype("timedelta64[us]").astype(object)
+    return xr.DataArray(np.asarray(starts.values) + values, dims=starts.dims)
 
 
 def _snapped(times: xr.DataArray) -> xr.DataArray:
