@@ -4,11 +4,9 @@ For every hour of day h, channel and grid point, the training years are fitted b
 
     c_h(t) = a_0 + sum_{n=1}^{N} a_n cos(2 pi n p(t)) + b_n sin(2 pi n p(t)),
 
-where p(t) in 0..1 is the phase of the year. Two harmonics (N = 2) smooth as WeatherBench 2's window
-of 61 days does, and need no leap-day rule.
-
-References:
-    WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.3 (climatology).
+where p(t) in 0..1 is the phase of the year. Two harmonics (N = 2) are a compact climatology that
+needs no leap-day rule; they leave out what changes within a season. WeatherBench 2's window of 61
+days, see ``window_climatology``, keeps more: .82 of the third harmonic and .42 of the sixth.
 """
 
 from collections.abc import Iterable

@@ -8,7 +8,9 @@ from annotated_types import Ge, Gt, Lt
 from data_pipeline.bounds import check_bounds
 from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
+ClimatologyFit = Literal["window", "harmonics"]
 ConventionName = Literal["weatherbench2", "weatherbench1", "fourcastnet"]
+USUAL_HARMONICS = 2
 BaselineName = Literal["persistence", "climatology", "weekly_climatology", "linear"]
 
 
@@ -38,7 +40,10 @@ class EvaluationConfig:
         seed: Seed of the bootstrap.
         baselines: Baselines that are scored next to the forecasts.
         linear_components: Principal components of the baseline ``linear``.
-        climatology_harmonics: Harmonics of the day of the year, where a climatology is fitted here.
+        climatology: How a climatology is fitted to years: ``window``, WeatherBench 2's mean over 61
+            days, or ``harmonics`` of the day of the year; by default harmonics where another
+            number of them than 2 is set, and else as the convention does.
+        climatology_harmonics: How many harmonics are fitted; 0 fits a constant.
         regrid: The side that is averaged, conservatively, onto the other's grid where forecast and
             truth differ: ``forecast`` or ``truth``; with ``refuse`` this is an error.
         num_threads: Threads that read and sum.
@@ -63,7 +68,8 @@ class EvaluationConfig:
         default_factory=lambda: ["persistence", "climatology", "linear"]
     )
     linear_components: Annotated[int, Ge(1)] = 100
-    climatology_harmonics: int = 2
+    climatology: ClimatologyFit | None = None
+    climatology_harmonics: Annotated[int, Ge(0)] = USUAL_HARMONICS
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"
     num_threads: Annotated[int, Ge(1)] = 2
 

@@ -17,13 +17,19 @@ from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.aggregation import StateFile
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run_tasks
-from fourcastnet_afno.evaluation.inputs.align import Alignment, align, select_scored
+from fourcastnet_afno.evaluation.inputs.align import Alignment, align
 from fourcastnet_afno.evaluation.inputs.baselines import fit_linear
 from fourcastnet_afno.evaluation.inputs.climatologies import (
     Climatology,
-    from_coefficients,
     time_invariant,
     weekly_mean,
+)
+from fourcastnet_afno.evaluation.inputs.climatology_sources import climatology_of
+from fourcastnet_afno.evaluation.inputs.companions import (
+    AlignedClimatology,
+    AlignedYears,
+    align_climatology,
+    align_years,
 )
 from fourcastnet_afno.evaluation.inputs.fields import (
     FieldSource,
@@ -34,7 +40,6 @@ from fourcastnet_afno.evaluation.inputs.fields import (
 )
 from fourcastnet_afno.evaluation.inputs.open import open_series
 from fourcastnet_afno.evaluation.inputs.thresholds import quantile_thresholds, seeps_thresholds
-from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.metrics import Metric
 from fourcastnet_afno.evaluation.metrics.deterministic import MISSING, SQUARED_ERROR
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask, split
@@ -43,7 +48,7 @@ from fourcastnet_afno.evaluation.scores.assemble import assemble, selected_leads
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
 from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
-from fourcastnet_afno.evaluation.statistics.pairs import PairSettings
+from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
 from fourcastnet_afno.evaluation.statistics.spectra import spectrum_of
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
@@ -69,8 +74,8 @@ def evaluate(
             longitude in WeatherBench 2's layout or this project's, see ``inputs.open``; or the path
             of a store, which is read faster if it is a local zarr store.
         truth: Canonical dataset, see ``data_pipeline.sources.canonical``; or the path of a store.
-        climatology: Coefficients such as ``PreparedStore.climatology``, or a climatology from
-            ``inputs.climatologies``.
+        climatology: Coefficients such as ``PreparedStore.climatology``, a table or years to fit one
+            to, all canonical, see ``inputs.climatology_sources``; or a climatology from there.
         config: Scores and conventions.
         training: Training years, for the baseline ``linear`` and the thresholds of events.
         state: File that keeps the work done, so that an interrupted evaluation resumes.
@@ -94,17 +99,21 @@ def evaluate(
     config = config or EvaluationConfig()
     truth, mapped = open_series(truth) if isinstance(truth, str) else (truth, {})
     alignment = align(forecasts, truth, config.channels, config.regrid, mapped)
+    convention = CONVENTIONS[config.convention]
     if not isinstance(climatology, Climatology):
-        climatology = from_coefficients(climatology)
+        fit, num_harmonics = convention.fit_of(config), config.climatology_harmonics
+        climatology = climatology_of(climatology, alignment.channels, fit, num_harmonics)
+    aligned, notes = align_climatology(climatology, alignment, config.regrid)
     years = None
     if training is not None:
-        years = TruthFields(select_scored(training, alignment.channels), alignment.coarsening)
+        years, more = align_years(training, alignment, config.regrid)
+        notes += more
     inputs = ScoringInputs(
-        config=config, alignment=alignment, truth=truth, training=years,
-        climatology=climatology.coarsened(alignment.coarsening),
-    )  # fmt: skip
+        config=config, alignment=alignment, truth=truth, training=years, climatology=aligned
+    )
     metrics = inputs.convention.metrics(config.metrics)
-    sources, notes = inputs.sources()
+    sources, more = inputs.sources()
+    notes += [*more, *inputs.seeps[1]]
     plan = inputs.plan(sources, metrics)
     datasets = alignment.datasets.values()
     init_chunks, lead_chunks = zip(*map(chunk_lengths, datasets), strict=True)
@@ -132,8 +141,8 @@ class ScoringInputs:
     config: EvaluationConfig
     alignment: Alignment
     truth: xr.Dataset  # on its own grid
-    climatology: Climatology  # on the common grid
-    training: TruthFields | None
+    climatology: AlignedClimatology
+    training: AlignedYears | None
 
     @property
     def convention(self) -> Convention:
@@ -149,16 +158,6 @@ class ScoringInputs:
     def sources(self) -> tuple[dict[str, FieldSource], list[str]]:
         """The forecasts and the baselines of other names, and notes for people."""
         alignment, notes = self.alignment, []
-        if self.climatology.period is not None:
-            valid, (first, last) = self.valid_times, self.climatology.period
-            num_inside = int(((valid >= first) & (valid <= last)).sum())
-            if num_inside:
-                notes.append(
-                    f"warning: the climatology is of {first.astype('datetime64[D]')} to "
-                    f"{last.astype('datetime64[D]')}, which includes {num_inside} of the "
-                    f"{len(valid)} valid times that are scored: scores against it flatter the "
-                    "climatology; give one of other years"
-                )
         leads, truth, climatology = alignment.lead_times, alignment.truth, self.climatology.at
         sources: dict[str, FieldSource] = {**alignment.forecasts}
         lacking = [name for name in self.config.baselines if name not in sources]
@@ -167,7 +166,8 @@ class ScoringInputs:
         if "climatology" in lacking:
             sources["climatology"] = ValidTimeFields(climatology, leads)
         if "weekly_climatology" in lacking:
-            sources["weekly_climatology"] = ValidTimeFields(weekly_mean(self.climatology), leads)
+            weekly = weekly_mean(climatology, self.climatology.hours)
+            sources["weekly_climatology"] = ValidTimeFields(weekly, leads)
         if "linear" in lacking and self.training is None:
             notes.append("no baseline linear: there are no training years to fit it to")
         elif "linear" in lacking and self.training is not None:
@@ -180,6 +180,11 @@ class ScoringInputs:
             except InputError as error:
                 notes.append(f"no baseline linear: {error}")
         return sources, notes
+
+    @cached_property
+    def seeps(self) -> tuple[dict[str, SeepsThresholds], list[str]]:
+        """Thresholds of SEEPS by label, and notes for people."""
+        return seeps_thresholds(self.alignment.channels, self.climatology, self.training)
 
     def pair_settings(self, has_ensembles: bool) -> PairSettings:
         """Weights of the regions, and thresholds of events.
@@ -196,11 +201,6 @@ class ScoringInputs:
                     code="no-training-years",
                 )
             thresholds = quantile_thresholds(training, alignment.channels, config.quantiles)
-        seeps = {
-            channel.label: value
-            for channel in alignment.channels
-            if (value := seeps_thresholds(channel, self.climatology, training)) is not None
-        }
         grid, land = alignment.grid, None
         if "land_sea_mask" in self.truth:
             mask = self.truth["land_sea_mask"]
@@ -216,7 +216,7 @@ class ScoringInputs:
             thresholds=thresholds,
             neighborhoods=config.neighborhoods,
             extremes=config.extremes,
-            seeps=seeps,
+            seeps=self.seeps[0],
         )
 
     def plan(
@@ -269,6 +269,8 @@ def _resume_fingerprint(
     digest = hashlib.blake2b(digest_size=16)
     settings = asdict(inputs.config)
     del settings["num_threads"]  # may be another when it resumes
+    # As version 0.1 wrote them; how a climatology is fitted shows in its fields.
+    del settings["climatology"]
     digest.update(json.dumps(settings).encode())
     dim = None if plan.spectrum is None else plan.spectrum.dim
     # Written as version 0.1 did, so that its states resume.
@@ -283,6 +285,10 @@ def _resume_fingerprint(
     for channel in plan.channels:
         first = plan.init_times[:1] + plan.lead_times[0]
         digest.update(np.ascontiguousarray(plan.climatology(channel, first)).tobytes())
+        if channel.label in plan.settings.seeps:
+            thresholds = plan.settings.seeps[channel.label]
+            digest.update(repr(thresholds.dry).encode() + thresholds.dry_fraction.tobytes())
+            digest.update(np.ascontiguousarray(thresholds.heavy(first)).tobytes())
         if inputs.training is not None:
             digest.update(inputs.training.times.tobytes())
             digest.update(inputs.training.at(channel, inputs.training.times[-1:]).tobytes())

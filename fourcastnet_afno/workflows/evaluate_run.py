@@ -9,6 +9,7 @@ import xarray as xr
 from data_pipeline.preparation.execution import ExecutionConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.inputs.companions import training_years
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.provenance import peak_memory_gib, versions
@@ -31,13 +32,12 @@ def evaluate_run(
     if not any(channel.name in predictions for channel in store.diagnostic.channels):
         store = store.prognostic  # nothing else is read
     truth, train = truth_of(store), config.data.train
-    times = truth["time"].values
-    training = truth.sel(time=times[train.contains(times)])
+    training = training_years(store)
     climatology = from_coefficients(
         store.climatology(),
         f"mean and {config.data.climatology_harmonics} harmonics of the day of year for each hour "
         f"of day, fitted to the training period {train.start} to {train.end}",
-        (training["time"].values[0], training["time"].values[-1]),
+        training["time"].values,
     )
     scores = evaluate_forecasts(
         {"model": str(output / "forecast.zarr")},

@@ -8,7 +8,6 @@ from pathlib import Path
 import xarray as xr
 import yaml
 
-from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.canonical import open_source
@@ -17,7 +16,8 @@ from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.climatologies import open_climatology
+from fourcastnet_afno.evaluation.inputs.climatology_sources import open_climatology_data
+from fourcastnet_afno.evaluation.inputs.companions import open_training
 from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.report.report import write_report
@@ -55,10 +55,8 @@ def evaluate_files(
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     actual = _open(truth)
-    first = next(iter(opened.values()))
-    channels = Channels.from_dataset(first, [str(n) for n in actual.data_vars if n in first])
-    base = open_climatology(climatology, channels, config.climatology_harmonics)
-    years = None if training is None else _open(training)
+    base = open_climatology_data(climatology)
+    years = None if training is None else open_training(training)
     is_file = truth == SourceConfig(path=truth.paths[0]) and not is_prepared(Path(truth.paths[0]))
     state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(

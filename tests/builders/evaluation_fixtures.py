@@ -34,6 +34,17 @@ def make_coefficients(truth: xr.Dataset) -> xr.Dataset:
     return mean.expand_dims(hour=[0], harmonic=[0])
 
 
+def make_table(num_days: int = 366, grid: LatLonGrid = GRID) -> xr.Dataset:
+    """A climatology by hour and day of the year: the day plus the hour over 100, in K."""
+    days, hours = np.arange(1, num_days + 1), np.array([0, 12])
+    values = days[None, :, None, None] + hours[:, None, None, None] / 100
+    dims = ("hour", "dayofyear", "latitude", "longitude")
+    return xr.Dataset(
+        {"2m_temperature": (dims, values * np.ones((1, 1, *grid.shape)), {"units": "K"})},
+        coords={"hour": hours, "dayofyear": days, **grid.coords},
+    )
+
+
 def make_forecast(truth: xr.Dataset, *, num_members: int = 1, seed: int = 1) -> xr.Dataset:
     """Truth with errors that grow with lead time, from 20 initial times."""
     rng = np.random.default_rng(seed)

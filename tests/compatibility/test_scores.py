@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline import PreparedStore
 from fourcastnet_afno.cli import main
 from tests.compatibility.conftest import MANIFEST
 from tests.compatibility.public_calls import BLOCK_BYTES, CountingExecutor, in_memory, scored
@@ -49,7 +50,10 @@ def test_a_stored_forecast_has_the_same_scores(
     folder = unpack("planet_store", "planet_forecast", "scores")
     *words, output = MANIFEST["commands"]["evaluate"].split()
     assert output == "--output=scores.nc"
-    assert main([*words, "--output=now.nc"]) == 0
+    # Version 0.1 took all years of a prepared store to train on, and not its training period alone.
+    words.remove("--training=planet/data.zarr")
+    PreparedStore(folder / "planet" / "data.zarr").dataset().to_netcdf("years.nc")
+    assert main([*words, "--training=years.nc", "--output=now.nc"]) == 0
     with xr.open_dataset("now.nc") as now, xr.open_dataset("scores.nc") as before:
         assert set(before.variables) <= set(now.variables)
         for name in before.variables:
@@ -63,8 +67,9 @@ def test_a_stored_forecast_has_the_same_scores(
         check_alike(now[part], before[part], lambda a, b: assert_computed(a, b, rounding=LINEAR))
     attributes = now["conventions"], before["conventions"]
     assert attributes[0].keys() >= attributes[1].keys()
-    for name in ("climatology", "notes"):
-        assert attributes[0][name] == attributes[1][name]
+    assert attributes[0]["climatology"] == attributes[1]["climatology"]
+    (warning,) = set(attributes[0]["notes"].splitlines()) - set(attributes[1]["notes"].splitlines())
+    assert "training data" in warning
 
 
 def test_a_half_done_evaluation_goes_on_to_the_same_scores(

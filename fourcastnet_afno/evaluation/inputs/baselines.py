@@ -11,6 +11,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
+from fourcastnet_afno.evaluation.inputs.companions import AlignedYears
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 
 _MAX_SAMPLES = 2000
@@ -89,7 +90,7 @@ class LinearFields:
 
 
 def fit_linear(
-    series: TruthFields,
+    series: AlignedYears,
     truth: TruthFields,
     channels: Channels,
     grid: Grid,

@@ -138,8 +138,7 @@ def pool_anomalies(
     return np.divide(product, norm, out=np.zeros_like(product), where=norm > 0)
 
 
-# E sqrt(<e^2>): WB1, equation 1; FourCastNet, Pathak et al., 2022,
-# https://arxiv.org/abs/2202.11214, appendix B.
+# E sqrt(<e^2>): FourCastNet, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B.
 MEAN_ROOT_ERROR = Metric(
     name="rmse",
     label="RMSE",
@@ -161,7 +160,7 @@ POOLED_ACC = replace(
 )  # fmt: skip
 _unitless = partial(Metric, units="none")
 register(
-    # sqrt(E <e^2>), the root last (WB2).
+    # sqrt(E <e^2>), the root last (WB2, and WB1's score.py).
     Metric(
         name="rmse", label="RMSE", statistics=(SQUARED_ERROR,), combine=np.sqrt, shown="everywhere"
     ),

@@ -148,7 +148,8 @@ def cell_seeps(
               1/p,              0,         3/(1-p)
               1/p + 3/(2+p),    3/(2+p),   0       ].
 
-    Cells with p below 0.1 or above 0.85 are left out (NaN), as in WeatherBench 2.
+    Cells with p below 0.1 or above 0.85 are left out (NaN), as in WeatherBench 2, and so are cells
+    without a threshold or probability.
     Precipitation has the shape (..., latitude, longitude); thresholds are in its unit.
 
     References:
@@ -168,7 +169,8 @@ def cell_seeps(
 
     cells = np.indices(forecast.shape[-2:])
     scores = matrix[category(forecast), category(truth), *cells]
-    return np.where(np.isfinite(forecast) & np.isfinite(truth) & np.isfinite(p), scores, np.nan)
+    known = ~np.isnan(p) & ~np.isnan(wet_threshold)
+    return np.where(known & np.isfinite(forecast) & np.isfinite(truth), scores, np.nan)
 
 
 def _event_scores(pair: PairBlock) -> dict[str, np.ndarray]:

@@ -7,9 +7,11 @@ initial times:
 weatherbench2 (the default)
     RMSE = sqrt(E <(f - o)^2>)
     ACC  = E [ <(f - c)(o - c)> / sqrt(<(f - c)^2> <(o - c)^2>) ]
-    c by day of the year and hour of day, smoothed; weights are exact cell areas.
+    c by day of the year and hour of day; where it is fitted here, by a mean over a window of 61
+    days, see ``data_pipeline.preprocessing.window_climatology``; weights are exact cell areas.
 weatherbench1
-    RMSE = E sqrt(<(f - o)^2>)
+    RMSE = sqrt(E <(f - o)^2>): its paper has the mean of the roots, its code and the scores in the
+    paper the root of the mean
     ACC  = E<w f' o'> / sqrt(E<f'^2> E<o'^2>), f' = f - c - [f - c], pooled over initial times,
     where [.] is the unweighted mean over cells and initial times; c is the mean of the truth at the
     valid times that are scored; weights are the cosines of the latitudes of the rows.
@@ -21,7 +23,8 @@ fourcastnet
 References:
     WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4.
     WeatherBench, Rasp et al., 2020, https://arxiv.org/abs/2002.00469, section 4, and its
-    ``score.py`` for the centering of the ACC.
+    ``score.py`` (``compute_weighted_rmse`` and ``compute_weighted_acc``) for the root after the
+    mean over time and the centering of the ACC.
     FourCastNet, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, appendix B.
 """
 
@@ -33,6 +36,11 @@ import numpy as np
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
+from fourcastnet_afno.evaluation.config import (
+    USUAL_HARMONICS,
+    ClimatologyFit,
+    EvaluationConfig,
+)
 from fourcastnet_afno.evaluation.metrics import METRICS, Metric
 from fourcastnet_afno.evaluation.metrics.deterministic import MEAN_ROOT_ERROR, POOLED_ACC
 
@@ -46,6 +54,12 @@ class Convention:
     acc: Literal["by_field", "pooled"]
     climatology: Literal["day_of_year", "training_mean", "scored_mean"]
     weights: Literal["area", "cosine"]
+    climatology_fit: ClimatologyFit  # where a climatology is fitted to years
+
+    def fit_of(self, config: EvaluationConfig) -> ClimatologyFit:
+        """How a climatology is fitted to years, see ``EvaluationConfig.climatology``."""
+        is_usual = config.climatology_harmonics == USUAL_HARMONICS
+        return config.climatology or (self.climatology_fit if is_usual else "harmonics")
 
     def grid_weights(self, grid: Grid) -> np.ndarray:
         """Weights with mean 1, float64 of shape (latitude, longitude); on a plane always areas."""
@@ -92,22 +106,22 @@ class Convention:
 CONVENTIONS = {
     "weatherbench2": Convention(
         name="weatherbench2", root="after", acc="by_field", climatology="day_of_year",
-        weights="area",
+        weights="area", climatology_fit="window",
     ),
     "weatherbench1": Convention(
-        name="weatherbench1", root="before", acc="pooled", climatology="scored_mean",
-        weights="cosine",
+        name="weatherbench1", root="after", acc="pooled", climatology="scored_mean",
+        weights="cosine", climatology_fit="harmonics",
     ),
     "fourcastnet": Convention(
         name="fourcastnet", root="before", acc="by_field", climatology="training_mean",
-        weights="cosine",
+        weights="cosine", climatology_fit="harmonics",
     ),
 }  # fmt: skip
 _SENTENCES = {
     "after": "square root of the weighted mean square error, averaged over initial times before "
-    "the root (WeatherBench 2)",
+    "the root (WeatherBench 2, and the code of WeatherBench 1)",
     "before": "mean over initial times of the square root of each field's weighted mean square "
-    "error (WeatherBench 1, FourCastNet)",
+    "error (FourCastNet)",
     "by_field": "weighted correlation of anomalies from the climatology at the valid time, "
     "averaged over initial times; 0 for the climatology itself",
     "pooled": "weighted correlation of centered anomalies over all cells and initial times "

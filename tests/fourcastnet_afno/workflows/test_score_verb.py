@@ -77,7 +77,7 @@ def test_the_verb_scores_forecasts_side_by_side(
         (["--forecast={one}", "--output=scores.txt"], "ends in .nc"),
         (["--forecast={one}", "--evaluation.regions=[tropics_land]"], "needs the variable land"),
         (["--forecast={one}", "--evaluation.metrics=[rsme]"], "unknown names"),
-        (["--forecast={one}", "--evaluation.climatology_harmonics=2"], "do not cover the year"),
+        (["--forecast={one}", "--evaluation.climatology_harmonics=3"], "do not cover the year"),
         (["--forecast={one}", "--evaluation.quantiles=[0.9]"], "need the training years"),
     ],
 )

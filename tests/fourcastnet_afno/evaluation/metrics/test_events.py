@@ -86,6 +86,13 @@ def test_seeps_by_the_matrix() -> None:
     np.testing.assert_allclose(found, expected)
 
 
+def test_seeps_leaves_out_cells_without_threshold_or_probability() -> None:
+    p, heavy = np.array([[0.5, np.nan, 0.5]]), np.array([[np.nan, 4.0, np.inf]])
+    found = cell_seeps(np.full((1, 3), 9.0), np.zeros((1, 3)), p, heavy, 0.25)
+    # Above an infinite threshold there is nothing heavy: light for dry is 1 / (2 p).
+    np.testing.assert_allclose(found, [[np.nan, np.nan, 1.0]])
+
+
 def test_events_of_a_perfect_forecast_and_of_the_climatology() -> None:
     valid = FORECAST["init_time"] + FORECAST["lead_time"]
     perfect = TRUTH.sel(time=valid).drop_vars("time")
