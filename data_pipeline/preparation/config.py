@@ -8,6 +8,7 @@ import numpy as np
 from annotated_types import Ge, MinLen
 
 from data_pipeline.bounds import check_bounds
+from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
@@ -15,6 +16,7 @@ from data_pipeline.preprocessing.forcings import check_forcings
 from data_pipeline.simulation.config import PDEConfig, SimulationConfig
 from data_pipeline.simulation.trajectories import SPANS
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.names import parse_label
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import StorageConfig
 
@@ -36,8 +38,9 @@ class DataConfig:
             total_precipitation_6hr; see ``diagnostic`` of the experiment.
         static: Variables without time that the network sees, such as land_sea_mask or soil_type;
             classes become a mask each, see ``static_fields``.
-        forcings: Computed inputs, see data_pipeline.preprocessing.forcings: toa_insolation, and
-            _sin or _cos of day_of_year, local_time, latitude, longitude.
+        forcings: Computed inputs, see data_pipeline.preprocessing.forcings: toa_insolation,
+            toa_incident_solar_radiation (ERA5's, of the hour before), and _sin or _cos of
+            day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
         grid: Coarser grid to take conservative means on; by default the data's own.
         timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
@@ -83,6 +86,13 @@ class DataConfig:
         if sum(origin is not None for origin in origins) != 1:
             raise ValueError("data needs one of data.source, data.simulation and data.pde")
         check_forcings(self.forcings)
+        read = {parse_label(label)[0] for label in (*self.predicted, *self.static)}
+        if both := [name for name in self.forcings if name in read]:
+            raise InputError(
+                f"data.forcings computes {both} from the time, and data.prognostic, diagnostic or "
+                "static reads variables of the same names; leave them out of one of these settings",
+                code="bad-setting",
+            )
         for before, after in pairwise(("train", "validation", "test")):
             first, second = getattr(self, before), getattr(self, after)
             if not first.bounds[1] < second.bounds[0]:

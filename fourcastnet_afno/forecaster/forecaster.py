@@ -23,7 +23,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import grid_from_json, require_latlon
-from data_pipeline.preprocessing.forcings import compute_forcings
+from data_pipeline.preprocessing.forcings import compute_forcings, forcing_scales
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -111,6 +111,7 @@ class Forecaster(nn.Module):
     """
 
     diff_std: Tensor
+    forcing_scales: Tensor
     static: Tensor
 
     def __init__(
@@ -129,6 +130,9 @@ class Forecaster(nn.Module):
         self.normalizer = Normalizer(mean, std)
         self.register_buffer("diff_std", diff_std.float()[:, None, None])
         self._stays = not bool((diff_std > 0).all())
+        scales = torch.from_numpy(forcing_scales(spec.forcings)).float()[:, None, None]
+        self._scales_forcing = not bool((scales == 1).all())
+        self.register_buffer("forcing_scales", scales, persistent=False)
         static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
         self.register_buffer("static", static)
         self.network_grid = spec.grid
@@ -147,9 +151,11 @@ class Forecaster(nn.Module):
 
         Args:
             state: The last ``num_history`` states, oldest first, in physical units.
-            forcing: Computed forcings at the time of the newest state, on the network's grid.
+            forcing: Computed forcings at the time of the newest state, on the network's grid, in
+                the units of ``data_pipeline.preprocessing.forcings``.
         """
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
+        forcing = forcing / self.forcing_scales if self._scales_forcing else forcing
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":

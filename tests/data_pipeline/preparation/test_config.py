@@ -50,6 +50,13 @@ class Heat:
 """
 
 
+def test_a_forcing_is_computed_or_read_but_not_both() -> None:
+    assert replace(DATA, forcings=["toa_incident_solar_radiation"]).forcings
+    for name in ("toa_incident_solar_radiation", "tisr"):
+        with rejects("bad-setting", "data.forcings", "toa_incident_solar_radiation"):
+            replace(DATA, prognostic=["u", name], forcings=["toa_incident_solar_radiation"])
+
+
 def test_a_store_holds_the_trajectories_and_windows_stay_within_one(tmp_path: Path) -> None:
     store = prepare(DATA, tmp_path / "store")
     assert DATA.pde is not None

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.grids.grid import LatLonGrid
-from data_pipeline.preprocessing.forcings import FORCINGS, compute_forcings, sun, toa_insolation
+from data_pipeline.preprocessing.forcings import (
+    FORCINGS,
+    SOLAR_CONSTANT,
+    compute_forcings,
+    sun,
+    toa_incident_solar_radiation,
+    toa_insolation,
+)
 from tests.builders.errors import rejects
 
 GRID = LatLonGrid.equiangular(2, 8)
@@ -152,3 +159,44 @@ def test_insolation_follows_the_orbit() -> None:
     # The annual mean at a pole is S / sqrt(1 - e^2) * sin(obliquity) / pi.
     expected = np.sin(OBLIQUITY) / np.pi / np.sqrt(1 - ECCENTRICITY**2)
     np.testing.assert_allclose(poles, expected, rtol=1e-3)
+
+
+HOUR = np.timedelta64(1, "h")
+
+
+def test_radiation_is_the_integral_of_the_insolation_over_the_hour_before() -> None:
+    """To 0.1 W m-2, by steps of 10 seconds; sunrises, sunsets, poles and the date line included."""
+    latitudes = (90.0, 89.7, 70.0, 66.6, 45.0, 10.0, 0.0, -30.0, -66.5, -80.0, -90.0)
+    grid = LatLonGrid(latitude=latitudes, longitude=tuple(np.arange(0.0, 360, 12.5)))
+    dates = ["1979-06-21T00", "2000-03-20T08", "2011-09-23T12", "2020-12-21T17", "2024-02-29T05:30"]
+    times = np.array(dates, "datetime64[ns]")
+    steps = np.arange(5, 3600, 10) * np.timedelta64(1, "s")
+    seconds = (times[:, None] - HOUR + steps).ravel()
+    means = toa_insolation(seconds, grid).reshape(len(times), len(steps), *grid.shape).mean(axis=1)
+    found = toa_incident_solar_radiation(times, grid)
+    np.testing.assert_allclose(found / 3600, SOLAR_CONSTANT * means, atol=0.1, rtol=0)
+    assert found.min() == 0
+    assert np.isfinite(found).all()
+
+
+def test_hours_of_a_day_add_up_to_berger() -> None:
+    latitudes = (88.0, 45.0, 0.0, -40.0, -88.0)
+    grid = LatLonGrid(latitude=latitudes, longitude=(0.0, 90.0, 180.0, 270.0))
+    hours = np.datetime64("2000-05-01T01", "ns") + np.arange(24) * HOUR
+    total = toa_incident_solar_radiation(hours, grid).sum(axis=0).mean(axis=-1)
+    expected = [berger("2000-05-01T12:00", latitude) for latitude in latitudes]
+    np.testing.assert_allclose(total / 86400, 1361 * np.array(expected), rtol=1e-3, atol=0.05)
+
+
+def test_the_hour_before_differs_from_the_moment() -> None:
+    """By 68 W m-2 over globe and year; the value of the moment half an hour before, by 8."""
+    grid = LatLonGrid.equiangular(30, 60)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(0, 8784, 61) * HOUR
+    before = toa_incident_solar_radiation(times, grid) / 3600
+
+    def distance(moment: np.ndarray) -> float:
+        square = (SOLAR_CONSTANT * toa_insolation(moment, grid) - before) ** 2
+        return float(np.sqrt((square * grid.area_weights()).mean()))
+
+    assert distance(times) == pytest.approx(68, abs=1)
+    assert distance(times - np.timedelta64(30, "m")) < 10

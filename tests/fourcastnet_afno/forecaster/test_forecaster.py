@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,10 @@ MEAN, STD, DIFF_STD = (
 )
 
 
-def make_forecaster(grid: LatLonGrid = GLOBAL, **options: object) -> Forecaster:
-    spec = FieldSpec(
+def make_forecaster(
+    grid: LatLonGrid = GLOBAL, spec: FieldSpec | None = None, **options: object
+) -> Forecaster:
+    spec = spec or FieldSpec(
         channels=Channels((Channel(name="pressure"), Channel(name="temperature"))),
         static_channels=Channels(()),
         forcings=("day_of_year_sin",),
@@ -74,6 +78,21 @@ def test_forcings_and_coordinates_reach_the_network() -> None:
     )
     angle = 2 * np.pi * 90 / 365.2425
     torch.testing.assert_close(seen[0][:, 2], torch.full((3, 6, 12), float(np.sin(angle))))
+
+
+def test_radiation_reaches_the_network_over_the_solar_constant() -> None:
+    """Forcings are physical outside; the network sees J m-2 of an hour over 1361 W m-2 * 3600 s."""
+    names = ("toa_incident_solar_radiation", "latitude_sin")
+    plain = make_forecaster()
+    forecaster = make_forecaster(spec=replace(plain.spec, forcings=names))
+    seen = []
+    forecaster.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    times = np.array(["2001-04-01T13"] * 3, "datetime64[ns]")
+    forcing = forecaster.forcing_at(times)
+    assert 4e6 < forcing[:, 0].max() < 1361 * 3600 * 1.035
+    forecaster(make_state(), forcing)
+    torch.testing.assert_close(seen[0][:, 2], forcing[:, 0] / (1361 * 3600))
+    assert torch.equal(seen[0][:, 3], forcing[:, 1])
 
 
 @pytest.mark.parametrize(
