@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.config import AccumulateRule
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.sources.names import ACCUMULATED, parse_label
@@ -96,7 +97,7 @@ def accumulate(
         )
     ends, accumulated = ends[~gaps], {}
     for name, window in windows.items():
-        series = dataset[window.source]
+        series = at_least_single(dataset[window.source])
         first, *others = (
             series.isel(time=ends - back).assign_coords(time=times[ends])
             for back in range(window.length)

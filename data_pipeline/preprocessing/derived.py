@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from data_pipeline.precision import at_least_single
 from data_pipeline.sources.names import parse_label
 
 _GRAVITY = 9.80665  # m s-2
@@ -45,7 +46,7 @@ def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
         units = [bool(dataset[n].attrs.get("units")) for n in recipe.inputs]
         if name in dataset and (dataset[name].attrs.get("units") or not all(units)):
             continue
-        values = recipe.compute(*(dataset[i] for i in recipe.inputs))
+        values = recipe.compute(*(at_least_single(dataset[i]) for i in recipe.inputs))
         dataset = dataset.assign({name: values.assign_attrs(units=recipe.units)})
     return dataset
 

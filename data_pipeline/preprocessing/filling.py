@@ -16,6 +16,7 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.config import FillRule
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
@@ -101,6 +102,7 @@ def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
 
 def _monthly(series: xr.DataArray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Means of the months (month, latitude, longitude), and the fraction that is missing."""
+    series = at_least_single(series)
     known = series.notnull()
     parts = xr.Dataset({"sum": series.fillna(0), "count": known, "states": known.any(grid.dims)})
     monthly = parts.groupby("time.month").sum("time").reindex(month=np.arange(1, _MONTHS + 1))

@@ -15,6 +15,7 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.filling import FillRule, missing_label, rule_of
 from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.sources.names import CATEGORICAL
@@ -77,9 +78,9 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
             code="wrong-dimensions",
         )
     if "time" not in dims:
-        return load(array, title)
+        return at_least_single(load(array, title))
     spread = np.linspace(0, array.sizes["time"] - 1, _COMPARED_TIMES)
-    array = load(array.isel(time=np.unique(spread.astype(int))), title)
+    array = at_least_single(load(array.isel(time=np.unique(spread.astype(int))), title))
     first = array.isel(time=0, drop=True)
     # Files packed as integers round each in its own way.
     tolerance = 1e-3 * float(first.max() - first.min()) if first.notnull().any() else 0.0

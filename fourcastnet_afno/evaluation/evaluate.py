@@ -44,8 +44,9 @@ from fourcastnet_afno.evaluation.metrics import Metric
 from fourcastnet_afno.evaluation.metrics.deterministic import MISSING, SQUARED_ERROR
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask, split
 from fourcastnet_afno.evaluation.regions import region_weights
-from fourcastnet_afno.evaluation.scores.assemble import assemble, selected_leads_of
+from fourcastnet_afno.evaluation.scores.assemble import assemble
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
+from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
 from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
@@ -215,6 +216,7 @@ class ScoringInputs:
             has_ensembles=has_ensembles,
             thresholds=thresholds,
             neighborhoods=config.neighborhoods,
+            closed=(grid.dims[0] in grid.periodic_axes, grid.dims[1] in grid.periodic_axes),
             extremes=config.extremes,
             seeps=self.seeps[0],
         )
@@ -231,9 +233,7 @@ class ScoringInputs:
         elif self.convention.climatology == "scored_mean":
             times = self.valid_times[np.isin(self.valid_times, truth.times)]
             climatology = time_invariant(lambda channel: truth.mean(channel, times))
-        selected = selected_leads_of(alignment.lead_times)
-        positions = np.linspace(0, len(selected) - 1, _MAX_MAP_LEADS).astype(int)
-        map_leads = [selected[position] for position in np.unique(positions)]
+        map_leads = selected_leads(alignment.lead_times, _MAX_MAP_LEADS)
         cells = grid.shape[0] * grid.shape[1]
         largest = _MAX_MAP_BYTES // (24 * cells * len(map_leads) * len(sources))
         spectrum = spectrum_of(grid) if config.spectra else None

@@ -16,7 +16,7 @@ from PIL import Image
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.assemble import lead_hours_of
+from fourcastnet_afno.evaluation.scores.lead_times import lead_labels
 from fourcastnet_afno.report.plots import render
 
 
@@ -37,10 +37,10 @@ def error_maps(
         ("forecast", predictions, limits, "viridis"),
         ("forecast minus truth", difference, (-largest, largest), "RdBu_r"),
     )
-    for row, hours in enumerate(lead_hours_of(truth["lead_time"].values)):
+    for row, lead in enumerate(lead_labels(truth["lead_time"].values)):
         for axis, (name, field, bounds, cmap) in zip(axes[row], panels, strict=True):
             mesh = _draw(axis, field[row], bounds, cmap, land)
-            axis.set_title(f"{name}, {hours} h", fontsize=9)
+            axis.set_title(f"{name}, {lead}", fontsize=9)
             if field is not truth:
                 figure.colorbar(mesh, ax=axis, label=truth.attrs.get("units", ""))
     return figure
@@ -51,19 +51,19 @@ def mean_maps(
 ) -> Figure:
     """Bias and RMSE of each cell over all initial times; a column for each lead time."""
     chosen = scores.sel(forecast=forecast, map_channel=channel)
-    hours = lead_hours_of(chosen["map_lead_time"].values)
-    size = 3.6 * len(hours) + 0.6, 4.4
-    figure, axes = _map_axes(2, len(hours), size, chosen["bias_map"].dims[-2:])
+    leads = lead_labels(chosen["map_lead_time"].values)
+    size = 3.6 * len(leads) + 0.6, 4.4
+    figure, axes = _map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
     largest, highest = _largest(chosen["bias_map"]), float(chosen["rmse_map"].max())
-    for column, hour in enumerate(hours):
+    for column, lead in enumerate(leads):
         for row, (name, bounds, cmap) in enumerate(
             (("bias", (-largest, largest), "RdBu_r"), ("rmse", (0.0, highest), "magma"))
         ):
             axis = axes[row, column]
             mesh = _draw(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
-            axis.set_title(f"{metric_of(name).label}, {hour} h", fontsize=9)
-            if column == len(hours) - 1:
+            axis.set_title(f"{metric_of(name).label}, {lead}", fontsize=9)
+            if column == len(leads) - 1:
                 figure.colorbar(mesh, ax=axis, label=units)
     return figure
 
@@ -140,7 +140,7 @@ def rollout_animation(
     """
     count = truth.sizes["lead_time"]
     shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
-    hours = lead_hours_of(truth["lead_time"].values)
+    leads = lead_labels(truth["lead_time"].values)
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
@@ -148,10 +148,9 @@ def rollout_animation(
     figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
     frames = []
     for index in track(shown, "Drawing the animation"):
-        lead = f"{hours[index] // 24} d {hours[index] % 24:02d} h"
         for i, name in enumerate(("truth", "forecast")):
             meshes[i].set_array(fields[i].values[index])
-            axes[i].set_title(f"{name}, {lead}", fontsize=10)
+            axes[i].set_title(f"{name}, {leads[index]}", fontsize=10)
         frames.append(Image.open(BytesIO(render(figure))).convert("RGB"))
         figure.set_layout_engine("none")  # the layout of the first frame holds for all
     # One palette for all frames, from the first and the last: viewers mix up palettes by frame.

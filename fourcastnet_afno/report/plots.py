@@ -12,7 +12,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.assemble import lead_hours, lead_hours_of
+from fourcastnet_afno.evaluation.scores.lead_times import (
+    lead_label,
+    lead_labels,
+    selected_leads,
+)
 
 COLORS = {
     "model": "#0b62a4",
@@ -23,6 +27,7 @@ COLORS = {
     "truth": "black",
 }
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
+_MOST_CELLS = 20  # of a row of a scorecard
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
@@ -73,9 +78,10 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
 
     Cells whose difference is not distinguishable from chance are hatched.
     """
-    change, certain = relative_change(scores, forecast, metric)
-    channels, hours = change["channel"].values, lead_hours_of(change["lead_time"].values)
-    size = 0.62 * len(hours) + 3, 0.32 * len(channels) + 1.6
+    shown = selected_leads(scores["lead_time"].values, _MOST_CELLS)
+    change, certain = relative_change(scores.isel(lead_time=shown), forecast, metric)
+    channels, leads = change["channel"].values, lead_labels(change["lead_time"].values)
+    size = 0.62 * len(leads) + 3, 0.32 * len(channels) + 1.6
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     mesh = axis.imshow(change.values, cmap="RdBu_r", vmin=-50, vmax=50, aspect="auto")
@@ -89,8 +95,8 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
             corner = (column - 0.5, row - 0.5)
             axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, alpha=0.3))
     axis.set_yticks(range(len(channels)), channels, fontsize=8)
-    axis.set_xticks(range(len(hours)), [str(h) for h in hours], fontsize=8)
-    axis.set_xlabel("lead time [h]")
+    axis.set_xticks(range(len(leads)), leads, fontsize=8)
+    axis.set_xlabel("lead time")
     reference = scores.attrs["reference"]
     axis.set_title(f"{metric_of(metric).label}: {forecast} against {reference}", fontsize=10)
     figure.colorbar(mesh, ax=axis, label="change [%]", extend="both")
@@ -169,7 +175,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
                     axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set(xlabel=axis.attrs["long_name"], ylim=(0, 2))
-        axes[0, column].set_title(f"{lead_hours(scores)[index]} h", fontsize=10)
+        axes[0, column].set_title(lead_label(scores["lead_time"].values[index]), fontsize=10)
         for panel in axes[:, column]:
             panel.grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
@@ -193,7 +199,7 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     left.grid(alpha=0.3)
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
     for index in sorted({0, num_leads // 2, num_leads - 1}):
-        label = f"{lead_hours(scores)[index]} h"
+        label = lead_label(scores["lead_time"].values[index])
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
     right.set(xlabel="members below truth", ylabel="share of cells", ylim=(0, None))

@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from data_pipeline.channels import Channels
 from data_pipeline.files.atomic import replacing
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.precision import at_least_single
 from fourcastnet_afno.evaluation.inputs.baselines import at_valid_times
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
-from fourcastnet_afno.evaluation.scores.assemble import lead_hours, lead_hours_of, selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import lead_label, selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
 
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
+_MAP_LEADS, _SPECTRUM_LEADS = 3, 4  # at most so many are drawn
 _Kind = Literal["chart", "map"]
 
 
@@ -158,8 +160,7 @@ def _maps(
         land = land.transpose("latitude", "longitude").compute()
     if pair is not None:
         actual, forecast = pair
-        hours = lead_hours_of(actual["lead_time"].values).tolist()
-        shown = sorted({0, *(i for i, hour in enumerate(hours) if hour in (72, 120))})
+        shown = selected_leads(actual["lead_time"].values, _MAP_LEADS)
         start = actual.attrs["init_time"][:16].replace("T", " ")
         figure = maps.error_maps(actual[shown], forecast[shown], land)
         title = f"{channel} of {name}, from {start} UTC"
@@ -205,11 +206,11 @@ def _longest_forecast(
     index = int(np.argmax(known.sum(axis=1)))
     forecast = predictions[[drawn.name]].isel(init_time=[index], lead_time=known[index])
     if "realization" in forecast.dims:
-        forecast = forecast.mean("realization", keep_attrs=True)
+        forecast = forecast.mean("realization", keep_attrs=True, dtype=np.float64)
     inits, leads = forecast["init_time"].values, forecast["lead_time"].values
     actual = at_valid_times(lambda times: truth[[drawn.name]].sel(time=times), inits, leads)
     first, second = (
-        Channels((drawn,)).stack(fields).isel(init_time=0, channel=0).compute()
+        at_least_single(Channels((drawn,)).stack(fields).isel(init_time=0, channel=0).compute())
         for fields in (actual, forecast)
     )
     first.attrs = second.attrs = {"units": drawn.units, "init_time": str(inits[0])}
@@ -224,16 +225,9 @@ def _spectra(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
     title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
         title += f"; bands are {scores.attrs['confidence']:.0%} intervals"
-    figure = plots.plot_spectra(scores, channel, spectrum_leads(scores))
+    shown = selected_leads(scores["lead_time"].values, _SPECTRUM_LEADS)
+    figure = plots.plot_spectra(scores, channel, shown)
     return {"wide": [_save(folder / "spectra", title, figure)]}
-
-
-def spectrum_leads(scores: xr.Dataset) -> list[int]:
-    """Indices of the first lead time and of 3, 5 and 10 days, else of the middle and the last."""
-    indices, hours = selected_leads(scores), lead_hours(scores)
-    later = [index for index in indices[1:] if hours[index] in (72, 120, 240)]
-    later = later or [indices[len(indices) // 2], indices[-1]]
-    return list(dict.fromkeys([indices[0], *later]))
 
 
 def _probabilities(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
@@ -248,8 +242,9 @@ def _probabilities(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
         figure = plots.plot_score_curves(scores.sel(channel=[channel]), ("crps",))
         small.append(_save(folder / "crps", f"{channel}: CRPS", figure))
     if "reliability_frequency" in scores:
-        index = selected_leads(scores)[-1] // 2
-        title = f"{channel}: reliability of events at {lead_hours(scores)[index]} h"
+        leads = scores["lead_time"].values
+        index = (len(leads) - 1) // 2
+        title = f"{channel}: reliability of events at {lead_label(leads[index])}"
         figure = plots.plot_reliability(scores, channel, index)
         small.append(_save(folder / "reliability", title, figure))
     return {"wide": wide, "small": small} if wide or small else {}

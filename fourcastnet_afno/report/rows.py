@@ -8,8 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from data_pipeline.precision import at_least_single
 from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
+from fourcastnet_afno.evaluation.scores.lead_times import (
+    lead_hours,
+    lead_label,
+    lead_labels,
+    selected_leads,
+)
 from fourcastnet_afno.evaluation.scores.tables import best_of, format_score, table_metrics
 from fourcastnet_afno.report.plots import BASELINES, relative_change
 
@@ -39,13 +46,14 @@ class Scorecard(NamedTuple):
     """
 
     title: str
-    hours: Sequence[int]
+    leads: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[float | None, bool]]]]
 
 
 def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorecard:
     """Compare a forecast with the reference at selected lead times."""
-    indices = selected_leads(scores)
+    leads = scores["lead_time"].values
+    indices = selected_leads(leads)
     changes, certain = relative_change(scores, forecast, metric)
     channels = changes["channel"].values.tolist()
     values, sure = changes.values[:, indices].tolist(), certain.values[:, indices].tolist()
@@ -54,12 +62,13 @@ def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorec
         for label, *cells in zip(channels, values, sure, strict=True)
     ]
     title = f"{metric_of(metric).label}: {forecast} against {scores.attrs['reference']}"
-    return Scorecard(title, lead_hours(scores)[indices].tolist(), rows)
+    return Scorecard(title, lead_labels(leads[indices]), rows)
 
 
 def score_table(scores: xr.Dataset) -> Table:
     """``table_metrics`` of all forecasts at selected lead times, the best of each column marked."""
-    indices = selected_leads(scores)
+    leads = scores["lead_time"].values
+    indices = selected_leads(leads)
     rows = []
     for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
         for metric, label in table_metrics(scores, str(units)).items():
@@ -69,33 +78,49 @@ def score_table(scores: xr.Dataset) -> Table:
             for name, numbers in zip(scores["forecast"].values, values, strict=True):
                 texts = [format_score(metric, float(number)) for number in numbers]
                 rows.append(((channel, label, name), list(map(Cell, texts, numbers == best))))
-    hours = [f"{hour} h" for hour in lead_hours(scores)[indices]]
-    return Table(("channel", "score", "forecast"), hours, rows)
+    return Table(("channel", "score", "forecast"), lead_labels(leads[indices]), rows)
 
 
 def summary_table(scores: xr.Dataset) -> Table | None:
-    """Effective resolution at the first and the last selected lead time, and correlation time."""
+    """Effective resolution at the first and the last lead time, and correlation time.
+
+    A dash stands for forecasts whose longest wave has too little energy, ``missing`` for those
+    without a score.
+    """
     titles = {
-        "effective_resolution_km": "effective resolution, {} h [km]",
-        "effective_wavenumber": "effective wavenumber, {} h",
+        "effective_resolution_km": "effective resolution, {} [km]",
+        "effective_wavenumber": "effective wavenumber, {}",
     }
-    indices, hours, columns = selected_leads(scores), lead_hours(scores), []
+    leads, columns = lead_labels(scores["lead_time"].values), list[tuple[str, xr.DataArray]]()
     for resolution in [name for name in titles if name in scores][:1]:
-        for index in (indices[0], indices[-1]):
-            title, values = titles[resolution].format(hours[index]), scores[resolution]
-            columns.append((title, values.isel(lead_time=index), "-"))
+        for index in dict.fromkeys((0, len(leads) - 1)):
+            values = scores[resolution].isel(lead_time=index)
+            columns.append((titles[resolution].format(leads[index]), values))
     if "correlation_time_hours" in scores:
-        values = scores["correlation_time_hours"]
-        columns.append(("correlation above 0.8 [h]", values, f"over {hours[-1]}"))
+        columns.append(("correlation above 0.8 [h]", scores["correlation_time_hours"]))
     rows = []
     for channel, name in product(scores["channel"].values, scores["forecast"].values):
         cells = []
-        for _, values, missing in columns:
+        for _, values in columns:
             value = float(values.sel(channel=channel, forecast=name))
-            cells.append(Cell(f"{value:.0f}" if np.isfinite(value) else missing))
+            if np.isfinite(value):
+                cells.append(Cell(f"{value:.0f}"))
+            elif values.name == "correlation_time_hours":
+                cells.append(Cell(_correlated_leads(scores.sel(channel=channel, forecast=name))))
+            else:
+                cells.append(Cell("missing" if np.isnan(value) else "-"))
         rows.append(((channel, name), cells))
-    titled = [title for title, *_ in columns]
-    return Table(("channel", "forecast"), titled, rows) if columns else None
+    return (
+        Table(("channel", "forecast"), [title for title, _ in columns], rows) if columns else None
+    )
+
+
+def _correlated_leads(scores: xr.Dataset) -> str:
+    """Hours that a correlation which is nowhere below 0.8 lasts at least, as far as it is known."""
+    hours = lead_hours(scores["lead_time"].values)
+    values = scores["correlation"].values
+    has_fallen, known = (values < CORRELATED).any(), np.flatnonzero(values >= CORRELATED)
+    return "missing" if has_fallen or not len(known) else f"over {hours[known[-1]]:g}"
 
 
 def counts_table(scores: xr.Dataset) -> Table:
@@ -132,7 +157,8 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
         ends = ends.isel(realization=0) if "realization" in ends.dims else ends
         ratios, growth = {}, "nothing in them varies"
         for field, values in ends.data_vars.items():
-            first, last = values.std([d for d in values.dims if d != "lead_time"]).values
+            spread = at_least_single(values).std([d for d in values.dims if d != "lead_time"])
+            first, last = spread.values
             if first > 0:
                 ratios[field] = float(last / first)
         if ratios:
@@ -149,20 +175,34 @@ def beaten_baselines(scores: xr.Dataset) -> list[str]:
     """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
     if "rmse" not in scores:
         return []
-    sentences, days = [], lead_hours(scores) / 24
-    names = scores["forecast"].values.tolist()
+    sentences, names = [], scores["forecast"].values.tolist()
     baselines = [name for name in BASELINES if name in names]
     for channel in scores["channel"].values if baselines else ():
         rmse = scores["rmse"].sel(channel=channel)
         for name in [name for name in names if name not in baselines]:
             claims = []
             for baseline in baselines:
-                better = (rmse.sel(forecast=name) < rmse.sel(forecast=baseline)).values
-                count = len(better) if better.all() else int(np.argmin(better))
-                last = f"{days[count - 1]:g}"
-                until = f"up to {last} day{'s' * (last != '1')}" if count else "at no lead time"
+                until = _beaten_until(rmse.sel(forecast=name), rmse.sel(forecast=baseline))
                 claims.append(f"{baseline.replace('_', ' ')} {until}")
             forecast = "the model" if name == "model" else name
             listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if claims[1:] else claims)
             sentences.append(f"{channel}: {forecast} beats {listed}.")
     return sentences
+
+
+def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
+    """Up to which lead time our errors are smaller, of those that both have after the start."""
+    leads = ours["lead_time"].values
+    later = leads > np.timedelta64(0)
+    known = later & np.isfinite(ours.values) & np.isfinite(theirs.values)
+    if not known.any():
+        return "(there is no score of both)"
+    better = (ours.values < theirs.values)[known]
+    count = len(better) if better.all() else int(np.argmin(better))
+    if count == 0:
+        return "at no lead time"
+    last = leads[known][count - 1]
+    days, rest = divmod(last, np.timedelta64(1, "D"))
+    until = lead_label(last) if rest else f"{days} day{'' if days == 1 else 's'}"
+    is_cut = count == len(better) and last < leads[later][-1]
+    return f"up to {until}{' (later scores are missing)' if is_cut else ''}"

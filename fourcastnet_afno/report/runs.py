@@ -42,8 +42,9 @@ class RunSummary:
     def best_loss(self) -> float | None:
         """Lowest validation loss of the last stage."""
         stage = self.history[-1]["stage"] if self.history else None
-        known = [r["validation_loss"] for r in self.history if r["stage"] == stage]
-        return min((loss for loss in known if loss is not None), default=None)
+        losses = [r["validation_loss"] for r in self.history if r["stage"] == stage]
+        known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+        return min(known, default=None)
 
     @property
     def epochs(self) -> str:
@@ -116,6 +117,10 @@ def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
     return [key for key in keys if len({repr(run.settings.get(key)) for run in runs}) > 1]
 
 
+def _ratio_text(ratio: float) -> str:
+    return "missing" if math.isnan(ratio) else f"{ratio:.3f}"
+
+
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A row for each run: its progress and scores, and the settings that differ."""
     keys = differing_settings(runs)
@@ -127,7 +132,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
         best = run.best_loss
         loss = "" if best is None else f"{best:.4g}"
         style = "bold" if best is not None and best == min(losses) else None
-        skill = [f"{run.skill[name]:.3f}" if name in run.skill else "" for name in _BASELINES]
+        skill = [_ratio_text(run.skill[n]) if n in run.skill else "" for n in _BASELINES]
         rate = run.last_step.get("samples_per_second", "")
         settings = [str(run.settings.get(key, "")) for key in keys]
         table.add_row(run.name, run.epochs, loss, *skill, rate, *settings, style=style)

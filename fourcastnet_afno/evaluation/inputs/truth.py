@@ -11,6 +11,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.precision import at_least_single, computing_dtype
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, as_slice, level_index
 
 _READ_BYTES, _ALL_READ_BYTES = 128 * 2**20, 192 * 2**20
@@ -73,7 +74,8 @@ class TruthFields:
         values, reads = {}, deque()
         for name in map(str, self._dataset.data_vars):
             variable = self._dataset[name]
-            values[name] = np.empty((len(order), *variable.shape[1:]), variable.dtype)
+            dtype = computing_dtype(variable.dtype)
+            values[name] = np.empty((len(order), *variable.shape[1:]), dtype)
             length = int((variable.encoding.get("preferred_chunks") or {}).get("time", 1))
             length *= max(1, len(order) // (_NUM_PARTS * length))
             edges = np.flatnonzero(np.diff(order // length)) + 1  # chunks are read once
@@ -104,8 +106,8 @@ class TruthFields:
 
     @property
     def dtype(self) -> np.dtype:
-        """Precision of the fields in the store."""
-        return next(iter(self._dataset.data_vars.values())).dtype
+        """Precision in which fields as they are stored are computed with."""
+        return computing_dtype(next(iter(self._dataset.data_vars.values())).dtype)
 
 
 class _SharedRead:
@@ -141,5 +143,5 @@ class _SharedRead:
 
 
 def computed(array: xr.DataArray) -> np.ndarray:
-    """Values, without threads of dask: whoever reads has threads of its own."""
-    return array.compute(scheduler="synchronous").values
+    """Values in float32 or float64, without threads of dask: a reader has threads of its own."""
+    return at_least_single(array.compute(scheduler="synchronous").values)

@@ -29,6 +29,7 @@ from fourcastnet_afno.evaluation.statistics.pairs import PairBlock, TruthAt
 # An anomaly this much smaller than truth's (in mean square) is rounding: there is nothing to
 # correlate, as for the climatology itself.
 _ROUNDING = 1e-13
+CORRELATED = 0.8  # the threshold of ``correlation_time``
 
 
 def _variance(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -205,17 +206,20 @@ register(
 
 
 def correlation_time(
-    values: np.ndarray, lead_hours: np.ndarray, threshold: float = 0.8
+    values: np.ndarray, lead_hours: np.ndarray, threshold: float = CORRELATED
 ) -> np.ndarray:
     """Lead time at which a correlation falls below a threshold, in hours.
 
-    Correlations have the shape (lead_time, ...). Linear between lead times; NaN where it never
-    does; 0 where the first value is already below. The threshold 0.8, as in Kochkov et al., 2021,
+    Correlations have the shape (lead_time, ...). Linear between the lead times that have one; 0
+    where the first value is already below; NaN where no value is, and where the values before the
+    first one below are missing. The threshold 0.8, as in Kochkov et al., 2021,
     https://doi.org/10.1073/pnas.2101784118, is usual.
     """
     below = values < threshold
     first = below.argmax(axis=0)
-    before = np.maximum(first - 1, 0)
+    # The last lead time before the fall that has a correlation.
+    indices = np.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1))
+    before = np.where((indices < first) & (values >= threshold), indices, 0).max(axis=0)
     low = np.take_along_axis(values, first[None], 0)[0]
     high = np.take_along_axis(values, before[None], 0)[0]
     with np.errstate(divide="ignore", invalid="ignore"):

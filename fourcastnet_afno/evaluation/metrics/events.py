@@ -6,8 +6,11 @@ ensemble of one. Members have the shape (field, realization, latitude, longitude
 truth (field, latitude, longitude), thresholds (quantile, latitude, longitude).
 
     Brier           <(p - 1[o > t])^2>
-    fraction skill  1 - E <(P - O)^2> / E (<P^2> + <O^2>), with the means P and O of p and 1[o > t]
-                    over a square of cells, periodic in longitude, cut off at the poles
+    fraction skill  1 - E <(P - O)^2> / E (<P^2> + <O^2>), with P and O the sums of p and 1[o > t]
+                    over a square of n x n cells, divided by n^2. A cell outside the grid, beyond a
+                    pole or without forecast, truth or threshold has no event, in P and in O, as
+                    beyond the edge of the domain in Roberts and Lean; <.> is over the other cells.
+                    Squares continue where an axis of the grid closes on itself
     quantile error  mean over 50 quantiles q from 0.9 to 0.9999, equally spaced in log(1 - q), of
                     (Q_q(f) - Q_q(o)) / Q_q(o), where Q_q is over the cells of one field
     SEEPS           see ``cell_seeps``
@@ -45,31 +48,42 @@ def exceedance(members: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (members[:, :, None] > thresholds).mean(axis=1)
 
 
+def _known_cells(members: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Cells (field, quantile, latitude, longitude) with all members, truth and a threshold."""
+    pairs = np.isfinite(members).all(axis=1) & np.isfinite(truth)
+    return pairs[:, None] & np.isfinite(thresholds)
+
+
 def event_statistics(
     members: np.ndarray,
     truth: np.ndarray,
     thresholds: np.ndarray,
     neighborhoods: Sequence[int],
     averager: Averager,
+    closed: tuple[bool, bool] = (False, True),
 ) -> dict[str, np.ndarray]:
     """Brier score and the two sums of the fraction skill score of each field.
+
+    ``closed`` is for ``neighborhood_mean``. Regions average over their own cells; the squares reach
+    beyond them.
 
     Returns:
         ``brier`` (field, quantile, region), ``fraction_error`` and ``fraction_reference``
         (field, quantile, neighborhood, region).
     """
-    missing = ~(np.isfinite(members).all(axis=1) & np.isfinite(truth))
-    probability = exceedance(members, thresholds)
-    observed = (truth[:, None] > thresholds).astype(np.float64)
-    present = None if not missing.any() else ~missing
-    count = len(thresholds)
+    known = _known_cells(members, truth, thresholds)
+    present = [None if cells.all() else cells for cells in known.swapaxes(0, 1)]
+    probability = np.where(known, exceedance(members, thresholds), 0.0)
+    observed = np.where(known, truth[:, None] > thresholds, 0.0)
 
     def means(values: np.ndarray) -> np.ndarray:
-        return np.stack([masked_mean(averager, values[:, q], present) for q in range(count)], 1)
+        pairs = zip(values.swapaxes(0, 1), present, strict=True)
+        return np.stack([masked_mean(averager, v, cells) for v, cells in pairs], 1)
 
     errors, references = [], []
     for width in neighborhoods:
-        ours, theirs = neighborhood_mean(probability, width), neighborhood_mean(observed, width)
+        ours = neighborhood_mean(probability, width, closed)
+        theirs = neighborhood_mean(observed, width, closed)
         errors.append(means((ours - theirs) ** 2))
         references.append(means(ours**2) + means(theirs**2))
     return {
@@ -79,10 +93,16 @@ def event_statistics(
     }
 
 
-def neighborhood_mean(fields: np.ndarray, width: int) -> np.ndarray:
-    """Means over squares of ``width`` cells, periodic in longitude, zero beyond the poles' rows."""
-    zonal = uniform_filter1d(fields, width, axis=-1, mode="wrap")
-    return uniform_filter1d(zonal, width, axis=-2, mode="constant", cval=0.0)
+def neighborhood_mean(
+    fields: np.ndarray, width: int, closed: tuple[bool, bool] = (False, True)
+) -> np.ndarray:
+    """Means over squares of ``width`` cells; ``closed`` tells which of y and x is a circle.
+
+    Beyond the edges of an axis that is none, such as the poles, values are 0.
+    """
+    y_mode, x_mode = ("wrap" if is_circle else "constant" for is_circle in closed)
+    along_x = uniform_filter1d(fields, width, axis=-1, mode=x_mode)
+    return uniform_filter1d(along_x, width, axis=-2, mode=y_mode)
 
 
 def reliability(
@@ -94,13 +114,13 @@ def reliability(
         float64 of shape (field, quantile, 3, bin) with 11 bins around 0, 0.1, ..., 1: the weight of
         the cells (their sum is 1), it times the probability, and it where the event happened.
     """
-    present = np.isfinite(members).all(axis=1) & np.isfinite(truth)
+    known = _known_cells(members, truth, thresholds)
     probability = exceedance(members, thresholds)
     observed = truth[:, None] > thresholds
     bins = np.rint(probability * (RELIABILITY_BINS - 1)).astype(int)
     result = np.zeros((*probability.shape[:2], 3, RELIABILITY_BINS))
     for field, quantile in np.ndindex(*probability.shape[:2]):
-        cells = np.where(present[field], weights, 0.0)
+        cells = np.where(known[field, quantile], weights, 0.0)
         chosen = bins[field, quantile].ravel()
         factors = (1.0, probability[field, quantile], observed[field, quantile])
         for row, factor in enumerate(factors):
@@ -178,7 +198,9 @@ def _event_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     if thresholds is None:
         return {}
     members, truth, settings = pair.flat(pair.members), pair.flat(pair.truth), pair.settings
-    scores = event_statistics(members, truth, thresholds, settings.neighborhoods, settings.averager)
+    scores = event_statistics(
+        members, truth, thresholds, settings.neighborhoods, settings.averager, settings.closed
+    )
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 

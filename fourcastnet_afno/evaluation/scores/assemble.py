@@ -1,5 +1,6 @@
 """Scores as one dataset: metrics from the engine's statistics, intervals, spectra and maps."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
 from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
 from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
+from fourcastnet_afno.evaluation.scores.lead_times import lead_hours
 from fourcastnet_afno.evaluation.scores.significance import (
     block_length,
     enough,
@@ -26,7 +28,6 @@ from fourcastnet_afno.evaluation.statistics.spectra import effective_wavenumber,
 _SEASONS = ("DJF", "MAM", "JJA", "SON")
 _BASELINES = BaselineName.__args__
 _DIMS = ("forecast", "lead_time", "channel")
-_SHORT_HOURS = 3
 _WINDS = {
     "wind_vector": ("u_component_of_wind", "v_component_of_wind"),
     "10m_wind_vector": ("10m_u_component_of_wind", "10m_v_component_of_wind"),
@@ -62,6 +63,8 @@ def assemble(
         "num_members": ", ".join(f"{n}: {s.num_members}" for n, s in plan.sources.items()),
         "missing_values_in_all": int(np.nansum(scores["missing_values"].values)),
     }
+    notes = [*scores.attrs.get("notes", "").splitlines(), *_masked_cells(scores)]
+    scores.attrs["notes"] = "\n".join(notes)
     scores = _with_summaries(scores, on_sphere=on_sphere)
     return scores.isel(region=0) if len(config.regions) == 1 else scores
 
@@ -166,17 +169,40 @@ class _Table:
         return {"wind": ("wind", labels), "wind_vector_rmse": (dims, np.stack(values, axis=2))}
 
     def counts(self) -> dict[str, Any]:
-        """How many initial times were scored, and how many values were missing in them."""
-        scored, missing = [], []
+        """How many initial times were scored, and how many values were missing in them.
+
+        ``valid_share`` is the share of the cells of these fields that have forecast and truth.
+        """
+        scored, missing, shares = [], [], []
+        num_cells = math.prod(self._plan.grid.shape)
         for name in self._names:
             present = np.isfinite(self._series[name, "squared_error"])
             scored.append(present.sum(axis=0))
-            cells = self._series[name, "missing"]
-            missing.append(np.where(present, cells, 0.0).sum(axis=0)[..., 0])
+            cells = np.where(present, self._series[name, "missing"], 0.0).sum(axis=0)[..., 0]
+            missing.append(cells)
+            num_fields = present[..., 0].sum(axis=(0, 1))
+            shares.append(1 - safe_ratio(cells.sum(axis=0), num_cells * num_fields))
         return {
             "num_init_times": ((*_DIMS, "region"), np.stack(scored)),
             "missing_values": (_DIMS, np.stack(missing)),
+            "valid_share": (("forecast", "channel"), np.stack(shares)),
         }
+
+
+def _masked_cells(scores: xr.Dataset) -> list[str]:
+    """Sentences on channels of which cells are missing, those with the same shares together."""
+    names, channels = scores["forecast"].values.tolist(), dict[str, list[str]]()
+    for channel in scores["channel"].values.tolist():
+        shares = scores["valid_share"].sel(channel=channel).values.tolist()
+        if any(share < 1 for share in shares):  # not those without any score, NaN
+            texts = [f"{share:.1%} for {name}" for name, share in zip(names, shares, strict=True)]
+            text = f"{shares[0]:.1%}" if len(set(shares)) == 1 else ", ".join(texts)
+            channels.setdefault(text, []).append(channel)
+    return [
+        f"{', '.join(labels)}: of the cells {text} are scored; the others are missing in forecast "
+        "or truth"
+        for text, labels in channels.items()
+    ]
 
 
 def mean_over_inits(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -242,33 +268,6 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
             scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
     if "correlation" in scores:
         values = scores["correlation"].transpose("lead_time", "forecast", "channel", "region")
-        hours = correlation_time(values.values, lead_hours(scores).astype(float))
+        hours = correlation_time(values.values, lead_hours(scores["lead_time"].values))
         scores["correlation_time_hours"] = (("forecast", "channel", "region"), hours)
     return scores
-
-
-def lead_hours(scores: xr.Dataset) -> np.ndarray:
-    """Lead times in whole hours."""
-    return lead_hours_of(scores["lead_time"].values)
-
-
-def lead_hours_of(lead_times: np.ndarray) -> np.ndarray:
-    """Lead times (timedelta64) in whole hours."""
-    return (lead_times / np.timedelta64(1, "h")).round().astype(int)
-
-
-def selected_leads_of(lead_times: np.ndarray) -> list[int]:
-    """Indices of the first lead time and of 1, 2, 3, 5, 7 and 10 days where they exist.
-
-    For timesteps of an hour or two, the 1st, 2nd, 5th, 10th, ... and the last.
-    """
-    hours = lead_hours_of(lead_times).tolist()
-    selected = {hours[0], *(24 * day for day in (1, 2, 3, 5, 7, 10))}
-    if hours[0] < _SHORT_HOURS:
-        selected = {*(hours[0] * count for count in (1, 2, 5, 10, 20, 50, 100)), hours[-1]}
-    return [index for index, hour in enumerate(hours) if hour in selected]
-
-
-def selected_leads(scores: xr.Dataset) -> list[int]:
-    """Indices of the lead times that tables show."""
-    return selected_leads_of(scores["lead_time"].values)

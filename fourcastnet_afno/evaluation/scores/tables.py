@@ -15,7 +15,11 @@ from rich.text import Text
 
 from data_pipeline.files.atomic import replacing
 from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.assemble import lead_hours, selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import (
+    lead_hours,
+    lead_labels,
+    selected_leads,
+)
 
 _CURVE = {"forecast", "lead_time", "channel"}
 
@@ -63,7 +67,7 @@ def _nested(
     scores: xr.Dataset, suffix: str = "", labels: Mapping[Any, Any] | None = None
 ) -> dict[str, Any]:
     """Values or their labels by forecast, metric, channel and lead hours, of a suffix."""
-    hours = [str(hour) for hour in lead_hours(scores)]
+    hours = [f"{hour:.10g}" for hour in lead_hours(scores["lead_time"].values)]
     channels = scores["channel"].values.tolist()
     names = [name for name in curve_names(scores) if name + suffix in scores]
     result: dict[str, Any] = {}
@@ -71,12 +75,15 @@ def _nested(
         result[forecast] = {}
         for name in names:
             array = scores[name + suffix].sel(forecast=forecast)
+            if suffix == "_verdict":  # there is none of missing scores
+                bounds = scores[f"{name}_difference_interval"].sel(forecast=forecast)
+                array = array.where(bounds.notnull().all("bound"))
             values = array.transpose("channel", "lead_time", ...).values.tolist()
             if np.isnan(array.values.astype(float)).all():
                 continue
             result[forecast][name] = {
                 channel: {
-                    hour: _json_value(labels[v] if labels else v)
+                    hour: _json_value(labels.get(v) if labels else v)
                     for hour, v in zip(hours, row, strict=True)
                 }
                 for channel, row in zip(channels, values, strict=True)
@@ -116,7 +123,7 @@ def scores_to_csv(scores: xr.Dataset) -> str:
 def format_score(metric: str, value: float) -> str:
     """A score with three significant digits, or three decimals of a skill up to 1."""
     if not math.isfinite(value):
-        return "-"
+        return "-" if math.isnan(value) else "inf"
     described = metric_of(metric)
     if described.units == "none" and described.best == "high":
         return f"{value:.3f}"
@@ -144,12 +151,13 @@ def scores_table(scores: xr.Dataset) -> Group:
 
 
 def _channel_table(scores: xr.Dataset) -> Table:
-    indices, hours = selected_leads(scores), lead_hours(scores)
+    leads = scores["lead_time"].values
+    indices = selected_leads(leads)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
     table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("forecast", no_wrap=True)
-    for index in indices:
-        table.add_column(f"{hours[index]} h", justify="right", no_wrap=True)
+    for label in lead_labels(leads[indices]):
+        table.add_column(label, justify="right", no_wrap=True)
     # A common factor of small values, such as those of vorticity in 1/s.
     largest = np.nanmax(np.abs(scores["rmse"].values[..., indices]), initial=0.0)
     power = math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0

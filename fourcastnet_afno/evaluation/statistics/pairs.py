@@ -51,6 +51,7 @@ class PairSettings:
     has_ensembles: bool = False  # whether probabilistic statistics are computed
     thresholds: Mapping[str, np.ndarray] = field(default_factory=dict)  # (quantile, lat, lon)
     neighborhoods: Sequence[int] = ()  # widths of the squares of the fraction skill score
+    closed: tuple[bool, bool] = (False, True)  # axes of the grid that are circles
     extremes: bool = False  # whether high quantiles of each field are compared
     seeps: Mapping[str, SeepsThresholds] = field(default_factory=dict)
 

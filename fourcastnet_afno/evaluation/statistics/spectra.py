@@ -30,6 +30,7 @@ import numpy as np
 import scipy.fft
 
 from data_pipeline.grids.grid import Grid
+from data_pipeline.precision import at_least_single
 
 _MAX_MATRIX = 80  # columns up to which the product with a matrix is the faster transform
 _EARTH_CIRCUMFERENCE_KM = 40030.0
@@ -81,6 +82,7 @@ def isotropic_energy_spectrum(fields: np.ndarray, extent: tuple[float, float]) -
     """
     rows, columns = fields.shape[-2:]
     wavenumbers, indices, _ = _shells((rows, columns), extent)
+    fields = at_least_single(fields)
     coefficients = np.ascontiguousarray(scipy.fft.rfft2(fields, norm="forward"))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is left out later
         squares = np.square(coefficients.view(np.finfo(coefficients.dtype).dtype))
@@ -111,9 +113,11 @@ def _shells(
 def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.ndarray:
     """Mean square of each zonal wavenumber, averaged over latitudes by area.
 
-    Computed in the precision of the fields (..., latitude, longitude), with area weights of mean 1.
-    The result is float64 of shape (..., zonal_wavenumber), in the squared units of the field.
+    Computed in the precision of the fields (..., latitude, longitude), at least in float32, with
+    area weights of mean 1. The result is float64 of shape (..., zonal_wavenumber), in the squared
+    units of the field.
     """
+    fields = at_least_single(fields)
     rows, length = fields.shape[-2:]
     num_cosines = length // 2 + 1
     if length <= _MAX_MATRIX:
@@ -150,11 +154,13 @@ def effective_wavenumber(
 ) -> np.ndarray:
     """The highest wavenumber up to which a forecast has at least a fraction of truth's energy.
 
-    Spectra have the shape (..., wavenumber); 0 where already the longest wave has less.
+    Spectra have the shape (..., wavenumber); 0 where already the longest wave has less, NaN where a
+    spectrum is missing.
     """
     low = spectrum[..., 1:] < fraction * truth_spectrum[..., 1:]
     last = np.where(low.any(axis=-1), low.argmax(axis=-1), low.shape[-1])
-    return np.asarray(wavenumbers[last], np.float64)
+    is_known = np.isfinite(spectrum[..., 1:] + truth_spectrum[..., 1:]).all(axis=-1)
+    return np.where(is_known, wavenumbers[last], np.nan)
 
 
 def wavelength_km(wavenumber: np.ndarray) -> np.ndarray:

@@ -24,7 +24,9 @@ def make_scores(*, summary: bool = True) -> xr.Dataset:
         "units": ("channel", ["K"]),
     }
     if summary:
-        resolution = [[400, 800, np.nan], [10, 10, 10], [1, 1, 1]]
+        resolution = [[400, 800, np.nan], [10, 10, np.inf], [1, 1, 1]]
+        correlation = [[0.9, 0.9, np.nan], [0.9, 0.9, 0.7], [0.1, np.nan, np.nan]]
+        data["correlation"] = (DIMS, np.array(correlation)[..., None])
         data["effective_resolution_km"] = (DIMS, np.array(resolution, float)[..., None])
         data["correlation_time_hours"] = (DIMS[::2], np.array([[np.nan], [30.4], [0]]))
     return xr.Dataset(data, coords, {"reference": "persistence", "table_metrics": "rmse"})
@@ -33,7 +35,7 @@ def make_scores(*, summary: bool = True) -> xr.Dataset:
 def test_a_scorecard_has_the_changes_and_what_is_certain() -> None:
     card = rows.scorecard(make_scores(), "model")
     assert card.title == "RMSE: model against persistence"
-    assert list(card.hours) == [24, 48, 72]
+    assert list(card.leads) == ["24 h", "48 h", "72 h"]
     assert card.rows == [("t", [(-50, True), (0, False), (150, True)])]
     ((_, changes),) = rows.scorecard(make_scores(), "climatology").rows
     assert changes[-1] == (None, False)
@@ -62,7 +64,7 @@ def test_resolution_and_correlation_time_of_each_forecast() -> None:
         "correlation above 0.8 [h]",
     ]  # fmt: skip
     assert [[cell.text for cell in cells] for _, cells in table.rows] == [
-        ["400", "-", "over 72"], ["10", "10", "30"], ["1", "1", "0"],
+        ["400", "missing", "over 48"], ["10", "-", "30"], ["1", "1", "0"],
     ]  # fmt: skip
     assert rows.summary_table(make_scores(summary=False)) is None
 
@@ -76,7 +78,10 @@ def test_counts_of_each_forecast() -> None:
 
 def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
     (sentence,) = rows.beaten_baselines(make_scores())
-    assert sentence == "t: the model beats persistence up to 1 day and climatology up to 2 days."
+    assert sentence == (
+        "t: the model beats persistence up to 1 day and climatology up to 2 days (later scores are "
+        "missing)."
+    )
     alone = make_scores().sel(forecast=["model"])
     assert rows.beaten_baselines(alone) == rows.beaten_baselines(alone.drop_vars("rmse")) == []
 
@@ -103,3 +108,19 @@ def test_forecasts_say_whether_they_stayed_bounded() -> None:
     assert sentences["constant"].endswith("nothing in them varies")
     assert "1 of 1 forecasts blew up within 72 h" in sentences["unstable"]
     assert "after 48 h: t was 9 at x = 0" in sentences["unstable"]
+
+
+def test_missing_scores_decide_nothing() -> None:
+    """A forecast without scores beats no baseline, and none beats it."""
+    scores = make_scores()
+    empty = scores.assign(rmse=scores["rmse"].where(scores["forecast"] != "model"))
+    (sentence,) = rows.beaten_baselines(empty)
+    assert sentence == (
+        "t: the model beats persistence (there is no score of both) and climatology (there is no "
+        "score of both)."
+    )
+    assert not any(cell.best for cell in rows.score_table(empty).rows[0][1])
+    start = scores.assign_coords(lead_time=LEADS - LEADS[0])  # at 0 h all errors may be 0
+    start["rmse"][:, 0] = 0
+    (sentence,) = rows.beaten_baselines(start)
+    assert "beats persistence at no lead time and climatology up to 1 day" in sentence

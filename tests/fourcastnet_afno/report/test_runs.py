@@ -1,6 +1,7 @@
 """Summaries of run folders, from files written by hand."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,17 @@ def test_the_table_shows_the_settings_that_differ(folder: Path) -> None:
 def test_a_folder_without_runs_is_an_error(folder: Path) -> None:
     with rejects("missing-file", str(folder / "unstarted")):
         find_runs(folder / "unstarted")
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best(folder: Path) -> None:
+    for name, losses in (("a", [0.75, math.nan]), ("b/c", [math.nan])):
+        records = [{"stage": 1, "validation_loss": loss} for loss in losses]
+        (folder / name / "history.json").write_text(json.dumps(records))
+    runs = find_runs(folder)
+    assert [run.best_loss for run in runs] == [0.75, None]
+    log = folder / "a" / "logs" / "validation.csv"
+    log.write_text(log.read_text().replace("8,rmse,12,1,", "8,rmse,12,nan,"))
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(runs_table(find_runs(folder)))
+    assert captured.get().count("missing") == 2

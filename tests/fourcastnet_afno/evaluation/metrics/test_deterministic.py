@@ -147,3 +147,11 @@ def test_correlation_time_lies_between_lead_times() -> None:
     values = np.array([[1.0, 0.7, 0.9], [0.9, 0.6, 0.9], [0.7, 0.5, 0.85]])
     found = correlation_time(values, np.array([6.0, 12, 18]))
     np.testing.assert_allclose(found, [15, 0, np.nan])
+
+
+def test_correlation_time_of_missing_lead_times() -> None:
+    """It is between those that have a correlation; unknown if nothing before the fall is known."""
+    nan = np.nan
+    values = np.array([[0.9, 0.9, nan, nan], [nan, nan, 0.5, nan], [0.7, nan, 0.5, nan]])
+    found = correlation_time(values, np.array([6.0, 12, 18]))
+    np.testing.assert_allclose(found, [12, nan, nan, nan])

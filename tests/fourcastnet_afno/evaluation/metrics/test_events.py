@@ -1,5 +1,7 @@
 """Events and extremes by hand arithmetic on small fields."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -128,3 +130,68 @@ def test_seeps_of_precipitation() -> None:
     np.testing.assert_array_equal(scores["seeps"].sel(forecast="perfect"), 0)
     # A third of the wet half is heavy: p 0 + 2/3 (1 - p) 1/2 /(1 - p) + 1/3 (1 - p) 2 / (1 - p)
     np.testing.assert_allclose(scores["seeps"].sel(forecast="dry"), 1, atol=0.06)
+
+
+def brute_fractions(events: np.ndarray, width: int) -> np.ndarray:
+    """Shares of n x n squares of the cells with an event, on a globe: Roberts and Lean, eq. 2."""
+    rows, columns = events.shape
+    found, reach = np.zeros(events.shape), range(-(width // 2), width // 2 + 1)
+    for y, x, dy, dx in product(range(rows), range(columns), reach, reach):
+        if 0 <= y + dy < rows:  # not beyond a pole
+            found[y, x] += events[y + dy, (x + dx) % columns] / width**2
+    return found
+
+
+def test_cells_that_are_missing_have_no_event_in_forecast_and_truth() -> None:
+    rng = np.random.default_rng(0)
+    truth, forecast = rng.random((2, 6, 8))
+    thresholds = np.full((1, 6, 8), 0.6)
+    truth[2:4, 1:4], forecast[0, 6], thresholds[0, 5, 5] = np.nan, np.nan, np.nan
+    known = np.isfinite(truth + forecast + thresholds[0])
+    weights = GRID.area_weights()[:, :8] / GRID.area_weights()[:, :8].sum()
+    found = event_statistics(forecast[None, None], truth[None], thresholds, [1, 3, 5],
+                             Averager(weights[None]))  # fmt: skip
+    area = np.where(known, weights, 0) / weights[known].sum()
+    p, o = ((known & (field > 0.6)).astype(float) for field in (forecast, truth))
+    assert found["brier"].item() == pytest.approx((area * (p - o) ** 2).sum())
+    for index, width in enumerate((1, 3, 5)):
+        ours, theirs = brute_fractions(p, width), brute_fractions(o, width)
+        error, reference = (found[f"fraction_{n}"][0, 0, index, 0] for n in ("error", "reference"))
+        assert error == pytest.approx((area * (ours - theirs) ** 2).sum())
+        assert reference == pytest.approx((area * (ours**2 + theirs**2)).sum())
+
+
+def test_a_perfect_forecast_has_full_fraction_skill_over_the_sea() -> None:
+    """Truth is missing on land, where the forecast has values."""
+    valid = FORECAST["init_time"] + FORECAST["lead_time"]
+    perfect = TRUTH.sel(time=valid).drop_vars("time")
+    sea = TRUTH.where((TRUTH["longitude"] < 100) | (TRUTH["latitude"] > 20))
+    config = EvaluationConfig(
+        num_resamples=0, quantiles=[0.8], neighborhoods=[1, 3, 5], baselines=[], channels=["t2m"]
+    )
+    scores = evaluate(
+        {"m": perfect}, sea.transpose("time", ...), COEFFICIENTS, config, training=TRUTH
+    )
+    np.testing.assert_array_equal(scores["fraction_skill_score"], 1)
+    np.testing.assert_array_equal(scores["brier_score"], 0)
+
+
+def test_neighborhoods_end_where_the_grid_does_not_close() -> None:
+    """Events at both sides of a region meet on the globe, and on a torus those above and below."""
+    field = np.zeros((6, 6))
+    field[0, 0] = 9.0
+    assert neighborhood_mean(field, 3, closed=(False, False)).sum() == pytest.approx(4)
+    assert neighborhood_mean(field, 3, closed=(True, True)).sum() == pytest.approx(9)
+    region = {"longitude": slice(0, 4)}
+    truth, forecast = TRUTH.isel(region), FORECAST.isel(region)
+    config = EvaluationConfig(
+        num_resamples=0, quantiles=[0.5], neighborhoods=[3], baselines=[], channels=["t2m"]
+    )
+    coefficients = make_coefficients(truth)
+    scores = evaluate({"m": forecast}, truth, coefficients, config, training=truth)
+    # The same columns of a globe whose other columns have no values.
+    globe = TRUTH.where(TRUTH["longitude"] < 120).transpose("time", ...)
+    alone = evaluate({"m": FORECAST}, globe, COEFFICIENTS, config, training=TRUTH)
+    np.testing.assert_allclose(
+        scores["fraction_skill_score"], alone["fraction_skill_score"], rtol=1e-12
+    )

@@ -123,3 +123,19 @@ def test_missing_initial_times_are_left_out_of_the_mean() -> None:
     found = mean_over_inits(series, weights)
     np.testing.assert_allclose(found, [[4, 3], [5 / 3, 2]])
     assert np.isnan(mean_over_inits(series, np.array([[0.0, 1, 0]]))[0, 1])
+
+
+def test_masked_cells_are_counted_and_reported() -> None:
+    """A third of the columns is missing in truth, and a half in one of two forecasts."""
+    sea = TRUTH.where(TRUTH["longitude"] < 240).transpose("time", ...)
+    half = FORECAST.where(FORECAST["longitude"] < 180).transpose("init_time", "lead_time", ...)
+    config = EvaluationConfig(num_resamples=0, maps=False, baselines=[], channels=["t2m"])
+    scores = evaluate({"full": FORECAST, "half": half}, sea, COEFFICIENTS, config)
+    np.testing.assert_allclose(scores["valid_share"].sel(channel="2m_temperature"), [2 / 3, 0.5])
+    assert (
+        "2m_temperature: of the cells 66.7% for full, 50.0% for half are scored"
+        in (scores.attrs["notes"])
+    )
+    assert np.isnan(scores["spectrum"]).all()
+    assert np.isnan(scores["effective_wavenumber"]).all()
+    assert evaluate({"full": FORECAST}, TRUTH, COEFFICIENTS, config).attrs["notes"] == ""

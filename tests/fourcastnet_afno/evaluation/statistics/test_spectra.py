@@ -140,3 +140,28 @@ def test_effective_wavenumber_is_the_last_resolved() -> None:
     assert effective_wavenumber(truth, truth, wavenumbers) == 5
     assert effective_wavenumber(0 * truth, truth, wavenumbers) == 0
     assert wavelength_km(np.array([4.0])) == pytest.approx(10007.5)
+
+
+def test_what_is_missing_has_no_effective_wavenumber() -> None:
+    truth, missing = np.ones((2, 6)), np.full(6, np.nan)
+    forecast = np.stack([missing, np.ones(6)])
+    wavenumbers = np.arange(6)
+    np.testing.assert_array_equal(effective_wavenumber(forecast, truth, wavenumbers), [np.nan, 5])
+    np.testing.assert_array_equal(effective_wavenumber(truth, forecast, wavenumbers), [np.nan, 5])
+    partly = np.array([1, 1, 0.2, np.nan, 1, 1])  # whether it is the last is not known
+    assert np.isnan(effective_wavenumber(partly, truth[0], wavenumbers))
+
+
+@pytest.mark.parametrize("columns", [12, 96])
+@pytest.mark.parametrize("stored", ["f2", "i2"])
+def test_values_in_half_precision_and_integers_have_finite_spectra(
+    columns: int, stored: str
+) -> None:
+    fields = (280 + 5 * noise(2, 6, columns)).astype(stored)
+    globe, torus = LatLonGrid.equiangular(6, columns), PlaneGrid.regular(6, columns)
+    for grid in (globe, torus):
+        spectrum = spectrum_of(grid)
+        assert spectrum is not None
+        found, expected = spectrum.energies(fields), spectrum.energies(fields.astype(float))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert found.sum() > 2 * 270**2

@@ -1,0 +1,65 @@
+"""Lead times that tables show: the first, the last and round ones between."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from fourcastnet_afno.evaluation.scores.lead_times import (
+    lead_hours,
+    lead_label,
+    lead_labels,
+    selected_leads,
+)
+
+HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
+
+
+def hours(first: float, step: float, count: int) -> np.ndarray:
+    seconds = 3600 * (first + step * np.arange(count))
+    return seconds.round().astype(int).astype("timedelta64[s]").astype("timedelta64[ns]")
+
+
+def shown(lead_times: np.ndarray, **options: int) -> list[str]:
+    return lead_labels(lead_times[selected_leads(lead_times, **options)])
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 7, 20])
+def test_first_and_last_are_always_among_the_few(most: int) -> None:
+    steps, firsts = (1 / 3600, 1 / 12, 0.5, 1, 5, 6, 7, 12, 24, 36, 730), (0, 1, 3)
+    for step, first_step, count in product(steps, firsts, (1, 2, 3, 8, 12, 40, 241)):
+        chosen = selected_leads(hours(first_step * step, step, count), most)
+        assert chosen == sorted(set(chosen))
+        assert {0, count - 1} <= set(chosen) <= set(range(count))
+        assert len(chosen) == min(count, most) or (count > most and 4 <= len(chosen) <= most)
+
+
+def test_whole_days_come_before_hours_and_hours_before_minutes() -> None:
+    assert shown(hours(6, 6, 40)) == ["6 h", "24 h", "48 h", "72 h", "120 h", "168 h", "240 h"]
+    assert shown(hours(6, 6, 60), most=5) == ["6 h", "24 h", "72 h", "240 h", "360 h"]
+    assert shown(hours(6, 6, 8)) == ["6 h", "12 h", "18 h", "24 h", "30 h", "36 h", "48 h"]
+    assert shown(hours(1, 1, 48)) == ["1 h", "2 h", "6 h", "12 h", "24 h", "36 h", "48 h"]
+    assert shown(hours(1 / 12, 1 / 12, 24)) == [
+        "5 min", "10 min", "15 min", "30 min", "45 min", "1 h", "2 h",
+    ]  # fmt: skip
+
+
+def test_few_lead_times_are_all_shown() -> None:
+    """Of months, of 12, 24 and 36 hours, and shorter than an hour."""
+    assert shown(hours(12, 12, 3)) == ["12 h", "24 h", "36 h"]
+    assert shown(hours(0.25, 0.25, 3)) == ["15 min", "30 min", "45 min"]
+    months = np.cumsum([31, 28, 31, 30, 31, 30]) * 24 * HOUR
+    assert shown(months) == ["744 h", "1416 h", "2160 h", "2880 h", "3624 h", "4344 h"]
+
+
+def test_lead_times_without_round_ones_are_shown_by_their_number() -> None:
+    assert selected_leads(hours(7, 7, 12), most=4) == [0, 1, 9, 11]
+    assert selected_leads(hours(1 / 3600, 1 / 3600, 40)) == [0, 1, 2, 4, 9, 19, 39]
+
+
+def test_labels_have_the_largest_unit_that_divides() -> None:
+    assert lead_label(np.timedelta64(36, "h")) == "36 h"
+    assert lead_label(np.timedelta64(90, "m")) == "90 min"
+    assert lead_label(np.timedelta64(10, "s")) == "10 s"
+    assert lead_label(np.timedelta64(1500, "ms")) == "1.5 s"
+    np.testing.assert_array_equal(lead_hours(hours(0.5, 1, 2)), [0.5, 1.5])
