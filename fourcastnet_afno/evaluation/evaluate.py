@@ -46,7 +46,7 @@ from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask, split
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores.assemble import assemble
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
-from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import leads_of_maps
 from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
@@ -233,7 +233,7 @@ class ScoringInputs:
         elif self.convention.climatology == "scored_mean":
             times = self.valid_times[np.isin(self.valid_times, truth.times)]
             climatology = time_invariant(lambda channel: truth.mean(channel, times))
-        map_leads = selected_leads(alignment.lead_times, _MAX_MAP_LEADS)
+        map_leads = leads_of_maps(alignment.lead_times, _MAX_MAP_LEADS)
         cells = grid.shape[0] * grid.shape[1]
         largest = _MAX_MAP_BYTES // (24 * cells * len(map_leads) * len(sources))
         spectrum = spectrum_of(grid) if config.spectra else None

@@ -37,7 +37,7 @@ def error_maps(
         ("forecast", predictions, limits, "viridis"),
         ("forecast minus truth", difference, (-largest, largest), "RdBu_r"),
     )
-    for row, lead in enumerate(lead_labels(truth["lead_time"].values)):
+    for row, lead in enumerate(lead_labels(truth["lead_time"])):
         for axis, (name, field, bounds, cmap) in zip(axes[row], panels, strict=True):
             mesh = _draw(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {lead}", fontsize=9)
@@ -51,7 +51,7 @@ def mean_maps(
 ) -> Figure:
     """Bias and RMSE of each cell over all initial times; a column for each lead time."""
     chosen = scores.sel(forecast=forecast, map_channel=channel)
-    leads = lead_labels(chosen["map_lead_time"].values)
+    leads = lead_labels(chosen["map_lead_time"])
     size = 3.6 * len(leads) + 0.6, 4.4
     figure, axes = _map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
@@ -140,7 +140,7 @@ def rollout_animation(
     """
     count = truth.sizes["lead_time"]
     shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
-    leads = lead_labels(truth["lead_time"].values)
+    leads = lead_labels(truth["lead_time"])
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)

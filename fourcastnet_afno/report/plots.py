@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_label,
     lead_labels,
     selected_leads,
 )
@@ -78,9 +78,9 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
 
     Cells whose difference is not distinguishable from chance are hatched.
     """
-    shown = selected_leads(scores["lead_time"].values, _MOST_CELLS)
+    shown = selected_leads(lead_times_of(scores["lead_time"]), _MOST_CELLS)
     change, certain = relative_change(scores.isel(lead_time=shown), forecast, metric)
-    channels, leads = change["channel"].values, lead_labels(change["lead_time"].values)
+    channels, leads = change["channel"].values, lead_labels(change["lead_time"])
     size = 0.62 * len(leads) + 3, 0.32 * len(channels) + 1.6
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
@@ -158,7 +158,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
         steady.append("persistence")
     names = [n for n in spectrum["source"].values.tolist() if n not in steady]
     colors = assign_colors(names)
-    truth = spectrum.sel(source="truth").values
+    truth, leads = spectrum.sel(source="truth").values, lead_labels(scores["lead_time"])
     for column, index in enumerate(lead_indices):
         for name in names:
             values = spectrum.sel(source=name).values[index]
@@ -175,7 +175,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
                     axes[row, column].fill_between(wavenumbers, low, high, **style)
         axes[1, column].axhline(0.5, color="gray", ls=":", lw=1)
         axes[1, column].set(xlabel=axis.attrs["long_name"], ylim=(0, 2))
-        axes[0, column].set_title(lead_label(scores["lead_time"].values[index]), fontsize=10)
+        axes[0, column].set_title(leads[index], fontsize=10)
         for panel in axes[:, column]:
             panel.grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
@@ -197,9 +197,10 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     left.set(xlabel="lead time [days]", ylabel=f"[{units}]", ylim=(0, None))
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
+    leads = lead_labels(scores["lead_time"])
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
     for index in sorted({0, num_leads // 2, num_leads - 1}):
-        label = lead_label(scores["lead_time"].values[index])
+        label = leads[index]
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
     right.set(xlabel="members below truth", ylabel="share of cells", ylim=(0, None))

@@ -14,9 +14,10 @@ from data_pipeline.channels import Channels
 from data_pipeline.files.atomic import replacing
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
+from data_pipeline.timestep import lead_label, lead_times_of
 from fourcastnet_afno.evaluation.inputs.baselines import at_valid_times
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
-from fourcastnet_afno.evaluation.scores.lead_times import lead_label, selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
 
@@ -160,7 +161,7 @@ def _maps(
         land = land.transpose("latitude", "longitude").compute()
     if pair is not None:
         actual, forecast = pair
-        shown = selected_leads(actual["lead_time"].values, _MAP_LEADS)
+        shown = selected_leads(lead_times_of(actual["lead_time"]), _MAP_LEADS)
         start = actual.attrs["init_time"][:16].replace("T", " ")
         figure = maps.error_maps(actual[shown], forecast[shown], land)
         title = f"{channel} of {name}, from {start} UTC"
@@ -225,7 +226,7 @@ def _spectra(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
     title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
         title += f"; bands are {scores.attrs['confidence']:.0%} intervals"
-    shown = selected_leads(scores["lead_time"].values, _SPECTRUM_LEADS)
+    shown = selected_leads(lead_times_of(scores["lead_time"]), _SPECTRUM_LEADS)
     figure = plots.plot_spectra(scores, channel, shown)
     return {"wide": [_save(folder / "spectra", title, figure)]}
 
@@ -242,7 +243,7 @@ def _probabilities(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
         figure = plots.plot_score_curves(scores.sel(channel=[channel]), ("crps",))
         small.append(_save(folder / "crps", f"{channel}: CRPS", figure))
     if "reliability_frequency" in scores:
-        leads = scores["lead_time"].values
+        leads = lead_times_of(scores["lead_time"])
         index = (len(leads) - 1) // 2
         title = f"{channel}: reliability of events at {lead_label(leads[index])}"
         figure = plots.plot_reliability(scores, channel, index)

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.precision import at_least_single
+from data_pipeline.timestep import lead_label, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_hours,
-    lead_label,
     lead_labels,
     selected_leads,
 )
@@ -52,7 +52,7 @@ class Scorecard(NamedTuple):
 
 def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorecard:
     """Compare a forecast with the reference at selected lead times."""
-    leads = scores["lead_time"].values
+    leads = lead_times_of(scores["lead_time"])
     indices = selected_leads(leads)
     changes, certain = relative_change(scores, forecast, metric)
     channels = changes["channel"].values.tolist()
@@ -62,12 +62,12 @@ def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorec
         for label, *cells in zip(channels, values, sure, strict=True)
     ]
     title = f"{metric_of(metric).label}: {forecast} against {scores.attrs['reference']}"
-    return Scorecard(title, lead_labels(leads[indices]), rows)
+    return Scorecard(title, lead_labels(scores["lead_time"][indices]), rows)
 
 
 def score_table(scores: xr.Dataset) -> Table:
     """``table_metrics`` of all forecasts at selected lead times, the best of each column marked."""
-    leads = scores["lead_time"].values
+    leads = lead_times_of(scores["lead_time"])
     indices = selected_leads(leads)
     rows = []
     for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
@@ -78,7 +78,7 @@ def score_table(scores: xr.Dataset) -> Table:
             for name, numbers in zip(scores["forecast"].values, values, strict=True):
                 texts = [format_score(metric, float(number)) for number in numbers]
                 rows.append(((channel, label, name), list(map(Cell, texts, numbers == best))))
-    return Table(("channel", "score", "forecast"), lead_labels(leads[indices]), rows)
+    return Table(("channel", "score", "forecast"), lead_labels(scores["lead_time"][indices]), rows)
 
 
 def summary_table(scores: xr.Dataset) -> Table | None:
@@ -91,7 +91,7 @@ def summary_table(scores: xr.Dataset) -> Table | None:
         "effective_resolution_km": "effective resolution, {} [km]",
         "effective_wavenumber": "effective wavenumber, {}",
     }
-    leads, columns = lead_labels(scores["lead_time"].values), list[tuple[str, xr.DataArray]]()
+    leads, columns = lead_labels(scores["lead_time"]), list[tuple[str, xr.DataArray]]()
     for resolution in [name for name in titles if name in scores][:1]:
         for index in dict.fromkeys((0, len(leads) - 1)):
             values = scores[resolution].isel(lead_time=index)
@@ -117,7 +117,7 @@ def summary_table(scores: xr.Dataset) -> Table | None:
 
 def _correlated_leads(scores: xr.Dataset) -> str:
     """Hours that a correlation which is nowhere below 0.8 lasts at least, as far as it is known."""
-    hours = lead_hours(scores["lead_time"].values)
+    hours = lead_hours(lead_times_of(scores["lead_time"]))
     values = scores["correlation"].values
     has_fallen, known = (values < CORRELATED).any(), np.flatnonzero(values >= CORRELATED)
     return "missing" if has_fallen or not len(known) else f"over {hours[known[-1]]:g}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.metrics import Metric
@@ -268,6 +269,6 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
             scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
     if "correlation" in scores:
         values = scores["correlation"].transpose("lead_time", "forecast", "channel", "region")
-        hours = correlation_time(values.values, lead_hours(scores["lead_time"].values))
+        hours = correlation_time(values.values, lead_hours(lead_times_of(scores["lead_time"])))
         scores["correlation_time_hours"] = (("forecast", "channel", "region"), hours)
     return scores

@@ -1,16 +1,21 @@
-"""Lead times for people: their labels, and the few that tables, maps and figures show."""
+"""The few lead times that tables, maps and figures show."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
+
+from data_pipeline.timestep import is_months, lead_label, lead_times_of
 
 _MOST = 7  # columns of a table that fit into 80 characters
+_DAY = np.timedelta64(1, "D")
 # Round multiples of a unit, from the unit that readers prefer to the one that they need last.
 _ROUND = (
-    (np.timedelta64(1, "D"), (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 180, 365)),
+    (_DAY, (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 180, 365)),
     (np.timedelta64(1, "h"), (1, 2, 3, 6, 12, 18, 36)),
     (np.timedelta64(1, "m"), (1, 2, 5, 10, 15, 20, 30, 45)),
 )
+_ROUND_MONTHS = ((np.timedelta64(1, "M"), (1, 2, 3, 6, 9, 12, 18, 24, 36, 60, 120)),)
 _POSITIONS = (2, 3, 5, 7, 10, 20, 50, 100, 200, 500)  # of lead times without a round one
 
 
@@ -19,17 +24,9 @@ def lead_hours(lead_times: np.ndarray) -> np.ndarray:
     return np.asarray(lead_times) / np.timedelta64(1, "h")
 
 
-def lead_label(lead_time: np.timedelta64) -> str:
-    """A lead time such as ``36 h``, ``90 min`` or ``10 s``: in the largest unit that divides it."""
-    for unit, name in (("h", "h"), ("m", "min")):
-        if not lead_time % np.timedelta64(1, unit):
-            return f"{lead_time // np.timedelta64(1, unit)} {name}"
-    return f"{lead_time / np.timedelta64(1, 's'):.6g} s"
-
-
-def lead_labels(lead_times: np.ndarray) -> list[str]:
-    """``lead_label`` of each."""
-    return [lead_label(lead_time) for lead_time in np.asarray(lead_times)]
+def lead_labels(coordinate: xr.DataArray) -> list[str]:
+    """``lead_label`` of each lead time of a canonical dataset or of scores."""
+    return [lead_label(lead_time) for lead_time in lead_times_of(coordinate)]
 
 
 def selected_leads(lead_times: np.ndarray, most: int = _MOST) -> list[int]:
@@ -44,7 +41,7 @@ def selected_leads(lead_times: np.ndarray, most: int = _MOST) -> list[int]:
     chosen = dict.fromkeys((0, total - 1))
     levels = [
         np.flatnonzero(np.isin(lead_times, [count * unit for count in counts])).tolist()
-        for unit, counts in _ROUND
+        for unit, counts in (_ROUND_MONTHS if is_months(lead_times) else _ROUND)
     ]
     for level in (*levels, [count - 1 for count in _POSITIONS if count < total]):
         further = [index for index in level if index not in chosen]
@@ -52,9 +49,18 @@ def selected_leads(lead_times: np.ndarray, most: int = _MOST) -> list[int]:
     return sorted(chosen)
 
 
+def leads_of_maps(lead_times: np.ndarray, most: int) -> list[int]:
+    """Indices of at most ``most``: the first and round days, or as of ``selected_leads``."""
+    (unit, counts), *_ = _ROUND_MONTHS if is_months(lead_times) else _ROUND
+    round_ones = np.flatnonzero(np.isin(lead_times, [count * unit for count in counts])).tolist()
+    shown = sorted({0, *round_ones})
+    if len(shown) == 1:
+        return selected_leads(lead_times, most)
+    return [shown[0], *_spread(shown[1:-1], most - 2), shown[-1]]
+
+
 def _spread(indices: Sequence[int], count: int) -> list[int]:
     """At most ``count`` of the indices, spread over all of them."""
     if len(indices) <= count:
         return list(indices)
-    positions = np.linspace(0, len(indices) - 1, count).round().astype(int)
-    return [indices[position] for position in positions.tolist()]
+    return [indices[(2 * i + 1) * len(indices) // (2 * count)] for i in range(count)]

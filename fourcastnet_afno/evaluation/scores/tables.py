@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_hours,
@@ -67,7 +68,7 @@ def _nested(
     scores: xr.Dataset, suffix: str = "", labels: Mapping[Any, Any] | None = None
 ) -> dict[str, Any]:
     """Values or their labels by forecast, metric, channel and lead hours, of a suffix."""
-    hours = [f"{hour:.10g}" for hour in lead_hours(scores["lead_time"].values)]
+    hours = [f"{hour:.10g}" for hour in lead_hours(lead_times_of(scores["lead_time"]))]
     channels = scores["channel"].values.tolist()
     names = [name for name in curve_names(scores) if name + suffix in scores]
     result: dict[str, Any] = {}
@@ -151,12 +152,12 @@ def scores_table(scores: xr.Dataset) -> Group:
 
 
 def _channel_table(scores: xr.Dataset) -> Table:
-    leads = scores["lead_time"].values
+    leads = lead_times_of(scores["lead_time"])
     indices = selected_leads(leads)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
     table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("forecast", no_wrap=True)
-    for label in lead_labels(leads[indices]):
+    for label in lead_labels(scores["lead_time"][indices]):
         table.add_column(label, justify="right", no_wrap=True)
     # A common factor of small values, such as those of vorticity in 1/s.
     largest = np.nanmax(np.abs(scores["rmse"].values[..., indices]), initial=0.0)

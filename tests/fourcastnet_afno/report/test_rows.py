@@ -35,7 +35,7 @@ def make_scores(*, summary: bool = True) -> xr.Dataset:
 def test_a_scorecard_has_the_changes_and_what_is_certain() -> None:
     card = rows.scorecard(make_scores(), "model")
     assert card.title == "RMSE: model against persistence"
-    assert list(card.leads) == ["24 h", "48 h", "72 h"]
+    assert list(card.leads) == ["24 h", "2 days", "3 days"]
     assert card.rows == [("t", [(-50, True), (0, False), (150, True)])]
     ((_, changes),) = rows.scorecard(make_scores(), "climatology").rows
     assert changes[-1] == (None, False)
@@ -44,7 +44,7 @@ def test_a_scorecard_has_the_changes_and_what_is_certain() -> None:
 def test_the_best_of_each_column_is_marked() -> None:
     table = rows.score_table(make_scores())
     assert (table.labels, table.columns) == (
-        ("channel", "score", "forecast"), ["24 h", "48 h", "72 h"],
+        ("channel", "score", "forecast"), ["24 h", "2 days", "3 days"],
     )  # fmt: skip
     assert [labels for labels, _ in table.rows] == [
         ("t", "RMSE [K]", name) for name in ("model", "persistence", "climatology")
@@ -60,7 +60,7 @@ def test_resolution_and_correlation_time_of_each_forecast() -> None:
     table = rows.summary_table(make_scores())
     assert table is not None
     assert table.columns == [
-        "effective resolution, 24 h [km]", "effective resolution, 72 h [km]",
+        "effective resolution, 24 h [km]", "effective resolution, 3 days [km]",
         "correlation above 0.8 [h]",
     ]  # fmt: skip
     assert [[cell.text for cell in cells] for _, cells in table.rows] == [

@@ -4,11 +4,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from data_pipeline.timestep import lead_label
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_hours,
-    lead_label,
     lead_labels,
+    leads_of_maps,
     selected_leads,
 )
 
@@ -21,7 +23,7 @@ def hours(first: float, step: float, count: int) -> np.ndarray:
 
 
 def shown(lead_times: np.ndarray, **options: int) -> list[str]:
-    return lead_labels(lead_times[selected_leads(lead_times, **options)])
+    return [lead_label(lead) for lead in lead_times[selected_leads(lead_times, **options)]]
 
 
 @pytest.mark.parametrize("most", [2, 3, 4, 7, 20])
@@ -35,10 +37,12 @@ def test_first_and_last_are_always_among_the_few(most: int) -> None:
 
 
 def test_whole_days_come_before_hours_and_hours_before_minutes() -> None:
-    assert shown(hours(6, 6, 40)) == ["6 h", "24 h", "48 h", "72 h", "120 h", "168 h", "240 h"]
-    assert shown(hours(6, 6, 60), most=5) == ["6 h", "24 h", "72 h", "240 h", "360 h"]
-    assert shown(hours(6, 6, 8)) == ["6 h", "12 h", "18 h", "24 h", "30 h", "36 h", "48 h"]
-    assert shown(hours(1, 1, 48)) == ["1 h", "2 h", "6 h", "12 h", "24 h", "36 h", "48 h"]
+    assert shown(hours(6, 6, 40)) == [
+        "6 h", "24 h", "2 days", "3 days", "5 days", "7 days", "10 days",
+    ]  # fmt: skip
+    assert shown(hours(6, 6, 60), most=5) == ["6 h", "2 days", "5 days", "10 days", "15 days"]
+    assert shown(hours(6, 6, 8)) == ["6 h", "12 h", "18 h", "24 h", "36 h", "42 h", "2 days"]
+    assert shown(hours(1, 1, 48)) == ["1 h", "2 h", "6 h", "12 h", "24 h", "36 h", "2 days"]
     assert shown(hours(1 / 12, 1 / 12, 24)) == [
         "5 min", "10 min", "15 min", "30 min", "45 min", "1 h", "2 h",
     ]  # fmt: skip
@@ -48,18 +52,35 @@ def test_few_lead_times_are_all_shown() -> None:
     """Of months, of 12, 24 and 36 hours, and shorter than an hour."""
     assert shown(hours(12, 12, 3)) == ["12 h", "24 h", "36 h"]
     assert shown(hours(0.25, 0.25, 3)) == ["15 min", "30 min", "45 min"]
-    months = np.cumsum([31, 28, 31, 30, 31, 30]) * 24 * HOUR
-    assert shown(months) == ["744 h", "1416 h", "2160 h", "2880 h", "3624 h", "4344 h"]
+    days = np.cumsum([31, 28, 31, 30, 31, 30]) * 24 * HOUR
+    assert shown(days) == ["31 days", "59 days", "90 days", "120 days", "151 days", "181 days"]
 
 
 def test_lead_times_without_round_ones_are_shown_by_their_number() -> None:
-    assert selected_leads(hours(7, 7, 12), most=4) == [0, 1, 9, 11]
-    assert selected_leads(hours(1 / 3600, 1 / 3600, 40)) == [0, 1, 2, 4, 9, 19, 39]
+    assert selected_leads(hours(7, 7, 12), most=4) == [0, 2, 6, 11]
+    assert selected_leads(hours(1 / 3600, 1 / 3600, 40)) == [0, 1, 2, 6, 9, 19, 39]
 
 
-def test_labels_have_the_largest_unit_that_divides() -> None:
-    assert lead_label(np.timedelta64(36, "h")) == "36 h"
-    assert lead_label(np.timedelta64(90, "m")) == "90 min"
-    assert lead_label(np.timedelta64(10, "s")) == "10 s"
-    assert lead_label(np.timedelta64(1500, "ms")) == "1.5 s"
+def test_hours_are_not_rounded() -> None:
+    coordinate = xr.DataArray(hours(0.5, 1, 2), dims="lead_time")
+    assert lead_labels(coordinate) == ["30 min", "90 min"]
     np.testing.assert_array_equal(lead_hours(hours(0.5, 1, 2)), [0.5, 1.5])
+
+
+def test_months_are_selected_by_round_numbers() -> None:
+    months = np.arange(1, 25).astype("timedelta64[M]")
+    assert shown(months) == [
+        "1 month", "2 months", "3 months", "9 months", "12 months", "18 months", "24 months",
+    ]  # fmt: skip
+    assert leads_of_maps(months, 2) == [0, 23]
+
+
+def test_maps_have_the_first_lead_time_and_full_days_where_there_are_any() -> None:
+    def mapped(lead_times: np.ndarray) -> list[str]:
+        return [lead_label(lead) for lead in lead_times[leads_of_maps(lead_times, 4)]]
+
+    assert mapped(hours(6, 6, 4)) == ["6 h", "24 h"]
+    assert mapped(hours(6, 6, 40)) == ["6 h", "2 days", "5 days", "10 days"]
+    assert mapped(hours(12, 12, 3)) == ["12 h", "24 h"]
+    assert mapped(hours(12, 12, 1)) == ["12 h"]
+    assert mapped(hours(1, 1, 5)) == ["1 h", "2 h", "3 h", "5 h"]
