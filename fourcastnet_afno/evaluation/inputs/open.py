@@ -3,10 +3,13 @@
 Canonical means the dimensions (init_time, lead_time, [realization], [level], latitude, longitude),
 or y and x on a plane, names, units and axes as in ``sources.canonical``. Understood are
 WeatherBench 2's layout (``time``, ``prediction_timedelta``, latitude and longitude in either
-order), this project's (``init_time``, ``lead_time``), and members along ``realization``,
-``number``, ``ensemble``, ``member`` or ``sample``.
+order), this project's (``init_time``, ``lead_time``), whatever ``time_axes`` tells by standard
+names, and members along ``realization``, ``number``, ``ensemble``, ``member`` or ``sample``.
+Several files are joined, see ``joined``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +19,64 @@ from data_pipeline.errors import InputError
 from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import open_all
-from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, mapped_variables
+from fourcastnet_afno.evaluation.inputs.joined import join_forecasts
+from fourcastnet_afno.evaluation.inputs.mapped import MEMBERS, MappedVariable, mapped_variables
+from fourcastnet_afno.evaluation.inputs.time_axes import with_time_axes
 
-_LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period")
-_MEMBERS = ("realization", "number", "ensemble", "member", "sample")
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
+_OPTIONS = {  # of sources, which forecasts lack
+    "data.source.path": "--forecast NAME=PATH",
+    "map its name with data.source.rename": "rename it in the files",
+    "map names with data.source.rename": "rename them in the files",
+    "correct data.source.units": "correct the attribute units",
+}
 
 
 def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
-    """Open a forecast, a zarr store (folder or URL) or a NetCDF file, as a canonical dataset.
+    """Open a forecast as a canonical dataset.
+
+    Args:
+        path: A zarr store (folder or URL) or a NetCDF file, or all of a folder or of a glob, which
+            are joined.
 
     Returns:
         The dataset, and those of its variables that can be mapped into memory.
 
     Raises:
-        InputError: If nothing is there, or it has no lead times, or its units are unknown.
+        InputError: If nothing is there, it has no lead times, its units are unknown, or files do
+            not fit together.
     """
-    opened = open_all(path, SourceConfig(path=path))[0]
-    forecast = canonical_forecast(opened, path)
-    return forecast, mapped_variables(forecast, opened, path)
+    with _errors_of_a_forecast():
+        opened = open_all(path, SourceConfig(path=path))
+        several = len(opened) > 1
+        forecasts = [
+            canonical_forecast(d, str(d.encoding.get("source", path)), is_part=several)
+            for d in opened
+        ]
+        forecast = join_forecasts(forecasts)
+    if several:
+
+        def close() -> None:
+            for dataset in opened:
+                dataset.close()
+
+        forecast.set_close(close)
+        notes = {note: None for part in forecasts for note in part.encoding["notes"]}
+        forecast.encoding["notes"] = list(notes)
+        return forecast, {}
+    return forecast, mapped_variables(forecast, opened[0], path)
+
+
+@contextmanager
+def _errors_of_a_forecast() -> Iterator[None]:
+    """Name the option of forecasts in errors of sources."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        for setting, option in _OPTIONS.items():
+            text = text.replace(setting, option)
+        raise type(error)(text, code=error.code) from error
 
 
 def open_series(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
@@ -47,52 +89,65 @@ def open_series(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
         return series, mapped_variables(series, opened, path)
 
 
-def canonical_forecast(dataset: xr.Dataset, path: str = "the forecast") -> xr.Dataset:
-    """Rename, reorder and check; see the module's header."""
-    original = dataset
-    lead = next((name for name in _LEADS if name in dataset.dims), None)
-    if lead is None:
+def canonical_forecast(
+    dataset: xr.Dataset, path: str = "the forecast", *, is_part: bool = False
+) -> xr.Dataset:
+    """Rename, reorder and check; see the module's header.
+
+    Args:
+        dataset: As opened.
+        path: Name for messages.
+        is_part: Whether other files hold other members, so that the number of a single member is
+            kept as an axis.
+
+    Returns:
+        Canonical, with sentences for people in ``encoding["notes"]``.
+    """
+    named, member = _with_members(dataset, path)
+    timed, notes = with_time_axes(named, path)
+    result = canonicalize(timed, SourceConfig(path=path), is_forecast=True)
+    names = [n for n, v in result.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
+    unknown = {
+        str(name): [str(dim) for dim in result[name].dims if dim not in _AXES] for name in names
+    }
+    length_one = {dim for dims in unknown.values() for dim in dims if result.sizes[dim] == 1}
+    result = result.squeeze(list(length_one), drop=True)
+    wrong = {n: sorted(set(dims) - length_one) for n, dims in unknown.items()}
+    wrong = {name: dims for name, dims in wrong.items() if dims}
+    kept = [name for name in names if name not in wrong]
+    if not kept:
         raise InputError(
-            f"{path} has the dimensions {list(dataset.dims)}, expected lead times as one of "
-            f"{', '.join(_LEADS)}; rename the axis",
-            code="missing-axis",
+            f"{path} has no variable along initial and lead times alone: "
+            f"{wrong or list(map(str, result.data_vars))}; select one entry of other axes",
+            code="missing-variable",
         )
-    init = "init_time" if "init_time" in dataset.dims else "time"
-    if init not in dataset.dims:
-        raise InputError(
-            f"{path} has the dimensions {list(dataset.dims)}, expected initial times as init_time "
-            "or time; rename them, or add the axis with .expand_dims",
-            code="missing-axis",
-        )
-    dataset = dataset.drop_vars(["valid_time"], errors="ignore")
-    renamed = {lead: "lead_time", init: "init_time"}
-    members = [name for name in _MEMBERS if name in dataset.dims]
-    renamed |= {members[0]: "realization"} if members else {}
-    dataset = dataset.rename({old: new for old, new in renamed.items() if old != new})
-    dataset = dataset.assign_coords(lead_time=_as_timedelta(dataset["lead_time"], path))
-    dataset = canonicalize(dataset, SourceConfig(path=path), is_forecast=True)
-    dataset = dataset.assign_coords(init_time=dataset["init_time"].values.astype("datetime64[ns]"))
-    axes = [axis for axis in _AXES if axis in dataset.dims]
-    names = [n for n, v in dataset.data_vars.items() if {"init_time", "lead_time"} <= set(v.dims)]
-    result = dataset[names].transpose(*axes, missing_dims="ignore")
-    result.encoding["source"] = path
-    result.set_close(original.close)
+    notes += [f"{name} of {path} is not scored: it has the axes {d}" for name, d in wrong.items()]
+    result = result[kept]
+    if is_part and member is not None and "realization" not in result.dims:
+        result = result.expand_dims(realization=[member])
+    result = result.transpose(*[axis for axis in _AXES if axis in result.dims])
+    result.encoding |= {"source": path, "notes": notes}
+    result.set_close(dataset.close)
     return result
 
 
-def _as_timedelta(leads: xr.DataArray, path: str) -> np.ndarray:
-    """Lead times as timedelta64; integers are in the units of their attribute, else hours."""
-    values = leads.values
-    if not np.issubdtype(values.dtype, np.timedelta64):
-        units = str(leads.attrs.get("units", "hours"))
-        letters = {"hour": "h", "day": "D", "minute": "m", "second": "s", "nanosecond": "ns"}
-        unit = letters.get(units.rstrip("s"))
-        if unit is None:
-            raise InputError(
-                f"{path} has lead times in {units!r}, expected one of {', '.join(letters)}; "
-                "correct the attribute units",
-                code="units-mismatch",
-            )
-        nanoseconds = np.timedelta64(1, unit) / np.timedelta64(1, "ns")
-        values = np.round(values * nanoseconds).astype("timedelta64[ns]")
-    return values.astype("timedelta64[ns]")
+def _with_members(dataset: xr.Dataset, path: str) -> tuple[xr.Dataset, int | None]:
+    """Name the axis of members ``realization``; and the number of a single member, if any."""
+    known = [name for name in MEMBERS if name in dataset.dims or name in dataset.variables]
+    several = [name for name in known if dataset.sizes.get(name, 1) > 1]
+    if len(several) > 1:
+        raise InputError(
+            f"{path} has members along {' and '.join(several)}; select one entry of one of them",
+            code="other-layout",
+        )
+    numbers = [
+        int(dataset[name].values.reshape(-1)[0])
+        for name in known
+        if dataset[name].size == 1 and np.issubdtype(dataset[name].dtype, np.integer)
+    ]
+    single = [name for name in known if dataset.sizes.get(name) == 1]
+    dataset = dataset.squeeze(single, drop=True)
+    dataset = dataset.drop_vars([n for n in known if n not in several], errors="ignore")
+    if several and several[0] != "realization":
+        dataset = dataset.rename({several[0]: "realization"})
+    return dataset, numbers[0] if numbers and not several else None

@@ -155,7 +155,7 @@ def test_files_that_are_no_forecasts(tmp_path: Path) -> None:
     no_start = FORECAST.rename(init_time="start")
     with rejects("missing-axis", "init_time or time"):
         canonical_forecast(no_start)
-    weeks = FORECAST.assign_coords(lead_time=("lead_time", [1, 2, 3]))
-    weeks["lead_time"].attrs["units"] = "weeks"
-    with rejects("units-mismatch", "'weeks'"):
-        canonical_forecast(weeks)
+    fortnights = FORECAST.assign_coords(lead_time=("lead_time", [1, 2, 3]))
+    fortnights["lead_time"].attrs["units"] = "fortnights"
+    with rejects("units-mismatch", "'fortnights'"):
+        canonical_forecast(fortnights)

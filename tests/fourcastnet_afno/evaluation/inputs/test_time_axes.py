@@ -1,0 +1,160 @@
+"""Initial and lead times are told by their meaning, whatever their names and shapes."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fourcastnet_afno.evaluation.inputs.time_axes import with_time_axes
+from tests.builders.errors import rejects
+
+HOUR = np.timedelta64(3600 * 10**9, "ns")
+INITS = np.datetime64("2001-01-01", "ns") + 12 * HOUR * np.arange(3)
+LEADS = 6 * HOUR * np.arange(1, 3)
+VALID = INITS[:, None] + LEADS
+REFERENCE = {"standard_name": "forecast_reference_time"}
+PERIOD = {"standard_name": "forecast_period"}
+TIME = {"standard_name": "time"}
+
+
+def fields(*dims: str, **coords: object) -> xr.Dataset:
+    """Numbers that tell initial and lead time apart."""
+    sizes = {"y": 2, "x": 3} | dict(xr.Dataset(coords=coords).sizes)
+    sizes = {dim: sizes[dim] for dim in dims}
+    values = np.arange(np.prod(list(sizes.values())), dtype="f4")
+    return xr.Dataset({"t": (dims, values.reshape(list(sizes.values())))}, coords)
+
+
+def both(init: str, lead: str, **coords: object) -> xr.Dataset:
+    return fields(init, lead, "y", "x", **{init: INITS, lead: LEADS}, **coords)
+
+
+TABLES = [
+    both("init_time", "lead_time"),
+    both("time", "prediction_timedelta"),
+    both("time", "step", valid_time=(("time", "step"), VALID)),
+    both("init_time", "lead_time", time=(("init_time", "lead_time"), VALID)),
+    both("forecast_reference_time", "forecast_period"),
+    both("time", "ahead").assign_coords(ahead=("ahead", LEADS, PERIOD)),
+    both("run", "step").assign_coords(run=("run", INITS, REFERENCE)),
+    both("run", "step", forecast_reference_time=("run", INITS)).drop_vars("run"),
+    # The valid times alone tell how far ahead the second axis lies.
+    both("init_time", "k", valid_time=(("init_time", "k"), VALID)).drop_vars("k"),
+    # Numbers without units are hours, unless valid times say otherwise.
+    both("init_time", "step", valid_time=(("init_time", "step"), VALID)).assign_coords(
+        step=[360, 720]
+    ),
+]
+
+
+@pytest.mark.parametrize("dataset", TABLES)
+def test_two_axes(dataset: xr.Dataset) -> None:
+    found, notes = with_time_axes(dataset, "f.nc")
+    assert found["t"].dims == ("init_time", "lead_time", "y", "x")
+    np.testing.assert_array_equal(found["init_time"], INITS)
+    np.testing.assert_array_equal(found["lead_time"], LEADS)
+    np.testing.assert_array_equal(found["t"], dataset["t"])
+    assert notes == []
+    again, _ = with_time_axes(found, "f.nc")
+    xr.testing.assert_identical(again, found)
+
+
+def one_run(**coords: object) -> xr.Dataset:
+    return fields("time", "y", "x", time=("time", VALID[0], TIME), **coords)
+
+
+RUNS = [
+    fields("step", "y", "x", step=LEADS, time=INITS[0]),
+    fields("step", "y", "x", step=LEADS, time=INITS[0], valid_time=("step", VALID[0])),
+    one_run(forecast_reference_time=INITS[0]),
+    one_run(run=((), INITS[0], REFERENCE)),
+    one_run().assign(forecast_reference_time=((), INITS[0])),
+    one_run(step=("time", LEADS)),
+    one_run(step=("time", LEADS), forecast_reference_time=("time", INITS[[0, 0]])),
+    one_run(init_time=("init_time", INITS[:1])),
+]
+
+
+@pytest.mark.parametrize("dataset", RUNS)
+def test_a_single_initial_time(dataset: xr.Dataset) -> None:
+    found, _ = with_time_axes(dataset, "f.nc")
+    assert found.sizes["init_time"] == 1
+    assert found["init_time"].values[0] == INITS[0]
+    np.testing.assert_array_equal(found["lead_time"], LEADS)
+    values = found["t"].transpose("init_time", "lead_time", "y", "x").values
+    np.testing.assert_array_equal(values[0], dataset["t"].values)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        fields("init_time", "y", "x", init_time=INITS, lead_time=LEADS[0]),
+        fields("time", "y", "x", time=INITS, step=LEADS[0]),
+        fields("time", "y", "x", time=("time", VALID[:, 0], TIME), step=LEADS[0]),
+        fields("time", "y", "x", time=INITS, valid_time=("time", VALID[:, 0])),
+        fields("valid_time", "y", "x", valid_time=VALID[:, 0], step=("valid_time", LEADS[[0] * 3])),
+    ],
+)
+def test_a_single_lead_time(dataset: xr.Dataset) -> None:
+    found, _ = with_time_axes(dataset, "f.nc")
+    np.testing.assert_array_equal(found["init_time"], INITS)
+    np.testing.assert_array_equal(found["lead_time"], LEADS[:1])
+    values = found["t"].transpose("lead_time", "init_time", "y", "x").values
+    np.testing.assert_array_equal(values[0], dataset["t"].values)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "code", "named"),
+    [
+        (fields("time", "y", "x", time=INITS), "missing-axis", "lead_time"),
+        (one_run(), "missing-axis", "lead_time"),
+        (fields("lead_time", "y", "x", lead_time=LEADS), "missing-axis", "init_time or time"),
+        (both("init_time", "lead_time").drop_vars("lead_time"), "missing-axis", "axis lead_time"),
+        (both("time", "step").assign_coords(time=[0, 12, 24]), "no-times", "int64"),
+        (both("valid_time", "lead_time"), "other-layout", "valid_time"),
+        (
+            fields("init_time", "time", "y", "x", init_time=INITS, time=VALID[0]),
+            "other-layout",
+            "along",
+        ),
+        (
+            both("init_time", "step", valid_time=(("init_time", "step"), VALID + 24 * HOUR)),
+            "other-layout",
+            "2001-01-02T06",
+        ),
+    ],
+)
+def test_axes_that_do_not_say_enough(dataset: xr.Dataset, code: str, named: str) -> None:
+    with rejects(code, "f.nc", named):
+        with_time_axes(dataset, "f.nc")
+
+
+def in_calendar(calendar: str, start: str, leads: np.ndarray) -> xr.Dataset:
+    inits = xr.date_range(start, periods=3, freq="D", calendar=calendar, use_cftime=True)
+    return fields("init_time", "lead_time", "y", "x", init_time=inits, lead_time=leads)
+
+
+def test_the_calendar_is_kept() -> None:
+    found, notes = with_time_axes(in_calendar("noleap", "2004-02-27", LEADS), "f.nc")
+    days = found["init_time"].values.astype("datetime64[D]").astype(str).tolist()
+    assert days == ["2004-02-27", "2004-02-28", "2004-03-01"]
+    assert found.attrs["calendar"] == "noleap"
+    assert notes == []
+
+
+def test_initial_times_of_other_calendars_that_do_not_exist_are_left_out() -> None:
+    found, notes = with_time_axes(in_calendar("360_day", "2003-02-28", LEADS), "f.nc")
+    assert found.sizes["init_time"] == 1
+    assert "2 initial times of f.nc" in notes[0]
+
+
+def test_years_that_nanoseconds_do_not_reach() -> None:
+    with rejects("no-times", "0001-01-01", "1678"):
+        with_time_axes(in_calendar("noleap", "0001-01-01", LEADS), "f.nc")
+
+
+def test_noleap_runs_that_are_stored_by_valid_time() -> None:
+    """Feb 28 and Mar 1 are a day apart."""
+    valid = xr.date_range("2004-02-28", periods=3, freq="D", calendar="noleap", use_cftime=True)
+    dataset = fields("time", "y", "x", time=valid, forecast_reference_time=valid[0])
+    found, _ = with_time_axes(dataset, "f.nc")
+    np.testing.assert_array_equal(found["lead_time"] / (24 * HOUR), [0, 1, 2])
