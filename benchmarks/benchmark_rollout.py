@@ -36,6 +36,7 @@ from benchmarks.fourcastnet import as_fourcastnet
 from benchmarks.timing import describe, median_seconds, waiting_for
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -310,7 +311,7 @@ def build_forecaster(case: Case) -> Forecaster:
         static_channels=Channels(()),
         forcings=(),
         grid=grid,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     network = AFNONetConfig(
         patch_size=(case.patch, case.patch),

@@ -56,6 +56,7 @@ from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample, WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.store.reader import PreparedStore
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.models.config import AFNONetConfig
@@ -264,7 +265,7 @@ def build_forecaster(case: Case, store: PreparedStore) -> Forecaster:
         static_channels=Channels(()),
         forcings=(),
         grid=store.grid,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     size = (case.patch, case.patch)
     network = AFNONetConfig(patch_size=size, embed_dim=case.embed_dim, depth=case.depth)

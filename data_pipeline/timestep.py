@@ -7,6 +7,7 @@ Lead times are timedelta64[ns], or timedelta64[M] for months; datasets hold the 
 with the units ``months``.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ Times = np.ndarray | np.datetime64
 _UNITS = {"s": 1, "min": 60, "h": 3600, "D": 86400}  # seconds
 _TEXT = re.compile(r"([0-9]*)(s|min|h|D|MS)")
 _SECOND, _DAY = 10**9, np.timedelta64(86400 * 10**9, "ns")
+_MEAN_MONTH = 365.2425 / 12 * 86400 * _SECOND
 _NAT = np.datetime64("NaT", "ns")
 _SAME_PLACE_DAYS = 2  # within which labels of months, such as their middles, differ
 
@@ -129,6 +131,16 @@ class Timestep:
             return np.timedelta64(self.months, "M")
         return np.timedelta64(self.nanoseconds, "ns")
 
+    @property
+    def mean_nanoseconds(self) -> float:
+        """Mean length, to tell which of two steps is finer."""
+        return self.nanoseconds + self.months * _MEAN_MONTH
+
+    @property
+    def num_times_of_year(self) -> int | None:
+        """Different months of the year that steps of months reach, ``None`` for a duration."""
+        return 12 // math.gcd(12, self.months) if self.months else None
+
     def in_calendar(self, calendar: str) -> "Timestep":
         """The same step, counted in another calendar."""
         return replace(self, calendar=calendar)
@@ -166,6 +178,12 @@ class Timestep:
             steps = (linear(end, self.calendar) - linear(start, self.calendar)) / self.delta
         return steps.reshape(ends[0].shape)
 
+    def phase(self, times: np.ndarray) -> np.ndarray:
+        """Rest of times (datetime64) after full steps: equal for times full steps apart."""
+        if self.months:
+            return _month_index(times) % self.months
+        return linear(times, self.calendar).astype(np.int64) % self.nanoseconds
+
     def on_grid(self, times: np.ndarray) -> np.ndarray:
         """Mask of increasing times (datetime64) an integer number of steps after the first.
 
@@ -173,13 +191,11 @@ class Timestep:
         """
         if not len(times):
             return np.zeros(0, bool)
-        if not self.months:
-            counted = linear(times, self.calendar)
-            return (counted - counted[0]).astype(np.int64) % self.nanoseconds == 0
-        steps = self.steps_between(times[0], times)
-        whole = steps % 1 == 0
-        if (np.diff(_month_index(times)) == 0).any():
-            whole &= times == self.advance(times[0], np.floor(steps).astype(np.int64))
+        phases = self.phase(times)
+        whole = phases == phases[0]
+        if self.months and (np.diff(_month_index(times)) == 0).any():
+            steps = np.floor(self.steps_between(times[0], times)).astype(np.int64)
+            whole &= times == self.advance(times[0], steps)
         return whole
 
     def multiple_of(self, other: "Timestep") -> int | None:
@@ -248,6 +264,44 @@ def lead_label(lead: np.timedelta64) -> str:
     if seconds % 60 == 0 and hours < 3:
         return f"{seconds / 60:g} min"
     return f"{seconds:g} s" if seconds < 60 else f"{hours:.6g} h"
+
+
+def lead_key(lead: np.timedelta64) -> int | float | str:
+    """A lead time in tables for programs: hours as a number, or months as 3MS."""
+    if is_months(lead):
+        return f"{lead.astype('timedelta64[M]').astype(int)}MS"
+    hours = lead / np.timedelta64(1, "h")
+    return int(hours) if hours == int(hours) else float(hours)
+
+
+def one_spelling(
+    setting: str, text: str | None, hours: int | None, default: int
+) -> tuple[str | None, int | None]:
+    """Settle a time that is given as the ``text`` of a setting or in its former ``hours``.
+
+    Returns:
+        Integer hours as hours, with the text None, and other times as their text alone.
+
+    Raises:
+        InputError: If both are given and differ, or the text is none of a time step.
+    """
+    step = Timestep.of_hours(default if hours is None else hours)
+    if text is not None:
+        given, step = step, Timestep.parse(text, setting)
+        if hours is not None and step != given:
+            raise InputError(
+                f"{setting}={text} and {setting}_hours={hours} differ; give one of them",
+                code="bad-setting",
+            )
+    return (None, step.hours) if step.hours else (str(step), None)
+
+
+def stated(text: str | None, hours: int | None) -> Timestep:
+    """The time step that ``one_spelling`` has settled."""
+    if text is not None:
+        return Timestep.parse(text)
+    assert hours is not None, "one of both is settled"
+    return Timestep.of_hours(hours)
 
 
 def _month_index(times: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import STANDARD, calendar_of
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor import accumulations, sampling, stored, times
 from data_pipeline.doctor.axes import check_grid, check_layout
@@ -29,12 +30,12 @@ from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.checks import check_dims
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.plan import plan_store, state_bytes
-from data_pipeline.preprocessing.accumulation import usual_step
 from data_pipeline.preprocessing.filling import check_rules
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.units import require_units
 from data_pipeline.store.reader import PreparedStore, Role
+from data_pipeline.timestep import Timestep
 
 _MIB = 2**20
 
@@ -170,16 +171,23 @@ class _Examination:
     def _check_times(self, states: np.ndarray) -> bool:
         """Check the times of the source and of its states; whether there is an error."""
         source_times, config = self.opened.times, self.config
-        self.facts["time"] = times.describe_times(source_times, config)
+        step = config.step.in_calendar(self._calendar)
+        self.facts["time"] = times.describe_times(source_times, config, step)
         if not self.opened.complete or not len(source_times):
             return False
-        findings = times.check_times(source_times, states, config)
+        findings = times.check_times(source_times, states, config, step)
         wrong = any(finding.severity == "error" for finding in findings)
         if not wrong:
-            chosen = states[sampling.choose_times(config, states)]
-            findings += times.check_periods(chosen, config, self.needs)
+            chosen = states[sampling.choose_times(config, states, step.calendar)]
+            findings += times.check_periods(chosen, config, self.needs, step)
         self.findings += findings
         return wrong
+
+    @property
+    def _calendar(self) -> str:
+        """The calendar that the times of the source are counted in."""
+        dataset = self.opened.dataset
+        return STANDARD if dataset is None else calendar_of(dataset)
 
     def _channels(self, dataset: xr.Dataset, role: Role) -> Channels:
         """Channels of a role; where some are missing or have other axes, those that suit."""
@@ -230,7 +238,7 @@ class _Examination:
             count = len(sampling.choose_times(self.config, self.opened.times))
             written = count * state_bytes(self.config.storage, channels, target)
         else:
-            indices = sampling.choose_times(self.config, times_of(dataset))
+            indices = sampling.choose_times(self.config, times_of(dataset), self._calendar)
             if len(indices) < 2:
                 return
             plan, _ = plan_store(dataset, channels, indices, self.config, target)
@@ -241,7 +249,7 @@ class _Examination:
     def _check_store(self, store: PreparedStore, sample: SampledValues, grid: Grid) -> None:
         uncropped, config = PreparedStore(store.path), self.config
         if config.source is None:  # a short simulation has no states of the long one
-            indices = sampling.spread_evenly(config, uncropped.times)
+            indices = sampling.spread_evenly(config, uncropped.times, self._calendar)
             states = SampledStates(uncropped.dataset(), uncropped.dataset())
             sample, _ = sampling.read_sample(states, uncropped.channels, indices, self.budget)
             grid, config = uncropped.grid, replace(config, grid=None)
@@ -251,8 +259,8 @@ class _Examination:
         self, states: SampledStates, channels: Channels, grid: Grid
     ) -> tuple[SampledValues, int]:
         """Read and check a sample; the sample, and the number of static channels."""
-        indices = sampling.spread_evenly(self.config, times_of(states.dataset))
-        step = usual_step(times_of(states.source))
+        indices = sampling.spread_evenly(self.config, times_of(states.dataset), self._calendar)
+        step = Timestep.of_axis(times_of(states.source), self._calendar)
         summed = step and self.config.source
         sums = accumulations.accumulated(states, channels) if summed else Channels(())
         static, fixed, problems = sampling.read_static(states, self.config, self.budget // 4)

@@ -7,17 +7,19 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channels
 from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.times import times_of
 from data_pipeline.errors import TransferError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preprocessing.accumulation import accumulate, on_timestep, usual_step
+from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import with_retries
+from data_pipeline.timestep import Timestep
 
 _SAMPLES, _SAMPLES_ELSEWHERE = 64, 8  # times in training, in each other period
 _MIB = 2**20
@@ -40,15 +42,15 @@ class SampledValues:
     damaged: frozenset[str] = frozenset()
 
 
-def choose_times(config: DataConfig, times: np.ndarray) -> np.ndarray:
+def choose_times(config: DataConfig, times: np.ndarray, calendar: str = STANDARD) -> np.ndarray:
     """Indices of the states of the configuration, or of all where none is in a period."""
-    chosen = on_timestep(times, config.timestep_hours) & config.contains(times)
+    chosen = config.step.in_calendar(calendar).on_grid(times) & config.contains(times)
     return np.flatnonzero(chosen) if chosen.any() else np.arange(len(times))
 
 
-def spread_evenly(config: DataConfig, times: np.ndarray) -> np.ndarray:
+def spread_evenly(config: DataConfig, times: np.ndarray, calendar: str = STANDARD) -> np.ndarray:
     """Indices of times spread at random over the periods, most of them in training."""
-    candidates = choose_times(config, times)
+    candidates = choose_times(config, times, calendar)
     training = candidates[config.train.contains(times[candidates])]
     chosen = [_draw_evenly(training if len(training) else candidates, _SAMPLES)]
     for period in (config.validation, config.test):
@@ -93,12 +95,14 @@ class SampledStates:
     def resampled(self, config: DataConfig) -> "SampledStates":
         """Accumulate over the timestep, with the errors of ``accumulate``."""
         variables = [*config.predicted, *config.static]
-        rules, hours, contains = config.accumulate, config.timestep_hours, config.contains
-        dataset = accumulate(self.source, variables, rules, hours, contains, config.allow_gaps)
-        step = usual_step(times_of(self.source)) or config.timestep_hours
-        summed = {parse_label(name)[0]: hours for name, rule in rules.items() if rule != "last"}
-        summed |= {name: 6 for name in map(str, dataset.data_vars) if name not in self.source}
-        steps = {name: round(period / step) for name, period in summed.items()}
+        rules, timestep, contains = config.accumulate, config.step, config.contains
+        dataset = accumulate(self.source, variables, rules, timestep, contains, config.allow_gaps)
+        step = Timestep.of_axis(times_of(self.source)) or timestep
+        summed = {parse_label(name)[0]: timestep for name, rule in rules.items() if rule != "last"}
+        six_hours = Timestep.parse("6h")  # of derived sums
+        derived = (name for name in map(str, dataset.data_vars) if name not in self.source)
+        summed |= dict.fromkeys(derived, six_hours)
+        steps = {name: period.multiple_of(step) or 1 for name, period in summed.items()}
         return replace(self, dataset=dataset, steps=steps)
 
     def source_of(self, name: str) -> str:

@@ -12,8 +12,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.periods import SubsetConfig
 from data_pipeline.preparation.checks import check_gaps, find_gaps, select_times
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preprocessing.accumulation import on_timestep, usual_step
 from data_pipeline.preprocessing.climatology import fit_climatology, hours_of_day
+from data_pipeline.timestep import Timestep, lead_label
 
 _HOUR = np.timedelta64(1, "h")
 _PERIODS = ("train", "validation", "test")
@@ -29,19 +29,22 @@ def _text(time: np.datetime64) -> str:
     return str(time.astype("datetime64[m]"))
 
 
-def _split(times: np.ndarray, config: DataConfig) -> dict[str, np.ndarray]:
+def _split(times: np.ndarray, config: DataConfig, step: Timestep) -> dict[str, np.ndarray]:
     """The states in each period."""
-    states = times[on_timestep(times, config.timestep_hours)]
+    states = times[step.on_grid(times)]
     return {name: states[getattr(config, name).contains(states)] for name in _PERIODS}
 
 
-def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
-    """Facts about the times of the source, and about those within each period."""
+def describe_times(times: np.ndarray, config: DataConfig, step: Timestep) -> dict[str, Any]:
+    """Facts about the times of the source, and about those within each period.
+
+    The ``step`` is that of the configuration in the calendar of the source.
+    """
     if not len(times):
         return {"num_times": 0}
-    periods = {}
-    for name, states in _split(times, config).items():
-        gaps = find_gaps(states, config.timestep_hours)
+    periods, own = {}, Timestep.of_axis(times, step.calendar)
+    for name, states in _split(times, config, step).items():
+        gaps = find_gaps(states, step)
         periods[name] = {
             "num_states": len(states),
             "num_gaps": len(gaps),
@@ -51,64 +54,69 @@ def describe_times(times: np.ndarray, config: DataConfig) -> dict[str, Any]:
         "first": _text(times[0]),
         "last": _text(times[-1]),
         "num_times": len(times),
-        "step_hours": usual_step(times),
+        "step": own and own.label,
+        "step_hours": own.nanoseconds / 3.6e12 if own and not own.months else None,
+        "calendar": step.calendar,
         "hours_of_day": sorted(set(hours_of_day(times).tolist())),
         "periods": periods,
     }
 
 
-def check_times(times: np.ndarray, states: np.ndarray, config: DataConfig) -> list[Finding]:
+def check_times(
+    times: np.ndarray, states: np.ndarray, config: DataConfig, step: Timestep
+) -> list[Finding]:
     """Check steps, gaps, leap days and hours of day, and collect the errors of ``prepare``.
 
     ``times`` are those of the source, ``states`` those that ``accumulate`` keeps.
     """
-    findings = _check_regular(times, config)
+    findings = _check_regular(times, config, step.calendar)
     if not findings:
-        for name, inside in _split(times, config).items():
-            findings += _check_gaps(inside, name, config)
+        for name, inside in _split(times, config, step).items():
+            findings += _check_gaps(inside, name, config, step)
     if any(finding.severity == "error" for finding in findings):
         return findings
     with collect(findings, "prepare", "time"):
-        states = states[select_times(states, config)]
-        known = set[int]()
-        for name, inside in _split(states, config).items():
-            hours = set(hours_of_day(inside).tolist())
+        states, together = states[select_times(states, config, step.calendar)], step.months > 0
+        known = set[float]()
+        for name, inside in _split(states, config, step).items():
+            hours = set(hours_of_day(inside, together=together).tolist())
             known = known or hours  # those of training, which come first
             if hours - known:
                 what = f"it has hours of day {sorted(hours - known)}, training {sorted(known)}"
-                remedy = "Choose periods with the same ones, or a larger data.timestep_hours."
+                remedy = "Choose periods with the same ones, or a larger data.timestep."
                 findings.append(finding("time-hours", "error", what, f"data.{name}", remedy))
         training = states[config.train.contains(states)]
         with collect(findings, "climatology", "data.train"):
             zeros = np.zeros((len(training), 1))
-            fit_climatology([(training, zeros)], config.climatology_harmonics)
+            count = config.climatology_harmonics
+            fit_climatology([(training, zeros)], count, together=together)
     return findings
 
 
-def _check_regular(times: np.ndarray, config: DataConfig) -> list[Finding]:
-    step = usual_step(times)
-    if step is None or step <= 0:
+def _check_regular(times: np.ndarray, config: DataConfig, calendar: str) -> list[Finding]:
+    step = Timestep.of_axis(times, calendar)
+    if step is None:
         return []
-    phases = (times - times[0]) / _HOUR % step
+    phases = step.phase(times)
     values, counts = np.unique(phases, return_counts=True)
     off = times[phases != values[np.argmax(counts)]]
     if not len(off):
         return []
     inside = off[config.contains(off)]
     severity = "error" if len(inside) and not config.allow_gaps else "warning"
-    what = f"{len(off)} of {len(times)} times are off the usual steps of {step:g} h"
+    what = f"{len(off)} of {len(times)} times are off the usual steps of {step.label}"
     where = _text((inside if len(inside) else off)[0])
     remedy = "Correct the times, or set data.allow_gaps=true to leave these states out."
     return [finding("time-irregular", severity, what, where, remedy)]
 
 
-def _check_gaps(states: np.ndarray, name: str, config: DataConfig) -> list[Finding]:
+def _check_gaps(states: np.ndarray, name: str, config: DataConfig, step: Timestep) -> list[Finding]:
     """Collect the gaps that ``prepare`` rejects, or leaves out where that is configured."""
-    gaps = find_gaps(states, config.timestep_hours)
+    gaps = find_gaps(states, step)
     if len(gaps) == len(states) - 1:  # the timestep is wrong, which select_times reports
         return []
     try:
-        check_gaps(states, config.timestep_hours, name)
+        check_gaps(states, step, name)
     except InputError as error:
         where = f"data.{name}, {_text(gaps[0][0])}"
         gap = finding_from_error(_GAPS[error.code], error, where)
@@ -125,7 +133,7 @@ class PeriodNeeds:
         history: States that go in.
         training_steps: Steps of the longest rollout that is trained.
         forecast_steps: Steps of a forecast.
-        interval_hours: Time between the initial times of forecasts.
+        interval_hours: Time between the initial times of forecasts, at least a timestep.
     """
 
     history: int = 1
@@ -134,10 +142,12 @@ class PeriodNeeds:
     interval_hours: int = 24
 
 
-def check_periods(times: np.ndarray, config: DataConfig, needs: PeriodNeeds) -> list[Finding]:
+def check_periods(
+    times: np.ndarray, config: DataConfig, needs: PeriodNeeds, step: Timestep
+) -> list[Finding]:
     """Check that periods hold windows and forecasts, and how independent they are."""
     findings = []
-    timestep_hours, periods = config.timestep_hours, _split(times, config)
+    periods = _split(times, config, step)
     for name, inside in periods.items():
         steps, setting = needs.training_steps, "training.stages.num_steps"
         if name == "test":
@@ -145,26 +155,28 @@ def check_periods(times: np.ndarray, config: DataConfig, needs: PeriodNeeds) -> 
         length = needs.history + steps
         subset = config.subset if name == "train" else SubsetConfig()
         starts = inside[: max(0, len(inside) - length + 1)]
-        spans = (inside[len(inside) - len(starts) :] - starts) / _HOUR
+        spans = step.steps_between(starts, inside[len(inside) - len(starts) :])
         newest = inside[needs.history - 1 :][: len(starts)]
-        if not ((spans == (length - 1) * timestep_hours) & subset.contains(newest)).any():
+        if not ((spans == length - 1) & subset.contains(newest)).any():
             within = "" if subset == SubsetConfig() else " whose newest input is in data.subset"
-            what = f"it holds no {length} consecutive states every {timestep_hours} h{within}"
+            what = f"it holds no {length} consecutive states every {step.label}{within}"
             remedy = f"Lengthen it, or lower {setting}."
             findings.append(finding("split-windows", "error", what, f"data.{name}", remedy))
     longest = needs.history + max(needs.training_steps, needs.forecast_steps)
-    longest *= timestep_hours
     for before, after in pairwise(_PERIODS):
         first = periods[after][0]
-        hours = (first - periods[before][-1]) / _HOUR
-        if hours < longest:
-            what = f"it starts {hours:g} h after data.{before}, and a window takes {longest} h"
-            remedy = f"Leave out {longest / 24:.0f} days between periods for independent scores."
+        steps = float(step.steps_between(periods[before][-1], first))
+        if steps < longest:
+            apart = step.delta * int(steps) if step.months else first - periods[before][-1]
+            taken = lead_label(longest * step.delta)
+            what = f"it starts {lead_label(apart)} after data.{before}, and a window takes {taken}"
+            remedy = f"Leave out {taken} between periods for independent scores."
             where = f"data.{after}, {_text(first)}"
             findings.append(finding("split-adjacent", "info", what, where, remedy))
-    overlap = needs.forecast_steps * timestep_hours / needs.interval_hours
+    mean_hours = step.mean_nanoseconds / 3.6e12
+    overlap = needs.forecast_steps * mean_hours / max(needs.interval_hours, mean_hours)
     if overlap > 1:
         what = f"up to {int(np.ceil(overlap))} forecasts verify at the same time"
-        remedy = "Where differences are small, raise forecast.init_interval_hours."
+        remedy = "Where differences are small, raise forecast.init_interval."
         findings.append(finding("forecast-overlap", "info", what, "data.test", remedy))
     return findings

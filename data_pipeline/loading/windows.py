@@ -84,8 +84,8 @@ class WindowDataset:
         length = num_history + num_steps
         # A window is complete where the state ``length - 1`` later is that many timesteps away.
         times = np.where(period.contains(store.times), store.times, np.datetime64("NaT"))
-        spans = times[length - 1 :] - times[: len(times) - length + 1]
-        self.starts = np.flatnonzero(spans == (length - 1) * store.timestep)
+        first, last = times[: len(times) - length + 1], times[length - 1 :]
+        self.starts = np.flatnonzero(store.step.steps_between(first, last) == length - 1)
         if subset is not None:
             newest = store.times[self.starts + num_history - 1]
             self.starts = self.starts[subset.contains(newest)][:: subset.stride]

@@ -22,6 +22,7 @@ from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.preprocessing.statistics import Moments, Statistics, merge_all
 from data_pipeline.store.format import FULL
 from data_pipeline.store.writer import StoreWriter
+from data_pipeline.timestep import Timestep
 
 BlockRecord = Mapping[str, Any]
 SERIES_BYTES = 2 * 2**20  # of states that the climatology is fitted to at a time
@@ -61,7 +62,7 @@ class BlockPipeline:
     filling: Filling
     coarsening: Coarsening | None
     training: np.ndarray
-    timestep: np.timedelta64
+    timestep: Timestep
     possible: PossibleValues | None = None
     allow_gaps: bool = False
 
@@ -90,7 +91,8 @@ class BlockPipeline:
         self, states: np.ndarray, times: np.ndarray, training: np.ndarray
     ) -> Moments:
         """Moments of the changes between training states (time,), a timestep apart."""
-        pairs = (np.diff(times) == self.timestep) & training[1:] & training[:-1]
+        apart = self.timestep.steps_between(times[:-1], times[1:])
+        pairs = (apart == 1) & training[1:] & training[:-1]
         weights, result = self.layout.grid.area_weights(), Moments.empty(states.shape[1])
         for first in np.flatnonzero(pairs):
             change = states[first + 1].astype(np.float64) - states[first]
@@ -154,7 +156,7 @@ def summarize(
     for start in starts[1:]:  # from the last state of a block to the first of the next
         pair = slice(start - 1, start + 1)
         times, training = pipeline.layout.times[pair], pipeline.training[pair]
-        if training.all() and times[1] - times[0] == pipeline.timestep:
+        if training.all() and pipeline.timestep.steps_between(times[0], times[1]) == 1:
             values = written.read(np.arange(start - 1, start + 1))
             changes.append(pipeline.change_moments(values, times, training))
     missing = np.sum([records[s]["missing"] for s in starts], axis=0)
@@ -188,7 +190,9 @@ def fit_channels(pipeline: BlockPipeline, channels: slice, num_harmonics: int) -
             yield times[done : done + len(block)], block
             done += len(block)
 
-    hours, coefficients = fit_climatology(training_blocks(), num_harmonics)
+    hours, coefficients = fit_climatology(
+        training_blocks(), num_harmonics, together=pipeline.timestep.months > 0
+    )
     for index, channel in enumerate(range(len(layout.channels))[channels]):
         layout.write_climatology(channel, coefficients[:, :, index])
     return hours

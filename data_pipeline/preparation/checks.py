@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preparation.config import DataConfig
-from data_pipeline.preprocessing.accumulation import on_timestep
 from data_pipeline.store.reader import PreparedStore
-
-_HOUR = np.timedelta64(1, "h")
+from data_pipeline.timestep import Timestep
 
 
 def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
@@ -62,57 +61,76 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
             raise InputError(message, code="wrong-dimensions")
 
 
-def select_times(times: np.ndarray, config: DataConfig) -> np.ndarray:
+def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD) -> np.ndarray:
     """Indices of the times that a store holds: every timestep within the three periods.
+
+    ``times`` are those of the data, counted in the calendar.
 
     Raises:
         InputError: If a period holds fewer than two states ("no-times"), all further apart than
             the timestep ("timestep-mismatch"), or gaps that are not allowed, see ``check_gaps``.
     """
-    hours = config.timestep_hours
-    indices = np.flatnonzero(on_timestep(times, hours) & config.contains(times))
+    step = config.step.in_calendar(calendar)
+    indices = np.flatnonzero(step.on_grid(times) & config.contains(times))
     for name in ("train", "validation", "test"):
         period = getattr(config, name)
         states = times[indices][period.contains(times[indices])]
         if len(states) < 2:
             extent = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
-            message = (
-                f"data.{name} ({period}) holds {len(states)} states every {hours} h, expected "
-            )
-            raise InputError(f"{message}at least 2; the data covers {extent}", code="no-times")
-        steps = np.diff(states) / _HOUR
-        if (steps > hours).all():
-            message = f"data.{name} has no two states {hours} h apart; the smallest step is "
-            message += f"{steps.min():g} h; set data.timestep_hours to the data's step"
-            raise InputError(message, code="timestep-mismatch")
+            message = f"data.{name} ({period}) holds {len(states)} states every {step.label}, "
+            message += f"expected at least 2; the data covers {extent}"
+            raise InputError(message + _own_step(times, step), code="no-times")
+        if not (step.steps_between(states[:-1], states[1:]) == 1).any():
+            message = f"data.{name} has no two states {step.label} apart"
+            raise InputError(message + _own_step(times, step), code="timestep-mismatch")
         if not config.allow_gaps:
-            check_gaps(states, hours, name)
+            own = Timestep.of_axis(times, calendar)
+            if own is not None and own.months and not step.months:
+                message = f"states every {step.label} are not those of calendar months"
+                raise InputError(message + _own_step(times, step), code="timestep-mismatch")
+            check_gaps(states, step, name)
     return indices
 
 
-def find_gaps(times: np.ndarray, timestep_hours: int) -> list[tuple[np.datetime64, np.datetime64]]:
+def _own_step(times: np.ndarray, step: Timestep) -> str:
+    """Describe the step of the data, before it is thinned, where it does not suit."""
+    own = Timestep.of_axis(times, step.calendar)
+    if own is None or step.multiple_of(own) is not None:
+        return ""
+    return f"; the data has a time every {own.label}: set data.timestep={own} or a multiple of it"
+
+
+def find_gaps(times: np.ndarray, step: Timestep) -> list[tuple[np.datetime64, np.datetime64]]:
     """Find the gaps between states: the last time before and the first after each."""
-    wide = np.flatnonzero(np.diff(times) / _HOUR > timestep_hours)
+    wide = np.flatnonzero(step.steps_between(times[:-1], times[1:]) > 1)
     return [(times[index], times[index + 1]) for index in wide]
 
 
-def check_gaps(times: np.ndarray, timestep_hours: int, name: str) -> None:
+def check_gaps(times: np.ndarray, step: Timestep, name: str) -> None:
     """Reject gaps between the states of the period ``name``.
 
     Raises:
         InputError: With the code "gap-in-time", or "no-leap-day" where nothing else is missing.
     """
-    gaps = find_gaps(times, timestep_hours)
+    gaps = find_gaps(times, step)
     if not gaps:
         return
-    step = np.timedelta64(timestep_hours, "h")
-    missing = np.concatenate([np.arange(before + step, after, step) for before, after in gaps])
+    counts = [int(np.ceil(step.steps_between(*gap))) - 1 for gap in gaps]
+    missing = np.concatenate(
+        [step.advance(gap[0], 1 + np.arange(n)) for gap, n in zip(gaps, counts, strict=True)]
+    )
     before, after = (np.datetime_as_string(time, "m") for time in gaps[0])
     first = f"the first between {before} and {after}"
     remedy = "set data.allow_gaps=true to leave out the windows that cross them"
     if all(day.endswith("-02-29") for day in np.datetime_as_string(missing, "D")):
         message = f"data.{name} lacks {len(gaps)} leap days, {first}; fill them in, or {remedy}"
         raise InputError(message, code="no-leap-day")
+    if nameless := int(np.isnat(missing).sum()):
+        message = (
+            f"{nameless} dates of data.{name} in the calendar {step.calendar} have no date in "
+        )
+        message += f"the standard calendar, {first}; take monthly means, or {remedy}"
+        raise InputError(message, code="gap-in-time")
     message = f"data.{name} lacks {len(missing)} states in {len(gaps)} gaps, {first}, expected a "
-    message += f"state every {timestep_hours} h; give complete data, or {remedy}"
+    message += f"state every {step.label}; give complete data, or {remedy}"
     raise InputError(message, code="gap-in-time")

@@ -19,6 +19,7 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import StorageConfig
+from data_pipeline.timestep import Timestep, one_spelling, stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,9 @@ class DataConfig:
             day_of_year, local_time, latitude, longitude.
         levels: Levels in hPa of every variable with levels; all where empty.
         grid: Coarser grid to take conservative means on; by default the data's own.
-        timestep_hours: Time from a state to the next; finer data is thinned, or accumulated.
+        timestep: Time from a state to the next, such as 30min, 6h, 1D, or 1MS for calendar months;
+            finer data is thinned, or accumulated. By default 6h.
+        timestep_hours: The same in hours, the former name of ``timestep``.
         accumulate: Rules by which accumulations, such as hourly precipitation, become those of a
             timestep, by variable: ``sum``, ``mean``, or ``last``, the value at the state.
         allow_gaps: Whether times may be missing; no window ever crosses a gap.
@@ -70,7 +73,8 @@ class DataConfig:
     forcings: list[str] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
     grid: GridConfig | None = None
-    timestep_hours: Annotated[int, Ge(1)] = 6
+    timestep: str | None = None
+    timestep_hours: Annotated[int, Ge(1)] | None = None
     accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
     allow_gaps: bool = False
     fill: dict[str, FillRule] = field(default_factory=dict)
@@ -82,6 +86,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "data")
+        self._settle_timestep()
         origins = [self.source, self.simulation, self.pde]
         if sum(origin is not None for origin in origins) != 1:
             raise ValueError("data needs one of data.source, data.simulation and data.pde")
@@ -126,6 +131,26 @@ class DataConfig:
         }
         return cls(pde=pde, **defaults)
 
+    def _settle_timestep(self) -> None:
+        """Keep one spelling of the timestep: integer hours as ``timestep_hours``, as ever."""
+        settled = one_spelling("data.timestep", self.timestep, self.timestep_hours, 6)
+        for name, value in zip(("timestep", "timestep_hours"), settled, strict=True):
+            object.__setattr__(self, name, value)
+        step = self.step
+        num_times = step.num_times_of_year
+        if num_times is not None and 1 + 2 * self.climatology_harmonics > num_times:
+            raise InputError(
+                f"data.climatology_harmonics={self.climatology_harmonics} needs "
+                f"{1 + 2 * self.climatology_harmonics} times of the year, steps of {step.label} "
+                f"have {num_times}; set it to {(num_times - 1) // 2} or less",
+                code="bad-setting",
+            )
+
+    @property
+    def step(self) -> Timestep:
+        """Time from a state to the next."""
+        return stated(self.timestep, self.timestep_hours)
+
     @property
     def predicted(self) -> list[str]:
         """All variables with time, prognostic ones first."""
@@ -141,7 +166,7 @@ class DataConfig:
         free = ("store", "forcings", "crop", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
         # Unused settings are left out: the stores of earlier versions do not know them.
-        for key in ("pde", "diagnostic"):
+        for key in ("pde", "diagnostic", "timestep", "timestep_hours"):
             if not getattr(self, key):
                 del settings[key]
         for key in ("periodic", "benchmark"):

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
+from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channels
 from data_pipeline.files.progress import track
 from data_pipeline.files.work_folder import WorkFolder, resumable
@@ -134,10 +135,10 @@ def _describe_rounding(store: PreparedStore) -> str:
 def _accumulated(
     config: DataConfig, read: Callable[[DataConfig], xr.Dataset]
 ) -> Iterator[xr.Dataset]:
-    variables, hours = [*config.predicted, *config.static], config.timestep_hours
+    variables, step = [*config.predicted, *config.static], config.step
     rules, contains, allow_gaps = config.accumulate, config.contains, config.allow_gaps
     with read(config) as dataset:
-        yield accumulate(dataset, variables, rules, hours, contains, allow_gaps)
+        yield accumulate(dataset, variables, rules, step, contains, allow_gaps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,8 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
     check_rules(config.fill, [parse_label(n)[0] for n in (*config.predicted, *config.static)])
     fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
-    indices = select_times(dataset["time"].values, config)
+    step = config.step.in_calendar(calendar_of(dataset))
+    indices = select_times(dataset["time"].values, config, step.calendar)
     source_grid = grid_of(dataset)
     if config.forcings:
         require_latlon(source_grid, "data.forcings")
@@ -194,7 +196,6 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     layout = StoreWriter(
         path, channels, grid, times, unpacked, config.storage, lengths.shard, filled
     )
-    timestep = np.timedelta64(config.timestep_hours, "h")
     return _Preparation(
         config=config,
         dataset=dataset,
@@ -203,7 +204,7 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
             filling,
             coarsening,
             training,
-            timestep,
+            step,
             possible=PossibleValues(channels, source_grid) if config.source else None,
             allow_gaps=config.allow_gaps,
         ),
@@ -242,7 +243,7 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
             "static": job.static_channels.labels,
             "forcing": list(config.forcings),
         },
-        "timestep_hours": config.timestep_hours,
+        **job.pipeline.timestep.to_json(),
         "settings": config.store_settings(),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
     }
@@ -283,7 +284,8 @@ def _fit_climatology(job: _Preparation, workers: Executor) -> np.ndarray:
     """Fit and write the climatology, some channels at a time; the hours of day that occur."""
     layout, num_harmonics = job.pipeline.layout, job.config.climatology_harmonics
     shared, count = workers.broadcast(job.pipeline), len(layout.channels)
-    hours = np.unique(hours_of_day(layout.times[job.pipeline.training]))
+    together = job.pipeline.timestep.months > 0
+    hours = np.unique(hours_of_day(layout.times[job.pipeline.training], together=together))
     layout.create_climatology(hours, 1 + 2 * num_harmonics)
     num_points = int(np.prod(layout.grid.shape))
     channel_bytes = 3 * 8 * len(hours) * (1 + 2 * num_harmonics) * num_points

@@ -18,13 +18,15 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
 from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.config import AccumulateRule
 from data_pipeline.preprocessing.derived import with_derived
 from data_pipeline.sources.names import ACCUMULATED, parse_label
+from data_pipeline.timestep import Timestep, lead_label
 
-_HOUR = np.timedelta64(1, "h")
+_SIX_HOURS = Timestep.parse("6h")
 _SUMS = {"total_precipitation_6hr", "log_total_precipitation_6hr"}
 
 
@@ -36,23 +38,11 @@ class _Window(NamedTuple):
     rule: AccumulateRule
 
 
-def on_timestep(times: np.ndarray, timestep_hours: int) -> np.ndarray:
-    """Mask of the times (datetime64) that are an integer number of timesteps after the first."""
-    hours = (times - times[:1]) / _HOUR if len(times) else np.zeros(0)
-    return hours % timestep_hours == 0
-
-
-def usual_step(times: np.ndarray) -> float | None:
-    """The most frequent step of times (datetime64) in hours, the smallest of several such."""
-    steps, counts = np.unique(np.diff(times) / _HOUR, return_counts=True)
-    return float(steps[np.argmax(counts)]) if len(steps) else None
-
-
 def accumulate(
     dataset: xr.Dataset,
     variables: Sequence[str],
     rules: Mapping[str, AccumulateRule],
-    timestep_hours: int,
+    timestep: Timestep,
     contains: Callable[[np.ndarray], np.ndarray],
     allow_gaps: bool,
     *,
@@ -75,23 +65,26 @@ def accumulate(
     names = list(dict.fromkeys(parse_label(label)[0] for label in variables))
     dataset = with_derived(dataset, names)
     times = dataset["time"].values if "time" in dataset.dims else np.zeros(0, "datetime64[ns]")
-    step, steps = usual_step(times) or float(timestep_hours), np.diff(times) / _HOUR
-    windows = _windows(dataset, step, names, rules, timestep_hours)
+    timestep = timestep.in_calendar(calendar_of(dataset))
+    step = Timestep.of_axis(times, timestep.calendar) or timestep
+    windows = _windows(dataset, step, names, rules, timestep)
     if not windows:
         return dataset
-    are_states = on_timestep(times, timestep_hours) if states is None else states(times)
+    are_states = timestep.on_grid(times) if states is None else states(times)
     ends = np.flatnonzero(are_states & contains(times))
     count = max(window.length for window in windows.values())
     ends = ends[ends >= count - 1]
     # Number of steps before each time that are not the usual one.
-    unusual = np.concatenate([[0], np.cumsum(steps != step)])
+    steps = step.steps_between(times[:-1], times[1:])
+    unusual = np.concatenate([[0], np.cumsum(steps != 1)])
     gaps = unusual[ends] > unusual[ends - (count - 1)]
     if gaps.any() and not allow_gaps:
         end = int(ends[np.argmax(gaps)])
-        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != step))
+        odd = end - count + 2 + int(np.argmax(steps[end - count + 1 : end] != 1))
         raise InputError(
-            f"{list(windows)} at {times[end]} needs the last {count} values, every {step:g} h, and "
-            f"{times[odd]} comes {steps[odd - 1]:g} h after the time before ({gaps.sum()} states "
+            f"{list(windows)} at {times[end]} needs the last {count} values, every {step.label}, "
+            f"and {times[odd]} comes {lead_label(times[odd] - times[odd - 1])} after the time "
+            f"before ({gaps.sum()} states "
             "in all); give complete data, or set data.allow_gaps=true to leave these states out",
             code="gap-in-time",
         )
@@ -110,10 +103,10 @@ def accumulate(
 
 def _windows(
     dataset: xr.Dataset,
-    step: float,
+    step: Timestep,
     names: Sequence[str],
     rules: Mapping[str, AccumulateRule],
-    timestep_hours: int,
+    timestep: Timestep,
 ) -> dict[str, _Window]:
     canonical: dict[str, AccumulateRule] = {parse_label(n)[0]: rules[n] for n in rules}
     timed = {str(name) for name, array in dataset.data_vars.items() if "time" in array.dims}
@@ -125,31 +118,34 @@ def _windows(
             code="bad-setting",
         )
     lost = [n for n in names if n in ACCUMULATED and n in dataset and n not in canonical]
-    if lost and step < timestep_hours:  # thinning would lose the values between
+    if (
+        lost and step.mean_nanoseconds < timestep.mean_nanoseconds
+    ):  # thinning would lose the values between
         remedy = ", ".join(f"{name}: sum" for name in lost)
         raise InputError(
-            f"{lost} are accumulated over {step:g} h each, states every {timestep_hours} h lose "
-            f"some; set data.accumulate={{{remedy}}} (or mean, or last for the value alone)",
+            f"{lost} are accumulated over {step.label} each, states every {timestep.label} "
+            f"lose some; set data.accumulate={{{remedy}}} (or mean, or last for the value alone)",
             code="accumulation-rule",
         )
     windows = {
-        name: _Window(name, _count(name, timestep_hours, step), rule)
+        name: _Window(name, _count(name, timestep, step), rule)
         for name, rule in canonical.items()
         if rule != "last"
     }
     missing = "total_precipitation_6hr" not in dataset and "total_precipitation" in dataset
     if missing and _SUMS & set(names):
-        count = _count("total_precipitation_6hr", 6, step)
+        count = _count("total_precipitation_6hr", _SIX_HOURS, step)
         windows["total_precipitation_6hr"] = _Window("total_precipitation", count, "sum")
     return windows
 
 
-def _count(name: str, hours: int, step: float) -> int:
-    count = round(hours / step)
-    if count < 2 or not np.isclose(count * step, hours):
+def _count(name: str, period: Timestep, step: Timestep) -> int:
+    count = period.multiple_of(step)
+    if count is None or count < 2:
+        finer = "monthly sums" if period.months else "data with a step that does, such as hourly"
         raise InputError(
-            f"{name} is a sum over {hours} h, which steps of {step:g} h of the data do not divide; "
-            "give such data (hourly), or leave it out of data.accumulate if it is a sum already",
+            f"{name} is a sum over {period.label}, which steps of {step.label} of the data do not "
+            f"divide; give {finer}, or leave it out of data.accumulate if it is a sum already",
             code="timestep-mismatch",
         )
     return count

@@ -7,6 +7,10 @@ For every hour of day h, channel and grid point, the training years are fitted b
 where p(t) in 0..1 is the phase of the year. Two harmonics (N = 2) are a compact climatology that
 needs no leap-day rule; they leave out what changes within a season. WeatherBench 2's window of 61
 days, see ``window_climatology``, keeps more: .82 of the third harmonic and .42 of the sixth.
+
+Hours of day are fractions where times are not at full hours. Monthly data has one fit for all its
+times, with the hour ``ALL_HOURS``: the middles of months are at noon or midnight, which says
+nothing about the day.
 """
 
 from collections.abc import Iterable
@@ -17,6 +21,8 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.preprocessing.forcings import year_phase
 
+ALL_HOURS = -1  # in place of an hour of day, where all hours are fitted together
+
 
 def harmonics(times: np.ndarray, num_harmonics: int) -> np.ndarray:
     """The functions 1, cos, sin, cos 2, sin 2, ... of the phase of the year, (time, 1 + 2 N)."""
@@ -25,25 +31,32 @@ def harmonics(times: np.ndarray, num_harmonics: int) -> np.ndarray:
     return np.concatenate([np.ones((len(times), 1)), waves], axis=1)
 
 
-def hours_of_day(times: np.ndarray) -> np.ndarray:
-    """Hour of day (UTC) of datetime64 values, as integers."""
-    return (times.astype("datetime64[h]") - times.astype("datetime64[D]")).astype(int)
+def hours_of_day(times: np.ndarray, *, together: bool = False) -> np.ndarray:
+    """Hour of day (UTC) of datetime64 values: integers, or floats where some are at no full hour.
+
+    ``together`` gives ``ALL_HOURS`` for each.
+    """
+    if together:
+        return np.full(len(times), ALL_HOURS)
+    seconds = (times.astype("datetime64[s]") - times.astype("datetime64[D]")).astype(np.int64)
+    return seconds / 3600 if (seconds % 3600).any() else seconds // 3600
 
 
 def fit_climatology(
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]], num_harmonics: int
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]], num_harmonics: int, *, together: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least-squares fit in one pass, by the sums of the normal equations.
 
     ``blocks`` are pairs of times (datetime64) and values (time, channel, ...). The results are the
-    hours of day that occur, and float64 coefficients (hour, 1 + 2 N, channel, ...).
+    hours of day that occur, and float64 coefficients (hour, 1 + 2 N, channel, ...); all hours are
+    fitted ``together`` for monthly data.
 
     Raises:
         InputError: If the times do not determine the coefficients.
     """
     matrices, sums = {}, {}
     for times, values in blocks:
-        of_day = hours_of_day(times)
+        of_day = hours_of_day(times, together=together)
         for hour in np.unique(of_day).tolist():
             basis = harmonics(times[of_day == hour], num_harmonics)
             chosen = values[of_day == hour].astype(np.float64)
@@ -68,7 +81,7 @@ def fields_at(coefficients: np.ndarray, hours: np.ndarray, times: np.ndarray) ->
     Raises:
         InputError: If an hour of day did not occur in the training period.
     """
-    of_day = hours_of_day(times)
+    of_day = hours_of_day(times, together=hours.tolist() == [ALL_HOURS])
     missing = sorted(set(of_day.tolist()) - set(hours.tolist()))
     if missing:
         raise InputError(

@@ -1,4 +1,7 @@
-"""Time axes of sources: valid times of the standard calendar.
+"""Time axes of sources: valid times, as dates of the standard calendar.
+
+Dates of another calendar stay as they are where the standard calendar has them, and the attribute
+``calendar`` of the dataset names the one that they are counted in.
 
 Times and lead times are stored as numbers of a few digits: float64 days since year 1 are off by 10
 microseconds, float32 days since 1900 by three minutes. They are rounded to the coarsest of
@@ -13,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import STANDARD, calendar_attrs, canonical_calendar
 from data_pipeline.errors import InputError
 
 _ROUNDED = tuple(int(seconds * 1e9) for seconds in (3600, 1800, 1200, 900, 600, 300, 60, 1))  # ns
@@ -113,8 +117,13 @@ def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     """
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
-    if dataset["time"].dtype == object:  # cftime: noleap leaves out leap days, which stay missing
+    calendar = STANDARD
+    if dataset["time"].dtype == object:  # cftime: dates stay, and are counted in their calendar
+        calendar = canonical_calendar(str(dataset["time"].dt.calendar))
         dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
+    dataset = dataset.assign_attrs()  # a copy, which need not be of this calendar
+    dataset.attrs.pop("calendar", None)
+    dataset.attrs |= calendar_attrs(calendar)
     times = dataset["time"].values
     if not np.issubdtype(times.dtype, np.datetime64):
         message = f"{name} has times of type {times.dtype}; give them CF units such as "

@@ -34,6 +34,7 @@ import xarray as xr
 import zarr
 from zarr.storage import FsspecStore, MemoryStore
 
+from data_pipeline.calendars import calendar_attrs
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
@@ -47,6 +48,7 @@ from data_pipeline.store.format import STORE_FORMAT, checksum
 from data_pipeline.store.observed import ObservedStates
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.states import ReadWindow, States, open_states
+from data_pipeline.timestep import Timestep
 
 Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
@@ -132,10 +134,15 @@ class PreparedStore:
         same = rows == slice(None)
         return self if same else PreparedStore(self.path, self._crop, rows, self._role)
 
+    @cached_property
+    def step(self) -> Timestep:
+        """Time from a state to the next, in the calendar of the source."""
+        return Timestep.from_json(self.attrs)
+
     @property
     def timestep(self) -> np.timedelta64:
-        """Time from a state to the next."""
-        return np.timedelta64(self.attrs["timestep_hours"], "h").astype("timedelta64[ns]")
+        """The same as timedelta64[ns], or timedelta64[M] for months."""
+        return self.step.delta
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -262,7 +269,7 @@ class PreparedStore:
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
         dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
-        return dataset.assign_attrs(self.grid.attrs)
+        return dataset.assign_attrs(self.grid.attrs | calendar_attrs(self.step.calendar))
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.examination import Examination, examine
 from data_pipeline.doctor.findings import Finding, Report, collect
@@ -60,7 +61,7 @@ def diagnose(
         history=config.model.num_history,
         training_steps=max(stages),
         forecast_steps=config.forecast.num_steps,
-        interval_hours=config.forecast.init_interval_hours,
+        interval_hours=round(config.forecast.interval.mean_nanoseconds / 3.6e12),
     )
     location = store_location(config, output)
     examination = examine(config.data, location, needs, sample_bytes=sample_mib * 2**20)
@@ -123,7 +124,7 @@ def untrained_forecaster(config: ExperimentConfig, examination: Examination) -> 
         static_channels=static,
         forcings=tuple(config.data.forcings),
         grid=examination.grid,
-        timestep_hours=config.data.timestep_hours,
+        step=config.data.step,
     )
     ones = torch.ones(len(spec.channels))
     fields = torch.zeros(len(static), *examination.grid.shape)
@@ -174,7 +175,8 @@ def _data_lines(facts: dict[str, Any]) -> list[str]:
     if time and time["num_times"]:
         hours = " ".join(map(str, time["hours_of_day"]))
         text = f"Times    {time['num_times']} from {time['first']} to {time['last']}, every "
-        lines.append(f"{text}{time['step_hours']:g} h, hours of day {hours}")
+        calendar = "" if time["calendar"] == STANDARD else f", calendar {time['calendar']}"
+        lines.append(f"{text}{time['step']}, hours of day {hours}{calendar}")
         lines += [
             f"         {name}: {period['num_states']} states, {period['num_gaps']} gaps"
             for name, period in time["periods"].items()

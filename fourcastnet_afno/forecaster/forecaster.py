@@ -24,6 +24,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import grid_from_json, require_latlon
 from data_pipeline.preprocessing.forcings import compute_forcings, forcing_scales
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -43,19 +44,19 @@ class FieldSpec:
         static_channels: Static channels, in order.
         forcings: Names of computed forcings, see ``data_pipeline.preprocessing.forcings``.
         grid: Grid of every field.
-        timestep_hours: Time from a state to the next, in hours.
+        step: Time from a state to the next.
     """
 
     channels: Channels
     static_channels: Channels
     forcings: tuple[str, ...]
     grid: Grid
-    timestep_hours: int
+    step: Timestep
 
     @property
     def timestep(self) -> np.timedelta64:
-        """Time from a state to the next."""
-        return np.timedelta64(self.timestep_hours, "h").astype("timedelta64[ns]")
+        """The step as timedelta64[ns], or timedelta64[M] for months: its multiples are leads."""
+        return self.step.delta
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints."""
@@ -64,7 +65,7 @@ class FieldSpec:
             "static_channels": self.static_channels.to_json(),
             "forcings": list(self.forcings),
             "grid": self.grid.to_json(),
-            "timestep_hours": self.timestep_hours,
+            **self.step.to_json(),
         }
 
     @classmethod
@@ -75,7 +76,7 @@ class FieldSpec:
             static_channels=Channels.from_json(record["static_channels"]),
             forcings=tuple(record["forcings"]),
             grid=grid_from_json(record["grid"]),
-            timestep_hours=record["timestep_hours"],
+            step=Timestep.from_json(record),
         )
 
 

@@ -1,11 +1,12 @@
 """Settings of a forecast, the part ``forecast`` of an experiment; nothing heavy is imported."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
 from data_pipeline.bounds import check_bounds
+from data_pipeline.timestep import Timestep, one_spelling, stated
 
 MANTISSA_BITS = 23
 IfExists = Literal["refuse", "resume", "overwrite"]
@@ -25,7 +26,8 @@ class EnsembleConfig:
         amplitude: Size of a perturbation, in standard deviations of the change over a timestep, by
             channel; for bred vectors the mean over channels.
         length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) of spherical random fields.
-        lag_hours: Time between the starts of lagged members.
+        lag: Time between the starts of lagged members, such as 12h or 1MS; by default 6h.
+        lag_hours: The same in hours, the former name of ``lag``.
         breeding_cycles: Times that the difference of bred vectors is rescaled.
         breeding_steps: Timesteps of each cycle.
         checkpoints: Further forecasters; member i runs the i-th in turn, --checkpoint first.
@@ -40,7 +42,8 @@ class EnsembleConfig:
     perturbation: Literal["none", "gaussian", "spherical", "bred", "lagged"] = "none"
     amplitude: float = 0.1
     length_scale_km: float = 500.0
-    lag_hours: Annotated[int, Ge(1)] = 6
+    lag: str | None = None
+    lag_hours: Annotated[int, Ge(1)] | None = None
     breeding_cycles: Annotated[int, Ge(1)] = 4
     breeding_steps: Annotated[int, Ge(1)] = 4
     checkpoints: list[str] = field(default_factory=list)
@@ -51,6 +54,9 @@ class EnsembleConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "ensemble")
+        settled = one_spelling("ensemble.lag", self.lag, self.lag_hours, 6)
+        for name, value in zip(("lag", "lag_hours"), settled, strict=True):
+            object.__setattr__(self, name, value)
         if any(not 0 <= member < self.num_members for member in self.members):
             expected = f"0..{self.num_members - 1} (num_members {self.num_members})"
             raise ValueError(f"ensemble.members must lie in {expected}, got {self.members}")
@@ -69,6 +75,11 @@ class EnsembleConfig:
     def numbers(self) -> list[int]:
         """Numbers of the members that run, increasing."""
         return sorted(self.members) or list(range(self.num_members))
+
+    @property
+    def lag_step(self) -> Timestep:
+        """Time between the starts of lagged members."""
+        return stated(self.lag, self.lag_hours)
 
     @property
     def is_ensemble(self) -> bool:
@@ -133,7 +144,9 @@ class ForecastConfig:
         num_steps: Timesteps of each forecast.
         init_times: Initial times, such as 2020-01-01..2020-12-31/12h, 2020-01-01T12, or several,
             separated by commas; without them, all of the period at the interval.
-        init_interval_hours: Time between initial times, in hours.
+        init_interval: Time between initial times, such as 12h, 5D, or 3MS for calendar months; by
+            default 24h. With steps of months, an interval below a month is every state.
+        init_interval_hours: The same in hours, the former name of ``init_interval``.
         batch_size: Forecasts that run together.
         regrid: Whether states on another grid than the network's are accepted, see
             ``Forecaster.on_grid``; otherwise they are an error.
@@ -149,7 +162,8 @@ class ForecastConfig:
 
     num_steps: Annotated[int, Ge(1)] = 40
     init_times: str | None = None
-    init_interval_hours: Annotated[int, Ge(1)] = 24
+    init_interval: str | None = None
+    init_interval_hours: Annotated[int, Ge(1)] | None = None
     batch_size: Annotated[int, Ge(1)] = 16
     regrid: bool = True
     resolution: Literal["interpolate", "native"] = "interpolate"
@@ -161,3 +175,20 @@ class ForecastConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "forecast")
+        texts = self.init_interval, self.init_interval_hours
+        settled = one_spelling("forecast.init_interval", *texts, 24)
+        for name, value in zip(("init_interval", "init_interval_hours"), settled, strict=True):
+            object.__setattr__(self, name, value)
+
+    @property
+    def interval(self) -> Timestep:
+        """Time between initial times."""
+        return stated(self.init_interval, self.init_interval_hours)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain values; unused ones that earlier versions lack are left out."""
+        settings = asdict(self)
+        for part, name in ((settings, "init_interval"), (settings["ensemble"], "lag")):
+            if part[name] is None:
+                del part[name]
+        return settings

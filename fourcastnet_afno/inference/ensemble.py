@@ -29,18 +29,20 @@ class Perturber:
     """Initial histories of the members; the stepper runs the forecasts of bred and lagged ones.
 
     Raises:
-        InputError: If ``lag_hours`` is no multiple of the timestep.
+        InputError: If the lag is no multiple of the timestep.
     """
 
     def __init__(self, config: EnsembleConfig, states: InitialStates, stepper: Stepper) -> None:
         self._config, self._states, self._stepper = config, states, stepper
         self._spec, self._scales = stepper.spec, stepper.scales
-        hours = self._spec.timestep_hours
-        if config.perturbation == "lagged" and config.lag_hours % hours:
+        lag = config.lag_step.multiple_of(self._spec.step)
+        if config.perturbation == "lagged" and lag is None:
             raise InputError(
-                f"forecast.ensemble.lag_hours={config.lag_hours} is no multiple of {hours} h",
+                f"forecast.ensemble.lag={config.lag_step} is no multiple of the timestep; set it "
+                f"to {self._spec.step} or a multiple of that",
                 code="bad-setting",
             )
+        self._lag = lag or 0
         self._random_field = None
         bred = config.perturbation == "bred" and self._spec.grid.on_sphere
         if config.perturbation == "spherical" or bred:
@@ -56,12 +58,12 @@ class Perturber:
         """
         kind = self._config.perturbation
         if kind == "lagged":
-            lag = self._config.lag_hours // self._spec.timestep_hours
             lagged: dict[int, Tensor] = {}
             for member in np.unique(members).tolist():
                 (indices,) = np.nonzero(members == member)
-                start = init_times[indices] - member * lag * self._spec.timestep
-                advanced = self._advance(self._states.read(start), start, member * lag)
+                num_steps = member * self._lag
+                start = self._states.before(init_times[indices], num_steps)
+                advanced = self._advance(self._states.read(start), start, num_steps)
                 lagged |= zip(indices.tolist(), advanced, strict=True)
             return torch.stack([lagged[index] for index in range(len(members))])
         histories = self._states.read(init_times)
@@ -96,7 +98,7 @@ class Perturber:
         weights = torch.from_numpy(self._spec.grid.area_weights()).to(scale)
         difference = self._draw(init_times, members)[:, None]
         for cycle in range(self._config.breeding_cycles, 0, -1):
-            start = init_times - cycle * steps * self._spec.timestep
+            start = self._states.before(init_times, cycle * steps)
             control = self._states.read(start)
             grown = self._advance(control + difference, start, steps)
             difference = grown - self._advance(control, start, steps)

@@ -12,18 +12,20 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.forcings import check_forcings
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 
-_RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<hours>\d+)h)?")
+DAY = Timestep.parse("1D")
+_RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<interval>.+))?")
 
 
-def parse_init_times(text: str, interval_hours: int = 24) -> np.ndarray:
+def parse_init_times(text: str, interval: Timestep = DAY) -> np.ndarray:
     """Initial times of ``2020-01-01..2020-12-31/12h``, or of several such ranges and times.
 
     Args:
         text: Times and ranges, separated by commas. Both ends of a range belong to it; a date as
             its end includes that day.
-        interval_hours: Interval of ranges without one.
+        interval: Interval of ranges without one; others have one such as 30min, 12h or 1MS.
 
     Returns:
         datetime64[ns], increasing, each once.
@@ -47,14 +49,16 @@ def parse_init_times(text: str, interval_hours: int = 24) -> np.ndarray:
             ) from error
         if "T" not in match["last"]:
             last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
-        interval = np.timedelta64(int(match["hours"] or interval_hours), "h")
-        if interval <= np.timedelta64(0) or last < first:
+        stated = match["interval"]
+        step = Timestep.parse(stated, f"the interval of {entry!r} in init_times") if stated else interval
+        if last < first:
             raise InputError(
-                f"the range {entry!r} of init_times holds no time; give start, end and an interval "
-                "of at least 1h",
+                f"the range {entry!r} of init_times holds no time; give start, end and an interval",
                 code="bad-setting",
             )
-        times.append(np.arange(first, last + np.timedelta64(1, "s"), interval))
+        count = int(step.steps_between(first, last)) + 1
+        steps = step.advance(first, np.arange(count + 1))
+        times.append(steps[steps <= last].astype("datetime64[s]"))
     return np.unique(np.concatenate(times)).astype("datetime64[ns]")
 
 
@@ -63,7 +67,7 @@ def select_init_times(
     spec: FieldSpec,
     num_history: int,
     *,
-    interval_hours: int,
+    interval: Timestep,
     num_following: int = 0,
 ) -> np.ndarray:
     """Initial times with a complete history and the truth of ``num_following`` lead times.
@@ -72,21 +76,28 @@ def select_init_times(
         times: Times of the data (datetime64), increasing.
         spec: Sets the timestep.
         num_history: States that go in.
-        interval_hours: Time between initial times, counted from the first of ``times``.
+        interval: Time between initial times, counted from the first of ``times``.
         num_following: States that the data must hold after each initial time.
 
     Raises:
-        InputError: If no time qualifies.
+        InputError: If no time qualifies, or the interval does not suit a timestep of months.
     """
-    offsets = np.arange(1 - num_history, num_following + 1) * spec.timestep
-    complete = np.isin(times[:, None] + offsets[None, :], times).all(axis=1)
-    interval = np.timedelta64(interval_hours, "h")
-    regular = (times - times[0]) % interval == np.timedelta64(0) if len(times) else complete
-    selected = times[complete & regular]
+    offsets = np.arange(1 - num_history, num_following + 1)
+    complete = np.isin(spec.step.advance(times[:, None], offsets, times), times).all(axis=1)
+    interval = interval.in_calendar(spec.step.calendar)
+    if spec.step.months and not interval.months:
+        if interval.mean_nanoseconds > spec.step.mean_nanoseconds:
+            raise InputError(
+                f"forecast.init_interval={interval} is a duration, the timestep is "
+                f"{spec.step.label}; set it to calendar months such as {spec.step}",
+                code="bad-setting",
+            )
+        interval = spec.step
+    selected = times[complete & interval.on_grid(times)]
     if not len(selected):
         raise InputError(
             f"no initial time has {num_history} states of history and {num_following} of truth "
-            f"every {spec.timestep_hours} h; {_describe(times)}; lower forecast.num_steps",
+            f"every {spec.step.label}; {_describe(times)}; lower forecast.num_steps",
             code="no-times",
         )
     return selected
@@ -96,15 +107,14 @@ def check_init_times(
     init_times: np.ndarray, times: np.ndarray, spec: FieldSpec, num_history: int
 ) -> None:
     """Raise an ``InputError`` that names the first state of a history that the data lacks."""
-    offsets = np.arange(1 - num_history, 1) * spec.timestep
-    needed = init_times[:, None] + offsets
+    needed = spec.step.advance(init_times[:, None], np.arange(1 - num_history, 1), times)
     present = np.isin(needed, times)
     if present.all():
         return
     init, offset = np.argwhere(~present)[0]
     history = ""
     if num_history > 1:
-        history = f" of the {num_history} states every {spec.timestep_hours} h that it starts from"
+        history = f" of the {num_history} states every {spec.step.label} that it starts from"
     raise InputError(
         f"the initial time {init_times[init].astype('datetime64[s]')} needs the state at "
         f"{needed[init, offset].astype('datetime64[s]')}{history}, which the data lacks "
@@ -118,8 +128,8 @@ def _describe(times: np.ndarray) -> str:
     if not len(times):
         return "the data has 0 times"
     first, last = times[[0, -1]].astype("datetime64[s]")
-    steps = np.unique(np.diff(times)) / np.timedelta64(1, "h")
-    every = f" every {steps[0]:g} h" if len(steps) == 1 else ""
+    step = Timestep.of_axis(times)
+    every = f" every {step.label}" if step is not None and step.on_grid(times).all() else ""
     return f"the data has {len(times)} times{every} from {first} to {last}"
 
 
@@ -203,6 +213,10 @@ class InitialStates:
         self._dataset, self._spec, self._device = dataset, spec, device
         self._num_history, self._times = num_history, dataset["time"].values
 
+    def before(self, times: np.ndarray, num_steps: int) -> np.ndarray:
+        """Times (datetime64) some steps earlier, as the data labels them."""
+        return self._spec.step.advance(times, -num_steps, self._times)
+
     def read(self, times: np.ndarray) -> Float[Tensor, "time history channel lat lon"]:
         """The history of each of ``times`` (datetime64), oldest state first.
 
@@ -211,8 +225,8 @@ class InitialStates:
             MissingValuesError: If values are not finite.
         """
         check_init_times(times, self._times, self._spec, self._num_history)
-        offsets = np.arange(1 - self._num_history, 1) * self._spec.timestep
-        needed = times[:, None] + offsets
+        offsets = np.arange(1 - self._num_history, 1)
+        needed = self._spec.step.advance(times[:, None], offsets, self._times)
         unique, inverse = np.unique(needed, return_inverse=True)
         channels = self._spec.channels
         fields = channels.stack(self._dataset.sel(time=unique)).values

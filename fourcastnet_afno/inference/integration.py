@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_pipeline.timestep import lead_key
 from fourcastnet_afno.inference.ensemble import step_stochastically
 from fourcastnet_afno.inference.job import ForecastJob, Unit
 from fourcastnet_afno.inference.perturbations import step_seed
@@ -103,7 +104,7 @@ class Integration:
 
     def _submit_forcing(self) -> Future[Tensor]:
         """The forcing at the time that the forecasts have reached, which the next step acts on."""
-        times = self._init_times + self._num_steps * self._stepper.spec.timestep
+        times = self._stepper.spec.step.advance(self._init_times, self._num_steps)
 
         def compute() -> Tensor:
             unique, inverse = np.unique(times, return_inverse=True)
@@ -144,7 +145,7 @@ class Integration:
             "init_time": str(self._init_times[forecast].astype("datetime64[s]")),
             "realization": int(self._members[forecast]),
             "step": self._num_steps,
-            "lead_hours": self._num_steps * self._stepper.spec.timestep_hours,
+            "lead_hours": lead_key(self._num_steps * self._stepper.spec.timestep),
             **blow_up,
             **coords,
             "value": repr(blow_up["value"]),

@@ -6,7 +6,7 @@ resumes after a kill.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ class ForecastJob:
         for number, stepper in enumerate(self.steppers[1:], start=1):
             differing = [
                 name
-                for name in ("channels", "grid", "timestep_hours")
+                for name in ("channels", "grid", "step")
                 if getattr(stepper.spec, name) != getattr(first, name)
             ]
             if differing:
@@ -113,6 +113,7 @@ class ForecastJob:
             grid=spec.grid,
             init_times=self.init_times,
             lead_times=np.arange(1, config.num_steps + 1) * spec.timestep,
+            calendar=spec.step.calendar,
             members=tuple(self.members.tolist()) if config.ensemble.is_ensemble else (),
             forecasts_together=(max(1, config.batch_size // members), members),
             config=config.store,
@@ -145,7 +146,7 @@ class ForecastJob:
         stepper = self.steppers[0]
         ends = self._states(stepper).read(self.init_times[[0, -1]]).cpu().numpy()
         return {
-            **{f"forecast.{name}": value for name, value in asdict(self.config).items()},
+            **{f"forecast.{name}": value for name, value in self.config.settings().items()},
             **attrs,
             "init_times": checksum(self.init_times.astype(np.int64)),
             "initial states": checksum(ends),

@@ -11,7 +11,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
+from data_pipeline.timestep import lead_times_of, valid_times
 
 _NAMES = {"time": "init_time", "prediction_timedelta": "lead_time"}
 _BLOCKED = ("time", "realization", "prediction_timedelta")
@@ -26,7 +28,8 @@ def open_forecast(path: Path) -> xr.Dataset:
 
     Returns:
         Dimensions init_time, [realization], lead_time, [level], latitude, longitude, and the
-        coordinate ``valid_time`` (init_time, lead_time).
+        coordinate ``valid_time`` (init_time, lead_time). Lead times are timedelta64, or integers
+        with the units ``months``.
 
     Raises:
         InputError: If there is no forecast at ``path``.
@@ -47,7 +50,9 @@ def open_forecast(path: Path) -> xr.Dataset:
             code="other-format",
         )
     forecast = stored.rename(_NAMES)
-    return forecast.assign_coords(valid_time=forecast["init_time"] + forecast["lead_time"])
+    leads = lead_times_of(forecast["lead_time"])
+    valid = valid_times(forecast["init_time"].values, leads, calendar_of(forecast))
+    return forecast.assign_coords(valid_time=(("init_time", "lead_time"), valid))
 
 
 def open_diagnostics(path: Path) -> xr.Dataset:

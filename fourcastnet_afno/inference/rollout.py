@@ -95,5 +95,5 @@ def shifted(
 
 def forcings_from(forecaster: Stepper, init_times: np.ndarray) -> Iterator[Tensor]:
     """The forcings of each step of forecasts from ``init_times`` (datetime64), endless."""
-    timestep = forecaster.spec.timestep
-    return (forecaster.forcing_at(init_times + step * timestep) for step in count())
+    advance = forecaster.spec.step.advance
+    return (forecaster.forcing_at(advance(init_times, number)) for number in count())

@@ -15,6 +15,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
 from data_pipeline.preprocessing.climatology import climatology_at
 from data_pipeline.simulation.shallow_water import ShallowWater
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 
 _SHALLOW_WATER = (
@@ -102,7 +103,7 @@ class ClimatologyStepper(_Memoryless):
 
     def forcing_at(self, times: np.ndarray) -> Tensor:
         """The climatology one timestep after ``times``."""
-        fields = climatology_at(self._coefficients, times + self.spec.timestep)
+        fields = climatology_at(self._coefficients, self.spec.step.advance(times, 1))
         return torch.from_numpy(self.spec.channels.stack(fields).values).to(self.scales.mean)
 
 
@@ -156,7 +157,7 @@ class ShallowWaterSolver(_Memoryless):
             static_channels=Channels(()),
             forcings=(),
             grid=grid,
-            timestep_hours=timestep_hours,
+            step=Timestep.of_hours(timestep_hours),
         )
         super().__init__(spec, scales)
 

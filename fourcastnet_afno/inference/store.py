@@ -6,9 +6,12 @@ or y and x on a plane, with the attributes of ``data_pipeline.grids.plane``.
 
 ``time`` is the initial time and ``prediction_timedelta`` the lead time; names, units and attributes
 follow the CF conventions. Inside this project these axes are called ``init_time`` and
-``lead_time``; only ``open`` translates. Groups next to the variables hold ``diagnostics``
-(statistics of every step), and for ensembles whose members are not written ``spread`` and
-``quantiles``; the root then holds the mean.
+``lead_time``; only ``open`` translates. Where a reader could not add them up by itself, as lead
+times are calendar months or counted in another calendar (the attribute ``calendar``), the store
+also holds ``valid_time`` (time, prediction_timedelta).
+
+Groups next to the variables hold ``diagnostics`` (statistics of every step), and for ensembles
+whose members are not written ``spread`` and ``quantiles``; the root then holds the mean.
 
 References:
     Rasp et al., 2024, WeatherBench 2, https://arxiv.org/abs/2308.15560;
@@ -30,10 +33,12 @@ import zarr
 from jaxtyping import Float, Int
 from zarr.codecs import BloscCodec
 
+from data_pipeline.calendars import STANDARD, calendar_attrs
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.sources.names import STANDARD_NAMES, parse_label
+from data_pipeline.timestep import is_months, lead_coordinate, valid_times
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.inference.config import MANTISSA_BITS, StoreConfig
 from fourcastnet_afno.inference.stability import wind_pairs
@@ -52,10 +57,7 @@ _COORDINATES = {
         "axis": "Z",
     },
 }
-_TIME_ENCODING: dict[str, dict[str, Any]] = {
-    "time": {"units": "hours since 1970-01-01", "dtype": "int64"},
-    "prediction_timedelta": {"units": "hours", "dtype": "int64"},
-}
+_EPOCH = np.datetime64("1970-01-01", "ns")
 _DIAGNOSTICS = {
     "mean": {"long_name": "global mean, area weighted"},
     "minimum": {"long_name": "smallest value"},
@@ -95,7 +97,8 @@ class ForecastLayout:
         channels: Channels that are written.
         grid: Grid of every field.
         init_times: datetime64.
-        lead_times: timedelta64.
+        lead_times: timedelta64, of the unit M where the steps are calendar months.
+        calendar: That the lead times are counted in.
         members: Numbers of the members; empty for a store without ``realization``.
         forecasts_together: Initial times and members that are computed together.
         config: Chunks, compression and rounding.
@@ -105,6 +108,7 @@ class ForecastLayout:
     grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
+    calendar: str
     members: tuple[int, ...]
     forecasts_together: tuple[int, int]
     config: StoreConfig
@@ -123,8 +127,31 @@ class ForecastLayout:
     def coords(self) -> dict[str, np.ndarray]:
         """Coordinates of a field in the store, without level."""
         members = {"realization": np.array(self.members)} if self.members else {}
-        leads = {"prediction_timedelta": self.lead_times}
+        leads = {"prediction_timedelta": lead_coordinate(self.lead_times).values}
         return {"time": self.init_times, **members, **leads, **self.grid.coords}
+
+    @property
+    def valid_times(self) -> dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]:
+        """The coordinate ``valid_time``, where it is not simply the sum of both times."""
+        if self.calendar == STANDARD and not is_months(self.lead_times):
+            return {}
+        values = valid_times(self.init_times, self.lead_times, self.calendar)
+        attrs = {"standard_name": "time", "long_name": "valid time"}
+        return {"valid_time": (("time", "prediction_timedelta"), values, attrs)}
+
+    @property
+    def time_encoding(self) -> dict[str, dict[str, Any]]:
+        """Units that hold all times as integers."""
+        times = {"time": self.init_times}
+        times |= {name: values for name, (_, values, _) in self.valid_times.items()}
+        encoding = {
+            name: {"units": f"{_largest_unit(values - _EPOCH)} since 1970-01-01", "dtype": "int64"}
+            for name, values in times.items()
+        }
+        if not is_months(self.lead_times):
+            leads = {"units": _largest_unit(self.lead_times), "dtype": "int64"}
+            encoding["prediction_timedelta"] = leads
+        return encoding
 
     @property
     def chunk_sizes(self) -> dict[str, int]:
@@ -161,7 +188,8 @@ class ForecastStore:
         If ``quantiles`` are given, the store holds the statistics of an ensemble.
         """
         layout = self._layout
-        root = {"Conventions": "CF-1.8", **layout.grid.attrs, **attrs}
+        root = {"Conventions": "CF-1.8", **layout.grid.attrs, **calendar_attrs(layout.calendar)}
+        root |= attrs
         if quantiles is None:
             self._create_group(layout.coords, root)
             return
@@ -235,12 +263,15 @@ class ForecastStore:
             str(name): {"chunks": tuple(chunks[str(dim)] for dim in variable.dims), **encoding}
             for name, variable in template.data_vars.items()
         }
-        template.chunk().to_zarr(
+        if is_months(self._layout.lead_times):
+            template["prediction_timedelta"].attrs["units"] = "months"
+        # Coordinates stay in memory: they are written now.
+        template.chunk().assign_coords(self._layout.valid_times).to_zarr(
             self._path,
             group=group,
             mode="w" if group is None else "a",
             compute=False,
-            encoding=_TIME_ENCODING | by_variable,
+            encoding=self._layout.time_encoding | by_variable,
             consolidated=False,
             zarr_format=3,
         )
@@ -299,6 +330,17 @@ class ForecastStore:
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add attributes that are known only at the end."""
         self._root.attrs.update(dict(attrs))
+
+
+def _largest_unit(elapsed: np.ndarray) -> str:
+    """The largest unit of time that all values (timedelta64) are multiples of."""
+    units = {"hours": "h", "minutes": "m", "seconds": "s", "nanoseconds": "ns"}
+    values = elapsed[~np.isnat(elapsed)].astype("timedelta64[ns]")
+    return next(
+        name
+        for name, unit in units.items()
+        if not (values % np.timedelta64(1, unit).astype("timedelta64[ns]")).astype(np.int64).any()
+    )
 
 
 def _flags(name: str, labels: Sequence[str]) -> xr.Variable:

@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
 from data_pipeline.files.progress import progress
+from data_pipeline.timestep import lead_label
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.integration import make_integrations
@@ -123,11 +124,13 @@ def _run(
             return output
 
         finished = work.finish(complete)
+    timestep = job.steppers[0].spec.timestep
     for record in blow_ups:
         report(
             f"the forecast from {record['init_time']} (member {record['realization']}) blew up in "
-            f"step {record['step']}, after {record['lead_hours']} h: {record['channel']} is "
-            f"{record['value']} at {record['place']}; it is NaN from there on"
+            f"step {record['step']}, after {lead_label(record['step'] * timestep)}: "
+            f"{record['channel']} is {record['value']} at {record['place']}; it is NaN from "
+            "there on"
         )
     if not finished:
         report(f"this process has finished its units of {path}; other processes have not")

@@ -78,8 +78,7 @@ def _read_run(run: Path, folder: Path) -> RunSummary:
     if scored:  # the last validation, at its longest lead time
         step = max(int(row["step"]) for row in scored)
         last = [row for row in scored if int(row["step"]) == step]
-        lead = max(float(row["lead_hours"]) for row in last)
-        last = [row for row in last if float(row["lead_hours"]) == lead]
+        last = [row for row in last if row["lead_hours"] == last[-1]["lead_hours"]]
         for baseline in _BASELINES:
             ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in last]
             skill[baseline] = math.prod(ratio ** (1 / len(ratios)) for ratio in ratios)

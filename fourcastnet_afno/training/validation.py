@@ -87,8 +87,8 @@ class RolloutValidation:
             rows = min(self._loader.batch_size, self._count - done)
             done += rows
             num_steps = sample.target.shape[1]
-            leads = np.arange(1, num_steps + 1) * forecaster.spec.timestep
-            times = sample.time.cpu().numpy().astype("datetime64[ns]")[:, None] + leads
+            newest = sample.time.cpu().numpy().astype("datetime64[ns]")[:, None]
+            times = forecaster.spec.step.advance(newest, np.arange(1, num_steps + 1))
             fields = self._climatology(times.ravel()).reshape(sample.target.shape)
             climatology = torch.from_numpy(fields).to(sample.target.device)
             with autocast(sample.state.device, self._precision):

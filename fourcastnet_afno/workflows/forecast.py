@@ -65,7 +65,7 @@ def forecast_from(
     files = [checkpoint, *map(Path, config.ensemble.checkpoints)]
     forecasters = [load_forecaster(file, device) for file in files]
     if init_times is None and config.init_times:
-        init_times = parse_init_times(config.init_times, config.init_interval_hours)
+        init_times = parse_init_times(config.init_times, config.interval)
     if isinstance(source, xr.Dataset):
         dataset = source
     else:
@@ -80,8 +80,10 @@ def forecast_from(
         check_source(dataset, forecaster.spec, f"checkpoint {file}")
     times = dataset["time"].values
     if init_times is None:
-        hours = config.init_interval_hours
-        init_times = select_init_times(times, first.spec, first.num_history, interval_hours=hours)
+        init_times = select_init_times(
+            times, first.spec, first.num_history, interval=config.interval
+        )
+    init_times = first.spec.step.advance(init_times, 0, times)  # months as the data labels them
     check_init_times(init_times, times, first.spec, first.num_history)
     attrs = _provenance(files, config.diagnostic)
     if regridded:
@@ -173,16 +175,15 @@ def _as_in_training(
 
     def in_phase(times: np.ndarray) -> np.ndarray:
         """Mark the times that are an integer number of timesteps from any initial time."""
-        step = spec.timestep.astype("timedelta64[ns]").astype(np.int64)
-        both = (np.asarray(t, "datetime64[ns]") for t in (times, init_times))
-        return np.isin(*(t.astype(np.int64) % step for t in both))
+        assert init_times is not None
+        return np.isin(spec.step.phase(times), spec.step.phase(init_times))
 
     try:
         states = accumulate(
             dataset,
             spec.channels.labels,
             rules,
-            spec.timestep_hours,
+            spec.step,
             lambda times: np.ones(len(times), bool),
             allow_gaps=True,  # a missing initial time is an error that names it
             states=None if init_times is None else in_phase,
@@ -265,7 +266,7 @@ def forecast_run(
                     times[config.data.test.contains(times)],
                     forecaster.spec,
                     forecaster.num_history,
-                    interval_hours=config.forecast.init_interval_hours,
+                    interval=config.forecast.interval,
                     num_following=config.forecast.num_steps,
                 )
     existing = existing or "refuse"

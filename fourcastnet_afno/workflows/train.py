@@ -163,7 +163,7 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         static_channels=store.static_channels,
         forcings=tuple(config.data.forcings),
         grid=store.grid,
-        timestep_hours=config.data.timestep_hours,
+        step=store.step,
     )
     statistics = store.statistics
     mean, std, diff_std = (

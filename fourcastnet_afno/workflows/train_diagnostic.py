@@ -148,7 +148,7 @@ def _check_suits(forecaster: Forecaster, store: PreparedStore, checkpoint: Path)
     pairs = {
         "data.prognostic": (channels.to_json(), spec.channels.to_json()),
         "the grid": (str(store.grid), str(spec.grid)),
-        "data.timestep_hours": (store.attrs["timestep_hours"], spec.timestep_hours),
+        "data.timestep": (store.step.label, spec.step.label),
     }
     wrong = [f"{n} ({own}, there {theirs})" for n, (own, theirs) in pairs.items() if own != theirs]
     if wrong:

@@ -13,6 +13,7 @@ from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.store.reader import PreparedStore
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -76,7 +77,7 @@ def make_forecaster(
         static_channels=Channels(()),
         forcings=("day_of_year_sin",),
         grid=grid,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     network = network or AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
     with torch.random.fork_rng():

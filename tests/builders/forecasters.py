@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 from fourcastnet_afno.inference.config import (
     EnsembleConfig,
@@ -47,7 +48,7 @@ class Growing:
             static_channels=Channels(()),
             forcings=(),
             grid=grid,
-            timestep_hours=6,
+            step=Timestep.parse("6h"),
         )
         self.num_history, self.factor = num_history, factor
         one = torch.ones(len(channels), 1, 1)

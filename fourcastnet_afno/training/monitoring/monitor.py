@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from data_pipeline.loading.windows import Sample
+from data_pipeline.timestep import lead_key, lead_label
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.provenance import peak_memory_gib
@@ -117,7 +118,7 @@ class TrainingMonitor:
                     **common,
                     "metric": metric,
                     "channel": label,
-                    "lead_hours": (lead + 1) * spec.timestep_hours,
+                    "lead_hours": lead_key((lead + 1) * spec.timestep),
                     **{name: float(values[f, lead, c]) for f, name in enumerate(FORECASTS)},
                 }
                 for metric, values in scores.items()
@@ -146,6 +147,6 @@ def headline(scores: Scores, spec: FieldSpec) -> str:
     if not rmse.size:
         return "baselines without an error"
     ratios = [float(np.exp(np.log(rmse[0] / other).mean())) for other in rmse[1:]]
-    hours = scores["rmse"].shape[1] * spec.timestep_hours
+    lead = lead_label(scores["rmse"].shape[1] * spec.timestep)
     texts = [f"{ratio:.2f} of {n}" for ratio, n in zip(ratios, FORECASTS[1:], strict=True)]
-    return f"RMSE at {hours} h {' and '.join(texts)}"
+    return f"RMSE at {lead} {' and '.join(texts)}"

@@ -14,10 +14,13 @@ from data_pipeline.preparation.checks import (
     find_gaps,
     select_times,
 )
+from data_pipeline.timestep import Timestep
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 
 DAYS = np.datetime64("2001-01-01", "ns") + np.arange(120) * np.timedelta64(1, "D")
+
+DAY = Timestep.parse("1D")
 
 
 def test_every_timestep_in_the_periods_is_selected() -> None:
@@ -33,7 +36,7 @@ def test_every_timestep_in_the_periods_is_selected() -> None:
     [
         (DAYS[:0], "no-times", "data.train"),
         (DAYS[:70], "no-times", "data.test"),
-        (DAYS[::2], "timestep-mismatch", "48 h"),
+        (DAYS[::2], "timestep-mismatch", "data.timestep=2D"),
         (np.delete(DAYS, [10, 11]), "gap-in-time", "2 states in 1 gaps"),
     ],
 )
@@ -52,12 +55,12 @@ def test_gaps_may_be_allowed() -> None:
 def test_missing_leap_days_have_a_code_of_their_own() -> None:
     leap = np.arange("2004-02-25", "2004-03-05", dtype="datetime64[D]").astype("datetime64[ns]")
     without = leap[leap.astype("datetime64[D]") != np.datetime64("2004-02-29")]
-    assert find_gaps(without, 24) == [(without[3], without[4])]
-    check_gaps(leap, 24, "train")
+    assert find_gaps(without, DAY) == [(without[3], without[4])]
+    check_gaps(leap, DAY, "train")
     with rejects("no-leap-day", "data.train"):
-        check_gaps(without, 24, "train")
+        check_gaps(without, DAY, "train")
     with rejects("gap-in-time", "data.train"):
-        check_gaps(np.delete(leap, 2), 24, "train")
+        check_gaps(np.delete(leap, 2), DAY, "train")
 
 
 def test_other_axes_are_rejected_by_name() -> None:

@@ -109,7 +109,7 @@ BAD_DATA: list[tuple[Callable[[xr.Dataset], xr.Dataset], str, list[str]]] = [
     (lambda d: d.isel(time=[0, 1, 1, 2, 3]), "unordered-times", ["repeats", "index 2"]),
     (lambda d: d.isel(time=[0, 2, 1, 3]), "unordered-times", ["decreases", "index 2"]),
     (lambda d: d.isel(time=slice(0, 70)), "no-times", ["data.test", " 0 states"]),
-    (lambda d: d.isel(time=slice(0, None, 2)), "timestep-mismatch", ["24 h", "48 h"]),
+    (lambda d: d.isel(time=slice(0, None, 2)), "timestep-mismatch", ["24 h", "2D"]),
     (lambda d: d.isel(longitude=0, drop=True), "missing-axis", ["longitude"]),
 ]
 

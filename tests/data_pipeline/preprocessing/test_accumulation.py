@@ -11,11 +11,14 @@ from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.periods import Period
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.preprocessing.accumulation import AccumulateRule, accumulate
+from data_pipeline.timestep import Timestep
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config
 
 GRID = LatLonGrid.equiangular(4, 6)
 RAIN = "total_precipitation"
+
+SIX_HOURS = Timestep.parse("6h")
 
 
 def hourly(num_hours: int = 31, step_hours: int = 1, start: str = "2001-01-01") -> xr.Dataset:
@@ -41,10 +44,10 @@ def resampled(
     dataset: xr.Dataset,
     rules: dict[str, AccumulateRule],
     variables: Sequence[str] = (RAIN, "2m_temperature"),
-    hours: int = 6,
+    step: Timestep = SIX_HOURS,
     allow_gaps: bool = False,
 ) -> xr.Dataset:
-    return accumulate(dataset, variables, rules, hours, everything, allow_gaps).compute()
+    return accumulate(dataset, variables, rules, step, everything, allow_gaps).compute()
 
 
 def test_sums_end_at_the_state_and_instants_are_thinned() -> None:
@@ -94,7 +97,7 @@ def test_six_hours_of_precipitation_and_their_logarithm() -> None:
     np.testing.assert_array_equal(found["total_precipitation_6hr"], expected)
     logs = np.log(1 + found["total_precipitation_6hr"] / 1e-5)
     np.testing.assert_allclose(found["log_total_precipitation_6hr"], logs, rtol=1e-12)
-    daily = resampled(source, {}, wanted[:1], hours=24)
+    daily = resampled(source, {}, wanted[:1], step=Timestep.parse("1D"))
     assert str(daily["time"].values[0])[:13] == "2001-01-02T00"
     np.testing.assert_allclose(daily[wanted[0]][0], expected[3], rtol=1e-12)
     given = found[["total_precipitation_6hr"]]  # as WeatherBench 2 has it
@@ -126,7 +129,7 @@ def test_a_shifted_time_is_named(minutes: int) -> None:
     times = source["time"].values.copy()
     times[9] += np.timedelta64(minutes, "m")
     shifted = source.assign_coords(time=times)
-    with rejects("gap-in-time", "T12", str(times[9])[:16], f"{1 + minutes / 60:g} h"):
+    with rejects("gap-in-time", "T12", str(times[9])[:16], f"{60 + minutes} min"):
         resampled(shifted, {RAIN: "sum"})
     found = resampled(shifted, {RAIN: "sum"}, allow_gaps=True)
     assert [str(time)[11:13] for time in found["time"].values] == ["06", "18", "00", "06"]
@@ -136,7 +139,12 @@ def test_a_shifted_time_is_named(minutes: int) -> None:
 def test_gaps_outside_of_the_periods_do_not_matter() -> None:
     source = hourly().drop_isel(time=3)
     later = accumulate(
-        source, [RAIN], {RAIN: "sum"}, 6, lambda t: t > np.datetime64("2001-01-01T10"), False
+        source,
+        [RAIN],
+        {RAIN: "sum"},
+        SIX_HOURS,
+        lambda t: t > np.datetime64("2001-01-01T10"),
+        False,
     )
     assert len(later["time"]) == 4
 
@@ -159,7 +167,7 @@ def test_sums_without_their_parts_are_rejected(
 
 def test_accumulations_on_their_own_times_stay_as_they_are() -> None:
     source = hourly(48, 6)
-    assert accumulate(source, [RAIN], {}, 6, everything, False) is source
+    assert accumulate(source, [RAIN], {}, SIX_HOURS, everything, False) is source
     with rejects("timestep-mismatch", "total_precipitation_6hr"):
         resampled(source, {}, ["total_precipitation_6hr"])
 

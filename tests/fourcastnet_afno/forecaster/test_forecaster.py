@@ -6,6 +6,7 @@ import torch
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
@@ -28,7 +29,7 @@ def make_forecaster(
         static_channels=Channels(()),
         forcings=("day_of_year_sin",),
         grid=grid,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     padding = options.pop("padding", Padding())
     network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, padding=padding)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -95,7 +96,7 @@ def trained() -> Forecaster:
         static_channels=Channels(()),
         forcings=(),
         grid=TRAINED_ON,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     ones = torch.ones(3)
     static = torch.zeros(0, *TRAINED_ON.shape)

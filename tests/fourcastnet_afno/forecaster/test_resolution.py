@@ -8,6 +8,7 @@ from torch import Tensor
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import PlaneGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -74,7 +75,7 @@ def make_forecaster(grid: Grid, **network: object) -> Forecaster:
             static_channels=Channels((Channel(name="orography"),)),
             forcings=(),
             grid=grid,
-            timestep_hours=1,
+            step=Timestep.parse("1h"),
         )
         forecaster = Forecaster(
             ModelConfig(network=AFNONetConfig(**(settings | network))),  # type: ignore[arg-type]

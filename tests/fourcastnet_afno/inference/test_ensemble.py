@@ -90,7 +90,7 @@ def test_lagged_members_start_earlier() -> None:
     torch.testing.assert_close(found[2], earlier[1] + 2)
     with rejects("no-times", "2019-12-31T12:00:00"):
         histories(config, [(2, 2)])
-    with rejects("bad-setting", "lag_hours", "6 h", "7"):
+    with rejects("bad-setting", "ensemble.lag", "6h", "7h"):
         histories(replace(config, lag_hours=7), [(10, 1)])
 
 

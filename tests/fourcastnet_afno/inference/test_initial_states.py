@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.inference.initial_states import (
     check_init_times,
     check_source,
@@ -15,6 +16,7 @@ from tests.builders.forecasters import (
     make_states,
 )
 
+HALF_DAY = Timestep.parse("12h")
 HOUR = np.timedelta64(1, "h")
 
 
@@ -74,11 +76,11 @@ def test_another_timestep_of_the_data_is_named() -> None:
 
 def test_selected_init_times_have_history_and_truth() -> None:
     times = np.delete(make_states(20)["time"].values, 9)
-    found = select_init_times(times, Growing().spec, 2, interval_hours=12, num_following=2)
+    found = select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=2)
     hours = (found - times[0]) / HOUR
     assert hours.tolist() == [12, 24, 36, 72, 84, 96]
     with rejects("no-times", "30 of truth", "19 times"):
-        select_init_times(times, Growing().spec, 2, interval_hours=12, num_following=30)
+        select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=30)
 
 
 def test_all_mismatches_of_a_source_are_named_at_once() -> None:

@@ -51,5 +51,5 @@ def test_the_identity_depends_on_settings_states_times_and_provenance() -> None:
 def test_settings_are_checked_before_anything_runs() -> None:
     with rejects("missing-variable", "humidity"):
         make_job(variables=["humidity"])
-    with rejects("bad-setting", "lag_hours"):
+    with rejects("bad-setting", "ensemble.lag"):
         make_job(num_members=2, perturbation="lagged", lag_hours=7)

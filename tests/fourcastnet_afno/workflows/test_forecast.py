@@ -165,7 +165,7 @@ def _every_other_day(data: xr.Dataset) -> xr.Dataset:
         (_without_variable, "expects the variables ['2m_temperature']"),
         (_in_celsius, "2m_temperature in 'degC', expected 'K'"),
         (_with_nan, "not finite, the first in 2m_temperature at 2001-03-01"),
-        (_every_other_day, "the data has 60 times every 48 h from 2001-01-02"),
+        (_every_other_day, "the data has 60 times every 2 days from 2001-01-02"),
     ],
 )
 def test_data_that_does_not_suit_is_refused_by_name(

@@ -9,6 +9,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from data_pipeline.channels import Channels
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.report.runs import find_runs
@@ -66,7 +67,7 @@ def test_the_headline_leaves_out_channels_whose_baselines_are_exact() -> None:
         static_channels=Channels(()),
         forcings=(),
         grid=GRID,
-        timestep_hours=6,
+        step=Timestep.parse("6h"),
     )
     rmse = np.array([[[9, 9], [1, 2]], [[9, 9], [0, 4]], [[9, 9], [3, 8]]], float)
     text = headline({"rmse": rmse}, spec)
