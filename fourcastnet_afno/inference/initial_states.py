@@ -50,7 +50,11 @@ def parse_init_times(text: str, interval: Timestep = DAY) -> np.ndarray:
         if "T" not in match["last"]:
             last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
         stated = match["interval"]
-        step = Timestep.parse(stated, f"the interval of {entry!r} in init_times") if stated else interval
+        step = (
+            Timestep.parse(stated, f"the interval of {entry!r} in init_times")
+            if stated
+            else interval
+        )
         if last < first:
             raise InputError(
                 f"the range {entry!r} of init_times holds no time; give start, end and an interval",
