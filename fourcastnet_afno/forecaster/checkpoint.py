@@ -118,6 +118,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
         std=weights["normalizer.std"].flatten(),
         diff_std=weights["diff_std"].flatten(),
         static=weights["static"][:num_static],
+        filled=weights.get("filled"),  # which checkpoints of earlier versions have not
     )
     forecaster.load_state_dict(weights)
     return forecaster.to(device).eval()

@@ -33,7 +33,11 @@ from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
-from fourcastnet_afno.forecaster.forecaster import Forecaster, adapt_config_to_grid
+from fourcastnet_afno.forecaster.forecaster import (
+    Forecaster,
+    adapt_config_to_grid,
+    regridded_fill,
+)
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNONet
@@ -49,6 +53,8 @@ class DiagnosticHead(nn.Module):
         channels: Diagnostic channels.
         mean: Mean of each diagnostic channel, in its units.
         std: Standard deviation of each diagnostic channel, in its units.
+        filled: Points without values in training, see ``Scales``; diagnostic channels are NaN
+            there.
 
     Raises:
         InputError: If the network does not suit the grid.
@@ -56,6 +62,7 @@ class DiagnosticHead(nn.Module):
 
     is_logarithmic: Tensor
     is_nonnegative: Tensor
+    filled: Tensor | None
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class DiagnosticHead(nn.Module):
         *,
         mean: Float[Tensor, " diagnostic"],
         std: Float[Tensor, " diagnostic"],
+        filled: Float[Tensor, "diagnostic lat lon"] | None = None,
     ) -> None:
         super().__init__()
         self.config, self.channels, count = config, channels, len(channels)
@@ -76,6 +84,7 @@ class DiagnosticHead(nn.Module):
         moments = (t.detach().clone().flatten() for t in (prognostic.mean, prognostic.std))
         self.input_normalizer = Normalizer(*moments)
         self.normalizer = Normalizer(mean, std)
+        self.register_buffer("filled", None if filled is None else filled.float())
         for name, patterns in (
             ("is_logarithmic", config.logarithmic),
             ("is_nonnegative", config.nonnegative),
@@ -93,7 +102,8 @@ class DiagnosticHead(nn.Module):
         self, state: Float[Tensor, "batch channel lat lon"]
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Diagnostic channels, in physical units."""
-        return self.to_physical(self.predict(state))
+        fields = self.to_physical(self.predict(state))
+        return fields if self.filled is None else fields.where(self.filled.isnan(), torch.nan)
 
     def predict(
         self, state: Float[Tensor, "batch channel lat lon"]
@@ -139,7 +149,10 @@ class DiagnosticStepper:
         self._head, self.channels = head, head.channels
         self._to_network_grid = forecaster.to_network_grid
         self._from_network_grid: nn.Module = nn.Identity()
+        self._filled = head.filled
         grid, network_grid = forecaster.spec.grid, forecaster.network_grid
+        if head.filled is not None and grid != head.spec.grid:
+            self._filled = regridded_fill(head.filled, head.spec.grid, grid, head.channels)
         if grid != network_grid:
             device = forecaster.diff_std.device
             self._from_network_grid = Regridder(network_grid, grid, head.channels).to(device)
@@ -150,7 +163,9 @@ class DiagnosticStepper:
         forcing: Float[Tensor, "batch forcing network_lat network_lon"],
     ) -> Float[Tensor, "batch diagnostic lat lon"]:
         """Diagnostic channels at the time of the newest state."""
-        return self._from_network_grid(self._head(self._to_network_grid(state[:, -1])))
+        head, newest = self._head, self._to_network_grid(state[:, -1])
+        fields = self._from_network_grid(head.to_physical(head.predict(newest)))
+        return fields if self._filled is None else fields.where(self._filled.isnan(), torch.nan)
 
 
 def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
@@ -182,6 +197,7 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
         Channels.from_json(record["channels"]),
         mean=weights["normalizer.mean"].flatten(),
         std=weights["normalizer.std"].flatten(),
+        filled=weights.get("filled"),
     )
     head.load_state_dict(weights)
     return head.to(device).eval(), forecaster

@@ -111,7 +111,7 @@ def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Ten
     """Random states of the usual size, and forcings of some time."""
     spec, generator = forecaster.spec, torch.Generator().manual_seed(0)
     shape = (batch_size, forecaster.num_history, len(spec.channels), *spec.grid.shape)
-    mean, std, _ = forecaster.scales
+    mean, std, *_ = forecaster.scales
     state = mean + std * torch.randn(shape, generator=generator)
     times = np.full(batch_size, np.datetime64("2000-07-01T12", "ns"))
     return state, forecaster.forcing_at(times)

@@ -7,7 +7,8 @@ is
 
 where s is the standard deviation of the change over one timestep, by channel; a direct forecaster
 is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, such as the
-coefficients of a steady problem, bit for bit.
+coefficients of a steady problem, bit for bit. Points that had no value in training, such as land in
+sea-surface temperature, have the value that training saw there, in every input and every output.
 """
 
 import copy
@@ -84,11 +85,14 @@ class Scales(NamedTuple):
     """Moments by channel, each of shape (channel, 1, 1), in the channels' units.
 
     ``std`` is infinite where unknown, ``diff_std`` is that of the change over a timestep.
+    ``filled`` (channel, lat, lon) are the values at points that never had one, NaN at the others;
+    None where there are no such points.
     """
 
     mean: Tensor
     std: Tensor
     diff_std: Tensor
+    filled: Tensor | None = None
 
 
 class Forecaster(nn.Module):
@@ -101,6 +105,8 @@ class Forecaster(nn.Module):
         std: Standard deviation of each channel, likewise.
         diff_std: Standard deviation of the change over a timestep, likewise.
         static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
+        filled: Values at the points of each channel that had none in training, in its units, NaN at
+            all others, shape (channel, lat, lon); None where there are no such points.
 
     Attributes:
         rows: The rows that states and forcings have here; weights and static fields are complete
@@ -114,6 +120,7 @@ class Forecaster(nn.Module):
     diff_std: Tensor
     forcing_scales: Tensor
     static: Tensor
+    filled: Tensor | None
 
     def __init__(
         self,
@@ -124,6 +131,7 @@ class Forecaster(nn.Module):
         std: Float[Tensor, " channel"],
         diff_std: Float[Tensor, " channel"],
         static: Float[Tensor, "static lat lon"],
+        filled: Float[Tensor, "channel lat lon"] | None = None,
     ) -> None:
         super().__init__()
         network = adapt_config_to_grid(config.network, spec.grid, "model.network")
@@ -136,6 +144,7 @@ class Forecaster(nn.Module):
         self.register_buffer("forcing_scales", scales, persistent=False)
         static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
         self.register_buffer("static", static)
+        self.register_buffer("filled", None if filled is None else filled.float())
         self.network_grid = spec.grid
         self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
@@ -155,14 +164,26 @@ class Forecaster(nn.Module):
             forcing: Computed forcings at the time of the newest state, on the network's grid, in
                 the units of ``data_pipeline.preprocessing.forcings``.
         """
+        state = self.refill(state)
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
         forcing = forcing / self.forcing_scales if self._scales_forcing else forcing
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
-            return state[:, -1] + self.from_network_grid(self.diff_std * output)
+            return self.refill(state[:, -1] + self.from_network_grid(self.diff_std * output))
         following = self.from_network_grid(self.normalizer.denormalize(output))
-        return torch.where(self.diff_std > 0, following, state[:, -1]) if self._stays else following
+        if self._stays:
+            following = torch.where(self.diff_std > 0, following, state[:, -1])
+        return self.refill(following)
+
+    def refill(
+        self, states: Float[Tensor, "*batch channel lat lon"]
+    ) -> Float[Tensor, "*batch channel lat lon"]:
+        """States with the values of training at the points that had none."""
+        if self.filled is None:
+            return states
+        filled = self.filled[:, self.rows.field_slice]
+        return torch.where(filled.isnan(), states, filled)
 
     def shard(self, rows: ShardedRows) -> None:
         """From here on states and forcings are the rows of this process.
@@ -181,7 +202,7 @@ class Forecaster(nn.Module):
     @property
     def scales(self) -> Scales:
         """Moments of the training period."""
-        return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std)
+        return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std, self.filled)
 
     def forcing_at(
         self, times: np.ndarray
@@ -218,6 +239,8 @@ class Forecaster(nn.Module):
         if grid == self.network_grid:
             return result
         device = self.diff_std.device
+        if self.filled is not None:
+            result.filled = regridded_fill(self.filled, self.spec.grid, grid, channels)
         if resolution == "native":
             if self.network_grid != self.spec.grid:
                 raise ValueError("a forecaster goes to another grid from the one it was trained on")
@@ -253,6 +276,17 @@ class Forecaster(nn.Module):
             assert isinstance(block, AFNOBlock)
             block.mixer = shift_phase_origin(block.mixer, shift)
         self.network_grid = grid
+
+
+def regridded_fill(
+    filled: Float[Tensor, "channel lat lon"], source: Grid, target: Grid, channels: Channels
+) -> Float[Tensor, "channel target_lat target_lon"]:
+    """``Scales.filled`` on another grid: cells of which more than half is filled are filled."""
+    known = filled.isnan()
+    share = Regridder(source, target, channels).to(filled.device)((~known).float())
+    count = (~known).sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    values = filled.nan_to_num(0).double().sum(dim=(1, 2), keepdim=True) / count
+    return torch.where(share > 0.5, values.float(), torch.nan)
 
 
 def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:

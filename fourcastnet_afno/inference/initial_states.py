@@ -209,11 +209,20 @@ class MissingValuesError(InputError):
 
 
 class InitialStates:
-    """States of a canonical dataset as input of a forecaster, on its device."""
+    """States of a canonical dataset as input of a forecaster, on its device.
+
+    Missing values become those of ``filled``, see ``Scales``.
+    """
 
     def __init__(
-        self, dataset: xr.Dataset, spec: FieldSpec, num_history: int, device: torch.device
+        self,
+        dataset: xr.Dataset,
+        spec: FieldSpec,
+        num_history: int,
+        device: torch.device,
+        filled: Float[Tensor, "channel lat lon"] | None = None,
     ) -> None:
+        self._filled = None if filled is None else filled.cpu().numpy()
         self._dataset, self._spec, self._device = dataset, spec, device
         self._num_history, self._times = num_history, dataset["time"].values
 
@@ -234,6 +243,8 @@ class InitialStates:
         unique, inverse = np.unique(needed, return_inverse=True)
         channels = self._spec.channels
         fields = channels.stack(self._dataset.sel(time=unique)).values
+        if self._filled is not None:
+            fields = np.where(np.isnan(fields), self._filled, fields)
         if description := channels.describe_not_finite(fields, unique):
             finite = np.all(np.isfinite(fields), axis=(0, 2, 3)).tolist()
             raise MissingValuesError(

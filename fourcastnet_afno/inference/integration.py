@@ -21,7 +21,7 @@ class StepResult(NamedTuple):
     """Result of a step, with a leading axis of forecasts and NaN where one has ended.
 
     Args:
-        fields: (forecast, channel, lat, lon).
+        fields: (forecast, channel, lat, lon), with NaN also where training had no values.
         statistics: By name, float32 on the host, see ``StabilityTracker``.
         blow_ups: JSON records of the forecasts that ended in this step.
     """
@@ -50,7 +50,7 @@ class Integration:
         self._perturber = job.perturbers[number]
         self._init_times, self._members, self._pool = init_times, members, pool
         spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability
-        self._device = scales.mean.device
+        self._device, self._filled = scales.mean.device, scales.filled
         self._tracker = StabilityTracker(spec, scales, stability)
         self._fixer = Fixer(stability, spec.channels, spec.grid, self._device)
 
@@ -95,6 +95,8 @@ class Integration:
             self._history, self._reference = self._history[index], self._reference[index]
             self._alive = self._alive[healthy]
         fields = self._history[:, -1]
+        if self._filled is not None:
+            fields = torch.where(self._filled.isnan(), fields, torch.nan)
         if not len(fields):
             fields = fields.new_empty(0, *shape)
         elif diagnostic is not None:

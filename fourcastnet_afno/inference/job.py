@@ -88,7 +88,8 @@ class ForecastJob:
 
     def _states(self, stepper: Stepper) -> InitialStates:
         device = stepper.scales.mean.device
-        return InitialStates(self.dataset, stepper.spec, stepper.num_history, device)
+        filled = stepper.scales.filled
+        return InitialStates(self.dataset, stepper.spec, stepper.num_history, device, filled)
 
     @cached_property
     def channels(self) -> Channels:

@@ -105,7 +105,7 @@ def _summarize(members: Tensor, quantiles: Sequence[float]) -> dict[_Target, Ten
     targets += [("quantiles", index) for index in range(len(quantiles))]
     results = {target: torch.full_like(members[:, :1], torch.nan) for target in targets}
     for init, forecasts in enumerate(members):
-        alive = forecasts[~torch.isnan(forecasts).flatten(1).any(dim=1)]
+        alive = forecasts[~torch.isnan(forecasts).flatten(1).all(dim=1)]
         # One channel at a time: float64 and sorted copies are larger than the fields.
         for channel in range(members.shape[2] if len(alive) else 0):
             mean, spread, by_quantile = summarize_members(alive[:, channel], quantiles)

@@ -173,6 +173,8 @@ class RunCheckpoints:
 def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy full tensors to a module, whose weights may be sharded."""
     weights = module.state_dict()
+    if "filled" in weights:  # which checkpoints of earlier versions have not
+        tensors = {"filled": weights["filled"], **tensors}
     if weights.keys() != tensors.keys():
         raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
     for name, target in weights.items():

@@ -124,8 +124,11 @@ def _open(source: SourceConfig) -> xr.Dataset:
 
 
 def truth_of(store: PreparedStore) -> xr.Dataset:
-    """The fields of a prepared store, with the land fraction if the store holds it."""
-    dataset, labels = store.dataset(), store.static_channels.labels
+    """The fields of a prepared store, with the land fraction if the store holds it.
+
+    They are NaN where the source had no value, see ``PreparedStore.observed``.
+    """
+    dataset, labels = store.observed(), store.static_channels.labels
     if _LAND in labels:
         with xr.open_zarr(store.path, consolidated=False) as stored:
             land = stored["static"].isel(static=labels.index(_LAND)).values

@@ -170,5 +170,13 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         torch.from_numpy(np.asarray(values, np.float32))
         for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
-    static = torch.from_numpy(store.normalized_static())
-    return Forecaster(config.model, spec, mean=mean, std=std, diff_std=diff_std, static=static)
+    static, filled = torch.from_numpy(store.normalized_static()), store.filled_values()
+    return Forecaster(
+        config.model,
+        spec,
+        mean=mean,
+        std=std,
+        diff_std=diff_std,
+        static=static,
+        filled=None if filled is None else torch.from_numpy(filled),
+    )

@@ -111,13 +111,21 @@ def build_head(
 ) -> DiagnosticHead:
     """A head with fresh weights for the diagnostic channels of prepared data."""
     channels, statistics = store.diagnostic.channels, store.diagnostic.statistics
+    filled = store.diagnostic.filled_values()
     mean, std = (
         torch.from_numpy(np.asarray(values, np.float32))
         for values in (statistics.mean, statistics.std)
     )
     with torch.random.fork_rng([]):
         torch.manual_seed(config.training.seed)
-        return DiagnosticHead(config.diagnostic, forecaster, channels, mean=mean, std=std)
+        return DiagnosticHead(
+            config.diagnostic,
+            forecaster,
+            channels,
+            mean=mean,
+            std=std,
+            filled=None if filled is None else torch.from_numpy(filled),
+        )
 
 
 def _check_settings(config: ExperimentConfig) -> None:
