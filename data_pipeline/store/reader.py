@@ -253,6 +253,17 @@ class PreparedStore:
 
         return self._lazy(ObservedStates(self.states, never, places, self._filled_at))
 
+    def describe_filled(self) -> list[str]:
+        """Sentences on the filled values of each channel, which losses and scores leave out."""
+        weights, areas = self.point_weights(), self.grid.area_weights()
+        shares = [] if weights is None else (1 - (areas * weights).mean(axis=(1, 2))).tolist()
+        return [
+            f"{label}: {100 * share:.3g} % of the area (mean over training) had no value and was "
+            "filled (data.fill); it is not scored"
+            for label, share in zip(self.channels.labels, shares, strict=bool(shares))
+            if share > 0
+        ]
+
     def _filled_at(self, place: int, indices: np.ndarray) -> np.ndarray:
         """Filled share of each cell, of 255, of the channel at a place in ``filled``."""
         rows = self._known[indices]

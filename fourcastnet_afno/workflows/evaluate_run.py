@@ -48,6 +48,8 @@ def evaluate_run(
         state=output / ".evaluation.npz",
         execution=execution,
     )
+    filled = store.describe_filled()
+    scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *filled]))
     write_scores(scores, output / "scores.json", output / "scores.nc")
     console.print(scores_table(scores))
     history = output / "history.json"

@@ -11,9 +11,12 @@ import numpy as np
 import xarray as xr
 import yaml
 
+from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
+from data_pipeline.preprocessing.config import FillRule
+from data_pipeline.preprocessing.filling import rule_of
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
@@ -106,12 +109,13 @@ def forecast_from(
         )
     except MissingValuesError as error:
         rules = _recorded_data(checkpoint).get("fill") or {}
-        names = dict.fromkeys(c.name for c in error.channels if rules.get(c.name) == "climatology")
+        by_climatology = (c.name for c in error.channels if rule_of(rules, c) == "climatology")
+        names = dict.fromkeys(by_climatology)
         if not names:
             raise
         raise InputError(
-            f"{error}: for training {list(names)} was filled by its climatology "
-            "(data.fill), which a checkpoint does not hold",
+            f"{error}: for training {list(names)} was filled by its climatology (data.fill), of "
+            "which a checkpoint holds only the points that never had a value",
             code=error.code,
         ) from error
 
@@ -194,15 +198,28 @@ def _as_in_training(
             f"(data.accumulate={rules}): {error}",
             code=error.code,
         ) from error
-    fill = recorded.get("fill") or {}
-    numbers = {
-        name: np.float32(value)
-        for name, value in fill.items()
-        if isinstance(value, int | float) and name in names and name in states
-    }
-    states = states.assign({name: states[name].fillna(numbers[name]) for name in numbers})
+    states = _filled_by_numbers(states, spec.channels, recorded.get("fill") or {})
     states.encoding["source"] = dataset.encoding.get("source", "")
     return states
+
+
+def _filled_by_numbers(
+    states: xr.Dataset, channels: Channels, rules: Mapping[str, FillRule]
+) -> xr.Dataset:
+    """Missing values replaced where the rule of training is a number."""
+    filled = {}
+    for name in {channel.name for channel in channels} & set(map(str, states.data_vars)):
+        of_level = {c.level: rule_of(rules, c) for c in channels if c.name == name}
+        numbers = {k: np.float32(v) for k, v in of_level.items() if isinstance(v, int | float)}
+        if not numbers:
+            continue
+        value = numbers.get(None)
+        if value is None:
+            levels = states[name]["level"].values.tolist()
+            by_level = np.array([numbers.get(level, np.nan) for level in levels], np.float32)
+            value = xr.DataArray(by_level, dims="level", coords={"level": levels})
+        filled[name] = states[name].fillna(value)
+    return states.assign(filled)
 
 
 def _on_grid_of(

@@ -100,7 +100,8 @@ def fit_linear(
 ) -> LinearFields:
     """Fit the linear model to a series of training years, to forecast from states of truth.
 
-    Fewer components are used where the sample does not have as many.
+    Fewer components are used where the sample does not have as many. A missing value has the
+    anomaly 0.
 
     Raises:
         InputError: If the series has no two states that are a lead time apart.
@@ -112,7 +113,9 @@ def fit_linear(
     scales = np.empty((len(channels), *grid.shape))
     for index, channel in enumerate(track(list(channels), "Fitting the linear baseline")):
         anomalies = series.at(channel, times) - climatology(channel, times)
-        deviation = np.sqrt((grid.area_weights() * anomalies**2).mean()) or 1.0
+        known = grid.area_weights() * np.isfinite(anomalies)
+        squares = known * np.nan_to_num(anomalies) ** 2
+        deviation = np.sqrt(squares.sum() / max(known.sum(), 1e-6)) or 1.0
         scales[index] = deviation / np.maximum(roots, 1e-6)
         data[:, index] = np.nan_to_num(anomalies / scales[index])
     flat = data.reshape(len(times), -1)

@@ -12,6 +12,7 @@ from fourcastnet_afno.forecaster.checkpoint import add_prefix, load_forecaster, 
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.diagnostic_head import (
     DiagnosticHead,
+    DiagnosticStepper,
     describe_diagnostic,
     load_diagnostic,
 )
@@ -172,6 +173,8 @@ def test_the_loss_of_two_steps_is_that_of_both_states() -> None:
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
     forecaster = make_forecaster().eval()
     head, path = make_head(forecaster).eval(), tmp_path / "head.safetensors"
+    head.filled = torch.full((3, *GRID.shape), torch.nan)
+    head.filled[2, 1, 1] = 270.0
     weights = add_prefix("diagnostic", head.state_dict())
     weights |= add_prefix("forecaster", forecaster.state_dict())
     record = {"diagnostic": describe_diagnostic(head, forecaster)}
@@ -181,7 +184,11 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert loaded.channels == CHANNELS
     assert loaded.config == head.config
     assert torch.equal(behind(state, forcing), forecaster(state, forcing))
-    assert torch.equal(loaded(state[:, 0]), head(state[:, 0]))
+    predicted = head(state[:, 0])
+    assert torch.equal(loaded(state[:, 0]).nan_to_num(), predicted.nan_to_num())
+    assert torch.argwhere(predicted.isnan()).tolist() == [[0, 2, 1, 1], [1, 2, 1, 1]]
+    written = DiagnosticStepper(loaded, behind)(state, forcing)
+    assert torch.equal(written.isnan(), predicted.isnan())
     assert torch.equal(load_forecaster(path)(state, forcing), forecaster(state, forcing))
 
 

@@ -37,14 +37,15 @@ assert [c["name"] for c in json.loads(meta)["channels"]] == ["pressure", "temper
 
 
 def make_checkpoint(path: Path, **network: object) -> Path:
-    """A forecaster whose weights are large enough for mixers to matter, and to be seen."""
+    """A forecaster with land, whose weights are large enough for mixers to matter."""
     small = make_forecaster()
     settings: dict = {"patch_size": (2, 2), "embed_dim": 8, "depth": 2, "num_blocks": 2}
     config = ModelConfig(num_history=2, network=AFNONetConfig(**(settings | network)))
     torch.manual_seed(0)
-    forecaster = Forecaster(
-        config, small.spec, mean=MEAN, std=STD, diff_std=DIFF_STD, static=torch.zeros(0, 6, 12)
-    )
+    fields = {"mean": MEAN, "std": STD, "diff_std": DIFF_STD, "static": torch.zeros(0, 6, 12)}
+    filled = torch.full((2, 6, 12), torch.nan)
+    filled[1, 2:4, 3:5] = 271.5
+    forecaster = Forecaster(config, small.spec, **fields, filled=filled)
     for parameter in forecaster.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     save_checkpoint(path, forecaster, {}, {})

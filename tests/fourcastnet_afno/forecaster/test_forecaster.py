@@ -9,6 +9,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from tests.builders.errors import rejects
 
@@ -65,6 +66,31 @@ def test_a_channel_that_never_changes_is_kept(prediction: str) -> None:
     following = forecaster(state, torch.zeros(3, 1, 6, 12))
     assert torch.equal(following[:, 0], state[:, -1, 0])
     assert not torch.equal(following[:, 1], state[:, -1, 1])
+
+
+@pytest.mark.parametrize("prediction", ["residual", "direct"])
+def test_points_that_never_had_a_value_have_that_of_training(prediction: str) -> None:
+    """Whatever is there, the network sees the fill, and gives it back, step after step."""
+    without, filled = make_forecaster(prediction=prediction), torch.full((2, 6, 12), torch.nan)
+    filled[1, 2:4, 3:8] = 271.5
+    network = ModelConfig(prediction=prediction, network=without.config.network)  # type: ignore[arg-type]
+    fields = {"mean": MEAN, "std": STD, "diff_std": DIFF_STD, "static": torch.zeros(0, 6, 12)}
+    forecaster = Forecaster(network, without.spec, **fields, filled=filled)
+    forecaster.network.load_state_dict(without.network.state_dict())
+    state, forcing = make_state(), torch.zeros(3, 1, 6, 12)
+    other = torch.where(filled.isnan(), state, torch.nan)
+    assert torch.equal(forecaster(state, forcing), forecaster(other, forcing))
+    at_fill = torch.where(filled.isnan(), state, filled)
+    expected = without(at_fill, forcing)
+    for following in rollout(forecaster, state, [forcing] * 3, 3):
+        assert (following[:, 1, 2:4, 3:8] == 271.5).all()
+        torch.testing.assert_close(following[:, 0], expected[:, 0])
+        expected = without(torch.where(filled.isnan(), expected, filled)[:, None], forcing)
+    finer = forecaster.on_grid(LatLonGrid.equiangular(12, 24))
+    on_land = finer(torch.rand(1, 1, 2, 12, 24) + 280, forcing[:1])[0, 1] == 271.5
+    assert on_land[5:7, 7:15].all()
+    assert not on_land[:3].any()
+    assert not on_land[:, :5].any()
 
 
 def test_forcings_and_coordinates_reach_the_network() -> None:

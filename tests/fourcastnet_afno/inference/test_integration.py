@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from data_pipeline.channels import Channel, Channels
 from fourcastnet_afno.inference.open import open_diagnostics
 from fourcastnet_afno.report.rows import stability
+from tests.builders.errors import rejects
 from tests.builders.forecasters import (
     Growing,
     make_forecast,
@@ -36,6 +38,39 @@ def test_diagnostic_models_see_the_new_state_and_are_not_fed_back(tmp_path: Path
     np.testing.assert_allclose(
         found - initial, np.arange(1, 6)[:, None, None] + 0 * found, rtol=1e-5
     )
+
+
+def with_land() -> Growing:
+    """The temperature has no value at a point, where training saw 7 K."""
+    stepper, filled = Growing(), torch.full((3, 6, 12), torch.nan)
+    filled[2, 1, 1] = 7.0
+    stepper.scales = stepper.scales._replace(filled=filled)
+    return stepper
+
+
+@pytest.mark.parametrize("output", ["members", "statistics"])
+def test_what_never_had_a_value_is_missing_in_forecasts_too(tmp_path: Path, output: str) -> None:
+    data = make_states()
+    whole = make_forecast(tmp_path / "whole", Growing(), data, data["time"].values[:2])
+    data["2m_temperature"][:, 1, 1] = np.nan
+    settings = {"num_members": 3, "perturbation": "gaussian", "amplitude": 0.0, "output": output}
+    times = data["time"].values[:2]
+    for name, changes in {"one": {}, "members": settings}.items():
+        written = make_forecast(tmp_path / name, with_land(), data, times, **changes)
+        found = written["2m_temperature"]
+        assert found[..., 1, 1].isnull().all()
+        found = found.isel(realization=1) if "realization" in found.dims else found
+        expected = whole["2m_temperature"].where(found.notnull())
+        assert found.isnull().sum() == 2 * 5
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert written["geopotential"].notnull().all()
+
+
+def test_a_value_that_is_missing_elsewhere_is_rejected(tmp_path: Path) -> None:
+    data = make_states()
+    data["2m_temperature"][:, 1, 1:3] = np.nan
+    with rejects("not-finite", "2m_temperature", "1 values"):
+        make_forecast(tmp_path / "f", with_land(), data, data["time"].values[:1])
 
 
 def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:

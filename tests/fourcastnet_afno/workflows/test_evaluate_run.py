@@ -3,12 +3,52 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from data_pipeline.preprocessing.filling import FillRule
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 from fourcastnet_afno.workflows.forecast import forecast_run
-from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
+from tests.builders.experiments import GRID, make_dataset, make_experiment, make_untrained_run
+
+
+@pytest.mark.parametrize("rule", [250.0, "climatology"])
+def test_what_was_filled_is_not_scored(
+    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str], rule: FillRule
+) -> None:
+    """Temperature over land, and one value in one state, by hand over the cells that are there."""
+    data, name = make_dataset(), "2m_temperature"
+    data[name][:, 2:4, 3:8] = data[name][100, 0, 0] = np.nan
+    data.to_netcdf(tmp_path / "data.nc")
+    scores_only = EvaluationConfig(
+        num_resamples=0, spectra=False, baselines=["persistence", "climatology", "linear"]
+    )
+    experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scores_only)
+    experiment = replace(experiment, data=replace(experiment.data, fill={"t2m": rule}))
+    run = tmp_path / "run"
+    make_untrained_run(experiment, run)
+    forecast_run(experiment, run)
+    scores = evaluate_run(experiment, run)
+    forecasts = open_forecast(run / "forecast.zarr")[name]
+    assert forecasts[..., 2:4, 3:8].isnull().all()
+    times = forecasts["init_time"] + forecasts["lead_time"]
+    truth = data[name].sel(time=times).where(forecasts.notnull())
+    initial = data[name].sel(time=forecasts["init_time"])
+    weights = xr.DataArray(GRID.area_weights(), dims=GRID.dims)
+    rmse = scores["rmse"].sel(channel=name).squeeze(drop=True)
+    for forecast, fields in {"model": forecasts, "persistence": initial}.items():
+        squared = ((fields - truth) ** 2).weighted(weights).mean(GRID.dims)
+        expected = np.sqrt(squared.mean("init_time"))
+        np.testing.assert_allclose(rmse.sel(forecast=forecast), expected, rtol=1e-5)
+    climatology = rmse.sel(forecast="climatology")
+    np.testing.assert_allclose(climatology, 10 / np.sqrt(2) * 0.75, rtol=0.2)
+    assert (rmse.sel(forecast="linear") < 0.1 * climatology).all()
+    counts = scores["missing_values"].sel(channel=name, forecast="model").values
+    assert (counts.ravel() >= 10 * forecasts.sizes["init_time"]).all()
+    assert "2m_temperature: 20.8 % of the area" in scores.attrs["notes"]
+    for text in (capsys.readouterr().out, (run / "report.html").read_text()):
+        assert "2m_temperature: 20.8 % of the area" in text
 
 
 def test_a_run_is_scored_next_to_the_baselines(

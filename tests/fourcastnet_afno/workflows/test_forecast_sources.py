@@ -116,13 +116,18 @@ def test_sums_that_cannot_be_made_are_refused(files: Files, tmp_path: Path) -> N
 
 
 def test_a_climatology_that_the_checkpoint_lacks_is_named(tmp_path: Path) -> None:
+    """It holds what training saw on land, and not what it saw below ice."""
     files, init = make_files(tmp_path, "climatology"), "2001-01-03"
+    expected = forecast(files, files.prepared, tmp_path / "f.zarr", init)
+    xr.testing.assert_equal(forecast(files, files.source, tmp_path / "g.zarr", init), expected)
+    assert expected[SEA][..., 2:4, 3:6].isnull().all()
+    assert int(expected[SEA].isnull().sum()) == 2 * 6
+    ice = hourly()
+    ice[SEA][:, 0, 0] = np.nan
+    ice.to_netcdf(tmp_path / "ice.nc")
     with rejects("not-finite", "sea_surface_temperature at 2001-01-02T18", "climatology"):
-        forecast(files, files.source, tmp_path / "f.zarr", init)
-    assert not (tmp_path / "f.zarr").exists()
-    forecast(files, files.prepared, tmp_path / "f.zarr", init)
-    hourly().fillna(280.0).to_netcdf(tmp_path / "whole.nc")
-    forecast(files, tmp_path / "whole.nc", tmp_path / "g.zarr", init)
+        forecast(files, tmp_path / "ice.nc", tmp_path / "h.zarr", init)
+    assert not (tmp_path / "h.zarr").exists()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Points that were filled by a climatology count neither in the loss nor in the validation."""
+"""Points that were filled are filled again, and count neither in the loss nor in the validation."""
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,17 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
+from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import Stage, ValidationConfig
+from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import field_weights, train_run
 from tests.builders.experiments import GRID, make_data_config, make_dataset, make_experiment
@@ -132,6 +138,36 @@ def test_training_and_its_validation_use_them(run: Path) -> None:
     for step, hours in enumerate(("24", "48")):
         assert found[NAME, hours] == pytest.approx(rmse[step, 1], rel=1e-4)
         assert found["mean_sea_level_pressure", hours] == pytest.approx(rmse[step, 0], rel=1e-4)
+
+
+def test_the_forecaster_fills_what_was_never_there(run: Path) -> None:
+    store = PreparedStore(run / "data.zarr")
+    forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
+    land = np.zeros((2, *GRID.shape), bool)
+    land[1][LAND] = True
+    assert forecaster.filled is not None
+    np.testing.assert_array_equal(~forecaster.filled.isnan().numpy(), land)
+    stored, state = store.states.read(np.arange(30, 35)), torch.zeros(1, 2, 2, *GRID.shape)
+    with torch.no_grad():
+        following = forecaster(state, forecaster.forcing_at(store.times[:1]))
+    assert (following.numpy()[:, land] == stored[:, land]).all()
+
+
+def test_a_run_of_a_version_that_did_not_fill_resumes(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    for name in ("last", "best"):
+        path = copied / "checkpoints" / f"{name}.safetensors"
+        with safe_open(path, "pt") as file:
+            header = file.metadata()
+        tensors = {k: v for k, v in load_file(path).items() if not k.endswith(".filled")}
+        assert len(tensors) < len(load_file(path))
+        save_file(tensors, path, header)
+    assert load_forecaster(copied / "checkpoints" / "best.safetensors").filled is None
+    written = yaml.safe_load((copied / "config.yaml").read_text())
+    forecaster = train_run(parse_config(ExperimentConfig, written), copied)
+    before = load_forecaster(run / "checkpoints" / "best.safetensors")
+    for name, weight in forecaster.network.state_dict().items():
+        assert torch.equal(weight, before.network.state_dict()[name])
 
 
 def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
