@@ -16,7 +16,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.sources.left_out import reasons_left_out
-from data_pipeline.sources.names import parse_label
+from data_pipeline.sources.names import STANDARD_NAMES, parse_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,16 @@ class Channels:
         for name, level in (parsed[label] for label in variables):
             units = str(dataset[name].attrs.get("units", ""))
             known: list[int | None] = [None]
+            if "level" not in dataset[name].dims and level is not None:
+                raise InputError(
+                    f"{name} has no levels in the data, expected {level} hPa; ask for {name}, or "
+                    f"state its level with data.source.rename={{...: {name}_{level}}}",
+                    code="missing-level",
+                )
             if "level" in dataset[name].dims:
-                known = [int(value) for value in dataset[name]["level"].values]
+                # Variables on some of the levels of the data list theirs.
+                every = dataset[name].attrs.get("levels", dataset[name]["level"].values)
+                known = [int(v) for v in every if v in dataset[name]["level"].values]
                 requested = levels if level is None else [level]
                 missing_levels = [value for value in requested if value not in known]
                 if missing_levels:
@@ -191,4 +199,15 @@ def _remedies(
         if name in reasons
     ]
     settings = "correct data.prognostic, data.diagnostic and data.static, or map names with "
-    return "; ".join(dict.fromkeys(known)) or settings + "data.source.rename"
+    settings += "data.source.rename" + _hint(dataset, [name for name, _ in parsed.values()])
+    return "; ".join(dict.fromkeys(known)) or settings
+
+
+def _hint(dataset: xr.Dataset, names: Sequence[str]) -> str:
+    """Variables whose standard name suits a missing one, but not without level or height."""
+    near = [
+        f"{variable} ({standard})"
+        for variable, array in dataset.data_vars.items()
+        if {*names} & {*STANDARD_NAMES.get(standard := str(array.attrs.get("standard_name")), ())}
+    ]
+    return f"; a level, a height or cell methods tell other fields apart: {near}" if near else ""

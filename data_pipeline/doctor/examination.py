@@ -33,6 +33,7 @@ from data_pipeline.preparation.plan import plan_store, state_bytes
 from data_pipeline.preprocessing.filling import check_rules
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.names import parse_label
+from data_pipeline.sources.rename import renames_of
 from data_pipeline.sources.units import require_units
 from data_pipeline.store.reader import PreparedStore, Role
 from data_pipeline.timestep import Timestep
@@ -110,7 +111,9 @@ class _Examination:
             self.findings = [replace(finding, severity="warning") for finding in self.findings]
         if self.opened.raw:
             assert config.source is not None
-            self._add("layout", *check_layout(self.opened.raw[0], config.source.rename))
+            first = self.opened.raw[0]
+            file = str(first.encoding.get("source", ""))
+            self._add("layout", *check_layout(first, renames_of(config.source.rename, file)))
         seen_by_model = None
         if self.opened.dataset is None:
             self._check_times(self.opened.times)

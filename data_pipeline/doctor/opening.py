@@ -14,12 +14,13 @@ from data_pipeline.preparation.config import DataConfig
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.simulation.trajectories import Splits
-from data_pipeline.sources.canonical import canonicalize, open_source
+from data_pipeline.sources.canonical import canonical_parts, canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import STORE_FILES, file_fingerprints, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
+from data_pipeline.sources.select import MEMBERS
 
 _SOLVED_STEPS = 4
 _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32
@@ -72,7 +73,7 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
         try:
             for path in source.paths:
                 raw += open_all(path, source, piece_bytes=piece_bytes)
-            dataset = join([canonicalize(part, source) for part in raw], (*INVARIANT, *static))
+            dataset = join(canonical_parts(raw, source), (*INVARIANT, *static))
             return OpenedSource(dataset, times_of(dataset), tuple(raw))
         except InputError as error:
             for opened in raw:
@@ -103,6 +104,7 @@ def _open_leniently(source: SourceConfig, static: list[str], error: InputError) 
             opened = open_all(file, source)
             raw += opened
             for part in (canonicalize(dataset, lenient) for dataset in opened):
+                part = part.isel({m: 0 for m in MEMBERS if part.sizes.get(m, 1) > 1}, drop=True)
                 timed = "time" in part.dims
                 parts.append(part.drop_duplicates("time").sortby("time") if timed else part)
         except (InputError, ValueError, KeyError, OSError) as problem:

@@ -57,7 +57,10 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
             message = (
                 f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
             )
-            message += f"{' and '.join(space)} (and level); select one entry, or change its role"
+            further = sorted(dims - allowed)
+            choice = f"choose one entry with data.source.select={{{further[0]}: ...}}, "
+            message += f"{' and '.join(space)} (and level); {choice if further else ''}"
+            message += "or change its role" if further else "change its role"
             raise InputError(message, code="wrong-dimensions")
 
 

@@ -172,6 +172,7 @@ class DataConfig:
         for key in ("periodic", "benchmark"):
             if self.source is not None and getattr(self.source, key) is None:
                 del settings["source"][key]
-        if self.source is not None and not self.source.missing:
-            del settings["source"]["missing"]
+        for key in ("missing", "select"):
+            if self.source is not None and not getattr(self.source, key):
+                del settings["source"][key]
         return settings

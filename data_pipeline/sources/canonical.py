@@ -9,7 +9,7 @@ Fields on a plane have the dimensions (time, y, x) with increasing y and x, and 
 ``grids.plane`` lists. Their variables keep their names, and those that state no units have none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import xarray as xr
 
@@ -20,18 +20,27 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
+from data_pipeline.sources.identify import ambiguous_names, identified
 from data_pipeline.sources.join import join
-from data_pipeline.sources.levels import with_integer_levels
 from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
-from data_pipeline.sources.names import INVARIANT, RENAME, STANDARD_NAMES, UNITS
+from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
+from data_pipeline.sources.rename import check_renames, renames_of
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
+from data_pipeline.sources.select import (
+    MEMBERS,
+    check_members,
+    check_selected,
+    with_final_values,
+    with_selected_entries,
+    with_selected_levels,
+)
 from data_pipeline.sources.time_axis import with_standard_times
 from data_pipeline.sources.units import with_checked_units
 from data_pipeline.sources.valid_times import with_valid_times
 
 # Axes of length one that CDS, GRIB and CMIP add.
-_DROPPABLE_AXES = ("expver", "number", "step", "surface", "height", "depth", "meanSea")
-_DROPPABLE_AXES += ("heightAboveGround", "realization", "ensemble", "band")
+_DROPPABLE_AXES = ("expver", "step", "surface", "height", "depth", "meanSea", "band", "lev")
+_DROPPABLE_AXES += ("heightAboveGround", *MEMBERS)
 
 
 def open_source(
@@ -56,13 +65,14 @@ def open_source(
     """
     if config.benchmark is not None:
         groups = [expand_glob(path) for path in config.paths]
-        trajectories = open_benchmark(groups, config.benchmark, config.rename, config.periodic)
+        rename = renames_of(config.rename, "")
+        trajectories = open_benchmark(groups, config.benchmark, rename, config.periodic)
         check_marks(trajectories, config.missing)
         return with_marks_missing(trajectories, config.missing)
     opened: list[xr.Dataset] = []
     for path in config.paths:
         opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
-    result = join([canonicalize(dataset, config) for dataset in opened], (*INVARIANT, *static))
+    result = join(canonical_parts(opened, config), (*INVARIANT, *static))
     check_marks(result, config.missing)
 
     def close() -> None:
@@ -73,22 +83,51 @@ def open_source(
     return result
 
 
+def canonical_parts(opened: Sequence[xr.Dataset], config: SourceConfig) -> list[xr.Dataset]:
+    """The files of one source as canonical datasets, to be joined.
+
+    Raises:
+        InputError: As by ``open_source``; ``rename`` or ``select`` name things that no file has, or
+            a file holds several members.
+    """
+    check_renames(config.rename, opened)
+    check_selected(opened, config.select)
+    ambiguous = ambiguous_names(opened) if len(opened) > 1 else ()
+    parts = [canonicalize(dataset, config, ambiguous) for dataset in opened]
+    kept = [part for part in parts if part.data_vars] or parts[:1]
+    for part in kept:
+        check_members(part, part.encoding["source"])
+    return kept
+
+
 def canonicalize(
-    dataset: xr.Dataset, config: SourceConfig, *, is_forecast: bool = False
+    dataset: xr.Dataset,
+    config: SourceConfig,
+    ambiguous: Collection[str] = (),
+    *,
+    is_forecast: bool = False,
 ) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header.
 
-    A forecast keeps its initial and lead times, anything else has valid times alone.
+    A forecast keeps its initial and lead times, anything else has valid times alone. ``ambiguous``
+    are names that stand for several fields in the source, see ``identify``.
     """
     name = str(dataset.encoding.get("source", config.path))
-    dataset = dataset if is_forecast else with_valid_times(dataset, config.rename, name)
-    rename = {old: new for old, new in config.rename.items() if old != "time"}
+    rename = renames_of(config.rename, name)
+    dataset = with_final_values(with_selected_entries(dataset, config.select), name)
+    dataset = dataset if is_forecast else with_valid_times(dataset, rename, name)
+    rename = {old: new for old, new in rename.items() if old != "time"}
     known = {*dataset.variables, *dataset.dims}
     plane = dataset.rename({old: new for old, new in rename.items() if old in known})
     names = {RENAME.get(str(variable), str(variable)) for variable in plane.variables}
     # Projected maps have y and x too, in addition to latitudes and longitudes of each point.
     planar = is_planar(plane) and not names & {"latitude", "longitude"}
-    dataset = _without_droppable_axes(plane if planar else _renamed(dataset, rename))
+    if planar:
+        dataset = plane.drop_vars([n for n in plane.coords if n not in (*plane.dims, "time")])
+    else:
+        dataset = identified(dataset, rename, name, ambiguous, config.units.get("level", ""))
+    single = [axis for axis in _DROPPABLE_AXES if dataset.sizes.get(axis) == 1]
+    dataset = dataset.squeeze(single, drop=True)
     for axis in () if planar else ("latitude", "longitude"):
         if axis not in dataset.coords or dataset[axis].ndim != 1:
             raise InputError(
@@ -101,13 +140,13 @@ def canonicalize(
     if planar:
         dataset = _with_plane_attrs(sorted_along(sorted_along(dataset, "y"), "x"), config, name)
     else:
-        levels = config.units.get("level", "")
-        dataset = with_integer_levels(with_canonical_coordinates(dataset), name, levels)
+        dataset = with_selected_levels(with_canonical_coordinates(dataset), config.select)
     axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
     dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name
     dataset = with_marks_missing(dataset, config.missing)
-    return with_checked_units(dataset, config.units, name, planar=planar)
+    units = {canonical_label(key)[0]: value for key, value in config.units.items()}
+    return with_checked_units(dataset, config.units | units, name, planar=planar)
 
 
 def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:
@@ -117,31 +156,3 @@ def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> x
         return dataset.assign_attrs(grid_of(dataset).attrs)
     except InputError as error:
         raise InputError(f"{name}: {error}", code=error.code) from error
-
-
-def _renamed(dataset: xr.Dataset, further: Mapping[str, str]) -> xr.Dataset:
-    table = RENAME | dict(further)
-    names = {str(old): table[str(old)] for old in dataset.variables if str(old) in table}
-    for old, variable in dataset.data_vars.items():
-        standard = STANDARD_NAMES.get(str(variable.attrs.get("standard_name", "")))
-        known = str(old) in names or str(old) in UNITS
-        if standard and not known:
-            names[str(old)] = standard[_has_levels(variable, names)]
-    if "z" in dataset and "z" not in further and not _has_levels(dataset["z"], names):
-        names["z"] = "geopotential_at_surface"
-    dims = {str(d): table[str(d)] for d in dataset.dims if str(d) in table and d not in names}
-    changed = {old: new for old, new in (names | dims).items() if old != new}
-    return dataset.rename(changed)
-
-
-def _has_levels(variable: xr.DataArray, names: Mapping[str, str]) -> bool:
-    return any(names.get(str(d), RENAME.get(str(d), str(d))) == "level" for d in variable.dims)
-
-
-def _without_droppable_axes(dataset: xr.Dataset) -> xr.Dataset:
-    if dataset.sizes.get("expver", 1) == 2:  # ERA5 and, for the last months, preliminary ERA5T
-        first, second = (dataset.isel(expver=index, drop=True) for index in (0, 1))
-        dataset = first.combine_first(second)
-    dataset = dataset.squeeze([d for d in _DROPPABLE_AXES if dataset.sizes.get(d) == 1], drop=True)
-    scalars = [str(name) for name, coord in dataset.coords.items() if name not in dataset.dims]
-    return dataset.drop_vars([name for name in scalars if name not in ("time", "level")])

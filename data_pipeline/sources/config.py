@@ -41,7 +41,11 @@ class SourceConfig:
     Args:
         path: A file (NetCDF, HDF5, GRIB), a glob ("data/*.nc"), a folder of files, a zarr store (a
             folder or a URL: gs://, s3:// or https://), or a list of these, which are merged.
-        rename: Canonical names by further names in the files.
+        rename: Names of variables and axes by those in the files: canonical or short names, or
+            labels such as t850. A pattern of files may hold names of its own:
+            {"air.2m.*.nc": {air: 2m_temperature}}.
+        select: An entry of an axis or scalar coordinate, by its value: {number: 0} for a member,
+            {level: 500}, {expver: 1}, {step: 6} in hours; or a list of entries.
         units: Units of variables whose attribute is missing or mislabelled.
         missing: Numbers that stand for missing values and that the files do not declare, in their
             units, by variable, such as {sst: -9999}.
@@ -57,7 +61,8 @@ class SourceConfig:
     """
 
     path: str | list[str]
-    rename: dict[str, str] = field(default_factory=dict)
+    rename: dict[str, str | dict[str, str]] = field(default_factory=dict)
+    select: dict[str, Any] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     missing: dict[str, float | int] = field(default_factory=dict)
     channels: list[str] = field(default_factory=list)

@@ -14,7 +14,7 @@ _ATTRIBUTE = "left_out"
 
 def leave_out(dataset: xr.Dataset, reasons: Mapping[str, str]) -> xr.Dataset:
     """Drop variables, and note for each why it is not taken, with the remedy."""
-    return _noted(dataset.drop_vars(list(reasons)), {**reasons_left_out(dataset), **reasons})
+    return note_reasons(dataset.drop_vars(list(reasons)), {**reasons_left_out(dataset), **reasons})
 
 
 def reasons_left_out(dataset: xr.Dataset) -> dict[str, str]:
@@ -27,10 +27,11 @@ def with_all_reasons(result: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Data
     reasons: dict[str, str] = {}
     for part in parts:
         reasons = {**reasons_left_out(part), **reasons}
-    return _noted(result, {k: why for k, why in reasons.items() if k not in result.data_vars})
+    return note_reasons(result, {k: why for k, why in reasons.items() if k not in result.data_vars})
 
 
-def _noted(dataset: xr.Dataset, reasons: Mapping[str, str]) -> xr.Dataset:
+def note_reasons(dataset: xr.Dataset, reasons: Mapping[str, str]) -> xr.Dataset:
+    """Note reasons by variable, in place of those that there are."""
     attrs = {key: value for key, value in dataset.attrs.items() if key != _ATTRIBUTE}
     result = dataset.copy(deep=False)
     result.attrs = {**attrs, _ATTRIBUTE: dict(reasons)} if reasons else attrs

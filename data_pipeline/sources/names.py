@@ -116,6 +116,28 @@ _ENERGY += ("surface_solar_radiation_downwards", "surface_thermal_radiation_down
 _ENERGY += ("surface_sensible_heat_flux", "surface_latent_heat_flux")
 ACCUMULATED = _WATER + _ENERGY
 
+# On pressure levels; where one of them is at a height in m, it is another variable.
+ON_LEVELS = (*_PRESSURE_LEVEL.values(), "wind_speed", "dewpoint_temperature")
+AT_HEIGHT = {
+    ("temperature", 2.0): "2m_temperature",
+    ("dewpoint_temperature", 2.0): "2m_dewpoint_temperature",
+    ("specific_humidity", 2.0): "2m_specific_humidity",
+    ("relative_humidity", 2.0): "2m_relative_humidity",
+    ("u_component_of_wind", 10.0): "10m_u_component_of_wind",
+    ("v_component_of_wind", 10.0): "10m_v_component_of_wind",
+    ("wind_speed", 10.0): "10m_wind_speed",
+    ("u_component_of_wind", 100.0): "100m_u_component_of_wind",
+    ("v_component_of_wind", 100.0): "100m_v_component_of_wind",
+}
+
+# Short names that NCEP and GRIB use at any height: they need a vertical coordinate.
+VERTICAL_NEEDED = ("air", "tmp", "hgt", "ugrd", "vgrd", "spfh", "rh")
+
+# Short names that in capitals mean other things elsewhere, and letters that do not.
+_NOT_IN_CAPITALS = ("cp", "sf", "cc", "ci", "pv", "vo", "str", "ssr", "tsr", "ttr")
+_LETTERS_IN_CAPITALS = "tuvqz"
+_CONVERTIBLE = {"K": ("degC", "C", "celsius", "Celsius"), "Pa": ("hPa", "mb", "mbar", "millibars")}
+
 # CF standard names, for variables with none of the names above: (without levels, with levels).
 STANDARD_NAMES = {
     "geopotential": ("geopotential_at_surface", "geopotential"),
@@ -197,9 +219,33 @@ def parse_label(label: str) -> tuple[str, int | None]:
     if label in _SINGLE_LEVEL:
         return _SINGLE_LEVEL[label], None
     canonical = re.fullmatch(r"(.+)_(\d+)", label)
-    if canonical and canonical[1] in (*_PRESSURE_LEVEL.values(), "wind_speed"):
+    if canonical and canonical[1] in ON_LEVELS:
         return canonical[1], int(canonical[2])
     short = re.fullmatch(r"([a-z]+?)_?(\d+)", label)
     if short and short[1] in _PRESSURE_LEVEL:
         return _PRESSURE_LEVEL[short[1]], int(short[2])
     return label, None
+
+
+def canonical_label(label: str) -> tuple[str, int | None]:
+    """Canonical name and level of a name or label as users write it: as ``parse_label``.
+
+    ``t``, ``T850`` and ``U10`` are understood too.
+    """
+    for text in (label, label.lower()):
+        if parse_label(text) != (text, None):
+            return parse_label(text)
+        if text in RENAME:
+            return RENAME[text], None
+    return label, None
+
+
+def named_in_capitals(name: str, units: str) -> str | None:
+    """Canonical name of a short name in capitals such as ``T2M``, if its units allow that."""
+    short = name.lower()
+    canonical = RENAME.get(short)
+    ambiguous = short in _NOT_IN_CAPITALS or (len(short) == 1 and short not in _LETTERS_IN_CAPITALS)
+    if canonical is None or short in COORDINATES or short == name or ambiguous:
+        return None
+    expected = UNITS.get(canonical, units)
+    return canonical if units in ("", expected, *_CONVERTIBLE.get(expected, ())) else None

@@ -41,9 +41,9 @@ FAULTS = {
     ),
     "member": Fault(
         lambda d: d.assign({"2m_temperature": d["2m_temperature"].expand_dims(member=2)}),
-        "prepare",
+        "source",
         "error",
-        ["'member'", "Select one entry"],
+        ["member", "2 members", "data.source.select={member: 0}"],
     ),
 }
 

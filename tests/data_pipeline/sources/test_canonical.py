@@ -93,6 +93,7 @@ def test_cf_names_pascals_and_longitudes_around_greenwich(era5: xr.Dataset, tmp_
         ("TREFHT", "air_temperature"),
     ):
         other[name].attrs["standard_name"] = standard
+    other = other.assign_coords(height=((), 2.0, {"units": "m", "standard_name": "height"}))
     other = other.assign_coords(plev=("plev", [50000.0, 85000.0], {"units": "Pa"}))
     other = other.assign_coords(longitude=(other["longitude"] + 180) % 360 - 180)
     other = other.sortby("longitude").isel(plev=slice(None, None, -1))
