@@ -16,7 +16,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.sources.left_out import reasons_left_out
-from data_pipeline.sources.names import STANDARD_NAMES, parse_label
+from data_pipeline.sources.names import STANDARD_NAMES, UNITS, parse_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +208,7 @@ def _hint(dataset: xr.Dataset, names: Sequence[str]) -> str:
     near = [
         f"{variable} ({standard})"
         for variable, array in dataset.data_vars.items()
-        if {*names} & {*STANDARD_NAMES.get(standard := str(array.attrs.get("standard_name")), ())}
+        if variable not in UNITS
+        and {*names} & {*STANDARD_NAMES.get(standard := str(array.attrs.get("standard_name")), ())}
     ]
     return f"; a level, a height or cell methods tell other fields apart: {near}" if near else ""

@@ -57,11 +57,10 @@ def check_dims(dataset: xr.Dataset, channels: Channels) -> None:
             message = (
                 f"the predicted variable {name} has dimensions {sorted(dims)}, expected time, "
             )
-            further = sorted(dims - allowed)
-            choice = f"choose one entry with data.source.select={{{further[0]}: ...}}, "
-            message += f"{' and '.join(space)} (and level); {choice if further else ''}"
-            message += "or change its role" if further else "change its role"
-            raise InputError(message, code="wrong-dimensions")
+            message += f"{' and '.join(space)} (and level); "
+            for axis in sorted(dims - allowed)[:1]:
+                message += f"choose one entry with data.source.select={{{axis}: ...}}, or "
+            raise InputError(message + "change its role", code="wrong-dimensions")
 
 
 def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD) -> np.ndarray:
