@@ -31,9 +31,9 @@ from data_pipeline.preparation.checks import check_dims
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.plan import plan_store, state_bytes
 from data_pipeline.preprocessing.filling import check_rules
+from data_pipeline.sources.fields.rename import renames_of
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.names import parse_label
-from data_pipeline.sources.rename import renames_of
 from data_pipeline.sources.units import require_units
 from data_pipeline.store.reader import PreparedStore, Role
 from data_pipeline.timestep import Timestep

@@ -16,11 +16,11 @@ from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonical_parts, canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.fields.select import MEMBERS
 from data_pipeline.sources.files import STORE_FILES, file_fingerprints, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.join import join
 from data_pipeline.sources.names import INVARIANT, UNITS, parse_label
-from data_pipeline.sources.select import MEMBERS
 
 _SOLVED_STEPS = 4
 _SIMULATED_DAYS, _SIMULATED_SPINUP, _SIMULATED_ROWS = 2, 5, 32

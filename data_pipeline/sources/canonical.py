@@ -17,16 +17,9 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
 from data_pipeline.sources.axes import sorted_along, with_canonical_coordinates
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import expand_glob, open_all
-from data_pipeline.sources.formats.chunks import PIECE_BYTES
-from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
-from data_pipeline.sources.identify import ambiguous_names, identified
-from data_pipeline.sources.join import join
-from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
-from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
-from data_pipeline.sources.rename import check_renames, renames_of
-from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
-from data_pipeline.sources.select import (
+from data_pipeline.sources.fields.identify import ambiguous_names, identified
+from data_pipeline.sources.fields.rename import check_renames, renames_of
+from data_pipeline.sources.fields.select import (
     MEMBERS,
     check_members,
     check_selected,
@@ -34,6 +27,13 @@ from data_pipeline.sources.select import (
     with_selected_entries,
     with_selected_levels,
 )
+from data_pipeline.sources.files import expand_glob, open_all
+from data_pipeline.sources.formats.chunks import PIECE_BYTES
+from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
+from data_pipeline.sources.join import join
+from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
+from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
+from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 from data_pipeline.sources.time_axis import with_standard_times
 from data_pipeline.sources.units import with_checked_units
 from data_pipeline.sources.valid_times import with_valid_times

@@ -3,7 +3,7 @@
 import pytest
 import xarray as xr
 
-from data_pipeline.sources.vertical import verticals_of
+from data_pipeline.sources.fields.vertical import verticals_of
 
 
 def field(**scalars: object) -> xr.Dataset:

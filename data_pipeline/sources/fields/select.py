@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.vertical import LEVEL_NAMES
+from data_pipeline.sources.fields.vertical import LEVEL_NAMES
 
 MEMBERS = ("realization", "number", "ensemble", "member", "sample", "ensemble_member")
 _FINAL, _PRELIMINARY = "1", "5"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.sources.select import with_final_values
+from data_pipeline.sources.fields.select import with_final_values
 from tests.builders.era5 import make_era5, read_source
 from tests.builders.errors import rejects
 

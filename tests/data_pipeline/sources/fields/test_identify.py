@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.sources.identify import ambiguous_names, identified, statistic_over_time
+from data_pipeline.sources.fields.identify import ambiguous_names, identified, statistic_over_time
 from tests.builders.era5 import ERA5_GRID, make_era5, make_grib, read_source
 from tests.builders.errors import rejects
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.sources.rename import renames_of
+from data_pipeline.sources.fields.rename import renames_of
 from tests.builders.era5 import make_era5, read_source
 from tests.builders.errors import rejects
 

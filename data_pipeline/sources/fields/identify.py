@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.fields.vertical import LEVEL_NAMES, Vertical, verticals_of
 from data_pipeline.sources.left_out import note_reasons, reasons_left_out, with_all_reasons
 from data_pipeline.sources.levels import with_integer_levels
 from data_pipeline.sources.names import (
@@ -27,7 +28,6 @@ from data_pipeline.sources.names import (
     named_in_capitals,
     normalize_units,
 )
-from data_pipeline.sources.vertical import LEVEL_NAMES, Vertical, verticals_of
 
 _EXTREMES = {"max": "maximum", "min": "minimum"}
 _OTHER_STATISTICS = ("maximum", "minimum", "range", "mid_range", "standard_deviation", "variance")
