@@ -54,10 +54,11 @@ def fit_window(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> WindowClimato
         for hour, day, is_last, state in zip(
             hours_of_day(times).tolist(), *_days_of_year(times), values, strict=True
         ):
-            by_day = sums.setdefault(hour, _DailySums(values.shape[1:]))
-            by_day.add(day, state)
+            if hour not in sums:
+                sums[hour] = _DailySums(values.shape[1:])
+            sums[hour].add(day, state)
             if is_last:
-                by_day.add(DAYS - 1, state)
+                sums[hour].add(DAYS - 1, state)
     hours = sorted(sums)
     shape = next(iter(sums.values())).fields.shape if sums else (DAYS,)
     fields = np.empty((len(hours), *shape), np.float32)
@@ -89,10 +90,10 @@ class _DailySums:
     def add(self, day: int, state: np.ndarray) -> None:
         """Add the state of one day."""
         self.counts[day] += 1
-        missing = np.isnan(state)
-        if not missing.any():
+        if not np.isnan(state.sum()):
             self.fields[day] += state
             return
+        missing = np.isnan(state)
         if self.missing is None:
             self.missing = np.zeros(self.fields.shape, np.uint16)
         self.missing[day] += missing
@@ -104,13 +105,12 @@ class _DailySums:
         flat, result = self.fields.reshape(DAYS, -1), out.reshape(DAYS, -1)
         for start in range(0, flat.shape[1], _COLUMNS):
             columns = slice(start, start + _COLUMNS)
-            counts = np.broadcast_to(self.counts[:, None], flat[:, columns].shape)
+            counts = self.counts[:, None]
             if self.missing is not None:
                 counts = counts - self.missing.reshape(DAYS, -1)[:, columns]
             total, norm = weights @ flat[:, columns], weights @ counts
-            result[:, columns] = np.divide(
-                total, norm, out=np.full_like(total, np.nan), where=norm > 0
-            )
+            unknown = np.full_like(total, np.nan)
+            result[:, columns] = np.divide(total, norm, out=unknown, where=norm > 0)
 
     def covered(self) -> np.ndarray:
         """Days of whose window at least half lies between states at most a month apart."""

@@ -1,7 +1,8 @@
 """The verb ``score``: stored forecasts compared with any truth, without a run folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,8 +56,10 @@ def evaluate_files(
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     actual = _open(truth)
-    base = open_climatology_data(climatology)
-    years = None if training is None else open_training(training)
+    with naming_option("--climatology"):
+        base = open_climatology_data(climatology)
+    with naming_option("--training"):
+        years = None if training is None else open_training(training)
     is_file = truth == SourceConfig(path=truth.paths[0]) and not is_prepared(Path(truth.paths[0]))
     state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(
@@ -71,9 +74,12 @@ def evaluate_files(
     scores.attrs["files"] = "\n".join(
         [f"{name}: {path}" for name, path in named.items()]
         + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
+        + ([] if training is None else [f"training: {training.path}"])
     )
-    read = {**named, "truth": truth.paths[0], "climatology": climatology.paths[0]}
-    scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(path) for name, path in read.items()}
+    read = {name: [path] for name, path in named.items()}
+    read |= {"truth": truth.paths, "climatology": climatology.paths}
+    read |= {} if training is None else {"training": training.paths}
+    scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(paths) for name, paths in read.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
     write_scores(scores, output.with_suffix(".json"), output)
     if report is not None:
@@ -95,6 +101,16 @@ def evaluate_files(
     for path in filter(None, (output, report)):
         console.print(f"Written: {path.resolve()}", soft_wrap=True)
     return scores
+
+
+@contextmanager
+def naming_option(option: str) -> Iterator[None]:
+    """Name the option in errors of a source, in place of the setting of an experiment."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).replace("data.source.path", option).replace("data.source", option)
+        raise type(error)(text, code=error.code) from error
 
 
 def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
@@ -142,9 +158,9 @@ def _absolute_source(path: str) -> str:
     return str(Path(path).absolute()) if Path(path).exists() else path
 
 
-def _fingerprint(path: str) -> str:
-    """The fingerprint of a prepared store, or of the names, sizes and times of files."""
-    if is_prepared(Path(path)):
-        return PreparedStore(Path(path)).fingerprint
-    files = file_fingerprints(path)
+def _fingerprint(paths: Sequence[str]) -> str:
+    """The fingerprint of a prepared store, or of the names, sizes and times of all files."""
+    if len(paths) == 1 and is_prepared(Path(paths[0])):
+        return PreparedStore(Path(paths[0])).fingerprint
+    files = [file for path in paths for file in file_fingerprints(path)]
     return hashlib.blake2b(repr(files).encode(), digest_size=8).hexdigest() if files else "unknown"

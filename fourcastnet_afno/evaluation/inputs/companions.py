@@ -61,6 +61,7 @@ def align_climatology(
     at, mean, thresholds = climatology.at, climatology.mean, climatology.dataset
     if coarsening is not None:
         at, mean, thresholds = (*_coarsened(climatology, coarsening), None)
+    notes += _missing_cells(at, alignment, valid)
     if climatology.times is not None:
         notes += _overlap("the climatology is", climatology.times, valid, "the climatology")
     aligned = AlignedClimatology(
@@ -152,6 +153,22 @@ def _coarsened(
         return coarsening.apply(climatology.mean(channel)).astype(float)
 
     return at, mean
+
+
+def _missing_cells(at: FieldsByTime, alignment: Alignment, valid: np.ndarray) -> list[str]:
+    """A warning where truth has a value and the climatology none, at the first time of truth."""
+    truth, channels = alignment.truth, alignment.channels
+    first = valid[np.isin(valid, truth.times)][:1]
+    missing = {
+        channel.label: int(
+            (np.isfinite(truth.at(channel, first)) & np.isnan(at(channel, first))).sum()
+        )
+        for channel in channels
+    }
+    text = ", ".join(f"{label} in {count} cells" for label, count in missing.items() if count)
+    if not text:
+        return []
+    return [f"warning: the climatology lacks {text} that truth has: their ACC is missing"]
 
 
 def _overlap(name: str, times: np.ndarray, valid: np.ndarray, flattered: str) -> list[str]:
