@@ -190,9 +190,13 @@ class PreparedStore:
                 code="damaged-store",
             )
 
+    def static_fields(self) -> np.ndarray:
+        """Static fields as they were prepared, float32 (static, latitude, longitude)."""
+        return self._regional(self._read("static"))
+
     def normalized_static(self) -> np.ndarray:
         """Static fields with area-weighted mean 0 and variance 1, float32 (static, lat, lon)."""
-        fields = self._regional(self._read("static")).astype(np.float64)
+        fields = self.static_fields().astype(np.float64)
         weights = self.grid.area_weights()
         centered = fields - (weights * fields).mean(axis=(1, 2), keepdims=True)
         std = np.sqrt((weights * centered**2).mean(axis=(1, 2), keepdims=True))

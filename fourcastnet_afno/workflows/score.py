@@ -17,7 +17,10 @@ from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.inputs.climatology_sources import open_climatology_data
+from fourcastnet_afno.evaluation.inputs.climatology_sources import (
+    open_climatology_data,
+    prepared_store,
+)
 from fourcastnet_afno.evaluation.inputs.companions import open_training
 from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
@@ -135,8 +138,8 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
 
 
 def _open(source: SourceConfig) -> xr.Dataset:
-    path = Path(source.paths[0])
-    return truth_of(PreparedStore(path)) if is_prepared(path) else open_source(source)
+    store = prepared_store(source)
+    return open_source(source) if store is None else truth_of(store)
 
 
 def truth_of(store: PreparedStore) -> xr.Dataset:
@@ -146,10 +149,8 @@ def truth_of(store: PreparedStore) -> xr.Dataset:
     """
     dataset, labels = store.observed(), store.static_channels.labels
     if _LAND in labels:
-        with xr.open_zarr(store.path, consolidated=False) as stored:
-            land = stored["static"].isel(static=labels.index(_LAND)).values
-        if land.shape == store.grid.shape:  # else the store is cropped
-            dataset[_LAND] = (("latitude", "longitude"), land)
+        land = store.static_fields()[labels.index(_LAND)]
+        dataset[_LAND] = (store.grid.dims, land)
     return dataset
 
 

@@ -121,7 +121,12 @@ def from_table(
             days, _ = _positions("dayofyear", axes["dayofyear"], valid)
             lacking = ~covered[hours, days - 1]
             if lacking.any():
-                raise _missing_days(f"there are too few states near {valid[lacking][0]}")
+                raise _missing_days(
+                    f"there are too few states near day {days[lacking][0]} of the year, "
+                    f"{valid[lacking][0].astype('datetime64[D]')}",
+                    "more years, or set evaluation.climatology=harmonics and fewer harmonics with "
+                    "evaluation.climatology_harmonics (0 fits a constant)",
+                )
 
     def at(channel: Channel, valid: np.ndarray) -> np.ndarray:
         require_times(valid)
@@ -155,9 +160,9 @@ def from_table(
     )
 
 
-def _missing_days(found: str) -> InputError:
+def _missing_days(found: str, remedy: str = "one of the full year") -> InputError:
     return InputError(
-        f"the climatology does not cover all valid times: {found}; give one of the full year",
+        f"the climatology does not cover all valid times: {found}; give {remedy}",
         code="short-period",
     )
 

@@ -8,9 +8,12 @@ import xarray as xr
 
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.store.cropping import CropConfig
+from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.workflows.score import evaluate_files, truth_of
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 from tests.builders.forecasts import make_climatology, make_forecast, make_truth
 
@@ -65,3 +68,45 @@ def test_the_land_of_a_prepared_store_is_a_region(tmp_path: Path) -> None:
     config = make_data_config(tmp_path / "data.nc", static=["land_sea_mask"])
     store = prepare(config, tmp_path / "data.zarr")
     np.testing.assert_array_equal(truth_of(store)["land_sea_mask"], np.eye(6, 12))
+    turned = PreparedStore(tmp_path / "data.zarr", CropConfig(west=180.0, east=540.0, south=0.0))
+    expected = np.roll(np.eye(6, 12), -6, axis=1)[:3]
+    np.testing.assert_array_equal(truth_of(turned)["land_sea_mask"], expected)
+
+
+def test_errors_of_companions_name_their_option(scored_folder: Path, tmp_path: Path) -> None:
+    forecasts = [str(scored_folder / "theirs.zarr")]
+    truth = SourceConfig(path=str(scored_folder / "truth.nc"))
+    none, output = SourceConfig(path=str(tmp_path / "none.nc")), tmp_path / "scores.nc"
+    with rejects("missing-file", "none.nc", "--climatology"):
+        evaluate_files(forecasts, truth, none, output)
+    with rejects("missing-file", "none.nc", "--training"):
+        evaluate_files(forecasts, truth, truth, output, training=none)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_of_a_climatology_counts_in_its_fingerprint(
+    scored_folder: Path, tmp_path: Path
+) -> None:
+    years = xr.open_dataset(scored_folder / "training.nc")
+    files = [tmp_path / "0.nc", tmp_path / "1.nc"]
+    for file, part in zip(files, (slice(200), slice(200, 300)), strict=True):
+        years.isel(time=part).to_netcdf(file)
+    config = EvaluationConfig(
+        channels=["t2m"], baselines=[], spectra=False, maps=False, num_resamples=0,
+        climatology_harmonics=0,
+    )  # fmt: skip
+
+    def fingerprint() -> str:
+        scores = evaluate_files(
+            [str(scored_folder / "theirs.zarr")],
+            SourceConfig(path=str(scored_folder / "truth.nc")),
+            SourceConfig(path=[str(file) for file in files]),
+            tmp_path / "scores.nc",
+            config,
+        )
+        return scores.attrs["fingerprint_of_climatology"]
+
+    before = fingerprint()
+    assert fingerprint() == before
+    files[1].touch()
+    assert fingerprint() != before

@@ -122,6 +122,18 @@ def test_companions_that_lack_a_channel_or_an_hour() -> None:
         score(make_table().sel(hour=[12]))
 
 
+def test_a_climatology_that_lacks_cells_is_warned_of() -> None:
+    table, truth = make_table(), TRUTH.copy(deep=True)
+    table["2m_temperature"][..., 2, 3:5] = np.nan
+    notes = score(table).attrs["notes"]
+    assert "warning: the climatology lacks 2m_temperature in 2 cells" in notes
+    truth["2m_temperature"][:, 2, 3:5] = np.nan
+    config = EvaluationConfig(num_resamples=0, channels=["2m_temperature"], baselines=[])
+    scores = evaluate({"model": FORECAST}, truth, table, config)
+    assert "warning" not in scores.attrs["notes"]
+    assert scores["acc"].notnull().all()
+
+
 def test_scored_days_in_companions_are_warned_of() -> None:
     whole = score(make_coefficients(TRUTH), TRUTH.assign_coords(time=LATER)).attrs["notes"]
     assert "warning" not in whole
