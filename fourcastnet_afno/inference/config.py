@@ -54,9 +54,7 @@ class EnsembleConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "ensemble")
-        settled = one_spelling("ensemble.lag", self.lag, self.lag_hours, 6)
-        for name, value in zip(("lag", "lag_hours"), settled, strict=True):
-            object.__setattr__(self, name, value)
+        _ = self.lag_step  # which checks both spellings
         if any(not 0 <= member < self.num_members for member in self.members):
             expected = f"0..{self.num_members - 1} (num_members {self.num_members})"
             raise ValueError(f"ensemble.members must lie in {expected}, got {self.members}")
@@ -79,7 +77,7 @@ class EnsembleConfig:
     @property
     def lag_step(self) -> Timestep:
         """Time between the starts of lagged members."""
-        return stated(self.lag, self.lag_hours)
+        return stated(*one_spelling("ensemble.lag", self.lag, self.lag_hours, 6))
 
     @property
     def is_ensemble(self) -> bool:
@@ -175,20 +173,22 @@ class ForecastConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "forecast")
-        texts = self.init_interval, self.init_interval_hours
-        settled = one_spelling("forecast.init_interval", *texts, 24)
-        for name, value in zip(("init_interval", "init_interval_hours"), settled, strict=True):
-            object.__setattr__(self, name, value)
+        _ = self.interval  # which checks both spellings
 
     @property
     def interval(self) -> Timestep:
         """Time between initial times."""
-        return stated(self.init_interval, self.init_interval_hours)
+        spellings = self.init_interval, self.init_interval_hours
+        return stated(*one_spelling("forecast.init_interval", *spellings, 24))
 
     def settings(self) -> dict[str, Any]:
-        """All settings as plain values; unused ones that earlier versions lack are left out."""
+        """All settings as plain values, hours as integers where earlier versions have them so."""
         settings = asdict(self)
-        for part, name in ((settings, "init_interval"), (settings["ensemble"], "lag")):
-            if part[name] is None:
-                del part[name]
+        times = (
+            (settings, "init_interval", self.interval),
+            (settings["ensemble"], "lag", self.ensemble.lag_step),
+        )
+        for part, name, step in times:
+            part[name], part[f"{name}_hours"] = str(step), step.hours
+            del part[name if step.hours else f"{name}_hours"]
         return settings
