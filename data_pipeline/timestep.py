@@ -9,7 +9,7 @@ with the units ``months``.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -236,18 +236,21 @@ def is_months(lead_times: np.ndarray | np.timedelta64) -> bool:
 
 def lead_times_of(coordinate: xr.DataArray | xr.Variable) -> np.ndarray:
     """Lead times of a canonical dataset: timedelta64[ns], or timedelta64[M] of integer months."""
-    values = coordinate.values
+    values = np.asarray(coordinate.values)
     if np.issubdtype(values.dtype, np.timedelta64):
         return values
     assert coordinate.attrs.get("units") == "months", "other units have been converted"
-    return values.astype("timedelta64[M]")
+    return np.asarray(values.astype("timedelta64[M]"))
 
 
-def lead_coordinate(lead_times: np.ndarray, name: str = "lead_time") -> xr.Variable:
-    """Inverse of ``lead_times_of``: a coordinate that xarray can hold."""
+def lead_coordinate(
+    lead_times: np.ndarray, dims: str | tuple[Hashable, ...] = "lead_time"
+) -> xr.Variable:
+    """Inverse of ``lead_times_of``: a coordinate for xarray, which turns months into seconds."""
+    lead_times = np.asarray(lead_times)
     if is_months(lead_times):
-        return xr.Variable(name, lead_times.astype(np.int64), {"units": "months"})
-    return xr.Variable(name, lead_times.astype("timedelta64[ns]"))
+        return xr.Variable(dims, lead_times.astype(np.int64), {"units": "months"})
+    return xr.Variable(dims, lead_times.astype("timedelta64[ns]"))
 
 
 def lead_label(lead: np.timedelta64) -> str:

@@ -123,7 +123,7 @@ class DataConfig:
         }
         defaults: dict[str, Any] = {
             "prognostic": list(build_equation(pde).variables),
-            "timestep_hours": 1,
+            **({} if "timestep" in settings else {"timestep_hours": 1}),
             "allow_gaps": True,
             "climatology_harmonics": 0,  # the same at every time
             **periods,

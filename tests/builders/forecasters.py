@@ -21,6 +21,7 @@ from fourcastnet_afno.inference.config import (
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.write import write_forecast
 
+SIX_HOURS = Timestep.parse("6h")
 GRID = LatLonGrid.equiangular(6, 12)
 CHANNELS = Channels(
     (
@@ -42,13 +43,14 @@ class Growing:
         factor: float = 1.0,
         num_history: int = 1,
         std: float = torch.inf,
+        step: Timestep = SIX_HOURS,
     ) -> None:
         self.spec = FieldSpec(
             channels=channels,
             static_channels=Channels(()),
             forcings=(),
             grid=grid,
-            step=Timestep.parse("6h"),
+            step=step,
         )
         self.num_history, self.factor = num_history, factor
         one = torch.ones(len(channels), 1, 1)

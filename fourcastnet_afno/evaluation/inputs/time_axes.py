@@ -19,7 +19,7 @@ from data_pipeline.calendars import (
 from data_pipeline.calendars import dates as dates_of
 from data_pipeline.errors import InputError
 from data_pipeline.sources.time_axis import snap_times
-from data_pipeline.timestep import is_months, lead_coordinate
+from data_pipeline.timestep import is_months, lead_coordinate, lead_times_of
 from fourcastnet_afno.evaluation.inputs.lead_times import has_units, parse_lead_times
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 
@@ -52,7 +52,7 @@ def with_time_axes(dataset: xr.Dataset, path: str) -> tuple[xr.Dataset, list[str
     # Lead times without units follow from the valid times, where these are known.
     if "lead" in stored and (len(times) < 2 or has_units(stored["lead"])):
         values, note = parse_lead_times(stored["lead"], path)
-        times["lead"] = xr.Variable(stored["lead"].dims, values)
+        times["lead"] = lead_coordinate(values, stored["lead"].dims)
         notes += [note] if note else []
     times = _completed(dataset, times, path)
     axes = dataset.drop_vars(list(names.values()))
@@ -143,7 +143,7 @@ def _completed(
     if "valid" in times and len(times) == 2:
         other = "lead" if "init" in times else "init"
         known = times["init" if other == "lead" else "lead"]
-        if not np.issubdtype(known.dtype, np.timedelta64) or not is_months(known.values):
+        if other == "lead" or not is_months(lead_times_of(known)):
             difference = times["valid"] - known
             snapped = snap_times(np.atleast_1d(difference.values)).reshape(difference.shape)
             times = times | {other: difference.copy(data=snapped)}
@@ -205,7 +205,7 @@ def _with_axes(
     dataset = dataset.assign(fields)
     coords = {
         "init_time": ("init_time", np.atleast_1d(_as_dates(init, calendar))),
-        "lead_time": lead_coordinate(np.atleast_1d(lead.values)),
+        "lead_time": lead_coordinate(np.atleast_1d(lead_times_of(lead))),
     }
     return dataset.assign_coords(coords).assign_attrs(calendar_attrs(calendar))
 
@@ -221,7 +221,7 @@ def _require_consistent(
         return
     sizes = [(d, n) for d, n in zip(("init", "lead"), table.shape, strict=True)]
     given = given.set_dims(dict(sizes)).transpose("init", "lead").values
-    close = _SAME_MONTH if is_months(times["lead"].values) else _CLOSE
+    close = _SAME_MONTH if is_months(lead_times_of(times["lead"])) else _CLOSE
     both = ~np.isnat(table) & ~np.isnat(given)
     wrong = both & (np.abs(np.where(both, table - given, np.timedelta64(0))) > close)
     if wrong.any():

@@ -1,5 +1,6 @@
 """Windows of consecutive states within a period."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from data_pipeline.calendars import calendar_attrs, calendar_of
 from data_pipeline.loading.windows import Unpacking, WindowDataset
 from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preparation.prepare import prepare
+from data_pipeline.preprocessing.climatology import ALL_HOURS
+from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import Packing, StorageConfig, StoredType
 from data_pipeline.store.reader import PreparedStore
@@ -31,6 +35,47 @@ def test_windows_are_consecutive_and_stay_in_their_period(store: PreparedStore) 
         np.testing.assert_array_equal(sample.state[row, :, 1], inputs)
         np.testing.assert_array_equal(sample.target[row, :, 1], targets)
     assert sample.forcing.shape == (2, 3, 1, 6, 12)
+
+
+def _prepared(folder: Path, times: np.ndarray, calendar: str, timestep: str) -> PreparedStore:
+    dataset = make_dataset(len(times)).assign_coords(time=times)
+    dataset.attrs |= calendar_attrs(calendar)
+    start, *inner, end = np.datetime_as_string(times[[0, -40, -39, -20, -19, -1]], "D")
+    config = make_data_config(
+        folder / "none.nc",
+        timestep=timestep,
+        timestep_hours=None,
+        allow_gaps=timestep == "1MS",
+        train=Period(start=start, end=inner[0]),
+        validation=Period(start=inner[1], end=inner[2]),
+        test=Period(start=inner[3], end=end),
+    )
+    config = replace(config, source=None, simulation=SimulationConfig())
+    return prepare(config, folder / "data.zarr", read=lambda _: dataset)
+
+
+def test_windows_of_months_are_consecutive_months(tmp_path: Path) -> None:
+    months = np.arange("2002-01", "2012-01", dtype="datetime64[M]").astype("datetime64[ns]")
+    store = _prepared(tmp_path, np.delete(months, 7), "standard", "1MS")
+    store_period = Period(start="2002-01-01", end="2003-12-31")
+    windows = WindowDataset(store, store_period, num_history=2, num_steps=3)
+    newest = windows.read(np.arange(len(windows))).time.numpy().astype("datetime64[ns]")
+    # Two months of history and three that follow, without August 2002.
+    expected = [f"2002-0{month}" for month in (2, 3, 4)]
+    expected += ["2002-10", "2002-11", "2002-12", *(f"2003-0{month}" for month in range(1, 10))]
+    assert newest.astype("datetime64[M]").astype(str).tolist() == expected
+    climatology = store.climatology()
+    assert climatology["hour"].values.tolist() == [ALL_HOURS]
+
+
+def test_windows_of_a_year_of_365_days_cross_the_leap_day(tmp_path: Path) -> None:
+    days = np.arange("2007-12-01", "2010-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    days = days[days != np.datetime64("2008-02-29")]
+    store = _prepared(tmp_path, days, "noleap", "1D")
+    assert store.attrs["calendar"] == calendar_of(store.dataset()) == "noleap"
+    windows = WindowDataset(store, Period(start="2008-02-27", end="2008-03-02"), 1, 3)
+    assert len(windows) == 1
+    assert store.times[windows.starts + 2] == np.datetime64("2008-03-01")
 
 
 def test_no_window_crosses_a_gap(tmp_path: Path) -> None:

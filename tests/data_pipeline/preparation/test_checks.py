@@ -1,5 +1,6 @@
 """Checks of prepare: each is an error with a code of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_pipeline.preparation.checks import (
     find_gaps,
     select_times,
 )
+from data_pipeline.preparation.config import DataConfig
 from data_pipeline.timestep import Timestep
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
@@ -61,6 +63,61 @@ def test_missing_leap_days_have_a_code_of_their_own() -> None:
         check_gaps(without, DAY, "train")
     with rejects("gap-in-time", "data.train"):
         check_gaps(np.delete(leap, 2), DAY, "train")
+
+
+def _config(times: np.ndarray, **changes: object) -> DataConfig:
+    """A configuration whose periods are the thirds of some times."""
+    ends = np.array_split(np.datetime_as_string(times, "s"), 3)
+    names = ("train", "validation", "test")
+    periods = {
+        name: Period(start=part[0], end=part[-1]) for name, part in zip(names, ends, strict=True)
+    }
+    return make_data_config(Path("data.nc"), timestep_hours=None, **(periods | changes))
+
+
+MONTHS = np.arange("2001-01", "2006-01", dtype="datetime64[M]").astype("datetime64[ns]")
+
+
+def test_months_are_consecutive() -> None:
+    config = _config(MONTHS, timestep="1MS")
+    assert len(select_times(MONTHS, config)) == 60
+    middles = MONTHS + (np.append(MONTHS[1:], np.datetime64("2006-01", "ns")) - MONTHS) / 2
+    assert len(select_times(middles, _config(middles, timestep="1MS"))) == 60
+    with rejects("gap-in-time", "1 states in 1 gaps", "2001-05-01", "1 month"):
+        select_times(np.delete(MONTHS, 5), config)
+
+
+@pytest.mark.parametrize("timestep", ["30D", "744h", "1D"])
+def test_months_are_no_duration(timestep: str) -> None:
+    with rejects("timestep-mismatch", "every 1 month", "data.timestep=1MS"):
+        select_times(MONTHS, _config(MONTHS, timestep=timestep))
+
+
+def test_the_step_of_the_data_is_named_before_it_is_thinned() -> None:
+    hours = np.datetime64("2001-01-01", "ns") + np.arange(300) * np.timedelta64(7, "h")
+    assert len(select_times(hours, _config(hours, timestep="7h"))) == 300
+    with rejects("timestep-mismatch", "every 7 h", "data.timestep=7h"):
+        select_times(hours, _config(hours, timestep="6h"))
+
+
+def test_a_calendar_without_leap_days_has_no_gap_there() -> None:
+    days = np.arange("2003-06-01", "2006-01-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    days = days[days != np.datetime64("2004-02-29")]
+    config = _config(days, timestep="1D")
+    with rejects("no-leap-day", "data.train"):
+        select_times(days, config)
+    assert len(select_times(days, config, "noleap")) == len(days)
+    five = select_times(days, replace(config, timestep="5D", timestep_hours=None), "noleap")
+    assert np.array_equal(five, np.arange(0, len(days), 5))  # across the leap day, too
+
+
+def test_dates_that_have_no_name_are_gaps() -> None:
+    """Of 30 days in February the standard calendar has 28."""
+    days = np.arange("2003-01-01", "2003-09-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    days = days[(days.astype("datetime64[D]") - days.astype("datetime64[M]")).astype(int) < 30]
+    config = _config(days, timestep="1D")
+    with rejects("gap-in-time", "2 dates", "360_day", "2003-02-28"):
+        select_times(days, config, "360_day")
 
 
 def test_other_axes_are_rejected_by_name() -> None:

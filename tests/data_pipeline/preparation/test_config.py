@@ -57,6 +57,30 @@ def test_a_forcing_is_computed_or_read_but_not_both() -> None:
             replace(DATA, prognostic=["u", name], forcings=["toa_incident_solar_radiation"])
 
 
+def test_both_spellings_of_a_timestep_are_the_same_settings() -> None:
+    for text in ("1h", "60min"):
+        assert replace(DATA, timestep=text, timestep_hours=None) == DATA
+        assert replace(DATA, timestep=text) == DATA
+    assert DATA.store_settings()["timestep_hours"] == 1
+    assert "timestep" not in DATA.store_settings()
+    monthly = replace(DATA, timestep="1MS", timestep_hours=None)
+    assert monthly.store_settings()["timestep"] == "1MS"
+    assert "timestep_hours" not in monthly.store_settings()
+    with rejects("bad-setting", "data.timestep=2h", "data.timestep_hours=1"):
+        replace(DATA, timestep="2h")
+    with rejects("bad-setting", "data.timestep", "'1Y'", "1MS"):
+        replace(DATA, timestep="1Y")
+
+
+def test_a_year_of_months_has_few_harmonics() -> None:
+    monthly = replace(DATA, timestep="1MS", timestep_hours=None, climatology_harmonics=5)
+    assert monthly.climatology_harmonics == 5
+    with rejects("bad-setting", "data.climatology_harmonics=6", "13 times", "set it to 5"):
+        replace(monthly, climatology_harmonics=6)
+    with rejects("bad-setting", "have 4", "set it to 1"):
+        replace(monthly, timestep="3MS", climatology_harmonics=2)
+
+
 def test_a_store_holds_the_trajectories_and_windows_stay_within_one(tmp_path: Path) -> None:
     store = prepare(DATA, tmp_path / "store")
     assert DATA.pde is not None

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.preprocessing.climatology import (
+    ALL_HOURS,
     climatology_at,
     fields_at,
     fit_climatology,
@@ -33,6 +34,26 @@ def test_a_fit_in_blocks_is_exact_for_harmonics() -> None:
     np.testing.assert_allclose(
         fields_at(coefficients, hours, later), make_values(later), rtol=1e-4, atol=1e-4
     )
+
+
+def test_hours_of_day_are_fractions_between_full_hours() -> None:
+    half_hours = TIMES[0] + np.arange(5) * np.timedelta64(30, "m")
+    assert hours_of_day(half_hours).tolist() == [0, 0.5, 1, 1.5, 2]
+    assert hours_of_day(TIMES[:3]).dtype == np.int64
+    values = np.arange(48.0)[np.arange(4800) % 48, None]  # the half hour of the day
+    times = TIMES[0] + np.arange(4800) * np.timedelta64(30, "m")
+    hours, coefficients = fit_climatology([(times, values)], 0)
+    assert fields_at(coefficients, hours, times[:96])[:, 0].tolist() == [*range(48), *range(48)]
+
+
+def test_months_are_fitted_whatever_their_hour() -> None:
+    starts = np.arange("2001-01", "2009-02", dtype="datetime64[M]").astype("datetime64[ns]")
+    middles = starts[:-1] + np.diff(starts) / 2  # at noon or midnight
+    basis = harmonics(middles, 2)
+    values = (basis @ [1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
+    hours, coefficients = fit_climatology([(middles, values)], 2, together=True)
+    assert hours.tolist() == [ALL_HOURS]
+    np.testing.assert_allclose(fields_at(coefficients, hours, middles), values, rtol=1e-5)
 
 
 def test_without_harmonics_it_is_the_mean_of_each_hour() -> None:

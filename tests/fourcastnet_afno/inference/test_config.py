@@ -2,7 +2,8 @@
 
 import pytest
 
-from fourcastnet_afno.inference.config import EnsembleConfig
+from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig
+from tests.builders.errors import rejects
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,25 @@ from fourcastnet_afno.inference.config import EnsembleConfig
 def test_ensembles_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EnsembleConfig(**settings)
+
+
+def test_intervals_are_durations_or_months() -> None:
+    assert (
+        ForecastConfig(init_interval="12h").interval
+        == ForecastConfig(init_interval_hours=12).interval
+    )
+    assert str(ForecastConfig(init_interval="3MS").interval) == "3MS"
+    assert str(ForecastConfig().interval) == "1D"
+    assert EnsembleConfig(lag="30min").lag_step.label == "30 min"
+    with rejects("bad-setting", "forecast.init_interval=12h", "init_interval_hours=6"):
+        ForecastConfig(init_interval="12h", init_interval_hours=6)
+    with rejects("bad-setting", "ensemble.lag", "'1 day'"):
+        EnsembleConfig(lag="1 day")
+
+
+def test_hours_identify_forecasts_as_in_earlier_versions() -> None:
+    settings = ForecastConfig(init_interval="1D").settings()
+    assert settings["init_interval_hours"] == 24
+    assert settings["ensemble"]["lag_hours"] == 6
+    assert "init_interval" not in settings
+    assert ForecastConfig(init_interval="1MS").settings()["init_interval"] == "1MS"

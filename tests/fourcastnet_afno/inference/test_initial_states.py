@@ -83,6 +83,28 @@ def test_selected_init_times_have_history_and_truth() -> None:
         select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=30)
 
 
+def test_init_times_of_monthly_data() -> None:
+    months = np.arange("2001-01", "2004-01", dtype="datetime64[M]").astype("datetime64[ns]")
+    spec = Growing(step=Timestep.parse("1MS")).spec
+
+    def found(interval: str, num_following: int = 3) -> list[str]:
+        step = Timestep.parse(interval)
+        times = select_init_times(months, spec, 2, interval=step, num_following=num_following)
+        return np.datetime_as_string(times, "M").tolist()
+
+    assert len(found("1D")) == len(found("1MS")) == 36 - 1 - 3
+    assert found("6MS") == ["2001-07", "2002-01", "2002-07", "2003-01", "2003-07"]
+    with rejects("bad-setting", "forecast.init_interval=60D", "1MS"):
+        found("60D")
+    times = parse_init_times("2001-01-01..2001-12-31/3MS")
+    assert np.datetime_as_string(times, "M").tolist() == [
+        "2001-01",
+        "2001-04",
+        "2001-07",
+        "2001-10",
+    ]
+
+
 def test_all_mismatches_of_a_source_are_named_at_once() -> None:
     data = make_states().drop_vars("2m_temperature").isel(longitude=slice(0, 6))
     with rejects("missing-variable", "checkpoint best", "['2m_temperature']", "6 x 12"):

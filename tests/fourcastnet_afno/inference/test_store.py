@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.timestep import Timestep, lead_label, lead_times_of
 from fourcastnet_afno.inference.store import bit_rounded
 from tests.builders.errors import rejects
-from tests.builders.forecasters import contents, make_forecast
+from tests.builders.forecasters import Growing, contents, make_forecast, make_states
 
 
 @pytest.mark.parametrize("chunks", ["init_time", "lead_time"])
@@ -31,6 +32,37 @@ def test_the_layout_is_weatherbench2s(tmp_path: Path, chunks: str) -> None:
     assert tuple(c[0] for c in stored["geopotential"].chunks) == expected
     meta = json.loads((tmp_path / "f.zarr" / "zarr.json").read_text())
     assert meta["zarr_format"] == 3
+
+
+STEPS = {
+    "1MS": ("2004-01-31", ["2004-02-29", "2004-03-31", "2004-04-30"], "standard"),
+    "1D": ("2004-02-27", ["2004-02-28", "2004-03-01", "2004-03-02"], "noleap"),
+    "30min": ("2004-02-28T23:30", ["2004-02-29", "2004-02-29T00:30", "2004-02-29T01"], "standard"),
+}
+
+
+@pytest.mark.parametrize("text", STEPS)
+@pytest.mark.parametrize("suffix", ["zarr", "nc"])
+def test_steps_of_any_length_name_their_valid_times(tmp_path: Path, text: str, suffix: str) -> None:
+    start, expected, calendar = STEPS[text]
+    data = make_states(1).assign_coords(time=np.array([start], "datetime64[ns]"))
+    stepper, path = Growing(step=Timestep.parse(text, calendar=calendar)), tmp_path / f"f.{suffix}"
+    written = make_forecast(path, stepper, data, data["time"].values, num_steps=3)
+    np.testing.assert_array_equal(written["valid_time"][0], np.array(expected, "datetime64[ns]"))
+    leads = lead_times_of(written["lead_time"])
+    assert [lead_label(lead) for lead in leads] == {
+        "1MS": ["1 month", "2 months", "3 months"],
+        "1D": ["24 h", "2 days", "3 days"],
+        "30min": ["30 min", "1 h", "90 min"],
+    }[text]
+    options: dict = {"engine": "zarr", "consolidated": False} if suffix == "zarr" else {}
+    with xr.open_dataset(path, decode_timedelta=True, **options) as stored:
+        assert stored["time"].values == np.datetime64(start)
+        if text != "30min":  # cannot be added up by others
+            np.testing.assert_array_equal(stored["valid_time"], written["valid_time"])
+        months = stored["prediction_timedelta"].attrs.get("units") == "months"
+        assert months == (text == "1MS")
+    written.close()
 
 
 def test_variables_and_levels_are_selected(tmp_path: Path) -> None:
