@@ -110,3 +110,29 @@ def test_folders_have_few_modules_and_a_purpose() -> None:
 
 def test_scripts_are_shell_scripts() -> None:
     assert {path.suffix for path in (ROOT / "scripts").iterdir()} == {".sh"}
+
+
+PRINTING = "data_pipeline/terminal.py"
+# Their documents are JSON, a script and help, which hold nothing of others, or its ``repr``.
+PRINTS = {"fourcastnet_afno/doctor/doctor.py": 1, "fourcastnet_afno/cli/main.py": 2}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_what_is_printed_goes_through_one_module(path: Path) -> None:
+    """Elsewhere nothing prints, and nothing makes texts and tables that could read markup."""
+    if name(path) == PRINTING:
+        return
+    found, prints = [], 0
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module in ("rich.table", "rich.markup"):
+            found.append(node.module)
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            prints += called == "print"
+            is_text = called == "Text" and not isinstance(node.args[0], ast.IfExp)
+            if called in ("Console", "Text.from_markup") or called.endswith(".print") or is_text:
+                found.append(called)
+            if called == "TextColumn" and "markup=False" not in ast.unparse(node):
+                found.append(called)
+    assert found == []
+    assert prints == PRINTS.get(name(path), 0)

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from data_pipeline.terminal import printable
+
 _Item = TypeVar("_Item")
 
 
@@ -36,19 +38,19 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         ``advance(count=1, note="")``: counts finished items and shows ``note`` after the bar.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(printable(description), total=total, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
-            bar.update(task, advance=count, note=note)
+            bar.update(task, advance=count, note=printable(note))
 
         yield advance
 

@@ -116,12 +116,15 @@ def export_verb(
     checkpoint: Path, output: Path, format: ExportFormat = "onnx", batch_size: int = 1
 ) -> None:
     """Export a forecaster."""
+    from data_pipeline.terminal import print_line
     from fourcastnet_afno.forecaster.export import export_checkpoint
+    from fourcastnet_afno.workflows import console
 
     record = export_checkpoint(checkpoint, output, kind=format, batch_size=batch_size)
-    print(
+    print_line(
+        console,
         f"{output}: differs from the checkpoint by at most {record['largest_difference']:.1e} "
-        f"standard deviations; {output}.json describes its axes"
+        f"standard deviations; {output}.json describes its axes",
     )
 
 

@@ -2,15 +2,15 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from data_pipeline.errors import InputError
+from data_pipeline.terminal import new_console, print_line
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, parse
 from fourcastnet_afno.cli.verbs import VERBS
@@ -20,7 +20,7 @@ _FLAGS = ("--json",)  # of verbs that take words without an option
 
 def run_verb(name: str, words: Sequence[str]) -> int:
     """Run a verb with the words after it, and return the exit code, see ``main``."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = new_console(stderr=True)
     try:
         name, completed = complete(name, words)
         arguments = parse(name, completed)  # help ends here
@@ -38,14 +38,16 @@ def run_verb(name: str, words: Sequence[str]) -> int:
             return function_of(name)(**arguments) or os.EX_OK
         except TrainingInterruptedError as stop:
             if environment.rank == 0:
-                command = " ".join([PROGRAM, name, *completed])
-                errors.print(f"{stop}; the last checkpoint is complete. Resume with: {command}")
+                command = shlex.join([PROGRAM, name, *completed])
+                print_line(
+                    errors, f"{stop}; the last checkpoint is complete. Resume with: {command}"
+                )
             return stop.exit_code
     except InputError as error:
-        errors.print(f"error: {error}", style="red", markup=False)
+        print_line(errors, f"error: {error}", style="red")
         return 2
     except KeyboardInterrupt:
-        errors.print("interrupted; run the same command again")
+        print_line(errors, "interrupted; run the same command again")
         return 130
 
 

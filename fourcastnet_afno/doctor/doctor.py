@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import HEAVY_HEAD
 from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channel, Channels
@@ -19,6 +18,7 @@ from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
+from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
 from fourcastnet_afno.doctor import machine
 from fourcastnet_afno.doctor.machine import Timing
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -45,7 +45,7 @@ def run_doctor(
     if as_json:
         print(json.dumps(report.to_json(), indent=1, allow_nan=False))
     else:
-        show(report, Console(soft_wrap=True, highlight=False))
+        show(report, new_console())
     return report
 
 
@@ -136,26 +136,30 @@ def show(report: Report, console: Console) -> None:
     """Print facts, then findings, errors first."""
     facts = report.facts
     for line in (*_data_lines(facts), *_machine_lines(facts)):
-        console.print(line)
+        print_line(console, line)
     if facts.get("variables"):
         title, names = "Sample of the source", ("min", "mean", "max", "std")
-        first = Column("variable", overflow="fold")
-        table = Table(first, "units", title=title, title_justify="left")
-        for name in (*names, "NaN"):
-            table.add_column(name, justify="right")
+        table = TextTable(title, box=HEAVY_HEAD, padding=(0, 1), title_justify="left")
+        table.add_columns("variable", overflow="fold")
+        table.add_columns("units")
+        table.add_columns(*names, "NaN", justify="right")
         for label, known in facts["variables"].items():
             moments = ["" if known[name] is None else f"{known[name]:.4g}" for name in names]
             table.add_row(label, known["units"], *moments, f"{100 * known['nan_share']:.3g} %")
-        console.print(table)
+        print_tables(console, table, soft_wrap=True)
     for finding in report.findings:
-        text = Text("\n").append(f"{finding.severity}: ", style=_STYLES[finding.severity])
-        text.append(finding.what).append(f" [{finding.check}]", style="dim")
+        parts = [
+            plain(f"\n{finding.severity}: ", _STYLES[finding.severity]),
+            finding.what,
+            plain(f" [{finding.check}]", "dim"),
+        ]
         for name in ("where", "why", "remedy"):
-            text.append(f"\n  {name + ':':8}", style="dim").append(getattr(finding, name))
-        console.print(text)
+            parts += [plain(f"\n  {name + ':':8}", "dim"), getattr(finding, name)]
+        print_line(console, *parts)
     counts = report.to_json()["counts"]
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-    console.print(f"\nFound: {summary}", style="bold red" if report.num_errors else "bold green")
+    style = "bold red" if report.num_errors else "bold green"
+    print_line(console, f"\nFound: {summary}", style=style)
 
 
 def _data_lines(facts: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import lead_labels
-from fourcastnet_afno.report.plots import render
+from fourcastnet_afno.report.plots import as_drawn, render
 
 
 def error_maps(
@@ -42,7 +42,7 @@ def error_maps(
             mesh = _draw(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {lead}", fontsize=9)
             if field is not truth:
-                figure.colorbar(mesh, ax=axis, label=truth.attrs.get("units", ""))
+                figure.colorbar(mesh, ax=axis, label=as_drawn(truth.attrs.get("units", "")))
     return figure
 
 
@@ -64,7 +64,7 @@ def mean_maps(
             mesh = _draw(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
             axis.set_title(f"{metric_of(name).label}, {lead}", fontsize=9)
             if column == len(leads) - 1:
-                figure.colorbar(mesh, ax=axis, label=units)
+                figure.colorbar(mesh, ax=axis, label=as_drawn(units))
     return figure
 
 
@@ -145,7 +145,7 @@ def rollout_animation(
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
     meshes = [_draw(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
-    figure.colorbar(meshes[1], ax=axes, label=truth.attrs.get("units", ""))
+    figure.colorbar(meshes[1], ax=axes, label=as_drawn(truth.attrs.get("units", "")))
     frames = []
     for index in track(shown, "Drawing the animation"):
         for i, name in enumerate(("truth", "forecast")):

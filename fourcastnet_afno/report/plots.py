@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from data_pipeline.terminal import printable
 from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
@@ -37,6 +38,15 @@ def assign_colors(names: Sequence[str]) -> dict[str, str]:
     return COLORS | {name: _CYCLE[i % len(_CYCLE)] for i, name in enumerate(others)}
 
 
+def as_drawn(text: object) -> str:
+    """A name or units for a figure as they are.
+
+    Matplotlib reads what is between dollars as a formula, and hides labels that start with ``_``.
+    """
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
     """Metrics by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
@@ -49,12 +59,12 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
             for name in scores["forecast"].values:
                 curve = scores.sel(channel=channel, forecast=name)
                 if not np.isnan(curve[metric.name]).all():
-                    _draw_curve(axis, curve, metric.name, colors.get(name), name)
+                    _draw_curve(axis, curve, metric.name, colors.get(name), as_drawn(name))
             axis.grid(alpha=0.3)
-            axis.set_ylabel(metric.labelled(scores["units"].values[column]))
+            axis.set_ylabel(as_drawn(metric.labelled(scores["units"].values[column])))
             if metric.units == "same" and metric.best != "zero":
                 axis.set_ylim(bottom=0)
-        axes[0, column].set_title(channel, fontsize=10)
+        axes[0, column].set_title(as_drawn(channel), fontsize=10)
         axes[-1, column].set_xlabel("lead time [days]")
     lines, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(
@@ -94,11 +104,12 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
         if not certain.values[row, column]:
             corner = (column - 0.5, row - 0.5)
             axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", lw=0, alpha=0.3))
-    axis.set_yticks(range(len(channels)), channels, fontsize=8)
+    axis.set_yticks(range(len(channels)), [as_drawn(c) for c in channels], fontsize=8)
     axis.set_xticks(range(len(leads)), leads, fontsize=8)
     axis.set_xlabel("lead time")
     reference = scores.attrs["reference"]
-    axis.set_title(f"{metric_of(metric).label}: {forecast} against {reference}", fontsize=10)
+    title = f"{metric_of(metric).label}: {forecast} against {reference}"
+    axis.set_title(as_drawn(title), fontsize=10)
     figure.colorbar(mesh, ax=axis, label="change [%]", extend="both")
     return figure
 
@@ -164,7 +175,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
             values = spectrum.sel(source=name).values[index]
             if np.isnan(values).all():
                 continue
-            axes[0, column].loglog(wavenumbers, values, color=colors[name], label=name)
+            axes[0, column].loglog(wavenumbers, values, color=colors[name], label=as_drawn(name))
             ratio = values / np.where(truth[index] > 0, truth[index], np.nan)
             axes[1, column].semilogx(wavenumbers, ratio, color=colors[name])
             for row, quantity in enumerate(("spectrum", "spectrum_ratio")):
@@ -179,7 +190,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
         for panel in axes[:, column]:
             panel.grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
-    axes[0, 0].set_ylabel(f"energy [({units})$^2$]")
+    axes[0, 0].set_ylabel(f"energy [({as_drawn(units)})²]")
     axes[1, 0].set_ylabel("over truth")
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
@@ -194,7 +205,7 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     _draw_curve(left, chosen, "rmse", COLORS["model"], "RMSE of the mean")
     _draw_curve(left, chosen, "spread", COLORS["persistence"], "spread")
     units = scores["units"].sel(channel=channel).item()
-    left.set(xlabel="lead time [days]", ylabel=f"[{units}]", ylim=(0, None))
+    left.set(xlabel="lead time [days]", ylabel=f"[{as_drawn(units)}]", ylim=(0, None))
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
     leads = lead_labels(scores["lead_time"])
@@ -219,7 +230,7 @@ def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figur
         for name in names:
             point, style = chosen.sel(forecast=name, quantile=level), {"marker": "o", "ms": 3}
             line = point["reliability_probability"], point["reliability_frequency"]
-            axis.plot(*line, color=colors[name], label=name, **style)
+            axis.plot(*line, color=colors[name], label=as_drawn(name), **style)
         axis.set_title(f"above the {level:g} quantile", fontsize=10)
         axis.set_xlabel("forecast probability")
         axis.grid(alpha=0.3)
@@ -241,7 +252,7 @@ def plot_run_losses(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure
     axis = figure.subplots()
     for name, points in losses.items():
         steps, values = zip(*points, strict=True) if points else ((), ())
-        axis.plot(steps, values, marker="o", ms=3, label=name)
+        axis.plot(steps, values, marker="o", ms=3, label=as_drawn(name))
     axis.set(yscale="log", xlabel="optimizer step", ylabel="validation loss")
     axis.grid(alpha=0.3, which="both")
     axis.legend(frameon=False)

@@ -93,7 +93,7 @@ def write_report(
         sections=[section for section in sections if section.content],
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

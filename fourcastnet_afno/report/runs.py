@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.box import SIMPLE
-from rich.table import Table
 
 from data_pipeline.errors import InputError
+from data_pipeline.terminal import TextTable
 
 _BASELINES = ("persistence", "climatology")
 
@@ -120,17 +119,18 @@ def _ratio_text(ratio: float) -> str:
     return "missing" if math.isnan(ratio) else f"{ratio:.3f}"
 
 
-def runs_table(runs: Sequence[RunSummary]) -> Table:
+def runs_table(runs: Sequence[RunSummary]) -> TextTable:
     """A row for each run: its progress and scores, and the settings that differ."""
     keys = differing_settings(runs)
-    table = Table("run", "epochs", "validation loss", box=SIMPLE)
-    for name in (*(f"RMSE / {baseline}" for baseline in _BASELINES), "samples/s", *keys):
-        table.add_column(name, justify="right", overflow="fold")
+    table = TextTable()
+    table.add_columns("run", "epochs", "validation loss")
+    ratios = [f"RMSE / {baseline}" for baseline in _BASELINES]
+    table.add_columns(*ratios, "samples/s", *keys, justify="right", overflow="fold")
     losses = [run.best_loss for run in runs if run.best_loss is not None]
     for run in runs:
         best = run.best_loss
         loss = "" if best is None else f"{best:.4g}"
-        style = "bold" if best is not None and best == min(losses) else None
+        style = "bold" if best is not None and best == min(losses) else ""
         skill = [_ratio_text(run.skill[n]) if n in run.skill else "" for n in _BASELINES]
         rate = run.last_step.get("samples_per_second", "")
         settings = [str(run.settings.get(key, "")) for key in keys]

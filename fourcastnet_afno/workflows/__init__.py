@@ -1,6 +1,6 @@
 """The workflows behind the verbs: each takes an experiment and its run folder."""
 
-from rich.console import Console
+from data_pipeline.terminal import new_console
 
-console = Console()
+console = new_console()
 """Where the workflows print."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.inputs.companions import training_years
@@ -51,7 +52,7 @@ def evaluate_run(
     filled = store.describe_filled()
     scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *filled]))
     write_scores(scores, output / "scores.json", output / "scores.nc")
-    console.print(scores_table(scores))
+    print_tables(console, scores_table(scores))
     history = output / "history.json"
     facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in (seconds or {}).items()}
     facts |= {
@@ -69,5 +70,5 @@ def evaluate_run(
         config_text=config.to_yaml(),
         facts=facts,
     )
-    console.print(f"Report: {report.resolve()}")
+    print_line(console, f"Report: {report.resolve()}")
     return scores

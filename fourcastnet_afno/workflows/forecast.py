@@ -21,6 +21,7 @@ from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
+from data_pipeline.terminal import print_line
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_chained
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -91,7 +92,7 @@ def forecast_from(
     attrs = _provenance(files, config.diagnostic)
     if regridded:
         attrs["regridded"] = regridded
-        console.print(regridded, soft_wrap=True, highlight=False)
+        print_line(console, regridded)
     described = ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
     attrs["initial_data"] = str(dataset.encoding.get("source", "")) or described
     try:
@@ -105,7 +106,7 @@ def forecast_from(
             further=forecasters[1:],
             diagnostic=None if head is None else DiagnosticStepper(head, first),
             existing=existing,
-            report=partial(console.print, style="yellow", markup=False, soft_wrap=True),
+            report=partial(print_line, console, style="yellow"),
         )
     except MissingValuesError as error:
         rules = _recorded_data(checkpoint).get("fill") or {}

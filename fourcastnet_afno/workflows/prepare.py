@@ -1,5 +1,6 @@
 """The verb ``prepare``, and what a run needs before it trains: its store, and no other run."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
 from data_pipeline.store.reader import PreparedStore
+from data_pipeline.terminal import print_line
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.parallel.process import Process
@@ -33,12 +35,12 @@ def prepare_run(
     """
     location = store_location(config, output)
     if plan and "://" not in location:
-        console.print(plan_preparation(config.data, Path(location)).describe())
+        print_line(console, plan_preparation(config.data, Path(location)).describe())
         return None
     store = open_or_prepare(config, output, execution)
     if verify:
         store.verify()
-        console.print(f"{location} is unchanged (fingerprint {store.fingerprint})")
+        print_line(console, f"{location} is unchanged (fingerprint {store.fingerprint})")
     return store
 
 
@@ -50,7 +52,7 @@ def open_or_prepare(
     if "://" in location:
         store = open_store(location, config.data)
     else:
-        store = prepare_store(config.data, Path(location), execution, console.print)
+        store = prepare_store(config.data, Path(location), execution, partial(print_line, console))
     with replacing(output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml())
     return store

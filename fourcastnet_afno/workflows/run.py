@@ -16,6 +16,7 @@ from pathlib import Path
 import xarray as xr
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.report import plots
 from fourcastnet_afno.report.runs import find_runs, runs_table
 from fourcastnet_afno.workflows import console
@@ -41,10 +42,10 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
 def compare_runs(folder: Path) -> None:
     """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
     runs = find_runs(folder)
-    console.print(runs_table(runs))
+    print_tables(console, runs_table(runs))
     losses = {run.name: run.losses for run in runs if run.losses}
     if losses:
         path = folder / "runs.png"
         with replacing(path) as temporary:
             temporary.write_bytes(plots.render(plots.plot_run_losses(losses)))
-        console.print(f"Validation losses: {path.resolve()}")
+        print_line(console, f"Validation losses: {path.resolve()}")

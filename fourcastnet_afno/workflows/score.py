@@ -15,6 +15,7 @@ from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.store.reader import PreparedStore, is_prepared
+from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatology_sources import (
@@ -100,9 +101,9 @@ def evaluate_files(
                 if key in dataset.attrs
             },
         )
-    console.print(scores_table(scores), soft_wrap=True)
+    print_tables(console, scores_table(scores), soft_wrap=True)
     for path in filter(None, (output, report)):
-        console.print(f"Written: {path.resolve()}", soft_wrap=True)
+        print_line(console, f"Written: {path.resolve()}")
     return scores
 
 

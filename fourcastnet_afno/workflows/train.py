@@ -15,6 +15,7 @@ from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import climatology_at
 from data_pipeline.store.reader import PreparedStore
+from data_pipeline.terminal import print_line
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
@@ -61,7 +62,7 @@ def train_run(
         if settings.start_from is not None:
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
-                console.print(f"From {settings.start_from}: {match}")
+                print_line(console, f"From {settings.start_from}: {match}")
         shard_rows(forecaster, process)
         forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
@@ -117,7 +118,7 @@ def describe_training(module: nn.Module, process: Process) -> None:
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
         if process.spatial is not None:
             places = f"{process.data_size} x {process.spatial.size} processes, each on "
-        console.print(f"Training {parameters:,} parameters on {places}{process.device}")
+        print_line(console, f"Training {parameters:,} parameters on {places}{process.device}")
 
 
 def rollout_validation(

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich.box import SIMPLE
 from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.terminal import TextTable, plain
 from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
@@ -147,18 +145,18 @@ def scores_table(scores: xr.Dataset) -> Group:
     """``table_metrics`` at selected lead times, a table for each channel, the best in bold."""
     first = scores.isel(region=0) if "region" in scores.dims else scores
     tables = [_channel_table(first.sel(channel=name)) for name in first["channel"].values]
-    notes = [Text(line, "yellow") for line in str(scores.attrs.get("notes", "")).splitlines()]
+    notes = [plain(line, "yellow") for line in str(scores.attrs.get("notes", "")).splitlines()]
     return Group(*tables, *notes)
 
 
-def _channel_table(scores: xr.Dataset) -> Table:
+def _channel_table(scores: xr.Dataset) -> TextTable:
     leads = lead_times_of(scores["lead_time"])
     indices = selected_leads(leads)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
-    table = Table("score", title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("forecast", no_wrap=True)
-    for label in lead_labels(scores["lead_time"][indices]):
-        table.add_column(label, justify="right", no_wrap=True)
+    table = TextTable(title)
+    table.add_columns("score")
+    table.add_columns("forecast", no_wrap=True)
+    table.add_columns(*lead_labels(scores["lead_time"][indices]), justify="right", no_wrap=True)
     # A common factor of small values, such as those of vorticity in 1/s.
     largest = np.nanmax(np.abs(scores["rmse"].values[..., indices]), initial=0.0)
     power = math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
@@ -169,7 +167,7 @@ def _channel_table(scores: xr.Dataset) -> Table:
         best = best_of(metric, values)
         for row, name in enumerate(scores["forecast"].values):
             cells = [
-                Text(format_score(metric, v), "bold" if v == b else "")
+                plain(format_score(metric, v), "bold" if v == b else "")
                 for v, b in zip(values[row], best, strict=True)
             ]
             table.add_row(label if row == 0 else "", name, *cells)

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from data_pipeline.loading.windows import Sample
+from data_pipeline.terminal import new_console
 from data_pipeline.timestep import lead_key, lead_label
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.parallel.process import Process
@@ -44,7 +45,7 @@ class TrainingMonitor:
     ) -> None:
         self._config, self._process = config, process
         self._meter = Meter(clock)
-        self._view = LiveView((console or Console()) if process.is_main else None)
+        self._view = LiveView((console or new_console()) if process.is_main else None)
         self._log: TrainingLog | None = None
         if process.is_main:
             step, validated = position.step, position.validated

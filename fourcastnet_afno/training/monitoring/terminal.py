@@ -8,8 +8,8 @@ import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
+from data_pipeline.terminal import TextTable, plain, print_line
 from fourcastnet_afno.training.monitoring.record import StepRecord
 
 _LINE_SECONDS = 30.0
@@ -51,7 +51,9 @@ class LiveView:
 
     def __init__(self, console: Console | None) -> None:
         self._console = console
-        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
+        )
         self._task = self._bar.add_task("", total=None)
         self._losses: deque[float] = deque(maxlen=2000)
         self._record: StepRecord | None = None
@@ -72,22 +74,23 @@ class LiveView:
             self._next_line = time.monotonic() + _LINE_SECONDS
             numbers = ", ".join(f"{name} {value}" for name, value in numbers_of(record).items())
             windows = f"{record.samples}/{record.num_samples} windows"
-            self._console.print(f"{record.title}: {windows}, {numbers}")
+            print_line(self._console, f"{record.title}: {windows}, {numbers}")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if self._console is not None:
-            self._console.print(text, highlight=False, markup=False)
+            print_line(self._console, text)
 
     def _render(self) -> Group:
         if (record := self._record) is None:
-            return Group("")
+            return Group(plain(""))
         samples, total = record.samples, record.num_samples
         self._bar.update(self._task, description=record.title, completed=samples, total=total)
         numbers = numbers_of(record)
-        table = Table(*numbers, box=None, pad_edge=False, header_style="dim")
+        table = TextTable(box=None, pad_edge=False, header_style="dim")
+        table.add_columns(*numbers)
         table.add_row(*numbers.values())
-        return Group(self._bar, table, sparkline(self._losses), self.notes)
+        return Group(self._bar, table, sparkline(self._losses), plain(self.notes))
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -26,6 +26,7 @@ QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.yaml'}"
         (["export"], "checkpoint"),
         (["doctor", QUICKSTART, "--sample_mib=0"], "sample_mib"),
         (["runs", "nowhere"], "nowhere"),
+        (["runs", "[/x][red]\x1b[31m"], r"[/x][red]\x1b[31m"),
     ],
 )
 def test_mistakes_are_one_red_line(

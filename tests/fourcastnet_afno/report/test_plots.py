@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.cbook import is_math_text
 
+from data_pipeline.terminal import printable
 from fourcastnet_afno.report import plots
 
 LEADS = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
@@ -67,3 +69,13 @@ def test_loss_has_a_panel_for_each_stage() -> None:
 def test_files_of_figures(form: str, start: bytes) -> None:
     figure = plots.plot_run_losses({"a": [(1, 2.0), (2, 1.0)], "started": []})
     assert plots.render(figure, form).startswith(start)
+
+
+@pytest.mark.parametrize("name", [r"$\foo$", "$x$", "a$", "_m", "[/x]\x1b", r"\$"])
+def test_names_in_figures_are_no_formulas(name: str) -> None:
+    losses = {name: [(1, 0.5), (2, 0.25)]}
+    figure = plots.plot_run_losses(losses)
+    assert plots.render(figure).startswith(b"\x89PNG")
+    (label,) = figure.axes[0].get_legend().get_texts()
+    assert not is_math_text(label.get_text())
+    assert label.get_text().strip() == printable(name).replace("$", r"\$")

@@ -46,3 +46,41 @@ def test_the_table_fits_a_terminal(
     assert ("1e-7" in text) == (factor < 1)
     expected = scores["rmse"].sel(forecast="persistence").values.ravel() * factor / 10.0**power
     np.testing.assert_allclose(shown, expected, rtol=5e-3)
+
+
+def test_names_and_units_are_shown_as_they_are(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    """Units in brackets and names in tags are no markup, and the notes of a file neither."""
+    truth["2m_temperature"].attrs["units"] = "m s-1"
+    forecasts = {"[red]": baselines.persistence(truth, inits, LEADS)}
+    scores = evaluate(forecasts, truth, coefficients).sel(channel=["2m_temperature"])
+    scores.attrs["notes"] = "left out: [/x] \x1b[31m"
+    console = Console(width=200, file=io.StringIO())
+    console.print(scores_table(scores))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for shown in ("RMSE [m s-1]", "[red]", r"left out: [/x] \x1b[31m"):
+        assert shown in text
+
+
+def test_missing_scores_are_no_verdicts(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray, tmp_path: Path
+) -> None:
+    """In JSON they are null, as the score is, not "not distinguishable"."""
+    forecast = baselines.persistence(truth, inits, LEADS)
+    forecast = forecast.where(forecast["lead_time"] < 3 * DAY).transpose("init_time", ...)
+    scores = evaluate({"m": forecast}, truth, coefficients)
+    record = scores_to_json(scores)
+    found = record["verdicts"]["m"]["rmse"]["2m_temperature"]
+    assert found["72"] is None is record["forecasts"]["m"]["rmse"]["2m_temperature"]["72"]
+    assert found["48"] == "not distinguishable"
+
+
+def test_lead_times_shorter_than_an_hour_keep_their_scores_apart(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    forecast = baselines.persistence(truth, inits, LEADS)
+    scores = evaluate({"m": forecast}, truth, coefficients)
+    short = scores.assign_coords(lead_time=scores["lead_time"].values // 96)  # 15 min
+    values = scores_to_json(short)["forecasts"]["m"]["rmse"]["2m_temperature"]
+    assert list(values) == ["0.25", "0.5", "0.75"]
