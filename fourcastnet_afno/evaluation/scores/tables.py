@@ -12,10 +12,9 @@ from rich.console import Group
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.terminal import TextTable, plain
-from data_pipeline.timestep import lead_times_of
+from data_pipeline.timestep import lead_key, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_hours,
     lead_labels,
     selected_leads,
 )
@@ -66,7 +65,7 @@ def _nested(
     scores: xr.Dataset, suffix: str = "", labels: Mapping[Any, Any] | None = None
 ) -> dict[str, Any]:
     """Values or their labels by forecast, metric, channel and lead hours, of a suffix."""
-    hours = [f"{hour:.10g}" for hour in lead_hours(lead_times_of(scores["lead_time"]))]
+    hours = [str(lead_key(lead)) for lead in lead_times_of(scores["lead_time"])]
     channels = scores["channel"].values.tolist()
     names = [name for name in curve_names(scores) if name + suffix in scores]
     result: dict[str, Any] = {}

@@ -52,9 +52,9 @@ def test_names_and_units_are_shown_as_they_are(
     truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
 ) -> None:
     """Units in brackets and names in tags are no markup, and the notes of a file neither."""
-    truth["2m_temperature"].attrs["units"] = "m s-1"
     forecasts = {"[red]": baselines.persistence(truth, inits, LEADS)}
     scores = evaluate(forecasts, truth, coefficients).sel(channel=["2m_temperature"])
+    scores["units"] = ("channel", ["m s-1"])
     scores.attrs["notes"] = "left out: [/x] \x1b[31m"
     console = Console(width=200, file=io.StringIO())
     console.print(scores_table(scores))
@@ -73,7 +73,7 @@ def test_missing_scores_are_no_verdicts(
     record = scores_to_json(scores)
     found = record["verdicts"]["m"]["rmse"]["2m_temperature"]
     assert found["72"] is None is record["forecasts"]["m"]["rmse"]["2m_temperature"]["72"]
-    assert found["48"] == "not distinguishable"
+    assert found["48"] == "worse"
 
 
 def test_lead_times_shorter_than_an_hour_keep_their_scores_apart(
