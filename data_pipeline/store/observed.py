@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.store.format import FULL
+from data_pipeline.store.indexing import Selection
 from data_pipeline.store.states import States
 
 
@@ -36,15 +37,16 @@ class ObservedStates:
         """(time, channel, latitude, longitude)."""
         return self._states.shape
 
-    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Values of a tuple of slices, integers or lists, one for each axis; see ``States``."""
-        indices, channels = (np.arange(n)[k] for n, k in zip(self.shape, key[:2], strict=False))
-        missing = np.zeros((indices.size, *self.shape[1:]), bool)
-        for channel in np.unique(channels).tolist():
-            missing[:, channel] = self._never[channel]
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:  # noqa: ANN401
+        """Values by the rules of numpy, see ``States``."""
+        selection = Selection.from_key(key, self.shape)
+        times, span = selection.times, selection.channels
+        never = self._never[span]
+        missing = np.repeat(never[None], len(times), axis=0)
+        for index, channel in enumerate(range(span.start, span.stop)):
             if channel in self._places:
-                shares = self._filled(self._places[channel], indices.reshape(-1))
-                missing[:, channel] |= shares > FULL // 2
-        missing = missing.reshape(*indices.shape, *missing.shape[1:])
-        missing = missing[(..., channels, slice(None), slice(None))][(..., *key[2:])]
-        return np.where(missing, np.float32(np.nan), self._states[key])
+                missing[:, index] |= self._filled(self._places[channel], times) > FULL // 2
+        return np.where(missing[selection.key], np.float32(np.nan), self._states[key])

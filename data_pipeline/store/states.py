@@ -20,6 +20,7 @@ import zarr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.retry import with_retries
+from data_pipeline.store.indexing import Selection
 from data_pipeline.store.packing import Packing
 
 _MAPPED_FILES = 8192  # the system allows 65530 maps a process
@@ -200,18 +201,21 @@ class States:
         self.reader.read_into(buffer, indices)
         return self.packing.unpack(buffer)
 
-    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
-        """Values of a tuple of slices, integers or lists, one for each axis.
+    def __len__(self) -> int:
+        return self.shape[0]
 
-        Only the range of channels that holds the requested ones is read.
+    def __getitem__(self, key: Any) -> np.ndarray:  # noqa: ANN401
+        """Values by the rules of numpy: integers, slices, lists and masks of an axis.
+
+        Only the requested times and the range of channels that holds the requested ones are read.
+
+        Raises:
+            IndexError: If the key is of another kind, too long or out of bounds.
         """
-        indices, channels = (np.arange(n)[k] for n, k in zip(self.shape, key[:2], strict=False))
-        first = int(channels.min(initial=self.shape[1]))
-        span = slice(first, max(first, int(channels.max(initial=-1)) + 1))
+        selection = Selection.from_key(key, self.shape)
+        span = selection.channels
         selected = States(self.reader.select(span), self.packing.for_channels(span))
-        values = selected.read(indices.reshape(-1))
-        values = values.reshape(*indices.shape, *selected.shape[1:])
-        return values[(..., channels - first, slice(None), slice(None))][(..., *key[2:])]
+        return selected.read(selection.times)[selection.key]
 
     def blocks(self, selected: np.ndarray, length: int) -> Iterator[np.ndarray]:
         """The states where ``selected`` (time,) is true, in order, up to ``length`` at a time."""
