@@ -39,6 +39,7 @@ _NAMES = (
     (r"^pos_embed", "position"),
 )
 _UNUSED = re.compile(r"^norm\.|^device_buffer$")
+_FLOATS = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
 _PREFIX = re.compile(r"^(module\.|model\.)+")
 
 
@@ -51,7 +52,8 @@ def load_fourcastnet_weights(
 ) -> AFNONet:
     """An ``AFNONet`` with the weights of a FourCastNet v1 or PhysicsNeMo AFNO checkpoint.
 
-    Sizes are read off the weights. Nothing in the file is executed.
+    Sizes are read off the weights, which become float32, or float64 where all are. Nothing in the
+    file is executed.
 
     Args:
         path: A ``torch.save`` file with the state dict, alone or under ``model_state``; or a
@@ -64,8 +66,8 @@ def load_fourcastnet_weights(
         The network in evaluation mode, for normalized fields (batch, channel, lat, lon).
 
     Raises:
-        InputError: If the file is missing, holds anything but tensors and plain values, or has
-            another layout.
+        InputError: If the file is missing, holds anything but tensors of floating-point numbers
+            and plain values, or has another layout.
     """
     tensors, settings = _read(Path(path))
     rows, columns = settings.get("inp_shape", shape)
@@ -97,7 +99,7 @@ def load_fourcastnet_weights(
     )
     out_channels = len(tensors["head.weight"]) // (patch[0] * patch[1])
     network = AFNONet(in_channels, out_channels, config=config)
-    network = network.to(tensors["patch_embed.proj.weight"].dtype)
+    network = network.to(next(iter(tensors.values())).dtype)
     _fill(network, tensors, path)
     return network.eval()
 
@@ -136,7 +138,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "of FourCastNet v1 or of PhysicsNeMo's AFNO",
             code="other-layout",
         )
-    return tensors, settings
+    return _as_float(tensors, path), settings
+
+
+def _as_float(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights in float32, which holds 16-bit ones exactly, or float64 where all are."""
+    used = {name: tensor for name, tensor in tensors.items() if not _UNUSED.match(name)}
+    kinds = {name: str(tensor.dtype) for name, tensor in used.items()}
+    if other := {name: kind for name, kind in kinds.items() if kind not in _FLOATS}:
+        raise InputError(
+            f"{path} has {dict(list(other.items())[:5])}, expected weights in {', '.join(_FLOATS)}",
+            code="other-layout",
+        )
+    dtype = torch.float64 if set(kinds.values()) == {"torch.float64"} else torch.float32
+    return {name: tensor.to(dtype) for name, tensor in used.items()}
 
 
 def _archive(path: Path) -> dict[str, bytes]:
@@ -158,8 +173,6 @@ def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> 
     rows, columns = network.patch_size
     renamed = {}
     for name, value in tensors.items():
-        if _UNUSED.match(name):
-            continue
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
         renamed[name] = value

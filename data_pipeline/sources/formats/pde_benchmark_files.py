@@ -16,7 +16,7 @@ References:
     https://arxiv.org/abs/2412.10354.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -264,14 +264,39 @@ def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             data = {name: archive[name] for name in archive if name in ("x", "y")}
     else:
-        import torch
-
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = _load_tensors(path)
     if "x" not in data or "y" not in data:
         message = f"{path} has {list(data)}, expected the arrays x and y of Darcy flow"
         raise InputError(message, code="other-layout")
-    x, y = (np.asarray(data[name], np.float32) for name in ("x", "y"))
+    x, y = (_real_numbers(data[name], f"{path}: {name}") for name in ("x", "y"))
     return (x[:, 0], y[:, 0]) if x.ndim == 4 and x.shape[1] == 1 else (x, y)
+
+
+def _load_tensors(path: str) -> dict[str, Any]:
+    """Contents of a file of ``torch.save``, tensors as arrays; 16-bit floats become float32."""
+    import torch
+
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:  # of its zip archive
+        raise OSError(str(error).splitlines()[0]) from error
+    if not isinstance(data, Mapping):
+        message = f"{path} holds {type(data).__name__}, expected x and y by name, of Darcy flow"
+        raise InputError(message, code="other-layout")
+    arrays = {}
+    for name, value in data.items():
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            exact = value.float() if value.is_floating_point() and value.itemsize < 4 else value
+            value = exact if value.is_quantized else exact.detach().numpy()
+        arrays[str(name)] = value
+    return arrays
+
+
+def _real_numbers(values: Any, name: str) -> np.ndarray:  # noqa: ANN401
+    kind = getattr(values, "dtype", type(values).__name__)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+        raise InputError(f"{name} is of type {kind}, expected real numbers", code="other-layout")
+    return values.astype(np.float32)
 
 
 def steady(coefficient: np.ndarray, solution: np.ndarray) -> np.ndarray:

@@ -148,6 +148,26 @@ def test_fourcastnet_layout_computes_what_its_formulas_say(
     torch.testing.assert_close(network(make_field()[None])[0], expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_16_bits_become_float32_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = {name: value.to(dtype) for name, value in make_checkpoint().items()}
+    torch.save({"model_state": state}, tmp_path / "half.ckpt")
+    network = load_fourcastnet_weights(
+        tmp_path / "half.ckpt", shape=SHAPE, sparsity_threshold=THRESHOLD
+    )
+    rounded = {name: value.double() for name, value in state.items()}
+    expected = evaluate_literally(rounded, make_field(), 1.0)
+    found = network(make_field()[None].float())[0]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_are_no_floats_are_named(tmp_path: Path) -> None:
+    state = make_checkpoint() | {"head.weight": torch.ones(12, EMBED, dtype=torch.int8)}
+    torch.save(state, tmp_path / "int.ckpt")
+    with rejects("other-layout", "int.ckpt", "head.weight", "int8"):
+        load_fourcastnet_weights(tmp_path / "int.ckpt", shape=SHAPE)
+
+
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_mdlus_archive_brings_its_settings(kind: str, tmp_path: Path) -> None:
     state, buffer = make_checkpoint(), io.BytesIO()

@@ -160,6 +160,47 @@ def test_neuraloperator(tmp_path: Path, suffix: str, channel: bool) -> None:
     np.testing.assert_allclose(dataset["x"], np.arange(NX) / NX)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.uint8])
+def test_tensors_of_any_real_type_are_read_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
+    x, y = (torch.tensor(100 * draw(4, NY, NX)).to(dtype) for _ in "xy")
+    y = y.requires_grad_() if dtype.is_floating_point else y
+    torch.save({"x": x, "y": y}, tmp_path / "darcy.pt")
+    dataset = read_benchmark(tmp_path / "darcy.pt", "neuraloperator")
+    y = y.detach().float().numpy()
+    check_trajectories(dataset, "pressure", np.stack([0 * y, y], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("contents", "named"),
+    [
+        (
+            {"x": torch.zeros(2, 3, 3), "y": torch.zeros(2, 3, 3, dtype=torch.complex64)},
+            "complex64",
+        ),
+        ({"x": torch.zeros(2, 3, 3), "y": torch.zeros(2, 3, 3).to_sparse()}, "y is of type"),
+        ({"x": torch.zeros(2, 3, 3), "y": [1.0]}, "list"),
+        (torch.zeros(2, 3, 3), "Tensor"),
+    ],
+)
+def test_what_are_no_real_numbers_by_name_is_rejected(
+    tmp_path: Path, contents: object, named: str
+) -> None:
+    torch.save(contents, tmp_path / "darcy.pt")
+    with rejects("other-layout", "darcy.pt", named):
+        read_benchmark(tmp_path / "darcy.pt", "neuraloperator")
+
+
+def test_a_truncated_file_of_torch_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "darcy.pt"
+    torch.save({"x": torch.zeros(2, 3, 3), "y": torch.zeros(2, 3, 3)}, path)
+    path.write_bytes(path.read_bytes()[:600])
+    with rejects("unreadable-file", "darcy.pt"):
+        read_benchmark(path, "neuraloperator")
+    np.savez(tmp_path / "c.npz", x=draw(2, 3, 3) * 1j, y=draw(2, 3, 3))
+    with rejects("other-layout", "c.npz", "complex"):
+        read_benchmark(tmp_path / "c.npz", "neuraloperator")
+
+
 def test_other_layouts_are_rejected(tmp_path: Path) -> None:
     axes = {"x_coordinate": centers(NX), "t_coordinate": np.arange(NT)}
     a, b = tmp_path / "a.hdf5", tmp_path / "b.hdf5"
