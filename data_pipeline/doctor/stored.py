@@ -58,10 +58,10 @@ def check_store(
 ) -> list[Finding]:
     """Compare an uncropped store with states of the source, and its statistics with theirs."""
     coarse = config.grid.build() if config.grid else grid
-    if coarse != store.grid:
+    if not store.grid.is_same(coarse):
         what = f"the store has the grid {store.grid}, the source now has {coarse}"
         return [finding("store-stale", "error", what, str(store.path), _PREPARE_AGAIN)]
-    coarsening = Coarsening(grid, coarse) if coarse != grid else None
+    coarsening = None if grid.is_same(coarse) else Coarsening(grid, coarse)
     stored = store.states.read(np.flatnonzero(np.isin(store.times, sample.times)))
     in_store = np.isin(sample.times, store.times)
     training, weights = config.train.contains(sample.times), coarse.area_weights()

@@ -9,6 +9,10 @@ a cell on the unit sphere is
 with the latitude phi and the longitude lambda in radians. Area weights are these areas divided by
 their mean. The same weights serve the loss, the validation and the scores.
 
+Coordinates are stored with few digits: GRIB 1 has thousandths of a degree, float32 seven digits.
+Two coordinates are the same if they differ by less than ``COORDINATE_TOLERANCE`` of a cell, here
+and wherever coordinates are compared, see ``same_coordinates``.
+
 References:
     WeatherBench 2, Rasp et al., 2024, https://arxiv.org/abs/2308.15560, section 4 (area weighting).
 """
@@ -22,6 +26,28 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+
+COORDINATE_TOLERANCE = 0.01
+"""Share of the smallest spacing by which two coordinates of one place may differ."""
+
+
+def spacing_of(values: np.ndarray) -> float:
+    """Smallest distance between neighbors; 1 for a single value."""
+    return float(np.abs(np.diff(values)).min()) if len(values) > 1 else 1.0
+
+
+def same_coordinates(ours: np.ndarray, theirs: np.ndarray, cell: float | None = None) -> bool:
+    """Whether two axes have the same values in the same order, to a small share of a cell.
+
+    Args:
+        ours: Values of shape (n,).
+        theirs: Values of the other axis.
+        cell: Size of a cell; by default the smallest spacing of ``ours``.
+    """
+    if len(ours) != len(theirs):
+        return False
+    tolerance = COORDINATE_TOLERANCE * (cell or spacing_of(ours))
+    return bool(np.allclose(ours, theirs, rtol=0, atol=tolerance))
 
 
 class Grid(ABC):
@@ -105,15 +131,13 @@ class Grid(ABC):
         return "isotropic" if is_torus else "zonal"
 
     def is_same(self, other: "Grid") -> bool:
-        """Whether kind, shape and coordinates agree to a thousandth of a degree or of a cell."""
+        """Whether kind, shape and coordinates agree, see ``same_coordinates``."""
         kinds = [(grid.dims, grid.shape, grid.periodic_axes) for grid in (self, other)]
         if kinds[0] != kinds[1]:
             return False
-        units = {
-            axis: 1.0 if self.on_sphere else np.diff(self.bounds(axis))[0] for axis in self.dims
-        }
         ours, theirs = self.coords, other.coords
-        return all(np.allclose(ours[a], theirs[a], atol=1e-3 * unit) for a, unit in units.items())
+        cells = {axis: spacing_of(self.bounds(axis)) for axis in self.dims}
+        return all(same_coordinates(ours[a], theirs[a], cell) for a, cell in cells.items())
 
     def require_same(self, other: "Grid", expected_by: str) -> None:
         """Reject another grid than this one.
@@ -168,7 +192,8 @@ class LatLonGrid(Grid):
                 "units of the coordinate",
                 code="bad-grid",
             )
-        if east - west >= 360 - 1e-6:
+        step = spacing_of(np.array(self.longitude))
+        if east - west >= 360 - COORDINATE_TOLERANCE * step:
             raise InputError(
                 f"longitude must span less than 360 degrees, got {west:g}..{east:g}; drop the "
                 "duplicated meridian",
@@ -202,8 +227,10 @@ class LatLonGrid(Grid):
     @property
     def periodic_axes(self) -> tuple[str, ...]:
         """Longitude, if it goes around."""
-        step = self.longitude[1] - self.longitude[0]
-        closed = np.isclose(self.longitude[-1] + step - self.longitude[0], 360, atol=1e-3 * step)
+        span = self.longitude[-1] - self.longitude[0]
+        step = span / (len(self.longitude) - 1)
+        # The last digits of the outermost two.
+        closed = abs(360 - span - step) < 2 * COORDINATE_TOLERANCE * step
         return ("longitude",) if closed else ()
 
     def area_weights(self) -> np.ndarray:

@@ -38,6 +38,7 @@ from data_pipeline.preprocessing.static_fields import StaticFields
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.convert import conversions_in
 from data_pipeline.sources.files import file_fingerprints
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
@@ -178,8 +179,9 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     if config.forcings:
         require_latlon(source_grid, "data.forcings")
     grid = config.grid.build() if config.grid else source_grid
-    coarsening = Coarsening(source_grid, grid) if grid != source_grid else None
+    coarsening = None if source_grid.is_same(grid) else Coarsening(source_grid, grid)
     plan, lengths = plan_store(dataset, channels, indices, config, grid)
+    plan = replace(plan, conversions=tuple(conversions_in(dataset)))
     if plan.bytes_read > _PROBED_BYTES:  # time it takes at the rate of one state
         started = time.monotonic()
         load(channels.stack(dataset.isel(time=indices[:1])), "the first state")

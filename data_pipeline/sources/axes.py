@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from data_pipeline.grids.grid import COORDINATE_TOLERANCE, spacing_of
+
 
 def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Order latitude from north to south, and longitude eastward without a repeated meridian."""
@@ -10,12 +12,19 @@ def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     if latitude[0] < latitude[-1]:
         dataset = dataset.isel(latitude=slice(None, None, -1))
     longitude = dataset["longitude"].values.astype(float)
-    if len(longitude) > 1 and np.isclose(longitude[-1] - longitude[0], 360):
+    digits = COORDINATE_TOLERANCE * spacing_of(longitude)
+    if len(longitude) > 1 and abs(abs(longitude[-1] - longitude[0]) - 360) < 2 * digits:
         dataset, longitude = dataset.isel(longitude=slice(-1)), longitude[:-1]
     # 0..360, or -180..180 where that keeps a region in one piece.
-    east, centered = longitude % 360, (longitude + 180) % 360 - 180
-    longitude = east if np.ptp(east) <= np.ptp(centered) + 1e-6 else centered
+    east, centered = _turned(longitude, 0.0, digits), _turned(longitude, -180.0, digits)
+    longitude = east if np.ptp(east) <= np.ptp(centered) + digits else centered
     return sorted_along(dataset.assign_coords(longitude=longitude), "longitude")
+
+
+def _turned(longitude: np.ndarray, west: float, digits: float) -> np.ndarray:
+    """Longitudes from ``west`` on; those within ``digits`` of it are not at the other end."""
+    turned = (longitude - west + digits) % 360 - digits
+    return np.maximum(turned, 0) + west
 
 
 def sorted_along(dataset: xr.Dataset, axis: str) -> xr.Dataset:

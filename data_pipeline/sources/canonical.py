@@ -29,6 +29,7 @@ from data_pipeline.sources.fields.select import (
 )
 from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
+from data_pipeline.sources.formats.fourcastnet_hdf5 import check_channels_used
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
 from data_pipeline.sources.join import join
 from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
@@ -90,6 +91,7 @@ def canonical_parts(opened: Sequence[xr.Dataset], config: SourceConfig) -> list[
         InputError: As by ``open_source``; ``rename`` or ``select`` name things that no file has, or
             a file holds several members.
     """
+    check_channels_used(opened, config)
     check_renames(config.rename, opened)
     check_selected(opened, config.select)
     ambiguous = ambiguous_names(opened) if len(opened) > 1 else ()
@@ -146,7 +148,8 @@ def canonicalize(
     dataset.encoding["source"] = name
     dataset = with_marks_missing(dataset, config.missing)
     units = {canonical_label(key)[0]: value for key, value in config.units.items()}
-    return with_checked_units(dataset, config.units | units, name, planar=planar)
+    units = config.units | units
+    return with_checked_units(dataset, units, name, planar=planar, convert=config.convert)
 
 
 def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:

@@ -47,6 +47,11 @@ class SourceConfig:
         select: An entry of an axis or scalar coordinate, by its value: {number: 0} for a member,
             {level: 500}, {expver: 1}, {step: 6} in hours; or a list of entries.
         units: Units of variables whose attribute is missing or mislabelled.
+        convert: Whether to convert known units, such as hPa to Pa, degC to K, knots to m s-1 or mm
+            of water to m; by default other units than those of the names are an error.
+        time_units: Units and origin of times that are plain numbers, or whose own cannot be read,
+            such as "hours since 1900-01-01".
+        time_calendar: Calendar of such times, such as noleap; by default the standard calendar.
         missing: Numbers that stand for missing values and that the files do not declare, in their
             units, by variable, such as {sst: -9999}.
         channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
@@ -64,6 +69,9 @@ class SourceConfig:
     rename: dict[str, str | dict[str, str]] = field(default_factory=dict)
     select: dict[str, Any] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    convert: bool = False
+    time_units: str | None = None
+    time_calendar: str | None = None
     missing: dict[str, float | int] = field(default_factory=dict)
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: int = 6

@@ -18,11 +18,13 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
+from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
-_NETCDF, _GRIB = (".nc", ".nc4", ".cdf", ".h5", ".hdf5"), (".grib", ".grib2", ".grb", ".grb2")
+# Of the files of a folder; a file that is named is read whatever its suffix.
+_SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
 
 
 def open_all(
@@ -132,12 +134,15 @@ def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str,
 def expand_glob(path: str) -> list[str]:
     """List the files of a path, sorted: itself, those of a glob, or the data files in a folder.
 
+    In a folder these are the files with the suffixes of NetCDF, HDF5 and GRIB; where no file has
+    one, those that are data by their first bytes.
+
     Raises:
         InputError: If there is none.
     """
     if Path(path).is_dir():
-        files = [str(f) for f in Path(path).iterdir() if f.suffix.lower() in (*_NETCDF, *_GRIB)]
-        expected = f"{path}/*" + "|".join((*_NETCDF, *_GRIB))
+        files = _files_in(Path(path))
+        expected = f"{path}/*" + "|".join(_SUFFIXES) + ", and no other name is data"
     else:
         files, expected = glob.glob(path), path
     if not files:
@@ -148,13 +153,22 @@ def expand_glob(path: str) -> list[str]:
     return sorted(files)
 
 
+def _files_in(folder: Path) -> list[str]:
+    """Files with a known suffix, or, where none has one, those whose first bytes are known."""
+    files = [file for file in folder.iterdir() if file.is_file() and file.name[0] != "."]
+    named = [file for file in files if file.suffix.lower() in _SUFFIXES]
+    return [str(f) for f in named or (f for f in files if format_of(str(f)) != "unknown")]
+
+
 def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dataset]:
-    if Path(file).suffix.lower() not in _GRIB:
+    if format_of(file) != "grib":
         _check_length(file)
         dataset = named = xr.open_dataset(file, engine="netcdf4")
         if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
             named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
-        return [with_bounded_chunks(named, dataset, file, piece_bytes)]
+        result = with_bounded_chunks(named, dataset, file, piece_bytes)
+        result.encoding["channels"] = [] if named is dataset else config.channels
+        return [result]
     import cfgrib
 
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import space_dims
+from data_pipeline.grids.grid import same_coordinates, space_dims
 from data_pipeline.sources.left_out import with_all_reasons
 
 
@@ -25,6 +25,8 @@ def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset
     if len(datasets) == 1:
         return _with_checked_times(datasets[0], _files(datasets))
     _check_alike(datasets)
+    axes = space_dims(datasets[0].dims)  # of which digits may differ
+    datasets = [dataset.assign_coords({a: datasets[0][a] for a in axes}) for dataset in datasets]
     groups: dict[tuple[object, ...], list[xr.Dataset]] = {}
     for dataset in datasets:
         levels = tuple(dataset["level"].values) if "level" in dataset.dims else ()
@@ -99,8 +101,8 @@ def _check_alike(datasets: Sequence[xr.Dataset]) -> None:
     for dataset in datasets:
         file = dataset.encoding["source"]
         for axis in space_dims(first.dims):
-            same_size = dataset.sizes.get(axis) == first.sizes[axis]
-            if not same_size or not np.allclose(dataset[axis], first[axis], atol=1e-3):
+            is_there = axis in dataset.dims
+            if not is_there or not same_coordinates(first[axis].values, dataset[axis].values):
                 message = f"{file} has the {axis} {_span(dataset, axis)}, {first_file} has "
                 message += f"{_span(first, axis)}; regrid one of them, or leave it out"
                 raise InputError(message, code="grid-mismatch")

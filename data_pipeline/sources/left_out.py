@@ -14,7 +14,8 @@ _ATTRIBUTE = "left_out"
 
 def leave_out(dataset: xr.Dataset, reasons: Mapping[str, str]) -> xr.Dataset:
     """Drop variables, and note for each why it is not taken, with the remedy."""
-    return note_reasons(dataset.drop_vars(list(reasons)), {**reasons_left_out(dataset), **reasons})
+    dropped = dataset.drop_vars(list(reasons), errors="ignore")
+    return note_reasons(dropped, {**reasons_left_out(dataset), **reasons})
 
 
 def reasons_left_out(dataset: xr.Dataset) -> dict[str, str]:

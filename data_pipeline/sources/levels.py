@@ -28,7 +28,7 @@ _IN_HECTOPASCALS = {
     "Pa": 0.01,
     "kPa": 10.0,
     "bar": 1000.0,
-    **dict.fromkeys(("hPa", "mbar", "mb", "millibar", "millibars", "hectopascal"), 1.0),
+    "hPa": 1.0,
 }
 _CONVERTED = ("kPa", "bar")  # are pressures that, like all units, are not converted unasked
 _IN_METERS = {"m": 1.0, "km": 1000.0, "cm": 0.01, "gpm": 1.0, "ft": 0.3048}

@@ -186,14 +186,27 @@ UNITS = (
 )
 
 _UNIT_SPELLINGS = {
-    "Pa": ["Pascals", "pascal"],
-    "K": ["kelvin", "Kelvin", "degK"],
-    "m s-1": ["m/s"],
-    "m2 s-2": ["m2/s2"],
+    "Pa": ["Pascals", "pascal", "pascals"],
+    "hPa": ["mbar", "mb", "millibar", "millibars", "hectopascal", "hectopascals"],
+    "K": ["kelvin", "Kelvin", "kelvins", "degK", "deg_K", "degrees_K", "degree_kelvin"],
+    "degC": ["Celsius", "celsius", "C", "deg_C", "degree_C", "degrees_C", "degree_Celsius"],
+    "degF": ["Fahrenheit", "F", "deg_F", "degree_F", "degrees_F", "degree_Fahrenheit"],
+    "m s-1": ["m/s", "m/sec", "ms-1", "meters per second", "metres per second"],
+    "km h-1": ["km/h", "km hr-1"],
+    "kt": ["kts", "knot", "knots"],
+    "m2 s-2": ["m2/s2", "J kg-1", "J/kg"],
     "s-1": ["1/s"],
     "kg kg-1": ["kg/kg"],
+    "g kg-1": ["g/kg"],
+    "mg kg-1": ["mg/kg"],
     "Pa s-1": ["Pa/s"],
+    "hPa s-1": ["hPa/s"],
+    "Pa h-1": ["Pa/h", "Pa/hr"],
     "kg m-2": ["kg/m2"],
+    "J m-2": ["J/m2"],
+    "kJ m-2": ["kJ/m2"],
+    "MJ m-2": ["MJ/m2"],
+    "mm": ["millimeter", "millimeters", "millimetre", "millimetres"],
     "%": ["percent"],
     "1": ["(0 - 1)", "dimensionless", "~"],
     "m": ["m of water equivalent", "gpm", "metres", "meters"],
@@ -201,12 +214,19 @@ _UNIT_SPELLINGS = {
 _UNITS_BY_SPELLING = {
     spelling: units for units, spellings in _UNIT_SPELLINGS.items() for spelling in spellings
 }
+# Files of some centers are in capitals; units that differ by their case alone are left out.
+_CAPITALS = {
+    spelling.upper(): units
+    for units, spellings in _UNIT_SPELLINGS.items()
+    for spelling in (units, *spellings)
+    if spelling.lower() not in ("mm", "m", "mj m-2", "mj/m2", "c", "f")
+}
 
 
 def normalize_units(units: str) -> str:
-    """One spelling of a unit: ``m**2 s**-2`` and ``m2/s2`` are ``m2 s-2``."""
-    units = units.strip().replace("**", "").replace("^", "")
-    return _UNITS_BY_SPELLING.get(units, units)
+    """One spelling of a unit: ``m**2 s**-2``, ``M2/S2`` and ``m2/s2`` are ``m2 s-2``."""
+    units = " ".join(units.replace("**", "").replace("^", "").split())
+    return _UNITS_BY_SPELLING.get(units) or _CAPITALS.get(units, units)
 
 
 def parse_label(label: str) -> tuple[str, int | None]:

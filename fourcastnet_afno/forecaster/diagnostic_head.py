@@ -151,9 +151,9 @@ class DiagnosticStepper:
         self._from_network_grid: nn.Module = nn.Identity()
         self._filled = head.filled
         grid, network_grid = forecaster.spec.grid, forecaster.network_grid
-        if head.filled is not None and grid != head.spec.grid:
+        if head.filled is not None and not head.spec.grid.is_same(grid):
             self._filled = regridded_fill(head.filled, head.spec.grid, grid, head.channels)
-        if grid != network_grid:
+        if not network_grid.is_same(grid):
             device = forecaster.diff_std.device
             self._from_network_grid = Regridder(network_grid, grid, head.channels).to(device)
 

@@ -236,13 +236,13 @@ class Forecaster(nn.Module):
             )
         result, channels = copy.deepcopy(self), self.spec.channels
         result.spec = replace(self.spec, grid=grid)
-        if grid == self.network_grid:
+        if self.network_grid.is_same(grid):
             return result
         device = self.diff_std.device
         if self.filled is not None:
             result.filled = regridded_fill(self.filled, self.spec.grid, grid, channels)
         if resolution == "native":
-            if self.network_grid != self.spec.grid:
+            if not self.network_grid.is_same(self.spec.grid):
                 raise ValueError("a forecaster goes to another grid from the one it was trained on")
             result._use_native_resolution()
             return result

@@ -3,6 +3,7 @@
 They hold one array ``fields`` (time, channel, latitude, longitude) and no coordinates.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,14 @@ def open_fourcastnet_fields(
         for name, group in arrays.items()
     ]
     return xr.merge(merged, join="outer")
+
+
+def check_channels_used(opened: Sequence[xr.Dataset], config: SourceConfig) -> None:
+    """Reject ``config.channels`` where no file needs them, all having variables with names."""
+    if config.channels and not any(dataset.encoding.get("channels") for dataset in opened):
+        variables = sorted({str(name) for dataset in opened for name in dataset.data_vars})[:8]
+        message = "data.source.channels names the channels of FourCastNet's HDF5 files, which hold "
+        message += f"one array `fields`; {config.path} has the variables {variables}; leave the "
+        raise InputError(
+            message + "setting out, or map names with data.source.rename", code="bad-setting"
+        )

@@ -14,6 +14,7 @@ import xarray as xr
 from dask.delayed import delayed
 
 from data_pipeline.errors import InputError
+from data_pipeline.grids.grid import same_coordinates
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 from data_pipeline.sources.config import BenchmarkConfig, BenchmarkFormat, Split
@@ -30,7 +31,6 @@ _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
     "neuraloperator": open_neuraloperator,
 }
 _BLOCK_BYTES = 64 * 2**20
-_AXIS_TOLERANCE = 1e-5  # of the length of an axis
 
 
 def open_benchmark(
@@ -124,7 +124,7 @@ def _check_alike(first: TrajectoryFile, file: TrajectoryFile) -> None:
             )
             raise InputError(message + "as data of their own", code="files-differ")
     for name, axis, other in (("y", file.y, first.y), ("x", file.x, first.x)):
-        if not np.allclose(axis, other, rtol=0, atol=_AXIS_TOLERANCE * _extent(other)):
+        if not same_coordinates(other, axis):
             message = f"{file.path} has {name} from {axis[0]:g} to {axis[-1]:g}, {first.path} from "
             message += f"{other[0]:g} to {other[-1]:g}; read them as data of their own"
             raise InputError(message, code="grid-mismatch")

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.grid import LatLonGrid, same_coordinates
 from tests.builders.errors import rejects
 
 
@@ -45,3 +45,33 @@ def test_bad_axes_are_rejected(
 ) -> None:
     with rejects("bad-grid", named):
         LatLonGrid(latitude=latitude, longitude=longitude)
+
+
+def rounded(grid: LatLonGrid, digits: int) -> LatLonGrid:
+    latitude, longitude = (tuple(np.round(grid.coords[a], digits).tolist()) for a in grid.dims)
+    return LatLonGrid(latitude=latitude, longitude=longitude)
+
+
+@pytest.mark.parametrize("columns", [128, 512, 1280, 3600])
+def test_rounded_coordinates_are_the_same_grid_and_close(columns: int) -> None:
+    """GRIB 1 rounds to thousandths of a degree."""
+    grid = LatLonGrid.equiangular(columns // 2, columns)
+    assert rounded(grid, 3).is_same(grid)
+    assert rounded(grid, 3).periodic_axes == ("longitude",)
+
+
+def test_other_grids_are_not_the_same() -> None:
+    grid = LatLonGrid.equiangular(181, 360, poles=True)
+    shifted = LatLonGrid(latitude=grid.latitude, longitude=tuple(x + 0.5 for x in grid.longitude))
+    for other in (shifted, LatLonGrid.equiangular(181, 360), LatLonGrid.equiangular(180, 360)):
+        assert not grid.is_same(other)
+        with rejects("grid-mismatch", str(other)):
+            grid.require_same(other, "a checkpoint")
+
+
+def test_coordinates_may_differ_by_a_hundredth_of_a_cell() -> None:
+    values = np.arange(10.0)
+    assert same_coordinates(values, values + 0.009)
+    assert not same_coordinates(values, values + 0.011)
+    assert same_coordinates(values, values + 0.05, cell=10.0)
+    assert not same_coordinates(values, values[:-1])

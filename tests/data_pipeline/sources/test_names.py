@@ -43,6 +43,11 @@ def test_the_documentation_names_keys_that_exist() -> None:
         ("kg kg**-1", "kg kg-1"),
         ("(0 - 1)", "1"),
         ("Pascals", "Pa"),
+        ("M/S", "m s-1"),
+        ("m s**-1", "m s-1"),
+        ("deg_C", "degC"),
+        ("millibars", "hPa"),
+        ("MM", "MM"),
         ("degC", "degC"),
     ],
 )

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from data_pipeline.channels import Channels
-from tests.builders.era5 import read_source
+from tests.builders.era5 import make_era5, read_source
 from tests.builders.errors import rejects
 
 FOURCASTNET = ["u10", "t2m", "z500", "z850", "t850"]
@@ -38,3 +38,9 @@ def test_channels_of_fourcastnet_that_do_not_fit(tmp_path: Path) -> None:
     path.rename(tmp_path / "test.h5")
     with rejects("no-times", "test.h5"):
         read_source(tmp_path / "test.h5", channels=["u10", "v10", "t2m"])
+
+
+def test_channels_of_files_that_have_names_are_rejected(tmp_path: Path) -> None:
+    make_era5()[["2m_temperature"]].to_netcdf(tmp_path / "t2m.nc")
+    with rejects("bad-setting", "data.source.channels", "t2m.nc", "2m_temperature"):
+        read_source(tmp_path / "t2m.nc", channels=["t2m"])
