@@ -13,7 +13,7 @@ from data_pipeline.sources.names import ACCUMULATED, normalize_units
 _GRAVITY = 9.80665  # m s-2
 
 
-class Conversion(NamedTuple):
+class LinearConversion(NamedTuple):
     """Factor and offset from a unit to another."""
 
     factor: float
@@ -30,30 +30,30 @@ class Conversion(NamedTuple):
 
 
 _CONVERSIONS = {
-    ("hPa", "Pa"): Conversion(100),
-    ("kPa", "Pa"): Conversion(1000),
-    ("hPa s-1", "Pa s-1"): Conversion(100),
-    ("Pa h-1", "Pa s-1"): Conversion(1 / 3600),
-    ("degC", "K"): Conversion(1, 273.15),
-    ("degF", "K"): Conversion(5 / 9, 459.67 * 5 / 9),
-    ("km h-1", "m s-1"): Conversion(1 / 3.6),
-    ("kt", "m s-1"): Conversion(1852 / 3600),
-    ("g kg-1", "kg kg-1"): Conversion(1e-3),
-    ("mg kg-1", "kg kg-1"): Conversion(1e-6),
-    ("mm", "m"): Conversion(1e-3),
-    ("cm", "m"): Conversion(1e-2),
-    ("km", "m"): Conversion(1e3),
-    ("mm", "kg m-2"): Conversion(1),
-    ("1", "%"): Conversion(100),
-    ("%", "1"): Conversion(0.01),
-    ("kJ m-2", "J m-2"): Conversion(1e3),
-    ("MJ m-2", "J m-2"): Conversion(1e6),
-    ("m", "m2 s-2"): Conversion(_GRAVITY),
+    ("hPa", "Pa"): LinearConversion(100),
+    ("kPa", "Pa"): LinearConversion(1000),
+    ("hPa s-1", "Pa s-1"): LinearConversion(100),
+    ("Pa h-1", "Pa s-1"): LinearConversion(1 / 3600),
+    ("degC", "K"): LinearConversion(1, 273.15),
+    ("degF", "K"): LinearConversion(5 / 9, 459.67 * 5 / 9),
+    ("km h-1", "m s-1"): LinearConversion(1 / 3.6),
+    ("kt", "m s-1"): LinearConversion(1852 / 3600),
+    ("g kg-1", "kg kg-1"): LinearConversion(1e-3),
+    ("mg kg-1", "kg kg-1"): LinearConversion(1e-6),
+    ("mm", "m"): LinearConversion(1e-3),
+    ("cm", "m"): LinearConversion(1e-2),
+    ("km", "m"): LinearConversion(1e3),
+    ("mm", "kg m-2"): LinearConversion(1),
+    ("1", "%"): LinearConversion(100),
+    ("%", "1"): LinearConversion(0.01),
+    ("kJ m-2", "J m-2"): LinearConversion(1e3),
+    ("MJ m-2", "J m-2"): LinearConversion(1e6),
+    ("m", "m2 s-2"): LinearConversion(_GRAVITY),
 }
-_OF_WATER = {("kg m-2", "m"): Conversion(1e-3)}
+_OF_WATER = {("kg m-2", "m"): LinearConversion(1e-3)}
 
 
-def conversion_between(units: str, expected: str, variable: str) -> Conversion | None:
+def conversion_between(units: str, expected: str, variable: str) -> LinearConversion | None:
     """Known conversion of a variable's units, spelled as by ``normalize_units``, or ``None``."""
     of_water = _OF_WATER if variable in (*ACCUMULATED, "total_precipitation_6hr") else {}
     return (_CONVERSIONS | of_water).get((units, expected))
