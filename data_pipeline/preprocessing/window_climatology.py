@@ -44,15 +44,21 @@ def window_weights() -> np.ndarray:
     return np.clip(1 - np.minimum(apart, DAYS - apart) / _HALF_WIDTH, 0, None)
 
 
-def fit_window(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> WindowClimatology:
+def fit_window(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]], *, together: bool = False
+) -> WindowClimatology:
     """Average in one pass, with one float64 sum for each hour, day, channel and point.
 
-    ``blocks`` are pairs of times (datetime64) and values (time, channel, ...), NaN where missing.
+    ``blocks`` are pairs of times (datetime64) and values (time, channel, ...), NaN where missing;
+    all hours of day count ``together`` for monthly data, see ``climatology.hours_of_day``.
     """
     sums: dict[float, _DailySums] = {}
     for times, values in blocks:
         for hour, day, is_last, state in zip(
-            hours_of_day(times).tolist(), *_days_of_year(times), values, strict=True
+            hours_of_day(times, together=together).tolist(),
+            *_days_of_year(times),
+            values,
+            strict=True,
         ):
             if hour not in sums:
                 sums[hour] = _DailySums(values.shape[1:])

@@ -15,10 +15,11 @@ from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.periods import Period
-from data_pipeline.preprocessing.climatology import fields_at, hours_of_day
+from data_pipeline.preprocessing.climatology import ALL_HOURS, fields_at, hours_of_day
 from data_pipeline.store.reader import PreparedStore
 
 _NUM_WEEKS = 52
+_AXES = ("time", "hour", "dayofyear", "month", "harmonic", "level")
 FieldsByTime = Callable[[Channel, np.ndarray], np.ndarray]
 """Fields (time, latitude, longitude) of a channel at times, in float32 or float64."""
 
@@ -37,14 +38,17 @@ class Climatology:
     @property
     def hours(self) -> list[int | float]:
         """Hours of day that it tells apart."""
-        return self.dataset["hour"].values.tolist() if "hour" in self.dataset.dims else [0]
+        together = [ALL_HOURS]
+        hours = self.dataset["hour"].values.tolist() if "hour" in self.dataset.dims else together
+        return [0] if hours == together else list(hours)
 
 
 def pick(dataset: xr.Dataset, channel: Channel, source: str = "the climatology") -> xr.DataArray:
     """The variable of a channel at its level, by its name or with ``_mean`` after it.
 
     Raises:
-        InputError: If the dataset, called ``source`` in messages, lacks the variable or the level.
+        InputError: If the dataset, called ``source`` in messages, lacks the variable or the level,
+            or the variable has further axes.
     """
     names = [name for name in (channel.name, f"{channel.name}_mean") if name in dataset]
     if not names:
@@ -54,6 +58,13 @@ def pick(dataset: xr.Dataset, channel: Channel, source: str = "the climatology")
             code="missing-variable",
         )
     array = dataset[names[0]]
+    others = [str(dim) for dim in array.dims if dim not in (*_AXES, *space_dims(array.dims))]
+    if others:
+        raise InputError(
+            f"{names[0]} of {source} has the axis {others[0]}; select one of its entries with the "
+            f"option's .select={{{others[0]}: ...}}, or average it",
+            code="wrong-dimensions",
+        )
     levels = array["level"].values.tolist() if "level" in array.dims else []
     if (channel.level is None) != (not levels) or (levels and channel.level not in levels):
         expected = "no levels" if channel.level is None else f"{channel.level} hPa"
@@ -116,7 +127,8 @@ def training_times(store: PreparedStore) -> np.ndarray:
 
 def require_hours(hours: np.ndarray, times: np.ndarray) -> None:
     """Reject times at hours of day that a climatology lacks."""
-    missing = sorted(set(hours_of_day(times).tolist()) - set(hours.tolist()))
+    together = hours.tolist() == [ALL_HOURS]
+    missing = sorted(set(hours_of_day(times, together=together).tolist()) - set(hours.tolist()))
     if missing:
         raise InputError(
             f"the climatology has the hours of day {hours.tolist()}, the scores need {missing}; "

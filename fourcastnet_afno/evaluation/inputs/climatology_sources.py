@@ -31,6 +31,7 @@ from fourcastnet_afno.evaluation.inputs.climatologies import (
 from fourcastnet_afno.evaluation.inputs.climatology_tables import from_table, is_table, open_table
 
 _FIT_BYTES = 64 * 2**20
+_SHORTEST_MONTH = np.timedelta64(27, "D")
 
 
 def open_climatology(
@@ -89,7 +90,7 @@ def _first_is_table(source: SourceConfig) -> bool:
         first = expand_glob(first)[0]
     with ExitStack() as stack:
         opened = [stack.enter_context(dataset) for dataset in open_all(first, source)]
-        return any(is_table(dataset, source.rename) for dataset in opened)
+        return any(is_table(dataset, source) for dataset in opened)
 
 
 def climatology_of(
@@ -129,6 +130,11 @@ def climatology_of(
             "dayofyear or month, and hour; map their names with --climatology.rename",
             code="missing-axis",
         )
+    if dataset.sizes["time"] < 2:
+        raise InputError(
+            f"the climatology has {dataset.sizes['time']} times; give years, or a table",
+            code="short-period",
+        )
     own = Channels(
         tuple(
             Channel(name=c.name, level=c.level, units=str(pick(dataset, c).attrs.get("units", "")))
@@ -156,7 +162,9 @@ def _fit_harmonics(series: xr.Dataset, channels: Channels, num_harmonics: int) -
     times = series["time"].values
     try:
         hours, coefficients = fit_climatology(
-            _blocks(series, channels, "Fitting the climatology"), num_harmonics
+            _blocks(series, channels, "Fitting the climatology"),
+            num_harmonics,
+            together=_is_monthly(times),
         )
     except InputError as error:
         if error.code != "short-period":
@@ -194,7 +202,9 @@ def _fit_window(series: xr.Dataset, channels: Channels) -> Climatology:
             code="too-little-memory",
         )
     fitted = {
-        name: fit_window(_blocks(series, group, "Averaging the climatology"))
+        name: fit_window(
+            _blocks(series, group, "Averaging the climatology"), together=_is_monthly(times)
+        )
         for name, group in by_name.items()
     }
     first = fitted[channels.channels[0].name]  # all have the same times
@@ -206,8 +216,15 @@ def _fit_window(series: xr.Dataset, channels: Channels) -> Climatology:
         compat="no_conflicts",
     )
     assert isinstance(table, xr.Dataset)
+    if _is_monthly(times):
+        table = table.isel(hour=0, drop=True)
     text = "mean over a window of 61 days for each day of year and hour of day (WeatherBench 2)"
     return from_table(table, f"{text}, {_fitted_to(times)}", covered=first.covered, times=times)
+
+
+def _is_monthly(times: np.ndarray) -> bool:
+    """Whether times are months apart: their hours of day, such as mid-months', do not matter."""
+    return bool(np.median(np.diff(times)) >= _SHORTEST_MONTH)
 
 
 def _unstacked(

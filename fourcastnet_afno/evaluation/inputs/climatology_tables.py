@@ -18,8 +18,9 @@ from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preprocessing.climatology import hours_of_day
-from data_pipeline.sources.canonical import canonicalize
+from data_pipeline.sources.canonical import canonical_parts
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.fields.rename import renames_of
 from data_pipeline.sources.files import open_all
 from data_pipeline.sources.retry import read_errors_as_input_errors, with_retries
 from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, pick, require_hours
@@ -30,9 +31,10 @@ _MONTH_DAYS = np.array([31, 28.25, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _UNITS = {"hour": "h", "dayofyear": "D", "month": "D"}  # in which xarray decodes durations
 
 
-def is_table(dataset: xr.Dataset, rename: Mapping[str, str] | None = None) -> bool:
-    """Whether a dataset has an axis of a table, under the names after ``rename``."""
-    names = {(rename or {}).get(str(name), str(name)) for name in dataset.dims}
+def is_table(dataset: xr.Dataset, source: SourceConfig | None = None) -> bool:
+    """Whether a dataset has an axis of a table, under the names that a source gives it."""
+    rename = {} if source is None else renames_of(source.rename, _file(dataset))
+    names = {rename.get(str(name), str(name)) for name in dataset.dims}
     return bool(names & set(TABLE_AXES))
 
 
@@ -43,7 +45,7 @@ def open_table(source: SourceConfig) -> xr.Dataset:
         InputError: If files cannot be read, differ in grid or axes, or contradict each other.
     """
     opened = [dataset for path in source.paths for dataset in open_all(path, source)]
-    parts = [canonicalize(_with_table_axes(part, source), source) for part in opened]
+    parts = canonical_parts([_with_table_axes(part, source) for part in opened], source)
     parts = [
         part.isel(time=0, drop=True) if part.sizes.get("time") == 1 else part for part in parts
     ]
@@ -70,10 +72,15 @@ def open_table(source: SourceConfig) -> xr.Dataset:
     return merged
 
 
+def _file(dataset: xr.Dataset) -> str:
+    return str(dataset.encoding.get("source", ""))
+
+
 def _with_table_axes(dataset: xr.Dataset, source: SourceConfig) -> xr.Dataset:
     """Turn scalar coordinates such as a single hour into axes, and durations into numbers."""
+    rename = renames_of(source.rename, _file(dataset))
     for stored in [str(name) for name in dataset.coords]:
-        axis = source.rename.get(stored, stored)
+        axis = rename.get(stored, stored)
         if axis not in TABLE_AXES:
             continue
         values = dataset[stored]
@@ -106,7 +113,7 @@ def from_table(
     table = _checked(table)
     axes = {axis: table[axis].values for axis in TABLE_AXES if axis in table.dims}
     day_axis = next((axis for axis in ("dayofyear", "month") if axis in axes), None)
-    name = str(table.encoding.get("source", "the climatology"))
+    name = _file(table) or "the climatology"
 
     def require_times(valid: np.ndarray) -> None:
         if "hour" in axes:
@@ -117,7 +124,7 @@ def from_table(
             if missing:
                 raise _missing_days(f"it lacks {day_axis} {_shortened(np.array(missing))}")
         if covered is not None:
-            hours = np.searchsorted(axes["hour"], hours_of_day(valid))
+            hours = np.searchsorted(axes["hour"], hours_of_day(valid)) if "hour" in axes else 0
             days, _ = _positions("dayofyear", axes["dayofyear"], valid)
             lacking = ~covered[hours, days - 1]
             if lacking.any():
@@ -176,9 +183,8 @@ def _checked(table: xr.Dataset) -> xr.Dataset:
             code="wrong-dimensions",
         )
     for axis in axes:
-        values = (
-            np.asarray(table[axis].values, float) if axis in table.coords else np.full(1, np.nan)
-        )
+        stored = table[axis].values if axis in table.coords else np.array([np.nan])
+        values = stored.astype(float) if stored.dtype.kind in "iuf" else np.array([np.nan])
         allowed: Sequence[int] = {"dayofyear": _LEAP_YEAR, "month": _MONTHS}.get(axis, range(24))
         is_valid = (values >= allowed[0]) & (values < allowed[-1] + 1)
         if axis != "hour":

@@ -82,6 +82,12 @@ def align_years(
     Raises:
         InputError: If grid or units differ, or they lack channels that are scored.
     """
+    if years.sizes.get("time", 0) < 2:
+        raise InputError(
+            f"the training data have {years.sizes.get('time', 'no axis of')} times; give years of "
+            "fields, not a table or a single state",
+            code="no-times",
+        )
     coarsening, notes = _compare(years, "the training data", alignment, regrid)
     valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
     times = years["time"].values
@@ -159,12 +165,16 @@ def _missing_cells(at: FieldsByTime, alignment: Alignment, valid: np.ndarray) ->
     """A warning where truth has a value and the climatology none, at the first time of truth."""
     truth, channels = alignment.truth, alignment.channels
     first = valid[np.isin(valid, truth.times)][:1]
-    missing = {
-        channel.label: int(
-            (np.isfinite(truth.at(channel, first)) & np.isnan(at(channel, first))).sum()
-        )
-        for channel in channels
-    }
+    missing = {}
+    for channel in channels:
+        fields = at(channel, first)
+        if np.isinf(fields).any():
+            raise InputError(
+                f"the climatology is infinite in {channel.label}; mark such values as NaN",
+                code="not-finite",
+            )
+        known = np.isfinite(truth.at(channel, first))
+        missing[channel.label] = int((known & np.isnan(fields)).sum())
     text = ", ".join(f"{label} in {count} cells" for label, count in missing.items() if count)
     if not text:
         return []

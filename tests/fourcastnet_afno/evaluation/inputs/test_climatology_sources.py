@@ -9,6 +9,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.sources.config import SourceConfig
+from fourcastnet_afno.evaluation.config import ClimatologyFit
 from fourcastnet_afno.evaluation.inputs.climatology_sources import (
     climatology_of,
     open_climatology,
@@ -48,6 +49,22 @@ def test_years_are_averaged_by_a_window_or_fitted_by_harmonics() -> None:
     assert "2004-01-01 to 2004-12-31" in by_window.description
     assert by_window.times is not None
     np.testing.assert_array_equal(by_window.times, LEAP_YEAR)
+
+
+@pytest.mark.parametrize("fit", ["window", "harmonics"])
+def test_hours_of_monthly_years_do_not_matter(fit: ClimatologyFit) -> None:
+    months = np.arange("2001-01", "2003-01", dtype="datetime64[M]").astype("datetime64[ns]")
+    middles = months + np.arange(24) % 2 * np.timedelta64(12, "h") + np.timedelta64(14, "D")
+    years = make_truth(24).assign_coords(time=middles)
+    climatology = climatology_of(years, CHANNELS, fit, 0)
+    climatology.require_times(months)
+    assert climatology.hours == [0]
+    fields = climatology.at(CHANNELS.channels[0], months[:3])
+    values = years["2m_temperature"].values
+    # On February 1 the middles of January and February are 17 and 14 days away: weights 13 and 16.
+    neighbors = 13 * (values[0] + values[12]) + 16 * (values[1] + values[13])
+    expected = neighbors / 58 if fit == "window" else values.mean(axis=0)
+    np.testing.assert_allclose(fields[1], expected, rtol=1e-6)
 
 
 def test_days_that_a_window_does_not_cover() -> None:

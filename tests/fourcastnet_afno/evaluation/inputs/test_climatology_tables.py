@@ -49,7 +49,7 @@ def test_a_table_by_hour_alone_is_the_same_on_all_days() -> None:
     assert looked_up(table, "2001-01-01", "2004-12-31T12") == pytest.approx([5, 5.12])
     assert is_table(table)
     assert not is_table(table.rename(hour="row"))
-    assert is_table(table.rename(hour="row"), {"row": "hour"})
+    assert is_table(table.rename(hour="row"), SourceConfig(path="c.nc", rename={"row": "hour"}))
 
 
 def test_days_in_any_order_are_sorted() -> None:
@@ -64,6 +64,8 @@ def test_days_in_any_order_are_sorted() -> None:
         (make_table().assign_coords(dayofyear=np.arange(366)), "wrong-dimensions", "dayofyear"),
         (make_table().drop_vars("hour"), "wrong-dimensions", "hour"),
         (make_table().assign_coords(hour=[0, 24]), "wrong-dimensions", "hour"),
+        (make_table(2).assign_coords(dayofyear=["a", "b"]), "wrong-dimensions", "dayofyear"),
+        (make_table().expand_dims(number=[0, 1]), "wrong-dimensions", "number"),
         (make_table(360), "wrong-dimensions", "360"),
         (make_table(13).rename(dayofyear="month"), "wrong-dimensions", "month"),
         (make_table(12).expand_dims(month=[1]), "wrong-dimensions", "month"),

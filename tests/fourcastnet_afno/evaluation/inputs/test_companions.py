@@ -113,6 +113,18 @@ def test_units_of_companions_are_those_of_truth(of_training: bool) -> None:
     assert f"the {'training data' if of_training else 'climatology'} states no units" in notes
 
 
+def test_companions_without_years_or_with_infinite_values() -> None:
+    for years in (TRUTH.isel(time=[0]), make_table()):
+        with rejects("no-times", "training"):
+            score(make_table(), years)
+    with rejects("short-period", "climatology", "1 times"):
+        score(TRUTH.isel(time=[0]))
+    infinite = make_table()
+    infinite["2m_temperature"][..., 0, 0] = np.inf
+    with rejects("not-finite", "climatology", "2m_temperature"):
+        score(infinite)
+
+
 def test_companions_that_lack_a_channel_or_an_hour() -> None:
     with rejects("missing-variable", "climatology", "2m_temperature", "evaluation.channels"):
         score(make_table().rename({"2m_temperature": "skin_temperature"}))
