@@ -97,7 +97,7 @@ def select_init_times(
                 code="bad-setting",
             )
         interval = spec.step
-    selected = times[complete & interval.on_grid(times)]
+    selected = times[complete & interval.on_grid(times) & _are_dates(times, spec.step)]
     if not len(selected):
         raise InputError(
             f"no initial time has {num_history} states of history and {num_following} of truth "
@@ -111,6 +111,14 @@ def check_init_times(
     init_times: np.ndarray, times: np.ndarray, spec: FieldSpec, num_history: int
 ) -> None:
     """Raise an ``InputError`` that names the first state of a history that the data lacks."""
+    dates = _are_dates(init_times, spec.step)
+    if not dates.all():
+        raise InputError(
+            f"the initial time {init_times[~dates][0].astype('datetime64[s]')} is no date of the "
+            f"calendar {spec.step.calendar}, in which the forecaster counts its steps; choose "
+            "others with --init-times",
+            code="no-times",
+        )
     needed = spec.step.advance(init_times[:, None], np.arange(1 - num_history, 1), times)
     present = np.isin(needed, times)
     if present.all():
@@ -126,6 +134,11 @@ def check_init_times(
         f"{_describe(times)}; choose others with --init-times",
         code="no-times",
     )
+
+
+def _are_dates(times: np.ndarray, step: Timestep) -> np.ndarray:
+    """Mask of the times that the calendar of a step has: ``noleap`` has no February 29."""
+    return np.ones(len(times), bool) if step.months else step.advance(times, 0) == times
 
 
 def _describe(times: np.ndarray) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.store.format import checksum
+from data_pipeline.timestep import lead_label, valid_times
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.ensemble import Perturber, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
@@ -74,6 +75,15 @@ class ForecastJob:
         if self.config.ensemble.stochastic:
             check_stochastic(self.steppers[0])
         _ = self.perturbers, self.layout  # they check the settings of ensemble and store
+        valid = valid_times(self.init_times, self.layout.lead_times, first.step.calendar)
+        if np.isnat(valid).any():
+            init, lead = np.argwhere(np.isnat(valid))[0]
+            raise InputError(
+                f"the forecast from {self.init_times[init].astype('datetime64[s]')} has no date "
+                f"after {lead_label(int(lead + 1) * first.timestep)}: the standard calendar lacks "
+                f"that of {first.step.calendar}; choose other initial times or fewer steps",
+                code="no-times",
+            )
 
     @cached_property
     def members(self) -> np.ndarray:

@@ -83,6 +83,15 @@ def test_selected_init_times_have_history_and_truth() -> None:
         select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=30)
 
 
+def test_a_date_of_another_calendar_is_no_init_time() -> None:
+    days = np.arange("2004-02-27", "2004-03-03", dtype="datetime64[D]").astype("datetime64[ns]")
+    spec = Growing(step=Timestep.parse("1D", calendar="noleap")).spec
+    found = select_init_times(days, spec, 1, interval=Timestep.parse("1D"))
+    assert np.datetime64("2004-02-29") not in found
+    with rejects("no-times", "2004-02-29", "noleap"):
+        check_init_times(days[2:3], days, spec, 1)
+
+
 def test_init_times_of_monthly_data() -> None:
     months = np.arange("2001-01", "2004-01", dtype="datetime64[M]").astype("datetime64[ns]")
     spec = Growing(step=Timestep.parse("1MS")).spec

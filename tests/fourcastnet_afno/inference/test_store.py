@@ -65,6 +65,13 @@ def test_steps_of_any_length_name_their_valid_times(tmp_path: Path, text: str, s
     written.close()
 
 
+def test_a_lead_time_without_a_date_is_named(tmp_path: Path) -> None:
+    data = make_states(1).assign_coords(time=np.array(["2003-02-27"], "datetime64[ns]"))
+    stepper = Growing(step=Timestep.parse("1D", calendar="360_day"))
+    with rejects("no-times", "2003-02-27", "2 days", "360_day"):  # February 29
+        make_forecast(tmp_path / "f.zarr", stepper, data, data["time"].values, num_steps=3)
+
+
 def test_variables_and_levels_are_selected(tmp_path: Path) -> None:
     written = make_forecast(tmp_path / "a.zarr", variables=["geopotential"], levels=[500])
     assert list(written.data_vars) == ["geopotential"]
