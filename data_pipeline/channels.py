@@ -15,6 +15,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.fields.levels_joined import levels_of
 from data_pipeline.sources.left_out import reasons_left_out
 from data_pipeline.sources.names import STANDARD_NAMES, UNITS, parse_label
 
@@ -87,9 +88,7 @@ class Channels:
                     code="missing-level",
                 )
             if "level" in dataset[name].dims:
-                # Variables on some of the levels of the data list theirs.
-                every = dataset[name].attrs.get("levels", dataset[name]["level"].values)
-                known = [int(v) for v in every if v in dataset[name]["level"].values]
+                known = list(levels_of(dataset[name]))
                 requested = levels if level is None else [level]
                 missing_levels = [value for value in requested if value not in known]
                 if missing_levels:

@@ -1,6 +1,7 @@
 """Files of one source, joined along time and merged on their common times."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import same_coordinates, space_dims
+from data_pipeline.sources.fields.levels_joined import joined_along_levels, levels_of
 from data_pipeline.sources.left_out import with_all_reasons
+
+_COMPARED = 16  # files of a series whose fields without time are compared
 
 
 def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
@@ -25,30 +29,141 @@ def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset
     if len(datasets) == 1:
         return _with_checked_times(datasets[0], _files(datasets))
     _check_alike(datasets)
-    axes = space_dims(datasets[0].dims)  # of which digits may differ
-    datasets = [dataset.assign_coords({a: datasets[0][a] for a in axes}) for dataset in datasets]
+    axes = {axis: datasets[0][axis] for axis in space_dims(datasets[0].dims)}
+    datasets = [_located(dataset, dataset.assign_coords(axes)) for dataset in datasets]
     groups: dict[tuple[object, ...], list[xr.Dataset]] = {}
     for dataset in datasets:
         levels = tuple(dataset["level"].values) if "level" in dataset.dims else ()
         groups.setdefault((*sorted(map(str, dataset.data_vars)), *levels), []).append(dataset)
-    series = [_with_checked_times(_along_time(group), _files(group)) for group in groups.values()]
-    merged = [piece for joined in series for piece in _split_invariant(joined, invariant)]
-    timed = [piece for piece in merged if "time" in piece.dims]
+    series = [_series(group, invariant) for group in groups.values()]
+    split = [piece for joined in series for piece in _split_invariant(joined, invariant)]
+    pieces = _without_repeats(split, invariant)
+    timed = [piece for piece in pieces if "time" in piece.dims]
     common = set.intersection(*(set(piece["time"].values) for piece in timed)) if timed else set()
     if timed and not common:
         message = f"the files have no time in common: {'; '.join(map(_describe, timed))}; give the "
         message += "same variables, levels and period, and name in data.static what does not change"
         raise InputError(message, code="no-common-times")
     times = np.array(sorted(common))
-    merged = [piece.sel(time=times) if "time" in piece.dims else piece for piece in merged]
-    try:
-        result = xr.merge(
-            merged, compat="no_conflicts", join="outer", combine_attrs="drop_conflicts"
-        )
-    except xr.MergeError as error:
-        message = f"{_files(datasets)} contradict each other ({error}); leave out one of them"
-        raise InputError(message, code="files-differ") from error
+    pieces = [piece.sel(time=times) if "time" in piece.dims else piece for piece in pieces]
+    result = joined_along_levels(pieces).assign_attrs(_common_attrs(pieces))
     return with_all_reasons(result, datasets)
+
+
+def _located(source: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with the name of the file of ``source``."""
+    dataset.encoding["source"] = source.encoding["source"]
+    return dataset
+
+
+def _common_attrs(datasets: Sequence[xr.Dataset]) -> dict[Hashable, Any]:
+    """Attributes on which all that have them agree."""
+    attrs = {key: value for dataset in datasets for key, value in dataset.attrs.items()}
+    return {
+        key: value
+        for key, value in attrs.items()
+        if all(str(d.attrs.get(key, value)) == str(value) for d in datasets)
+    }
+
+
+def _series(group: list[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:
+    """Files of the same variables and levels, joined along time."""
+    first = group[0]
+    if len(group) == 1:
+        return _with_checked_times(first, _files(group))
+    all_fixed = set(map(str, first.data_vars)) <= set(invariant)
+    if all_fixed and all(dataset.sizes.get("time") == 1 for dataset in group):
+        fixed = [_located(d, d.isel(time=0, drop=True)) for d in group]
+        group, first = fixed, fixed[0]
+    alike = [name for name, array in first.data_vars.items() if "time" not in array.dims]
+    others = group[1:] if len(group) <= _COMPARED else group[1 :: len(group) // _COMPARED]
+    for other in others:
+        for name in alike:
+            _require_equal(first, other, str(name))
+    if "time" not in first.dims:
+        return first
+    _reject_common_times(group)
+    return _located(first, _with_checked_times(_along_time(group), _files(group)))
+
+
+def _reject_common_times(group: Sequence[xr.Dataset]) -> None:
+    """Reject files that hold the same variables at the same times."""
+    files: dict[np.datetime64, str] = {}
+    for dataset in group:
+        file, times = dataset.encoding["source"], dataset["time"].values
+        both = [time for time in times if files.get(time, file) != file]
+        if both:
+            message = f"{files[both[0]]} and {file} both have {_named(dataset)} at {both[0]}, "
+            message += f"{len(both)} times in all; leave out one of them in data.source.path, or "
+            raise InputError(message + _renaming(file, dataset), code="unordered-times")
+        files |= dict.fromkeys(times, file)
+
+
+def _without_repeats(pieces: Sequence[xr.Dataset], invariant: Sequence[str]) -> list[xr.Dataset]:
+    """Pieces without the variables that an earlier one has on the same levels, if they are equal.
+
+    Raises:
+        InputError: If two pieces differ, or have a variable that changes at the same times.
+    """
+    kept: list[xr.Dataset] = []
+    for piece in pieces:
+        repeated = []
+        for name in map(str, piece.data_vars):
+            for other in (one for one in kept if name in one and _share_level(one, piece, name)):
+                if _changes(other, piece, name, invariant):
+                    continue
+                _require_equal(other, piece, name)
+                repeated.append(name)
+        rest = _located(piece, piece.drop_vars(repeated))
+        kept += [rest] if rest.data_vars else []
+    return kept
+
+
+def _share_level(one: xr.Dataset, other: xr.Dataset, name: str) -> bool:
+    levels = [levels_of(dataset[name]) for dataset in (one, other)]
+    return not all(levels) or bool(set(levels[0]) & set(levels[1]))
+
+
+def _changes(one: xr.Dataset, other: xr.Dataset, name: str, invariant: Sequence[str]) -> bool:
+    """Whether a variable changes with time in both pieces, which then share no time."""
+    if name in invariant or not all("time" in d[name].dims for d in (one, other)):
+        return False
+    both = np.intersect1d(one["time"].values, other["time"].values)
+    if len(both):
+        levels = sorted(set(levels_of(one[name])) & set(levels_of(other[name])))
+        where = f" at {levels} hPa" if levels else ""
+        files = [d.encoding["source"] for d in (one, other)]
+        message = f"{files[0]} and {files[1]} both have {name}{where} at {both[0]}, {len(both)} "
+        message += "times in all; leave out one of them in data.source.path, or "
+        raise InputError(message + _renaming(files[1], other), code="duplicate-name")
+    return True
+
+
+def _require_equal(one: xr.Dataset, other: xr.Dataset, name: str) -> None:
+    """Reject files that contradict each other in what does not change."""
+    arrays = []
+    for dataset in (one, other):
+        array = dataset[name]
+        arrays.append(array.isel(time=0) if "time" in array.dims else array)
+    first, second = (array.values for array in arrays)
+    same = first.shape == second.shape and np.allclose(first, second, rtol=1e-6, equal_nan=True)
+    if not same:
+        files = [d.encoding["source"] for d in (one, other)]
+        message = f"{files[0]} and {files[1]} contradict each other: their {name} differ"
+        if first.shape == second.shape:
+            message += f" by up to {np.nanmax(np.abs(first - second)):g}"
+        message += "; leave out one of them in data.source.path, or " + _renaming(files[1], other)
+        raise InputError(message, code="files-differ")
+
+
+def _renaming(file: str, dataset: xr.Dataset) -> str:
+    name = next(map(str, dataset.data_vars))
+    pattern = f'{{"{Path(file).name}": {{{name}: another_name}}}}'
+    return f"name what differs with data.source.rename={pattern}"
+
+
+def _named(dataset: xr.Dataset) -> str:
+    return ", ".join(sorted(map(str, dataset.data_vars))[:4])
 
 
 def _with_checked_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
@@ -88,8 +203,6 @@ def _files(datasets: Sequence[xr.Dataset]) -> str:
 
 
 def _along_time(group: list[xr.Dataset]) -> xr.Dataset:
-    if len(group) == 1 or "time" not in group[0].dims:
-        return group[0]
     group = sorted(group, key=lambda dataset: dataset["time"].values[0])
     minimal: dict[str, Any] = dict.fromkeys(("data_vars", "coords"), "minimal")
     override: dict[str, Any] = dict.fromkeys(("compat", "join", "combine_attrs"), "override")

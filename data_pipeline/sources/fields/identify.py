@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.fields.levels_joined import joined_along_levels
 from data_pipeline.sources.fields.vertical import LEVEL_NAMES, Vertical, verticals_of
 from data_pipeline.sources.left_out import note_reasons, reasons_left_out, with_all_reasons
 from data_pipeline.sources.levels import with_integer_levels
@@ -361,37 +362,3 @@ def _with_level_axis(part: xr.Dataset, level: str | int) -> xr.Dataset:
     if level not in part.dims:
         part = part.expand_dims(level)
     return part.rename({level: "level"} if level != "level" else {})
-
-
-def joined_along_levels(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One dataset of parts that differ in variables or levels, lazily.
-
-    Variables that are not on all levels list theirs in the attribute ``levels``.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    arrays: dict[str, list[xr.DataArray]] = {}
-    for part in parts:
-        for name, array in part.data_vars.items():
-            arrays.setdefault(str(name), []).append(array)
-    merged = {}
-    for name, group in arrays.items():
-        array = group[0]
-        if len(group) > 1:
-            array = xr.concat(group, "level", coords="minimal", compat="override", join="override")
-            array = array.sortby("level")
-        merged[name] = array
-    levels = {tuple(array["level"].values) for array in merged.values() if "level" in array.dims}
-    if len(levels) > 1:
-        merged = {
-            name: array.assign_attrs(levels=array["level"].values.tolist())
-            if "level" in array.dims
-            else array
-            for name, array in merged.items()
-        }
-    every = sorted(set().union(*map(set, levels)))
-    data = {
-        name: array.reindex(level=every) if "level" in array.dims and len(levels) > 1 else array
-        for name, array in merged.items()
-    }
-    return xr.Dataset(data)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from data_pipeline.channels import Channels
 from tests.builders.era5 import assert_same, make_era5, read_source
 from tests.builders.errors import rejects
 
@@ -89,7 +90,7 @@ def test_periods_without_common_times_are_named(tmp_path: Path) -> None:
 def test_a_file_twice(tmp_path: Path) -> None:
     make_era5()[[NAME]].to_netcdf(tmp_path / "a.nc")
     shutil.copy(tmp_path / "a.nc", tmp_path / "a copy.nc")
-    with rejects("unordered-times", "a copy.nc", "a.nc", "8 times"):
+    with rejects("unordered-times", "a copy.nc", "a.nc", "8 times", "data.source.path"):
         read_source(tmp_path)
 
 
@@ -107,4 +108,60 @@ def test_a_level_that_some_files_lack(tmp_path: Path) -> None:
     second[["temperature"]].sel(level=[500]).to_netcdf(tmp_path / "b.nc")
     levels = "['temperature'] at [500, 850] hPa", "['temperature'] at [500] hPa"
     with rejects("no-common-times", *levels):
+        read_source(tmp_path)
+
+
+def test_levels_in_files_of_their_own_are_one_axis(tmp_path: Path) -> None:
+    """WeatherBench 1 has a folder for each level, in which the level is a scalar."""
+    era5 = make_era5()
+    for level in (850, 500):
+        part = era5[["temperature"]].sel(level=level).assign_coords(level=level)
+        part.to_netcdf(tmp_path / f"temperature_{level}.nc")
+    era5[["geopotential"]].sel(level=[500]).to_netcdf(tmp_path / "z.nc")
+    found = read_source(tmp_path)
+    assert_same(found, era5[["temperature"]])
+    assert found["geopotential"].attrs["levels"] == [500]
+    with rejects("missing-level", "850", "[500]"):
+        Channels.from_dataset(found, ["z850"])
+
+
+def test_a_level_in_two_files(tmp_path: Path) -> None:
+    era5 = make_era5()
+    era5[["temperature", "geopotential"]].to_netcdf(tmp_path / "a.nc")
+    era5[["temperature"]].sel(level=[500]).to_netcdf(tmp_path / "b.nc")
+    with rejects("duplicate-name", "a.nc", "b.nc", "temperature at [500] hPa", "8 times"):
+        read_source(tmp_path)
+
+
+STATIC = "geopotential_at_surface"
+
+
+@pytest.mark.parametrize("with_time", [False, True])
+def test_contradictory_static_files(tmp_path: Path, with_time: bool) -> None:
+    era5 = make_era5()
+    era5[[NAME]].to_netcdf(tmp_path / "t2m.nc")
+    for index, file in enumerate(("a.nc", "b.nc")):
+        part = (era5[[STATIC]] + index * 7).assign_attrs(era5.attrs)
+        part[STATIC].attrs["units"] = "m2 s-2"
+        if with_time:
+            part = part.expand_dims(time=era5["time"].values[index : index + 1])
+        part.to_netcdf(tmp_path / file)
+    with rejects("files-differ", "a.nc", "b.nc", STATIC, "by up to 7"):
+        read_source(tmp_path)
+
+
+def test_static_fields_of_two_files_may_be_equal(tmp_path: Path) -> None:
+    era5 = make_era5()
+    era5[[NAME, STATIC]].to_netcdf(tmp_path / "a.nc")
+    era5[[STATIC]].to_netcdf(tmp_path / "b.nc")
+    era5[[STATIC]].to_netcdf(tmp_path / "c.nc")
+    assert_same(read_source(tmp_path), era5[[NAME, STATIC]])
+
+
+def test_static_fields_of_a_series_are_compared(tmp_path: Path) -> None:
+    for index, part in enumerate(halves(make_era5())):
+        fixed = make_era5()[STATIC] + index
+        fixed.attrs["units"] = "m2 s-2"
+        part.assign({STATIC: fixed}).to_netcdf(tmp_path / f"{index}.nc")
+    with rejects("files-differ", "0.nc", "1.nc", STATIC):
         read_source(tmp_path)
