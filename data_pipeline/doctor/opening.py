@@ -16,7 +16,7 @@ from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.sources.canonical import canonical_parts, canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.fields.select import MEMBERS
+from data_pipeline.sources.fields.select import MEMBER_AXES
 from data_pipeline.sources.files import STORE_FILES, file_fingerprints, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.join import join
@@ -104,7 +104,7 @@ def _open_leniently(source: SourceConfig, static: list[str], error: InputError) 
             opened = open_all(file, source)
             raw += opened
             for part in (canonicalize(dataset, lenient) for dataset in opened):
-                part = part.isel({m: 0 for m in MEMBERS if part.sizes.get(m, 1) > 1}, drop=True)
+                part = part.isel({m: 0 for m in MEMBER_AXES if part.sizes.get(m, 1) > 1}, drop=True)
                 timed = "time" in part.dims
                 parts.append(part.drop_duplicates("time").sortby("time") if timed else part)
         except (InputError, ValueError, KeyError, OSError) as problem:

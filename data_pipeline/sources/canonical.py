@@ -17,10 +17,11 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
 from data_pipeline.sources.axes import sorted_along, with_canonical_coordinates
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.fields.defaults import with_default_units_and_marks, with_defaults
 from data_pipeline.sources.fields.identify import ambiguous_names, identified
 from data_pipeline.sources.fields.rename import check_renames, renames_of
 from data_pipeline.sources.fields.select import (
-    MEMBERS,
+    MEMBER_AXES,
     check_members,
     check_selected,
     with_final_values,
@@ -41,7 +42,7 @@ from data_pipeline.sources.valid_times import with_valid_times
 
 # Axes of length one that CDS, GRIB and CMIP add.
 _DROPPABLE_AXES = ("expver", "step", "surface", "height", "depth", "meanSea", "band", "lev")
-_DROPPABLE_AXES += ("heightAboveGround", *MEMBERS)
+_DROPPABLE_AXES += ("heightAboveGround", *MEMBER_AXES)
 
 
 def open_source(
@@ -50,6 +51,7 @@ def open_source(
     *,
     policy: RetryPolicy = DEFAULT_POLICY,
     piece_bytes: int = PIECE_BYTES,
+    defaults: SourceConfig | None = None,
 ) -> xr.Dataset:
     """Open a source lazily as a canonical dataset, to be closed by the caller.
 
@@ -59,6 +61,8 @@ def open_source(
             time in files of their own they are taken for all times.
         policy: How patiently a URL is opened.
         piece_bytes: Size of the chunks of files that have none.
+        defaults: Names, units, entries and marks of another source, which hold where these files
+            have them and ``config`` does not say otherwise.
 
     Raises:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
@@ -73,8 +77,11 @@ def open_source(
     opened: list[xr.Dataset] = []
     for path in config.paths:
         opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
+    config = config if defaults is None else with_defaults(config, defaults, opened)
     result = join(canonical_parts(opened, config), (*INVARIANT, *static))
     check_marks(result, config.missing)
+    if defaults is not None:
+        result = with_default_units_and_marks(result, config, defaults)
 
     def close() -> None:
         for dataset in opened:

@@ -19,6 +19,7 @@ from data_pipeline.preprocessing.config import FillRule
 from data_pipeline.preprocessing.filling import rule_of
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.fields.defaults import recorded_settings
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
@@ -130,7 +131,8 @@ def open_initial_data(
     """Open the data to start from as a canonical dataset: any source, or a prepared store.
 
     A source is treated as it was for training: what can be derived is, accumulations are those of a
-    timestep, and missing values become the numbers of ``data.fill``.
+    timestep, and missing values become the numbers of ``data.fill``. Names, units, entries and
+    conversions of the training's source hold where ``source`` does not say otherwise.
 
     ``init_times`` (datetime64) are an integer number of timesteps from the states; without them,
     states are every timestep from the first time of the data. Without a source, the prepared data
@@ -152,7 +154,11 @@ def open_initial_data(
     if not others and "://" not in path and is_prepared(Path(path)):
         return PreparedStore(Path(path)).prognostic.dataset()
     recorded = _recorded_data(checkpoint)
-    dataset = open_source(source, [parse_label(n)[0] for n in recorded.get("static", [])])
+    dataset = open_source(
+        source,
+        [parse_label(n)[0] for n in recorded.get("static", [])],
+        defaults=recorded_settings(recorded.get("source") or {}),
+    )
     if "time" not in dataset.dims:
         raise InputError(
             f"{path} has no times; give the time coordinate CF units, such as 'hours since "

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -46,6 +47,19 @@ def check_renames(rename: Renames, datasets: Sequence[xr.Dataset]) -> None:
             message = f"data.source.rename has names for files {pattern!r}, which matches none of "
             raise InputError(f"{message}{files}; correct the pattern", code="unknown-name")
         _reject_unknown(list(names), set().union(*matching), f"files {pattern!r}")
+
+
+def present_renames(rename: Renames, datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
+    """The part of a table of names that files have."""
+    present: dict[str, Any] = {}
+    for key, new in rename.items():
+        part = {key: new} if isinstance(new, str) else {key: dict(new)}
+        try:
+            check_renames(part, datasets)
+        except InputError:
+            continue
+        present |= part
+    return present
 
 
 def _matches(file: str, pattern: str) -> bool:

@@ -13,9 +13,13 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.fields.vertical import LEVEL_NAMES
 
-MEMBERS = ("realization", "number", "ensemble", "member", "sample", "ensemble_member")
+MEMBER_AXES = ("realization", "number", "ensemble", "member", "sample", "ensemble_member")
 _FINAL, _PRELIMINARY = "1", "5"
-_SYNONYMS = (LEVEL_NAMES, MEMBERS, ("step", "lead_time", "prediction_timedelta", "forecast_period"))
+_SYNONYMS = (
+    LEVEL_NAMES,
+    MEMBER_AXES,
+    ("step", "lead_time", "prediction_timedelta", "forecast_period"),
+)
 _HOUR = np.timedelta64(1, "h")
 
 
@@ -84,6 +88,11 @@ def check_selected(datasets: Sequence[xr.Dataset], select: Mapping[str, Any]) ->
             raise InputError(message + "correct data.source.select", code="unknown-entry")
 
 
+def present_entries(select: Mapping[str, Any], datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
+    """The part of a selection whose axes or coordinates files have."""
+    return {key: wanted for key, wanted in select.items() if any(_find(d, key) for d in datasets)}
+
+
 def with_final_values(dataset: xr.Dataset, name: str) -> xr.Dataset:
     """Take final values of ERA5 where there are any, else preliminary ones, whatever their order.
 
@@ -106,7 +115,7 @@ def with_final_values(dataset: xr.Dataset, name: str) -> xr.Dataset:
 
 def check_members(dataset: xr.Dataset, file: str) -> None:
     """Reject several members, of which a field has one."""
-    axis = next((name for name in MEMBERS if dataset.sizes.get(name, 1) > 1), None)
+    axis = next((name for name in MEMBER_AXES if dataset.sizes.get(name, 1) > 1), None)
     if axis is not None:
         values = _texts(dataset, axis)
         message = f"{file} has {len(values)} members along {axis} ({', '.join(values[:8])}), "

@@ -130,6 +130,21 @@ def test_a_climatology_that_the_checkpoint_lacks_is_named(tmp_path: Path) -> Non
     assert not (tmp_path / "h.zarr").exists()
 
 
+def test_names_are_those_of_training(tmp_path: Path) -> None:
+    """A source in the same format needs no settings of its own."""
+    dataset = make_dataset().rename({"2m_temperature": "TREFHT"})
+    dataset.to_netcdf(tmp_path / "data.nc")
+    given = make_experiment(tmp_path / "data.nc")
+    source = SourceConfig(path=str(tmp_path / "data.nc"), rename={"TREFHT": "t2m"})
+    config = replace(given, data=replace(given.data, source=source))
+    checkpoint, store = make_untrained_run(config, tmp_path / "run")
+    files = Files(tmp_path / "data.nc", Path(store.path), checkpoint)
+    init = str(store.dataset()["time"].values[8])
+    raw = forecast(files, files.source, tmp_path / "raw.zarr", init)
+    expected = forecast(files, files.prepared, tmp_path / "prepared.zarr", init)
+    xr.testing.assert_allclose(raw["2m_temperature"], expected["2m_temperature"], rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def global_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A checkpoint for a grid with rows on the poles, as reanalyses come in GRIB."""
