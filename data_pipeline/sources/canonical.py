@@ -37,6 +37,7 @@ from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
 from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 from data_pipeline.sources.time_axis import with_standard_times
+from data_pipeline.sources.time_numbers import with_dates
 from data_pipeline.sources.units import with_checked_units
 from data_pipeline.sources.valid_times import with_valid_times
 
@@ -124,6 +125,7 @@ def canonicalize(
     name = str(dataset.encoding.get("source", config.path))
     rename = renames_of(config.rename, name)
     dataset = with_final_values(with_selected_entries(dataset, config.select), name)
+    dataset = with_dates(dataset, rename, config)
     dataset = dataset if is_forecast else with_valid_times(dataset, rename, name)
     rename = {old: new for old, new in rename.items() if old != "time"}
     known = {*dataset.variables, *dataset.dims}

@@ -21,6 +21,7 @@ from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunk
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
+from data_pipeline.sources.time_numbers import open_with_dates
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
 # Of the files of a folder; a file that is named is read whatever its suffix.
@@ -100,11 +101,22 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
 
 
 def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
-    storage = dict(options) or None
+    def open_store(*, consolidated: bool) -> xr.Dataset:
+        storage = dict(options) or None
+        return open_with_dates(
+            lambda decode: xr.open_zarr(
+                path,
+                chunks={},
+                consolidated=consolidated,
+                storage_options=storage,
+                decode_times=decode,
+            )
+        )
+
     try:
-        dataset = xr.open_zarr(path, chunks={}, consolidated=True, storage_options=storage)
+        dataset = open_store(consolidated=True)
     except ValueError:  # without consolidated metadata, which is slower to open
-        dataset = xr.open_zarr(path, chunks={}, consolidated=False, storage_options=storage)
+        dataset = open_store(consolidated=False)
     if not dataset.variables:
         message = f"{path} holds no arrays, or its server does not list them; call "
         message += "zarr.consolidate_metadata on it, or copy it to a local disk"
@@ -163,7 +175,9 @@ def _files_in(folder: Path) -> list[str]:
 def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dataset]:
     if format_of(file) != "grib":
         _check_length(file)
-        dataset = named = xr.open_dataset(file, engine="netcdf4")
+        dataset = named = open_with_dates(
+            lambda decode: xr.open_dataset(file, engine="netcdf4", decode_times=decode)
+        )
         if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
             named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
         result = with_bounded_chunks(named, dataset, file, piece_bytes)

@@ -18,6 +18,7 @@ import xarray as xr
 
 from data_pipeline.calendars import STANDARD, calendar_attrs, canonical_calendar
 from data_pipeline.errors import InputError
+from data_pipeline.sources.time_numbers import describe_numbers
 
 _ROUNDED = tuple(int(seconds * 1e9) for seconds in (3600, 1800, 1200, 900, 600, 300, 60, 1))  # ns
 _CLOSE, _MOST_CLOSE = 0.01, int(0.6e9)  # share of the rounded unit, ns
@@ -126,8 +127,8 @@ def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     dataset.attrs |= calendar_attrs(calendar)
     times = dataset["time"].values
     if not np.issubdtype(times.dtype, np.datetime64):
-        message = f"{name} has times of type {times.dtype}; give them CF units such as "
-        raise InputError(message + "'hours since 1900-01-01'", code="no-times")
+        message = f"the times of {name} are {describe_numbers(dataset['time'])}"
+        raise InputError(message, code="no-times")
     dataset = dataset.assign_coords(time=snap_times(times, dataset["time"]))
     ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]
     with suppress(ValueError):  # ARCO-ERA5 states which times it has filled: its axis ends in 2050
