@@ -15,6 +15,7 @@ from data_pipeline.terminal import printable
 from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
+    lead_axis,
     lead_labels,
     selected_leads,
 )
@@ -65,7 +66,7 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
             if metric.units == "same" and metric.best != "zero":
                 axis.set_ylim(bottom=0)
         axes[0, column].set_title(as_drawn(channel), fontsize=10)
-        axes[-1, column].set_xlabel("lead time [days]")
+        axes[-1, column].set_xlabel(f"lead time [{lead_axis(scores['lead_time'])[1]}]")
     lines, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(
         lines, names, loc="outside lower center", ncols=3 if len(channels) < 2 else 6,
@@ -76,7 +77,7 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
 
 def _draw_curve(axis: Axes, scores: xr.Dataset, metric: str, color: str | None, label: str) -> None:
     """A metric of one forecast and channel by lead time, with its interval."""
-    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    days, _ = lead_axis(scores["lead_time"])
     axis.plot(days, scores[metric].values, color=color, lw=2, label=label)
     if f"{metric}_interval" in scores:
         low, high = scores[f"{metric}_interval"].transpose("bound", ...).values
@@ -205,7 +206,8 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     _draw_curve(left, chosen, "rmse", COLORS["model"], "RMSE of the mean")
     _draw_curve(left, chosen, "spread", COLORS["persistence"], "spread")
     units = scores["units"].sel(channel=channel).item()
-    left.set(xlabel="lead time [days]", ylabel=f"[{as_drawn(units)}]", ylim=(0, None))
+    unit = lead_axis(scores["lead_time"])[1]
+    left.set(xlabel=f"lead time [{unit}]", ylabel=f"[{as_drawn(units)}]", ylim=(0, None))
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
     leads = lead_labels(scores["lead_time"])

@@ -13,8 +13,8 @@ from data_pipeline.timestep import lead_label, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
 from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_hours,
     lead_labels,
+    lead_numbers,
     selected_leads,
 )
 from fourcastnet_afno.evaluation.scores.tables import best_of, format_score, table_metrics
@@ -96,8 +96,9 @@ def summary_table(scores: xr.Dataset) -> Table | None:
         for index in dict.fromkeys((0, len(leads) - 1)):
             values = scores[resolution].isel(lead_time=index)
             columns.append((titles[resolution].format(leads[index]), values))
-    if "correlation_time_hours" in scores:
-        columns.append(("correlation above 0.8 [h]", scores["correlation_time_hours"]))
+    for name in (n for n in ("correlation_time_hours", "correlation_time_months") if n in scores):
+        unit = "h" if name.endswith("hours") else "months"
+        columns.append((f"correlation above 0.8 [{unit}]", scores[name]))
     rows = []
     for channel, name in product(scores["channel"].values, scores["forecast"].values):
         cells = []
@@ -105,7 +106,7 @@ def summary_table(scores: xr.Dataset) -> Table | None:
             value = float(values.sel(channel=channel, forecast=name))
             if np.isfinite(value):
                 cells.append(Cell(f"{value:.0f}"))
-            elif values.name == "correlation_time_hours":
+            elif str(values.name).startswith("correlation_time"):
                 cells.append(Cell(_correlated_leads(scores.sel(channel=channel, forecast=name))))
             else:
                 cells.append(Cell("missing" if np.isnan(value) else "-"))
@@ -117,10 +118,10 @@ def summary_table(scores: xr.Dataset) -> Table | None:
 
 def _correlated_leads(scores: xr.Dataset) -> str:
     """Hours that a correlation which is nowhere below 0.8 lasts at least, as far as it is known."""
-    hours = lead_hours(lead_times_of(scores["lead_time"]))
+    numbers, _ = lead_numbers(lead_times_of(scores["lead_time"]))
     values = scores["correlation"].values
     has_fallen, known = (values < CORRELATED).any(), np.flatnonzero(values >= CORRELATED)
-    return "missing" if has_fallen or not len(known) else f"over {hours[known[-1]]:g}"
+    return "missing" if has_fallen or not len(known) else f"over {numbers[known[-1]]:g}"
 
 
 def counts_table(scores: xr.Dataset) -> Table:
@@ -144,12 +145,14 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
             continue
         blow_ups = json.loads(forecast.attrs["blow_ups"])
         count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
-        hours = forecast["lead_time"].values[-1] / np.timedelta64(1, "h")
+        leads = lead_times_of(forecast["lead_time"])
+        end = lead_label(leads[-1])
         if blow_ups:
-            first = min(blow_ups, key=lambda record: record["lead_hours"])
+            first = min(blow_ups, key=lambda record: record["step"])
+            after = lead_label(first["step"] * leads[0])
             sentences[name] = (
-                f"{len(blow_ups)} of {count} forecasts blew up within {hours:g} h, the first one, "
-                f"from {first['init_time']}, after {first['lead_hours']} h: {first['channel']} was "
+                f"{len(blow_ups)} of {count} forecasts blew up within {end}, the first one, "
+                f"from {first['init_time']}, after {after}: {first['channel']} was "
                 f"{first['value']} at {first['place']}"
             )
             continue
@@ -167,7 +170,7 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
                 f"from the first lead time to the last the spread of {field} changes most, to "
                 f"{ratios[field]:.2f} times what it was"
             )
-        sentences[name] = f"all {count} forecasts stayed within bounds for {hours:g} h; {growth}"
+        sentences[name] = f"all {count} forecasts stayed within bounds for {end}; {growth}"
     return sentences
 
 
@@ -192,8 +195,8 @@ def beaten_baselines(scores: xr.Dataset) -> list[str]:
 
 def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
     """Up to which lead time our errors are smaller, of those that both have after the start."""
-    leads = ours["lead_time"].values
-    later = leads > np.timedelta64(0)
+    leads = lead_times_of(ours["lead_time"])
+    later = leads.astype(np.int64) > 0
     known = later & np.isfinite(ours.values) & np.isfinite(theirs.values)
     if not known.any():
         return "(there is no score of both)"
@@ -202,7 +205,6 @@ def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
     if count == 0:
         return "at no lead time"
     last = leads[known][count - 1]
-    days, rest = divmod(last, np.timedelta64(1, "D"))
-    until = lead_label(last) if rest else f"{days} day{'' if days == 1 else 's'}"
+    until = "1 day" if last == np.timedelta64(1, "D") else lead_label(last)
     is_cut = count == len(better) and last < leads[later][-1]
     return f"up to {until}{' (later scores are missing)' if is_cut else ''}"

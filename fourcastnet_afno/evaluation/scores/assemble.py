@@ -15,7 +15,7 @@ from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
 from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
 from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
-from fourcastnet_afno.evaluation.scores.lead_times import lead_hours
+from fourcastnet_afno.evaluation.scores.lead_times import lead_numbers
 from fourcastnet_afno.evaluation.scores.significance import (
     block_length,
     enough,
@@ -269,6 +269,7 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
             scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
     if "correlation" in scores:
         values = scores["correlation"].transpose("lead_time", "forecast", "channel", "region")
-        hours = correlation_time(values.values, lead_hours(lead_times_of(scores["lead_time"])))
-        scores["correlation_time_hours"] = (("forecast", "channel", "region"), hours)
+        leads, unit = lead_numbers(lead_times_of(scores["lead_time"]))
+        fall = correlation_time(values.values, leads)
+        scores[f"correlation_time_{unit}"] = (("forecast", "channel", "region"), fall)
     return scores

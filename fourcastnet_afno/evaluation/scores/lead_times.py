@@ -19,9 +19,18 @@ _ROUND_MONTHS = ((np.timedelta64(1, "M"), (1, 2, 3, 6, 9, 12, 18, 24, 36, 60, 12
 _POSITIONS = (2, 3, 5, 7, 10, 20, 50, 100, 200, 500)  # of lead times without a round one
 
 
-def lead_hours(lead_times: np.ndarray) -> np.ndarray:
-    """Lead times (timedelta64) in hours, float64."""
-    return np.asarray(lead_times) / np.timedelta64(1, "h")
+def lead_numbers(lead_times: np.ndarray) -> tuple[np.ndarray, str]:
+    """Lead times as float64 numbers, and their unit: ``hours``, or ``months`` of the calendar."""
+    if is_months(lead_times):
+        return lead_times.astype(np.int64).astype(np.float64), "months"
+    return np.asarray(lead_times) / np.timedelta64(1, "h"), "hours"
+
+
+def lead_axis(coordinate: xr.DataArray) -> tuple[np.ndarray, str]:
+    """Numbers of an axis of lead times and their unit: days, below one hours, or months."""
+    numbers, unit = lead_numbers(lead_times_of(coordinate))
+    days = unit == "hours" and numbers.max(initial=0) >= 24
+    return (numbers / 24, "days") if days else (numbers, unit)
 
 
 def lead_labels(coordinate: xr.DataArray) -> list[str]:

@@ -16,6 +16,7 @@ from data_pipeline.timestep import lead_key, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_labels,
+    lead_numbers,
     selected_leads,
 )
 
@@ -112,9 +113,11 @@ def scores_to_csv(scores: xr.Dataset) -> str:
     """A line for each forecast, channel, lead time and region, a column for each metric."""
     names = curve_names(scores)
     frame = scores[names].reset_coords(drop=True).to_dataframe().reset_index()
-    frame["lead_time"] = frame["lead_time"] / np.timedelta64(1, "h")
-    frame = frame.rename(columns={"lead_time": "lead_hours"})
-    keys = [k for k in ("forecast", "region", "channel", "lead_hours") if k in frame]
+    lead = f"lead_{lead_numbers(lead_times_of(scores['lead_time']))[1]}"
+    if lead == "lead_hours":
+        frame["lead_time"] = frame["lead_time"] / np.timedelta64(1, "h")
+    frame = frame.rename(columns={"lead_time": lead})
+    keys = [k for k in ("forecast", "region", "channel", lead) if k in frame]
     return frame[keys + names].to_csv(index=False)
 
 

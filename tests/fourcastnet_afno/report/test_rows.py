@@ -91,7 +91,7 @@ def test_forecasts_say_whether_they_stayed_bounded() -> None:
     fields = xr.Dataset(
         {"t": (("init_time", "lead_time", "x"), values)}, {"lead_time": LEADS, "init_time": [0]}
     )
-    record = {"lead_hours": 48, "init_time": "2020", "channel": "t", "value": 9, "place": "x = 0"}
+    record = {"step": 2, "init_time": "2020", "channel": "t", "value": 9, "place": "x = 0"}
     sentences = rows.stability(
         {
             "silent": fields,
@@ -102,12 +102,12 @@ def test_forecasts_say_whether_they_stayed_bounded() -> None:
     )
     assert list(sentences) == ["bounded", "constant", "unstable"]
     assert sentences["bounded"] == (
-        "all 1 forecasts stayed within bounds for 72 h; from the first lead time to the last the "
+        "all 1 forecasts stayed within bounds for 3 days; from the first lead time to the last the "
         "spread of t changes most, to 3.00 times what it was"
     )
     assert sentences["constant"].endswith("nothing in them varies")
-    assert "1 of 1 forecasts blew up within 72 h" in sentences["unstable"]
-    assert "after 48 h: t was 9 at x = 0" in sentences["unstable"]
+    assert "1 of 1 forecasts blew up within 3 days" in sentences["unstable"]
+    assert "after 2 days: t was 9 at x = 0" in sentences["unstable"]
 
 
 def test_missing_scores_decide_nothing() -> None:

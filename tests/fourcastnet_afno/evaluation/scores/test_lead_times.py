@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.timestep import lead_label
+from data_pipeline.timestep import lead_coordinate, lead_label
 from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_hours,
+    lead_axis,
     lead_labels,
+    lead_numbers,
     leads_of_maps,
     selected_leads,
 )
@@ -64,7 +65,18 @@ def test_lead_times_without_round_ones_are_shown_by_their_number() -> None:
 def test_hours_are_not_rounded() -> None:
     coordinate = xr.DataArray(hours(0.5, 1, 2), dims="lead_time")
     assert lead_labels(coordinate) == ["30 min", "90 min"]
-    np.testing.assert_array_equal(lead_hours(hours(0.5, 1, 2)), [0.5, 1.5])
+    numbers, unit = lead_numbers(hours(0.5, 1, 2))
+    assert (numbers.tolist(), unit) == ([0.5, 1.5], "hours")
+
+
+def test_axes_have_fitting_units() -> None:
+    def axis(lead_times: np.ndarray) -> tuple[list[float], str]:
+        numbers, unit = lead_axis(xr.DataArray(lead_coordinate(lead_times)))
+        return numbers.tolist(), unit
+
+    assert axis(hours(12, 12, 3)) == ([0.5, 1, 1.5], "days")
+    assert axis(hours(0.5, 0.5, 2)) == ([0.5, 1], "hours")
+    assert axis(np.arange(1, 4).astype("timedelta64[M]")) == ([1, 2, 3], "months")
 
 
 def test_months_are_selected_by_round_numbers() -> None:
