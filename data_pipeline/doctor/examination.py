@@ -30,7 +30,7 @@ from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.checks import check_dims
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.plan import plan_store, state_bytes
-from data_pipeline.preprocessing.filling import check_rules
+from data_pipeline.preprocessing.filling import check_rules, rule_of
 from data_pipeline.sources.fields.rename import renames_of
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.names import parse_label
@@ -165,7 +165,7 @@ class _Examination:
             self._check_preparation(states.dataset, channels, target)
         else:
             self._check_store(store, sample, grid)
-        num_static += sum(self.config.fill.get(c.name) == "climatology" for c in channels)
+        num_static += sum(rule_of(self.config.fill, c) == "climatology" for c in channels)
         with self._collect("data.crop"):
             cropped = self.config.crop.apply(target)[0] if self.config.crop else target
             return prognostic, num_static, cropped
@@ -176,7 +176,7 @@ class _Examination:
         source_times, config = self.opened.times, self.config
         step = config.step.in_calendar(self._calendar)
         self.facts["time"] = times.describe_times(source_times, config, step)
-        if not self.opened.complete or not len(source_times):
+        if not self.opened.complete:
             return False
         findings = times.check_times(source_times, states, config, step)
         wrong = any(finding.severity == "error" for finding in findings)

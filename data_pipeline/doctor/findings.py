@@ -35,14 +35,16 @@ CHECKS = {
     "forecast-overlap": "Forecasts that share verifying times are not independent: the scores have "
     "fewer degrees of freedom than forecasts.",
     "nan": "`prepare` rejects values that are not finite; they would spread to every weight.",
-    "filled": "Filled values count in the loss and the scores like others.",
+    "filled": "Filled values count neither in the loss nor in the scores; points that never have "
+    "a value keep that of training in forecasts, which are missing there.",
     "fill": "A rule that no variable uses is a mistake in a name.",
     "constant": "A field that never changes has a standard deviation of 0, by which training "
     "divides, and nothing can be learned from it.",
     "blank": "A field with a single value at one time usually stands for missing data.",
     "units": "Values in another unit than the name stands for spoil everything that relies on it: "
     "thresholds, derived variables, scores, and forecasts from other data.",
-    "outlier": "Values that the variable cannot have dominate the loss and the statistics.",
+    "outlier": "Values that the variable cannot have dominate the loss and the statistics, and "
+    "`prepare` rejects those that no data has: most stand for missing values.",
     "accumulated": "A field that grows from step to step and starts again is a running total: the "
     "network would have to know when it was reset.",
     "accumulation-period": "The variable is a sum over a period that is not the timestep: what "

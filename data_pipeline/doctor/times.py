@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_pipeline.doctor.findings import Finding, collect, finding, finding_from_error
 from data_pipeline.errors import InputError
-from data_pipeline.periods import SubsetConfig
+from data_pipeline.loading.windows import window_starts
 from data_pipeline.preparation.checks import check_gaps, find_gaps, select_times
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import fit_climatology, hours_of_day
@@ -132,12 +132,14 @@ class PeriodNeeds:
     Args:
         history: States that go in.
         training_steps: Steps of the longest rollout that is trained.
+        validation_steps: Steps of the rollouts that are scored during training; 0 is none.
         forecast_steps: Steps of a forecast.
         interval_hours: Time between the initial times of forecasts, at least a timestep.
     """
 
     history: int = 1
     training_steps: int = 1
+    validation_steps: int = 0
     forecast_steps: int = 1
     interval_hours: int = 24
 
@@ -148,19 +150,20 @@ def check_periods(
     """Check that periods hold windows and forecasts, and how independent they are."""
     findings = []
     periods = _split(times, config, step)
-    for name, inside in periods.items():
-        steps, setting = needs.training_steps, "training.stages.num_steps"
-        if name == "test":
-            steps, setting = needs.forecast_steps, "forecast.num_steps"
-        length = needs.history + steps
-        subset = config.subset if name == "train" else SubsetConfig()
-        starts = inside[: max(0, len(inside) - length + 1)]
-        spans = step.steps_between(starts, inside[len(inside) - len(starts) :])
-        newest = inside[needs.history - 1 :][: len(starts)]
-        if not ((spans == length - 1) & subset.contains(newest)).any():
-            within = "" if subset == SubsetConfig() else " whose newest input is in data.subset"
-            what = f"it holds no {length} consecutive states every {step.label}{within}"
-            remedy = f"Lengthen it, or lower {setting}."
+    windows = [
+        ("train", needs.training_steps, "training.stages.num_steps"),
+        ("validation", needs.training_steps, "training.stages.num_steps"),
+        ("validation", needs.validation_steps, "training.validation.num_steps"),
+        ("test", needs.forecast_steps, "forecast.num_steps"),
+    ]
+    for name, steps, setting in windows:
+        if steps == 0:
+            continue
+        period, subset = getattr(config, name), config.subset if name == "train" else None
+        try:
+            window_starts(periods[name], step, period, needs.history, steps, subset)
+        except InputError as error:
+            what, remedy = str(error).rpartition("; ")[0], f"Lengthen it, or lower {setting}."
             findings.append(finding("split-windows", "error", what, f"data.{name}", remedy))
     longest = needs.history + max(needs.training_steps, needs.forecast_steps)
     for before, after in pairwise(_PERIODS):

@@ -1,6 +1,7 @@
 """Checks of the values: missing, constant, implausible, in another unit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.findings import Finding, collect, finding
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.grids.grid import Grid
-from data_pipeline.preparation.blocks import check_finite
+from data_pipeline.preparation.blocks import check_finite, check_states
 from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preprocessing.filling import rule_of
 from data_pipeline.preprocessing.plausibility import (
     guess_units,
     mean_is_implausible,
     plausible_range,
+    possible_range,
 )
+from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.sources.names import UNITS
 
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
@@ -70,10 +74,13 @@ def check_values(
             severity = "warning" if static else "error"
             remedy = "Leave it out, name it in data.static if it has no time, or correct the data."
             findings.append(finding("constant", severity, what, _labels(constant), remedy))
+        varying = [c for c in group if c not in constant]
         if grid.on_sphere:
-            varying = [c for c in group if c not in constant]
             findings += _check_blank(sample, varying)
-            findings += _check_range(sample, varying, grid)
+        ranged = _check_range(sample, varying, grid) if grid.on_sphere else []
+        if config.source is not None and not any(f.check == "units" for f in ranged):
+            ranged = _check_possible(sample, varying, grid) or ranged
+        findings += ranged
         undamaged = [channel for channel in group if channel.label not in sample.damaged]
         if undamaged and not static:
             findings += _check_missing(sample, undamaged, grid, config)
@@ -97,23 +104,46 @@ def _check_missing(
     sample: SampledValues, group: Sequence[Channel], grid: Grid, config: DataConfig
 ) -> list[Finding]:
     """Fill the values as configured, then check them as ``prepare`` does."""
-    findings, name = [], group[0].name
+    findings: list[Finding] = []
     fields = {channel: sample.values[channel.label] for channel in group}
+    times, empty = sample.times, np.any([np.isnan(f).all(axis=(1, 2)) for f in fields.values()], 0)
+    if empty.any():
+        findings += _check_empty(sample, group, config)
+        fields = {channel: field[~empty] for channel, field in fields.items()}
+        times = times[~empty]
     incomplete = [channel for channel in group if not np.isfinite(fields[channel]).all()]
     if not incomplete:
-        return []
+        return findings
     first = np.argwhere(~np.isfinite(fields[incomplete[0]]))[0]
-    where = f"{_labels(incomplete)}: {_describe_cell(sample, grid, first, timed=True)}"
+    cell = _describe_cell(replace(sample, times=times), grid, first, timed=True)
+    where = f"{_labels(incomplete)}: {cell}"
     values = np.stack([fields[channel] for channel in group], axis=1)
-    missing = np.isnan(values)
-    if name in config.fill and missing.any() and not missing.all():
-        share = np.mean([np.isnan(fields[channel]) for channel in incomplete])
+    filled = [c for c in incomplete if rule_of(config.fill, c) is not None]
+    if filled and np.isnan(values).any():
+        share = np.mean([np.isnan(fields[channel]) for channel in filled])
         what = f"{100 * share:.3g} % of the sampled values are missing and filled"
-        remedy = f"data.fill has {config.fill[name]!r}."
+        remedy = f"Nothing, where it is meant: data.fill has {rule_of(config.fill, filled[0])!r}."
         findings.append(finding("filled", "info", what, where, remedy))
-        values = np.where(missing, 0, values)
+        for index, channel in enumerate(group):
+            if channel in filled:
+                values[:, index] = np.where(np.isnan(values[:, index]), 0, values[:, index])
     with collect(findings, "nan", where):
-        check_finite(values, Channels(tuple(group)), sample.times)
+        check_finite(values, Channels(tuple(group)), times)
+    return findings
+
+
+def _check_empty(
+    sample: SampledValues, group: Sequence[Channel], config: DataConfig
+) -> list[Finding]:
+    """States in which a channel has no value are gaps, which ``prepare`` rejects or leaves out."""
+    findings: list[Finding] = []
+    empty = np.stack([np.isnan(sample.values[c.label]).all(axis=(1, 2)) for c in group], axis=1)
+    filled = [i for i, channel in enumerate(group) if rule_of(config.fill, channel) is not None]
+    with collect(findings, "time-gap" if filled else "nan", _labels(group)):
+        check_states(empty, Channels(tuple(group)), sample.times, filled)
+    remedy = "Nothing, where this is known: data.allow_gaps leaves these states out."
+    if config.allow_gaps:
+        return [replace(f, check="time-gap", severity="info", remedy=remedy) for f in findings]
     return findings
 
 
@@ -136,9 +166,28 @@ def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Findin
             value = f"{values[time, 0, 0]:g}"
             what = f"{count} of {len(flat)} sampled fields have a single value, {value}"
             where = f"{channel.label}: {sample.times[time].astype('datetime64[m]')}"
-            remedy = "Replace these fields by NaN and set data.fill, or leave those times out."
-            return [finding("blank", "warning", what, where, remedy)]
+            possible = possible_range(channel.name, channel.level, channel.units)
+            rejected = possible is not None and not possible.contains(values[time]).any()
+            remedy = (
+                "Replace these fields by NaN and set data.allow_gaps, or leave those times out."
+            )
+            if rejected:
+                remedy = f"Set data.source.missing={{{channel.name}: {value}}} and data.allow_gaps."
+            return [finding("blank", "error" if rejected else "warning", what, where, remedy)]
     return []
+
+
+def _check_possible(sample: SampledValues, group: Sequence[Channel], grid: Grid) -> list[Finding]:
+    """Values that ``prepare`` rejects, but for fields with a single value."""
+    findings: list[Finding] = []
+    for channel in group:
+        values = sample.values[channel.label]
+        if grid.on_sphere:
+            values = np.where(_flat(values, channel)[:, None, None], np.nan, values)
+        times = sample.times if len(sample.times) == len(values) else None
+        with collect(findings, "outlier", _labels(group)):
+            PossibleValues(Channels((channel,)), grid).check(values[:, None], times)
+    return findings[:1]
 
 
 def _check_range(sample: SampledValues, group: Sequence[Channel], grid: Grid) -> list[Finding]:
@@ -154,7 +203,7 @@ def _check_range(sample: SampledValues, group: Sequence[Channel], grid: Grid) ->
         outside = known[~expected.contains(known)]
         if mean_is_implausible(channel.name, known):
             wrong.append((channel, known, expected))
-        elif len(outside) > _WRONG_SHARE * known.size:
+        elif len(outside) > _WRONG_SHARE * known.size and np.ptp(outside) > 0:
             wrong.append((channel, outside, expected))
         elif len(outside):
             outliers.append((channel, values, expected))

@@ -12,6 +12,7 @@ from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preprocessing.forcings import compute_forcings
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.reader import PreparedStore
+from data_pipeline.timestep import Timestep
 
 
 class Sample(NamedTuple):
@@ -49,6 +50,47 @@ class Windows(NamedTuple):
     time: Tensor
 
 
+def window_starts(
+    times: np.ndarray,
+    step: Timestep,
+    period: Period,
+    num_history: int,
+    num_steps: int,
+    subset: SubsetConfig | None = None,
+) -> np.ndarray:
+    """Indices of the first states of all windows of consecutive states within a period.
+
+    Args:
+        times: Of the states (datetime64), increasing.
+        step: From a state to the next.
+        period: Holds every state of a window.
+        num_history: States that go in.
+        num_steps: States that follow.
+        subset: Selects windows by their newest input; all by default.
+
+    Raises:
+        InputError: If there is none.
+    """
+    length = num_history + num_steps
+    # A window is complete where the state ``length - 1`` later is that many timesteps away.
+    inside = np.where(period.contains(times), times, np.datetime64("NaT"))
+    first, last = inside[: max(0, len(times) - length + 1)], inside[length - 1 :]
+    starts = np.flatnonzero(step.steps_between(first, last) == length - 1)
+    if subset is not None:
+        starts = starts[subset.contains(times[starts + num_history - 1])][:: subset.stride]
+    if not len(starts):
+        of_subset = ""
+        if subset is not None and subset != SubsetConfig():
+            of_subset = f" whose newest input is in data.subset ({subset})"
+        raise InputError(
+            f"the period {period} holds no {length} consecutive states every {step.label} "
+            f"(num_history {num_history} + num_steps {num_steps}){of_subset}; lengthen it or "
+            "shorten the windows",
+            code="no-times",
+        )
+    return starts
+
+
 class WindowDataset:
     """All windows of ``num_history + num_steps`` consecutive states within a period.
 
@@ -81,22 +123,7 @@ class WindowDataset:
         self._state_channels, self._target_channels = state_channels, target_channels
         self.store, self._forcings = store, tuple(forcings)
         self._num_history, self._num_steps = num_history, num_steps
-        length = num_history + num_steps
-        # A window is complete where the state ``length - 1`` later is that many timesteps away.
-        times = np.where(period.contains(store.times), store.times, np.datetime64("NaT"))
-        first, last = times[: len(times) - length + 1], times[length - 1 :]
-        self.starts = np.flatnonzero(store.step.steps_between(first, last) == length - 1)
-        if subset is not None:
-            newest = store.times[self.starts + num_history - 1]
-            self.starts = self.starts[subset.contains(newest)][:: subset.stride]
-        if not len(self.starts):
-            of_subset = f", data.subset {subset}" if subset else ""
-            raise InputError(
-                f"the period {period} holds no {length} consecutive states (num_history "
-                f"{num_history} + num_steps {num_steps}{of_subset}); lengthen it or "
-                "shorten the windows",
-                code="no-times",
-            )
+        self.starts = window_starts(store.times, store.step, period, num_history, num_steps, subset)
 
     def __len__(self) -> int:
         return len(self.starts)

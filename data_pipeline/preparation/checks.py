@@ -80,8 +80,9 @@ def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD
         if len(states) < 2:
             extent = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
             message = f"data.{name} ({period}) holds {len(states)} states every {step.label}, "
-            message += f"expected at least 2; the data covers {extent}"
-            raise InputError(message + _own_step(times, step), code="no-times")
+            message += f"expected at least 2, and the data covers {extent}"
+            remedy = f"; correct data.{name}, or give data that covers it"
+            raise InputError(message + (_own_step(times, step) or remedy), code="no-times")
         if not (step.steps_between(states[:-1], states[1:]) == 1).any():
             message = f"data.{name} has no two states {step.label} apart"
             raise InputError(message + _own_step(times, step), code="timestep-mismatch")

@@ -228,7 +228,7 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
     pipeline, empty = without_gaps(job.pipeline, work.records)
     job, contents = replace(job, pipeline=pipeline), dict[str, np.ndarray]()
     if empty.any():
-        select_times(layout.times[~empty], config)
+        select_times(layout.times[~empty], config, pipeline.timestep.calendar)
         contents["empty"] = empty
     if len(layout.filled):
         contents["filled_share"] = layout.mean_filled(pipeline.training)

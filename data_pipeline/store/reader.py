@@ -330,7 +330,9 @@ def _open_group(path: Path | str) -> zarr.Group:
             "give another folder, or delete this one to prepare it again",
             code="other-format",
         )
-    names = sorted({"fields", *group.array_keys()}) if isinstance(path, Path) else []
+    names = list[str]()
+    if isinstance(path, Path):  # the copy lists the arrays that were written
+        names = sorted({"fields", *zarr.open_group(path, mode="r").array_keys()})
     missing = [name for name in names if not (Path(path) / name / "zarr.json").exists()]
     if missing:
         raise InputError(

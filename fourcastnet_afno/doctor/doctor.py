@@ -21,10 +21,15 @@ from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
 from fourcastnet_afno.doctor import machine
 from fourcastnet_afno.doctor.machine import Timing
+from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.provenance import versions
+from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.monitoring.log import import_logger
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.prepare import store_location
+from fourcastnet_afno.workflows.prepare import check_resumable, store_location
+from fourcastnet_afno.workflows.train import field_weights
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -60,6 +65,7 @@ def diagnose(
     needs = PeriodNeeds(
         history=config.model.num_history,
         training_steps=max(stages),
+        validation_steps=config.training.validation.num_steps,
         forecast_steps=config.forecast.num_steps,
         interval_hours=round(config.forecast.interval.mean_nanoseconds / 3.6e12),
     )
@@ -74,11 +80,33 @@ def diagnose(
         with collect(findings, "model", "model"):
             forecaster = untrained_forecaster(config, examination)
     if forecaster is not None:
+        findings += check_training(config, forecaster, examination, output)
         measured, more = _measure(config, examination, forecaster, timing)
         facts |= measured
         findings += more
     sections = {"machine": machine.describe_machine() | {"versions": versions()}}
     return examination.report.extended({**sections, "throughput": facts}, findings)
+
+
+def check_training(
+    config: ExperimentConfig, forecaster: Forecaster, examination: Examination, output: Path
+) -> list[Finding]:
+    """Collect what ``train`` would reject at its start, by its own checks."""
+    training, store, findings = config.training, examination.store, list[Finding]()
+    last = output / "checkpoints" / "last.safetensors"
+    with collect(findings, "model", "training.loss"):
+        build_loss(training.loss, forecaster, None if store is None else field_weights(store))
+    if training.start_from is not None:
+        with collect(findings, "model", "training.start_from"):
+            start_from(forecaster, Path(training.start_from))
+    for name in training.loggers:
+        with collect(findings, "model", "training.loggers"):
+            import_logger(name)
+    if last.exists():
+        with collect(findings, "model", str(output)):
+            head = read_checkpoint(last, "none")[1].get("diagnostic")
+            check_resumable(config, last, head and head["backbone"])
+    return findings
 
 
 def _measure(
@@ -178,9 +206,10 @@ def _data_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"{text}{steps} degrees, {grid['coverage']}, {poles} rows on poles")
     if time and time["num_times"]:
         hours = " ".join(map(str, time["hours_of_day"]))
-        text = f"Times    {time['num_times']} from {time['first']} to {time['last']}, every "
+        text = f"Times    {time['num_times']} from {time['first']} to {time['last']}"
         calendar = "" if time["calendar"] == STANDARD else f", calendar {time['calendar']}"
-        lines.append(f"{text}{time['step']}, hours of day {hours}{calendar}")
+        every = f", every {time['step']}" if time["step"] else ""  # a single time has no step
+        lines.append(f"{text}{every}, hours of day {hours}{calendar}")
         lines += [
             f"         {name}: {period['num_states']} states, {period['num_gaps']} gaps"
             for name, period in time["periods"].items()

@@ -68,6 +68,8 @@ def train_run(
         rows, weights = forecaster.rows, field_weights(store)
         loss = build_loss(settings.loss, forecaster, weights)
         describe_training(forecaster, process)
+        for stage in settings.stages:  # not after hours, when a stage starts
+            _windows(config, store, stage.num_steps)
         Trainer(
             RolloutLoss(forecaster, loss, settings.rollout, settings.precision),
             partial(_windows, config, store.select_rows(rows.field_slice)),

@@ -100,6 +100,17 @@ class _Table:
         self._file.close()
 
 
+def import_logger(name: LoggerName) -> Any:  # noqa: ANN401
+    """The package of a logger; an ``InputError`` says that it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"training.loggers needs {name} ({error}); `pip install {name}`, or remove it",
+            code="missing-package",
+        ) from error
+
+
 def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFunction:
     """A function that logs to Weights & Biases or MLflow, as their environment variables say.
 
@@ -108,13 +119,7 @@ def connect(name: LoggerName, run: Path, config: Mapping[str, Any]) -> LogFuncti
     Raises:
         InputError: If the package is not installed.
     """
-    try:
-        package = import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"training.loggers needs {name} ({error}); `pip install {name}`, or remove it",
-            code="missing-package",
-        ) from error
+    package = import_logger(name)
     if name == "wandb":
         identity = "-".join(run.resolve().parts[-2:])
         options = {"id": identity, "name": run.name, "dir": str(run), "config": dict(config)}

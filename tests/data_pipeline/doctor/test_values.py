@@ -63,11 +63,33 @@ FAULTS = {
     ),
     "outlier": Fault(
         replaced(
-            "2m_temperature", with_value({"time": EVERY_FIFTH, "latitude": 4, "longitude": 9}, 1e4)
+            "2m_temperature", with_value({"time": EVERY_FIFTH, "latitude": 4, "longitude": 9}, 380)
         ),
         "outlier",
         "warning",
-        ["1e+04", "2m_temperature: 200", "latitude 50, longitude 90"],
+        ["380", "2m_temperature: 200", "latitude 50, longitude 90"],
+    ),
+    "impossible": Fault(
+        replaced("2m_temperature", with_value({"latitude": 4, "longitude": 9}, 1e20)),
+        "outlier",
+        "error",
+        [
+            "80 impossible",
+            "latitude 50, longitude 90",
+            "data.source.missing={2m_temperature: 1e+20}",
+        ],
+    ),
+    "land": Fault(
+        replaced("2m_temperature", with_value({"longitude": slice(9)}, -9999)),
+        "outlier",
+        "error",
+        ["2m_temperature has 13680", "data.source.missing={2m_temperature: -9999.0}"],
+    ),
+    "no values": Fault(
+        replaced("2m_temperature", with_value({"time": EVERY_FIFTH}, np.nan)),
+        "nan",
+        "error",
+        ["2m_temperature has no value at all in", "set data.allow_gaps=true"],
     ),
     "nan": Fault(
         replaced("2m_temperature", with_value({"latitude": 4, "longitude": 9}, np.nan)),
@@ -104,8 +126,8 @@ FAULTS = {
     "blank": Fault(
         replaced("2m_temperature", with_value({"time": EVERY_FIFTH}, 0)),
         "blank",
-        "warning",
-        ["single value, 0", "2m_temperature: 200"],
+        "error",
+        ["single value, 0", "2m_temperature: 200", "data.source.missing={2m_temperature: 0}"],
     ),
 }
 
