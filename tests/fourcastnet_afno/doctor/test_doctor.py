@@ -14,15 +14,18 @@ from rich.console import Console
 from data_pipeline.doctor.examination import examine
 from data_pipeline.doctor.findings import CHECKS, Report
 from data_pipeline.doctor.times import PeriodNeeds
+from data_pipeline.errors import InputError
 from data_pipeline.periods import SubsetConfig
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.cli.parser import parse
 from fourcastnet_afno.doctor.doctor import diagnose, show, training_windows
 from fourcastnet_afno.doctor.machine import Timing
+from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import Padding
-from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
+from fourcastnet_afno.workflows.train import train_run
 from tests.builders.experiments import make_dataset, make_experiment
 
 ROOT = Path(__file__).parents[3]
@@ -229,3 +232,32 @@ def test_show_needs_no_facts_that_are_missing(tmp_path: Path, config: Experiment
     console = Console(record=True, file=io.StringIO())
     show(report, console)
     assert "not measured" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("training", "check", "named"),
+    [
+        ({"validation": ValidationConfig(num_steps=18)}, "split-windows", "validation.num_steps"),
+        ({"loss": LossConfig(channel_weights={"z500": 1.0})}, "model", "z500"),
+        ({"start_from": "none.safetensors"}, "model", "none.safetensors"),
+    ],
+)
+def test_what_train_rejects_at_its_start_is_an_error(
+    config: ExperimentConfig, tmp_path: Path, training: dict, check: str, named: str
+) -> None:
+    """The validation period has 19 days, a rollout of 18 from a history of two needs 20."""
+    config = replace(config, training=replace(config.training, **training))
+    (found,) = [f for f in diagnose(config, tmp_path / "run").findings if f.severity == "error"]
+    assert found.check == check
+    assert named in f"{found.what} {found.remedy}"
+    with pytest.raises(InputError):
+        train_run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_source_of_no_or_one_time_is_an_error(tmp_path: Path, count: int) -> None:
+    make_dataset().isel(time=slice(count)).to_netcdf(tmp_path / "data.nc")
+    report = diagnose(make_experiment(tmp_path / "data.nc"), tmp_path / "run")
+    (found,) = [finding for finding in report.findings if finding.severity == "error"]
+    assert f"data.train (2001-01-01 to 2001-03-01) holds {count} states" in found.what
+    show(report, Console(file=io.StringIO()))
