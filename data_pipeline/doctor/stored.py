@@ -81,7 +81,7 @@ def check_store(
             changed_statistics[channel.label] = text
     findings = []
     if differences:
-        worst = max(differences, key=lambda label: differences[label])
+        worst = max(differences, key=lambda label: np.nan_to_num(differences[label], nan=np.inf))
         what = f"store and source differ by {differences[worst]:.3g} standard deviations"
         where = f"{', '.join(differences)} (most: {worst}), {store.path}"
         findings.append(finding("store-stale", "error", what, where, _PREPARE_AGAIN))

@@ -162,7 +162,7 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
         for field, values in ends.data_vars.items():
             spread = at_least_single(values).std([d for d in values.dims if d != "lead_time"])
             first, last = spread.values
-            if first > 0:
+            if first > 0 and np.isfinite(last):
                 ratios[field] = float(last / first)
         if ratios:
             field = max(ratios, key=lambda key: abs(np.log(max(ratios[key], 1e-9))))

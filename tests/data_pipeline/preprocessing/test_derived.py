@@ -81,3 +81,11 @@ def test_a_store_with_a_derived_variable(tmp_path: Path) -> None:
     found = store.dataset()
     expected = np.sqrt(2) * abs(found["2m_temperature"] - 270)
     np.testing.assert_allclose(found["10m_wind_speed"], expected, rtol=1e-5, atol=1e-4)
+
+
+def test_half_precision_is_widened_before_it_is_computed_with() -> None:
+    """9000 m times gravity is more than float16 holds."""
+    heights = xr.DataArray(np.full((2, 2), 9000, np.float16), dims=("latitude", "longitude"))
+    dataset = xr.Dataset({"surface_altitude": heights.assign_attrs(units="m")})
+    derived = with_derived(dataset, ["geopotential_at_surface"])["geopotential_at_surface"]
+    np.testing.assert_allclose(derived, 9000 * 9.80665, rtol=1e-6)

@@ -1,11 +1,13 @@
 """The progress of a run."""
 
 import json
+import math
 import random
 
 import pytest
 
 from fourcastnet_afno.training.progress import Position
+from fourcastnet_afno.training.schedules import ScheduleConfig
 from tests.builders.errors import rejects
 
 
@@ -31,3 +33,12 @@ def test_losses_of_an_epoch_are_counted_once() -> None:
     assert sum(position.loss_counts) == len(counted)
     assert position.mean_loss == pytest.approx(sum(counted) / len(counted))
     assert position.num_skipped == len(losses) - len(counted)
+
+
+@pytest.mark.parametrize("missing", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_never_the_best(missing: float) -> None:
+    position = Position()
+    for loss, best, num_worse in ((missing, math.inf, 1), (0.5, 0.5, 0), (missing, 0.5, 1)):
+        position = position.after_validation(loss, ScheduleConfig())
+        assert (position.best, position.num_worse) == (best, num_worse)
+        assert not Position(recent_losses=(0.5,) * 20).is_spike(math.nan, factor=2.0)

@@ -52,6 +52,19 @@ def test_rank_histogram_of_xskillscore(ensemble: tuple[np.ndarray, np.ndarray]) 
     np.testing.assert_allclose(found, counts, rtol=1e-10)
 
 
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_fraction_skill_of_scores_on_a_region_with_edges(width: int) -> None:
+    """Cells beyond the edges have no event, as if zeros surrounded the region."""
+    f, o = np.random.default_rng(0).random((2, 12, 14))
+    padded = [np.pad(field, width // 2) for field in (f, o)]
+    expected = fss_2d_single_field(*padded, event_threshold=0.6, window_size=(width, width))
+    ours, theirs = (
+        neighborhood_mean((x > 0.6).astype(float), width, closed=(False, False)) for x in (f, o)
+    )
+    found = 1 - ((ours - theirs) ** 2).sum() / (ours**2 + theirs**2).sum()
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_fraction_skill_of_scores(width: int) -> None:
     """Without cells beyond the edges, which the libraries treat otherwise than a sphere."""
