@@ -5,10 +5,15 @@ import properscoring
 import pytest
 import xarray as xr
 import xskillscore
+from scores.categorical import seeps
 from scores.spatial import fss_2d_single_field
 
 from fourcastnet_afno.evaluation.metrics.ensembles import rank_histogram
-from fourcastnet_afno.evaluation.metrics.events import event_statistics, neighborhood_mean
+from fourcastnet_afno.evaluation.metrics.events import (
+    cell_seeps,
+    event_statistics,
+    neighborhood_mean,
+)
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from tests.builders.forecasts import GRID
 
@@ -75,3 +80,22 @@ def test_fraction_skill_of_scores(width: int) -> None:
     ours, theirs = (neighborhood_mean((x > 0.6).astype(float), width)[inner] for x in (f, o))
     error = ((ours - theirs) ** 2).sum()
     assert 1 - error / ((ours**2).sum() + (theirs**2).sum()) == pytest.approx(expected, rel=1e-10)
+
+
+def test_seeps_of_scores_with_thresholds_that_are_missing() -> None:
+    rng = np.random.default_rng(0)
+    forecast, truth = rng.gamma(0.4, 8.0, (2, 20, *GRID.shape))
+    dry_fraction, heavy = rng.uniform(0, 1, GRID.shape), rng.uniform(3, 9, GRID.shape)
+    dry_fraction[0, :3], heavy[1, :3] = np.nan, np.nan
+    found = cell_seeps(forecast, truth, dry_fraction, heavy, 0.25)
+    dims = ("time", "row", "column")
+    expected = seeps(
+        *(xr.DataArray(values, dims=dims) for values in (forecast, truth)),
+        *(xr.DataArray(values, dims=dims[1:]) for values in (dry_fraction, heavy)),
+        dry_light_threshold=0.25,
+        lower_masked_value=0.1,
+        upper_masked_value=0.85,
+        reduce_dims=[],
+    )
+    assert np.isnan(found).sum() == np.isnan(expected).sum() > 6 * 20
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
