@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.precision import at_least_single
-from data_pipeline.timestep import lead_label, lead_times_of
+from data_pipeline.timestep import lead_key, lead_label, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
 from fourcastnet_afno.evaluation.scores.lead_times import (
@@ -205,6 +205,6 @@ def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
     if count == 0:
         return "at no lead time"
     last = leads[known][count - 1]
-    until = "1 day" if last == np.timedelta64(1, "D") else lead_label(last)
+    until = "1 day" if lead_key(last) == 24 else lead_label(last)
     is_cut = count == len(better) and last < leads[later][-1]
     return f"up to {until}{' (later scores are missing)' if is_cut else ''}"

@@ -12,7 +12,7 @@ from rich.console import Group
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.terminal import TextTable, plain
-from data_pipeline.timestep import lead_key, lead_times_of
+from data_pipeline.timestep import is_months, lead_key, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_labels,
@@ -20,6 +20,7 @@ from fourcastnet_afno.evaluation.scores.lead_times import (
     selected_leads,
 )
 
+_MOST_MONTHS = 5  # columns with labels such as 12 months that fit into 80 characters
 _CURVE = {"forecast", "lead_time", "channel"}
 
 
@@ -153,7 +154,7 @@ def scores_table(scores: xr.Dataset) -> Group:
 
 def _channel_table(scores: xr.Dataset) -> TextTable:
     leads = lead_times_of(scores["lead_time"])
-    indices = selected_leads(leads)
+    indices = selected_leads(leads, _MOST_MONTHS) if is_months(leads) else selected_leads(leads)
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
     table = TextTable(title)
     table.add_columns("score")

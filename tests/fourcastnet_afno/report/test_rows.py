@@ -5,6 +5,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from data_pipeline.timestep import lead_coordinate
 from fourcastnet_afno.report import rows
 
 LEADS = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
@@ -84,6 +85,12 @@ def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
     )
     alone = make_scores().sel(forecast=["model"])
     assert rows.beaten_baselines(alone) == rows.beaten_baselines(alone.drop_vars("rmse")) == []
+
+
+def test_verdicts_in_months() -> None:
+    months = lead_coordinate(np.arange(1, len(LEADS) + 1).astype("timedelta64[M]"))
+    (sentence,) = rows.beaten_baselines(make_scores().assign_coords(lead_time=months))
+    assert "persistence up to 1 month and climatology up to 2 months" in sentence
 
 
 def test_forecasts_say_whether_they_stayed_bounded() -> None:
