@@ -74,7 +74,7 @@ def _without_time(dataset: xr.Dataset, name: str) -> xr.DataArray:
     if dims - {"time", "level", *space} or not set(space) <= dims:
         raise InputError(
             f"{title} has dimensions {sorted(dims)}, expected {' and '.join(space)} alone (and "
-            "level); select one entry of the others, or give it another role",
+            "level); take one entry of the others with data.source.select, or give it another role",
             code="wrong-dimensions",
         )
     if "time" not in dims:

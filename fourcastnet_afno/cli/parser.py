@@ -4,14 +4,16 @@ Its mistakes are said in one line: the parser's own messages show types and all 
 """
 
 import argparse
+import ast
 import difflib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # pyright: ignore
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.cli import functions
@@ -26,6 +28,11 @@ _UNKNOWN = re.compile(
 )
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _EXPECTED = re.compile(r"Expected a (.+?)(?:\. Got value: .*)?$", re.MULTILINE)
+_NO_GROUP = re.compile(
+    r"Unable to load config '(?P<quoted>[^']*)'"
+    r"|Not a valid subclass of \w+\. Got value: (?P<value>.*)"
+)
+_GROUP = "a group of settings"
 _VALUE = re.compile(r"(?:Got|Given) value: (.*)$", re.MULTILINE)
 
 
@@ -105,7 +112,14 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     parser = build_parser(name, shows_all=not {"-h", "--help"} & set(words))
     parameters = inspect.signature(function_of(name)).parameters
     try:
-        options = vars(parser.instantiate(parser.parse_args(list(words))))
+        parsed = parser.parse_args(list(words))
+        for key in parser.groups or {}:
+            if not isinstance(parsed.get(key), Namespace | dict | None):
+                message = f"{key} must be {_GROUP}, got {parsed[key]}"
+                raise InputError(message, code="bad-setting")
+        options = vars(parser.instantiate(parsed))
+    except InputError:
+        raise
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         settings = [
             setting.removeprefix("config.")
@@ -137,9 +151,27 @@ def explain(message: str, names: Iterable[str]) -> str:
         return f"there is no setting {name}; " + (f"did you mean {near}?" if near else "see --help")
     expected, value = _EXPECTED.findall(message), _VALUE.findall(message)
     if key and expected and value:
-        kinds = " or ".join(dict.fromkeys(map(_describe_type, expected)))
-        return f"{key} must be {kinds}, got {value[-1]}"
+        kinds, found = dict.fromkeys(map(_describe_type, expected)), _value_of(key, value[-1])
+        # In a group of settings that may be left out, null is a value of the group.
+        if found != value[-1] or list(kinds) == ["null"]:
+            kinds.pop("null", None)
+        return f"{key} must be {' or '.join(kinds) or _GROUP}, got {found}"
+    if key and (wrong := _NO_GROUP.search(message)):
+        return f"{key} must be {_GROUP}, got {wrong['quoted'] or wrong['value']}"
     return " ".join(_KEY.sub(r"\1", message).split())
+
+
+def _value_of(key: str, text: str) -> str:
+    """Value of a setting in the text of its group, ``{'path': 'a.nc', 'convert': 'maybe'}``."""
+    last = re.escape(key.rpartition(".")[2])
+    of_word = re.fullmatch(rf"NestedArg\(key='{last}', val='(.*)'\)", text)
+    if of_word:
+        return of_word[1]
+    with suppress(ValueError, SyntaxError):
+        group = ast.literal_eval(text)
+        if isinstance(group, dict) and key.rpartition(".")[2] in group:
+            return str(group[key.rpartition(".")[2]])
+    return text
 
 
 def _describe_type(text: str) -> str:

@@ -137,3 +137,28 @@ def test_names_of_nested_settings() -> None:
 def test_messages_of_the_parser_in_one_line(message: str, line: str) -> None:
     assert explain(message, NAMES).startswith(line)
     assert "\n" not in explain(message, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "line"),
+    [
+        ("source.path", 5, "data.source.path must be str or list, got 5"),
+        ("source.rename", "a", "data.source.rename must be dict, got a"),
+        ("source", 5, "data.source must be a group of settings, got 5"),
+        ("storage", 3, "data.storage must be a group of settings, got 3"),
+        ("subset", "x", "data.subset must be a group of settings, got x"),
+    ],
+)
+def test_values_of_a_wrong_type_in_files_are_named_in_one_line(
+    setting: str, value: object, line: str, tmp_path: Path
+) -> None:
+    config = yaml.safe_load(CONFIGS[0].read_text())
+    *groups, last = ("data", *setting.split("."))
+    part = config
+    for group in groups:
+        part = part[group]
+    part[last] = value
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    with rejects("bad-setting") as info:
+        parse("prepare", [f"--config={tmp_path / 'config.yaml'}"])
+    assert str(info.value) == line
