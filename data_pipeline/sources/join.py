@@ -95,7 +95,7 @@ def _reject_common_times(group: Sequence[xr.Dataset]) -> None:
         if both:
             message = f"{files[both[0]]} and {file} both have {_named(dataset)} at {both[0]}, "
             message += f"{len(both)} times in all; leave out one of them in data.source.path, or "
-            raise InputError(message + _renaming(file, dataset), code="unordered-times")
+            raise InputError(message + _renaming(file), code="unordered-times")
         files |= dict.fromkeys(times, file)
 
 
@@ -135,7 +135,7 @@ def _changes(one: xr.Dataset, other: xr.Dataset, name: str, invariant: Sequence[
         files = [d.encoding["source"] for d in (one, other)]
         message = f"{files[0]} and {files[1]} both have {name}{where} at {both[0]}, {len(both)} "
         message += "times in all; leave out one of them in data.source.path, or "
-        raise InputError(message + _renaming(files[1], other), code="duplicate-name")
+        raise InputError(message + _renaming(files[1]), code="duplicate-name")
     return True
 
 
@@ -152,14 +152,13 @@ def _require_equal(one: xr.Dataset, other: xr.Dataset, name: str) -> None:
         message = f"{files[0]} and {files[1]} contradict each other: their {name} differ"
         if first.shape == second.shape:
             message += f" by up to {np.nanmax(np.abs(first - second)):g}"
-        message += "; leave out one of them in data.source.path, or " + _renaming(files[1], other)
+        message += "; leave out one of them in data.source.path, or " + _renaming(files[1])
         raise InputError(message, code="files-differ")
 
 
-def _renaming(file: str, dataset: xr.Dataset) -> str:
-    name = next(map(str, dataset.data_vars))
-    pattern = f'{{"{Path(file).name}": {{{name}: another_name}}}}'
-    return f"name what differs with data.source.rename={pattern}"
+def _renaming(file: str) -> str:
+    pattern = f'{{"{Path(file).name}": {{NAME_IN_THAT_FILE: another_name}}}}'
+    return f"give it another name with data.source.rename={pattern}"
 
 
 def _named(dataset: xr.Dataset) -> str:

@@ -159,3 +159,13 @@ def test_files_that_are_no_forecasts(tmp_path: Path) -> None:
     fortnights["lead_time"].attrs["units"] = "fortnights"
     with rejects("units-mismatch", "'fortnights'"):
         canonical_forecast(fortnights)
+
+
+def test_a_scalar_level_of_a_forecast_is_kept() -> None:
+    """Scores of t500 are not those of a field at another level, or at the surface."""
+    forecast = FORECAST[["temperature"]].isel(level=0)
+    level = int(forecast["level"])
+    short = forecast.rename(temperature="t", level="isobaricInhPa")
+    found = canonical_forecast(short)["temperature"]
+    assert found["level"].values.tolist() == [level]
+    np.testing.assert_array_equal(found.sel(level=level), forecast["temperature"])
