@@ -1,7 +1,9 @@
 """Grids: coordinates, cell areas and their validation. Planar grids are in ``plane``.
 
 A latitude-longitude grid is given by its cell centers. Cell bounds lie half way between neighboring
-centers; the outermost bounds are extrapolated by half a spacing and never pass a pole. The area of
+centers. The outermost bounds are extrapolated by half a spacing; they are on the pole where that
+passes it or misses it by a twentieth of a spacing, as in rounded coordinates, and where rows are
+those of a Gaussian grid, whose first one is .77 spacings away from the pole. The area of
 a cell on the unit sphere is
 
     A_ij = (sin(phi_i+1/2) - sin(phi_i-1/2)) * (lambda_j+1/2 - lambda_j-1/2),
@@ -248,8 +250,9 @@ class LatLonGrid(Grid):
             return (closed[1:] + closed[:-1]) / 2
         middle = (centers[1:] + centers[:-1]) / 2
         first, last = 2 * centers[0] - middle[0], 2 * centers[-1] - middle[-1]
-        bounds = np.concatenate([[first], middle, [last]])
-        return np.clip(bounds, -90, 90) if axis == "latitude" else bounds
+        if axis == "latitude":
+            first, last = _to_pole(first, centers), -_to_pole(-last, -centers[::-1])
+        return np.concatenate([[first], middle, [last]])
 
     def coordinate_channels(self) -> np.ndarray:
         """Cartesian coordinates of the cell centers on the unit sphere.
@@ -290,6 +293,21 @@ class LatLonGrid(Grid):
         (rows, columns), (north, *_, south) = self.shape, self.latitude
         longitudes = f"{self.longitude[0]:g}..{self.longitude[-1]:g}"
         return f"{rows} x {columns} (latitude {north:g}..{south:g}, longitude {longitudes})"
+
+
+def _to_pole(bound: float, rows: np.ndarray) -> float:
+    """The northern bound of rows from north to south, or 90 where it is meant to be the pole.
+
+    Gaussian rows are the zeros of a Legendre polynomial, the k-th of n about 180 (k - 1/4) /
+    (n + 1/2) degrees from the pole; the first two are 2.405 and 5.520 over n + 1/2 radians.
+    """
+    spacing, count = rows[0] - rows[1], len(rows)
+    gaussian = 90 - 180 * (np.arange(1, count + 1) - 0.25) / (count + 0.5)
+    is_gaussian = (
+        abs((90 - rows[0]) / spacing - 0.772) < 0.012
+        or np.abs(rows - gaussian).max() < 0.1 * 180 / count
+    )
+    return 90.0 if is_gaussian or bound > 90 - 0.05 * spacing else bound
 
 
 def space_dims(names: Collection[Any]) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 import numpy as np
 import xarray as xr
 
+from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import COORDINATE_TOLERANCE, spacing_of
+from data_pipeline.sources.names import RENAME
 
 
 def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
@@ -25,6 +27,29 @@ def _turned(longitude: np.ndarray, west: float, digits: float) -> np.ndarray:
     """Longitudes from ``west`` on; those within ``digits`` of it are not at the other end."""
     turned = (longitude - west + digits) % 360 - digits
     return np.maximum(turned, 0) + west
+
+
+def reject_scattered_points(dataset: xr.Dataset, source: str) -> None:
+    """Reject fields without rows and columns, which reduced and unstructured grids have.
+
+    Raises:
+        InputError: If latitudes and longitudes are those of points along one dimension, or of the
+            points of a curvilinear grid.
+    """
+    found = {RENAME.get(str(name), str(name)): name for name in dataset.variables}
+    if not {"latitude", "longitude"} <= found.keys():
+        return
+    dims = [dataset[found[axis]].dims for axis in ("latitude", "longitude")]
+    if dims[0] != dims[1] or not dims[0]:
+        return
+    points = " x ".join(f"{dataset.sizes[dim]} {dim}" for dim in dims[0])
+    kind = "reduced or unstructured" if len(dims[0]) == 1 else "curvilinear"
+    raise InputError(
+        f"{source} has the latitudes and longitudes of {points}, a {kind} grid, expected rows and "
+        "columns; interpolate it to a latitude-longitude grid first, such as by `cdo remapcon` (a "
+        "reduced Gaussian grid by `cdo setgridtype,regular`), or download it on one",
+        code="bad-grid",
+    )
 
 
 def sorted_along(dataset: xr.Dataset, axis: str) -> xr.Dataset:

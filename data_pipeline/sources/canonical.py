@@ -15,7 +15,11 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
-from data_pipeline.sources.axes import sorted_along, with_canonical_coordinates
+from data_pipeline.sources.axes import (
+    reject_scattered_points,
+    sorted_along,
+    with_canonical_coordinates,
+)
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.defaults import with_default_units_and_marks, with_defaults
 from data_pipeline.sources.fields.identify import ambiguous_names, identified
@@ -140,7 +144,8 @@ def canonicalize(
     single = [axis for axis in _DROPPABLE_AXES if dataset.sizes.get(axis) == 1]
     dataset = dataset.squeeze(single, drop=True)
     for axis in () if planar else ("latitude", "longitude"):
-        if axis not in dataset.coords or dataset[axis].ndim != 1:
+        if axis not in dataset.coords or dataset[axis].dims != (axis,):
+            reject_scattered_points(plane, name)
             raise InputError(
                 f"{name} lacks the 1-D coordinate {axis} (or, on a plane, y and x); it has "
                 f"{list(dataset.coords)}; map its name with data.source.rename",

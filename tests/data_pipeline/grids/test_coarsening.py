@@ -19,6 +19,10 @@ SOURCES = [
         longitude=tuple(np.arange(-180, 180, 20.0).tolist()),
     ),
 ]
+GAUSSIAN = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(32)[0][::-1]))
+SOURCES.append(
+    LatLonGrid(latitude=tuple(GAUSSIAN.tolist()), longitude=tuple(np.arange(0, 360, 5.625)))
+)
 TARGETS = [GridConfig(num_latitudes=12, num_longitudes=24).build()]
 TARGETS += [GridConfig(num_latitudes=7, num_longitudes=10, poles=True).build()]
 

@@ -18,6 +18,42 @@ def test_areas_are_those_of_the_sphere(rows: int, columns: int, poles: bool) -> 
     np.testing.assert_allclose(weights, np.repeat(exact[:, None], columns, 1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("digits", [2, 3, 15])
+@pytest.mark.parametrize("rows", [2, 3, 8, 64, 160, 320])
+def test_cells_of_gaussian_rows_reach_the_poles(rows: int, digits: int) -> None:
+    """So that they add up to the sphere, and are near the weights of Gauss and Legendre."""
+    sines, weights = np.polynomial.legendre.leggauss(rows)
+    latitude = np.round(np.rad2deg(np.arcsin(sines[::-1])), digits)
+    grid = LatLonGrid(latitude=tuple(latitude.tolist()), longitude=tuple(np.arange(0, 360, 90.0)))
+    assert grid.bounds("latitude")[[0, -1]].tolist() == [90, -90]
+    np.testing.assert_allclose(grid.area_weights()[:, 0], weights * rows / 2, rtol=0.07)
+
+
+def test_half_a_gaussian_grid_reaches_one_pole() -> None:
+    latitude = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(64)[0][:31:-1]))
+    grid = LatLonGrid(latitude=tuple(latitude.tolist()), longitude=(0.0, 1.0))
+    north, south = grid.bounds("latitude")[[0, -1]]
+    assert north == 90
+    assert south == pytest.approx(latitude[-1] - (latitude[-2] - latitude[-1]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "ends"),
+    [
+        ((89.25, 88.25, 87.25), (89.75, 86.75)),  # three quarters of a cell are not Gauss's
+        ((89.0, 88.0, 87.0), (89.5, 86.5)),
+        ((90.0, 30.0, -30.0), (90.0, -60.0)),  # as FourCastNet's rows, without the south pole
+        ((89.719, 89.156, 88.594), (90.0, 88.313)),  # rounded
+        ((60.0, 50.0, 40.0), (65.0, 35.0)),
+    ],
+)
+def test_other_rows_end_half_a_spacing_further(
+    latitude: tuple[float, ...], ends: tuple[float, float]
+) -> None:
+    bounds = LatLonGrid(latitude=latitude, longitude=(0.0, 1.0)).bounds("latitude")
+    assert bounds[[0, -1]] == pytest.approx(ends)
+
+
 def test_areas_of_an_uneven_region_by_hand() -> None:
     grid = LatLonGrid(latitude=(30.0, 10.0, -10.0), longitude=(0.0, 10.0, 30.0))
     heights = np.sin(np.deg2rad([40, 20, 0])) - np.sin(np.deg2rad([20, 0, -20]))

@@ -8,6 +8,25 @@ import xarray as xr
 
 from data_pipeline.sources.axes import with_canonical_coordinates
 from tests.builders.era5 import assert_same, make_era5, read_source
+from tests.builders.errors import rejects
+
+
+@pytest.mark.parametrize(
+    ("dims", "named"),
+    [(("values",), ["72 values", "reduced"]), (("j", "i"), ["6 j x 12 i", "curvilinear"])],
+)
+def test_grids_without_rows_and_columns_are_named(
+    tmp_path: Path, dims: tuple[str, ...], named: list[str]
+) -> None:
+    surface = make_era5()[["2m_temperature"]]
+    sizes = (6, 12) if len(dims) == 2 else (72,)
+    points = np.arange(72.0).reshape(sizes)
+    values = np.zeros((surface.sizes["time"], *sizes), np.float32)
+    data = {"t2m": (("time", *dims), values, {"units": "K"})}
+    places = {"latitude": (dims, points), "longitude": (dims, points)}
+    xr.Dataset(data, {"time": surface["time"], **places}).to_netcdf(tmp_path / "data.nc")
+    with rejects("bad-grid", "data.nc", *named):
+        read_source(tmp_path / "data.nc")
 
 
 @pytest.mark.parametrize(
