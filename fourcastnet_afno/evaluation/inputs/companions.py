@@ -102,8 +102,8 @@ def open_training(source: SourceConfig) -> xr.Dataset:
 
 
 def training_years(store: PreparedStore) -> xr.Dataset:
-    """The fields of a prepared store's training period."""
-    return store.dataset().sel(time=training_times(store))
+    """The fields of a prepared store's training period, NaN where the source had no value."""
+    return store.observed().sel(time=training_times(store))
 
 
 def _compare(
