@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,12 +151,6 @@ class ScoringInputs:
         """Definitions of scores."""
         return CONVENTIONS[self.config.convention]
 
-    @cached_property
-    def valid_times(self) -> np.ndarray:
-        """All valid times."""
-        alignment = self.alignment
-        return np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
-
     def sources(self) -> tuple[dict[str, FieldSource], list[str]]:
         """The forecasts and the baselines of other names, and notes for people."""
         alignment, notes = self.alignment, []
@@ -165,10 +160,10 @@ class ScoringInputs:
         if "persistence" in lacking:
             sources["persistence"] = PersistenceFields(truth, leads)
         if "climatology" in lacking:
-            sources["climatology"] = ValidTimeFields(climatology, leads)
+            sources["climatology"] = ValidTimeFields(climatology, alignment.valid_times)
         if "weekly_climatology" in lacking:
             weekly = weekly_mean(climatology, self.climatology.hours)
-            sources["weekly_climatology"] = ValidTimeFields(weekly, leads)
+            sources["weekly_climatology"] = ValidTimeFields(weekly, alignment.valid_times)
         if "linear" in lacking and self.training is None:
             notes.append("no baseline linear: there are no training years to fit it to")
         elif "linear" in lacking and self.training is not None:
@@ -176,7 +171,7 @@ class ScoringInputs:
             count = self.config.linear_components
             try:
                 sources["linear"] = fit_linear(
-                    self.training, truth, channels, grid, climatology, leads, count
+                    self.training, truth, channels, grid, climatology, alignment.valid_times, count
                 )
             except InputError as error:
                 notes.append(f"no baseline linear: {error}")
@@ -231,7 +226,8 @@ class ScoringInputs:
         if self.convention.climatology == "training_mean":
             climatology = time_invariant(self.climatology.mean)
         elif self.convention.climatology == "scored_mean":
-            times = self.valid_times[np.isin(self.valid_times, truth.times)]
+            valid = alignment.valid_times.unique
+            times = valid[np.isin(valid, truth.times)]
             climatology = time_invariant(lambda channel: truth.mean(channel, times))
         map_leads = leads_of_maps(alignment.lead_times, _MAX_MAP_LEADS)
         cells = grid.shape[0] * grid.shape[1]
@@ -245,6 +241,7 @@ class ScoringInputs:
             grid=grid,
             init_times=alignment.init_times,
             lead_times=alignment.lead_times,
+            valid_times=alignment.valid_times.table,
             sources=sources,
             truth=truth,
             climatology=climatology,
@@ -280,10 +277,12 @@ def _resume_fingerprint(
     digest.update(plan.init_times.tobytes() + plan.lead_times.tobytes())
     for dataset in (*inputs.alignment.datasets.values(), inputs.truth):
         source = str(dataset.encoding.get("source", ""))
-        files = file_fingerprints(source) if source and Path(source).exists() else []
+        files: list[tuple[str, int, int]] = []
+        with suppress(InputError):  # it is no path
+            files = file_fingerprints(source) if source else []
         digest.update(repr((source, files, dataset.attrs)).encode())
     for channel in plan.channels:
-        first = plan.init_times[:1] + plan.lead_times[0]
+        first = inputs.alignment.valid_times.unique[:1]
         digest.update(np.ascontiguousarray(plan.climatology(channel, first)).tobytes())
         if channel.label in plan.settings.seeps:
             thresholds = plan.settings.seeps[channel.label]

@@ -25,6 +25,7 @@ class ScoringPlan:
     grid: Grid  # of truth and climatology; forecasts arrive on it
     init_times: np.ndarray  # increasing, common to all forecasts
     lead_times: np.ndarray  # increasing, those of any forecast
+    valid_times: np.ndarray  # (init_time, lead_time), NaT for pairs that are not scored
     sources: Mapping[str, FieldSource]
     truth: TruthFields
     climatology: FieldsByTime

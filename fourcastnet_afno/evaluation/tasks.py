@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.evaluation.aggregation import AggregationState
+from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
+from fourcastnet_afno.evaluation.inputs.valid_times import where_dated
 from fourcastnet_afno.evaluation.metrics.ensembles import rank_histogram
 from fourcastnet_afno.evaluation.metrics.events import reliability
 from fourcastnet_afno.evaluation.metrics.metric import Statistic
@@ -37,7 +40,7 @@ class _ChannelTask:
         self._channel = list(plan.channels)[index]
         self._inits = plan.init_times[task.inits]
         self._leads = plan.lead_times[task.leads]
-        valid = self._inits[:, None] + self._leads[None, :]
+        valid = plan.valid_times[task.inits, task.leads]
         self._times, positions = np.unique(valid, return_inverse=True)
         self._positions = positions.reshape(valid.shape)
         self._cells = plan.grid.shape[0] * plan.grid.shape[1]
@@ -59,7 +62,7 @@ class _ChannelTask:
             fields = np.full((len(known), *plan.grid.shape), np.nan)
             if known.any():
                 fields[known] = plan.truth.at(self._channel, self._times[known])
-        climatology = plan.climatology(self._channel, self._times)
+        climatology = self._at_times(plan.climatology)
         self._truth = TruthBlock(fields, climatology, plan.settings)
         if plan.spectrum is not None:
             self._add_spectra("truth", self._spectra_by_time(fields), slice(None))
@@ -70,10 +73,14 @@ class _ChannelTask:
                 self._score_forecasts(name, source)
         return self._state
 
+    def _at_times(self, fields: FieldsByTime) -> np.ndarray:
+        """Fields at the valid times, NaN where there is no date."""
+        return where_dated(partial(fields, self._channel), self._times, self._plan.grid.shape)
+
     def _score_time_series(self, name: str, source: FieldSource) -> None:
         """Score each valid time once, and hand the statistics to all pairs with this time."""
         assert source.at is not None
-        values = source.at(self._channel, self._times)
+        values = self._at_times(source.at)
         leads = np.isin(self._leads, source.lead_times)
         truth = TruthAt(self._truth, np.arange(len(values)))
         known = self._complete(truth)

@@ -15,8 +15,9 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.timestep import lead_label, lead_times_of
-from fourcastnet_afno.evaluation.inputs.baselines import at_valid_times
+from fourcastnet_afno.evaluation.inputs.baselines import by_valid_time
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
+from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
@@ -200,21 +201,21 @@ def _longest_forecast(
         return None
     names = [str(name) for name in predictions.data_vars if name in truth]
     (drawn,) = (c for c in Channels.from_dataset(predictions, names) if c.label == channel)
-    inits, leads = predictions["init_time"].values, predictions["lead_time"].values
-    known = np.isin(inits[:, None] + leads, truth["time"].values)
+    times = valid_times_of(predictions, truth["time"].values)
+    known = np.isin(times.table, truth["time"].values)
     if not known.any():
         return None
     index = int(np.argmax(known.sum(axis=1)))
     forecast = predictions[[drawn.name]].isel(init_time=[index], lead_time=known[index])
     if "realization" in forecast.dims:
         forecast = forecast.mean("realization", keep_attrs=True, dtype=np.float64)
-    inits, leads = forecast["init_time"].values, forecast["lead_time"].values
-    actual = at_valid_times(lambda times: truth[[drawn.name]].sel(time=times), inits, leads)
+    times = valid_times_of(forecast, truth["time"].values)
+    actual = by_valid_time(lambda valid: truth[[drawn.name]].sel(time=valid), times)
     first, second = (
         at_least_single(Channels((drawn,)).stack(fields).isel(init_time=0, channel=0).compute())
         for fields in (actual, forecast)
     )
-    first.attrs = second.attrs = {"units": drawn.units, "init_time": str(inits[0])}
+    first.attrs = second.attrs = {"units": drawn.units, "init_time": str(times.init_times[0])}
     return first, second
 
 

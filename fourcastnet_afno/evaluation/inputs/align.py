@@ -7,15 +7,19 @@ from functools import reduce
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
-from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.timestep import is_months, lead_label, lead_times_of, valid_times
+from fourcastnet_afno.evaluation.inputs.compared_units import compare_units
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields, coarsening_between
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_with_layouts
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +28,22 @@ class Alignment:
 
     channels: Channels  # in the order of truth's variables
     grid: Grid
-    init_times: np.ndarray  # that all forecasts have
-    lead_times: np.ndarray  # that any forecast has
+    valid_times: ValidTimes  # NaT where forecasts differ, or have no date
     forecasts: Mapping[str, DatasetFields]
     datasets: Mapping[str, xr.Dataset]  # canonical, behind the forecasts
     truth: TruthFields
     coarsening: Coarsening | None  # means of truth and its climatology onto the common grid
     notes: Sequence[str]  # sentences on what was left out
+
+    @property
+    def init_times(self) -> np.ndarray:
+        """Initial times that all forecasts have."""
+        return self.valid_times.init_times
+
+    @property
+    def lead_times(self) -> np.ndarray:
+        """Lead times that any forecast has."""
+        return self.valid_times.lead_times
 
 
 def align(
@@ -53,9 +66,10 @@ def align(
         raise InputError("there is no forecast to score; give at least one", code="no-forecast")
     opened = {name: _open_ordered(forecast, name) for name, forecast in forecasts.items()}
     datasets = {name: dataset for name, (dataset, _) in opened.items()}
-    notes: list[str] = []
+    notes = [note for dataset in datasets.values() for note in dataset.encoding["notes"]]
+    _require_known_axes(truth)
     common = _common_channels(datasets, truth, channels, notes)
-    init_times, lead_times = _common_times(datasets, truth, notes)
+    times = _common_times(datasets, truth, notes)
     grid, coarsening, by_forecast = _common_grid(datasets, truth, regrid)
     series = select_scored(truth, common)
     if series.sizes.get("level") != truth.sizes.get("level"):
@@ -63,8 +77,7 @@ def align(
     return Alignment(
         channels=common,
         grid=grid,
-        init_times=init_times,
-        lead_times=lead_times,
+        valid_times=times,
         forecasts={
             name: DatasetFields(dataset, by_forecast[name], variables)
             for name, (dataset, variables) in opened.items()
@@ -94,8 +107,22 @@ def _open_ordered(
                 code="repeated-times",
             )
         if (np.diff(values) < np.timedelta64(0)).any():
+            notes = dataset.encoding["notes"]
             dataset, mapped = dataset.sortby(axis), {}
+            dataset.encoding["notes"] = notes
     return dataset, mapped
+
+
+def _require_known_axes(truth: xr.Dataset) -> None:
+    known = {"time", "level", *space_dims(truth.dims)}
+    wrong = sorted({str(dim) for dim in truth.dims} - known)
+    if wrong:
+        sizes = ", ".join(f"{dim} ({truth.sizes[dim]})" for dim in wrong)
+        raise InputError(
+            f"truth has the axes {sizes} in addition to time, level and space; take one entry with "
+            f"--truth.select '{{{wrong[0]}: ...}}', or average over it",
+            code="wrong-dimensions",
+        )
 
 
 def _common_channels(
@@ -128,15 +155,7 @@ def _common_channels(
             )
     every = {channel.label: channel for channel in Channels.from_dataset(truth, common)}
     channels = Channels(tuple(every[label] for label in labels))
-    wrong = []
-    for name, dataset in forecasts.items():
-        for variable in dict.fromkeys(channel.name for channel in channels):
-            units, expected = (str(d[variable].attrs.get("units", "")) for d in (dataset, truth))
-            if units and expected and units != expected:
-                wrong.append(f"{variable} of {name} is in {units!r}, truth in {expected!r}")
-    if wrong:
-        message = f"units differ: {'; '.join(wrong)}; convert one of them"
-        raise InputError(message, code="units-mismatch")
+    notes += compare_units(forecasts, truth, channels)
     return channels
 
 
@@ -151,8 +170,8 @@ def select_scored(dataset: xr.Dataset, channels: Channels) -> xr.Dataset:
 
 def _common_times(
     forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Initial times that all forecasts have, and lead times that any has."""
+) -> ValidTimes:
+    """Valid times of the initial times that all forecasts have, and of all lead times."""
     times = {name: dataset["init_time"].values for name, dataset in forecasts.items()}
     common = reduce(np.intersect1d, times.values())
     if not len(common):
@@ -167,27 +186,49 @@ def _common_times(
                 f"{len(inits) - len(common)} of {len(inits)} initial times of {name} are left out, "
                 "as another forecast lacks them"
             )
-    lead_times = np.unique(np.concatenate([d["lead_time"].values for d in forecasts.values()]))
-    for name, dataset in forecasts.items():
-        num_missing = len(lead_times) - dataset.sizes["lead_time"]
+    leads = {name: lead_times_of(dataset["lead_time"]) for name, dataset in forecasts.items()}
+    if len({is_months(each) for each in leads.values()}) > 1:
+        kinds = ", ".join(f"{n}: {lead_label(each[0])}, ..." for n, each in leads.items())
+        raise InputError(
+            f"some forecasts have lead times in calendar months, others in days or hours ({kinds});"
+            " score them one by one, or give both the same",
+            code="units-mismatch",
+        )
+    lead_times = np.unique(np.concatenate(list(leads.values())))
+    for name, own in leads.items():
+        num_missing = len(lead_times) - len(own)
         if num_missing:
             notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
-    valid = common[:, None] + lead_times[None, :]
+    valid, *others = (
+        valid_times(common, lead_times, calendar, truth["time"].values)
+        for calendar in dict.fromkeys(map(calendar_of, forecasts.values()))
+    )
+    undated = np.isnat(valid)
+    for other in others:
+        undated |= other != valid
+    valid = np.where(undated, np.datetime64("NaT"), valid)
+    if undated.any():
+        notes.append(
+            f"{int(undated.sum())} of {undated.size} pairs of initial and lead time are left out, "
+            "as their valid time is no date, or another one for another forecast, by their "
+            "calendars"
+        )
     known = np.isin(valid, truth["time"].values)
     if not known.any():
         times = truth["time"].values
         span = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
         raise InputError(
             f"truth and forecasts have no time in common: truth has {span}, the forecasts are "
-            f"valid from {valid.min()} to {valid.max()}; give truth of the same period",
+            f"valid from {np.nanmin(valid)} to {np.nanmax(valid)}; give truth of the same period",
             code="no-common-times",
         )
-    if not known.all():
+    lacking = ~known & ~undated
+    if lacking.any():
         notes.append(
-            f"{int((~known).sum())} of {known.size} pairs of initial and lead time are left out, "
-            f"as truth lacks their valid time, the first {valid[~known].min()}"
+            f"{int(lacking.sum())} of {known.size} pairs of initial and lead time are left out, "
+            f"as truth lacks their valid time, the first {valid[lacking].min()}"
         )
-    return common, lead_times
+    return ValidTimes(common, lead_times, valid)
 
 
 def _common_grid(

@@ -10,9 +10,12 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
+from data_pipeline.timestep import lead_coordinate, lead_label
+from data_pipeline.timestep import valid_times as valid_times_in
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.companions import AlignedYears
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes, where_dated
 
 _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
@@ -21,14 +24,22 @@ _SAMPLE_BYTES = 512 * 2**20
 def at_valid_times(
     select: Callable[[np.ndarray], xr.Dataset], init_times: np.ndarray, lead_times: np.ndarray
 ) -> xr.Dataset:
+    """Fields by initial time and lead time of a function of unique, increasing times.
+
+    All valid times have to be dates; lead times are durations of the standard calendar.
+    """
+    times = ValidTimes(init_times, lead_times, valid_times_in(init_times, lead_times))
+    return by_valid_time(select, times)
+
+
+def by_valid_time(select: Callable[[np.ndarray], xr.Dataset], times: ValidTimes) -> xr.Dataset:
     """Fields by initial time and lead time of a function of unique, increasing times."""
     valid = xr.DataArray(
-        init_times[:, None] + lead_times[None, :],
+        times.table,
         dims=("init_time", "lead_time"),
-        coords={"init_time": init_times, "lead_time": lead_times},
+        coords={"init_time": times.init_times, "lead_time": lead_coordinate(times.lead_times)},
     )
-    fields = select(np.unique(valid.values))
-    laid_out = fields.sel(time=valid).drop_vars("time")
+    laid_out = select(times.unique).sel(time=valid).drop_vars("time")
     return laid_out.transpose("init_time", "lead_time", ...)
 
 
@@ -55,7 +66,7 @@ class LinearFields:
     maps: np.ndarray  # A_t, (lead_time, component, component)
     channels: Channels
     climatology: FieldsByTime  # of the training years
-    lead_times: np.ndarray  # of the maps
+    valid_times: ValidTimes
     truth: TruthFields  # initial states
     num_members: int = 1
     at: FieldsByTime | None = None
@@ -64,11 +75,20 @@ class LinearFields:
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``; NaN where truth has no state at the initial time."""
         index = self.channels.labels.index(channel.label)
-        for init, start in zip(inits, self._coefficients(inits), strict=True):
+        table = self.valid_times.at(inits, leads)
+        for valid, start in zip(table, self._coefficients(inits), strict=True):
             later = self.maps[leads] @ start
             anomaly = np.tensordot(later, self.components[:, index], axes=1) * self.scales[index]
-            valid = init + self.lead_times[leads]
-            yield (self.climatology(channel, valid) + anomaly)[None, :, None]
+
+            def mean(times: np.ndarray) -> np.ndarray:
+                return self.climatology(channel, times)
+
+            yield (where_dated(mean, valid, anomaly.shape[1:]) + anomaly)[None, :, None]
+
+    @property
+    def lead_times(self) -> np.ndarray:
+        """Lead times of the maps."""
+        return self.valid_times.lead_times
 
     def _coefficients(self, inits: np.ndarray) -> np.ndarray:
         """Principal components (init_time, component) of the initial states."""
@@ -95,7 +115,7 @@ def fit_linear(
     channels: Channels,
     grid: Grid,
     climatology: FieldsByTime,
-    lead_times: np.ndarray,
+    valid_times: ValidTimes,
     num_components: int,
 ) -> LinearFields:
     """Fit the linear model to a series of training years, to forecast from states of truth.
@@ -122,14 +142,14 @@ def fit_linear(
     basis = _principal_components(flat, min(num_components, len(times) // 2))
     p = (flat @ basis.T).astype(np.float64)
     components = basis.reshape(len(basis), len(channels), *grid.shape).astype(np.float64)
-    maps = np.stack([_ridge(p, times, lead) for lead in lead_times])
+    maps = np.stack([_ridge(p, times, lead, series.calendar) for lead in valid_times.lead_times])
     return LinearFields(
         components=components,
         scales=scales,
         maps=maps,
         channels=channels,
         climatology=climatology,
-        lead_times=lead_times,
+        valid_times=valid_times,
         truth=truth,
     )
 
@@ -146,15 +166,16 @@ def _principal_components(flat: np.ndarray, count: int) -> np.ndarray:
     return (vectors[:, nonzero].T @ flat.astype(np.float64)) / np.sqrt(values[nonzero])[:, None]
 
 
-def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64) -> np.ndarray:
+def _ridge(p: np.ndarray, times: np.ndarray, lead: np.timedelta64, calendar: str) -> np.ndarray:
     """The map of one lead time."""
-    later = np.searchsorted(times, times + lead)
+    later_times = valid_times_in(times, np.array([lead]), calendar, times)[:, 0]
+    later = np.searchsorted(times, later_times)
     valid = later < len(times)
-    valid[valid] = times[later[valid]] == (times + lead)[valid]
+    valid[valid] = times[later[valid]] == later_times[valid]
     if valid.sum() < 10:
         raise InputError(
-            f"the training years have {int(valid.sum())} pairs of states {lead} apart, the "
-            "baseline linear needs 10; leave it out of evaluation.baselines, or give more data",
+            f"the training years have {int(valid.sum())} pairs of states {lead_label(lead)} apart, "
+            "the baseline linear needs 10; leave it out of evaluation.baselines, or give more data",
             code="short-period",
         )
     x, y = p[valid], p[later[valid]]

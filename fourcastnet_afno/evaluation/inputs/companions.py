@@ -55,7 +55,7 @@ def align_climatology(
     Raises:
         InputError: If grid or units differ, or it lacks channels, hours or days that are scored.
     """
-    valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
+    valid = alignment.valid_times.unique
     climatology.require_times(valid)
     coarsening, notes = _compare(climatology.dataset, "the climatology", alignment, regrid)
     at, mean, thresholds = climatology.at, climatology.mean, climatology.dataset
@@ -89,7 +89,7 @@ def align_years(
             code="no-times",
         )
     coarsening, notes = _compare(years, "the training data", alignment, regrid)
-    valid = np.unique(alignment.init_times[:, None] + alignment.lead_times[None, :])
+    valid = alignment.valid_times.unique
     times = years["time"].values
     notes += _overlap("the training data are", times, valid, "what is fitted to them")
     return AlignedYears(TruthFields(select_scored(years, alignment.channels), coarsening)), notes

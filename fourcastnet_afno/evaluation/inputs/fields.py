@@ -9,9 +9,11 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
+from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, as_slice, level_index
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes
 
 _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
 
@@ -20,10 +22,14 @@ _LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
 class FieldSource(Protocol):
     """Fields of one forecast."""
 
-    lead_times: np.ndarray
     num_members: int
     at: FieldsByTime | None
     """Fields by valid time, where the forecast depends on it alone."""
+
+    @property
+    def lead_times(self) -> np.ndarray:
+        """Increasing timedelta64."""
+        ...
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """Fields in blocks of one or more successive initial times.
@@ -46,7 +52,7 @@ class DatasetFields:
         mapped: Mapping[str, MappedVariable] | None = None,
     ) -> None:
         self._dataset, self._coarsening, self._mapped = dataset, coarsening, mapped or {}
-        self.lead_times = dataset["lead_time"].values
+        self.lead_times = lead_times_of(dataset["lead_time"])
         self.num_members = dataset.sizes.get("realization", 1)
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
@@ -92,13 +98,14 @@ class ValidTimeFields:
 
     num_members = 1
 
-    def __init__(self, function: FieldsByTime, lead_times: np.ndarray) -> None:
+    def __init__(self, function: FieldsByTime, valid_times: ValidTimes) -> None:
         self.at: FieldsByTime | None = function
-        self._function, self.lead_times = function, lead_times
+        self._function, self._valid = function, valid_times
+        self.lead_times = valid_times.lead_times
 
     def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
         """See ``FieldSource``."""
-        valid = inits[:, None] + self.lead_times[None, leads]
+        valid = self._valid.at(inits, leads)
         times, positions = np.unique(valid, return_inverse=True)
         fields = self._function(channel, times)
         return (fields[row][None, :, None] for row in positions.reshape(valid.shape))

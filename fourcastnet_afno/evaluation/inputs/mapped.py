@@ -15,13 +15,13 @@ from fourcastnet_afno.evaluation.inputs.time_axes import INITS, LEADS
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
-MEMBERS = ("realization", "number", "ensemble", "member", "sample")
+MEMBER_AXES = ("realization", "number", "ensemble", "member", "sample")
 _SAME_PLACE = 0.01  # of the distance between neighbors on an axis
 _INCREASING = ("init_time", "lead_time", "time", "level")
 _STORED_NAMES = {  # of dimensions that may have others
     "init_time": (*INITS, "time"),
     "lead_time": LEADS,
-    "realization": MEMBERS,
+    "realization": MEMBER_AXES,
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon"),
 }

@@ -20,7 +20,7 @@ from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import open_all
 from fourcastnet_afno.evaluation.inputs.joined import join_forecasts
-from fourcastnet_afno.evaluation.inputs.mapped import MEMBERS, MappedVariable, mapped_variables
+from fourcastnet_afno.evaluation.inputs.mapped import MEMBER_AXES, MappedVariable, mapped_variables
 from fourcastnet_afno.evaluation.inputs.time_axes import with_time_axes
 
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
@@ -133,7 +133,7 @@ def canonical_forecast(
 
 def _with_members(dataset: xr.Dataset, path: str) -> tuple[xr.Dataset, int | None]:
     """Name the axis of members ``realization``; and the number of a single member, if any."""
-    known = [name for name in MEMBERS if name in dataset.dims or name in dataset.variables]
+    known = [name for name in MEMBER_AXES if name in dataset.dims or name in dataset.variables]
     several = [name for name in known if dataset.sizes.get(name, 1) > 1]
     if len(several) > 1:
         raise InputError(

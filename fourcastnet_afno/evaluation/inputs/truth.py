@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.precision import at_least_single, computing_dtype
@@ -98,6 +99,11 @@ class TruthFields:
             for start in range(0, len(times), length)
         )
         return np.sum(list(sums), axis=0) / len(times)
+
+    @property
+    def calendar(self) -> str:
+        """The calendar that the times are counted in."""
+        return calendar_of(self._dataset)
 
     @cached_property
     def times(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.timestep import lead_times_of
+from data_pipeline.timestep import lead_coordinate, lead_times_of
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.metrics import Metric
@@ -240,7 +240,7 @@ def _groups(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, tuple[Any,
 def _coords(plan: ScoringPlan, config: EvaluationConfig) -> dict[str, Any]:
     coords: dict[str, Any] = {
         "forecast": list(plan.sources),
-        "lead_time": plan.lead_times,
+        "lead_time": lead_coordinate(plan.lead_times),
         "channel": plan.channels.labels,
         "units": ("channel", [channel.units for channel in plan.channels]),
         "region": list(config.regions),

@@ -6,6 +6,7 @@ import pytest
 from data_pipeline.channels import Channels
 from fourcastnet_afno.evaluation.inputs.fields import ValidTimeFields
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes
 from fourcastnet_afno.evaluation.plan import ScoringPlan, split
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings
@@ -16,13 +17,15 @@ TRUTH = make_truth()
 
 def plan(num_inits: int = 10, group_length: int = 4) -> ScoringPlan:
     averager = Averager(GRID.area_weights()[None] / GRID.area_weights().sum())
-    truth = TruthFields(TRUTH)
+    truth, inits = TruthFields(TRUTH), TRUTH["time"].values[:num_inits]
+    times = ValidTimes(inits, LEADS, inits[:, None] + LEADS)
     return ScoringPlan(
         channels=Channels.from_dataset(TRUTH, NAMES),
         grid=GRID,
-        init_times=TRUTH["time"].values[:num_inits],
+        init_times=inits,
         lead_times=LEADS,
-        sources={"m": ValidTimeFields(truth.at, LEADS)},
+        valid_times=times.table,
+        sources={"m": ValidTimeFields(truth.at, times)},
         truth=truth,
         climatology=truth.at,
         settings=PairSettings(averager=averager, unweighted=averager),

@@ -5,6 +5,8 @@ import pytest
 import xarray as xr
 
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.sources.canonical import canonicalize
+from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from tests.builders.errors import rejects
@@ -177,3 +179,91 @@ def test_times_that_repeat_or_decrease(truth: xr.Dataset) -> None:
 def test_nothing_to_score(truth: xr.Dataset) -> None:
     with rejects("no-forecast"):
         score(truth)
+
+
+def in_calendar(dataset: xr.Dataset, axis: str, calendar: str, start: str) -> xr.Dataset:
+    """The same fields from another start on, every six or twelve hours of a calendar."""
+    freq = "12h" if axis == "init_time" else "6h"
+    count = dataset.sizes[axis]
+    times = xr.date_range(start, periods=count, freq=freq, calendar=calendar, use_cftime=True)
+    return dataset.assign_coords({axis: times})
+
+
+def noleap_pair(truth: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """A perfect forecast of a world without leap days, around the end of February 2004."""
+    forecast = make_forecast(truth, noise=0.0)
+    series = canonicalize(in_calendar(truth, "time", "noleap", "2004-02-26"), SourceConfig(path=""))
+    return in_calendar(forecast, "init_time", "noleap", "2004-02-26"), series
+
+
+def test_leads_are_added_in_the_calendar_of_the_forecast(truth: xr.Dataset) -> None:
+    forecast, series = noleap_pair(truth)
+    scores = evaluate({"ours": forecast}, series, make_climatology(truth), CONFIG)
+    np.testing.assert_array_equal(scores["rmse"].sel(forecast="ours"), 0)
+    assert (scores["num_init_times"].sel(forecast="ours") == 12).all()
+    persistence = scores["rmse"].sel(forecast="persistence")
+    expected = evaluate({"ours": make_forecast(truth)}, truth, make_climatology(truth), CONFIG)
+    np.testing.assert_allclose(persistence, expected["rmse"].sel(forecast="persistence"))
+
+
+def test_pairs_whose_valid_times_differ_between_calendars_are_left_out(truth: xr.Dataset) -> None:
+    forecast, series = noleap_pair(truth)
+    inits = np.datetime64("2004-02-26", "ns") + np.arange(12) * np.timedelta64(12, "h")
+    standard = make_forecast(truth, noise=0.0).assign_coords(init_time=inits)
+    # Common are 6 initial times up to Feb 28 12 UTC, and from these on leads reach Feb 29.
+    scores = evaluate(
+        {"noleap": forecast, "standard": standard}, series, make_climatology(truth), CONFIG
+    )
+    counts = scores["num_init_times"].sel(forecast="noleap").isel(channel=0).values
+    np.testing.assert_array_equal(scores["rmse"].sel(forecast="noleap"), 0)
+    assert counts[:2].tolist() == [scores.attrs["num_init_times"], counts[1]]
+    assert (
+        "pairs of initial and lead time are left out, as their valid time"
+        in (scores.attrs["notes"])
+    )
+
+
+def test_truth_without_leap_days_of_a_standard_forecast(truth: xr.Dataset) -> None:
+    """What both have is compared; the rest is counted."""
+    _, series = noleap_pair(truth)
+    inits = np.datetime64("2004-02-28T12", "ns") + np.arange(2) * np.timedelta64(12, "h")
+    forecast = make_forecast(truth).isel(init_time=slice(2)).assign_coords(init_time=inits)
+    scores = evaluate({"ours": forecast}, series, make_climatology(truth), CONFIG)
+    counts = scores["num_init_times"].sel(forecast="ours").isel(channel=0).values
+    assert counts.tolist() == [1, 0, 0, 1]  # Feb 28 18 UTC, and Mar 1 00 UTC a day ahead
+    assert "6 of 8 pairs" in scores.attrs["notes"]
+
+
+def test_months_and_days_are_not_mixed(truth: xr.Dataset) -> None:
+    forecast = make_forecast(truth)
+    months = forecast.assign_coords(lead_time=("lead_time", [1, 2, 3, 4], {"units": "months"}))
+    with rejects("units-mismatch", "calendar months", "theirs: 1 month"):
+        score(truth, ours=forecast, theirs=months)
+
+
+def test_lead_times_in_months_meet_the_labels_of_truth(truth: xr.Dataset) -> None:
+    """Truth is labelled in the middle of each month, the forecast starts on its first day."""
+    middle = np.array([f"2001-{m:02d}-{15 + (m % 2)}" for m in range(1, 13)], "datetime64[ns]")
+    monthly = truth.isel(time=slice(12)).assign_coords(time=middle)
+    fields = monthly.isel(time=slice(1, 5)).rename(time="lead_time").expand_dims("init_time")
+    forecast = fields.assign_coords(
+        init_time=np.array(["2001-01-01"], "datetime64[ns]"),
+        lead_time=("lead_time", [1, 2, 3, 4], {"units": "months"}),
+    )
+    config = EvaluationConfig(baselines=["climatology"])
+    scores = evaluate({"ours": forecast}, monthly, make_climatology(truth), config)
+    np.testing.assert_array_equal(scores["rmse"].sel(forecast="ours"), 0)
+    assert scores["lead_time"].attrs["units"] == "months"
+
+
+def test_truth_with_members(truth: xr.Dataset) -> None:
+    members = truth.expand_dims(number=[0, 1], axis=1)
+    with rejects("wrong-dimensions", "number (2)", "--truth.select"):
+        score(members, ours=make_forecast(truth))
+
+
+def test_a_forecast_without_units_is_noted(truth: xr.Dataset) -> None:
+    forecast = make_forecast(truth)
+    forecast["2m_temperature"].attrs.pop("units")
+    scores = score(truth, ours=forecast)
+    assert "ours states no units of 2m_temperature (taken to be in K)" in scores.attrs["notes"]

@@ -16,6 +16,7 @@ from fourcastnet_afno.evaluation.inputs.fields import (
     holds_levels_together,
 )
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from tests.builders.forecasts import GRID, LEADS, make_forecast, make_truth
 
 TRUTH = make_truth()
@@ -58,7 +59,7 @@ def test_persistence_is_the_initial_state_or_missing() -> None:
 
 
 def test_a_function_of_the_valid_time() -> None:
-    source = ValidTimeFields(TruthFields(TRUTH).at, LEADS)
+    source = ValidTimeFields(TruthFields(TRUTH).at, valid_times_of(FORECAST))
     valid = INITS[[1, 2, 5], None] + LEADS[1:3]
     expected = (
         TRUTH["geopotential"].sel(level=850).values[np.searchsorted(TRUTH["time"].values, valid)]

@@ -142,6 +142,7 @@ def test_uncompressed_forecasts_of_this_project_are_mapped(tmp_path: Path) -> No
         grid=GRID,
         init_times=np.datetime64("2001-01-01", "ns") + np.arange(2) * HOURS,
         lead_times=np.arange(1, 5) * HOURS,
+        calendar="standard",
         members=(),
         forecasts_together=(1, 1),
         config=StoreConfig(compression="none"),
