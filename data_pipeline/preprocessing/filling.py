@@ -18,7 +18,7 @@ from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.config import FillRule
-from data_pipeline.sources.names import parse_label
+from data_pipeline.sources.names import canonical_label
 from data_pipeline.sources.retry import load
 
 _MONTHS = 12
@@ -84,14 +84,17 @@ def missing_label(channel: Channel) -> str:
 def rule_of(rules: Mapping[str, FillRule], channel: Channel) -> FillRule | None:
     """The rule for a channel: of its label or its variable, by canonical or short name."""
     by_key: dict[tuple[str, int | None], FillRule]
-    by_key = {parse_label(key): rule for key, rule in rules.items()}
-    own = by_key.get((channel.name, channel.level))
-    return by_key.get((channel.name, None)) if own is None else own
+    by_key = {canonical_label(key): rule for key, rule in rules.items()}
+    by_key |= {(key, None): rule for key, rule in rules.items()}  # own names, on planes
+    for key in ((channel.label, None), (channel.name, channel.level), (channel.name, None)):
+        if key in by_key:
+            return by_key[key]
+    return None
 
 
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     """Reject rules for variables that the configuration does not name."""
-    unknown = [key for key in rules if parse_label(key)[0] not in names]
+    unknown = [key for key in rules if not {key, canonical_label(key)[0]} & set(names)]
     if unknown:
         raise InputError(
             f"data.fill has rules for {unknown}, and data.prognostic, data.diagnostic and "

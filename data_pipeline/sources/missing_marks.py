@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.names import parse_label
+from data_pipeline.sources.names import canonical_label
 
 _TOLERANCE = 1e-5  # of a mark; files round it in several ways
 
@@ -14,7 +14,7 @@ def with_marks_missing(dataset: xr.Dataset, marks: Mapping[str, float | int]) ->
     """The dataset with NaN in place of the marks, by canonical or short name of the variable."""
     masked = {}
     for key, mark in marks.items():
-        for name in {key, parse_label(key)[0]} & set(map(str, dataset.data_vars)):
+        for name in {key, canonical_label(key)[0]} & set(map(str, dataset.data_vars)):
             array = dataset[name]
             masked[name] = array.where(abs(array - mark) > _TOLERANCE * abs(mark))
             masked[name].encoding = dict(array.encoding)
@@ -23,7 +23,7 @@ def with_marks_missing(dataset: xr.Dataset, marks: Mapping[str, float | int]) ->
 
 def check_marks(dataset: xr.Dataset, marks: Mapping[str, float | int]) -> None:
     """Reject marks of variables that the data has not ("bad-setting")."""
-    unknown = [key for key in marks if not {key, parse_label(key)[0]} & set(dataset.data_vars)]
+    unknown = [key for key in marks if not {key, canonical_label(key)[0]} & set(dataset.data_vars)]
     if unknown:
         message = f"data.source.missing names {unknown}, the data has "
         message += f"{sorted(map(str, dataset.data_vars))}; correct data.source.missing"

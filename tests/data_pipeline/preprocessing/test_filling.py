@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.preparation.prepare import prepare
-from data_pipeline.preprocessing.filling import FillRule
+from data_pipeline.preprocessing.filling import FillRule, rule_of
 from data_pipeline.store.packing import StorageConfig, StoredType
 from data_pipeline.store.reader import PreparedStore
 from tests.builders.errors import rejects
@@ -168,3 +169,14 @@ def test_infinite_values_are_never_filled(tmp_path: Path) -> None:
     dataset.to_netcdf(tmp_path / "data.nc")
     with rejects("not-finite", NAME):
         prepare(make_data_config(tmp_path / "data.nc", fill={NAME: 0.0}), tmp_path / "data.zarr")
+
+
+def test_a_rule_of_a_channel_precedes_that_of_its_variable() -> None:
+    low, high, sea = (
+        Channel(name="geopotential", level=1000),
+        Channel(name="geopotential", level=500),
+        Channel(name="sea_surface_temperature"),
+    )
+    rules: dict[str, FillRule] = {"z": "climatology", "z1000": 0.0, "sst": 271.0}
+    assert [rule_of(rules, channel) for channel in (low, high, sea)] == [0.0, "climatology", 271.0]
+    assert rule_of({"z1000": 0.0}, high) is None
