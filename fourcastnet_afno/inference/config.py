@@ -12,6 +12,12 @@ MANTISSA_BITS = 23
 IfExists = Literal["refuse", "resume", "overwrite"]
 
 
+def _either(setting: str, text: str | None, hours: int, default: int) -> Timestep:
+    """The time that a setting or its former hours give; hours of the default give way."""
+    given = None if text is not None and hours == default else hours
+    return stated(*one_spelling(setting, text, given, default))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
     """How the members of an ensemble differ.
@@ -26,7 +32,7 @@ class EnsembleConfig:
         amplitude: Size of a perturbation, in standard deviations of the change over a timestep, by
             channel; for bred vectors the mean over channels.
         length_scale_km: L of the correlation exp(-d^2 / (2 L^2)) of spherical random fields.
-        lag: Time between the starts of lagged members, such as 12h or 1MS; by default 6h.
+        lag: Time between the starts of lagged members, such as 12h or 1MS, instead of the hours.
         lag_hours: The same in hours, the former name of ``lag``.
         breeding_cycles: Times that the difference of bred vectors is rescaled.
         breeding_steps: Timesteps of each cycle.
@@ -43,7 +49,7 @@ class EnsembleConfig:
     amplitude: float = 0.1
     length_scale_km: float = 500.0
     lag: str | None = None
-    lag_hours: Annotated[int, Ge(1)] | None = None
+    lag_hours: Annotated[int, Ge(1)] = 6
     breeding_cycles: Annotated[int, Ge(1)] = 4
     breeding_steps: Annotated[int, Ge(1)] = 4
     checkpoints: list[str] = field(default_factory=list)
@@ -77,7 +83,7 @@ class EnsembleConfig:
     @property
     def lag_step(self) -> Timestep:
         """Time between the starts of lagged members."""
-        return stated(*one_spelling("ensemble.lag", self.lag, self.lag_hours, 6))
+        return _either("ensemble.lag", self.lag, self.lag_hours, 6)
 
     @property
     def is_ensemble(self) -> bool:
@@ -142,8 +148,8 @@ class ForecastConfig:
         num_steps: Timesteps of each forecast.
         init_times: Initial times, such as 2020-01-01..2020-12-31/12h, 2020-01-01T12, or several,
             separated by commas; without them, all of the period at the interval.
-        init_interval: Time between initial times, such as 12h, 5D, or 3MS for calendar months; by
-            default 24h. With steps of months, an interval below a month is every state.
+        init_interval: Time between initial times, such as 12h, 5D, or 3MS for calendar months,
+            instead of the hours. With steps of months, an interval below a month is every state.
         init_interval_hours: The same in hours, the former name of ``init_interval``.
         batch_size: Forecasts that run together.
         regrid: Whether states on another grid than the network's are accepted, see
@@ -161,7 +167,7 @@ class ForecastConfig:
     num_steps: Annotated[int, Ge(1)] = 40
     init_times: str | None = None
     init_interval: str | None = None
-    init_interval_hours: Annotated[int, Ge(1)] | None = None
+    init_interval_hours: Annotated[int, Ge(1)] = 24
     batch_size: Annotated[int, Ge(1)] = 16
     regrid: bool = True
     resolution: Literal["interpolate", "native"] = "interpolate"
@@ -178,8 +184,7 @@ class ForecastConfig:
     @property
     def interval(self) -> Timestep:
         """Time between initial times."""
-        spellings = self.init_interval, self.init_interval_hours
-        return stated(*one_spelling("forecast.init_interval", *spellings, 24))
+        return _either("forecast.init_interval", self.init_interval, self.init_interval_hours, 24)
 
     def settings(self) -> dict[str, Any]:
         """All settings as plain values, hours as integers where earlier versions have them so."""
