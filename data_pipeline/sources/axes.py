@@ -10,6 +10,14 @@ from data_pipeline.sources.names import RENAME
 
 def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Order latitude from north to south, and longitude eastward without a repeated meridian."""
+    for axis in ("latitude", "longitude"):
+        units = str(dataset[axis].attrs.get("units", "degrees"))
+        if units.lower().startswith("rad"):
+            raise InputError(
+                f"{dataset.encoding.get('source', 'the source')} has the {axis} in {units!r}, "
+                "expected degrees; multiply it by 180 / pi in the file",
+                code="units-mismatch",
+            )
     latitude = dataset["latitude"].values
     if latitude[0] < latitude[-1]:
         dataset = dataset.isel(latitude=slice(None, None, -1))

@@ -11,6 +11,15 @@ from tests.builders.era5 import assert_same, make_era5, read_source
 from tests.builders.errors import rejects
 
 
+@pytest.mark.parametrize("axis", ["latitude", "longitude"])
+def test_radians_are_not_degrees(tmp_path: Path, axis: str) -> None:
+    surface = make_era5()[["2m_temperature"]]
+    radians = np.deg2rad(surface[axis]).assign_attrs(units="radians")
+    surface.assign_coords({axis: radians}).to_netcdf(tmp_path / "data.nc")
+    with rejects("units-mismatch", axis, "radians", "degrees"):
+        read_source(tmp_path / "data.nc")
+
+
 @pytest.mark.parametrize(
     ("dims", "named"),
     [(("values",), ["72 values", "reduced"]), (("j", "i"), ["6 j x 12 i", "curvilinear"])],
