@@ -62,7 +62,10 @@ def open_all(
     datasets = []
     for file in files:
         with _open_errors_as_input_errors(file):
-            datasets += _open_file(file, config, piece_bytes)
+            is_store = bool(_store_metadata(file))
+            datasets += (
+                [_open_zarr(file, {})] if is_store else _open_file(file, config, piece_bytes)
+            )
     return datasets
 
 
@@ -70,7 +73,8 @@ def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a local path's files, or of a store's metadata."""
     if "://" in path:
         return []
-    files = _store_metadata(path) or expand_glob(path)
+    found = [path] if _store_metadata(path) else expand_glob(path)
+    files = [file for each in found for file in _store_metadata(each) or [each]]
     return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
 
 
@@ -116,7 +120,10 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     try:
         dataset = open_store(consolidated=True)
     except ValueError:  # without consolidated metadata, which is slower to open
-        dataset = open_store(consolidated=False)
+        listed = open_store(consolidated=False)
+        names = sorted(map(str, listed.data_vars))  # a folder lists them in any order
+        dataset = listed.drop_vars(names).assign({name: listed[name] for name in names})
+        dataset.set_close(listed.close)
     if not dataset.variables:
         message = f"{path} holds no arrays, or its server does not list them; call "
         message += "zarr.consolidate_metadata on it, or copy it to a local disk"

@@ -1,6 +1,7 @@
 """The verb ``score``: stored forecasts compared with any truth, without a run folder."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -127,7 +128,7 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
     for word in forecasts:
         name, equals, path = word.partition("=")
         if not equals or "/" in name:
-            name, path = Path(word).stem, word
+            name, path = _name_of(word), word
         if name in named:
             raise InputError(
                 f"two forecasts are called {name}: {named[name]} and {path}; name them with "
@@ -136,6 +137,14 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
             )
         named[name] = path
     return named
+
+
+def _name_of(path: str) -> str:
+    """Name of a file, or what a glob's name says without its wildcards, or that of its folder."""
+    stem = Path(path).stem
+    if not any(letter in stem for letter in "*?["):
+        return stem
+    return re.sub(r"\[.*?\]|[*?]", "", stem).strip("_-. ") or Path(path).parent.name or "forecast"
 
 
 def _open(source: SourceConfig) -> xr.Dataset:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from data_pipeline.preparation.prepare import prepare
@@ -12,7 +13,7 @@ from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.workflows.score import evaluate_files, truth_of
+from fourcastnet_afno.workflows.score import evaluate_files, named_paths, truth_of
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 from tests.builders.forecasts import make_climatology, make_forecast, make_truth
@@ -110,3 +111,13 @@ def test_every_file_of_a_climatology_counts_in_its_fingerprint(
     assert fingerprint() == before
     files[1].touch()
     assert fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("fcs/*.nc", "fcs"), ("fcs/ours_*.nc", "ours"), ("fcs", "fcs")],
+)
+def test_names_of_folders_and_globs(path: str, name: str) -> None:
+    found = named_paths([path])
+    assert list(found.values()) == [path]
+    assert list(found) == [name]

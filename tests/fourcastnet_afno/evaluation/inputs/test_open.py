@@ -169,3 +169,21 @@ def test_a_scalar_level_of_a_forecast_is_kept() -> None:
     found = canonical_forecast(short)["temperature"]
     assert found["level"].values.tolist() == [level]
     np.testing.assert_array_equal(found.sel(level=level), forecast["temperature"])
+
+
+def test_all_files_and_stores_of_a_folder_or_glob_are_one_forecast(tmp_path: Path) -> None:
+    stored = FORECAST.rename(WEATHERBENCH)
+    for index in range(4):
+        part = stored.isel(time=slice(5 * index, 5 * index + 5))
+        part.to_netcdf(tmp_path / f"part_{index}.nc")
+        part.to_zarr(tmp_path / f"part_{index}.zarr", zarr_format=3, consolidated=False)
+    expected = rmse(FORECAST)
+    for path in (tmp_path / "part_*.nc", tmp_path, tmp_path / "*.zarr"):
+        np.testing.assert_allclose(rmse(str(path)), expected, rtol=1e-12)
+    opened, _ = open_with_layouts(str(tmp_path / "part_0.zarr"))
+    assert list(opened.data_vars) == ["2m_temperature", "temperature"]
+
+
+def test_a_missing_forecast_names_its_option(tmp_path: Path) -> None:
+    with rejects("missing-file", "--forecast NAME=PATH"):
+        open_with_layouts(str(tmp_path / "*.nc"))
