@@ -9,13 +9,13 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.sources.fields.select import MEMBER_AXES
 from data_pipeline.sources.names import normalize_units
 from fourcastnet_afno.evaluation.inputs.plain_arrays import PlainArray, plain_array
 from fourcastnet_afno.evaluation.inputs.time_axes import INITS, LEADS
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
-MEMBER_AXES = ("realization", "number", "ensemble", "member", "sample")
 _SAME_PLACE = 0.01  # of the distance between neighbors on an axis
 _INCREASING = ("init_time", "lead_time", "time", "level")
 _STORED_NAMES = {  # of dimensions that may have others

@@ -18,9 +18,10 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.fields.select import MEMBER_AXES
 from data_pipeline.sources.files import open_all
 from fourcastnet_afno.evaluation.inputs.joined import join_forecasts
-from fourcastnet_afno.evaluation.inputs.mapped import MEMBER_AXES, MappedVariable, mapped_variables
+from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, mapped_variables
 from fourcastnet_afno.evaluation.inputs.time_axes import with_time_axes
 
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
