@@ -24,7 +24,8 @@ def write_store(
     times = _START + np.arange(len(states)) * np.timedelta64(6, "h")
     packing = Packing.fit(storage.dtype, states[:4])
     shard_length = max(1, int(storage.shard_mib * 2**20) // states[0].nbytes)
-    writer = StoreWriter(path, channels, grid, times, packing, storage, shard_length)
+    filled = Channels(())
+    writer = StoreWriter(path, channels, grid, times, packing, storage, shard_length, filled)
     writer.create()
     checksums = []
     for start in range(0, len(states), shard_length):

@@ -118,7 +118,7 @@ def publish(
     for name in variables:
         dims, attrs = _describe(name, plane)
         values = rng.random([len(coords[dim][1]) for dim in dims], dtype=np.float32)
-        data[name] = (dims, _plausible(name, values), attrs)
+        data[name] = (dims, _plausible(name, values, coords["level"][1]), attrs)
     dataset = xr.Dataset(data, coords, layout.attrs)
     compressor = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=1)
     dataset.chunk(time=layout.times_in_chunk).to_zarr(
@@ -130,11 +130,16 @@ def publish(
     return dataset
 
 
-def _plausible(name: str, values: np.ndarray) -> np.ndarray:
+def _plausible(name: str, values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if name == "soil_type":
         return np.floor(8 * values)
     if name == "specific_humidity":
-        return values / 100
+        return values / 1000
+    if name == "geopotential":
+        heights = 7000 * np.log(1013 / levels.astype(np.float32))
+        return 9.80665 * (heights[:, None, None] + 100 * values)
+    if name.endswith("pressure"):
+        return 95e3 + 1e4 * values
     return 250 + 50 * values if name.endswith("temperature") else values
 
 

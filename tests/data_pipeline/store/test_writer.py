@@ -12,6 +12,7 @@ from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.preparation.prepare import open_store, prepare
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.store.packing import StorageConfig
+from data_pipeline.timestep import Timestep
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config
 from tests.builders.stores import NAMES, RAIN, hourly_settings, make_hourly
@@ -54,7 +55,12 @@ def test_diagnostic_values_are_accumulated_and_derived(hourly_source: Path, tmp_
     np.testing.assert_allclose(found[RAIN[0]][0], first, rtol=1e-6)
     np.testing.assert_allclose(found[RAIN[1]][0], np.log1p(first / 1e-5), rtol=1e-5)
     everything = accumulate(
-        make_hourly(), [*NAMES, *RAIN], {}, 6, lambda times: np.ones(len(times), bool), False
+        make_hourly(),
+        [*NAMES, *RAIN],
+        {},
+        Timestep.parse("6h"),
+        lambda times: np.ones(len(times), bool),
+        False,
     )
     np.testing.assert_array_equal(found[RAIN[0]], everything[RAIN[0]])
 

@@ -107,7 +107,7 @@ def test_a_blow_up_ends_one_member_and_is_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(maximum[1, :4], [201, 403, 807, 1615])
     assert maximum[1, 4:].isnull().all()
     in_report = stability({"growing": written})["growing"]
-    assert "of 3 forecasts blew up within 48 h, the first one, from 2020-01-01T" in in_report
+    assert "of 3 forecasts blew up within 2 days, the first one, from 2020-01-01T" in in_report
 
 
 def test_when_all_have_ended_the_rest_is_nan(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_script_prints_what_the_text_says(first: xr.Dataset, folder: Path) -
     printed = (folder / "printed.txt").read_text()
     (row,) = re.findall(r"RMSE \[1\] +model +([\d. ]+)\n", printed)
     shown = [float(value) for value in row.split()]
-    np.testing.assert_allclose(shown, errors(first)["model"][[0, 1, 4, 7]], rtol=1e-2)
+    np.testing.assert_allclose(shown, errors(first)["model"][[0, 1, 2, 4, 5, 6, 7]], rtol=1e-2)
     for said in ("validation loss", "of persistence and", "states", *FORECASTS):
         assert said in " ".join(printed.split())
 

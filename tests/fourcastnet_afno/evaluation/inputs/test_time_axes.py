@@ -186,15 +186,13 @@ def stored(values: Sequence[object] | np.ndarray, units: str = "") -> xr.Variabl
         (0.25 / 7, "weeks"),
     ],
 )
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
-def test_units(size: float, units: str, dtype: str) -> None:
-    if dtype == "i8" and size < 1:
-        pytest.skip("no integer")
-    values = (size * np.arange(1, 5)).astype(dtype)
-    found, note = parse_lead_times(stored(values, units), "f.nc")
-    np.testing.assert_array_equal(found, SIX_HOURS)
-    assert found.dtype == "timedelta64[ns]"
-    assert not note
+def test_units(size: float, units: str) -> None:
+    for dtype in ["f4", "f8", *(["i8"] if size >= 1 else [])]:
+        values = (size * np.arange(1, 5)).astype(dtype)
+        found, note = parse_lead_times(stored(values, units), "f.nc")
+        np.testing.assert_array_equal(found, SIX_HOURS)
+        assert found.dtype == "timedelta64[ns]"
+        assert not note
 
 
 def test_hours_as_fractions_of_a_day_in_single_precision() -> None:
