@@ -24,9 +24,9 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.precision import at_least_single
+from data_pipeline.sources.convert import GRAVITY
 from data_pipeline.sources.names import parse_label
 
-_GRAVITY = 9.80665  # m s-2
 _VAPOR_RATIO = 287.0597 / 461.5250  # gas constants of dry air and of water vapor
 _MELTING, _ICE = 273.16, 250.16
 
@@ -83,6 +83,6 @@ _RECIPES = {
     ),
     "relative_humidity": _Recipe(("specific_humidity", "temperature"), "%", _relative_humidity),
     "log_total_precipitation_6hr": _Recipe(("total_precipitation_6hr",), "1", _log_precipitation),
-    "surface_altitude": _Recipe(("geopotential_at_surface",), "m", lambda z: z / _GRAVITY),
-    "geopotential_at_surface": _Recipe(("surface_altitude",), "m2 s-2", lambda h: h * _GRAVITY),
+    "surface_altitude": _Recipe(("geopotential_at_surface",), "m", lambda z: z / GRAVITY),
+    "geopotential_at_surface": _Recipe(("surface_altitude",), "m2 s-2", lambda h: h * GRAVITY),
 }

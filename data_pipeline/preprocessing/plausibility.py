@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipeline.sources.convert import GRAVITY
 from data_pipeline.sources.names import ACCUMULATED, UNITS
-
-GRAVITY = 9.80665
 
 
 class Range(NamedTuple):

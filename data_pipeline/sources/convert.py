@@ -10,7 +10,8 @@ import xarray as xr
 
 from data_pipeline.sources.names import ACCUMULATED, normalize_units
 
-_GRAVITY = 9.80665  # m s-2
+GRAVITY = 9.80665
+"""Standard gravity in m s-2."""
 
 
 class LinearConversion(NamedTuple):
@@ -48,7 +49,7 @@ _CONVERSIONS = {
     ("%", "1"): LinearConversion(0.01),
     ("kJ m-2", "J m-2"): LinearConversion(1e3),
     ("MJ m-2", "J m-2"): LinearConversion(1e6),
-    ("m", "m2 s-2"): LinearConversion(_GRAVITY),
+    ("m", "m2 s-2"): LinearConversion(GRAVITY),
 }
 _OF_WATER = {("kg m-2", "m"): LinearConversion(1e-3)}
 

@@ -22,14 +22,15 @@ from data_pipeline.sources.time_numbers import describe_numbers
 
 _ROUNDED = tuple(int(seconds * 1e9) for seconds in (3600, 1800, 1200, 900, 600, 300, 60, 1))  # ns
 _CLOSE, _MOST_CLOSE = 0.01, int(0.6e9)  # share of the rounded unit, ns
-_SECONDS = {
-    **dict.fromkeys(("d", "day"), 86400.0),
-    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
-    **dict.fromkeys(("min", "minute"), 60.0),
-    **dict.fromkeys(("s", "sec", "second"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond"), 1e-3),
-    **dict.fromkeys(("us", "microsecond"), 1e-6),
-    **dict.fromkeys(("ns", "nanosecond"), 1e-9),
+_NANOSECONDS = {  # by CF's spellings
+    **dict.fromkeys(("week",), 7 * 86400 * 10**9),
+    **dict.fromkeys(("d", "day"), 86400 * 10**9),
+    **dict.fromkeys(("h", "hr", "hour"), 3600 * 10**9),
+    **dict.fromkeys(("min", "minute"), 60 * 10**9),
+    **dict.fromkeys(("s", "sec", "second"), 10**9),
+    **dict.fromkeys(("ms", "msec", "millisec", "millisecond"), 10**6),
+    **dict.fromkeys(("us", "usec", "microsec", "microsecond"), 10**3),
+    **dict.fromkeys(("ns", "nsec", "nanosec", "nanosecond"), 1),
 }
 
 
@@ -75,20 +76,20 @@ def as_durations(coordinate: xr.DataArray, name: str) -> np.ndarray:
     if values.dtype.kind == "m":
         return snap_times(values, coordinate)
     units = str(coordinate.attrs.get("units", ""))
-    seconds = _seconds(units)
-    if seconds is None or values.dtype.kind not in "iuf":
+    unit = nanoseconds_in(units)
+    if unit is None or values.dtype.kind not in "iuf":
         message = f"{name} has {coordinate.name} in {units!r}, expected a unit of time such as "
         raise InputError(message + "hours; correct its attribute units", code="units-mismatch")
     known = np.isfinite(values)
-    nanoseconds = np.round(np.where(known, values, 0).astype(float) * seconds * 1e9)
+    nanoseconds = np.round(np.where(known, values, 0).astype(float) * unit)
     result = np.where(known, nanoseconds.astype("timedelta64[ns]"), np.timedelta64("NaT", "ns"))
     return snap_times(result, coordinate)
 
 
-def _seconds(units: str) -> float | None:
-    """Length of a unit of time; its plural and any case are known."""
+def nanoseconds_in(units: str) -> int | None:
+    """Length of a unit of time, in any case and number; ``None`` where it is not known."""
     word = units.strip().lower()
-    return _SECONDS.get(word, _SECONDS.get(word.removesuffix("s")))
+    return _NANOSECONDS.get(word, _NANOSECONDS.get(word.removesuffix("s")))
 
 
 def _spacing(stored: xr.DataArray) -> int:
@@ -96,18 +97,19 @@ def _spacing(stored: xr.DataArray) -> int:
     dtype = np.dtype(stored.encoding.get("dtype") or stored.dtype)
     units = str(stored.encoding.get("units") or stored.attrs.get("units", ""))
     unit, _, origin = units.partition(" since ")
-    seconds, kind = _seconds(unit), stored.dtype.kind
-    if dtype.kind != "f" or seconds is None or kind == "O":  # dates of cftime have microseconds
+    length, kind = nanoseconds_in(unit), stored.dtype.kind
+    if dtype.kind != "f" or length is None or kind == "O":  # dates of cftime have microseconds
         return 0
     if kind == "M":
         since = np.datetime64(0, "s")
         with suppress(ValueError):
             since = np.datetime64(origin.strip()[:10], "s")
-        numbers = (stored.values.astype("datetime64[s]") - since) / np.timedelta64(1, "s") / seconds
+        elapsed = stored.values.astype("datetime64[s]") - since
+        numbers = elapsed / np.timedelta64(length, "ns")
     else:
-        numbers = stored.values / np.timedelta64(1, "s") / seconds if kind == "m" else stored.values
+        numbers = stored.values / np.timedelta64(length, "ns") if kind == "m" else stored.values
     largest = np.asarray(np.nanmax(np.abs(numbers), initial=0), dtype)
-    return int(np.spacing(largest) * seconds * 1e9)
+    return int(np.spacing(largest) * length)
 
 
 def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:

@@ -19,10 +19,12 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.time_axis import as_durations, snap_times
 
-_STARTS = ("forecast_reference_time", "init_time", "initial_time", "initialization_time")
-_STARTS += ("reference_time", "reftime", "analysis_time", "start_time")
-_STEPS = ("step", "forecast_period", "lead_time", "leadtime", "prediction_timedelta")
-_STEPS += ("forecast_hour",)
+STARTS = ("init_time", "forecast_reference_time", "reference_time", "initial_time", "reftime")
+STARTS += ("initialization_time", "init", "issue_time", "base_time", "analysis_time", "start_time")
+"""Names of the times at which forecasts start."""
+STEPS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period", "lead")
+STEPS += ("forecast_lead_time", "forecast_hour")
+"""Names of the times since a forecast's start."""
 _KINDS = {"time": "valid", "forecast_reference_time": "start", "forecast_period": "step"}
 _MINUTE = np.timedelta64(1, "m")
 
@@ -83,10 +85,10 @@ def _find(dataset: xr.Dataset, rename: Mapping[str, str], file: str) -> _Times:
             time_is = kind
             continue
         kind = "valid" if called in ("time", "valid_time") else kind
-        kind = "start" if called in _STARTS else "step" if called in _STEPS else kind
+        kind = "start" if called in STARTS else "step" if called in STEPS else kind
         is_coordinate = variable in dataset.coords or kind == "valid"
         if kind and is_coordinate and dataset[variable].dtype.kind in "mMiufO":
-            preferred = called in ("time", "valid_time", *_STARTS, *_STEPS)
+            preferred = called in ("time", "valid_time", *STARTS, *STEPS)
             found[kind] = variable if preferred else found.get(kind, variable)
     times = _Times(**found)
     if "time" in times.names or "time" not in dataset.variables:

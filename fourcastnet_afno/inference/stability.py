@@ -22,10 +22,10 @@ from torch import Tensor
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
+from data_pipeline.sources.convert import GRAVITY
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 from fourcastnet_afno.inference.config import StabilityConfig
 
-_GRAVITY = 9.80665
 _U, _V = "u_component_of_wind", "v_component_of_wind"
 _DRY_MASS = "surface_pressure", "total_column_water_vapour"
 
@@ -168,7 +168,7 @@ class Fixer:
 
     def _dry_pressure(self, state: Tensor) -> Tensor:
         pressure, vapor = self._means(state[:, self._dry_mass]).unbind(1)
-        return pressure - _GRAVITY * vapor
+        return pressure - GRAVITY * vapor
 
 
 def _indices(names: Sequence[str], channels: Channels, setting: str) -> list[int]:

@@ -9,13 +9,12 @@ import xarray as xr
 from data_pipeline.channels import Channel
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid
+from data_pipeline.sources.valid_times import STARTS, STEPS
 from data_pipeline.timestep import lead_times_of
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, as_slice, level_index
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
 from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes
-
-_LEAD_NAMES = ("lead_time", "prediction_timedelta", "step")
 
 
 @runtime_checkable
@@ -121,7 +120,7 @@ def chunk_lengths(dataset: xr.Dataset) -> tuple[int, int]:
     lengths = [1, 1]
     for variable in dataset.data_vars.values():
         chunks = variable.encoding.get("preferred_chunks") or {}
-        for position, names in enumerate((("init_time", "time"), _LEAD_NAMES)):
+        for position, names in enumerate(((*STARTS, "time"), STEPS)):
             sizes = [int(chunks[name]) for name in names if name in chunks]
             lengths[position] = max(lengths[position], *sizes, 1)
     return lengths[0], lengths[1]

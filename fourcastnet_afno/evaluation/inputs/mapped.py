@@ -8,19 +8,18 @@ import xarray as xr
 
 from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import space_dims
+from data_pipeline.grids.grid import same_coordinates, space_dims
 from data_pipeline.sources.fields.select import MEMBER_AXES
 from data_pipeline.sources.names import normalize_units
+from data_pipeline.sources.valid_times import STARTS, STEPS
 from fourcastnet_afno.evaluation.inputs.plain_arrays import PlainArray, plain_array
-from fourcastnet_afno.evaluation.inputs.time_axes import INITS, LEADS
 
 _MIN_MAPPED_BYTES, _SMALL_BYTES = 2**15, 2**22
 _STACK_BYTES = 2**21  # of small chunks that are read one after another into one block
-_SAME_PLACE = 0.01  # of the distance between neighbors on an axis
 _INCREASING = ("init_time", "lead_time", "time", "level")
 _STORED_NAMES = {  # of dimensions that may have others
-    "init_time": (*INITS, "time"),
-    "lead_time": LEADS,
+    "init_time": (*STARTS, "time"),
+    "lead_time": STEPS,
     "realization": MEMBER_AXES,
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon"),
@@ -222,8 +221,6 @@ def _order(result: xr.DataArray, dim: str, opened: xr.DataArray, name: str) -> s
     if not np.issubdtype(points.dtype, np.number):
         return "same" if np.array_equal(points, stored) else "another"
     points, stored = points.astype(float), stored.astype(float)
-    nearness = _SAME_PLACE * np.abs(np.diff(points)).min(initial=np.inf)
-    for order, values in (("same", stored), ("reversed", stored[::-1])):
-        if (np.abs(points - values) < nearness).all():
-            return order
-    return "another"
+    if same_coordinates(points, stored):
+        return "same"
+    return "reversed" if same_coordinates(points, stored[::-1]) else "another"

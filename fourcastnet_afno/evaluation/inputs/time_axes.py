@@ -19,28 +19,14 @@ from data_pipeline.calendars import (
 )
 from data_pipeline.calendars import dates as dates_of
 from data_pipeline.errors import InputError
-from data_pipeline.sources.time_axis import snap_times
+from data_pipeline.sources.time_axis import nanoseconds_in, snap_times
+from data_pipeline.sources.valid_times import STARTS, STEPS
 from data_pipeline.timestep import lead_coordinate
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 
-INITS = ("init_time", "forecast_reference_time", "reference_time", "initial_time")
-INITS += ("initialization_time", "init", "issue_time", "base_time", "analysis_time")
-LEADS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_period", "lead")
-LEADS += ("forecast_lead_time", "forecast_hour")
 _STANDARD_NAMES = {"forecast_reference_time": "init", "forecast_period": "lead"}
 _CLOSE, _SAME_MONTH = np.timedelta64(60, "s"), np.timedelta64(17, "D")
 _MICROSECONDS, _LATEST = "microseconds since 1970-01-01", 2**63 // 1000
-
-_UNITS = {  # nanoseconds by CF's spellings
-    **dict.fromkeys(("nanosecond", "nanoseconds", "nanosec", "nsec", "ns"), 1),
-    **dict.fromkeys(("microsecond", "microseconds", "microsec", "usec", "us"), 10**3),
-    **dict.fromkeys(("millisecond", "milliseconds", "millisec", "msec", "ms"), 10**6),
-    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), 10**9),
-    **dict.fromkeys(("minute", "minutes", "min", "mins"), 60 * 10**9),
-    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), 3600 * 10**9),
-    **dict.fromkeys(("day", "days", "d"), 86400 * 10**9),
-    **dict.fromkeys(("week", "weeks"), 7 * 86400 * 10**9),
-}
 _EXAMPLES = "hours, days, minutes, seconds, nanoseconds, weeks or months"
 _MOST_HOURS = 24 * 366  # without units
 _MOST_NANOSECONDS = 2.0**63
@@ -90,7 +76,7 @@ def _roles(dataset: xr.Dataset) -> dict[str, str]:
     names = [str(name) for name in dataset.variables]
     standard = {name: str(dataset[name].attrs.get("standard_name", "")) for name in names}
     roles = {}
-    for role, known in (("init", INITS), ("lead", LEADS), ("valid", ("valid_time",))):
+    for role, known in (("init", STARTS), ("lead", STEPS), ("valid", ("valid_time",))):
         stated = [name for name in names if _STANDARD_NAMES.get(standard[name]) == role]
         named = [n for n in known if n in names and _STANDARD_NAMES.get(standard[n], role) == role]
         candidates = [*stated, *named]
@@ -163,7 +149,7 @@ def _completed(
             difference = times["valid"] - known
             snapped = snap_times(np.atleast_1d(difference.values)).reshape(difference.shape)
             times = times | {other: difference.copy(data=snapped)}
-    for role, known, word in (("lead", LEADS, "lead times"), ("init", INITS, "initial times")):
+    for role, known, word in (("lead", STEPS, "lead times"), ("init", STARTS, "initial times")):
         if role not in times:
             examples = "init_time or time" if role == "init" else ", ".join(known)
             unlabeled = [str(dim) for dim in dataset.dims if dim in known]
@@ -209,7 +195,7 @@ def _with_axes(
     """Name the axes, and add those that are single values to all fields."""
     new = {"init_time": init, "lead_time": lead}
     names = {str(v.dims[0]): name for name, v in new.items() if v.ndim}
-    others = {"time", "valid_time", *INITS, *LEADS} - {str(dim) for dim in dataset.dims}
+    others = {"time", "valid_time", *STARTS, *STEPS} - {str(dim) for dim in dataset.dims}
     dataset = dataset.drop_vars([*names, *others], errors="ignore")
     dataset = dataset.rename({old: name for old, name in names.items() if old != name})
     used = [name for name in new if any(name in array.dims for array in dataset.values())]
@@ -297,20 +283,21 @@ def parse_lead_times(stored: xr.Variable, path: str) -> tuple[np.ndarray, str]:
             )
         if units in ("month", "months") and (values == np.round(values)).all():
             return np.asarray(values, np.int64).astype("timedelta64[M]"), ""
-        if units not in _UNITS:
+        unit = nanoseconds_in(units)
+        if unit is None:
             raise InputError(
                 f"{path} has lead times in {stated!r}, expected {_EXAMPLES}; correct the attribute "
                 "units",
                 code="units-mismatch",
             )
-        largest = float(np.abs(values.astype(float)).max(initial=0)) * _UNITS[units]
+        largest = float(np.abs(values.astype(float)).max(initial=0)) * unit
         if largest >= _MOST_NANOSECONDS:
             raise InputError(
                 f"{path} has lead times up to {values.max()} {stated}, beyond 292 years; correct "
                 "the attribute units",
                 code="units-mismatch",
             )
-        exact = values.astype(np.int64 if kind in "iu" else np.float64) * _UNITS[units]
+        exact = values.astype(np.int64 if kind in "iu" else np.float64) * unit
         values = np.round(exact).astype("timedelta64[ns]")
     if np.isnat(values).any():
         raise InputError(f"{path} has missing lead times; correct them", code="units-mismatch")

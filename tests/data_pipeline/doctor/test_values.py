@@ -9,7 +9,7 @@ import xarray as xr
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.sampling import SampledValues
 from data_pipeline.doctor.values import describe_values
-from data_pipeline.preprocessing.plausibility import GRAVITY
+from data_pipeline.sources.convert import GRAVITY
 from tests.builders.earth import EARTH_GRID
 from tests.builders.faults import Fault, check_fault, replaced, with_value
 

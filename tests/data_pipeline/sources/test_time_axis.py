@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.sources.time_axis import snap_times
+from data_pipeline.sources.time_axis import as_durations, snap_times
+from fourcastnet_afno.evaluation.inputs.time_axes import parse_lead_times
 from tests.builders.era5 import ERA5_GRID, make_era5, read_source
 
 
@@ -109,3 +110,16 @@ def test_times_are_rounded_to_the_digits_of_their_numbers(
     encoding = {"time": {"dtype": dtype, "units": units}}
     dataset.to_netcdf(tmp_path / "t2m.nc", encoding=encoding)
     np.testing.assert_array_equal(read_source(tmp_path / "t2m.nc")["time"], times)
+
+
+@pytest.mark.parametrize(
+    ("units", "unit"),
+    [("weeks", "W"), ("Days", "D"), ("hr", "h"), ("HOURS", "h"), ("mins", "m"), ("sec", "s")]
+    + [("msec", "ms"), ("usec", "us"), ("microsec", "us"), ("nsec", "ns")],
+)
+def test_steps_and_lead_times_are_read_in_the_same_units(units: str, unit: str) -> None:
+    stored = xr.Variable("step", [0.0, 2.0], {"units": units})
+    expected = np.array([0, 2], f"timedelta64[{unit}]")
+    steps = as_durations(xr.DataArray(stored, name="step"), "a.nc")
+    np.testing.assert_array_equal(steps, expected)
+    np.testing.assert_array_equal(parse_lead_times(stored, "f.nc")[0], expected)
