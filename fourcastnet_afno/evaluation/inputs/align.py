@@ -172,33 +172,7 @@ def _common_times(
     forecasts: Mapping[str, xr.Dataset], truth: xr.Dataset, notes: list[str]
 ) -> ValidTimes:
     """Valid times of the initial times that all forecasts have, and of all lead times."""
-    times = {name: dataset["init_time"].values for name, dataset in forecasts.items()}
-    common = reduce(np.intersect1d, times.values())
-    if not len(common):
-        spans = "; ".join(f"{n}: {t.min()} to {t.max()}" for n, t in times.items() if len(t))
-        raise InputError(
-            f"the forecasts have no initial time in common ({spans}); give some of one period",
-            code="no-common-times",
-        )
-    for name, inits in times.items():
-        if len(inits) > len(common):
-            notes.append(
-                f"{len(inits) - len(common)} of {len(inits)} initial times of {name} are left out, "
-                "as another forecast lacks them"
-            )
-    leads = {name: lead_times_of(dataset["lead_time"]) for name, dataset in forecasts.items()}
-    if len({is_months(each) for each in leads.values()}) > 1:
-        kinds = ", ".join(f"{n}: {lead_label(each[0])}, ..." for n, each in leads.items())
-        raise InputError(
-            f"some forecasts have lead times in calendar months, others in days or hours ({kinds});"
-            " score them one by one, or give both the same",
-            code="units-mismatch",
-        )
-    lead_times = np.unique(np.concatenate(list(leads.values())))
-    for name, own in leads.items():
-        num_missing = len(lead_times) - len(own)
-        if num_missing:
-            notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
+    common, lead_times = _common_init_times(forecasts, notes), _all_lead_times(forecasts, notes)
     valid, *others = (
         valid_times(common, lead_times, calendar, truth["time"].values)
         for calendar in dict.fromkeys(map(calendar_of, forecasts.values()))
@@ -229,6 +203,43 @@ def _common_times(
             f"as truth lacks their valid time, the first {valid[lacking].min()}"
         )
     return ValidTimes(common, lead_times, valid)
+
+
+def _common_init_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) -> np.ndarray:
+    """Initial times (datetime64) that all forecasts have."""
+    times = {name: dataset["init_time"].values for name, dataset in forecasts.items()}
+    common = reduce(np.intersect1d, times.values())
+    if not len(common):
+        spans = "; ".join(f"{n}: {t.min()} to {t.max()}" for n, t in times.items() if len(t))
+        raise InputError(
+            f"the forecasts have no initial time in common ({spans}); give some of one period",
+            code="no-common-times",
+        )
+    for name, inits in times.items():
+        if len(inits) > len(common):
+            notes.append(
+                f"{len(inits) - len(common)} of {len(inits)} initial times of {name} are left out, "
+                "as another forecast lacks them"
+            )
+    return common
+
+
+def _all_lead_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) -> np.ndarray:
+    """Lead times (timedelta64) that any forecast has."""
+    leads = {name: lead_times_of(dataset["lead_time"]) for name, dataset in forecasts.items()}
+    if len({is_months(each) for each in leads.values()}) > 1:
+        kinds = ", ".join(f"{n}: {lead_label(each[0])}, ..." for n, each in leads.items())
+        raise InputError(
+            f"some forecasts have lead times in calendar months, others in days or hours ({kinds});"
+            " score them one by one, or give both the same",
+            code="units-mismatch",
+        )
+    lead_times = np.unique(np.concatenate(list(leads.values())))
+    for name, own in leads.items():
+        num_missing = len(lead_times) - len(own)
+        if num_missing:
+            notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
+    return lead_times
 
 
 def _common_grid(

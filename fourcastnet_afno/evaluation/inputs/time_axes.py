@@ -272,39 +272,45 @@ def parse_lead_times(stored: xr.Variable, path: str) -> tuple[np.ndarray, str]:
         )
     note = ""
     if kind != "m":
-        stated = _stated_units(stored)
-        units = stated.partition(" since ")[0].lower()
-        if not units:
-            _require_hours(values, path)
-            units, note = "hours", f"lead times of {path} state no units: they are taken as hours"
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{path} has lead times that are not finite; correct them", code="units-mismatch"
-            )
-        if units in ("month", "months") and (values == np.round(values)).all():
-            return np.asarray(values, np.int64).astype("timedelta64[M]"), ""
-        unit = nanoseconds_in(units)
-        if unit is None:
-            raise InputError(
-                f"{path} has lead times in {stated!r}, expected {_EXAMPLES}; correct the attribute "
-                "units",
-                code="units-mismatch",
-            )
-        largest = float(np.abs(values.astype(float)).max(initial=0)) * unit
-        if largest >= _MOST_NANOSECONDS:
-            raise InputError(
-                f"{path} has lead times up to {values.max()} {stated}, beyond 292 years; correct "
-                "the attribute units",
-                code="units-mismatch",
-            )
-        exact = values.astype(np.int64 if kind in "iu" else np.float64) * unit
-        values = np.round(exact).astype("timedelta64[ns]")
+        values, note = _from_numbers(values, _stated_units(stored), path)
+        if values.dtype == "timedelta64[M]":
+            return values, note
     if np.isnat(values).any():
         raise InputError(f"{path} has missing lead times; correct them", code="units-mismatch")
     coordinate = xr.DataArray(values, dims=stored.dims)
     coordinate.encoding = {"units": stored.attrs.get("units", ""), "dtype": stored.dtype}
     coordinate.encoding |= stored.encoding
     return snap_times(values.reshape(-1), coordinate).reshape(values.shape), note
+
+
+def _from_numbers(values: np.ndarray, stated: str, path: str) -> tuple[np.ndarray, str]:
+    """Durations or months of numbers in the stated units, and a note where none are stated."""
+    units, note = stated.partition(" since ")[0].lower(), ""
+    if not units:
+        _require_hours(values, path)
+        units, note = "hours", f"lead times of {path} state no units: they are taken as hours"
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"{path} has lead times that are not finite; correct them", code="units-mismatch"
+        )
+    if units in ("month", "months") and (values == np.round(values)).all():
+        return np.asarray(values, np.int64).astype("timedelta64[M]"), note
+    unit = nanoseconds_in(units)
+    if unit is None:
+        raise InputError(
+            f"{path} has lead times in {stated!r}, expected {_EXAMPLES}; correct the attribute "
+            "units",
+            code="units-mismatch",
+        )
+    largest = float(np.abs(values.astype(float)).max(initial=0)) * unit
+    if largest >= _MOST_NANOSECONDS:
+        raise InputError(
+            f"{path} has lead times up to {values.max()} {stated}, beyond 292 years; correct "
+            "the attribute units",
+            code="units-mismatch",
+        )
+    exact = values.astype(np.int64 if values.dtype.kind in "iu" else np.float64) * unit
+    return np.round(exact).astype("timedelta64[ns]"), note
 
 
 def _from_text(values: np.ndarray, path: str) -> np.ndarray:

@@ -114,8 +114,10 @@ def test_times_are_rounded_to_the_digits_of_their_numbers(
 
 @pytest.mark.parametrize(
     ("units", "unit"),
-    [("weeks", "W"), ("Days", "D"), ("hr", "h"), ("HOURS", "h"), ("mins", "m"), ("sec", "s")]
-    + [("msec", "ms"), ("usec", "us"), ("microsec", "us"), ("nsec", "ns")],
+    [
+        *(("weeks", "W"), ("Days", "D"), ("hr", "h"), ("HOURS", "h"), ("mins", "m"), ("sec", "s")),
+        *(("msec", "ms"), ("usec", "us"), ("microsec", "us"), ("nsec", "ns")),
+    ],
 )
 def test_steps_and_lead_times_are_read_in_the_same_units(units: str, unit: str) -> None:
     stored = xr.Variable("step", [0.0, 2.0], {"units": units})
