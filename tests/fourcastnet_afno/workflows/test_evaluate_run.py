@@ -7,6 +7,7 @@ import xarray as xr
 
 from data_pipeline.preprocessing.filling import FillRule
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 from fourcastnet_afno.workflows.forecast import forecast_run
@@ -25,7 +26,11 @@ def test_what_was_filled_is_not_scored(
         num_resamples=0, spectra=False, baselines=["persistence", "climatology", "linear"]
     )
     experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scores_only)
-    experiment = replace(experiment, data=replace(experiment.data, fill={"t2m": rule}))
+    experiment = replace(
+        experiment,
+        data=replace(experiment.data, fill={"t2m": rule}),
+        forecast=ForecastConfig(num_steps=2, init_interval="2D"),
+    )
     run = tmp_path / "run"
     make_untrained_run(experiment, run)
     forecast_run(experiment, run)

@@ -60,7 +60,9 @@ def words(preset: str, path: object, output: Path, *more: str) -> list[str]:
 def test_presets_read_what_they_name(preset: str, tmp_path: Path) -> None:
     """Over HTTP, from a server that fails at first."""
     names = ["geopotential", "2m_temperature", "geopotential_at_surface", "land_sea_mask"]
-    source = publish(tmp_path / "store.zarr", preset, names, 31, levels=(850,), start="2020-01-02")
+    source = publish(
+        tmp_path / "store.zarr", preset, names, 31, levels=(850,), start="2020-01-02", stride=4
+    )
     more = ["--data.prognostic=[geopotential_850, t2m]", "--data.static=[orography, lsm]"]
     with serving(tmp_path) as (url, handler):
         handler.failures = 1

@@ -1,0 +1,3 @@
+from tests.builders.pictures import blank_pictures
+
+__all__ = ["blank_pictures"]
