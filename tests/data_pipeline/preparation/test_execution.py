@@ -129,16 +129,17 @@ def watch(peak, done):
     while not done.wait(0.002):
         peak[0] = max(peak[0], anonymous())
 
-def field(block_info=None):
+def field(low, block_info=None):
     (first, _), *_ = block_info[None]["array-location"]
-    return np.full((1, 128, 256), first % 97, np.float32)
+    return np.full((1, 128, 256), low + first % 97, np.float32)
 
 def prepare(num_times, path):
     grid, times = LatLonGrid.equiangular(128, 256), np.datetime64("2001-01-01", "ns")
     times = times + np.arange(num_times) * np.timedelta64(24, "h")
     data = {}
-    for name, units in (("mean_sea_level_pressure", "Pa"), ("2m_temperature", "K")):
-        array = dask.array.map_blocks(field, chunks=((1,) * num_times, (128,), (256,)), dtype="f4")
+    chunks = (1,) * num_times, (128,), (256,)
+    for name, units, low in (("mean_sea_level_pressure", "Pa", 1e5), ("2m_temperature", "K", 240)):
+        array = dask.array.map_blocks(field, low, chunks=chunks, dtype="f4")
         data[name] = (("time", *grid.dims), array, {"units": units})
     dataset = xr.Dataset(data, {"time": times, **grid.coords})
     end = str(times[-1])[:10]
