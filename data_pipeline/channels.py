@@ -17,7 +17,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.sources.fields.levels_joined import levels_of
 from data_pipeline.sources.left_out import reasons_left_out
-from data_pipeline.sources.names import STANDARD_NAMES, UNITS, parse_label
+from data_pipeline.sources.names import STANDARD_NAMES, UNITS, canonical_label, parse_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Channels:
         Raises:
             InputError: If variables or levels are missing (all of them are named).
         """
-        parsed = {n: (n, None) if n in dataset else parse_label(n) for n in variables}
+        parsed = {label: _find(dataset, label) for label in variables}
         missing = [label for label, (name, _) in parsed.items() if name not in dataset]
         if missing:
             raise InputError(
@@ -185,6 +185,14 @@ class Channels:
         time, channel = np.argwhere(~finite)[0][:2]
         first = f"{self.labels[channel]} at {times[time]}"
         return f"{int((~finite).sum())} values that are not finite, the first in {first}"
+
+
+def _find(dataset: xr.Dataset, label: str) -> tuple[str, int | None]:
+    """Name and level of a label: a variable, a label, or as files spell it (``T``, ``zg``)."""
+    if label in dataset:
+        return label, None
+    parsed, spelled = parse_label(label), canonical_label(label)
+    return spelled if parsed[0] not in dataset and spelled[0] in dataset else parsed
 
 
 def _remedies(

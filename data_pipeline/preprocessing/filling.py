@@ -94,7 +94,8 @@ def rule_of(rules: Mapping[str, FillRule], channel: Channel) -> FillRule | None:
 
 def check_rules(rules: Mapping[str, FillRule], names: Sequence[str]) -> None:
     """Reject rules for variables that the configuration does not name."""
-    unknown = [key for key in rules if not {key, canonical_label(key)[0]} & set(names)]
+    known = {*names, *(canonical_label(name)[0] for name in names)}
+    unknown = [key for key in rules if not {key, canonical_label(key)[0]} & known]
     if unknown:
         raise InputError(
             f"data.fill has rules for {unknown}, and data.prognostic, data.diagnostic and "

@@ -120,7 +120,7 @@ def plausible_range(name: str, level: int | None, units: str) -> Range | None:
     if name in RANGES:
         is_fraction = RANGES[name] is _FRACTION
         return _PERCENT if is_fraction and units == "%" else RANGES[name]
-    return _ENERGY if units == "J m-2" else None
+    return _ENERGY if units == "J m-2" and name in ACCUMULATED else None  # not those of columns
 
 
 def possible_range(name: str, level: int | None, units: str) -> Range | None:

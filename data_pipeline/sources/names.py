@@ -234,10 +234,12 @@ def parse_label(label: str) -> tuple[str, int | None]:
 
     Labels are canonical (``geopotential_500``, ``2m_temperature``) or short (``z500``, ``t2m``,
     ``u10``). A short name with a number is on that pressure level unless it is one of the
-    known single-level names: ``u100`` is at 100 hPa, ``u100m`` at 100 m.
+    known single-level names: ``u100`` is at 100 hPa, ``u100m`` at 100 m. Single-level names may be
+    in capitals, as in files.
     """
-    if label in _SINGLE_LEVEL:
-        return _SINGLE_LEVEL[label], None
+    single = label if label in _SINGLE_LEVEL or _is_ambiguous(label.lower()) else label.lower()
+    if single in _SINGLE_LEVEL:
+        return _SINGLE_LEVEL[single], None
     canonical = re.fullmatch(r"(.+)_(\d+)", label)
     if canonical and canonical[1] in ON_LEVELS:
         return canonical[1], int(canonical[2])
@@ -264,8 +266,12 @@ def named_in_capitals(name: str, units: str) -> str | None:
     """Canonical name of a short name in capitals such as ``T2M``, if its units allow that."""
     short = name.lower()
     canonical = RENAME.get(short)
-    ambiguous = short in _NOT_IN_CAPITALS or (len(short) == 1 and short not in _LETTERS_IN_CAPITALS)
-    if canonical is None or short in COORDINATES or short == name or ambiguous:
+    if canonical is None or short in COORDINATES or short == name or _is_ambiguous(short):
         return None
     expected = UNITS.get(canonical, units)
     return canonical if units in ("", expected, *_CONVERTIBLE.get(expected, ())) else None
+
+
+def _is_ambiguous(short: str) -> bool:
+    letters = len(short) == 1 and short not in _LETTERS_IN_CAPITALS
+    return letters or short in _NOT_IN_CAPITALS

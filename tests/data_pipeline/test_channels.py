@@ -49,3 +49,12 @@ def test_missing_levels_and_repeated_channels_are_named() -> None:
         Channels((Channel(name="temperature"), Channel(name="temperature")))
     with rejects("missing-variable", "['snow']"):
         Channels.from_dataset(xr.Dataset(), ["snow"])
+
+
+def test_labels_as_files_spell_them_are_found() -> None:
+    """MERRA-2's T and CMIP's zg; a variable of that very name, as on planes, comes first."""
+    canonical = make_channels([500, 850], True).unstack(np.zeros((5, 3, 4)), dict(GRID.coords))
+    found = Channels.from_dataset(canonical, ["T", "z", "T2M"], [850])
+    assert found.labels == ["temperature_850", "geopotential_850", "2m_temperature"]
+    plane = canonical.rename({"2m_temperature": "T"})
+    assert Channels.from_dataset(plane, ["T"]).labels == ["T"]

@@ -190,12 +190,18 @@ def _name_of(stored: str, array: xr.DataArray) -> tuple[str | None, int]:
         return RENAME[stored], 0
     if stored in UNITS or stored in ON_LEVELS:
         return stored, 0
-    if name := named_in_capitals(stored, normalize_units(str(array.attrs.get("units", "")))):
+    name = named_in_capitals(stored, normalize_units(str(array.attrs.get("units", ""))))
+    if name is not None and not _is_speed(name, array):
         return name, 1
     names = STANDARD_NAMES.get(str(array.attrs.get("standard_name", "")))
     if names is None:
         return None, 0
     return (names[1] if names[0] != names[1] or names[1] in ON_LEVELS else names[0]), 2
+
+
+def _is_speed(name: str, array: xr.DataArray) -> bool:
+    """Whether a component of the wind by its name is called a speed: ``U10`` of CESM."""
+    return "component_of_wind" in name and "speed" in str(array.attrs.get("long_name", "")).lower()
 
 
 def _qualified(field: Field, array: xr.DataArray, verticals: Sequence[Vertical]) -> Field:

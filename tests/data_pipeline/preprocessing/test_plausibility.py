@@ -8,6 +8,7 @@ from data_pipeline.preprocessing.plausibility import (
     guess_units,
     is_accumulated,
     plausible_range,
+    possible_range,
     standard_height,
 )
 
@@ -72,3 +73,26 @@ def test_sums_over_time_are_told_by_name_units_or_attributes(
     name: str, units: str, attrs: dict[str, str], is_sum: bool
 ) -> None:
     assert is_accumulated(name, units, attrs) == is_sum
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "units", "low", "high"),
+    [
+        ("surface_pressure", None, "Pa", 4.8e4, 1.085e5),
+        ("2m_temperature", None, "K", 183, 331),
+        ("geopotential", 1000, "m2 s-2", -6500, 5200),
+        ("specific_humidity", 1000, "kg kg-1", -5e-5, 0.032),
+        ("relative_humidity", 300, "%", -15, 170),
+        ("u_component_of_wind", 1, "m s-1", -150, 220),
+        ("total_precipitation", None, "m", -1e-6, 8),
+        ("top_net_thermal_radiation", None, "J m-2", -4e7, 0),
+        ("vertical_integral_of_total_energy", None, "J m-2", 1.5e9, 2.9e9),
+        ("ocean_heat_content", None, "J m-2", -1e9, 5e10),
+    ],
+)
+def test_extremes_of_reanalyses_are_possible(
+    name: str, level: int | None, units: str, low: float, high: float
+) -> None:
+    """Extremes of ERA5 and its numerical noise, sums of a month, and energies of columns."""
+    possible = possible_range(name, level, units)
+    assert possible is None or possible.contains(np.array([low, high])).all()

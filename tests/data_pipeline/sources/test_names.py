@@ -72,6 +72,8 @@ def test_winds_at_100_m_are_no_winds_at_100_hpa() -> None:
         ("r850", ("relative_humidity", 850)),
         ("tcwv", ("total_column_water_vapour", None)),
         ("2m_temperature", ("2m_temperature", None)),
+        ("PSL", ("mean_sea_level_pressure", None)),
+        ("CI", ("CI", None)),
         ("anything", ("anything", None)),
     ],
 )

@@ -215,3 +215,12 @@ def test_grib_messages_of_one_level_keep_it(tmp_path: Path) -> None:
     found = read_source(tmp_path)
     np.testing.assert_allclose(found["temperature"], era5["temperature"], rtol=1e-6)
     np.testing.assert_allclose(found["2m_temperature"], era5["2m_temperature"], rtol=1e-6)
+
+
+def test_a_speed_named_as_a_component_is_another_field() -> None:
+    """U10 of CESM is the wind speed at 10 m."""
+    dataset = make({"U10": 5.0}, {})
+    dataset["U10"].attrs.update(units="m s-1")
+    assert names_in(dataset) == {"10m_u_component_of_wind"}
+    dataset["U10"].attrs["long_name"] = "10m wind speed"
+    assert names_in(dataset) == {"U10"}
