@@ -163,7 +163,8 @@ def expand_glob(path: str) -> list[str]:
         files = _files_in(Path(path))
         expected = f"{path}/*" + "|".join(_SUFFIXES) + ", and no other name is data"
     else:
-        files, expected = glob.glob(path), path
+        files = [path] if Path(path).exists() else glob.glob(path)  # brackets may be of the name
+        expected = path
     if not files:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(Path(path).parent)  # glob ignores folders that it may not read

@@ -115,6 +115,7 @@ def evaluate(
     )
     metrics = inputs.convention.metrics(config.metrics)
     sources, more = inputs.sources()
+    _require_reference(config.reference, list(sources), more)
     notes += [*more, *inputs.seeps[1]]
     plan = inputs.plan(sources, metrics)
     datasets = alignment.datasets.values()
@@ -134,6 +135,17 @@ def evaluate(
         "settings": json.dumps(asdict(config)),
     }
     return assemble(total, plan, config, metrics, attrs)
+
+
+def _require_reference(reference: str | None, names: Sequence[str], notes: Sequence[str]) -> None:
+    if reference is None or reference in names:
+        return
+    reason = "".join(f" ({note})" for note in notes if note.startswith(f"no baseline {reference}:"))
+    raise InputError(
+        f"evaluation.reference is {reference!r}{reason}, scored are {', '.join(names)}; set it to "
+        "one of them",
+        code="unknown-name",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

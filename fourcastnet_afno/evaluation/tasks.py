@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from data_pipeline.errors import InputError
+from data_pipeline.timestep import lead_label
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
@@ -55,15 +56,18 @@ class _ChannelTask:
 
     def run(self) -> AggregationState:
         """All forecasts."""
-        plan, known = self._plan, np.asarray(np.isin(self._times, self._plan.truth.times))
-        if known.all():
-            fields = plan.truth.at(self._channel, self._times)
-        else:
-            fields = np.full((len(known), *plan.grid.shape), np.nan)
-            if known.any():
-                fields[known] = plan.truth.at(self._channel, self._times[known])
+        plan = self._plan
+        fields = self._at_times(plan.truth.at)
         climatology = self._at_times(plan.climatology)
         self._truth = TruthBlock(fields, climatology, plan.settings)
+        infinite = ~self._truth.complete & np.isinf(fields).any(axis=(1, 2))
+        if infinite.any():
+            first = self._times[infinite][0].astype("datetime64[m]")
+            raise InputError(
+                f"truth is infinite in {self._channel.label} at {first}; mark such values as "
+                "missing (NaN), or give other data",
+                code="not-finite",
+            )
         if plan.spectrum is not None:
             self._add_spectra("truth", self._spectra_by_time(fields), slice(None))
         for name, source in plan.sources.items():
@@ -74,8 +78,10 @@ class _ChannelTask:
         return self._state
 
     def _at_times(self, fields: FieldsByTime) -> np.ndarray:
-        """Fields at the valid times, NaN where there is no date."""
-        return where_dated(partial(fields, self._channel), self._times, self._plan.grid.shape)
+        """Fields at the valid times, NaN where truth has none."""
+        known = np.isin(self._times, self._plan.truth.times)
+        times = np.where(known, self._times, np.datetime64("NaT"))
+        return where_dated(partial(fields, self._channel), times, self._plan.grid.shape)
 
     def _score_time_series(self, name: str, source: FieldSource) -> None:
         """Score each valid time once, and hand the statistics to all pairs with this time."""
@@ -226,8 +232,9 @@ class _ChannelTask:
         valid, start = times[first], ""
         if self._plan.sources[name].at is None:
             init = self._inits[where[0].start + first[0]]
-            hours = (valid - init) / np.timedelta64(1, "h")
-            start = f", initial time {init.astype('datetime64[m]')}, lead time {hours:g} h"
+            own = self._leads[np.isin(self._leads, self._plan.sources[name].lead_times)]
+            lead = own[int(where[1].start + first[1])]
+            start = f", initial time {init.astype('datetime64[m]')}, lead time {lead_label(lead)}"
         raise InputError(
             f"the forecast {name} is infinite in {self._channel.label}{start}, valid at "
             f"{valid.astype('datetime64[m]')}; the rollout blew up: train with more rollout steps, "

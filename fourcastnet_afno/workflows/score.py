@@ -60,7 +60,8 @@ def evaluate_files(
     named = named_paths(forecasts)
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
-    actual = _open(truth)
+    with naming_option("--truth"):
+        actual = _open(truth)
     with naming_option("--climatology"):
         base = open_climatology_data(climatology)
     with naming_option("--training"):
@@ -132,7 +133,7 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
         if name in named:
             raise InputError(
                 f"two forecasts are called {name}: {named[name]} and {path}; name them with "
-                "--forecast NAME=PATH",
+                "--forecast NAME=PATH, or give all files of one forecast as a folder or a glob",
                 code="duplicate-name",
             )
         named[name] = path
@@ -166,7 +167,7 @@ def truth_of(store: PreparedStore) -> xr.Dataset:
 
 def _absolute_source(path: str) -> str:
     """A path that means the same to workers in other folders."""
-    return str(Path(path).absolute()) if Path(path).exists() else path
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def _fingerprint(paths: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ def _common_channels(
         raise InputError(
             "truth and forecasts have no variable in common: truth holds "
             f"{sorted(map(str, truth.data_vars))}, the forecasts {sorted(any_of_them)}; map names "
-            "with data.source.rename",
+            "of truth with --truth.rename, or correct those of the forecasts in the files",
             code="missing-variable",
         )
     left_out = sorted(any_of_them - set(common))

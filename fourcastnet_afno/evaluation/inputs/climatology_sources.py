@@ -70,7 +70,9 @@ def prepared_store(source: SourceConfig) -> PreparedStore | None:
     paths = [
         path
         for given in source.paths
-        for path in (sorted(glob(given)) or [given] if "://" not in given else [given])
+        for path in (
+            [given] if "://" in given or Path(given).exists() else sorted(glob(given)) or [given]
+        )
     ]
     prepared = [path for path in paths if "://" not in path and is_prepared(Path(path))]
     if prepared and len(paths) > 1:

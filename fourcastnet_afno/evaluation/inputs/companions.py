@@ -56,6 +56,7 @@ def align_climatology(
         InputError: If grid or units differ, or it lacks channels, hours or days that are scored.
     """
     valid = alignment.valid_times.unique
+    valid = valid[np.isin(valid, alignment.truth.times)]  # others are not scored
     climatology.require_times(valid)
     coarsening, notes = _compare(climatology.dataset, "the climatology", alignment, regrid)
     at, mean, thresholds = climatology.at, climatology.mean, climatology.dataset
@@ -178,7 +179,10 @@ def _missing_cells(at: FieldsByTime, alignment: Alignment, valid: np.ndarray) ->
     text = ", ".join(f"{label} in {count} cells" for label, count in missing.items() if count)
     if not text:
         return []
-    return [f"warning: the climatology lacks {text} that truth has: their ACC is missing"]
+    return [
+        f"warning: the climatology lacks {text} that truth has: scores are over the cells that "
+        "forecast, truth and climatology have"
+    ]
 
 
 def _overlap(name: str, times: np.ndarray, valid: np.ndarray, flattered: str) -> list[str]:

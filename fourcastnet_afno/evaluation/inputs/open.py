@@ -8,6 +8,7 @@ names, and members along ``realization``, ``number``, ``ensemble``, ``member`` o
 Several files are joined, see ``joined``.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +21,26 @@ from data_pipeline.sources.canonical import canonicalize, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.select import MEMBER_AXES
 from data_pipeline.sources.files import open_all
+from data_pipeline.sources.left_out import reasons_left_out
 from fourcastnet_afno.evaluation.inputs.joined import join_forecasts
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable, mapped_variables
 from fourcastnet_afno.evaluation.inputs.time_axes import with_time_axes
 
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude", "y", "x")
-_OPTIONS = {  # of sources, which forecasts lack
-    "data.source.path": "--forecast NAME=PATH",
-    "map its name with data.source.rename": "rename it in the files",
-    "map names with data.source.rename": "rename them in the files",
-    "correct data.source.units": "correct the attribute units",
-}
+_SETTING = r"data\.source\.{}(?:=\{{[^}}]*\}}|=true)?"
+_REMEDIES = (  # for settings of sources, which forecasts lack
+    (r"data\.source\.path", "--forecast NAME=PATH"),
+    (rf"set {_SETTING.format('convert')} to ", ""),
+    (rf"set {_SETTING.format('units')}", "give them these units in the files"),
+    (rf"with {_SETTING.format('units')}", "in the files"),
+    (_SETTING.format("units"), "the attribute units"),
+    (r"set data\.source\.time_(units|calendar)", r"give the times the attribute \1"),
+    (r"data\.source\.time_(units|calendar)", r"the attribute \1 of times"),
+    (rf"map (its name|names) with {_SETTING.format('rename')}", r"correct \1 in the files"),
+    (rf", say so: {_SETTING.format('rename')}", ", give it that name in the files"),
+    (rf"with {_SETTING.format('(?:rename|select)')}", "in the files"),
+    (_SETTING.format("(?:rename|select)"), "the files"),
+)
 
 
 def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
@@ -74,10 +84,14 @@ def _errors_of_a_forecast() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        text = str(error)
-        for setting, option in _OPTIONS.items():
-            text = text.replace(setting, option)
-        raise type(error)(text, code=error.code) from error
+        raise type(error)(_for_forecasts(str(error)), code=error.code) from error
+
+
+def _for_forecasts(text: str) -> str:
+    """A message of sources with remedies that forecasts have."""
+    for setting, remedy in _REMEDIES:
+        text = re.sub(setting, remedy, text)
+    return text
 
 
 def open_series(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]:
@@ -113,16 +127,22 @@ def canonical_forecast(
     }
     length_one = {dim for dims in unknown.values() for dim in dims if result.sizes[dim] == 1}
     result = result.squeeze(list(length_one), drop=True)
-    wrong = {n: sorted(set(dims) - length_one) for n, dims in unknown.items()}
-    wrong = {name: dims for name, dims in wrong.items() if dims}
+    axes = {n: sorted(set(dims) - length_one) for n, dims in unknown.items()}
+    wrong = {name: f"it has the axes {dims}" for name, dims in axes.items() if dims}
+    wrong |= {
+        str(n): f"it holds {result[n].dtype}" for n in names if result[n].dtype.kind in "bcOSUmM"
+    }
     kept = [name for name in names if name not in wrong]
+    wrong |= {name: _for_forecasts(why) for name, why in reasons_left_out(result).items()}
     if not kept:
+        found = "; ".join(f"{name}: {reason}" for name, reason in wrong.items())
         raise InputError(
-            f"{path} has no variable along initial and lead times alone: "
-            f"{wrong or list(map(str, result.data_vars))}; select one entry of other axes",
+            f"{path} has no variable of numbers along initial and lead times alone"
+            f" ({found or list(map(str, result.data_vars))}); select one entry of other axes, or "
+            "give other files",
             code="missing-variable",
         )
-    notes += [f"{name} of {path} is not scored: it has the axes {d}" for name, d in wrong.items()]
+    notes += [f"{name} of {path} is not scored: {reason}" for name, reason in wrong.items()]
     result = result[kept]
     if is_part and member is not None and "realization" not in result.dims:
         result = result.expand_dims(realization=[member])

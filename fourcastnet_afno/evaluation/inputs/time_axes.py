@@ -21,7 +21,7 @@ from data_pipeline.calendars import dates as dates_of
 from data_pipeline.errors import InputError
 from data_pipeline.sources.time_axis import nanoseconds_in, snap_times
 from data_pipeline.sources.valid_times import STARTS, STEPS
-from data_pipeline.timestep import lead_coordinate
+from data_pipeline.timestep import lead_coordinate, lead_label, lead_times_of
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 
 _STANDARD_NAMES = {"forecast_reference_time": "init", "forecast_period": "lead"}
@@ -57,6 +57,7 @@ def with_time_axes(dataset: xr.Dataset, path: str) -> tuple[xr.Dataset, list[str
         times["lead"] = xr.Variable(stored["lead"].dims, reshaped, flat.attrs)
         notes += [note] if note else []
     times = _completed(dataset, times, path)
+    _reject_negative(times["lead"], path)
     axes = dataset.drop_vars(list(names.values()))
     result = _with_axes(axes, times["init"], times["lead"], calendar)
     exists = ~np.isnat(result["init_time"].values)
@@ -76,7 +77,7 @@ def _roles(dataset: xr.Dataset) -> dict[str, str]:
     names = [str(name) for name in dataset.variables]
     standard = {name: str(dataset[name].attrs.get("standard_name", "")) for name in names}
     roles = {}
-    for role, known in (("init", STARTS), ("lead", STEPS), ("valid", ("valid_time",))):
+    for role, known in (("init", STARTS), ("lead", STEPS), ("valid", ("valid_time", "datetime"))):
         stated = [name for name in names if _STANDARD_NAMES.get(standard[name]) == role]
         named = [n for n in known if n in names and _STANDARD_NAMES.get(standard[n], role) == role]
         candidates = [*stated, *named]
@@ -85,6 +86,8 @@ def _roles(dataset: xr.Dataset) -> dict[str, str]:
             roles[role] = [*axes, *candidates][0]
     if "time" not in names or "time" in roles.values():
         return roles
+    if "lead" not in roles and dataset["time"].dtype.kind == "m":  # as GraphCast writes it
+        return roles | {"lead": "time"}
     lead_dims = dataset[roles["lead"]].dims if "lead" in roles else ()
     if "init" in roles or dataset["time"].ndim > 1:
         is_init = False
@@ -170,6 +173,19 @@ def _completed(
             f"{list(times['lead'].dims)}",
         )
     return times | {"init": init, "lead": lead}
+
+
+def _reject_negative(leads: xr.Variable, path: str) -> None:
+    """Reject states before the initial time, which no forecast holds."""
+    values = lead_times_of(leads).reshape(-1)
+    negative = values[values.astype(np.int64) < 0]
+    if len(negative):
+        raise InputError(
+            f"{path} has {len(negative)} lead times before the initial time, such as "
+            f"{lead_label(negative.min())}; leave them out, or correct the sign of the lead times "
+            "or which of the time axes is the initial time",
+            code="negative-lead-times",
+        )
 
 
 def _along_one_axis(times: xr.Variable) -> xr.Variable:
@@ -316,6 +332,8 @@ def _from_numbers(values: np.ndarray, stated: str, path: str) -> tuple[np.ndarra
 def _from_text(values: np.ndarray, path: str) -> np.ndarray:
     words = [w.decode() if isinstance(w, bytes) else str(w) for w in values.ravel().tolist()]
     try:
+        if any(word.strip().lstrip("+-").replace(".", "", 1).isdigit() for word in words):
+            raise ValueError("numbers without units")
         parsed = pd.to_timedelta(words)
     except ValueError as error:
         raise InputError(

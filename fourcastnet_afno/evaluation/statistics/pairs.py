@@ -196,7 +196,7 @@ class PairBlock:
         np.subtract(self.error, self.truth, out=self.error)
         self.present: np.ndarray | None = None  # cells that both have, where one lacks some
         self.squared_error = self.mean_product(self.error, self.error)
-        if not np.isfinite(self.squared_error).all():
+        if not np.isfinite(self.squared_error).all() or not truth.take("complete", where).all():
             self.present = np.isfinite(self.error) & np.isfinite(self.anomalies)
             self.squared_error = self.mean_product(self.error, self.error)
 

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import xarray as xr
 
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from tests.builders import baselines
+from tests.builders.errors import rejects
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
 LEADS = DAY * np.arange(1, 4)
@@ -52,6 +54,16 @@ def test_valid_times_without_truth_are_counted(truth: xr.Dataset, coefficients: 
     assert "5 of 6 pairs of initial and lead time are left out" in scores.attrs["notes"]
     assert scores["num_init_times"].isel(channel=0).values.tolist() == [1, 0, 0]
     assert np.isnan(scores["rmse"].isel(lead_time=slice(1, None))).all()
+
+
+def test_a_reference_that_is_not_scored(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    forecasts = {"model": perfect(truth, inits)}
+    with rejects("unknown-name", "evaluation.reference", "'modle'", "model, persistence"):
+        evaluate(forecasts, truth, coefficients, EvaluationConfig(reference="modle"))
+    with rejects("unknown-name", "evaluation.reference", "no baseline linear", "training years"):
+        evaluate(forecasts, truth, coefficients, EvaluationConfig(reference="linear"))
 
 
 def test_scores_need_no_torch() -> None:

@@ -72,3 +72,7 @@ def test_a_forecast_that_blew_up_is_named(truth: xr.Dataset) -> None:
     named = ("ours", "geopotential_500", "2001-01-02T12:00", "18 h", "2001-01-03T06:00")
     with rejects("not-finite", *named):
         score(truth, ours=broken)
+    infinite = truth.copy(deep=True)
+    infinite["geopotential"][9, 0, 0, 0] = -np.inf
+    with rejects("not-finite", "truth", "geopotential_500", "2001-01-03T06:00"):
+        score(infinite, ours=make_forecast(truth))

@@ -82,6 +82,8 @@ def test_errors_of_companions_name_their_option(scored_folder: Path, tmp_path: P
         evaluate_files(forecasts, truth, none, output)
     with rejects("missing-file", "none.nc", "--training"):
         evaluate_files(forecasts, truth, truth, output, training=none)
+    with rejects("missing-file", "none.nc", "--truth"):
+        evaluate_files(forecasts, none, truth, output)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -132,18 +132,25 @@ def test_companions_that_lack_a_channel_or_an_hour() -> None:
         score(make_table(), TRUTH[["temperature"]])
     with rejects("hours-mismatch", "[12]", "[0]"):
         score(make_table().sel(hour=[12]))
+    half_days = FORECAST.assign_coords(lead_time=DAY // 2 * np.arange(1, 4))
+    config = EvaluationConfig(num_resamples=0, channels=["2m_temperature"], baselines=[])
+    scores = evaluate({"model": half_days}, TRUTH, make_table().sel(hour=[0]), config)
+    assert scores["acc"].isel(forecast=0, channel=0).notnull().values.tolist() == [0, 1, 0]
 
 
 def test_a_climatology_that_lacks_cells_is_warned_of() -> None:
     table, truth = make_table(), TRUTH.copy(deep=True)
     table["2m_temperature"][..., 2, 3:5] = np.nan
-    notes = score(table).attrs["notes"]
-    assert "warning: the climatology lacks 2m_temperature in 2 cells" in notes
+    gaps = score(table)
+    assert "warning: the climatology lacks 2m_temperature in 2 cells" in gaps.attrs["notes"]
     truth["2m_temperature"][:, 2, 3:5] = np.nan
     config = EvaluationConfig(num_resamples=0, channels=["2m_temperature"], baselines=[])
     scores = evaluate({"model": FORECAST}, truth, table, config)
     assert "warning" not in scores.attrs["notes"]
     assert scores["acc"].notnull().all()
+    for metric in ("rmse", "acc", "missing_values"):  # over the same cells
+        pair = [each[metric].sel(forecast="model") for each in (gaps, scores)]
+        np.testing.assert_allclose(*pair, rtol=1e-12)
 
 
 def test_scored_days_in_companions_are_warned_of() -> None:

@@ -187,3 +187,18 @@ def test_all_files_and_stores_of_a_folder_or_glob_are_one_forecast(tmp_path: Pat
 def test_a_missing_forecast_names_its_option(tmp_path: Path) -> None:
     with rejects("missing-file", "--forecast NAME=PATH"):
         open_with_layouts(str(tmp_path / "*.nc"))
+
+
+def test_remedies_of_forecasts_are_no_settings_of_sources(tmp_path: Path) -> None:
+    FORECAST.isel(init_time=[0]).to_netcdf(tmp_path / "f [1].nc")
+    opened, _ = open_with_layouts(str(tmp_path / "f [1].nc"))  # no wildcard
+    with opened:
+        assert opened.sizes["init_time"] == 1
+    celsius = FORECAST[["2m_temperature"]].copy(deep=True)
+    celsius["2m_temperature"].attrs["units"] = "degC"
+    celsius.to_netcdf(tmp_path / "c.nc")
+    with rejects("units-mismatch", "degC", "convert it, or correct the attribute units") as error:
+        open_with_layouts(str(tmp_path / "c.nc"))
+    assert "data.source" not in str(error.value)
+    with rejects("missing-variable", "2m_temperature: it holds bool"):
+        canonical_forecast(FORECAST[["2m_temperature"]] > 280)

@@ -39,6 +39,7 @@ TABLES = [
     both("time", "ahead").assign_coords(ahead=("ahead", LEADS, PERIOD)),
     both("run", "step").assign_coords(run=("run", INITS, REFERENCE)),
     both("run", "step", forecast_reference_time=("run", INITS)).drop_vars("run"),
+    fields("batch", "time", "y", "x", time=LEADS, datetime=(("batch", "time"), VALID)),  # GraphCast
     # The valid times alone tell how far ahead the second axis lies.
     both("init_time", "k", valid_time=(("init_time", "k"), VALID)).drop_vars("k"),
     # Numbers without units are hours, unless valid times say otherwise.
@@ -123,6 +124,8 @@ def test_a_single_lead_time(dataset: xr.Dataset) -> None:
             "other-layout",
             "2001-01-02T06",
         ),
+        (both("time", "step").assign_coords(step=LEADS - 12 * HOUR), "negative-lead-times", "-6 h"),
+        (both("time", "step").assign_coords(step=["6", "12"]), "units-mismatch", "such as 6h"),
     ],
 )
 def test_axes_that_do_not_say_enough(dataset: xr.Dataset, code: str, named: str) -> None:
