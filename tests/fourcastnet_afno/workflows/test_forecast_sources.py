@@ -130,12 +130,14 @@ def test_a_climatology_that_the_checkpoint_lacks_is_named(tmp_path: Path) -> Non
     assert not (tmp_path / "h.zarr").exists()
 
 
-def test_names_are_those_of_training(tmp_path: Path) -> None:
+def test_names_and_members_are_those_of_training(tmp_path: Path) -> None:
     """A source in the same format needs no settings of its own."""
     dataset = make_dataset().rename({"2m_temperature": "TREFHT"})
-    dataset.to_netcdf(tmp_path / "data.nc")
+    members = xr.concat([dataset + 1, dataset], "number").assign_coords(number=[3, 5])
+    members.map(lambda a: a.assign_attrs(dataset[a.name].attrs)).to_netcdf(tmp_path / "data.nc")
     given = make_experiment(tmp_path / "data.nc")
-    source = SourceConfig(path=str(tmp_path / "data.nc"), rename={"TREFHT": "t2m"})
+    settings = {"rename": {"TREFHT": "t2m"}, "select": {"number": 5}}
+    source = SourceConfig(path=str(tmp_path / "data.nc"), **settings)
     config = replace(given, data=replace(given.data, source=source))
     checkpoint, store = make_untrained_run(config, tmp_path / "run")
     files = Files(tmp_path / "data.nc", Path(store.path), checkpoint)
@@ -162,7 +164,7 @@ def global_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     checkpoint = folder / "best.safetensors"
     forecaster = build_forecaster(config, store)
     save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
-    return Files(folder / "data.nc", store.path, checkpoint)
+    return Files(folder / "data.nc", Path(store.path), checkpoint)
 
 
 @pytest.mark.parametrize("suffix", ["grib", "nc"])
