@@ -1,5 +1,8 @@
 """The one exception that stands for a mistake in the user's input."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """A mistake in the input: data, configuration or paths.
@@ -23,3 +26,14 @@ class TransferError(InputError):
 
     def __init__(self, message: str, *, code: str = "transfer-failed") -> None:
         super().__init__(message, code=code)
+
+
+@contextmanager
+def naming_option(option: str) -> Iterator[None]:
+    """Name the option in errors of a source, in place of the setting of an experiment."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).replace("data.source.path", option).replace("data.source", option)
+        error.args = (text,)
+        raise

@@ -172,9 +172,9 @@ class RunCheckpoints:
 @torch.no_grad()
 def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy full tensors to a module, whose weights may be sharded."""
+    if "filled" not in tensors and "filled" in module.state_dict():
+        module.register_buffer("filled", None)  # A run of an earlier version, which ends as it began.
     weights = module.state_dict()
-    if "filled" in weights:  # which checkpoints of earlier versions have not
-        tensors = {"filled": weights["filled"], **tensors}
     if weights.keys() != tensors.keys():
         raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
     for name, target in weights.items():

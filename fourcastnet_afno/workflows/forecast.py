@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import xarray as xr
 import yaml
 
 from data_pipeline.channels import Channels
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, naming_option
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.config import FillRule
@@ -294,6 +295,7 @@ def forecast_run(
                     num_following=config.forecast.num_steps,
                 )
     existing = existing or "refuse"
-    return forecast_from(
-        config.forecast, checkpoint, data, path, device, existing, init_times=init_times
-    )
+    with nullcontext() if source is None else naming_option("--source"):
+        return forecast_from(
+            config.forecast, checkpoint, data, path, device, existing, init_times=init_times
+        )

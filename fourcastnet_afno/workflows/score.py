@@ -2,15 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import xarray as xr
 import yaml
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, naming_option
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
@@ -107,16 +106,6 @@ def evaluate_files(
     for path in filter(None, (output, report)):
         print_line(console, f"Written: {path.resolve()}")
     return scores
-
-
-@contextmanager
-def naming_option(option: str) -> Iterator[None]:
-    """Name the option in errors of a source, in place of the setting of an experiment."""
-    try:
-        yield
-    except InputError as error:
-        text = str(error).replace("data.source.path", option).replace("data.source", option)
-        raise type(error)(text, code=error.code) from error
 
 
 def named_paths(forecasts: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from data_pipeline.errors import InputError, TransferError
+from data_pipeline.errors import InputError, TransferError, naming_option
 
 
 @pytest.mark.parametrize("kind", [InputError, TransferError])
@@ -17,3 +17,9 @@ def test_message_and_code_travel_between_processes(
 def test_codes_by_default() -> None:
     assert InputError("a").code == "bad-input"
     assert TransferError("a").code == "transfer-failed"
+
+
+def test_errors_of_a_source_name_the_option_that_gives_it() -> None:
+    with pytest.raises(TransferError) as found, naming_option("--source"):
+        raise TransferError("set data.source.convert=true or correct data.source.path")
+    assert str(found.value) == "set --source.convert=true or correct --source"

@@ -170,6 +170,22 @@ def test_a_run_of_a_version_that_did_not_fill_resumes(run: Path, tmp_path: Path)
         assert torch.equal(weight, before.network.state_dict()[name])
 
 
+def test_a_run_begun_by_a_version_that_did_not_fill_ends_without_filling(
+    run: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    last = copied / "checkpoints" / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        header = file.metadata()
+    record = json.loads(header["metadata"])
+    record["position"] |= {"stage": 0, "epoch": 0, "step": 0, "validated": -1, "history": []}
+    tensors = {k: v for k, v in load_file(last).items() if not k.endswith(".filled")}
+    save_file(tensors, last, header | {"metadata": json.dumps(record)})
+    written = yaml.safe_load((copied / "config.yaml").read_text())
+    assert train_run(parse_config(ExperimentConfig, written), copied).filled is None
+    assert not any(name.endswith(".filled") for name in load_file(last))
+
+
 def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     config = make_experiment(tmp_path / "data.nc")
