@@ -173,7 +173,7 @@ class RunCheckpoints:
 def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy full tensors to a module, whose weights may be sharded."""
     if "filled" not in tensors and "filled" in module.state_dict():
-        module.register_buffer("filled", None)  # A run of an earlier version, which ends as it began.
+        module.register_buffer("filled", None)  # Earlier versions end as they began.
     weights = module.state_dict()
     if weights.keys() != tensors.keys():
         raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
