@@ -119,6 +119,12 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
         name, equals, path = word.partition("=")
         if not equals or "/" in name:
             name, path = _name_of(word), word
+        if not name.isprintable():
+            raise InputError(
+                f"the name {name!r} of a forecast has characters that cannot be printed; name it "
+                "with --forecast NAME=PATH",
+                code="bad-setting",
+            )
         if name in named:
             raise InputError(
                 f"two forecasts are called {name}: {named[name]} and {path}; name them with "

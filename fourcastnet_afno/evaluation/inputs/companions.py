@@ -7,16 +7,17 @@ and where they differ the companion is averaged conservatively onto the grid of 
 day of the year that is scored must be there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import NewType
+from typing import Any, NewType
 
 import numpy as np
 import xarray as xr
 
-from data_pipeline.channels import Channel, Channels
+from data_pipeline.channels import Channel
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
+from data_pipeline.grids.grid import space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
@@ -30,8 +31,9 @@ from fourcastnet_afno.evaluation.inputs.climatologies import (
     training_times,
 )
 from fourcastnet_afno.evaluation.inputs.climatology_sources import prepared_store
-from fourcastnet_afno.evaluation.inputs.truth import TruthFields
+from fourcastnet_afno.evaluation.inputs.truth import TruthFields, computed
 
+_NUM_SEASONS = 12  # of a year, whose values are compared where units are missing
 AlignedYears = NewType("AlignedYears", TruthFields)
 """Fields of training years on the grid of scores, from ``align_years``."""
 
@@ -111,7 +113,7 @@ def _compare(
     dataset: xr.Dataset, name: str, alignment: Alignment, regrid: str
 ) -> tuple[Coarsening | None, list[str]]:
     """Means onto the grid of scores, if they are needed, and notes; errors name both sides."""
-    notes = _compare_units(dataset, name, alignment.channels)
+    notes = _compare_units(dataset, name, alignment)
     grid = grid_of(dataset)
     if alignment.grid.is_same(grid):
         return None, notes
@@ -129,7 +131,8 @@ def _compare(
     return coarsening, notes
 
 
-def _compare_units(dataset: xr.Dataset, name: str, channels: Channels) -> list[str]:
+def _compare_units(dataset: xr.Dataset, name: str, alignment: Alignment) -> list[str]:
+    channels = alignment.channels
     stated = {c.name: str(pick(dataset, c, name).attrs.get("units", "")) for c in channels}
     expected = {channel.name: channel.units for channel in channels}
     wrong = [
@@ -147,7 +150,31 @@ def _compare_units(dataset: xr.Dataset, name: str, channels: Channels) -> list[s
     silent = [variable for variable, units in stated.items() if not units and expected[variable]]
     if not silent:
         return []
+    for channel in channels:
+        if channel.name in silent:
+            _compare_values(pick(dataset, channel, name), name, channel, alignment.truth)
     return [f"{name} states no units of {', '.join(silent)}: they are taken to be truth's"]
+
+
+def _compare_values(array: xr.DataArray, name: str, channel: Channel, truth: TruthFields) -> None:
+    """Reject values without units that cannot be in those of truth."""
+    axes = sorted(set(array.dims) - {*space_dims(array.dims)}, key=lambda dim: array.sizes[dim])
+    indices: dict[Hashable, Any] = dict.fromkeys(axes, 0)
+    if axes:
+        last = array.sizes[axes[-1]] - 1
+        indices[axes[-1]] = np.unique(np.linspace(0, last, _NUM_SEASONS).astype(int))
+    ours, actual = computed(array.isel(indices)), truth.at(channel, truth.times[:1])
+    ours, actual = ours[np.isfinite(ours)], actual[np.isfinite(actual)]
+    if not ours.size or not actual.size or np.ptp(actual) == 0:
+        return
+    low, high, width = actual.min(), actual.max(), np.ptp(actual)
+    if ours.max() < low - width or ours.min() > high + width:
+        raise InputError(
+            f"{channel.label} of {name} has values from {ours.min():.6g} to {ours.max():.6g} and "
+            f"states no units, truth has values from {low:.6g} to {high:.6g} in {channel.units}; "
+            "convert one of them and give it the attribute units",
+            code="units-mismatch",
+        )
 
 
 def _coarsened(

@@ -123,3 +123,8 @@ def test_names_of_folders_and_globs(path: str, name: str) -> None:
     found = named_paths([path])
     assert list(found.values()) == [path]
     assert list(found) == [name]
+
+
+def test_names_that_no_file_of_scores_can_hold() -> None:
+    with rejects("bad-setting", "x\\x1b[31my", "NAME=PATH"):
+        named_paths(["x\x1b[31my=f.nc"])

@@ -113,6 +113,14 @@ def test_units_of_companions_are_those_of_truth(of_training: bool) -> None:
     assert f"the {'training data' if of_training else 'climatology'} states no units" in notes
 
 
+def test_values_without_units_must_fit_those_of_truth() -> None:
+    celsius = (TRUTH - 273.15).drop_attrs()
+    with rejects("units-mismatch", "2m_temperature of the climatology", "no units", "in K"):
+        score(celsius)
+    with rejects("units-mismatch", "2m_temperature of the training data", "no units"):
+        score(TRUTH, celsius)
+
+
 def test_companions_without_years_or_with_infinite_values() -> None:
     for years in (TRUTH.isel(time=[0]), make_table()):
         with rejects("no-times", "training"):
