@@ -17,27 +17,36 @@ from data_pipeline.preprocessing.plausibility import Range, possible_range
 
 _MARKS = np.array(
     [
-        *(-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, 9999, 99999),
+        *(-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, -999999),
+        *(9999, 99999, 999999),
         *(-32767, -32768, 32767, -2147483648, 2147483647),
     ],
     np.float32,
 )
 _HUGE = 1e15  # default fill values of NetCDF, of models (1e20) and of GRIB (9.999e20)
 _APART = 0.25  # distance to the nearest other value, in units of the mark
+_APART_ALONE = 5.0  # the same of a mark that occurs once, in units of the range of other values
 _HUGE_SHARE = 1e-3  # of a huge mark, the largest size of other values
 
 
 @dataclass(frozen=True)
 class PossibleValues:
-    """The check of fields of some channels on a grid; on a plane only marks are rejected."""
+    """The check of fields of some channels on a grid; on a plane only marks are rejected.
+
+    Args:
+        channels: Of the fields.
+        grid: Of the fields.
+        marks_only: Whether ranges are those of another planet, and only marks are rejected.
+    """
 
     channels: Channels
     grid: Grid
+    marks_only: bool = False
 
     @cached_property
     def ranges(self) -> list[Range | None]:
         """Possible values of each channel; None where they are not known."""
-        if not self.grid.on_sphere:
+        if self.marks_only or not self.grid.on_sphere:
             return [None] * len(self.channels)
         return [possible_range(c.name, c.level, c.units) for c in self.channels]
 
@@ -101,11 +110,14 @@ def _impossible(field: np.ndarray, extremes: np.ndarray, possible: Range | None)
 
 
 def _stands_apart(mark: float, count: int, others: np.ndarray) -> bool:
-    """Whether repeated values of a mark, the smallest or the largest, are far from all others."""
+    """Whether values of a mark, the smallest or the largest, are far from all others."""
     huge = abs(mark) > _HUGE
     if not len(others):
         return count > 1 and (huge or mark < 0)
     nearest = float(others.min() if mark < others.min() else others.max())
     if huge:
         return abs(nearest) <= _HUGE_SHARE * abs(mark)
-    return count > 1 and abs(mark - nearest) >= _APART * abs(mark)
+    distance, width = abs(mark - nearest), float(others.max()) - float(others.min())
+    if distance < _APART * abs(mark):
+        return False
+    return count > 1 or (width > 0 and distance >= _APART_ALONE * width)

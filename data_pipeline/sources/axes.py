@@ -18,6 +18,12 @@ def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
                 "expected degrees; multiply it by 180 / pi in the file",
                 code="units-mismatch",
             )
+        if missing := int(dataset[axis].isnull().sum()):
+            raise InputError(
+                f"{dataset.encoding.get('source', 'the source')} has {missing} missing values in "
+                f"the coordinate {axis}, expected none; correct the coordinate in the file",
+                code="bad-grid",
+            )
     latitude = dataset["latitude"].values
     if latitude[0] < latitude[-1]:
         dataset = dataset.isel(latitude=slice(None, None, -1))

@@ -37,6 +37,7 @@ from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.formats.fourcastnet_hdf5 import check_channels_used
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
 from data_pipeline.sources.join import join
+from data_pipeline.sources.left_out import leave_out
 from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
 from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
@@ -160,10 +161,21 @@ def canonicalize(
     axes = ("time", "y", "x") if planar else ("time", "level", "latitude", "longitude")
     dataset = dataset.transpose(*[axis for axis in axes if axis in dataset.dims], ...)
     dataset.encoding["source"] = name
-    dataset = with_marks_missing(dataset, config.missing)
+    dataset = with_marks_missing(_without_other_types(dataset, name), config.missing)
     units = {canonical_label(key)[0]: value for key, value in config.units.items()}
     units = config.units | units
     return with_checked_units(dataset, units, name, planar=planar, convert=config.convert)
+
+
+def _without_other_types(dataset: xr.Dataset, name: str) -> xr.Dataset:
+    """The variables of real numbers; text, dates and complex numbers are left out."""
+    others = {
+        str(variable): f"it holds values of the type {array.dtype} in {name}, expected real "
+        "numbers; convert them in the file (complex numbers to their real and imaginary parts)"
+        for variable, array in dataset.data_vars.items()
+        if array.dtype.kind not in "fiub"
+    }
+    return leave_out(dataset, others) if others else dataset
 
 
 def _with_plane_attrs(dataset: xr.Dataset, config: SourceConfig, name: str) -> xr.Dataset:

@@ -14,6 +14,7 @@ from typing import Any
 import netCDF4
 import scipy.io
 import xarray as xr
+import zarr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.config import SourceConfig
@@ -24,6 +25,7 @@ from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retrie
 from data_pipeline.sources.time_numbers import open_with_dates
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
+PREPARED_ATTRS = {"fingerprint", "format"}  # a store for training has both
 # Of the files of a folder; a file that is named is read whatever its suffix.
 _SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
 
@@ -106,16 +108,23 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
 
 def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
     def open_store(*, consolidated: bool) -> xr.Dataset:
-        storage = dict(options) or None
-        return open_with_dates(
-            lambda decode: xr.open_zarr(
+        def opened(decode: bool, masked: Any = True) -> xr.Dataset:  # noqa: ANN401
+            return xr.open_zarr(
                 path,
                 chunks={},
                 consolidated=consolidated,
-                storage_options=storage,
+                storage_options=dict(options) or None,
                 decode_times=decode,
+                mask_and_scale=masked,
             )
-        )
+
+        dataset = open_with_dates(opened)
+        whole = _wrongly_masked(dataset)
+        if not whole:
+            return dataset
+        dataset.close()
+        masked = {str(name): name not in whole for name in dataset.variables}
+        return open_with_dates(lambda decode: opened(decode, masked))
 
     try:
         dataset = open_store(consolidated=True)
@@ -124,12 +133,37 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
         names = sorted(map(str, listed.data_vars))  # a folder lists them in any order
         dataset = listed.drop_vars(names).assign({name: listed[name] for name in names})
         dataset.set_close(listed.close)
+    if dataset.attrs.keys() >= PREPARED_ATTRS:
+        dataset.close()
+        message = f"{path} is a store that `prepare` has written, expected the data it was made "
+        message += "from; correct data.source.path, or give that store as data.store (`forecast` "
+        message += "and `score` take one such store in place of other data)"
+        raise InputError(message, code="other-layout")
     if not dataset.variables:
+        groups = sorted(zarr.open_group(path, mode="r").group_keys()) if not options else []
+        if groups:
+            message = f"{path} holds no arrays but the groups {groups[:8]}; give the path of one, "
+            raise InputError(message + f"such as {path}/{groups[0]}", code="other-layout")
         message = f"{path} holds no arrays, or its server does not list them; call "
         message += "zarr.consolidate_metadata on it, or copy it to a local disk"
         raise InputError(message, code="unreadable-file")
     dataset.encoding["source"] = path
     return dataset
+
+
+def _wrongly_masked(dataset: xr.Dataset) -> list[str]:
+    """Axes of which a value is that of chunks that are not there, often 0, and is read as missing.
+
+    Axes have no missing values by CF, and zarr 2 does not tell the two apart.
+    """
+    return [
+        str(name)
+        for name in dataset.dims
+        if name in dataset.coords
+        and "_FillValue" in dataset[name].encoding
+        and "scale_factor" not in dataset[name].encoding
+        and bool(dataset[name].isnull().any())
+    ]
 
 
 def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str, Any]:
@@ -163,14 +197,25 @@ def expand_glob(path: str) -> list[str]:
         files = _files_in(Path(path))
         expected = f"{path}/*" + "|".join(_SUFFIXES) + ", and no other name is data"
     else:
-        files = [path] if Path(path).exists() else glob.glob(path)  # brackets may be of the name
-        expected = path
+        files, expected = matching_paths(path), path
     if not files:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.listdir(Path(path).parent)  # glob ignores folders that it may not read
         message = f"no file matches {expected} (from {Path.cwd()}); correct data.source.path"
         raise InputError(message, code="missing-file")
     return sorted(files)
+
+
+def matching_paths(path: str) -> list[str]:
+    """Paths that a glob matches, sorted; what exists under that very name comes first."""
+    return sorted(glob.glob(_pattern(path)))
+
+
+def _pattern(path: str) -> str:
+    """A glob in which the folders and files that exist under their literal names are escaped."""
+    literal = next((p for p in (Path(path), *Path(path).parents) if os.path.lexists(p)), Path())
+    rest = Path(path).relative_to(literal)
+    return path if literal == Path() else str(Path(glob.escape(str(literal))) / rest)
 
 
 def _files_in(folder: Path) -> list[str]:
@@ -186,6 +231,8 @@ def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dat
         dataset = named = open_with_dates(
             lambda decode: xr.open_dataset(file, engine="netcdf4", decode_times=decode)
         )
+        if not dataset.variables:
+            _reject_groups(file)
         if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
             named = open_fourcastnet_fields(dataset["fields"], file, config, piece_bytes)
         result = with_bounded_chunks(named, dataset, file, piece_bytes)
@@ -203,6 +250,16 @@ def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dat
             raise
         raise OSError(str(error)) from error
     return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
+
+
+def _reject_groups(file: str) -> None:
+    """Reject a file whose variables are all in groups, of which only the root is read."""
+    with netCDF4.Dataset(file) as opened:
+        groups = sorted(opened.groups)
+    if groups:
+        message = f"{file} has its variables in the groups {groups[:8]}, expected them at the top; "
+        message += f"extract one, such as with `ncks -G : -g {groups[0]} {file} other.nc`"
+        raise InputError(message, code="other-layout")
 
 
 def _check_length(file: str) -> None:

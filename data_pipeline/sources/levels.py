@@ -1,8 +1,8 @@
 """Vertical coordinates of sources: their kinds, and pressure levels as increasing integers in hPa.
 
-A coordinate is of the kind that, in this order, its standard name, its long name (model levels),
-its units, or its name tells; GRIB names coordinates by the type of level. A coordinate ``level``
-without any of these is pressure, in Pa where a value is larger than 2000, else in hPa.
+A coordinate is of the kind that, in this order, its standard name, its formula or long name (model
+levels), its units, or its name tells; GRIB names coordinates by the type of level. A coordinate
+``level`` without any of these is pressure, in Pa where a value is larger than 2000, else in hPa.
 
 References:
     CF Conventions 1.11, section 4.3 and appendix D, https://cfconventions.org
@@ -72,6 +72,8 @@ def vertical_kind(coordinate: xr.DataArray, stated_units: str = "") -> VerticalK
     standard = "" if stated else attrs.get("standard_name", "")
     if standard in _BY_STANDARD_NAME:
         return _BY_STANDARD_NAME[standard]
+    if "formula_terms" in attrs and not stated:
+        return "model level"
     if _MODEL_LEVELS.search(f"{standard} {'' if stated else attrs.get('long_name', '')}"):
         return "model level"
     if units in _IN_HECTOPASCALS:

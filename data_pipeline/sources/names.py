@@ -138,6 +138,17 @@ _NOT_IN_CAPITALS = ("cp", "sf", "cc", "ci", "pv", "vo", "str", "ssr", "tsr", "tt
 _LETTERS_IN_CAPITALS = "tuvqz"
 _CONVERTIBLE = {"K": ("degC", "C", "celsius", "Celsius"), "Pa": ("hPa", "mb", "mbar", "millibars")}
 
+# Names of `wgrib2 -netcdf`: the short name of NCEP and where the field is.
+_WGRIB2_SURFACE = {
+    "PRMSL_meansealevel": "mean_sea_level_pressure",
+    "PRES_surface": "surface_pressure",
+    "TMP_surface": "skin_temperature",
+    "LAND_surface": "land_sea_mask",
+}
+_WGRIB2 = {
+    short.upper(): _PRESSURE_LEVEL[short] for short in ("hgt", "tmp", "ugrd", "vgrd", "spfh", "rh")
+} | {"VVEL": "vertical_velocity", "O3MR": "ozone_mass_mixing_ratio", "DPT": "dewpoint_temperature"}
+
 # CF standard names, for variables with none of the names above: (without levels, with levels).
 STANDARD_NAMES = {
     "geopotential": ("geopotential_at_surface", "geopotential"),
@@ -227,6 +238,20 @@ def normalize_units(units: str) -> str:
     """One spelling of a unit: ``m**2 s**-2``, ``M2/S2`` and ``m2/s2`` are ``m2 s-2``."""
     units = " ".join(units.replace("**", "").replace("^", "").split())
     return _UNITS_BY_SPELLING.get(units) or _CAPITALS.get(units, units)
+
+
+def wgrib2_name(name: str) -> tuple[str, int | None] | None:
+    """Canonical name and level of a name of wgrib2, such as ``UGRD_10maboveground``."""
+    if name in _WGRIB2_SURFACE:
+        return _WGRIB2_SURFACE[name], None
+    match = re.fullmatch(r"([A-Z0-9]+)_(\d+)(mb|maboveground)", name)
+    base = _WGRIB2.get(match[1]) if match else None
+    if match is None or base is None:
+        return None
+    if match[3] == "mb":
+        return base, int(match[2])
+    at_height = AT_HEIGHT.get((base, float(match[2])))
+    return (at_height, None) if at_height else None
 
 
 def parse_label(label: str) -> tuple[str, int | None]:

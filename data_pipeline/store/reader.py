@@ -42,7 +42,7 @@ from data_pipeline.grids.grid import space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.filling import missing_label
 from data_pipeline.preprocessing.statistics import Statistics
-from data_pipeline.sources.files import storage_options
+from data_pipeline.sources.files import PREPARED_ATTRS, storage_options
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.format import STORE_FORMAT, checksum
 from data_pipeline.store.observed import ObservedStates
@@ -59,7 +59,7 @@ def is_prepared(path: Path) -> bool:
     """Whether a folder is a training store of this project, of any version."""
     if not (path / "zarr.json").exists():
         return False
-    return {"fingerprint", "format"} <= zarr.open_group(path, mode="r").attrs.keys()
+    return zarr.open_group(path, mode="r").attrs.keys() >= PREPARED_ATTRS
 
 
 class PreparedStore:

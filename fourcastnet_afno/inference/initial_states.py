@@ -12,6 +12,7 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.forcings import check_forcings
+from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 
@@ -247,7 +248,7 @@ class InitialStates:
         """The history of each of ``times`` (datetime64), oldest state first.
 
         Raises:
-            InputError: If a state is missing.
+            InputError: If a state is missing, or holds marks of missing values.
             MissingValuesError: If values are not finite.
         """
         check_init_times(times, self._times, self._spec, self._num_history)
@@ -256,6 +257,7 @@ class InitialStates:
         unique, inverse = np.unique(needed, return_inverse=True)
         channels = self._spec.channels
         fields = channels.stack(self._dataset.sel(time=unique)).values
+        PossibleValues(channels, self._spec.grid, marks_only=True).check(fields, unique)
         if self._filled is not None:
             fields = np.where(np.isnan(fields), self._filled, fields)
         if description := channels.describe_not_finite(fields, unique):

@@ -138,7 +138,7 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
 def _name_of(path: str) -> str:
     """Name of a file, or what a glob's name says without its wildcards, or that of its folder."""
     stem = Path(path).stem
-    if not any(letter in stem for letter in "*?["):
+    if Path(path).exists() or not any(letter in stem for letter in "*?["):
         return stem
     return re.sub(r"\[.*?\]|[*?]", "", stem).strip("_-. ") or Path(path).parent.name or "forecast"
 

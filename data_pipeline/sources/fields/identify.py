@@ -7,13 +7,14 @@ axis of length one.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.fields.levels_joined import joined_along_levels
+from data_pipeline.sources.fields.stacked_heights import with_heights_split
 from data_pipeline.sources.fields.vertical import LEVEL_NAMES, Vertical, verticals_of
 from data_pipeline.sources.left_out import note_reasons, reasons_left_out, with_all_reasons
 from data_pipeline.sources.levels import with_integer_levels
@@ -28,6 +29,7 @@ from data_pipeline.sources.names import (
     canonical_label,
     named_in_capitals,
     normalize_units,
+    wgrib2_name,
 )
 
 _EXTREMES = {"max": "maximum", "min": "minimum"}
@@ -74,7 +76,7 @@ def identified(
         InputError: If two variables are the same field ("duplicate-name"), or the vertical
             coordinate of a variable contradicts its name ("contradictory-level").
     """
-    dataset = dataset.rename(_axis_names(dataset, rename))
+    dataset = with_heights_split(dataset.rename(_axis_names(dataset, rename)), rename)
     stored_names = map(str, dataset.data_vars)
     places = {name: verticals_of(dataset, name, level_units) for name in stored_names}
     fields = []
@@ -91,8 +93,15 @@ def identified(
     fields = [_with_lone_pressure(field, fields, places[field.stored]) for field in fields]
     fields = _without_repeats(fields, places, file)
     result = _assemble(dataset, fields, file, level_units)
+    result = result.squeeze(_single_axes(result, places.values()), drop=True)
     reasons = _reasons(fields, dataset, places, file)
     return note_reasons(result, {**reasons, **reasons_left_out(result)})
+
+
+def _single_axes(dataset: xr.Dataset, places: Iterable[Sequence[Vertical]]) -> list[str]:
+    """Vertical axes of length one, which have told what the variables are; not that of levels."""
+    axes = {vertical.coordinate for verticals in places for vertical in verticals}
+    return [axis for axis in axes - {"level"} if dataset.sizes.get(axis) == 1]
 
 
 def ambiguous_names(datasets: Sequence[xr.Dataset]) -> set[str]:
@@ -158,6 +167,8 @@ def _level_of(verticals: Sequence[Vertical]) -> Vertical | None:
 
 def _identify(stored: str, array: xr.DataArray, verticals: Sequence[Vertical]) -> Field:
     name, rank = _name_of(stored, array)
+    if name is None and (wgrib2 := wgrib2_name(stored)):
+        return Field(stored, wgrib2[0], 1, wgrib2[1])
     pressure = _level_of(verticals)
     axis = pressure.coordinate if pressure and pressure.is_axis else None
     own = Field(stored, stored, None, axis)

@@ -19,8 +19,9 @@ _SURFACES = ("surface", "meanSea", "atmosphere", "entireAtmosphere", "nominalTop
 _SURFACES += ("atmosphereSingleLayer",)
 _VERTICAL = (
     *("height", "heightAboveGround", "heightAboveGroundLayer", "altitude", "heightAboveSea"),
-    *("depth", "depthBelowLand", "depthBelowLandLayer", "depthBelowSea", "depthBelowSeaLayer"),
-    *("soil_level", "soilLayer", "soil_layer", "hybrid", "hybridLevel", "model_level", "eta"),
+    *("depth", "zlev", "depthBelowLand", "depthBelowLandLayer", "depthBelowSea"),
+    *("depthBelowSeaLayer", "soil_level", "soilLayer", "soil_layer", "hybrid", "hybridLevel"),
+    *("model_level", "eta"),
     *("sigma", "theta", "potentialVorticity", "potential_vorticity", "isothermZero", "maxWind"),
     *("tropopause", "cloudBase", "cloudTop", "isobaricLayer", "generalVertical"),
     *("generalVerticalLayer", "lowCloudLayer", "middleCloudLayer", "highCloudLayer"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,12 @@ from data_pipeline.preprocessing.climatology import fit_climatology, hours_of_da
 from data_pipeline.preprocessing.window_climatology import DAYS, fit_window
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import STORE_FILES, expand_glob, open_all
+from data_pipeline.sources.files import (
+    STORE_FILES,
+    expand_glob,
+    matching_paths,
+    open_all,
+)
 from data_pipeline.sources.retry import load
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from fourcastnet_afno.evaluation.config import ClimatologyFit
@@ -70,9 +74,7 @@ def prepared_store(source: SourceConfig) -> PreparedStore | None:
     paths = [
         path
         for given in source.paths
-        for path in (
-            [given] if "://" in given or Path(given).exists() else sorted(glob(given)) or [given]
-        )
+        for path in (matching_paths(given) or [given] if "://" not in given else [given])
     ]
     prepared = [path for path in paths if "://" not in path and is_prepared(Path(path))]
     if prepared and len(paths) > 1:

@@ -110,3 +110,16 @@ def test_static_fields_are_checked(tmp_path: Path) -> None:
     data.to_netcdf(tmp_path / "data.nc")
     with rejects("impossible-values", "height", "-9999", "24"):
         prepare(make_data_config(tmp_path / "data.nc"), tmp_path / "data.zarr")
+
+
+def test_a_mark_that_occurs_once_is_far_from_all_others() -> None:
+    values = field(250, 290)
+    values[2, 1, 1] = -999
+    with rejects("impossible-values", "brightness has 1 impossible values", "-999.0"):
+        check(values, "brightness", "K")
+    wide = field(-800, 1200)  # of which -999 is one more
+    wide[2, 1, 1] = -999
+    check(wide, "heat_flux", "W m-2")
+    capped = field(0, 3000)
+    capped[2, 1, 1] = 9999
+    check(capped, "potential_energy", "J kg-1")

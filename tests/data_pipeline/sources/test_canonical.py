@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.channels import Channels
 from data_pipeline.preparation.prepare import prepare
 from tests.builders.era5 import assert_same, make_era5, make_grib, read_source
+from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
+
+NAME = "2m_temperature"
 
 
 @pytest.fixture
@@ -139,3 +143,14 @@ def test_float64_becomes_the_same_store(tmp_path: Path) -> None:
     found = prepare(config, tmp_path / "data.zarr").dataset()
     assert found["2m_temperature"].dtype == np.float32
     np.testing.assert_array_equal(found["2m_temperature"], make_dataset()["2m_temperature"])
+
+
+@pytest.mark.parametrize("dtype", ["c8", "U8", "M8[ns]"])
+def test_values_that_are_no_real_numbers_are_left_out(tmp_path: Path, dtype: str) -> None:
+    data = make_dataset(4)
+    data[NAME] = data[NAME].astype(dtype).drop_attrs()
+    data.to_zarr(tmp_path / "data.zarr", zarr_format=2)
+    found = read_source(tmp_path / "data.zarr")
+    assert NAME not in found
+    with rejects("missing-variable", str(np.dtype(dtype)), "real numbers", "data.zarr"):
+        Channels.from_dataset(found, [NAME])

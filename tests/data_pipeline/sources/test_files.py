@@ -215,3 +215,45 @@ def test_permission_denied(unprivileged: Path, locked: str) -> None:
         with Nobody(), rejects("no-permission", "inner"):
             read_source(path / "*.nc")
     (unprivileged / locked).chmod(0o755)
+
+
+@pytest.mark.parametrize("given", ["f[2].nc", "*.nc", ""])
+def test_names_that_exist_are_no_globs(tmp_path: Path, given: str) -> None:
+    folder = tmp_path / "run [red][1]"
+    folder.mkdir()
+    make_dataset(3).to_netcdf(folder / "f[2].nc")
+    found = [str(folder / "f[2].nc")]
+    assert opening.expand_glob(str(folder / given)) == found
+    assert opening.expand_glob(str(tmp_path / "run*" / "f*.nc")) == found
+    assert read_source(folder / given).sizes["time"] == 3
+
+
+def test_a_store_for_training_is_no_source(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    prepare(make_data_config(tmp_path / "data.nc"), tmp_path / "store.zarr")
+    with rejects("other-layout", "store.zarr", "prepare", "data.store"):
+        read_source(tmp_path / "*.zarr")
+
+
+def test_zeros_of_axes_are_not_missing(tmp_path: Path) -> None:
+    """zarr 2 has one number for chunks that are not there and for missing values."""
+    data = make_dataset(4)[[NAME]].assign_coords(time=np.arange(4.0))
+    data["time"].attrs["units"] = "days since 2001-01-01"
+    data["longitude"].attrs["_FillValue"] = data["time"].attrs["_FillValue"] = 0.0
+    data.to_zarr(tmp_path / "data.zarr", zarr_format=2)
+    found = read_source(tmp_path / "data.zarr")
+    np.testing.assert_array_equal(found["longitude"], data["longitude"])
+    np.testing.assert_array_equal(found["time"], make_dataset(4)["time"])
+
+
+@pytest.mark.parametrize("kind", ["nc", "zarr"])
+def test_groups_are_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"data.{kind}"
+    data = make_dataset(2)
+    if kind == "nc":
+        data.to_netcdf(path, group="Grid")
+    else:
+        data.to_zarr(path, group="Grid", zarr_format=3, consolidated=False)
+        assert read_source(path / "Grid").sizes["time"] == 2
+    with rejects("other-layout", "Grid", path.name):
+        read_source(path)

@@ -7,7 +7,14 @@ import pytest
 
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.names import RENAME, STANDARD_NAMES, UNITS, normalize_units, parse_label
+from data_pipeline.sources.names import (
+    RENAME,
+    STANDARD_NAMES,
+    UNITS,
+    normalize_units,
+    parse_label,
+    wgrib2_name,
+)
 
 DOCS = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| (`.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)
@@ -79,3 +86,19 @@ def test_winds_at_100_m_are_no_winds_at_100_hpa() -> None:
 )
 def test_labels(label: str, expected: tuple[str, int | None]) -> None:
     assert parse_label(label) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("TMP_2maboveground", ("2m_temperature", None)),
+        ("UGRD_10maboveground", ("10m_u_component_of_wind", None)),
+        ("HGT_500mb", ("geopotential_height", 500)),
+        ("PRMSL_meansealevel", ("mean_sea_level_pressure", None)),
+        ("UGRD_80maboveground", None),
+        ("TMP_tropopause", None),
+        ("HGT_surface", None),
+    ],
+)
+def test_names_of_wgrib2(name: str, expected: tuple[str, int | None] | None) -> None:
+    assert wgrib2_name(name) == expected

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.inference.initial_states import (
+    InitialStates,
     check_init_times,
     check_source,
     parse_init_times,
@@ -133,3 +135,14 @@ def test_a_forcing_that_nobody_knows_is_refused() -> None:
     spec = type(stepper.spec)(**{**stepper.spec.__dict__, "forcings": ("sunspots",)})
     with rejects("bad-setting", "['sunspots']"):
         check_source(make_states(), spec, "checkpoint best")
+
+
+def test_marks_in_the_states_to_start_from_are_rejected() -> None:
+    data, spec = make_states(8), Growing().spec
+    name = next(iter(spec.channels)).name
+    data[name][4, ..., 1, 2] = -9999
+    states = InitialStates(data, spec, 1, torch.device("cpu"))
+    times = data["time"].values
+    states.read(times[:4])
+    with rejects("impossible-values", name, "-9999", np.datetime_as_string(times[4], "m")):
+        states.read(times[:5])

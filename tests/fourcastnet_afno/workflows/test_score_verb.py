@@ -73,6 +73,7 @@ def test_the_verb_scores_forecasts_side_by_side(
     ("words", "message"),
     [
         (["--forecast=none.zarr"], "none.zarr"),
+        (["--forecast={one}", "--truth=no.nc"], "correct --truth"),
         (["--forecast={one}", "--forecast={one}"], "two forecasts are called one"),
         (["--forecast={one}", "--output=scores.txt"], "ends in .nc"),
         (["--forecast={one}", "--evaluation.regions=[tropics_land]"], "needs the variable land"),
@@ -93,7 +94,7 @@ def test_bad_input_of_the_verb(
     given = [word.format(one=files / "one.zarr") for word in words]
     sources = [f"--truth={files / 'truth.nc'}", f"--climatology={files / 'years.nc'}"]
     constant = "--evaluation.climatology_harmonics=0"
-    assert main(["evaluate", constant, *given, *sources]) == 2
+    assert main(["evaluate", constant, *sources, *given]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
