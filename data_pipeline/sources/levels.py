@@ -125,4 +125,7 @@ def with_integer_levels(dataset: xr.Dataset, name: str, stated_units: str = "") 
     if not np.allclose(levels, np.round(levels)):
         message = f"{name} has the levels {levels.tolist()} hPa, expected integers"
         raise InputError(message, code="bad-levels")
+    if len(np.unique(np.round(levels))) < len(levels):
+        message = f"{name} has the levels {levels.tolist()} hPa, expected each once; correct them"
+        raise InputError(message, code="bad-levels")
     return sorted_along(dataset.assign_coords(level=np.round(levels).astype(int)), "level")

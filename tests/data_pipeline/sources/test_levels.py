@@ -89,3 +89,18 @@ def test_other_levels_do_not_contradict_pressure_levels_in_another_file(tmp_path
     model = make_era5()[["temperature"]].assign_coords(level=("level", [1, 2], {"units": "1"}))
     model.to_netcdf(tmp_path / "model.nc")
     assert_same(read_source(tmp_path), make_era5())
+
+
+@pytest.mark.parametrize("levels", [[500.0, 500.0], [499.99999, 500.0], [500.5, 850.0]])
+def test_levels_are_different_integers(tmp_path: Path, levels: list[float]) -> None:
+    profile = make_era5()[["temperature"]].sel(level=[500, 850])
+    profile.assign_coords(level=("level", levels)).to_netcdf(tmp_path / "data.nc")
+    with rejects("bad-levels", "data.nc", str(levels[0])):
+        read_source(tmp_path / "data.nc")
+
+
+def test_levels_with_a_formula_are_those_of_a_model() -> None:
+    level = xr.DataArray([500.0], dims="lev", attrs={"units": "hPa"}, name="lev")
+    assert vertical_kind(level) == "pressure"
+    formula = {"units": "hPa", "formula_terms": "a: hyam b: hybm p0: P0 ps: PS"}
+    assert vertical_kind(level.assign_attrs(formula)) == "model level"
