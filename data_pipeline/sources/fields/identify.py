@@ -15,7 +15,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.sources.fields.levels_joined import joined_along_levels
 from data_pipeline.sources.fields.stacked_heights import with_heights_split
-from data_pipeline.sources.fields.vertical import LEVEL_NAMES, Vertical, verticals_of
+from data_pipeline.sources.fields.vertical import LEVEL_NAMES, Vertical, verticals_by_variable
 from data_pipeline.sources.left_out import note_reasons, reasons_left_out, with_all_reasons
 from data_pipeline.sources.levels import with_integer_levels
 from data_pipeline.sources.names import (
@@ -77,8 +77,7 @@ def identified(
             coordinate of a variable contradicts its name ("contradictory-level").
     """
     dataset = with_heights_split(dataset.rename(_axis_names(dataset, rename)), rename)
-    stored_names = map(str, dataset.data_vars)
-    places = {name: verticals_of(dataset, name, level_units) for name in stored_names}
+    places = verticals_by_variable(dataset, level_units)
     fields = []
     for stored, verticals in places.items():
         array = dataset[stored]
@@ -108,9 +107,8 @@ def ambiguous_names(datasets: Sequence[xr.Dataset]) -> set[str]:
     """Names of variables that stand for several fields: at several heights, or means too."""
     found: dict[str, set[str]] = {}
     for dataset in datasets:
-        for name in map(str, dataset.data_vars):
-            place = _place(dataset[name], verticals_of(dataset, name))
-            found.setdefault(name, set()).add(place)
+        for name, verticals in verticals_by_variable(dataset).items():
+            found.setdefault(name, set()).add(_place(dataset[name], verticals))
     return {name for name, places in found.items() if len(places) > 1}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import xarray as xr
 
-from data_pipeline.sources.fields.vertical import verticals_of
+from data_pipeline.sources.fields.vertical import verticals_by_variable
 from data_pipeline.sources.names import AT_HEIGHT, RENAME, STANDARD_NAMES
 
 
@@ -16,12 +16,12 @@ def with_heights_split(dataset: xr.Dataset, renamed: Collection[str] = ()) -> xr
         renamed: Variables that the user names, which are not split.
     """
     found: dict[str, xr.DataArray] = {}
-    for stored in map(str, dataset.data_vars):
+    for stored, verticals in verticals_by_variable(dataset).items():
         standard = str(dataset[stored].attrs.get("standard_name", ""))
         name = RENAME.get(stored) or STANDARD_NAMES.get(standard, (stored, stored))[1]
         if stored in renamed or name not in {base for base, _ in AT_HEIGHT}:
             continue
-        for vertical in verticals_of(dataset, stored):
+        for vertical in verticals:
             if not vertical.is_axis or vertical.kind != "height" or len(vertical.values) < 2:
                 continue
             for index, height in enumerate(vertical.values):

@@ -4,7 +4,6 @@ A coordinate is an axis of the variable, or a scalar. xarray attaches a scalar t
 a data set; the attribute ``coordinates`` of NetCDF tells to which it belongs, where it is written.
 """
 
-from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,23 +58,39 @@ class Vertical:
         return ", ".join(f"{value:g}" for value in self.values)
 
 
-def verticals_of(dataset: xr.Dataset, variable: str, level_units: str = "") -> list[Vertical]:
-    """Vertical coordinates of a variable, axes first.
+def verticals_by_variable(dataset: xr.Dataset, level_units: str = "") -> dict[str, list[Vertical]]:
+    """Vertical coordinates of each variable, axes first.
 
     ``level_units`` are those of levels in place of the file's.
     """
-    found = []
-    for name in (*map(str, dataset[variable].dims), *_scalars_of(dataset, variable)):
-        coordinate = dataset[name] if name in dataset.coords else xr.DataArray([], dims=name)
-        if _is_vertical(name, coordinate):
-            units = level_units if name in LEVEL_NAMES else ""
-            found.append(_vertical(name, coordinate, units, dataset[variable].dims))
-    return found
+    listed = {str(name): _listed(array) for name, array in dataset.variables.items()}
+    claimed = set().union(*(listed[str(name)] for name in dataset.data_vars))
+    scalars = [str(name) for name, coord in dataset.coords.items() if not coord.ndim]
+    dims = list(map(str, dataset.dims))
+    coordinates = {
+        name: dataset[name] if name in dataset.coords else xr.DataArray([], dims=name)
+        for name in [*dims, *scalars]
+    }
+    verticals = {
+        name: _vertical(name, coordinate, level_units if name in LEVEL_NAMES else "", name in dims)
+        for name, coordinate in coordinates.items()
+        if _is_vertical(name, coordinate)
+    }
+    return {
+        str(variable): [
+            *(verticals[str(d)] for d in dataset.variables[variable].dims if d in verticals),
+            # Scalars that belong to it, or may belong to it.
+            *(
+                verticals[name]
+                for name in scalars
+                if name in verticals and (name in listed[str(variable)] or name not in claimed)
+            ),
+        ]
+        for variable in dataset.data_vars
+    }
 
 
-def _vertical(
-    name: str, coordinate: xr.DataArray, level_units: str, dims: Collection[Hashable]
-) -> Vertical:
+def _vertical(name: str, coordinate: xr.DataArray, level_units: str, is_axis: bool) -> Vertical:
     kind = vertical_kind(coordinate.rename(name), level_units)
     numeric = np.issubdtype(coordinate.dtype, np.number)
     values = np.atleast_1d(vertical_values(coordinate, level_units)) if numeric else np.array([])
@@ -85,7 +100,7 @@ def _vertical(
         "surface" if at_surface else kind,
         name,
         tuple(round(float(value), 6) for value in values),
-        name in dims,
+        is_axis,
     )
 
 
@@ -95,14 +110,6 @@ def _is_vertical(name: str, coordinate: xr.DataArray) -> bool:
     return known or attrs.get("standard_name") in _STANDARD or bool({"positive"} & {*attrs})
 
 
-def _scalars_of(dataset: xr.Dataset, variable: str) -> list[str]:
-    """Scalar coordinates that belong to a variable, or may belong to it."""
-    listed = {name: _listed(array) for name, array in dataset.data_vars.items()}
-    claimed = set().union(*listed.values())
-    scalars = [str(name) for name, coord in dataset.coords.items() if not coord.ndim]
-    return [name for name in scalars if name in listed[variable] or name not in claimed]
-
-
-def _listed(array: xr.DataArray) -> set[str]:
+def _listed(array: xr.Variable) -> set[str]:
     text = array.encoding.get("coordinates") or array.attrs.get("coordinates") or ""
     return set(str(text).split())

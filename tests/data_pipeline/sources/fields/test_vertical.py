@@ -3,7 +3,7 @@
 import pytest
 import xarray as xr
 
-from data_pipeline.sources.fields.vertical import verticals_of
+from data_pipeline.sources.fields.vertical import verticals_by_variable
 
 
 def field(**scalars: object) -> xr.Dataset:
@@ -13,10 +13,10 @@ def field(**scalars: object) -> xr.Dataset:
 
 def test_scalars_belong_to_all_variables_unless_the_file_tells() -> None:
     dataset = field(plev=((), 85000.0, {"units": "Pa"}))
-    assert [v.text for v in verticals_of(dataset, "b")] == ["850"]
+    assert [v.text for v in verticals_by_variable(dataset)["b"]] == ["850"]
     dataset["a"].encoding["coordinates"] = "plev time"
-    assert [v.text for v in verticals_of(dataset, "a")] == ["850"]
-    assert verticals_of(dataset, "b") == []
+    assert [v.text for v in verticals_by_variable(dataset)["a"]] == ["850"]
+    assert verticals_by_variable(dataset)["b"] == []
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_scalars_belong_to_all_variables_unless_the_file_tells() -> None:
 )
 def test_kinds_of_scalars(name: str, value: float, units: str, kind: str, text: str) -> None:
     dataset = field(**{name: ((), value, {"units": units})})
-    (found,) = verticals_of(dataset, "a")
+    (found,) = verticals_by_variable(dataset)["a"]
     assert (found.kind, found.text, found.is_axis) == (kind, text, False)
 
 
 def test_other_scalars_are_not_vertical() -> None:
-    assert verticals_of(field(number=0, expver="0001", step=6), "a") == []
+    assert verticals_by_variable(field(number=0, expver="0001", step=6))["a"] == []
