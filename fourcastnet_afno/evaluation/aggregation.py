@@ -76,10 +76,14 @@ def _within(part: slice, span: slice) -> slice:
 
 @dataclass(frozen=True, kw_only=True)
 class StateFile:
-    """File from which an interrupted evaluation resumes; another fingerprint's is ignored."""
+    """File from which an interrupted evaluation resumes; another fingerprint's is ignored.
+
+    ``companions`` is a digest of climatology and training years, which version 0.1 did not store.
+    """
 
     path: Path
     fingerprint: str
+    companions: str = ""
 
     def save(self, state: AggregationState, num_done: int, statistics: Sequence[str]) -> None:
         """Write the state after some tasks, whose statistics have these names."""
@@ -89,6 +93,7 @@ class StateFile:
             for name, values in getattr(state, kind).items()
         }
         record = {"key": self.fingerprint, "done": num_done, "statistics": list(statistics)}
+        record["companions"] = self.companions
         header = np.frombuffer(json.dumps(record).encode(), np.uint8)
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
@@ -99,7 +104,8 @@ class StateFile:
             return 0
         with np.load(self.path, allow_pickle=False) as stored:
             header = json.loads(stored["header"].tobytes())
-            if header["key"] != self.fingerprint:
+            same_companions = header.get("companions", self.companions) == self.companions
+            if header["key"] != self.fingerprint or not same_companions:
                 return 0
             part = AggregationState(covered=state.covered, groups=state.groups)
             for full_name in stored.files:

@@ -124,7 +124,10 @@ def evaluate(
     tasks = split(plan, (max(init_chunks), max(lead_chunks)), block_bytes, levels_together)
     state_file = None
     if state is not None:
-        state_file = StateFile(path=state, fingerprint=_resume_fingerprint(inputs, plan, tasks))
+        fingerprint = _resume_fingerprint(inputs, plan, tasks)
+        state_file = StateFile(
+            path=state, fingerprint=fingerprint, companions=_sample_companions(inputs, plan)
+        )
     total = run_tasks(
         plan, tasks, num_threads=config.num_threads, executor=executor, execution=execution,
         state_file=state_file,
@@ -303,4 +306,17 @@ def _resume_fingerprint(
         if inputs.training is not None:
             digest.update(inputs.training.times.tobytes())
             digest.update(inputs.training.at(channel, inputs.training.times[-1:]).tobytes())
+    return digest.hexdigest()
+
+
+def _sample_companions(inputs: ScoringInputs, plan: ScoringPlan) -> str:
+    """Digest of the climatology and the training years at their first, middle and last time."""
+    digest = hashlib.blake2b(digest_size=16)
+    for at, times in (
+        (plan.climatology, inputs.alignment.valid_times.unique),
+        *([(inputs.training.at, inputs.training.times)] if inputs.training is not None else []),
+    ):
+        sample = times[[0, len(times) // 2, -1]]
+        for channel in plan.channels:
+            digest.update(np.ascontiguousarray(at(channel, sample)).tobytes())
     return digest.hexdigest()

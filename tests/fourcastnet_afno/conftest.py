@@ -1,9 +1,11 @@
 """Files that the tests of scores and of the report share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from fourcastnet_afno.cli.main import main
 from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
@@ -11,8 +13,20 @@ from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
 
 @pytest.fixture(scope="session")
 def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores and the report of two forecasts in WeatherBench 2's layout, in the folder ``out``."""
-    folder = tmp_path_factory.mktemp("scored")
+    """Scores and the report of two forecasts in WeatherBench 2's layout, in the folder ``out``.
+
+    The processes that run the tests share it, whichever makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "scored"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            _score_two_forecasts(folder)
+    return folder
+
+
+def _score_two_forecasts(folder: Path) -> None:
     series = make_truth(400)
     land = (np.arange(8) < 4) * np.ones((6, 8))
     truth = series.isel(time=slice(300, 400))
@@ -35,4 +49,3 @@ def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--evaluation.reference=theirs",
     ]  # fmt: skip
     assert main(arguments) == 0
-    return folder

@@ -91,12 +91,16 @@ def test_a_file_resumes_by_the_same_addition(tmp_path: Path) -> None:
     assert_equal(total_of(resumed, *rest), total_of(done, *rest))
 
 
-@pytest.mark.parametrize(("fingerprint", "names"), [("b", NAMES), ("a", ["error", "l4"])])
+@pytest.mark.parametrize(
+    ("fingerprint", "companions", "names"),
+    [("b", "c", NAMES), ("a", "c", ["error", "l4"]), ("a", "another climatology", NAMES)],
+)
 def test_the_file_of_another_evaluation_is_ignored(
-    tmp_path: Path, fingerprint: str, names: list[str]
+    tmp_path: Path, fingerprint: str, companions: str, names: list[str]
 ) -> None:
-    StateFile(path=tmp_path / "state.npz", fingerprint="a").save(PARTS[0], 1, NAMES)
+    path = tmp_path / "state.npz"
+    StateFile(path=path, fingerprint="a", companions="c").save(PARTS[0], 1, NAMES)
     state = AggregationState(covered=WHOLE.covered, groups=WHOLE.groups)
-    file = StateFile(path=tmp_path / "state.npz", fingerprint=fingerprint)
+    file = StateFile(path=path, fingerprint=fingerprint, companions=companions)
     assert file.load(state, names) == 0
     assert not state.series
