@@ -1,6 +1,7 @@
 """Where preparations and evaluations run: on threads of this machine, or on a dask cluster."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -171,20 +172,27 @@ class _Cluster:
 
         threads = sum(self._client.nthreads().values())
         running: dict[Any, Task] = {}
+        lost: Counter[int] = Counter()
 
-        def submit(count: int) -> list[Any]:
-            compute, some = self._client.compute, islice(tasks, count)
+        def submit(some: Iterable[Task]) -> list[Any]:
+            compute = self._client.compute
             futures = {compute(task.work, retries=_RETRIES): task for task in some}
             running.update(futures)
             return list(futures)
 
-        queue = futures_as_completed(submit(2 * threads), loop=self._client.loop)
+        queue = futures_as_completed(submit(islice(tasks, 2 * threads)), loop=self._client.loop)
         for future in queue:
             task = running.pop(future)
+            # The scheduler forgot the result of a worker that died just then.
+            if future.cancelled() and lost[task.key] < _RETRIES:
+                lost[task.key] += 1
+                for again in submit([task]):
+                    queue.add(again)
+                continue
             with read_errors_as_input_errors(task.reads):
                 result = future.result()
             yield task.key, result
-            for following in submit(1):
+            for following in submit(islice(tasks, 1)):
                 queue.add(following)
 
 
