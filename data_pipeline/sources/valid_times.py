@@ -26,7 +26,8 @@ STEPS = ("lead_time", "prediction_timedelta", "step", "leadtime", "forecast_peri
 STEPS += ("forecast_lead_time", "forecast_hour")
 """Names of the times since a forecast's start."""
 _KINDS = {"time": "valid", "forecast_reference_time": "start", "forecast_period": "step"}
-_MINUTE = np.timedelta64(1, "m")
+AGREEMENT = np.timedelta64(1, "m")
+"""How far a stated valid time may be from the start and the step, in sources and forecasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ def _valid_times(dataset: xr.Dataset, times: _Times, file: str) -> xr.DataArray:
     if valid is None or start.dtype != valid.dtype or start.dtype.kind != "M":
         return total if valid is None else valid
     apart = np.abs((valid.drop_vars(valid.coords) - total).values)
-    if (apart[~np.isnat(apart)] > _MINUTE).any():
+    if (apart[~np.isnat(apart)] > AGREEMENT).any():
         message = f"{file} has {times.valid} that are not {times.start} + {times.step}, up to "
         raise _ambiguous(f"{message}{apart.max().astype('timedelta64[m]')} apart", times)
     return valid

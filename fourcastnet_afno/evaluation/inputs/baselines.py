@@ -21,17 +21,6 @@ _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
 
 
-def at_valid_times(
-    select: Callable[[np.ndarray], xr.Dataset], init_times: np.ndarray, lead_times: np.ndarray
-) -> xr.Dataset:
-    """Fields by initial time and lead time of a function of unique, increasing times.
-
-    All valid times have to be dates; lead times are durations of the standard calendar.
-    """
-    times = ValidTimes(init_times, lead_times, valid_times_in(init_times, lead_times))
-    return by_valid_time(select, times)
-
-
 def by_valid_time(select: Callable[[np.ndarray], xr.Dataset], times: ValidTimes) -> xr.Dataset:
     """Fields by initial time and lead time of a function of unique, increasing times."""
     valid = xr.DataArray(

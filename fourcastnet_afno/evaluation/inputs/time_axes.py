@@ -20,12 +20,12 @@ from data_pipeline.calendars import (
 from data_pipeline.calendars import dates as dates_of
 from data_pipeline.errors import InputError
 from data_pipeline.sources.time_axis import nanoseconds_in, snap_times
-from data_pipeline.sources.valid_times import STARTS, STEPS
+from data_pipeline.sources.valid_times import AGREEMENT, STARTS, STEPS
 from data_pipeline.timestep import lead_coordinate, lead_label, lead_times_of
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 
 _STANDARD_NAMES = {"forecast_reference_time": "init", "forecast_period": "lead"}
-_CLOSE, _SAME_MONTH = np.timedelta64(60, "s"), np.timedelta64(17, "D")
+_SAME_MONTH = np.timedelta64(17, "D")
 _MICROSECONDS, _LATEST = "microseconds since 1970-01-01", 2**63 // 1000
 _EXAMPLES = "hours, days, minutes, seconds, nanoseconds, weeks or months"
 _MOST_HOURS = 24 * 366  # without units
@@ -239,7 +239,7 @@ def _require_consistent(
         return
     sizes = [(d, n) for d, n in zip(("init", "lead"), table.shape, strict=True)]
     given = given.set_dims(dict(sizes)).transpose("init", "lead").values
-    close = _SAME_MONTH if times["lead"].attrs.get("units") == "months" else _CLOSE
+    close = _SAME_MONTH if times["lead"].attrs.get("units") == "months" else AGREEMENT
     both = ~np.isnat(table) & ~np.isnat(given)
     wrong = both & (np.abs(np.where(both, table - given, np.timedelta64(0))) > close)
     if wrong.any():
