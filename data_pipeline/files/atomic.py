@@ -1,58 +1,190 @@
-"""Atomic writes: a file or folder appears under its name only when it is complete."""
+"""Atomic writes: a file appears under its name only when it is complete, and replaces only a file.
 
+What keeps a system from writing (a full or read-only disk, a missing permission, a name that is too
+long, ...) is one kind of error, with the path, the reason and a remedy.
+"""
+
+import errno
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, TransferError
+
+
+class _Reason(NamedTuple):
+    code: str
+    remedy: str
+    kind: type[InputError] = InputError
+
+
+_AGAIN = "run the same command again, which resumes where it can"
+_FULL = _Reason("disk-full", f"finished work is kept: free some space and {_AGAIN}", TransferError)
+_BROKEN = _Reason("cannot-write", f"check the disk and {_AGAIN}", TransferError)
+_FORBIDDEN = _Reason("no-permission", "choose another folder, or change who may write there")
+_IN_THE_WAY = _Reason(
+    "not-a-folder", "part of this path is a file or a link to nothing; choose another"
+)
+_UNUSABLE = _Reason("cannot-write", "choose another path")
+_REASONS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL._replace(
+        remedy=f"finished work is kept: allow larger files (ulimit -f) and {_AGAIN}"
+    ),
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN._replace(remedy="choose a folder on a disk that can be written to"),
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _Reason("not-a-file", "a folder has this name; choose another"),
+    errno.ENAMETOOLONG: _Reason("cannot-write", "choose a shorter name"),
+    errno.ELOOP: _Reason("cannot-write", "its links lead in a circle; remove them"),
+    errno.EINVAL: _UNUSABLE,
+    errno.EILSEQ: _UNUSABLE,
+    errno.ENOENT: _Reason("cannot-write", f"its folder has gone; {_AGAIN}"),
+    errno.ENXIO: _BROKEN,
+    errno.ENODEV: _BROKEN,
+    errno.EIO: _BROKEN,
+    errno.ESTALE: _BROKEN,
+    errno.EBUSY: _BROKEN,
+    errno.ETXTBSY: _BROKEN,
+    errno.EMFILE: _BROKEN._replace(remedy=f"allow more open files (ulimit -n) and {_AGAIN}"),
+    errno.ENFILE: _BROKEN._replace(remedy=f"close other programs and {_AGAIN}"),
+}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *errors: type[Exception], private: bool = False) -> Iterator[Path]:
     """Give a temporary name next to ``path``, which becomes ``path`` if the block succeeds.
 
+    A file or a link at ``path`` is replaced (what a link points to stays); anything else, such as a
+    folder, stays and is an error. The mode of the file follows the umask.
+
     Args:
-        path: File or folder to write; an old one is replaced. Its folder is made where missing.
+        path: File to write. Its folder is made where missing.
+        errors: Errors of the library that writes, see ``writing_to``.
+        private: Whether nobody but the owner may read the file.
 
     Yields:
-        A name that does not exist yet.
+        A name that does not exist yet, or an empty private file.
 
     Raises:
-        InputError: If the folder cannot be written to.
+        InputError: If the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with writing_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove(temporary)
+    temporary = path.parent / f".{path.name}.partial"
+    with writing_to(path, *errors):
+        require_replaceable(path)
+        require_replaceable(temporary)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            mode = _new_file(temporary, private)
             yield temporary
-            if path.is_dir():
-                shutil.rmtree(path)
+            require_replaceable(path)
+            if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries have their own
+                with suppress(PermissionError):  # of file systems without modes
+                    temporary.chmod(mode)
             os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path, private: bool) -> int:
+    """Find the mode of a new file, which stays only if it is private."""
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(file).st_mode)
     finally:
-        # After a failed mkdir the parent may be a file, so that even looking would raise.
-        if path.parent.is_dir():
-            remove(temporary)
+        os.close(file)
+        if not private:
+            path.unlink()
+
+
+def require_replaceable(path: Path) -> None:
+    """Reject a folder or a device where a file is to be written ("not-a-file")."""
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        kind = "a folder" if path.is_dir() else "no file"
+        raise InputError(
+            f"cannot write {full_path(path)}: it is {kind}, and only a file is replaced; choose "
+            "another name, or move it away",
+            code="not-a-file",
+        )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they do not exist.
+
+    Raises:
+        InputError: If it cannot be made, see ``writing_to``.
+    """
+    with writing_to(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Report, as an ``InputError``, a missing permission or a file where a folder has to be."""
+def writing_to(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Report what keeps the block from writing ``path`` as an ``InputError``.
+
+    Args:
+        path: What is written, for the message.
+        errors: Errors of the library that writes which are no ``OSError``.
+
+    Raises:
+        InputError: With the codes "no-permission" (a missing one, or a read-only disk),
+            "not-a-folder", "not-a-file" or "cannot-write".
+        TransferError: With the codes "disk-full" (quotas and limits too) or "cannot-write" (a disk
+            that fails).
+    """
     try:
         yield
-    except PermissionError as error:
-        message = f"cannot write {path.resolve()}: {error.strerror}; choose another folder"
-        raise InputError(message, code="no-permission") from error
-    except (FileExistsError, NotADirectoryError) as error:
-        message = f"cannot write {path.resolve()}: part of this path is a file; choose another"
-        raise InputError(message, code="not-a-folder") from error
+    except InputError:
+        raise
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0)
+        if reason is None or not _concerns(error, reason, path):
+            raise
+        raise _cannot_write(path, error, reason) from error
+    except errors as error:
+        number = re.search(r"os error (\d+)", str(error))  # as libraries in Rust say it
+        reason = _REASONS.get(int(number[1]) if number else 0, _BROKEN)
+        raise _cannot_write(path, error, reason) from error
+
+
+def _concerns(error: OSError, reason: _Reason, path: Path) -> bool:
+    """Whether an error is that of writing a path, not of reading elsewhere."""
+    if error.errno == errno.EROFS or reason.code == _FULL.code:
+        return True
+    if not isinstance(error.filename, str | os.PathLike):
+        return error.errno != errno.ENOENT
+    name, folder = full_path(Path(error.filename)), full_path(path.parent)
+    return name.is_relative_to(folder) or folder.is_relative_to(name)
+
+
+def _cannot_write(path: Path, error: Exception, reason: _Reason) -> InputError:
+    what, name = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
+    where = f" ({name})" if isinstance(name, str | os.PathLike) else ""
+    message = f"cannot write {full_path(path)}: {what}{where}; {reason.remedy}"
+    return reason.kind(message, code=reason.code)
+
+
+def full_path(path: Path) -> Path:
+    """The path from the root on, without links; as it is where the working directory has gone."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return path
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if there is one."""
-    if path.is_dir():
+    """Delete a file, a link or a folder, if there is one; what a link points to stays."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

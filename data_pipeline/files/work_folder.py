@@ -9,7 +9,6 @@ Processes that share the work never wait for each other: whichever finishes the 
 store its name. Until version 0.1 a preparation wrote ``ledger.jsonl``, which is read too.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -21,8 +20,6 @@ from typing import Any
 
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.files.atomic import remove, replacing, sweep, writing_to
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class WorkFolder:
@@ -62,7 +59,7 @@ class WorkFolder:
             InputError: If the folder cannot be written to, or another process of this rank works.
             TransferError: If the disk is full.
         """
-        with writing_to(self.path), disk_full_as_transfer_error(self.path):
+        with writing_to(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(self.folder / f"lock-{self._rank}", self.path):
                 with _locked(self.folder / "lock"):
@@ -180,18 +177,3 @@ def _locked(lock: Path, path: Path | None = None) -> Iterator[None]:
                 f"another process writes {path}; wait, or give another output", code="busy"
             ) from error
         yield
-
-
-@contextmanager
-def disk_full_as_transfer_error(path: Path) -> Iterator[None]:
-    """Report a full disk where the block meets it, as a ``TransferError``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise TransferError(
-            f"the disk of {path.resolve()} is full ({error.strerror}); finished work is kept: free "
-            "some space and run the same command again, which resumes",
-            code="disk-full",
-        ) from error

@@ -14,7 +14,6 @@ import numpy as np
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import writing_to
-from data_pipeline.files.work_folder import disk_full_as_transfer_error
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
@@ -116,7 +115,7 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
     exact = pipeline.checked(values, times)
     training = pipeline.training[index] & ~exact.empty
     packed = layout.packing.pack(exact.values, layout.channels.labels)
-    with writing_to(layout.path), disk_full_as_transfer_error(layout.path):
+    with writing_to(layout.path):
         checksums = layout.write(start, packed)
         layout.write_filled(start, exact.filled)
     weights, states = layout.grid.area_weights(), layout.packing.unpack(packed)

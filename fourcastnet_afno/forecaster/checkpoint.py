@@ -52,21 +52,17 @@ def save_checkpoint(
     }
     header = {"format": _FORMAT, "metadata": json.dumps(record)}
     try:
-        with replacing(path) as temporary:
+        with replacing(path, SafetensorError) as temporary:
             packed = {name: value.contiguous() for name, value in tensors.items()}
             save_file(packed, temporary, header)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-    except (OSError, SafetensorError) as error:
-        intact = ""
-        if left := [p for p in (path.with_name("last.safetensors"), path) if p.exists()]:
+    except InputError as error:
+        if left := [p for p in (path.with_name("last.safetensors"), path) if p.is_file()]:
             step = read_checkpoint(left[0], "none")[1].get("position", {}).get("step")
-            intact = f"the one before it{'' if step is None else f', of step {step},'} is intact; "
-        raise InputError(
-            f"cannot write {path.resolve()}: {error}; {intact}free space on the disk and run the "
-            "same command again",
-            code="disk-full",
-        ) from error
+            of_step = "" if step is None else f", of step {step},"
+            error.args = (f"{error}; the checkpoint before it{of_step} is intact",)
+        raise
 
 
 def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
