@@ -1,18 +1,30 @@
 """Bounds of settings, declared in their types and checked when a configuration is made.
 
-    batch_size: Annotated[int, Ge(1)] = 8
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 8
     quantiles: list[Annotated[float, Interval(ge=0, le=1)]]
 
-The markers are those of the package ``annotated_types``.
+The markers are those of the package ``annotated_types``. Every number has a lower and an upper
+bound, far beyond what anyone needs: a slip of the keyboard, or a checkpoint of somebody else, must
+not keep a machine busy for a week. Sizes that a machine may lack the memory for are estimated in
+addition, see ``memory``.
 """
 
+import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
+from annotated_types import Ge, Le, MinLen
+
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]  # 0 is none, or off
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+Hours = Annotated[int, Ge(1), Le(1_000_000)]  # up to a century
+Level = Annotated[int, Ge(0), Le(1_000_000)]  # hPa
+Number = Annotated[float, Ge(-sys.float_info.max), Le(sys.float_info.max)]  # any finite one
 
 
 def check_bounds(config: Any, where: str = "") -> None:  # noqa: ANN401
@@ -28,7 +40,7 @@ def check_bounds(config: Any, where: str = "") -> None:  # noqa: ANN401
     hints = _hints(type(config))
     for field in fields(config):
         name = f"{where}.{field.name}" if where else field.name
-        _check(name, getattr(config, field.name), hints[field.name])
+        check_value(name, getattr(config, field.name), hints[field.name])
 
 
 @cache
@@ -36,40 +48,58 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _check(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
+def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
+    """Check a value against the bounds in its type.
+
+    Args:
+        name: Name of the value in messages.
+        value: Of a setting.
+        hint: Its type, with bounds.
+
+    Raises:
+        ValueError: If it lies outside, or is not finite.
+    """
     if value is None:
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
     kind, arguments = get_origin(hint), get_args(hint)
     if kind is Annotated:
-        _check(name, value, arguments[0])
+        check_value(name, value, arguments[0])
         for mark in arguments[1:]:
             _check_mark(name, value, mark)
     elif kind in (Union, UnionType):
         for argument in arguments:
-            _check(name, value, argument)
+            check_value(name, value, argument)
     elif isinstance(value, Mapping) and len(arguments) == 2:
         for key, item in value.items():
-            _check(f"{name}.{key}", item, arguments[1])
+            check_value(f"{name}.{key}", item, arguments[1])
     elif isinstance(value, Collection) and not isinstance(value, str) and arguments:
         for item in value:
-            _check(name, item, arguments[0])
+            check_value(name, item, arguments[0])
 
 
 def _check_mark(name: str, value: Any, mark: Any) -> None:  # noqa: ANN401
-    match mark:
-        case Ge(ge=least):
-            holds, bound = value >= least, f"be at least {least}"
-        case Gt(gt=below):
-            holds, bound = value > below, f"be above {below}"
-        case Le(le=most):
-            holds, bound = value <= most, f"be at most {most}"
-        case Lt(lt=above):
-            holds, bound = value < above, f"be below {above}"
-        case MinLen(min_length=least):
-            holds, bound = len(value) >= least, f"have at least {least} entries"
-        case Interval(gt=None, ge=least, lt=None, le=most):
-            holds, bound = least <= value <= most, f"lie in {least}..{most}"
-        case _:
-            return
-    if not holds:
-        raise ValueError(f"{name} must {bound}, got {value}")
+    if isinstance(mark, MinLen):
+        if len(value) < mark.min_length:
+            message = f"{name} must have at least {mark.min_length} entries, got {value}"
+            raise ValueError(message)
+    elif isinstance(value, int | float):  # not the text of a union such as float | Literal["auto"]
+        ge, gt, le, lt = (getattr(mark, kind, None) for kind in ("ge", "gt", "le", "lt"))
+        holds = (
+            (ge is None or value >= ge)
+            and (gt is None or value > gt)
+            and (le is None or value <= le)
+            and (lt is None or value < lt)
+        )
+        if not holds:
+            raise ValueError(f"{name} must {_describe(ge, gt, le, lt)}, got {value}")
+
+
+def _describe(ge: Any, gt: Any, le: Any, lt: Any) -> str:  # noqa: ANN401
+    """The bounds of a number in words, of which some are None."""
+    if ge is not None and le is not None:
+        return f"lie in {ge}..{le}"
+    words = {"at least": ge, "above": gt, "at most": le, "below": lt}
+    stated = [f"{word} {bound}" for word, bound in words.items() if bound is not None]
+    return "be " + " and ".join(stated)

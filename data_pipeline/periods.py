@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,8 @@ class SubsetConfig:
     """
 
     months: list[Annotated[int, Interval(ge=1, le=12)]] = field(default_factory=list)
-    years: list[int] = field(default_factory=list)
-    stride: Annotated[int, Ge(1)] = 1
+    years: list[Annotated[int, Interval(ge=1, le=9999)]] = field(default_factory=list)
+    stride: Count = 1
 
     def __post_init__(self) -> None:
         check_bounds(self, "data.subset")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
@@ -29,8 +29,8 @@ class GridConfig:
         poles: Whether the outermost rows are on the poles, or half a cell away from them.
     """
 
-    num_latitudes: Annotated[int, Ge(2)]
-    num_longitudes: Annotated[int, Ge(2)]
+    num_latitudes: Annotated[int, Ge(2), Le(100_000)]
+    num_longitudes: Annotated[int, Ge(2), Le(200_000)]
     poles: bool = False
 
     def __post_init__(self) -> None:

@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Hours, Level, check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
@@ -71,14 +71,14 @@ class DataConfig:
     diagnostic: list[str] = field(default_factory=list)
     static: list[str] = field(default_factory=list)
     forcings: list[str] = field(default_factory=list)
-    levels: list[int] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
     grid: GridConfig | None = None
     timestep: str | None = None
-    timestep_hours: Annotated[int, Ge(1)] | None = None
+    timestep_hours: Hours | None = None
     accumulate: dict[str, AccumulateRule] = field(default_factory=dict)
     allow_gaps: bool = False
     fill: dict[str, FillRule] = field(default_factory=dict)
-    climatology_harmonics: Annotated[int, Ge(0)] = 2
+    climatology_harmonics: Annotated[int, Ge(0), Le(1000)] = 2
     storage: StorageConfig = field(default_factory=StorageConfig)
     crop: CropConfig | None = None
     subset: SubsetConfig = field(default_factory=SubsetConfig)

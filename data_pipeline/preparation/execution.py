@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple
 
 import psutil
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from dask.base import compute
 from dask.delayed import Delayed, delayed
 
@@ -37,10 +37,12 @@ class ExecutionConfig:
 
     scheduler_address: str | None = None
     jobqueue: Literal["slurm", "pbs", "sge", "lsf", "htcondor", "oar", "local"] | None = None
-    jobqueue_options: dict[str, str | int] = field(default_factory=dict)
-    num_jobs: Annotated[int, Ge(1)] = 1
-    memory_gib: Annotated[float, Gt(0)] = 4.0
-    connect_seconds: Annotated[float, Gt(0)] = 30.0
+    jobqueue_options: dict[str, str | Annotated[int, Ge(0), Le(2**63 - 1)]] = field(
+        default_factory=dict
+    )
+    num_jobs: Annotated[int, Ge(1), Le(100_000)] = 1
+    memory_gib: Annotated[float, Gt(0), Le(1e6)] = 4.0
+    connect_seconds: Annotated[float, Gt(0), Le(1e6)] = 30.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "execution")

@@ -2,5 +2,7 @@
 
 from typing import Literal
 
+from data_pipeline.bounds import Number
+
 AccumulateRule = Literal["sum", "mean", "last"]
-FillRule = float | Literal["climatology"]
+FillRule = Number | Literal["climatology"]

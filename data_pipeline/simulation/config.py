@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, Le
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
+
+_YEARS = 1678, 2261  # that datetime64[ns] has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,13 @@ class SimulationConfig:
         start: Date of the first state; each trajectory starts on that day of its year.
     """
 
-    num_trajectories: Annotated[int, Ge(1)] = 12
+    num_trajectories: Annotated[int, Ge(1), Le(250)] = 12
     days: Annotated[int, Interval(ge=1, le=365)] = 360
-    spinup_days: Annotated[int, Ge(0)] = 60
-    num_latitudes: Annotated[int, Ge(8)] = 32
-    num_longitudes: int = 64
-    timestep_hours: Annotated[int, Ge(1)] = 6
-    seed: int = 0
+    spinup_days: Annotated[int, Ge(0), Le(36_500)] = 60
+    num_latitudes: Annotated[int, Ge(8), Le(4096)] = 32
+    num_longitudes: Annotated[int, Ge(16), Le(8192)] = 64
+    timestep_hours: Annotated[int, Ge(1), Le(8760)] = 6
+    seed: Seed = 0
     start: str = "2001-01-01"
 
     def __post_init__(self) -> None:
@@ -44,7 +46,17 @@ class SimulationConfig:
             raise ValueError(
                 f"data.simulation.num_longitudes must be twice num_latitudes, got {numbers}"
             )
-        np.datetime64(self.start, "D")
+        try:
+            first = int(np.datetime64(self.start, "Y").astype(int)) + 1970
+        except ValueError as error:
+            message = f"data.simulation.start must be a date such as 2001-01-01, got {self.start!r}"
+            raise ValueError(message) from error
+        last = first + self.num_trajectories - 1
+        if not _YEARS[0] <= first <= last <= _YEARS[1]:
+            raise ValueError(
+                f"data.simulation needs years in {_YEARS[0]}..{_YEARS[1]}, start={self.start} and "
+                f"num_trajectories={self.num_trajectories} give {first}..{last}"
+            )
 
     def times(self) -> np.ndarray:
         """Times of all states, (trajectory, time) as datetime64."""
@@ -77,15 +89,15 @@ class PDEConfig:
     """
 
     equation: str
-    resolution: list[int]
+    resolution: list[Count]
     trajectories: Splits
-    parameters: dict[str, float] = field(default_factory=dict)
-    saved_resolution: list[int] = field(default_factory=list)
-    num_steps: Annotated[int, Ge(1)] = 1
-    timestep: Annotated[float, Gt(0)] = 1.0
-    substeps: Annotated[int, Ge(1)] = 1
-    spinup_steps: Annotated[int, Ge(0)] = 0
-    seed: Annotated[int, Ge(0)] = 0
+    parameters: dict[str, Annotated[float, Ge(-1e30), Le(1e30)]] = field(default_factory=dict)
+    saved_resolution: list[Count] = field(default_factory=list)
+    num_steps: Count = 1
+    timestep: Annotated[float, Gt(0), Le(1e12)] = 1.0
+    substeps: Count = 1
+    spinup_steps: CountOrZero = 0
+    seed: Seed = 0
     dtype: Literal["float32", "float64"] = "float64"
 
     def __post_init__(self) -> None:

@@ -7,12 +7,10 @@ start in the years 2001 to 2100, those for validation in 2101 to 2200, those for
 """
 
 from dataclasses import asdict, dataclass
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import CountOrZero, check_bounds
 from data_pipeline.errors import InputError
 
 SPANS = {  # first day, and the day after the last
@@ -32,9 +30,9 @@ class Splits:
         test: For the scores.
     """
 
-    train: Annotated[int, Ge(0)] = 0
-    validation: Annotated[int, Ge(0)] = 0
-    test: Annotated[int, Ge(0)] = 0
+    train: CountOrZero = 0
+    validation: CountOrZero = 0
+    test: CountOrZero = 0
 
     def __post_init__(self) -> None:
         check_bounds(self, "trajectories")

@@ -1,8 +1,11 @@
 """Sources of data: the part ``data.source`` of an experiment."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
+
+from data_pipeline.bounds import Hours, Number, check_bounds
 from data_pipeline.simulation.trajectories import Splits
 
 BenchmarkFormat = Literal["pdebench", "the_well", "neuraloperator"]
@@ -72,12 +75,17 @@ class SourceConfig:
     convert: bool = False
     time_units: str | None = None
     time_calendar: str | None = None
-    missing: dict[str, float | int] = field(default_factory=dict)
+    missing: dict[str, Number | Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]] = field(
+        default_factory=dict
+    )
     channels: list[str] = field(default_factory=list)
-    channels_timestep_hours: int = 6
+    channels_timestep_hours: Hours = 6
     storage_options: dict[str, Any] = field(default_factory=dict)
     periodic: list[str] | None = None
     benchmark: BenchmarkConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "data.source")
 
     @property
     def paths(self) -> list[str]:

@@ -1,9 +1,12 @@
 """Crops: a regional grid out of the fields of a larger one."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 
+from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import require_latlon
@@ -21,13 +24,14 @@ class CropConfig:
         east: Eastern bound in degrees east, from ``west`` eastward.
     """
 
-    north: float = 90.0
-    south: float = -90.0
-    west: float = 0.0
-    east: float = 360.0
+    north: Annotated[float, Interval(ge=-90, le=90)] = 90.0
+    south: Annotated[float, Interval(ge=-90, le=90)] = -90.0
+    west: Annotated[float, Interval(ge=-360, le=720)] = 0.0
+    east: Annotated[float, Interval(ge=-360, le=720)] = 360.0
 
     def __post_init__(self) -> None:
-        if not -90 <= self.south < self.north <= 90:
+        check_bounds(self, "data.crop")
+        if not self.south < self.north:
             bounds = f"south {self.south:g} and north {self.north:g}"
             raise ValueError(f"data.crop needs -90 <= south < north <= 90, got {bounds}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt
+from annotated_types import Gt, Le
 
 from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
@@ -35,7 +35,7 @@ class StorageConfig:
 
     dtype: StoredType = "float32"
     compression: Literal["none", "zstd"] = "none"
-    shard_mib: Annotated[float, Gt(0)] = 64.0
+    shard_mib: Annotated[float, Gt(0), Le(1e6)] = 64.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "data.storage")

@@ -4,8 +4,10 @@ Each imports its workflow when it is called, so that help does not wait for torc
 """
 
 from pathlib import Path
+from typing import Annotated
 
-from data_pipeline.errors import InputError
+from annotated_types import Ge, Le
+
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.evaluation.config import EvaluationConfig
@@ -113,7 +115,10 @@ def score_verb(
 
 
 def export_verb(
-    checkpoint: Path, output: Path, format: ExportFormat = "onnx", batch_size: int = 1
+    checkpoint: Path,
+    output: Path,
+    format: ExportFormat = "onnx",
+    batch_size: Annotated[int, Ge(1), Le(10_000)] = 1,
 ) -> None:
     """Export a forecaster."""
     from data_pipeline.terminal import print_line
@@ -140,13 +145,11 @@ def doctor_verb(
     output: Path = RUN,
     json: bool = False,
     measure: bool = True,
-    sample_mib: int = 1024,
+    sample_mib: Annotated[int, Ge(1), Le(1_000_000)] = 1024,
 ) -> int:
     """Examine an experiment before it runs; 1 if something would stop or spoil it."""
     from fourcastnet_afno.doctor.doctor import run_doctor
 
-    if sample_mib < 1:
-        raise InputError(f"sample_mib must be at least 1, got {sample_mib}", code="bad-setting")
     report = run_doctor(config, output, as_json=json, measure=measure, sample_mib=sample_mib)
     return int(report.num_errors > 0)
 

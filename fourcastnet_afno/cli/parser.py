@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
 
+from data_pipeline.bounds import check_value
 from data_pipeline.errors import InputError
 from fourcastnet_afno.cli import functions
 from fourcastnet_afno.cli.functions import HELP
@@ -118,6 +119,8 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
                 message = f"{key} must be {_GROUP}, got {parsed[key]}"
                 raise InputError(message, code="bad-setting")
         options = vars(parser.instantiate(parsed))
+        for key, parameter in parameters.items():
+            check_value(key, options.get(key), parameter.annotation)
     except InputError:
         raise
     except (argparse.ArgumentError, ValueError, TypeError) as error:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import CountOrZero, Seed, check_bounds
 from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
 ClimatologyFit = Literal["window", "harmonics"]
@@ -58,20 +58,20 @@ class EvaluationConfig:
     by_season: bool = False
     by_init_hour: bool = False
     quantiles: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=list)
-    neighborhoods: list[int] = field(default_factory=lambda: [3, 9])
+    neighborhoods: list[Annotated[int, Ge(1), Le(100_001)]] = field(default_factory=lambda: [3, 9])
     extremes: bool = False
     reference: str | None = None
     confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
-    num_resamples: int = 500
-    seed: int = 0
+    num_resamples: CountOrZero = 500
+    seed: Seed = 0
     baselines: list[BaselineName] = field(
         default_factory=lambda: ["persistence", "climatology", "linear"]
     )
-    linear_components: Annotated[int, Ge(1)] = 100
+    linear_components: Annotated[int, Ge(1), Le(100_000)] = 100
     climatology: ClimatologyFit | None = None
-    climatology_harmonics: Annotated[int, Ge(0)] = USUAL_HARMONICS
+    climatology_harmonics: Annotated[int, Ge(0), Le(1000)] = USUAL_HARMONICS
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"
-    num_threads: Annotated[int, Ge(1)] = 2
+    num_threads: Annotated[int, Ge(1), Le(4096)] = 2
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.regions if box_of(name) not in REGIONS]
@@ -80,7 +80,7 @@ class EvaluationConfig:
                 f"evaluation.regions has the unknown names {unknown}; known are "
                 f"{', '.join(REGIONS)}, each also with _land or _sea"
             )
-        if any(width < 1 or width % 2 == 0 for width in self.neighborhoods):
+        if any(width % 2 == 0 for width in self.neighborhoods):
             raise ValueError(
                 f"evaluation.neighborhoods must be odd numbers of cells, got {self.neighborhoods}"
             )

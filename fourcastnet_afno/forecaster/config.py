@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from data_pipeline.bounds import check_bounds
 from fourcastnet_afno.models.config import AFNONetConfig
@@ -24,7 +24,7 @@ class ModelConfig:
         network: Size and shape of the network.
     """
 
-    num_history: Annotated[int, Ge(1)] = 1
+    num_history: Annotated[int, Ge(1), Le(1000)] = 1
     prediction: Literal["residual", "direct"] = "residual"
     coordinates: bool = True
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
@@ -45,7 +45,7 @@ class DiagnosticConfig:
     """
 
     logarithmic: list[str] = field(default_factory=lambda: ["total_precipitation*"])
-    epsilon: Annotated[float, Gt(0)] = 1e-5
+    epsilon: Annotated[float, Gt(0), Le(1e12)] = 1e-5
     nonnegative: list[str] = field(default_factory=lambda: ["log_total_precipitation*"])
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 

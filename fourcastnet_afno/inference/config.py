@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, Le
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, Hours, Level, Seed, check_bounds
 from data_pipeline.timestep import Timestep, one_spelling, stated
 
 MANTISSA_BITS = 23
@@ -43,18 +43,18 @@ class EnsembleConfig:
         quantiles: Which quantiles, in 0..1, if the members are not written.
     """
 
-    num_members: Annotated[int, Ge(1)] = 1
-    members: list[int] = field(default_factory=list)
+    num_members: Annotated[int, Ge(1), Le(100_000)] = 1
+    members: list[Annotated[int, Ge(0), Le(100_000)]] = field(default_factory=list)
     perturbation: Literal["none", "gaussian", "spherical", "bred", "lagged"] = "none"
-    amplitude: float = 0.1
-    length_scale_km: float = 500.0
+    amplitude: Annotated[float, Interval(ge=-1e6, le=1e6)] = 0.1
+    length_scale_km: Annotated[float, Gt(0), Le(1e6)] = 500.0
     lag: str | None = None
-    lag_hours: Annotated[int, Ge(1)] = 6
-    breeding_cycles: Annotated[int, Ge(1)] = 4
-    breeding_steps: Annotated[int, Ge(1)] = 4
+    lag_hours: Hours = 6
+    breeding_cycles: Annotated[int, Ge(1), Le(100_000)] = 4
+    breeding_steps: Annotated[int, Ge(1), Le(100_000)] = 4
     checkpoints: list[str] = field(default_factory=list)
     stochastic: bool = False
-    seed: int = 0
+    seed: Seed = 0
     output: Literal["members", "statistics"] = "members"
     quantiles: list[Annotated[float, Interval(ge=0, le=1)]] = field(default_factory=list)
 
@@ -105,7 +105,7 @@ class StabilityConfig:
             stays; needs surface_pressure and total_column_water_vapour.
     """
 
-    limit: Annotated[float, Gt(0)] = 100.0
+    limit: Annotated[float, Gt(0), Le(1e30)] = 100.0
     diagnostics: bool = True
     nonnegative: list[str] = field(default_factory=list)
     conserve_mean: list[str] = field(default_factory=list)
@@ -132,7 +132,7 @@ class StoreConfig:
 
     chunks: Literal["init_time", "lead_time"] = "init_time"
     variables: list[str] = field(default_factory=list)
-    levels: list[int] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
     compression: Literal["zstd", "none"] = "zstd"
     keep_bits: Annotated[int, Interval(ge=1, le=MANTISSA_BITS)] = MANTISSA_BITS
 
@@ -164,11 +164,11 @@ class ForecastConfig:
         store: What is written, and how.
     """
 
-    num_steps: Annotated[int, Ge(1)] = 40
+    num_steps: Annotated[int, Ge(1), Le(10_000_000)] = 40
     init_times: str | None = None
     init_interval: str | None = None
-    init_interval_hours: Annotated[int, Ge(1)] = 24
-    batch_size: Annotated[int, Ge(1)] = 16
+    init_interval_hours: Hours = 24
+    batch_size: Count = 16
     regrid: bool = True
     resolution: Literal["interpolate", "native"] = "interpolate"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, check_bounds
 
 PaddingMode = Literal["reflect", "wrap", "zero"]
 Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
@@ -13,7 +13,9 @@ Pole = Literal["none", "double_fourier_sphere"]
 ModeCounting = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
 Initialization = Literal["small", "he"]
-_Positive = Annotated[int, Ge(1)]
+_Margin = Annotated[int, Ge(0), Le(10_000)]
+_Patch = Annotated[int, Ge(1), Le(4096)]
+_Width = Annotated[int, Ge(1), Le(65_536)]
 _Rate = Annotated[float, Ge(0), Lt(1)]
 
 
@@ -32,7 +34,7 @@ class Padding:
 
     latitude: PaddingMode = "reflect"
     longitude: PaddingMode = "wrap"
-    margin: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] = (0, 0)
+    margin: tuple[_Margin, _Margin] = (0, 0)
 
     def __post_init__(self) -> None:
         check_bounds(self, "padding")
@@ -91,32 +93,37 @@ class AFNONetConfig:
         final_norm: Whether the last tokens are normalized; published weights are without.
     """
 
-    patch_size: tuple[_Positive, _Positive] = (4, 4)
-    embed_dim: _Positive = 128
-    depth: _Positive = 4
+    patch_size: tuple[_Patch, _Patch] = (4, 4)
+    embed_dim: _Width = 128
+    depth: Annotated[int, Ge(1), Le(10_000)] = 4
     mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
-    num_blocks: _Positive = 8
-    mlp_ratio: float = 4.0
-    sparsity_threshold: float = 0.01
-    hard_thresholding_fraction: float = 1.0
-    hidden_size_factor: _Positive = 1
+    num_blocks: _Width = 8
+    mlp_ratio: Annotated[float, Gt(0), Le(256)] = 4.0
+    sparsity_threshold: Annotated[float, Ge(0), Le(1e6)] = 0.01
+    hard_thresholding_fraction: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    hidden_size_factor: Annotated[int, Ge(1), Le(256)] = 1
     drop_rate: _Rate = 0.0
     drop_path_rate: _Rate = 0.0
     double_skip: bool = True
     padding: Padding = field(default_factory=Padding)
-    reference_grid: tuple[int, int] | None = None
+    reference_grid: tuple[Count, Count] | None = None
     mode_selection: ModeCounting = "wavenumber"
-    position_grid: tuple[int, int] | None = None
+    position_grid: tuple[Count, Count] | None = None
     final_norm: bool = True
     boundary: tuple[Boundary, Boundary] = ("periodic", "periodic")
     pole: Pole = "none"
-    vector_channels: int = 0
+    vector_channels: Annotated[int, Ge(0), Le(65_536)] = 0
     transform: TransformKind = "auto"
     initialization: Initialization = "he"
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.embed_dim * self.mlp_ratio < 1:
+            raise ValueError(
+                f"mlp_ratio={self.mlp_ratio} of embed_dim={self.embed_dim} leaves the MLP without "
+                "a hidden channel; raise either"
+            )
         if self.embed_dim % self.num_blocks:
             raise ValueError(
                 f"num_blocks must divide embed_dim, got {self.num_blocks} and {self.embed_dim}"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
@@ -25,6 +25,7 @@ OPERATIONAL_SETTINGS = (
 
 
 Beta = Annotated[float, Ge(0), Lt(1)]
+_Steps = Annotated[int, Ge(0), Le(1_000_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class OptimizerConfig:
 
     name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
     betas: tuple[Beta, Beta] = (0.9, 0.95)
-    eps: Annotated[float, Gt(0)] = 1e-8
-    weight_decay: Annotated[float, Ge(0)] = 0.01
+    eps: Annotated[float, Gt(0), Le(1e3)] = 1e-8
+    weight_decay: Annotated[float, Ge(0), Le(1e3)] = 0.01
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
     frozen: list[str] = field(default_factory=list)
 
@@ -71,9 +72,9 @@ class RolloutConfig:
     """
 
     gradient: RolloutGradient = "full"
-    discount: Annotated[float, Gt(0)] = 1.0
-    num_members: Annotated[int, Ge(1)] = 1
-    member_noise: Annotated[float, Ge(0)] = 0.0
+    discount: Annotated[float, Gt(0), Le(2)] = 1.0
+    num_members: Annotated[int, Ge(1), Le(10_000)] = 1
+    member_noise: Annotated[float, Ge(0), Le(1e6)] = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "training.rollout")
@@ -98,11 +99,11 @@ class ValidationConfig:
         batch_size: Rollouts that run together, over all processes.
     """
 
-    every_epochs: Annotated[int, Ge(1)] = 1
-    every_steps: Annotated[int, Ge(0)] = 0
-    num_steps: Annotated[int, Ge(0)] = 4
-    num_init_times: Annotated[int, Ge(1)] = 16
-    batch_size: Annotated[int, Ge(1)] = 16
+    every_epochs: Count = 1
+    every_steps: _Steps = 0
+    num_steps: CountOrZero = 4
+    num_init_times: Count = 16
+    batch_size: Count = 16
 
     def __post_init__(self) -> None:
         check_bounds(self, "training.validation")
@@ -119,10 +120,10 @@ class Stage:
         learning_rate: Peak learning rate.
     """
 
-    epochs: Annotated[int, Ge(1)] = 10
-    num_steps: Annotated[int, Ge(1)] = 1
-    first_num_steps: Annotated[int, Ge(0)] = 0
-    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    epochs: Count = 10
+    num_steps: Annotated[int, Ge(1), Le(1000)] = 1
+    first_num_steps: Annotated[int, Ge(0), Le(1000)] = 0
+    learning_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
 
     def __post_init__(self) -> None:
         check_bounds(self, "training.stages")
@@ -182,36 +183,36 @@ class TrainingConfig:
     """
 
     stages: Annotated[list[Stage], MinLen(1)] = field(default_factory=lambda: [Stage()])
-    batch_size: Annotated[int, Ge(1)] = 32
-    accumulate: Annotated[int, Ge(1)] = 1
+    batch_size: Count = 32
+    accumulate: Count = 1
     start_from: str | None = None
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    gradient_clip: Annotated[float, Ge(0)] = 1.0
+    gradient_clip: Annotated[float, Ge(0), Le(1e30)] = 1.0
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.0
-    input_noise: Annotated[float, Ge(0)] = 0.0
-    seed: int = 0
+    input_noise: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    seed: Seed = 0
     device: DeviceName = "auto"
     precision: Precision = "float32"
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     parallel: Parallel = "ddp"
-    spatial_ranks: Annotated[int, Ge(1)] = 1
+    spatial_ranks: Count = 1
     compress_gradients: bool = False
-    timeout_minutes: Annotated[float, Gt(0)] = 10.0
+    timeout_minutes: Annotated[float, Gt(0), Le(1e6)] = 10.0
     non_finite: Literal["stop", "skip"] = "stop"
     workers: Literal["threads", "processes"] = "threads"
-    read_ahead: Annotated[int, Ge(0)] = 2
-    spike_factor: Annotated[float, Gt(1)] = 5.0
-    early_stopping: Annotated[int, Ge(0)] = 0
+    read_ahead: Annotated[int, Ge(0), Le(1000)] = 2
+    spike_factor: Annotated[float, Gt(1), Le(1e30)] = 5.0
+    early_stopping: CountOrZero = 0
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    checkpoint_every_minutes: Annotated[float, Ge(0)] = 10.0
-    checkpoint_every_steps: Annotated[int, Ge(0)] = 0
-    keep_last: Annotated[int, Ge(1)] = 1
-    log_every: Annotated[int, Ge(1)] = 1
+    checkpoint_every_minutes: Annotated[float, Ge(0), Le(1e6)] = 10.0
+    checkpoint_every_steps: _Steps = 0
+    keep_last: Count = 1
+    log_every: Annotated[int, Ge(1), Le(1_000_000_000)] = 1
     loggers: list[LoggerName] = field(default_factory=list)
-    peak_tflops: Annotated[float, Ge(0)] = 0.0
+    peak_tflops: Annotated[float, Ge(0), Le(1e9)] = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "training")

@@ -18,9 +18,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Gt, Interval, Lt
 
-from data_pipeline.bounds import check_bounds
+from data_pipeline.bounds import Count, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class ScheduleConfig:
     final_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.0
     decay_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.2
     plateau_factor: Annotated[float, Gt(0), Lt(1)] = 0.2
-    plateau_patience: Annotated[int, Ge(1)] = 5
+    plateau_patience: Count = 5
     plateau_threshold: Annotated[float, Interval(ge=0, le=1)] = 1e-4
 
     def __post_init__(self) -> None:

@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
@@ -12,6 +12,8 @@ class Settings:
     size: Annotated[int, Ge(1)] = 1
     rate: Annotated[float, Gt(0), Lt(1)] | None = None
     depth: Annotated[int, Le(4)] = 4
+    span: Annotated[int, Interval(gt=0, le=4)] = 4
+    limit: Annotated[float, Ge(0), Le(9)] | Literal["none"] = "none"
     shares: list[Annotated[float, Interval(ge=0, le=1)]] = field(default_factory=list)
     weights: dict[str, Annotated[float, Ge(0)]] = field(default_factory=dict)
     names: Annotated[list[str], MinLen(1)] = field(default_factory=lambda: ["a"])
@@ -37,6 +39,10 @@ def test_values_within_their_bounds_are_accepted(good: dict) -> None:
         ({"depth": 5}, "settings.depth must be at most 4, got 5"),
         ({"shares": [0.5, 1.5]}, "settings.shares must lie in 0..1, got 1.5"),
         ({"weights": {"z": -1.0}}, "settings.weights.z must be at least 0, got -1.0"),
+        ({"rate": float("nan")}, "settings.rate must be a finite number, got nan"),
+        ({"weights": {"z": float("inf")}}, "settings.weights.z must be a finite number, got inf"),
+        ({"span": 5}, "settings.span must be above 0 and at most 4, got 5"),
+        ({"limit": -1.0}, "settings.limit must be at least 0, got -1.0"),
         ({"names": []}, r"settings.names must have at least 1 entries, got \[\]"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.config import PDEConfig, SimulationConfig
 from data_pipeline.simulation.fourier import FourierGrid, SpectralStepper
 from data_pipeline.simulation.registry import build_equation
 from data_pipeline.simulation.trajectories import Splits
@@ -49,3 +49,9 @@ def test_error_in_time_by_halving_the_step(path: Path) -> None:
     change = (ends[1] - start).abs().square().sum().sqrt()
     assert error < _NEEDED / 10 * change
     assert change > 1e-3 * start.abs().square().sum().sqrt()
+
+
+@pytest.mark.parametrize("start", ["NaT", "soon", "1600-01-01", "2250-01-01"])
+def test_simulated_years_are_those_of_datetime64(start: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.simulation.*start"):
+        SimulationConfig(start=start, num_trajectories=20)
