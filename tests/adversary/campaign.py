@@ -1,0 +1,60 @@
+"""One attack: a copy of the workspace, a change, a command, and a judgement."""
+
+import random
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.adversary.attacks import ATTACKS, Attack
+from tests.adversary.trials import Outcome, digests, faults_of, run_command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of an attack.
+
+    Args:
+        name: Kind and seed.
+        attack: What was changed, and the command.
+        outcome: What the command did.
+        faults: What is wrong with that.
+    """
+
+    name: str
+    attack: Attack
+    outcome: Outcome
+    faults: list[str]
+
+    def __str__(self) -> str:
+        repeat = "python -m tests.adversary " + self.name.replace("-", " ")
+        head = [f"{self.name}: {self.attack.what}", f"  {shlex.join(self.attack.words)}"]
+        faults = [f"  FAULT: {fault}" for fault in self.faults]
+        end = f"  code {self.outcome.code}, {self.outcome.seconds:.1f} s; repeat: {repeat}"
+        return "\n".join([*head, *faults, end, self.outcome.text[-3000:]])
+
+
+def try_attack(kind: str, seed: int, pristine: Path, folder: Path) -> Report:
+    """Attack a copy of ``pristine`` in ``folder``.
+
+    Args:
+        kind: Of ``ATTACKS``.
+        seed: Of the attack.
+        pristine: A workspace.
+        folder: To make.
+    """
+    work = folder / "work"
+    shutil.copytree(pristine, work, symlinks=True)
+    attack = ATTACKS[kind](work, random.Random(f"{kind}-{seed}"))
+    before = digests(folder, work / "out")
+    outcome = run_command(attack.words, work, folder.with_suffix(".log"))
+    after = digests(folder, work / "out")
+    allowed = (0, 1, 2) if attack.words[0] == "doctor" else (0, 2)
+    faults = faults_of(outcome, attack.names, allowed)
+    touched = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    touched |= before.keys() - after.keys()
+    if not attack.may_create:
+        touched |= after.keys() - before.keys()
+    if touched:
+        faults.append(f"it touched {sorted(touched)}")
+    return Report(name=f"{kind}-{seed}", attack=attack, outcome=outcome, faults=faults)
