@@ -74,7 +74,9 @@ class PDEConfig:
     Args:
         equation: One of navier_stokes, kolmogorov_flow, burgers, kuramoto_sivashinsky, gray_scott
             and darcy; or your own, see ``fourier.Equation``, as "file.py:Class" or
-            "package.module:Class".
+            "package.module:Class". Code is run only where you name it, here or in a file of
+            ``--config``: one that only a checkpoint or the config.yaml of a run folder names is an
+            error.
         parameters: Coefficients by name; see the classes of ``equations`` and ``darcy``.
         resolution: Points along y and x, or along x alone in one dimension.
         saved_resolution: Coarser points that are saved; by default ``resolution``. Periodic fields

@@ -16,6 +16,7 @@ from data_pipeline.simulation.equations import (
     NavierStokes,
 )
 from data_pipeline.simulation.fourier import Equation
+from data_pipeline.simulation.user_code import require_code_of_user
 
 EQUATIONS: dict[str, type] = {
     "navier_stokes": NavierStokes,
@@ -31,8 +32,10 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
     """Make the equation of a configuration, with its parameters.
 
     Raises:
-        InputError: If it cannot be found, lacks a part, or does not take the parameters.
+        InputError: If it cannot be found, lacks a part, does not take the parameters, or is code
+            that the user has not named, see ``user_code``.
     """
+    require_code_of_user(config.equation)
     path, _, name = config.equation.rpartition(":")
     try:
         if path.endswith(".py"):
@@ -44,10 +47,10 @@ def build_equation(config: PDEConfig) -> Darcy | Equation:
             kind: type = getattr(module, name)
         else:
             kind = getattr(import_module(path), name) if path else EQUATIONS[name]
-    except (ImportError, FileNotFoundError, AttributeError) as error:
+    except Exception as error:  # of code of the user, which may raise any
         raise InputError(
-            f"there is no equation {config.equation} (from {Path.cwd()}): {error}; correct "
-            "data.pde.equation",
+            f"there is no equation {config.equation} (from {Path.cwd()}): "
+            f"{type(error).__name__}: {error}; correct data.pde.equation or its file",
             code="unknown-equation",
         ) from error
     members = fields(kind) if is_dataclass(kind) else ()

@@ -9,11 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from data_pipeline.errors import InputError
+from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, parse
 from fourcastnet_afno.cli.verbs import VERBS
+from fourcastnet_afno.workflows.config import ExperimentConfig
 
 _FLAGS = ("--json",)  # of verbs that take words without an option
 
@@ -24,6 +28,7 @@ def run_verb(name: str, words: Sequence[str]) -> int:
     try:
         name, completed = complete(name, words)
         arguments = parse(name, completed)  # help ends here
+        named = code_of_user(with_long_names(name, words), arguments.get("config"))
         from fourcastnet_afno.parallel.environment import LaunchEnvironment
         from fourcastnet_afno.training.signals import TrainingInterruptedError
 
@@ -35,7 +40,8 @@ def run_verb(name: str, words: Sequence[str]) -> int:
                 code="one-process",
             )
         try:
-            return function_of(name)(**arguments) or os.EX_OK
+            with only_code_of_user(named):
+                return function_of(name)(**arguments) or os.EX_OK
         except TrainingInterruptedError as stop:
             if environment.rank == 0:
                 command = shlex.join([PROGRAM, name, *completed])
@@ -74,7 +80,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
     config: Any = (known.output or RUN) / "config.yaml"
     checkpoint = known.checkpoint or vars(known)["forecast.diagnostic"]
     if config.exists():
-        pass
+        require_plain_config(config.read_text(errors="replace"), str(config))
     elif name in ("forecast", "train-diagnostic") and checkpoint and checkpoint.is_file():
         from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 
@@ -83,6 +89,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
             raise InputError(
                 f"{checkpoint} does not hold its experiment; give --config FILE", code="no-config"
             )
+        require_plain_config(config, str(checkpoint))
     elif name == "quickstart":
         config = files("fourcastnet_afno").joinpath("quickstart.yaml")
     else:
@@ -92,6 +99,41 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
             code="no-config",
         )
     return name, [f"--config={config}", *words]
+
+
+def require_plain_config(text: str, where: str) -> None:
+    """Reject an experiment that others may have written, if parsing it could run code.
+
+    Raises:
+        InputError: If it is not YAML of plain settings.
+    """
+    from fourcastnet_afno.forecaster.config_text import require_plain_values
+
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return  # of which the parser makes an error
+    try:
+        require_plain_values(ExperimentConfig, {} if settings is None else settings)
+    except InputError as error:
+        raise InputError(f"{where}: {error}", code=error.code) from error
+
+
+def code_of_user(words: Sequence[str], config: ExperimentConfig | None) -> list[str]:
+    """Code of the experiment that the user has named, in a file or as an option.
+
+    An experiment that comes from a run folder or a checkpoint, for lack of ``--config``, may be
+    from others.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("--config", "--data.pde.equation"):
+        peek.add_argument(option)
+    given = vars(peek.parse_known_args(list(words))[0])
+    if config is None or config.data.pde is None:
+        return []
+    equation = config.data.pde.equation
+    is_named = given["config"] is not None or given["data.pde.equation"] == equation
+    return [equation] if is_named else []
 
 
 def with_long_names(name: str, words: Sequence[str]) -> list[str]:

@@ -1,15 +1,59 @@
-"""Configuration dataclasses from the plain values that checkpoints keep."""
+"""Configuration dataclasses from the plain values that checkpoints and run folders keep."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
+from data_pipeline.errors import InputError
+
 Config = TypeVar("Config")
+_CODE_KEYS = {"class_path", "init_args"}
 
 
 def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
-    """A configuration dataclass from the plain values that a checkpoint keeps of it."""
+    """A configuration dataclass from the plain values that a checkpoint keeps of it.
+
+    Raises:
+        InputError: If a value could name code, see ``require_plain_values``.
+    """
+    require_plain_values(kind, record)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", type=kind)
     return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
+
+
+def require_plain_values(kind: Any, value: Any, key: str = "") -> None:  # noqa: ANN401
+    """Reject values by which the parser of configurations imports a class, before it reads them.
+
+    It takes a text in place of a group of settings, and a mapping with the key ``class_path``
+    anywhere, for the name of a class, which it imports: the code of a module would run.
+
+    Args:
+        kind: Type of the value: a dataclass, or what a field of one is annotated with.
+        value: Plain values, as YAML and JSON have them.
+        key: Dotted name of the setting, for messages.
+
+    Raises:
+        InputError: If there is one; the other checks of types are the parser's.
+    """
+    if isinstance(value, Mapping) and (found := sorted(_CODE_KEYS & set(map(str, value)))):
+        raise InputError(
+            f"{key or 'the configuration'} has the key {found[0]}, which names code "
+            f"({str(value[found[0]])[:80]}); settings are plain values, leave it out",
+            code="foreign-code",
+        )
+    groups = [each for each in (kind, *get_args(kind)) if is_dataclass(each)]
+    if isinstance(value, str) and groups:
+        message = f"{key or 'the configuration'} must be a group of settings, got {value[:80]!r}"
+        raise InputError(message, code="bad-setting")
+    if isinstance(value, Mapping):
+        hints = {name: hint for group in groups for name, hint in get_type_hints(group).items()}
+        inner = get_args(kind)[-1] if get_args(kind) and not groups else Any
+        for name, item in value.items():
+            require_plain_values(hints.get(name, inner), item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            inner = next(iter(get_args(kind)), Any)
+            require_plain_values(inner, item, f"{key}[{index}]")

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.simulation.config import PDEConfig
+from data_pipeline.simulation.trajectories import Splits
 from fourcastnet_afno.cli import main
-from fourcastnet_afno.cli.run_verb import complete, with_long_names
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.cli.run_verb import complete, require_plain_config, with_long_names
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.workflows.config import ExperimentConfig
 from tests.builders.errors import rejects
-from tests.builders.experiments import GRID, make_dataset, make_experiment
+from tests.builders.experiments import GRID, make_dataset, make_experiment, make_forecaster
 
 ROOT = Path(__file__).parents[3]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.yaml'}"
@@ -117,3 +121,61 @@ def test_the_quickstart_brings_its_experiment_and_others_need_one(tmp_path: Path
     assert (name, Path(config).name, rest) == ("quickstart", "quickstart.yaml", words)
     with rejects("no-config", "--config FILE", str(tmp_path)):
         complete("train", words)
+
+
+EQUATION = "strange.py:Mine"
+
+
+@pytest.fixture
+def experiment_with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExperimentConfig:
+    """An experiment whose equation is code in a file that notes that it ran."""
+    monkeypatch.chdir(tmp_path)
+    Path("strange.py").write_text(
+        "import pathlib\nfrom data_pipeline.simulation.equations import GrayScott as Mine\n"
+        "pathlib.Path('ran').touch()\n"
+    )
+    splits = Splits(train=2, validation=2, test=2)
+    pde = PDEConfig(equation=EQUATION, resolution=[8, 8], num_steps=2, trajectories=splits)
+    return ExperimentConfig(data=DataConfig.of_pde(pde, prognostic=["u"]))
+
+
+@pytest.mark.parametrize("place", ["checkpoint", "config.yaml"])
+def test_code_that_a_checkpoint_or_a_run_folder_names_is_not_run(
+    place: str, experiment_with_code: ExperimentConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("ran").unlink()
+    words = ["forecast", "--output=run", "--checkpoint=c.safetensors"]
+    config = experiment_with_code.to_yaml()
+    save_checkpoint(Path("c.safetensors"), make_forecaster(), {}, {"config": config})
+    if place == "config.yaml":
+        Path("run").mkdir()
+        Path("run/config.yaml").write_text(config)
+        words = ["prepare", "--output=run"]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert EQUATION in message
+    assert f"--data.pde.equation={EQUATION}" in message
+    assert not Path("ran").exists()
+    if place == "config.yaml":
+        assert main([*words, f"--data.pde.equation={EQUATION}"]) == 0
+        assert Path("ran").exists()
+
+
+def test_code_in_a_file_of_the_user_is_run(experiment_with_code: ExperimentConfig) -> None:
+    Path("ran").unlink()
+    Path("mine.yaml").write_text(experiment_with_code.to_yaml())
+    assert main(["prepare", "--config", "mine.yaml", "--output=run"]) == 0
+    assert Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("model: {class_path: strange.Class}", "foreign-code"),
+        ("model: strange.Class", "bad-setting"),
+        ("/etc/hostname", "bad-setting"),
+    ],
+)
+def test_an_experiment_of_others_holds_plain_settings(text: str, code: str) -> None:
+    with rejects(code, "run/config.yaml"):
+        require_plain_config(text, "run/config.yaml")

@@ -1,16 +1,20 @@
 """Configurations from the plain values that checkpoints and run folders keep."""
 
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import yaml
 
+from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.forecaster.config import DiagnosticConfig, ModelConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
-from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig
+from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, TrainingConfig
 from fourcastnet_afno.training.schedules import ScheduleConfig
+from tests.builders.errors import rejects
 
 
 @pytest.mark.parametrize(
@@ -27,3 +31,29 @@ from fourcastnet_afno.training.schedules import ScheduleConfig
 def test_settings_survive_yaml(config: object) -> None:
     record = yaml.safe_load(yaml.safe_dump(asdict(config)))  # type: ignore[call-overload]
     assert parse_config(type(config), record) == config
+
+
+NAMED = {"class_path": "strange.Class"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "code", "named"),
+    [
+        (ModelConfig, NAMED, "foreign-code", "class_path"),
+        (ModelConfig, {"network": NAMED}, "foreign-code", "network"),
+        (ModelConfig, {"network": "strange.Class"}, "bad-setting", "network"),
+        (SourceConfig, {"path": "a", "select": {"x": NAMED}}, "foreign-code", "select.x"),
+        (SourceConfig, {"path": "a", "select": {"x": [NAMED]}}, "foreign-code", "select.x[0]"),
+        (SourceConfig, {"path": "a", "benchmark": "strange.Class"}, "bad-setting", "benchmark"),
+        (TrainingConfig, {"stages": [NAMED]}, "foreign-code", "stages[0]"),
+        (TrainingConfig, {"stages": ["strange.Class"]}, "bad-setting", "stages[0]"),
+    ],
+)
+def test_no_value_imports_a_module(
+    kind: type, record: dict, code: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strange.py").write_text("class Class: ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    with rejects(code, named, "class_path" if code == "foreign-code" else "strange.Class"):
+        parse_config(kind, record)
+    assert "strange" not in sys.modules
