@@ -4,39 +4,47 @@
     .NAME.partial/store                what will be NAME
     .NAME.partial/ledger-RANK.jsonl    the pieces that a process has finished, each with a record
     .NAME.partial/lock, lock-RANK      locks that end with the process that holds them
+    .NAME.partial/other                other interrupted work, until the present has a first piece
 
 Processes that share the work never wait for each other: whichever finishes the last piece gives the
-store its name. Until version 0.1 a preparation wrote ``ledger.jsonl``, which is read too.
+store its name. Until version 0.1 a preparation wrote ``ledger.jsonl``, which is read too. No error
+deletes a finished piece, not even one of other work.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.files.atomic import remove, replacing, sweep, writing_to
+from data_pipeline.files.atomic import full_path, remove, replacing, sweep, writing_to
+
+_EMPTY = ("identity.json", "store", "other")  # in a work folder without a finished piece
 
 
 class WorkFolder:
     """A folder next to the output that outlives a killed process.
 
     Args:
-        path: File or folder to make; it appears when it is complete.
+        path: File or folder to make; it appears when it is complete. A link to a folder, or to a
+            place where nothing is yet, is followed.
         identity: Text that must be the same to resume.
         rank: Of this process; others may work in the same folder.
     """
 
     def __init__(self, path: Path, identity: str, rank: int = 0) -> None:
-        self.path, self.folder = path, path.with_name(f".{path.name}.partial")
+        path = full_path(path) if os.path.islink(path) and not os.path.isfile(path) else path
+        self.path, self.folder = path, path.parent / f".{path.name}.partial"
         self.identity, self._rank = identity, rank
         self.store = self.folder / "store"  # will be the output
         self._note = self.folder / "identity.json"
         self._ledger = self.folder / f"ledger-{rank}.jsonl"
+        self._other, self._moving = self.folder / "other", self.folder / "moving"
         self.records: dict[int, dict[str, Any]] = {}
 
     @contextmanager
@@ -45,58 +53,128 @@ class WorkFolder:
         *,
         create: Callable[[], object] = lambda: None,
         replace: Callable[[str], object] = lambda identity: None,
-        keep: Callable[[], bool] = lambda: False,
+        keep: bool = False,
     ) -> Iterator[None]:
-        """Resume the work, or start anew.
+        """Resume the work, or start anew; other work is dropped with the first finished piece.
 
         Args:
             create: Makes an empty store where work starts.
-            replace: Receives the identity of other work before it is dropped; may raise instead.
-            keep: Whether the work outlives an ``InputError`` of the block. It always outlives a
-                ``TransferError`` and any other exception.
+            replace: Receives the identity of other work before it is replaced; may raise instead.
+            keep: Whether work that this call has started outlives an ``InputError`` of the block
+                before its first piece. It outlives a ``TransferError`` and any other exception.
 
         Raises:
-            InputError: If the folder cannot be written to, or another process of this rank works.
+            InputError: If the folder cannot be written to, another process of this rank works, or
+                the folder is no work folder.
             TransferError: If the disk is full.
         """
         with writing_to(self.path):
+            self._check_is_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / f"lock-{self._rank}", self.path):
-                with _locked(self.folder / "lock"):
-                    self._start_or_resume(create, replace)
+            with locked(self.folder / f"lock-{self._rank}", self.path):
+                with locked(self.folder / "lock"):
+                    is_new = self._start_or_resume(create, replace)
                 try:
                     yield
                 except InputError as error:
-                    if not (isinstance(error, TransferError) or keep()):
-                        shutil.rmtree(self.folder, ignore_errors=True)
+                    if is_new and not (isinstance(error, TransferError) or keep):
+                        with suppress(OSError):  # the error of the work is what counts
+                            self._undo()
                     raise
+
+    def _check_is_ours(self) -> None:
+        """Reject a folder of this name that holds something else, which would be deleted."""
+        names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
+        if names and not any(name == "identity.json" or name[:4] == "lock" for name in names):
+            raise InputError(
+                f"{full_path(self.folder)} is no folder of interrupted work: it holds "
+                f"{', '.join(sorted(names)[:3])}; move it away",
+                code="output-exists",
+            )
 
     def _start_or_resume(
         self, create: Callable[[], object], replace: Callable[[str], object]
-    ) -> None:
-        before = self._note.read_text() if self._note.exists() else None
-        if before != self.identity or not self.store.exists():
+    ) -> bool:
+        """Read the records of this work, or make an empty store; returns whether it was made."""
+        self._move_back()
+        before = _read_text(self._note)
+        if before != self.identity and _read_text(self._other / "identity.json") == self.identity:
+            self._clear()
+            self._other.rename(self._moving)
+            self._move_back()
+            before = self.identity
+        is_new = before != self.identity or not self.store.exists()
+        if is_new:
             if before is not None and before != self.identity:
                 replace(before)
-            self._note.unlink(missing_ok=True)
-            for entry in self.folder.iterdir():
-                if not entry.name.startswith("lock"):
-                    remove(entry)
+                self._set_aside()
+            self._clear()
             create()
-            self._note.write_text(self.identity)
+            with replacing(self._note) as temporary:
+                temporary.write_text(self.identity)
         self.read_records()
+        return is_new
+
+    @property
+    def _entries(self) -> list[Path]:
+        """All files and folders but the locks."""
+        return [e for e in self.folder.iterdir() if not e.name.startswith("lock")]
+
+    def _has_pieces(self) -> bool:
+        return any(entry.name not in _EMPTY for entry in self._entries)
+
+    def _clear(self) -> None:
+        """Delete the present work, first what makes it valid; other work stays."""
+        self._note.unlink(missing_ok=True)
+        for entry in self._entries:
+            if entry != self._other:
+                remove(entry)
+
+    def _set_aside(self) -> None:
+        """Make the work in the folder the other work, if it has finished pieces."""
+        if self._has_pieces():
+            remove(self._other)
+            self._moving.mkdir()
+            for entry in self._entries:
+                if entry != self._moving:
+                    entry.rename(self._moving / entry.name)
+            self._moving.rename(self._other)
+
+    def _move_back(self) -> None:
+        """Complete a move that was interrupted, back to where the entries were."""
+        if self._moving.exists():
+            for entry in self._moving.iterdir():
+                remove(self.folder / entry.name)
+                entry.rename(self.folder / entry.name)
+            self._moving.rmdir()
+
+    def _undo(self) -> None:
+        """Drop work that has no finished piece: other work, or no folder, is there again."""
+        if not self.folder.is_dir() or self._has_pieces():
+            return
+        self._clear()
+        if self._other.exists():
+            self._other.rename(self._moving)
+            self._move_back()
+        else:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Delete the folder as far as possible; a link to one stays, for the next time."""
+        for entry in self.folder.iterdir() if self.folder.is_symlink() else [self.folder]:
+            with suppress(OSError):
+                remove(entry)
 
     def read_records(self) -> None:
         """Read what all processes have recorded; a line that was cut off does not count."""
         self.records = {}
         for path in sorted(self.folder.glob("ledger*.jsonl")):
-            *lines, rest = path.read_text().split("\n")
-            for line in lines:
-                record = json.loads(line)
-                self.records[record.pop("start")] = record
-            if rest and path == self._ledger:  # of a killed process
+            lines = path.read_text(errors="replace").split("\n")
+            records = [r for line in lines[:-1] if (r := _parse_record(line)) is not None]
+            self.records |= {record.pop("start"): record for record in records}
+            if lines[-1] and path == self._ledger:  # of a killed process
                 with replacing(path) as temporary:
-                    temporary.write_text("".join(line + "\n" for line in lines))
+                    temporary.write_text("".join(line + "\n" for line in lines[:-1]))
 
     def record(self, piece: int, record: dict[str, Any]) -> None:
         """Note that a piece is safe in the store."""
@@ -104,6 +182,8 @@ class WorkFolder:
             file.write(json.dumps({"start": piece, **record}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if not self.records:
+            shutil.rmtree(self._other, ignore_errors=True)
         self.records[piece] = record
 
     def publish(
@@ -126,9 +206,9 @@ class WorkFolder:
         Raises:
             InputError: If an output has appeared since the work began; the work is kept.
         """
-        if not self.folder.exists():
+        if not self._note.exists():
             return True  # another process was faster
-        with _locked(self.folder / "lock"):
+        with locked(self.folder / "lock"):
             if not self._note.exists():
                 return True
             self.read_records()
@@ -136,39 +216,67 @@ class WorkFolder:
                 return False
             if self.path.exists() and not overwrite:
                 raise InputError(
-                    f"{self.path.resolve()} has appeared during this work, which {self.folder} "
+                    f"{full_path(self.path)} has appeared during this work, which {self.folder} "
                     "keeps; move the output away and run the same command again, which resumes",
                     code="output-exists",
                 )
             sweep(self.store)
-            output = complete(self.store)
-            remove(self.path)
-            os.replace(output, self.path)
+            _give_name(complete(self.store), self.path)
             self._note.unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
         return True
+
+
+def _read_text(path: Path) -> str | None:
+    return path.read_text(errors="replace") if path.exists() else None
+
+
+def _parse_record(line: str) -> dict[str, Any] | None:
+    """Read a line of a ledger; None if it is damaged, so that its piece is done again."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("start"), int) else None
+
+
+def _give_name(output: Path, path: Path) -> None:
+    """Move an output to its name, where the work folder may be a link to another disk."""
+    try:
+        remove(path)
+        os.replace(output, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = path.parent / f".{path.name}.moving"
+        remove(copy)
+        (shutil.copytree if output.is_dir() else shutil.copyfile)(output, copy)
+        os.replace(copy, path)
 
 
 @contextmanager
 def resumable(path: Path, identity: str) -> Iterator[WorkFolder]:
     """The work folder of one process; ``path`` appears when the block succeeds.
 
-    Other work in the folder is dropped.
+    Other work in the folder is dropped with the first piece.
 
     Raises:
         InputError: If the folder cannot be written to, another process is writing it, or ``path``
             exists at the end; then the work is kept.
     """
-    work, finished = WorkFolder(path, identity), False
-    with work.opened(keep=lambda: finished):
+    work = WorkFolder(path, identity)
+    with work.opened():
         yield work
-        finished = True
         work.publish()
 
 
 @contextmanager
-def _locked(lock: Path, path: Path | None = None) -> Iterator[None]:
-    """Hold a lock that ends with the process; wait for it, or raise if it is for a ``path``."""
+def locked(lock: Path, path: Path | None = None) -> Iterator[None]:
+    """Hold a lock that ends with the process; wait for it, or raise if it is for a ``path``.
+
+    Raises:
+        InputError: If another process holds the lock for ``path`` ("busy").
+    """
     with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if path else 0))

@@ -97,7 +97,7 @@ def prepare(
     with resumable(path, identity) as work, _accumulated(config, read) as dataset:
         job = _check(dataset, config, work.store)
         report(job.plan.describe())
-        check_free_space(work.store, job.plan.bytes_written)
+        check_free_space(work.folder, job.plan.bytes_written)
         with executor(execution or ExecutionConfig()) as workers:
             _write(job, workers, work)
     store = PreparedStore(path, config.crop)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -62,7 +62,7 @@ class Work:
         Raises:
             InputError: If an output or other work exists and is to be kept, the folder cannot be
                 written to, or another process does the same work. If a single process meets a
-                mistake in the input before its first chunk, nothing is left behind.
+                mistake in the input before its first piece, all is as it was before.
             TransferError: If the disk is full.
         """
         path, folder = self.folder.path, self.folder.folder
@@ -77,7 +77,7 @@ class Work:
         def replace(identity: str) -> None:
             if existing == "overwrite":
                 return
-            before, now = json.loads(identity), json.loads(self.folder.identity)
+            before, now = parse_identity(identity), parse_identity(self.folder.identity)
             keys = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
             raise InputError(
                 f"{folder.resolve()} holds an interrupted forecast of other settings, differing in "
@@ -86,10 +86,8 @@ class Work:
             )
 
         self._overwrite = existing == "overwrite" or path.exists()
-        several = self._world_size > 1
-        with self.folder.opened(
-            create=create, replace=replace, keep=lambda: several or bool(self.folder.records)
-        ):
+        several = self._world_size > 1  # one that meets an error leaves the others their work
+        with self.folder.opened(create=create, replace=replace, keep=several):
             yield
 
     @property
@@ -128,6 +126,15 @@ class Work:
         return self.folder.publish(num_pieces, complete, overwrite=self._overwrite)
 
 
+def parse_identity(text: str) -> dict[str, Any]:
+    """Parse the identity of work; one that is damaged differs in everything."""
+    try:
+        identity = json.loads(text)
+    except ValueError:
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
 class Restart(NamedTuple):
     """State of an unfinished unit: of each set of forecasts what ``Integration.tensors`` gives."""
 
@@ -143,7 +150,7 @@ class Restart(NamedTuple):
             for name, tensor in state.items()
         }
         note = json.dumps({"num_steps": self.num_steps, "records": self.blow_ups})
-        with replacing(path) as temporary:
+        with replacing(path, SafetensorError) as temporary:
             save_file(tensors, temporary, {"note": note})
 
     @classmethod

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 
 _SHARD_MIB = 4 * 2 * 6 * 12 * 5 / 2**20  # five states
+_NO_ROOM = namedtuple("_Usage", "total used free")(10**6, 10**6 - 1000, 1000)
 
 
 @pytest.fixture
@@ -145,13 +147,20 @@ def test_data_that_changed_meanwhile_is_read_anew(
     np.testing.assert_array_equal(store.dataset()["2m_temperature"], expected)
 
 
-def test_wrong_data_leaves_nothing_behind(
+def test_wrong_data_costs_no_finished_block(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ledger = tmp_path / ".data.zarr.partial" / "ledger-0.jsonl"
     interrupt_after(monkeypatch, 4, InputError("NaN", code="not-finite"))
     with rejects("not-finite", "NaN"):
         prepare(config, tmp_path / "data.zarr")
-    assert [path.name for path in tmp_path.iterdir()] == ["data.nc"]
+    finished = ledger.read_text()
+    assert 3 <= finished.count("\n") <= 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _NO_ROOM)  # others have filled the disk
+    for harmonics in (3, 2, 3):
+        with rejects("disk-full", "the store"):
+            prepare(replace(config, climatology_harmonics=harmonics), tmp_path / "data.zarr")
+    assert ledger.read_text() == finished
 
 
 def test_two_processes_do_not_write_one_store(config: DataConfig, tmp_path: Path) -> None:
@@ -188,8 +197,7 @@ def test_a_flipped_byte_is_found_and_named(config: DataConfig, tmp_path: Path) -
 def test_a_small_disk_is_rejected_before_writing(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _NO_ROOM)
     with rejects("disk-full", "the store", "0.00 GiB free"):
         prepare(config, tmp_path / "data.zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["data.nc"]
