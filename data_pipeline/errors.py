@@ -9,7 +9,7 @@ class InputError(ValueError):
 
     The message names the thing, what was expected, what was found and the remedy. The command line
     prints it alone, without a traceback, and exits with status 2; any other exception is a defect
-    of this package and keeps its traceback.
+    of this package, whose traceback goes to a file (exit code 70).
 
     Args:
         message: For people; its wording may change.

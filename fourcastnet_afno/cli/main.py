@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from fourcastnet_afno.cli.last_net import guard, open_standard_streams
 from fourcastnet_afno.cli.verbs import VERBS
 
 
@@ -17,11 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0; 1 for errors that the doctor found; 2 for a mistake in the input; 130 for a run that
-        Ctrl-C has interrupted, and 75 for one that the system has stopped and that should be
-        started again.
+        0; 1 for errors that the doctor found; 2 for a mistake in the input; 70 for a defect of this
+        package, which is recorded in a file; 75 for a run that the system has stopped and that
+        should be started again; 130 for one that Ctrl-C has interrupted; 141 where nobody reads the
+        output any more, as in ``| head``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    open_standard_streams()
+    return guard(lambda: _run(words), words)
+
+
+def _run(words: Sequence[str]) -> int:
     if words and words[0] in VERBS:
         from fourcastnet_afno.cli.run_verb import run_verb
 

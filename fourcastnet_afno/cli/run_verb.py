@@ -24,37 +24,33 @@ _FLAGS = ("--json",)  # of verbs that take words without an option
 
 def run_verb(name: str, words: Sequence[str]) -> int:
     """Run a verb with the words after it, and return the exit code, see ``main``."""
-    errors = new_console(stderr=True)
     try:
-        name, completed = complete(name, words)
-        arguments = parse(name, completed)  # help ends here
-        named = code_of_user(with_long_names(name, words), arguments.get("config"))
-        from fourcastnet_afno.parallel.environment import LaunchEnvironment
-        from fourcastnet_afno.training.signals import TrainingInterruptedError
+        Path.cwd()
+    except FileNotFoundError as error:
+        message = "the working directory was deleted; change to one that exists"
+        raise InputError(message, code="missing-folder") from error
+    name, completed = complete(name, words)
+    arguments = parse(name, completed)  # help ends here
+    named = code_of_user(with_long_names(name, words), arguments.get("config"))
+    from fourcastnet_afno.parallel.environment import LaunchEnvironment
+    from fourcastnet_afno.training.signals import TrainingInterruptedError
 
-        environment = LaunchEnvironment.from_environment(os.environ)
-        if environment.world_size > 1 and not VERBS[name].is_parallel:
-            raise InputError(
-                f"`{name}` runs in one process and {environment.world_size} were started; torchrun "
-                f"and srun are for {', '.join(n for n, verb in VERBS.items() if verb.is_parallel)}",
-                code="one-process",
-            )
-        try:
-            with only_code_of_user(named):
-                return function_of(name)(**arguments) or os.EX_OK
-        except TrainingInterruptedError as stop:
-            if environment.rank == 0:
-                command = shlex.join([PROGRAM, name, *completed])
-                print_line(
-                    errors, f"{stop}; the last checkpoint is complete. Resume with: {command}"
-                )
-            return stop.exit_code
-    except InputError as error:
-        print_line(errors, f"error: {error}", style="red")
-        return 2
-    except KeyboardInterrupt:
-        print_line(errors, "interrupted; run the same command again")
-        return 130
+    environment = LaunchEnvironment.from_environment(os.environ)
+    if environment.world_size > 1 and not VERBS[name].is_parallel:
+        raise InputError(
+            f"`{name}` runs in one process and {environment.world_size} were started; torchrun "
+            f"and srun are for {', '.join(n for n, verb in VERBS.items() if verb.is_parallel)}",
+            code="one-process",
+        )
+    try:
+        with only_code_of_user(named):
+            return function_of(name)(**arguments) or os.EX_OK
+    except TrainingInterruptedError as stop:
+        if environment.rank == 0:
+            command = shlex.join([PROGRAM, name, *completed])
+            message = f"{stop}; the last checkpoint is complete. Resume with: {command}"
+            print_line(new_console(stderr=True), message)
+        return stop.exit_code
 
 
 def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
