@@ -3,16 +3,18 @@
     last.safetensors             the newest one, to resume from
     step-00000120.safetensors    earlier ones, where more than one is kept
     best.safetensors             weights with the lowest validation loss of the stage
+    ../history.json              the records of the epochs that ``last`` knows, written after it
 
 Tensors of ``last`` have the prefixes ``forecaster.`` or ``diagnostic.`` (averaged weights),
 ``weights.`` (present weights, where they differ) and ``optimizer.``. Random numbers need no state,
 see ``updater``.
 """
 
+import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from fourcastnet_afno.forecaster.checkpoint import (
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
 from fourcastnet_afno.training.optimizers import pack_steps, unpack_steps
-from fourcastnet_afno.training.progress import Position
+from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.updater import Updater
 
 
@@ -98,6 +100,18 @@ class RunCheckpoints:
         else:
             tensors = {k: v for k, v in tensors.items() if k.startswith(f"{objective.prefix}.")}
         save_checkpoint(path, objective.forecaster, tensors, metadata)
+        if name == "last":
+            self._write_history(metadata["position"]["history"])
+
+    def _write_history(self, records: Sequence[ProgressRecord]) -> None:
+        """Write the records of a checkpoint where they are not written yet."""
+        path, text = self.folder.parent / "history.json", json.dumps(records, indent=1).encode()
+        written = path.read_bytes() if path.is_file() else None
+        if records and written != text:
+            with replacing(path) as temporary:
+                temporary.write_bytes(text)
+        elif not records and written is not None:
+            path.unlink()  # of a run that was started over
 
     def _keep(self, last: Path) -> None:
         """Give the checkpoint that will be replaced a name of its own, and drop the oldest."""
@@ -126,14 +140,21 @@ class RunCheckpoints:
             task.result()
 
     def restore(self) -> Position | None:
-        """Resume from ``last``, if there is one: set the state of the run, return its position."""
+        """Resume from ``last``, if there is one: set the state of the run, return its position.
+
+        The history becomes that of ``last``: a killed run may have written one without the other.
+        """
         for leftover in self.folder.glob(".tmp*") if self._process.is_main else ():
             leftover.unlink()  # safetensors was writing it when the run was killed.
         checkpoint = self._read("last")
         if checkpoint is None:
+            if self._process.is_main:
+                self._write_history([])
             return None
         tensors, metadata = checkpoint
         position, updater = Position.from_json(metadata["position"]), self._updater
+        if self._process.is_main:
+            self._write_history(position.history)
         trained = updater.objective.trained
         _load_weights(trained, strip_prefix(updater.objective.prefix, tensors))
         updater.average.reset()

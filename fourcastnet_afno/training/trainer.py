@@ -6,7 +6,6 @@ position, and the position is part of the checkpoint: an interrupted run resumes
 stopped, also on another number of processes (then up to the order in which numbers are added).
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ import torch
 from rich.console import Console
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import replacing
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample
 from fourcastnet_afno.parallel.environment import select_device
@@ -102,6 +100,8 @@ class Trainer:
         """
         device, config = self.process.device, self.config
         self.position = self.checkpoints.restore() or self.position
+        if self.position.stage == len(config.stages):
+            return list(self.position.history)  # A run that is complete writes nothing.
         with ExitStack() as stack:
             # Dropout draws from torch's global generator, which is restored afterwards.
             forked = [device] if device.type == "cuda" else []
@@ -265,6 +265,7 @@ class Trainer:
             raise TrainingInterruptedError(f"stopped in {place}", by_ctrl_c=vote.by_ctrl_c)
 
     def _save(self, *names: str) -> None:
+        self._monitor.flush()  # A checkpoint is not newer than the log.
         self.checkpoints.save(self.position, *names)
         self._saved_at = self._clock()
 
@@ -332,6 +333,3 @@ class Trainer:
         }
         self.position = self.position.after_epoch(record)
         self._save(*names)
-        if self.process.is_main:
-            with replacing(self.folder.parent / "history.json") as temporary:
-                temporary.write_text(json.dumps(self.position.history, indent=1))

@@ -1,7 +1,7 @@
 """The verb ``train``: a forecaster from the training store of a run."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_pipeline.files.atomic import make_folder
+from data_pipeline.files.locks import only_process
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import climatology_at
@@ -49,11 +51,12 @@ def train_run(
     ``callbacks`` are called after every step, in all processes.
     """
     settings, folder = config.training, output / "checkpoints"
-    with join(
+    joined = join(
         settings.device,
         timeout_minutes=settings.timeout_minutes,
         spatial_ranks=settings.spatial_ranks,
-    ) as process:
+    )
+    with joined as process, only_training(output, process):
         opening = partial(open_prepared_store, config, output, process)
         store = process.main_first("prepared", opening).prognostic
         with torch.random.fork_rng([]):
@@ -83,6 +86,21 @@ def train_run(
             console=console,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
+
+
+@contextmanager
+def only_training(output: Path, process: Process) -> Iterator[None]:
+    """Keep other commands from training in the folder of a run while the block runs.
+
+    Raises:
+        InputError: If another one does already ("busy").
+    """
+    if not process.is_main:
+        yield
+        return
+    make_folder(output)
+    with only_process(output / ".train.lock", f"trains in {output.resolve()}"):
+        yield
 
 
 def loggers(config: ExperimentConfig, output: Path, process: Process) -> list[LogFunction]:

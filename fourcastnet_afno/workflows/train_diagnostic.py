@@ -39,6 +39,7 @@ from fourcastnet_afno.workflows.train import (
     describe_training,
     field_weights,
     loggers,
+    only_training,
     split_windows,
 )
 
@@ -72,7 +73,8 @@ def train_diagnostic(
         with suppress(InputError):  # it is of another configuration
             open_store(str(shared), config.data)
             config = replace(config, data=replace(config.data, store=str(shared)))
-    with process_group(settings.device, timeout_minutes=settings.timeout_minutes) as process:
+    joined = process_group(settings.device, timeout_minutes=settings.timeout_minutes)
+    with joined as process, only_training(output, process):
         opening = partial(open_prepared_store, config, output, process, fingerprint)
         store = process.main_first("prepared", opening)
         forecaster = forecaster.to(process.device)

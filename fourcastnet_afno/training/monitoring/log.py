@@ -70,6 +70,10 @@ class TrainingLog:
         for function in self._functions:
             function(step, numbers)
 
+    def flush(self) -> None:
+        """Hand events to the system, as rows are at once: a checkpoint may come next."""
+        self._events.flush()
+
     def close(self) -> None:
         """Finish the files."""
         for file in (self._steps, self._validation, self._events):

@@ -131,6 +131,11 @@ class TrainingMonitor:
         self.say(f"step {position.step}: {notes}")
         self._log.validation(position.step, rows)
 
+    def flush(self) -> None:
+        """Hand all rows to the system, so that they outlive this process."""
+        if self._log is not None:
+            self._log.flush()
+
     def close(self) -> None:
         """Finish the files, and release the terminal."""
         self._view.close()

@@ -1,5 +1,7 @@
 """Runs that are killed, told to stop, or short of disk."""
 
+import json
+import os
 import random
 import resource
 import shutil
@@ -13,16 +15,21 @@ import pytest
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster import checkpoint
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.forecaster.checkpoint import (
+    load_forecaster,
+    read_checkpoint,
+    save_checkpoint,
+)
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.training.config import Stage
+from fourcastnet_afno.training.config import Stage, ValidationConfig
+from fourcastnet_afno.training.monitoring.record import StepRecord
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.errors import rejects
 from tests.builders.processes import SignalAfter, SlowDown, on_ranks, start
-from tests.builders.runs import assert_equal_runs, make_resumable_experiment, step_of
+from tests.builders.runs import assert_equal_runs, make_resumable_experiment, read_rows, step_of
 
 
 def train(config: ExperimentConfig, output: Path, seconds: float = 0.0) -> None:
@@ -70,6 +77,77 @@ def test_killed_eight_times_it_resumes_bit_for_bit(
         "best.safetensors", "last.safetensors", "step-00000023.safetensors",
         "step-00000024.safetensors",
     }  # fmt: skip
+
+
+def test_the_record_that_a_kill_has_kept_from_the_history_is_made_when_the_run_resumes(
+    config: ExperimentConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """The checkpoint is what counts, in a run that is complete too, which writes nothing else."""
+    output = tmp_path / "killed"
+    shutil.copytree(uninterrupted, output)
+    whole = (output / "history.json").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    for left in (None, b"[]", whole[:50]):
+        (output / "history.json").unlink()
+        if left is not None:
+            (output / "history.json").write_bytes(left)
+        train_run(config, output)
+        assert (output / "history.json").read_bytes() == whole
+    after = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    assert after.keys() == before.keys()
+    assert {path.name for path in after if after[path] != before[path]} <= {"history.json", "config.yaml"}
+
+
+def make_short_experiment(folder: Path) -> ExperimentConfig:
+    """Two epochs of two steps each, without rollouts."""
+    settings = {"stages": [Stage(epochs=2)], "validation": ValidationConfig(num_steps=0)}
+    return make_resumable_experiment(folder, batch_size=32, **settings)
+
+
+def test_a_history_is_never_ahead_of_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_file, known = os.replace, []
+
+    def watch(source: Path, target: Path) -> None:
+        if Path(target).name == "history.json":
+            last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+            history = read_checkpoint(last, "none")[1]["position"]["history"]
+            known.append(len(history) - len(json.loads(Path(source).read_text())))
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    train_run(make_short_experiment(tmp_path), tmp_path / "run")
+    assert known == [0, 0]
+
+
+def test_a_history_whose_checkpoint_was_removed_starts_over(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.json").write_text("[{}]")
+    with pytest.raises(TrainingInterruptedError):
+        train_run(
+            make_short_experiment(tmp_path), tmp_path / "run", callbacks=[SignalAfter({1})]
+        )
+    assert not (tmp_path / "run" / "history.json").exists()
+
+
+def test_one_command_trains_in_a_folder(tmp_path: Path) -> None:
+    """The other is an error, which leaves the first one its rows; the lock goes with the run."""
+    config, output, second = make_short_experiment(tmp_path), tmp_path / "run", []
+
+    class Second:
+        def on_step(self, record: StepRecord) -> None:
+            if record.step == 3:
+                with rejects("busy", str(output), str(os.getpid())):
+                    train_run(config, output)
+                second.append(record.step)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, output, callbacks=[Second()])
+    assert second == [3]
+    assert [row["step"] for row in read_rows(output / "logs" / "steps.csv")] == ["1", "2", "3"]
+    assert not [path for path in output.iterdir() if "lock" in path.name]
 
 
 def test_stopped_while_it_validates_it_resumes_bit_for_bit(

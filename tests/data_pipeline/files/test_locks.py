@@ -1,0 +1,64 @@
+"""One process at a time."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.files.locks import only_process
+from tests.builders.errors import rejects
+
+
+def test_one_process_at_a_time_which_the_error_names(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with (
+        only_process(lock, "trains in run"),
+        rejects("busy", "trains in run", str(os.getpid()), "--output"),
+        only_process(lock, "trains in run"),
+    ):
+        pass
+    assert not lock.exists()
+    with only_process(lock, "trains in run"):
+        pass
+
+
+def test_the_file_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    lock.write_text("process 1 on a node that has gone")
+    with only_process(lock, "trains in run"):
+        assert "gone" not in lock.read_text()
+    assert not lock.exists()
+
+
+def test_a_lock_whose_file_was_removed_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process before ends between the opening of its file and the lock."""
+    lock, flock, files = tmp_path / ".lock", fcntl.flock, []
+
+    def late(file: int, operation: int) -> None:
+        files.append(file)
+        if len(files) == 1:
+            lock.unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with only_process(lock, "trains in run"):
+        assert lock.exists()
+    assert len(files) == 2
+
+
+def test_a_file_system_without_locks_or_without_writing_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with only_process(tmp_path / "nowhere" / ".lock", "trains in run"):
+        pass
+
+    def unsupported(file: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with only_process(tmp_path / ".lock", "trains in run"):
+        pass
