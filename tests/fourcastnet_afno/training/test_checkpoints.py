@@ -95,7 +95,10 @@ def test_the_record_that_a_kill_has_kept_from_the_history_is_made_when_the_run_r
         assert (output / "history.json").read_bytes() == whole
     after = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     assert after.keys() == before.keys()
-    assert {path.name for path in after if after[path] != before[path]} <= {"history.json", "config.yaml"}
+    assert {path.name for path in after if after[path] != before[path]} <= {
+        "history.json",
+        "config.yaml",
+    }
 
 
 def make_short_experiment(folder: Path) -> ExperimentConfig:
@@ -125,9 +128,7 @@ def test_a_history_whose_checkpoint_was_removed_starts_over(tmp_path: Path) -> N
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.json").write_text("[{}]")
     with pytest.raises(TrainingInterruptedError):
-        train_run(
-            make_short_experiment(tmp_path), tmp_path / "run", callbacks=[SignalAfter({1})]
-        )
+        train_run(make_short_experiment(tmp_path), tmp_path / "run", callbacks=[SignalAfter({1})])
     assert not (tmp_path / "run" / "history.json").exists()
 
 
