@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ from data_pipeline.errors import InputError
 from data_pipeline.terminal import TextTable
 
 _BASELINES = ("persistence", "climatology")
+_MOST_LETTERS = 200
+_NOT_A_RECORD = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    csv.Error,
+    yaml.YAMLError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,25 +83,60 @@ def find_runs(folder: Path) -> list[RunSummary]:
     return [_read_run(run, folder) for run in trained]
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file of a run whose content is not what a run writes."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _NOT_A_RECORD as error:
+        what = " ".join(str(error).split())[:_MOST_LETTERS]
+        raise InputError(
+            f"{path} does not hold what a run records ({type(error).__name__}: {what}); restore "
+            "it, or move this run to another folder",
+            code="unreadable-file",
+        ) from error
+
+
 def _read_run(run: Path, folder: Path) -> RunSummary:
     """Read the files of a run; missing ones leave their fields empty."""
-    history, rows = run / "history.json", _rows(run / "logs" / "validation.csv")
-    skill, scored = {}, [row for row in rows if row["metric"] == "rmse"]
-    if scored:  # the last validation, at its longest lead time
-        step = max(int(row["step"]) for row in scored)
-        last = [row for row in scored if int(row["step"]) == step]
-        last = [row for row in last if row["lead_hours"] == last[-1]["lead_hours"]]
-        for baseline in _BASELINES:
-            ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in last]
-            skill[baseline] = math.prod(ratio ** (1 / len(ratios)) for ratio in ratios)
-    return RunSummary(
-        name=str(run.relative_to(folder)) if run != folder else run.resolve().name,
-        settings=_flat(yaml.safe_load((run / "config.yaml").read_text()) or {}),
-        history=json.loads(history.read_text()) if history.exists() else [],
-        last_step=next(iter(_rows(run / "logs" / "steps.csv")[-1:]), {}),
-        losses=[(int(row["step"]), float(row["model"])) for row in rows if row["metric"] == "loss"],
-        skill=skill,
-    )
+    name = str(run.relative_to(folder)) if run != folder else run.resolve().name
+    with _reading(run / "config.yaml"):
+        settings = _flat(yaml.safe_load((run / "config.yaml").read_text()) or {})
+        RunSummary(name=name, settings=settings).epochs  # noqa: B018
+    with _reading(run / "logs" / "steps.csv"):
+        last_step = next(iter(_rows(run / "logs" / "steps.csv")[-1:]), {})
+    with _reading(run / "logs" / "validation.csv"):
+        rows = _rows(run / "logs" / "validation.csv")
+        losses = [(int(r["step"]), float(r["model"])) for r in rows if r["metric"] == "loss"]
+        skill = _skill([row for row in rows if row["metric"] == "rmse"])
+    with _reading(run / "history.json"):
+        path = run / "history.json"
+        summary = RunSummary(
+            name=name,
+            settings=settings,
+            history=json.loads(path.read_text()) if path.exists() else [],
+            last_step=last_step,
+            losses=losses,
+            skill=skill,
+        )
+        summary.best_loss  # noqa: B018
+    return summary
+
+
+def _skill(scored: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """Compare the last validation, at its longest lead time, with the baselines."""
+    if not scored:
+        return {}
+    step = max(int(row["step"]) for row in scored)
+    last = [row for row in scored if int(row["step"]) == step]
+    last = [row for row in last if row["lead_hours"] == last[-1]["lead_hours"]]
+    skill = {}
+    for baseline in _BASELINES:
+        ratios = [float(row["model"]) / max(float(row[baseline]), 1e-30) for row in last]
+        skill[baseline] = math.prod(max(ratio, 0.0) ** (1 / len(ratios)) for ratio in ratios)
+    return skill
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

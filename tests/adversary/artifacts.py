@@ -5,12 +5,16 @@ import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import xarray as xr
 import yaml
 
 from data_pipeline.periods import Period
 from fourcastnet_afno.cli.main import main
+from fourcastnet_afno.evaluation import engine
+from fourcastnet_afno.evaluation.tasks import run_task
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from tests.builders.experiments import make_dataset, make_experiment
@@ -49,7 +53,25 @@ def make_workspace(folder: Path) -> None:
         shutil.move("run/forecast.zarr", "forecast.zarr")
         with xr.open_zarr("forecast.zarr", consolidated=False) as forecast:
             forecast.load().to_netcdf("forecast.nc")
-        assert main([*SCORE, "--output=first/scores.nc", "--state=state.npz"]) == 0
+        # An evaluation that is interrupted after its first task leaves its state.
+        with (
+            patch.object(engine, "run_task", _Interrupted()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            assert main([*SCORE, "--output=scores.nc", "--state=state.npz"]) == 130
+
+
+class _Interrupted:
+    """Runs one task, and is interrupted in the next."""
+
+    def __init__(self) -> None:
+        self._num_tasks = 0
+
+    def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401
+        self._num_tasks += 1
+        if self._num_tasks > 1:
+            raise KeyboardInterrupt
+        return run_task(*arguments)
 
 
 def _experiment() -> ExperimentConfig:

@@ -288,7 +288,22 @@ def attack_forecast(folder: Path, random: random.Random) -> Attack:
         (folder / "state.npz").rename(state)
         what, names = damage_file(state, random), ["state.npz"]
         words.append("--state=out/state.npz")
+    names += ["init_time", "lead_time"]  # as they are called here, whatever the file calls them
     return Attack(words=words, what=what, names=names)
+
+
+def attack_run(folder: Path, random: random.Random) -> Attack:
+    """Change the records of a run that ``runs`` compares."""
+    shutil.copytree(folder / "run", folder / "out" / "run")
+    names = ["config.yaml", "history.json", "logs/validation.csv", "logs/steps.csv"]
+    path = folder / "out" / "run" / random.choice(names)
+    if path.suffix == ".csv" or random.random() < 0.3:
+        what = damage_file(path, random)
+    else:
+        change = change_json if path.suffix == ".json" else change_yaml
+        text, _, what = change(path.read_text(), random)
+        _write(path, text)
+    return Attack(words=["runs", "out"], what=what, names=[path.name])
 
 
 ATTACKS: dict[str, Callable[[Path, random.Random], Attack]] = {
@@ -297,4 +312,5 @@ ATTACKS: dict[str, Callable[[Path, random.Random], Attack]] = {
     "store": attack_store,
     "source": attack_source,
     "forecast": attack_forecast,
+    "run": attack_run,
 }

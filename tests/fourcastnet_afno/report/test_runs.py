@@ -87,3 +87,31 @@ def test_a_loss_that_is_not_finite_is_never_the_best(folder: Path) -> None:
     with console.capture() as captured:
         console.print(runs_table(find_runs(folder)))
     assert captured.get().count("missing") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("history.json", "[{"),
+        ("history.json", "[1, 2]"),
+        ("history.json", '[{"stage": 1, "validation_loss": "low"}]'),
+        ("history.json", "[" * 100_000),
+        ("history.json", None),
+        ("config.yaml", "a: [b"),
+        ("config.yaml", "training: {stages: 3}"),
+        ("config.yaml", "text"),
+        ("logs/validation.csv", "step,metric\n1,rmse\n"),
+        ("logs/steps.csv", b"\xff\xfe\n"),
+    ],
+)
+def test_a_record_that_no_run_writes_is_named(
+    folder: Path, name: str, text: str | bytes | None
+) -> None:
+    broken = folder / "a" / name
+    broken.unlink(missing_ok=True)
+    if text is None:
+        broken.mkdir()
+    else:
+        broken.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with rejects("unreadable-file", str(broken)):
+        find_runs(folder)
