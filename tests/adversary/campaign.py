@@ -50,6 +50,7 @@ def try_attack(kind: str, seed: int, pristine: Path, folder: Path) -> Report:
     outcome = run_command(attack.words, work, folder.with_suffix(".log"))
     for record in work.glob("fourcastnet-afno-*.log"):  # of a defect
         outcome = replace(outcome, text=f"{outcome.text}\n{record.read_text()}")
+        record.unlink()
     after = digests(folder, work / "out")
     allowed = (0, 1, 2) if attack.words[0] == "doctor" else (0, 2)
     faults = faults_of(outcome, attack.names, allowed)
