@@ -95,6 +95,29 @@ def replacing(path: Path, *errors: type[Exception], private: bool = False) -> It
                 temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text, see ``replacing``; a file that holds it already is left as it is."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    with replacing(path, private=private) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(*paths: Path) -> None:
+    """Reject files that cannot be written, before the work whose results they will hold.
+
+    Raises:
+        InputError: As ``replacing`` does.
+    """
+    for path in paths:
+        temporary = path.parent / f".{path.name}.partial"
+        with writing_to(path):
+            require_replaceable(path)
+            require_replaceable(temporary)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _new_file(temporary, private=False)
+
+
 def _new_file(path: Path, private: bool) -> int:
     """Find the mode of a new file, which stays only if it is private."""
     path.unlink(missing_ok=True)

@@ -16,13 +16,14 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import replacing, write_text, writing_to
 from fourcastnet_afno.forecaster.checkpoint import (
     add_prefix,
     read_checkpoint,
@@ -96,7 +97,8 @@ class RunCheckpoints:
     def _write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         path, objective = self.folder / f"{name}.safetensors", self._updater.objective
         if name == "last":
-            self._keep(path)
+            with writing_to(path):
+                self._keep(path)
         else:
             tensors = {k: v for k, v in tensors.items() if k.startswith(f"{objective.prefix}.")}
         save_checkpoint(path, objective.forecaster, tensors, metadata)
@@ -105,12 +107,10 @@ class RunCheckpoints:
 
     def _write_history(self, records: Sequence[ProgressRecord]) -> None:
         """Write the records of a checkpoint where they are not written yet."""
-        path, text = self.folder.parent / "history.json", json.dumps(records, indent=1).encode()
-        written = path.read_bytes() if path.is_file() else None
-        if records and written != text:
-            with replacing(path) as temporary:
-                temporary.write_bytes(text)
-        elif not records and written is not None:
+        path = self.folder.parent / "history.json"
+        if records:
+            write_text(path, json.dumps(records, indent=1))
+        elif path.is_file():
             path.unlink()  # of a run that was started over
 
     def _keep(self, last: Path) -> None:
@@ -144,8 +144,8 @@ class RunCheckpoints:
 
         The history becomes that of ``last``: a killed run may have written one without the other.
         """
-        for leftover in self.folder.glob(".tmp*") if self._process.is_main else ():
-            leftover.unlink()  # safetensors was writing it when the run was killed.
+        if self._process.is_main:
+            self._sweep()
         checkpoint = self._read("last")
         if checkpoint is None:
             if self._process.is_main:
@@ -172,6 +172,12 @@ class RunCheckpoints:
         unpack_steps(optimizer, metadata["optimizer_steps"])
         updater.scaler.load_state_dict(metadata["scaler"])
         return position
+
+    def _sweep(self) -> None:
+        """Delete what safetensors was writing when the run was killed."""
+        for leftover in self.folder.glob(".tmp??????"):
+            with suppress(OSError):  # of a disk that cannot be written to
+                leftover.unlink()
 
     def load_best(self) -> None:
         """Set the weights to those of ``best``, which every stage writes."""

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import make_folder, write_text
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
@@ -53,8 +53,7 @@ def open_or_prepare(
         store = open_store(location, config.data)
     else:
         store = prepare_store(config.data, Path(location), execution, partial(print_line, console))
-    with replacing(output / "config.yaml") as temporary:
-        temporary.write_text(config.to_yaml())
+    write_text(output / "config.yaml", config.to_yaml())
     return store
 
 
@@ -76,7 +75,7 @@ def open_prepared_store(
     folder = output / "checkpoints"
     check_resumable(config, folder / "last.safetensors", backbone)
     store = open_or_prepare(config, output)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return store
 
 

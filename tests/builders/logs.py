@@ -1,4 +1,9 @@
-"""Records of training steps."""
+"""Records of training steps, and of TensorBoard."""
+
+import struct
+from pathlib import Path
+
+from tensorboardX.proto.event_pb2 import Event
 
 from fourcastnet_afno.training.monitoring.record import Rates, StepRecord
 
@@ -22,3 +27,15 @@ def make_step_record(step: int, **changes: object) -> StepRecord:
         "rates": Rates(samples_per_second=2.0, data_wait=0.01, memory_gib=1.5),
     }
     return StepRecord(step=step, **(values | changes))
+
+
+def read_events(folder: Path) -> list[Event]:
+    """Records of TensorBoard's files: a length, its checksum, an event, its checksum."""
+    records = []
+    for path in sorted(folder.glob("events.out.*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            records.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return records

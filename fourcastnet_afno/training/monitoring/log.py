@@ -10,14 +10,19 @@ A run that resumes drops the rows after the checkpoint it resumes from, so that 
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from importlib import import_module
 from pathlib import Path
+from time import monotonic, time
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
+from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
+from tensorboardX.summary import scalar
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import make_folder, replacing, writing_to
 from fourcastnet_afno.training.config import LoggerName
 from fourcastnet_afno.training.monitoring.record import STEP_COLUMNS, StepRecord
 
@@ -25,6 +30,7 @@ LogFunction = Callable[[int, Mapping[str, float]], None]
 VALIDATION_COLUMNS = (
     "step", "stage", "metric", "channel", "lead_hours", "model", "persistence", "climatology",
 )  # fmt: skip
+_FLUSH_SECONDS = 30.0
 _NOT_PLOTTED = ("step", "stage", "epoch", "samples")
 
 
@@ -42,9 +48,15 @@ class TrainingLog:
         self, folder: Path, *, step: int, validated: int, functions: Sequence[LogFunction] = ()
     ) -> None:
         self._functions = functions
-        self._steps = _Table(folder / "steps.csv", STEP_COLUMNS, step)
-        self._validation = _Table(folder / "validation.csv", VALIDATION_COLUMNS, validated)
-        self._events = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=30)
+        with ExitStack() as files:
+            self._steps = files.enter_context(
+                closing(_Table(folder / "steps.csv", STEP_COLUMNS, step))
+            )
+            self._validation = files.enter_context(
+                closing(_Table(folder / "validation.csv", VALIDATION_COLUMNS, validated))
+            )
+            self._events = files.enter_context(closing(_Events(folder, step)))
+            self._files = files.pop_all()
 
     def step(self, record: StepRecord) -> None:
         """Write the row of a step."""
@@ -65,8 +77,7 @@ class TrainingLog:
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
         numbers = {name: float(value) for name, value in values.items()}
-        for name, value in numbers.items():
-            self._events.add_scalar(name, value, step)
+        self._events.write(step, numbers)
         for function in self._functions:
             function(step, numbers)
 
@@ -76,32 +87,65 @@ class TrainingLog:
 
     def close(self) -> None:
         """Finish the files."""
-        for file in (self._steps, self._validation, self._events):
-            file.close()
+        self._files.close()
 
 
 class _Table:
     """A CSV file whose first column is the step."""
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
-        self._columns = columns
-        text = path.read_text() if path.exists() else ""
+        self._path, self._columns = path, columns
+        text = path.read_text(errors="replace") if path.is_file() else ""
         complete = text[: text.rfind("\n") + 1]  # Without a last row that was cut off.
         rows = list(csv.reader(io.StringIO(complete)))[1:]
-        kept = [row for row in rows if len(row) == len(columns) and int(row[0]) <= step]
+        kept = [r for r in rows if len(r) == len(columns) and r[0].isdigit() and int(r[0]) <= step]
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([columns, *kept])
-        self._file = path.open("a", newline="")
+        with writing_to(path):
+            self._file = path.open("a", newline="")
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         text = io.StringIO()
         csv.DictWriter(text, self._columns, restval="").writerows(rows)
-        self._file.write(text.getvalue())
-        # A checkpoint may come next: its rows must not be lost with this process.
-        self._file.flush()
+        with writing_to(self._path):
+            self._file.write(text.getvalue())
+            # A checkpoint may come next: its rows must not be lost with this process.
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with writing_to(self._path):
+            self._file.close()
+
+
+class _Events:
+    """Files for TensorBoard, where values after a ``step`` count no more.
+
+    They are written in the calling thread: that of ``SummaryWriter`` dies on a full disk, and then
+    the training waits for it without end.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        make_folder(folder)
+        self._path, self._flushed = folder / "events", monotonic()
+        with writing_to(self._path):
+            self._file = EventsWriter(str(self._path))
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        summary = Summary(value=[scalar(name, x).value[0] for name, x in values.items()])
+        self._write(Event(step=step, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time()
+        with writing_to(self._path):
+            self._file.write_event(event)
+            if monotonic() - self._flushed > _FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = monotonic()
+
+    def close(self) -> None:
+        with writing_to(self._path):
+            self._file.close()
 
 
 def import_logger(name: LoggerName) -> Any:  # noqa: ANN401

@@ -69,7 +69,7 @@ def test_killed_eight_times_it_resumes_bit_for_bit(
             shutil.rmtree(output)
         else:
             kills += 1
-    (output / "checkpoints" / ".tmpAbC").write_text("of a write that was killed")
+    (output / "checkpoints" / ".tmpAbCdEf").write_text("of a write that was killed")
     train(config, output)
     assert_equal_runs(output, uninterrupted)
     names = {path.name for path in (output / "checkpoints").iterdir()}
@@ -228,6 +228,24 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path: Path) -> Non
     assert "of step 8" in message
     assert (folder / "last.safetensors").read_bytes() == before
     assert sorted(folder.iterdir()) == names
+
+
+def test_a_complete_run_writes_nothing(config: ExperimentConfig, uninterrupted: Path) -> None:
+    def times() -> dict[Path, int]:  # a folder's changes with what is made or renamed in it
+        return {file: file.stat().st_mtime_ns for file in uninterrupted.rglob("*")}
+
+    before = times()
+    train_run(config, uninterrupted)
+    assert times() == before
+
+
+def test_all_files_have_the_mode_of_the_umask(uninterrupted: Path) -> None:
+    files = [file for file in uninterrupted.rglob("*") if file.is_file()]
+    (uninterrupted.parent / "new").touch()
+    expected = (uninterrupted.parent / "new").stat().st_mode
+    assert {
+        file.name: file.stat().st_mode for file in files if file.stat().st_mode != expected
+    } == {}
 
 
 def test_a_write_that_fails_in_the_background_stops_the_run(

@@ -1,6 +1,7 @@
 """The log of a training."""
 
 import csv
+import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 
 from fourcastnet_afno.training.monitoring.log import TrainingLog, connect
 from tests.builders.errors import rejects
-from tests.builders.logs import make_step_record
+from tests.builders.logs import make_step_record, read_events
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
@@ -29,6 +30,35 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
             ("1", "0.5"), ("2", "1.0"), ("3", "1.5"), ("4", "7.0"),
         ]  # fmt: skip
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == 1
+
+
+def test_tensorboard_drops_values_after_the_checkpoint(tmp_path: Path) -> None:
+    TrainingLog(tmp_path, step=7, validated=0).close()
+    starts = [event.step for event in read_events(tmp_path) if event.HasField("session_log")]
+    assert starts == [8]
+
+
+def test_a_full_disk_is_named_and_does_not_wait(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, step=0, validated=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with rejects("disk-full", str(tmp_path)):
+            for step in range(1, 100):
+                log.step(make_step_record(step))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.close()
+
+
+@pytest.mark.parametrize("name", ["steps.csv", "validation.csv"])
+def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with rejects("not-a-file", str(tmp_path / name)):
+        TrainingLog(tmp_path, step=0, validated=0)
+    with rejects("not-a-folder", str(tmp_path / "file")):
+        (tmp_path / "file").touch()
+        TrainingLog(tmp_path / "file", step=0, validated=0)
 
 
 def test_loggers_are_called_when_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,10 @@
 """All messages of a training."""
 
 import csv
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from data_pipeline.channels import Channels
 from data_pipeline.timestep import Timestep
@@ -15,18 +13,7 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.report.runs import find_runs
 from fourcastnet_afno.training.monitoring.monitor import headline
 from tests.builders.experiments import GRID
-
-
-def events(folder: Path) -> list[Event]:
-    """Records of TensorBoard's files: a length, its checksum, an event, its checksum."""
-    records = []
-    for path in sorted(folder.glob("events.out.*")):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            records.append(Event.FromString(data[12 : 12 + length]))
-            data = data[16 + length :]
-    return records
+from tests.builders.logs import read_events
 
 
 def test_every_log_has_the_same_values(scored_run: Path, logged_rows: list) -> None:
@@ -36,7 +23,7 @@ def test_every_log_has_the_same_values(scored_run: Path, logged_rows: list) -> N
     assert [int(row["step"]) for row in rows] == list(range(1, 17))
     scalars = {
         (value.tag, event.step): value.simple_value
-        for event in events(logs)
+        for event in read_events(logs)
         for value in event.summary.value
     }
     called = {(name, step): v for step, values in logged_rows for name, v in values.items()}
