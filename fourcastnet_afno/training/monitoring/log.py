@@ -139,9 +139,13 @@ class _Events:
         event.wall_time = time()
         with writing_to(self._path):
             self._file.write_event(event)
-            if monotonic() - self._flushed > _FLUSH_SECONDS:
-                self._file.flush()
-                self._flushed = monotonic()
+        if monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        with writing_to(self._path):
+            self._file.flush()
+        self._flushed = monotonic()
 
     def close(self) -> None:
         with writing_to(self._path):
