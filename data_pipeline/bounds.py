@@ -57,9 +57,11 @@ def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
         hint: Its type, with bounds.
 
     Raises:
-        ValueError: If it lies outside, or is not finite.
+        ValueError: If it lies outside, is not finite, or is None where the type has no None.
     """
     if value is None:
+        if not _allows_none(hint):
+            raise ValueError(f"{name} must have a value, got null; leave it out for the default")
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value}")
@@ -77,6 +79,12 @@ def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
     elif isinstance(value, Collection) and not isinstance(value, str) and arguments:
         for item in value:
             check_value(name, item, arguments[0])
+
+
+def _allows_none(hint: Any) -> bool:  # noqa: ANN401
+    return hint in (Any, object, None, type(None)) or (
+        get_origin(hint) in (Annotated, Union, UnionType) and any(map(_allows_none, get_args(hint)))
+    )
 
 
 def _check_mark(name: str, value: Any, mark: Any) -> None:  # noqa: ANN401

@@ -11,15 +11,18 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore
 
 from data_pipeline.bounds import check_value
 from data_pipeline.errors import InputError
+from data_pipeline.yaml_text import read_settings_file
 from fourcastnet_afno.cli import functions
 from fourcastnet_afno.cli.functions import HELP
 from fourcastnet_afno.cli.verbs import SECTIONS, VERBS
+from fourcastnet_afno.forecaster.config_text import make_parser
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 PROGRAM = "fourcastnet-afno"
@@ -48,11 +51,10 @@ def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
     Help shows the settings of the verb's own sections, or those of all.
     """
     verb, function = VERBS[name], function_of(name)
-    parser = ArgumentParser(
+    parser = make_parser(
         prog=f"{PROGRAM} {name}",
         usage=f"{PROGRAM} {name} [--SETTING VALUE ...]",
         description=verb.help,
-        exit_on_error=False,
         allow_abbrev=False,
     )
     parameters = dict(inspect.signature(function).parameters)
@@ -112,6 +114,7 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     # jsonargparse leaves settings without help out of --print_config.
     parser = build_parser(name, shows_all=not {"-h", "--help"} & set(words))
     parameters = inspect.signature(function_of(name)).parameters
+    _check_files(words, parser.groups or {})
     try:
         parsed = parser.parse_args(list(words))
         for key in parser.groups or {}:
@@ -124,6 +127,8 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     except InputError:
         raise
     except (argparse.ArgumentError, ValueError, TypeError) as error:
+        if cause := _yaml_error(error):
+            raise cause from error
         settings = [
             setting.removeprefix("config.")
             for key, parameter in parameters.items()
@@ -134,6 +139,29 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     if VERBS[name].sections:
         arguments["config"] = ExperimentConfig(**{key: options[key] for key in SECTIONS})
     return arguments
+
+
+def _check_files(words: Sequence[str], groups: Iterable[str]) -> None:
+    """Check the YAML of files, which the parser would name by the end of their path alone."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for key in {"config", *groups}:
+        peek.add_argument(f"--{key}", action="append", default=[])
+    for values in vars(peek.parse_known_args(list(words))[0]).values():
+        for path in map(Path, values):
+            is_file = False
+            with suppress(OSError, ValueError):  # text in place of a path may be too long for one
+                is_file = path.is_file()
+            if is_file:
+                read_settings_file(path)
+
+
+def _yaml_error(error: BaseException | None) -> InputError | None:
+    """The error of ``read_yaml`` behind one of the parser, which leads to others."""
+    while error is not None:
+        if isinstance(error, InputError) and error.code == "bad-yaml":
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def setting_names(kind: Any, prefix: str = "") -> list[str]:  # noqa: ANN401

@@ -3,17 +3,16 @@
 import argparse
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_pipeline.errors import InputError
 from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
+from data_pipeline.yaml_text import read_settings, read_settings_file
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, parse
 from fourcastnet_afno.cli.verbs import VERBS
@@ -76,7 +75,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
     config: Any = (known.output or RUN) / "config.yaml"
     checkpoint = known.checkpoint or vars(known)["forecast.diagnostic"]
     if config.exists():
-        require_plain_config(config.read_text(errors="replace"), str(config))
+        require_plain_config(read_settings_file(config), str(config))
     elif name in ("forecast", "train-diagnostic") and checkpoint and checkpoint.is_file():
         from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 
@@ -85,7 +84,8 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
             raise InputError(
                 f"{checkpoint} does not hold its experiment; give --config FILE", code="no-config"
             )
-        require_plain_config(config, str(checkpoint))
+        settings = read_settings(config, f"the configuration in {checkpoint}")
+        require_plain_config(settings, str(checkpoint))
     elif name == "quickstart":
         config = files("fourcastnet_afno").joinpath("quickstart.yaml")
     else:
@@ -97,20 +97,16 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
     return name, [f"--config={config}", *words]
 
 
-def require_plain_config(text: str, where: str) -> None:
+def require_plain_config(settings: Mapping[str, Any], where: str) -> None:
     """Reject an experiment that others may have written, if parsing it could run code.
 
     Raises:
-        InputError: If it is not YAML of plain settings.
+        InputError: If it has other than plain settings.
     """
     from fourcastnet_afno.forecaster.config_text import require_plain_values
 
     try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return  # of which the parser makes an error
-    try:
-        require_plain_values(ExperimentConfig, {} if settings is None else settings)
+        require_plain_values(ExperimentConfig, settings)
     except InputError as error:
         raise InputError(f"{where}: {error}", code=error.code) from error
 

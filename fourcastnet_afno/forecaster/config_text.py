@@ -1,27 +1,61 @@
-"""Configuration dataclasses from the plain values that checkpoints and run folders keep."""
+"""Configuration dataclasses from YAML, and from the values that checkpoints and run folders keep.
 
+Every parser of settings is made here: ``read_yaml`` is the one reader of YAML.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_loader
+from yaml import YAMLError
 
 from data_pipeline.errors import InputError
+from data_pipeline.yaml_text import read_yaml
 
 Config = TypeVar("Config")
 _CODE_KEYS = {"class_path", "init_args"}
+_MODE = "plain_yaml"
+
+
+def make_parser(**options: Any) -> ArgumentParser:  # noqa: ANN401
+    """A parser whose YAML is read by ``read_yaml`` alone, with further options of jsonargparse."""
+    set_loader(_MODE, _load, (YAMLError,))
+    return ArgumentParser(exit_on_error=False, parser_mode=_MODE, **options)
+
+
+def _load(text: str, path: str = "") -> Any:  # noqa: ANN401
+    """Values of a file, or of a word, which is plain text where it is not YAML."""
+    if path:
+        return read_yaml(text, path)
+    try:
+        values = read_yaml(text, repr(text[:40]))
+    except InputError as error:
+        if isinstance(error.__cause__, YAMLError):
+            raise error.__cause__ from None
+        raise
+    # {a,b} and C: are mappings in YAML, and names where people write them as a word.
+    return text if isinstance(values, dict) and values and ":" not in text.strip()[:-1] else values
 
 
 def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
     """A configuration dataclass from the plain values that a checkpoint keeps of it.
 
     Raises:
-        InputError: If a value could name code, see ``require_plain_values``.
+        InputError: If a value is wrong, or could name code, see ``require_plain_values``.
     """
     require_plain_values(kind, record)
-    parser = ArgumentParser(exit_on_error=False)
+    parser = make_parser()
     parser.add_argument("--config", type=kind)
-    return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
+    try:
+        return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
+    except InputError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        text = " ".join(re.sub(r'Parser key "config\.?([^"]*)":', r"\1:", str(error)).split())
+        message = f"the stored settings do not suit this version: {text[:400]}"
+        raise InputError(message, code="bad-setting") from error
 
 
 def require_plain_values(kind: Any, value: Any, key: str = "") -> None:  # noqa: ANN401

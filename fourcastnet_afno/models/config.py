@@ -118,7 +118,7 @@ class AFNONetConfig:
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
-        check_bounds(self)
+        check_bounds(self, "network")
         if self.embed_dim * self.mlp_ratio < 1:
             raise ValueError(
                 f"mlp_ratio={self.mlp_ratio} of embed_dim={self.embed_dim} leaves the MLP without "

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_pipeline.errors import InputError
 from data_pipeline.terminal import TextTable
+from data_pipeline.yaml_text import read_settings_file
 
 _BASELINES = ("persistence", "climatology")
 _MOST_LETTERS = 200
@@ -25,7 +24,6 @@ _NOT_A_RECORD = (
     ArithmeticError,
     RecursionError,
     csv.Error,
-    yaml.YAMLError,
 )
 
 
@@ -103,7 +101,7 @@ def _read_run(run: Path, folder: Path) -> RunSummary:
     """Read the files of a run; missing ones leave their fields empty."""
     name = str(run.relative_to(folder)) if run != folder else run.resolve().name
     with _reading(run / "config.yaml"):
-        settings = _flat(yaml.safe_load((run / "config.yaml").read_text()) or {})
+        settings = _flat(read_settings_file(run / "config.yaml"))
         RunSummary(name=name, settings=settings).epochs  # noqa: B018
     with _reading(run / "logs" / "steps.csv"):
         last_step = next(iter(_rows(run / "logs" / "steps.csv")[-1:]), {})

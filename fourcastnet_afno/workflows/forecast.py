@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import yaml
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError, naming_option
@@ -24,6 +23,7 @@ from data_pipeline.sources.fields.defaults import recorded_settings
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
+from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_chained
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -172,7 +172,8 @@ def open_initial_data(
 def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
     """Read the part ``data`` of the experiment that a checkpoint was trained in, if it is known."""
     _, metadata = read_checkpoint(checkpoint, "none")
-    return (yaml.safe_load(metadata.get("config", "")) or {}).get("data") or {}
+    text = metadata.get("config") or ""
+    return read_settings(text, f"the configuration in {checkpoint}").get("data") or {}
 
 
 def _as_in_training(

@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import make_folder, write_text
 from data_pipeline.preparation.execution import ExecutionConfig
@@ -13,6 +11,7 @@ from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
+from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.parallel.process import Process
@@ -103,8 +102,9 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
             code="other-configuration",
         )
     # As it is read now, with the defaults of what did not exist then.
-    stored = parse_config(ExperimentConfig, yaml.safe_load(metadata["config"]))
-    before, now = (yaml.safe_load(experiment.to_yaml()) for experiment in (stored, config))
+    settings = read_settings(metadata["config"], f"the configuration in {last}")
+    stored = parse_config(ExperimentConfig, settings)
+    before, now = (read_settings(experiment.to_yaml(), "") for experiment in (stored, config))
     keys = [
         key
         for part in ("data", "diagnostic" if backbone else "model", "training")

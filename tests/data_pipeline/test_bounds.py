@@ -24,7 +24,13 @@ class Settings:
 
 @pytest.mark.parametrize(
     "good",
-    [{}, {"size": 3, "rate": 0.5}, {"shares": [0, 1], "weights": {"z": 0.0}}, {"depth": -1}],
+    [
+        {},
+        {"size": 3, "rate": 0.5},
+        {"shares": [0, 1], "weights": {"z": 0.0}},
+        {"depth": -1},
+        {"rate": None},
+    ],
 )
 def test_values_within_their_bounds_are_accepted(good: dict) -> None:
     Settings(**good)
@@ -43,6 +49,8 @@ def test_values_within_their_bounds_are_accepted(good: dict) -> None:
         ({"weights": {"z": float("inf")}}, "settings.weights.z must be a finite number, got inf"),
         ({"span": 5}, "settings.span must be above 0 and at most 4, got 5"),
         ({"limit": -1.0}, "settings.limit must be at least 0, got -1.0"),
+        ({"size": None}, "settings.size must have a value, got null"),
+        ({"shares": [None]}, "settings.shares must have a value, got null"),
         ({"names": []}, r"settings.names must have at least 1 entries, got \[\]"),
     ],
 )

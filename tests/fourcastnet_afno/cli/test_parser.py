@@ -10,7 +10,8 @@ from fourcastnet_afno.cli.verbs import SECTIONS, VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from tests.builders.errors import rejects
 
-CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[3] / "configs"
+CONFIGS = sorted(ROOT.glob("*.yaml"))
 NEEDED = {"train-diagnostic": ["--output=o", "--checkpoint=c"]}
 
 
@@ -55,6 +56,37 @@ def test_wrong_settings_are_named_in_one_line(words: list[str], named: str) -> N
     with rejects("bad-setting", named) as info:
         parse("train", [f"--config={CONFIGS[0]}", *words])
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("training: {seed: 1}", ("'training'", "line 32", "line 42")),
+        ("b: &b [*b]", ("line 42",)),
+        ("\xff", ("read as text",)),
+    ],
+)
+def test_yaml_that_loses_or_explodes_is_named_with_its_file(
+    text: str, named: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_bytes((ROOT / "quickstart.yaml").read_bytes() + text.encode("latin-1"))
+    for word in (f"--config={path}", f"--training={path}"):
+        with rejects("bad-yaml", str(path), *named):
+            parse("train", [f"--config={CONFIGS[0]}", word])
+
+
+def test_yaml_in_words_is_that_of_files_and_names_are_names() -> None:
+    words = [f"--config={CONFIGS[0]}"]
+    with rejects("bad-yaml", "'epochs'"):
+        parse("train", [*words, "--training.stages=[{epochs: 3, epochs: 4}]"])
+    for name in ("{a,b}", "C:", "a: b: c", "[a", "2001-01-01"):
+        assert parse("train", [*words, f"--data.store={name}"])["config"].data.store == name
+    options = parse(
+        "score", ["--forecast=a", "--truth.path=t", "--truth.storage_options={token: null}",
+                  "--climatology.path=c"],
+    )  # fmt: skip
+    assert options["truth"].storage_options == {"token": None}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -10,6 +10,7 @@ import torch
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.trajectories import Splits
+from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.cli import main
 from fourcastnet_afno.cli.run_verb import complete, require_plain_config, with_long_names
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
@@ -173,9 +174,10 @@ def test_code_in_a_file_of_the_user_is_run(experiment_with_code: ExperimentConfi
     [
         ("model: {class_path: strange.Class}", "foreign-code"),
         ("model: strange.Class", "bad-setting"),
-        ("/etc/hostname", "bad-setting"),
+        ("/etc/hostname", "bad-yaml"),
+        ("model: {depth: 1}\nmodel: {}", "bad-yaml"),
     ],
 )
 def test_an_experiment_of_others_holds_plain_settings(text: str, code: str) -> None:
     with rejects(code, "run/config.yaml"):
-        require_plain_config(text, "run/config.yaml")
+        require_plain_config(read_settings(text, "run/config.yaml"), "run/config.yaml")

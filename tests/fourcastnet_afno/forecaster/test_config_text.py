@@ -57,3 +57,19 @@ def test_no_value_imports_a_module(
     with rejects(code, named, "class_path" if code == "foreign-code" else "strange.Class"):
         parse_config(kind, record)
     assert "strange" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ({"network": {"depth": 10**8}}, ("depth", "10000", "100000000")),
+        ({"network": {"mlp_ratio": float("nan")}}, ("mlp_ratio", "nan")),
+        ({"network": {"depth": None}}, ("depth",)),
+        ({"network": {"embed_dim": []}}, ("network.embed_dim",)),
+        ({"nonsense": 1}, ("nonsense",)),
+        ({"num_history": "many"}, ("num_history", "many")),
+    ],
+)
+def test_stored_settings_that_are_wrong_are_named(record: dict, named: tuple[str, ...]) -> None:
+    with rejects("bad-setting", *named):
+        parse_config(ModelConfig, record)
