@@ -118,8 +118,9 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
     try:
         parsed = parser.parse_args(list(words))
         for key in parser.groups or {}:
-            if not isinstance(parsed.get(key), Namespace | dict | None):
-                message = f"{key} must be {_GROUP}, got {parsed[key]}"
+            if key in parsed and not isinstance(parsed[key], Namespace | dict):
+                found = "null" if parsed[key] is None else parsed[key]
+                message = f"{key} must be {_GROUP}, got {found}"
                 raise InputError(message, code="bad-setting")
         options = vars(parser.instantiate(parsed))
         for key, parameter in parameters.items():
@@ -151,8 +152,8 @@ def _check_files(words: Sequence[str], groups: Iterable[str]) -> None:
             is_file = False
             with suppress(OSError, ValueError):  # text in place of a path may be too long for one
                 is_file = path.is_file()
-            if is_file:
-                read_settings_file(path)
+            if is_file and not read_settings_file(path):
+                raise InputError(f"{path} holds no settings; leave it out", code="bad-yaml")
 
 
 def _yaml_error(error: BaseException | None) -> InputError | None:

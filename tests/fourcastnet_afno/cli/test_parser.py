@@ -76,6 +76,12 @@ def test_yaml_that_loses_or_explodes_is_named_with_its_file(
             parse("train", [f"--config={CONFIGS[0]}", word])
 
 
+def test_a_file_without_settings_is_named(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text("# nothing")
+    with rejects("bad-yaml", str(tmp_path / "e.yaml")):
+        parse("train", [f"--config={CONFIGS[0]}", f"--config={tmp_path / 'e.yaml'}"])
+
+
 def test_yaml_in_words_is_that_of_files_and_names_are_names() -> None:
     words = [f"--config={CONFIGS[0]}"]
     with rejects("bad-yaml", "'epochs'"):
@@ -179,6 +185,7 @@ def test_messages_of_the_parser_in_one_line(message: str, line: str) -> None:
         ("source", 5, "data.source must be a group of settings, got 5"),
         ("storage", 3, "data.storage must be a group of settings, got 3"),
         ("subset", "x", "data.subset must be a group of settings, got x"),
+        ("subset", None, "data.subset must be a group of settings, got null"),
     ],
 )
 def test_values_of_a_wrong_type_in_files_are_named_in_one_line(

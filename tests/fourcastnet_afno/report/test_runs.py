@@ -97,9 +97,7 @@ def test_a_loss_that_is_not_finite_is_never_the_best(folder: Path) -> None:
         ("history.json", '[{"stage": 1, "validation_loss": "low"}]'),
         ("history.json", "[" * 100_000),
         ("history.json", None),
-        ("config.yaml", "a: [b"),
         ("config.yaml", "training: {stages: 3}"),
-        ("config.yaml", "text"),
         ("logs/validation.csv", "step,metric\n1,rmse\n"),
         ("logs/steps.csv", b"\xff\xfe\n"),
     ],
@@ -114,4 +112,11 @@ def test_a_record_that_no_run_writes_is_named(
     else:
         broken.write_bytes(text if isinstance(text, bytes) else text.encode())
     with rejects("unreadable-file", str(broken)):
+        find_runs(folder)
+
+
+@pytest.mark.parametrize("text", ["a: [b", "text", "seed: 1\nseed: 2"])
+def test_a_configuration_that_is_no_yaml_of_settings_is_named(folder: Path, text: str) -> None:
+    (folder / "a" / "config.yaml").write_text(text)
+    with rejects("bad-yaml", str(folder / "a" / "config.yaml")):
         find_runs(folder)
