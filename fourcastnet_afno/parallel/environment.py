@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +31,8 @@ class LaunchEnvironment:
         port: Where rank 0, or the agent of ``torchrun``, listens.
         attempt: How often ``torchrun`` has restarted the processes.
         agent_store: Whether the agent of ``torchrun`` listens, and not rank 0.
-        one_device_each: Whether each process may see its own GPU only.
+        one_device_each: Whether each process may see its own GPU only, as ``srun`` arranges it.
+        processes_per_node: Processes that ``torchrun`` has started on this node.
     """
 
     rank: int = 0
@@ -40,6 +43,7 @@ class LaunchEnvironment:
     attempt: str = "0"
     agent_store: bool = False
     one_device_each: bool = False
+    processes_per_node: int = 0
 
     def __post_init__(self) -> None:
         if not self.rank < self.world_size:
@@ -65,6 +69,7 @@ class LaunchEnvironment:
                 port=_count(environment, "MASTER_PORT", 0),
                 attempt=environment.get("TORCHELASTIC_RESTART_COUNT", "0"),
                 agent_store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+                processes_per_node=_count(environment, "LOCAL_WORLD_SIZE", 0),
             )
         # A batch script has SLURM_PROCID too; only what srun starts has the number of its tasks.
         num_tasks = _count(environment, "SLURM_STEP_NUM_TASKS", 1)
@@ -81,6 +86,19 @@ class LaunchEnvironment:
             attempt=environment.get("SLURM_RESTART_COUNT", "0"),
             one_device_each=True,
         )
+
+    @property
+    def restart_command(self) -> str:
+        """The command that has started all processes, as far as one of them can know it."""
+        python, *words = sys.orig_argv
+        if not self.agent_store:
+            launcher = ["srun"] if self.one_device_each else []
+            return shlex.join([*launcher, python, *words])
+        each = self.processes_per_node or self.world_size
+        counts = [f"--nproc-per-node={each}"]
+        if self.world_size > each:
+            counts = [f"--nnodes={self.world_size // each}", *counts]
+        return shlex.join(["torchrun", *counts, *(word for word in words if word != "-u")])
 
     def require_address(self) -> None:
         """Reject processes that could not find each other: host or port of rank 0 are unknown."""

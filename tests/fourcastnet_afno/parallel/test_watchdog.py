@@ -57,17 +57,30 @@ def test_a_failure_of_the_main_process_ends_those_that_wait_for_it(tmp_path: Pat
     assert "because rank 0 failed: no such file" in (tmp_path / "rank1.txt").read_text()
 
 
-def die(process: Process) -> None:
-    if process.rank == 1:
+def die(process: Process, lost: int) -> None:
+    if process.rank == lost:
         os.kill(os.getpid(), signal.SIGKILL)
     process.barrier()
 
 
-def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
-    processes, _ = start_ranks(3, die, errors=tmp_path)
+@pytest.mark.parametrize("lost", [0, 2])
+def test_a_rank_that_is_killed_is_named_with_the_command_that_resumes(
+    lost: int, tmp_path: Path
+) -> None:
+    started = time.monotonic()
+    processes, _ = start_ranks(3, die, lost, errors=tmp_path)
     for process in processes:
         process.join(30)
-        assert process.exitcode not in (None, 0)
+    assert time.monotonic() - started < 10
+    rest = {0, 1, 2} - {lost}
+    assert {processes[rank].exitcode for rank in rest} == {75}
+    texts = [(tmp_path / f"rank{rank}.txt").read_text() for rank in rest]
+    lines = [text.splitlines()[-1] for text in texts if text]
+    assert lines
+    for line in lines:
+        assert line.startswith(f"rank {lost} was lost")
+        assert "resume with: " in line
+        assert "forkserver" in line  # which has started these processes
 
 
 @pytest.mark.slow
@@ -90,3 +103,28 @@ def test_torchrun_stops_with_the_message() -> None:
     )
     assert result.returncode != 0
     assert "rank 0 stops, because rank 1 failed: RuntimeError: a defect" in result.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_names_the_rank_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import os, signal\n"
+        "from fourcastnet_afno.parallel.launch import process_group\n"
+        "with process_group('cpu') as process:\n"
+        "    process.barrier()\n"
+        "    if process.rank == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    process.barrier()\n"
+    )
+    words = ["--nproc-per-node=2", str(tmp_path / "program.py"), "--epochs=3"]
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode != 0
+    assert "rank 1 was lost" in result.stderr
+    assert f"resume with: torchrun {' '.join(words)}" in result.stderr
