@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_pipeline.terminal import new_console, print_line
 from data_pipeline.yaml_text import read_settings, read_settings_file
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, parse
+from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
 from fourcastnet_afno.cli.verbs import VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
@@ -41,13 +43,16 @@ def run_verb(name: str, words: Sequence[str]) -> int:
             f"and srun are for {', '.join(n for n, verb in VERBS.items() if verb.is_parallel)}",
             code="one-process",
         )
+    signals = stopped_by_system() if VERBS[name].resumes else nullcontext()
     try:
-        with only_code_of_user(named):
+        with only_code_of_user(named), signals:
             return function_of(name)(**arguments) or os.EX_OK
-    except TrainingInterruptedError as stop:
+    except (TrainingInterruptedError, SystemStopError) as stop:
         if environment.rank == 0:
             command = shlex.join([PROGRAM, name, *completed])
-            message = f"{stop}; the last checkpoint is complete. Resume with: {command}"
+            if environment.world_size > 1:
+                command = environment.restart_command
+            message = f"{stop}; what is finished is kept. Resume with: {command}"
             print_line(new_console(stderr=True), message)
         return stop.exit_code
 

@@ -19,6 +19,7 @@ class Verb:
         sections: Parts of the experiment that it shows; it accepts all of them, so that the verbs
             share one YAML file. Without sections it takes no experiment.
         is_parallel: Whether torchrun and srun may start it in several processes.
+        resumes: Whether the same command resumes it after an interruption.
         short: Short options, and the settings that they set.
         positional: Option that a word without an option stands for.
     """
@@ -26,6 +27,7 @@ class Verb:
     help: str
     sections: tuple[str, ...] = ()
     is_parallel: bool = False
+    resumes: bool = False
     short: Mapping[str, str] = field(default_factory=dict)
     positional: str | None = None
 
@@ -37,17 +39,20 @@ VERBS = {
         help="Read or simulate the data, check it, and write the training store.",
         sections=("data",),
         short=_SCHEDULER,
+        resumes=True,
     ),
     "train": Verb(
         help="Train a forecaster, or resume an interrupted run in the same folder.",
         sections=("data", "model", "training"),
         is_parallel=True,
+        resumes=True,
     ),
     "train-diagnostic": Verb(
         help="Train a head for data.diagnostic, such as precipitation, behind the frozen "
         "forecaster of --checkpoint, in a run folder of its own.",
         sections=SECTIONS,
         is_parallel=True,
+        resumes=True,
     ),
     "forecast": Verb(
         help="Roll the trained forecaster out from the initial times of the test period, or from "
@@ -62,18 +67,21 @@ VERBS = {
             "--source": "--source.path",
             "--diagnostic": "--forecast.diagnostic",
         },
+        resumes=True,
     ),
     "evaluate": Verb(
         help="Score the forecasts of a run next to the baselines, and write the report. With "
         "--forecast it is an alias of `score`.",
         sections=("data", "evaluation"),
         short=_SCHEDULER,
+        resumes=True,
     ),
     "score": Verb(
         help="Score any forecasts: --forecast F.zarr --forecast NAME=G.zarr --truth S "
         "--climatology C --output scores.nc --report report.html",
         short={f"--{name}": f"--{name}.path" for name in ("truth", "climatology", "training")}
         | _SCHEDULER,
+        resumes=True,
     ),
     "export": Verb(
         help="Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
@@ -83,6 +91,7 @@ VERBS = {
         help="Prepare, train, forecast, evaluate and report; without --config on a simulated "
         "planet, in minutes.",
         sections=SECTIONS,
+        resumes=True,
     ),
     "doctor": Verb(
         help="Examine data, store, machine and speed before a run; `doctor FILE` is short for "

@@ -67,3 +67,26 @@ def test_impossible_places_are_refused() -> None:
         LaunchEnvironment.from_environment({"RANK": "4", "WORLD_SIZE": "4"})
     with rejects("bad-environment", "RANK", "'first'"):
         LaunchEnvironment.from_environment({"RANK": "first", "WORLD_SIZE": "4"})
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words", "command"),
+    [
+        (
+            {"agent_store": True, "processes_per_node": 4},
+            ["python", "-u", "-m", "fourcastnet_afno", "train"],
+            "torchrun --nnodes=2 --nproc-per-node=4 -m fourcastnet_afno train",
+        ),
+        (
+            {"agent_store": True},
+            ["python", "-u", "train.py", "a b"],
+            "torchrun --nproc-per-node=8 train.py 'a b'",
+        ),
+        ({"one_device_each": True}, ["python", "train.py"], "srun python train.py"),
+    ],
+)
+def test_the_command_that_starts_all_processes_again(
+    launcher: dict, words: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.orig_argv", words)
+    assert LaunchEnvironment(world_size=8, **launcher).restart_command == command
