@@ -231,7 +231,8 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
         select_times(layout.times[~empty], config, pipeline.timestep.calendar)
         contents["empty"] = empty
     if len(layout.filled):
-        contents["filled_share"] = layout.mean_filled(pipeline.training)
+        contents["filled_share"], checksums = layout.summarize_filled(pipeline.training)
+        contents["filled_checksum"] = checksums
     statistics, rounding, checksums = summarize(job.pipeline, work.records)
     contents |= {**statistics._asdict(), "rounding": rounding, "checksum": checksums}
     contents |= {"static": job.static.astype(np.float32), "hour": _fit_climatology(job, workers)}

@@ -5,7 +5,7 @@
                  ``packing``
     offset, scale          (channel) float64
     static       (static, latitude, longitude) float32
-    checksum     (shard) uint64, of the stored fields in each shard file
+    checksum     (shard) uint64, of the stored fields in each shard file, see ``integrity``
     mean, std, diff_std, minimum, maximum, num_missing   (channel) float64, of the training period
     rounding     (channel) float64, root mean square error of storing, in the channel's units
     climatology  (hour, harmonic, channel, latitude, longitude) float32, of the training period
@@ -17,12 +17,14 @@ and where there are such
     filled       (time, filled_channel, latitude, longitude) uint8, share of each cell that was
                  filled, of 255; the attribute ``filled_channels`` names the channels
     filled_share (filled_channel, latitude, longitude) float32, its mean over training, 0..1
+    filled_checksum  (shard) uint64, as ``checksum``
 
 Prognostic channels come before diagnostic ones, which are predicted and not fed back. Attributes
 hold the channels with their units and roles, the configuration with the source, a fingerprint of
 the content and the versions, and for a plane what ``plane`` says.
 """
 
+import json
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -32,34 +34,36 @@ import dask.array
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.storage import FsspecStore, MemoryStore
 
 from data_pipeline.calendars import calendar_attrs
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
-from data_pipeline.grids.grid import space_dims
+from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.filling import missing_label
 from data_pipeline.preprocessing.statistics import Statistics
-from data_pipeline.sources.files import PREPARED_ATTRS, storage_options
+from data_pipeline.sources.files import PREPARED_ATTRS
 from data_pipeline.store.cropping import CropConfig
-from data_pipeline.store.format import STORE_FORMAT, checksum
+from data_pipeline.store.format import checksum
 from data_pipeline.store.observed import ObservedStates
+from data_pipeline.store.opening import StoreFiles
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.states import ReadWindow, States, open_states
 from data_pipeline.timestep import Timestep
 
 Role = Literal["prognostic", "diagnostic"]
 _DASK_BLOCK_BYTES = 16 * 2**20
-_CACHE_BYTES = 2 * 2**30
+_LAST_SECOND = 2**63 // 10**9
 
 
 def is_prepared(path: Path) -> bool:
     """Whether a folder is a training store of this project, of any version."""
-    if not (path / "zarr.json").exists():
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        return attributes.keys() >= PREPARED_ATTRS
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
-    return zarr.open_group(path, mode="r").attrs.keys() >= PREPARED_ATTRS
 
 
 class PreparedStore:
@@ -85,8 +89,8 @@ class PreparedStore:
     ) -> None:
         self.path, self._crop, self._rows = path, crop, rows
         self._role: Role | None = role
-        self._group = _open_group(path)
-        self.attrs: dict[str, Any] = dict(self._group.attrs)
+        self._files = StoreFiles(path)
+        self.attrs: dict[str, Any] = self._files.attrs
         self._selected = slice(None)
         if role is not None:  # prognostic channels come first
             count = len(self.attrs["roles"]["prognostic"])
@@ -94,14 +98,13 @@ class PreparedStore:
         self.channels = Channels.from_json(self.attrs["channels"][self._selected])
         self.static_channels = Channels.from_json(self.attrs["static_channels"])
         self.fingerprint: str = self.attrs["fingerprint"]
-        self._all_times = self._read("time").astype("datetime64[s]").astype("datetime64[ns]")
+        self._all_times = self._read_times()
         # Indices of the states; the others are gaps.
         self._known = np.arange(len(self._all_times))
-        if "empty" in self._group:
-            self._known = np.flatnonzero(~self._read("empty"))
+        if "empty" in self._files:
+            self._known = np.flatnonzero(~self._read("empty").astype(bool))
         self.times = self._all_times[self._known]
-        space = {axis: self._read(axis) for axis in space_dims(set(self._group.array_keys()))}
-        self.grid, self._region = grid_of(xr.Dataset(coords=space, attrs=self.attrs)), ReadWindow()
+        self.grid, self._region = self._read_grid(), ReadWindow()
         if crop is not None:
             self.grid, self._region = crop.apply(self.grid)
         if rows is not None:
@@ -169,26 +172,38 @@ class PreparedStore:
         return self._read("rounding")[self._selected]
 
     def verify(self) -> None:
-        """Raise an ``InputError`` that names all shards that differ from their checksums."""
-        fields = self._array("fields")
-        assert fields.shards is not None
-        reader = open_states(self.path, fields, ReadWindow(), self.packing).reader
-        length, damaged = fields.shards[0], []
-        for index, expected in enumerate(track(self._read("checksum").tolist(), "Verifying")):
-            rows = np.arange(index * length, min((index + 1) * length, len(self._all_times)))
-            buffer, digest = np.empty((len(rows), *reader.shape[1:]), self.packing.stored), ""
-            with suppress(InputError, OSError, RuntimeError, ValueError):  # cannot be decoded
-                reader.read_into(buffer, rows)
-                digest = checksum(buffer)
-            if digest != f"{expected:016x}":
-                span = f"{self._all_times[rows[0]]} to {self._all_times[rows[-1]]}"
-                damaged.append(f"{self.path}/fields/c/{index}/0/0/0 ({span})")
+        """Raise an ``InputError`` that names all files that differ from their checksums."""
+        damaged = self._files.changed_files()
+        damaged += self._damaged_shards("fields", "checksum", self.packing.stored)
+        if "filled_checksum" in self._files:
+            damaged += self._damaged_shards("filled", "filled_checksum", np.dtype(np.uint8))
         if damaged:
             raise InputError(
                 f"{len(damaged)} files of {self.path} have changed since they were written: "
                 f"{', '.join(damaged)}; delete the store and prepare it again",
                 code="damaged-store",
             )
+
+    def _damaged_shards(self, name: str, checksums: str, stored: np.dtype) -> list[str]:
+        """Shards of an array whose values differ from their checksums, with their times."""
+        array = self._files.array(name)
+        assert array.shards is not None
+        states = open_states(self.path, array, ReadWindow(), self.packing)
+        reader = states.reader if name == "fields" else None  # the others are small
+        length, damaged = array.shards[0], []
+        for index, expected in enumerate(track(self._read(checksums).tolist(), "Verifying")):
+            rows = np.arange(index * length, min((index + 1) * length, len(self._all_times)))
+            buffer, digest = np.empty((len(rows), *array.shape[1:]), stored), ""
+            with suppress(InputError, OSError, RuntimeError, ValueError):  # cannot be decoded
+                if reader is None:
+                    buffer = np.asarray(array[rows[0] : rows[-1] + 1])
+                else:
+                    reader.read_into(buffer, rows)
+                digest = checksum(buffer)
+            if digest != f"{expected:016x}":
+                span = f"{self._all_times[rows[0]]} to {self._all_times[rows[-1]]}"
+                damaged.append(f"{self.path}/{name}/c/{index}/0/0/0 ({span})")
+        return damaged
 
     def static_fields(self) -> np.ndarray:
         """Static fields as they were prepared, float32 (static, latitude, longitude)."""
@@ -228,11 +243,11 @@ class PreparedStore:
         for index, channel in enumerate(self.channels):
             if channel.label in self._filled_labels:
                 position = self._filled_labels.index(channel.label)
-                shares[index] = self._regional(np.asarray(self._array("filled_share")[position]))
+                shares[index] = self._regional(self._files.read("filled_share", position))
             # Stores of earlier versions have a mask where a climatology has filled.
             elif (mask := missing_label(channel)) in self.static_channels.labels:
                 position = self.static_channels.labels.index(mask)
-                shares[index] = self._regional(np.asarray(self._array("static")[position]))
+                shares[index] = self._regional(self._files.read("static", position))
         return shares
 
     @property
@@ -272,7 +287,8 @@ class PreparedStore:
         """Filled share of each cell, of 255, of the channel at a place in ``filled``."""
         rows = self._known[indices]
         first = int(rows.min(initial=len(self._all_times)))
-        shares = np.asarray(self._array("filled")[first : int(rows.max(initial=-1)) + 1, place])
+        key = slice(first, int(rows.max(initial=-1)) + 1), place
+        shares = self._files.read("filled", key)
         return self._regional(shares)[rows - first]
 
     def _lazy(self, states: States | ObservedStates) -> xr.Dataset:
@@ -288,55 +304,35 @@ class PreparedStore:
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""
-        values = self._regional(np.asarray(self._array("climatology")[:, :, self._selected]))
+        key = slice(None), slice(None), self._selected
+        values = self._regional(self._files.read("climatology", key))
         axes = {"hour": self._read("hour"), "harmonic": np.arange(values.shape[1])}
         dataset = self.channels.unstack(values, {**axes, **self.grid.coords})
         return dataset.assign_attrs(self.grid.attrs)
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        return self._files.array(name)
 
     def _read(self, name: str) -> np.ndarray:
-        return np.asarray(self._array(name)[...])
+        return self._files.read(name)
+
+    def _read_times(self) -> np.ndarray:
+        """Times of all states (time,), which increase."""
+        seconds = self._read("time")
+        if seconds.dtype.kind != "i" or (np.diff(seconds) <= 0).any():
+            raise self._files.damaged("time has no increasing integers")
+        if np.abs(seconds[[0, -1]]).max() >= _LAST_SECOND:
+            raise self._files.damaged("time has dates that nanoseconds cannot count")
+        return seconds.astype("datetime64[s]").astype("datetime64[ns]")
+
+    def _read_grid(self) -> Grid:
+        space = {axis: self._read(axis) for axis in self._files.axes}
+        try:
+            return grid_of(xr.Dataset(coords=space, attrs=self.attrs))
+        except InputError as error:
+            raise self._files.damaged(str(error)) from error
 
     def _regional(self, values: np.ndarray) -> np.ndarray:
         """An array (..., latitude, longitude), cropped."""
         rows, columns = self._region.rows, self._region.columns
         return np.concatenate([values[..., rows, run] for run in columns], axis=-1)
-
-
-def _open_group(path: Path | str) -> zarr.Group:
-    """Open a store of this version whose arrays are complete."""
-    try:
-        if isinstance(path, Path):
-            # What each array says of itself counts, not a copy of it.
-            group = zarr.open_group(path, mode="r", use_consolidated=False)
-        else:
-            from zarr.experimental.cache_store import CacheStore
-
-            options = storage_options(path)
-            remote = FsspecStore.from_url(path, storage_options=options, read_only=True)
-            cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
-            group = zarr.open_group(cached, mode="r")
-    except FileNotFoundError as error:
-        location = path.resolve() if isinstance(path, Path) else path
-        message = f"no prepared data at {location}; run `fourcastnet-afno prepare`"
-        raise InputError(message, code="missing-file") from error
-    if group.attrs.get("format") != STORE_FORMAT:
-        raise InputError(
-            f"{path} has format {group.attrs.get('format')!r}, this version reads {STORE_FORMAT}; "
-            "give another folder, or delete this one to prepare it again",
-            code="other-format",
-        )
-    names = list[str]()
-    if isinstance(path, Path):  # the copy lists the arrays that were written
-        names = sorted({"fields", *zarr.open_group(path, mode="r").array_keys()})
-    missing = [name for name in names if not (Path(path) / name / "zarr.json").exists()]
-    if missing:
-        raise InputError(
-            f"{path} lacks zarr.json of {', '.join(missing)}; delete it and prepare it again",
-            code="damaged-store",
-        )
-    return group

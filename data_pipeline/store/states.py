@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+from zarr.core.sync import sync
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.retry import with_retries
@@ -91,9 +92,9 @@ class Reader(ABC):
         """``read_into`` for indices of all that is stored."""
 
 
-def shard_path(path: Path, index: int) -> Path:
-    """File of a store's shard."""
-    return path / "fields" / f"c/{index}/0/0/0"
+def shard_path(path: Path, index: int, name: str = "fields") -> Path:
+    """File of a shard of one of the store's arrays."""
+    return path / name / f"c/{index}/0/0/0"
 
 
 class MappedReader(Reader):
@@ -134,17 +135,19 @@ class MappedReader(Reader):
             )
         path, size = shard_path(self._path, shard), self._dtype.itemsize
         size *= int(np.prod(self._full[1:]))
-        mapped = np.memmap(path, np.uint8, "r")
-        index_size = 16 * self._shard_length
-        index = mapped[len(mapped) - 4 - index_size : len(mapped) - 4].view("<u8").reshape(-1, 2)
-        written = index[index[:, 0] != np.iinfo(np.uint64).max]
-        expected = np.arange(len(written), dtype=np.uint64) * np.uint64(size)
+        try:
+            mapped = np.memmap(path, np.uint8, "r")
+        except (OSError, ValueError) as error:  # it is missing or empty
+            raise _damaged(f"{path} cannot be read ({error})") from error
+        count = min(self._shard_length, self._full[0] - shard * self._shard_length)
+        end, index_size = len(mapped) - 4, 16 * self._shard_length
+        if end < count * size + index_size:
+            raise _damaged(f"{path} has {len(mapped)} bytes and was cut off")
+        written = mapped[end - index_size : end].view("<u8").reshape(-1, 2)[:count]
+        expected = np.arange(count, dtype=np.uint64) * np.uint64(size)
         if not (np.array_equal(written[:, 0], expected) and (written[:, 1] == size).all()):
-            raise InputError(
-                f"{path} has no uncompressed time steps in order; prepare the store again",
-                code="damaged-store",
-            )
-        return mapped[: len(written) * size].view(self._dtype).reshape(-1, *self._full[1:])
+            raise _damaged(f"{path} has no {count} uncompressed time steps in order")
+        return mapped[: count * size].view(self._dtype).reshape(-1, *self._full[1:])
 
 
 class ZarrReader(Reader):
@@ -158,18 +161,37 @@ class ZarrReader(Reader):
     def __init__(self, array: zarr.Array, region: ReadWindow) -> None:
         super().__init__(array.shape, region)
         self._array = array
+        self._require_shard = cache(self._look_for_shard)
 
     def _read_stored(self, buffer: np.ndarray, indices: np.ndarray) -> None:
         def read(run: tuple[int, int]) -> None:
             start, stop = run
             first = int(indices[start])
             times = slice(first, first + stop - start)
-            values = with_retries(lambda: self._array[times], str(self._array.store))
+            values = self._read_times(times)
             self._region.copy(np.asarray(values), buffer[start:stop])
 
         runs = contiguous_runs(indices, self._full[0])
         with ThreadPoolExecutor(max(1, min(_ZARR_THREADS, len(runs))), "zarr") as pool:
             list(pool.map(read, runs))
+
+    def _read_times(self, times: slice) -> Any:  # noqa: ANN401
+        """Values of some times; those of a shard that is not there would be zeros."""
+        name = f"{self._array.store}, {self._array.path}"
+        length = self._array.shards[0] if self._array.shards else self._full[0]
+        try:
+            for shard in range(times.start // length, -(-times.stop // length)):
+                with_retries(lambda shard=shard: self._require_shard(shard), name)
+            return with_retries(lambda: self._array[times], name)
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # codecs have many errors
+            raise _damaged(f"{name} cannot be decoded at the times {times} ({error})") from error
+
+    def _look_for_shard(self, shard: int) -> None:
+        name = f"{self._array.path}/c/{shard}/0/0/0"
+        if not sync(self._array.store.exists(name)):
+            raise _damaged(f"{self._array.store} lacks {name}")
 
 
 def contiguous_runs(indices: np.ndarray, length: int) -> list[tuple[int, int]]:
@@ -253,6 +275,11 @@ def _is_plain(fields: zarr.Array, stored: np.dtype) -> bool:
         and fields.shards is not None
         and fields.shards[1:] == fields.shape[1:]
     )
+
+
+def _damaged(found: str) -> InputError:
+    message = f"{found}; delete the store and prepare it again, or copy it again"
+    return InputError(message, code="damaged-store")
 
 
 def _last_change(path: Path) -> tuple[int, int] | None:

@@ -1,7 +1,5 @@
 """Writing the training store, shard by shard."""
 
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from zarr.codecs import ZstdCodec
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
 from data_pipeline.store.format import FULL, STORE_FORMAT, checksum
+from data_pipeline.store.integrity import fingerprint_of, seal
 from data_pipeline.store.packing import Packing, StorageConfig
 from data_pipeline.store.states import ReadWindow, States, open_states, shard_path
 
@@ -76,23 +75,34 @@ class StoreWriter:
         fields[start : start + len(stored)] = stored
         checksums = []
         for first in range(0, len(stored), self.shard_length):
-            with shard_path(self.path, (start + first) // self.shard_length).open("rb") as file:
-                os.fsync(file.fileno())
+            _flush(shard_path(self.path, (start + first) // self.shard_length))
             checksums.append(checksum(stored[first : first + self.shard_length]))
         return checksums
 
     def write_filled(self, start: int, shares: np.ndarray) -> None:
         """Write the filled share of each cell (time, filled channel, ...) from index ``start``."""
-        if len(self.filled):
-            self._array("filled", "r+")[start : start + len(shares)] = shares
+        if not len(self.filled):
+            return
+        self._array("filled", "r+")[start : start + len(shares)] = shares
+        for first in range(start, start + len(shares), self.shard_length):
+            file = shard_path(self.path, first // self.shard_length, "filled")
+            if file.exists():  # a shard of zeros has none
+                _flush(file)
 
-    def mean_filled(self, selected: np.ndarray) -> np.ndarray:
-        """Mean filled share (filled channel, latitude, longitude), 0..1, at some times (time,)."""
+    def summarize_filled(self, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean filled share (filled channel, latitude, longitude), 0..1, at some times (time,).
+
+        Also the checksum of each shard (shard,), uint64.
+        """
         filled, total = self._array("filled", "r"), np.zeros((len(self.filled), *self.grid.shape))
+        checksums = []
         for start in range(0, len(selected), self.shard_length):
             index = slice(start, start + self.shard_length)
-            total += np.asarray(filled[index])[selected[index]].sum(axis=0, dtype=np.int64)
-        return (total / (FULL * selected.sum())).astype(np.float32)
+            shares = np.asarray(filled[index])
+            total += shares[selected[index]].sum(axis=0, dtype=np.int64)
+            checksums.append(int(checksum(shares), 16))
+        mean = (total / (FULL * selected.sum())).astype(np.float32)
+        return mean, np.array(checksums, np.uint64)
 
     def states(self, channels: slice = slice(None)) -> States:
         """The states that have been written."""
@@ -122,38 +132,45 @@ class StoreWriter:
         return array
 
     def finish(self, contents: Mapping[str, np.ndarray], attrs: dict[str, Any]) -> None:
-        """Write the other arrays, attributes, fingerprint and consolidated metadata.
+        """Write the other arrays, attributes, fingerprint, consolidated metadata and checksums.
 
         ``contents`` are static, checksum, rounding, hour and the statistics, and where there are
-        such, filled_share and empty.
+        such, filled_share, filled_checksum and empty.
         """
         group = zarr.open_group(self.path, mode="r+")
         record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
         record |= self.grid.attrs
         if len(self.filled):
             record["filled_channels"] = self.filled.labels
-        digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
         seconds = self.times.astype("datetime64[s]").astype("int64")
         since = {"units": "seconds since 1970-01-01", "calendar": "standard"}
         _write_array(group, "time", seconds, ("time",), since)
-        digest.update(seconds.tobytes())
         for axis in self.grid.dims:
-            values = self.grid.coords[axis]
-            _write_array(group, axis, values, (axis,), dict(self.grid.coordinate_attrs[axis]))
-            digest.update(values.tobytes())
-        dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *self.grid.dims)}
-        dims |= {"filled_share": ("filled_channel", *self.grid.dims), "empty": ("time",)}
-        packing = {"offset": self.packing.offset, "scale": self.packing.scale}
-        for name, values in {**packing, **contents}.items():
+            attributes = dict(self.grid.coordinate_attrs[axis])
+            _write_array(group, axis, self.grid.coords[axis], (axis,), attributes)
+        space = self.grid.dims
+        dims = {"checksum": ("shard",), "hour": ("hour",), "static": ("static", *space)}
+        dims |= {"filled_share": ("filled_channel", *space), "filled_checksum": ("shard",)}
+        dims |= {"empty": ("time",)}
+        contents = {"offset": self.packing.offset, "scale": self.packing.scale, **contents}
+        for name, values in contents.items():
             attributes = {"units": "h"} if name == "hour" else {}
             _write_array(group, name, values, dims.get(name, ("channel",)), attributes)
-            digest.update(values.tobytes())
         _write_array(group, "channel", np.array(self.channels.labels), ("channel",), {})
-        record |= {"format": STORE_FORMAT, "fingerprint": digest.hexdigest()}
+        axes = {"time": seconds, **{axis: self.grid.coords[axis] for axis in space}}
+        fingerprint = fingerprint_of(record, {**axes, **contents})
+        record |= {"format": STORE_FORMAT, "fingerprint": fingerprint}
         group.attrs.put({**attrs, **record})
         with warnings.catch_warnings():  # zarr 3 has no specification of it yet, readers know it
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(group.store)
+        seal(self.path)
+
+
+def _flush(path: Path) -> None:
+    """Have the bytes of a file on the disk before the ledger says so."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _write_array(

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr.codecs import BytesCodec
 
+from data_pipeline.store.integrity import seal
 from data_pipeline.store.packing import StorageConfig, StoredType
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.states import MappedReader, ZarrReader, contiguous_runs
@@ -24,6 +25,7 @@ READ_TRUNCATED = """
 import os, sys
 from pathlib import Path
 import numpy as np
+from data_pipeline.store.integrity import seal
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.states import MappedReader, ReadWindow, shard_path
 
@@ -114,6 +116,7 @@ def test_bytes_in_the_other_order_are_read_by_zarr(store: PreparedStore, tmp_pat
         overwrite=True,
     )
     swapped[...] = store.states[EVERYTHING]
+    seal(other)
     np.testing.assert_array_equal(PreparedStore(other).states[EVERYTHING], store.states[EVERYTHING])
 
 
