@@ -47,7 +47,8 @@ class Channels:
     channels: tuple[Channel, ...]
 
     def __post_init__(self) -> None:
-        repeated = {label for label in self.labels if self.labels.count(label) > 1}
+        labels = self.labels
+        repeated = {label for label in labels if labels.count(label) > 1}
         if repeated:
             raise InputError(
                 f"channels must differ, got {sorted(repeated)} more than once",

@@ -32,7 +32,7 @@ _SHARDED = ("fields/c/", "filled/c/")
 _FILE_NAME = re.compile(r"[a-z_]+(/c(/[0-9]+)*)?(/zarr\.json)?|zarr\.json")
 
 
-def fingerprint_of(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def content_fingerprint(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Digest of a store's content: the arrays that it has of its axes and ``SMALL_ARRAYS``.
 
     ``record`` has the channels, the type of stored values, the attributes of the grid and the

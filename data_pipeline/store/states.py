@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+from zarr.abc.store import SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from data_pipeline.errors import InputError
@@ -26,6 +28,7 @@ from data_pipeline.store.packing import Packing
 
 _MAPPED_FILES = 8192  # the system allows 65530 maps a process
 _ZARR_THREADS = 8
+_LEAST_INDEX = 20  # bytes at the end of each shard
 _EVERYTHING = slice(None)
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 
@@ -190,7 +193,9 @@ class ZarrReader(Reader):
 
     def _look_for_shard(self, shard: int) -> None:
         name = f"{self._array.path}/c/{shard}/0/0/0"
-        if not sync(self._array.store.exists(name)):
+        index = SuffixByteRequest(_LEAST_INDEX)
+        store = self._array.store
+        if sync(store.get(name, default_buffer_prototype(), byte_range=index)) is None:
             raise _damaged(f"{self._array.store} lacks {name}")
 
 

@@ -14,7 +14,7 @@ from zarr.codecs import ZstdCodec
 from data_pipeline.channels import Channels
 from data_pipeline.grids.grid import Grid
 from data_pipeline.store.format import FULL, STORE_FORMAT, checksum
-from data_pipeline.store.integrity import fingerprint_of, seal
+from data_pipeline.store.integrity import content_fingerprint, seal
 from data_pipeline.store.packing import Packing, StorageConfig
 from data_pipeline.store.states import ReadWindow, States, open_states, shard_path
 
@@ -158,7 +158,7 @@ class StoreWriter:
             _write_array(group, name, values, dims.get(name, ("channel",)), attributes)
         _write_array(group, "channel", np.array(self.channels.labels), ("channel",), {})
         axes = {"time": seconds, **{axis: self.grid.coords[axis] for axis in space}}
-        fingerprint = fingerprint_of(record, {**axes, **contents})
+        fingerprint = content_fingerprint(record, {**axes, **contents})
         record |= {"format": STORE_FORMAT, "fingerprint": fingerprint}
         group.attrs.put({**attrs, **record})
         with warnings.catch_warnings():  # zarr 3 has no specification of it yet, readers know it

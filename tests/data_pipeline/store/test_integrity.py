@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.preparation.prepare import prepare
-from data_pipeline.store.integrity import fingerprint_of, seal
+from data_pipeline.store.integrity import content_fingerprint, seal
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
 from tests.builders.errors import rejects
@@ -118,7 +118,7 @@ def test_sealing_again_gives_the_same_bytes(filled_store: Path) -> None:
 
 def test_a_fingerprint_is_of_the_values_and_the_channels() -> None:
     arrays = {"time": np.arange(3), "mean": np.ones(2)}
-    first = fingerprint_of({"channels": ["a"]}, arrays)
-    assert fingerprint_of({"channels": ["a"]}, dict(reversed(arrays.items()))) == first
-    assert fingerprint_of({"channels": ["b"]}, arrays) != first
-    assert fingerprint_of({"channels": ["a"]}, {**arrays, "mean": np.zeros(2)}) != first
+    first = content_fingerprint({"channels": ["a"]}, arrays)
+    assert content_fingerprint({"channels": ["a"]}, dict(reversed(arrays.items()))) == first
+    assert content_fingerprint({"channels": ["b"]}, arrays) != first
+    assert content_fingerprint({"channels": ["a"]}, {**arrays, "mean": np.zeros(2)}) != first

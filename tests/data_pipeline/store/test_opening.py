@@ -16,13 +16,20 @@ from data_pipeline.store.opening import StoreFiles
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from tests.builders.errors import rejects
-from tests.builders.experiments import make_data_config
+from tests.builders.experiments import make_data_config, make_dataset
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("original")
+    make_dataset().to_netcdf(folder / "data.nc")
+    return Path(prepare(make_data_config(folder / "data.nc"), folder / "data.zarr").path)
 
 
 @pytest.fixture
-def copy(source: Path, tmp_path: Path) -> Path:
+def copy(original: Path, tmp_path: Path) -> Path:
     """A store that a test may change."""
-    return Path(prepare(make_data_config(source), tmp_path / "data.zarr").path)
+    return shutil.copytree(original, tmp_path / "data.zarr")
 
 
 def changed(store: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
