@@ -16,9 +16,19 @@ from safetensors.torch import load_file, save_file
 
 from tests.adversary.artifacts import SCORE
 from tests.adversary.damage import damage_file, damage_folder
+from tests.adversary.snapshots import digests
 from tests.adversary.trees import VALUES, change_json, change_tree, change_yaml
 
 EXPERIMENT = "--config=experiment.yaml"
+NEVER_SETTINGS = (
+    "a section twice",
+    "aliases of aliases",
+    "an alias of itself",
+    "a python object",
+    "two documents",
+    "deep lists",
+)
+"""Texts that are no settings, whatever the verb."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +40,14 @@ class Attack:
         what: What was changed.
         names: An error has to name one of them.
         may_create: Whether the change names a further output.
+        must_fail: Whether the command has to end with an error.
     """
 
     words: list[str]
     what: str
     names: list[str]
     may_create: bool = False
+    must_fail: bool = False
 
 
 def _keys(path: tuple[Any, ...]) -> list[str]:
@@ -65,7 +77,13 @@ def attack_settings(folder: Path, random: random.Random) -> Attack:
     else:
         words += ["--output=out"]
     names = [*_keys(path), *([] if path else [file.name])] or [file.name]
-    return Attack(words=words, what=what, names=names, may_create="store" in path)
+    return Attack(
+        words=words,
+        what=what,
+        names=names,
+        may_create="store" in path,
+        must_fail=what in NEVER_SETTINGS,
+    )
 
 
 def _write(path: Path, text: str | bytes) -> None:
@@ -162,7 +180,9 @@ def attack_checkpoint(folder: Path, random: random.Random) -> Attack:
     if verb == "resume":
         shutil.copytree(folder / "run", folder / "out")
         path = folder / "out" / "checkpoints" / "last.safetensors"
+    before = load_file(path)
     what = change(path, random)
+    must_fail = change is _change_tensor and not _are_equal(before, load_file(path))
     forecast = ["forecast", f"--checkpoint={given}", "--source=data.nc", "--output=out/f.zarr"]
     export = ["export", f"--checkpoint={given}", "--output=out/f.pt2"]
     words = {
@@ -172,7 +192,15 @@ def attack_checkpoint(folder: Path, random: random.Random) -> Attack:
         "resume": ["train", EXPERIMENT, "--output=out"],
         "export": [*export, "--format=torch_export"],
     }[verb]
-    return Attack(words=words, what=f"{path.name}: {what}", names=[path.name, "not-here"])
+    names = [path.name, "not-here"]
+    return Attack(words=words, what=f"{path.name}: {what}", names=names, must_fail=must_fail)
+
+
+def _are_equal(tensors: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return tensors.keys() == others.keys() and all(
+        tensor.dtype == others[name].dtype and tensor.equal(others[name])
+        for name, tensor in tensors.items()
+    )
 
 
 def _change_zarr(store: Path, random: random.Random) -> tuple[str, list[str]]:
@@ -202,7 +230,9 @@ def _change_zarr(store: Path, random: random.Random) -> tuple[str, list[str]]:
 
 def attack_store(folder: Path, random: random.Random) -> Attack:
     """Change a prepared store."""
+    before = digests(folder, folder / "run")
     what, names = _change_zarr(folder / "store.zarr", random)
+    is_changed = before != digests(folder, folder / "run")
     forecast = ["forecast", EXPERIMENT, "--checkpoint=run/checkpoints/best.safetensors"]
     words = random.choice(
         [
@@ -213,7 +243,8 @@ def attack_store(folder: Path, random: random.Random) -> Attack:
             [*SCORE, "--output=out/scores.nc"],
         ]
     )
-    return Attack(words=words, what=what, names=names)
+    must_fail = is_changed and "--verify" in words
+    return Attack(words=words, what=what, names=names, must_fail=must_fail)
 
 
 def _change_netcdf(path: Path, random: random.Random) -> tuple[str, list[str]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.adversary.attacks import ATTACKS, Attack
-from tests.adversary.trials import Outcome, digests, faults_of, run_command
+from tests.adversary.snapshots import digests
+from tests.adversary.trials import Outcome, faults_of, run_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ def try_attack(kind: str, seed: int, pristine: Path, folder: Path) -> Report:
     after = digests(folder, work / "out")
     allowed = (0, 1, 2) if attack.words[0] == "doctor" else (0, 2)
     faults = faults_of(outcome, attack.names, allowed)
+    if attack.must_fail and outcome.code == 0:
+        faults.append("it accepted the damage")
     touched = {name for name in before.keys() & after.keys() if before[name] != after[name]}
     touched |= before.keys() - after.keys()
     if not attack.may_create:

@@ -1,13 +1,12 @@
 """Commands in forked processes whose time and memory are bounded, and what they leave behind."""
 
-import hashlib
 import os
 import resource
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,21 +68,6 @@ def _bounded(words: list[str], folder: str, log: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def digests(folder: Path, without: Path) -> Mapping[str, str]:
-    """A digest of everything below a folder but what is ``without``."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_relative_to(without):
-            continue
-        if path.is_symlink():
-            content = os.readlink(path).encode()
-        else:
-            content = path.read_bytes() if path.is_file() else b""
-        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "file"
-        found[str(path.relative_to(folder))] = f"{kind} {hashlib.sha256(content).hexdigest()}"
-    return found
 
 
 def faults_of(outcome: Outcome, names: Sequence[str], allowed: Sequence[int] = (0, 2)) -> list[str]:
