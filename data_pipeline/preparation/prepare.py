@@ -14,6 +14,7 @@ from dask.delayed import delayed
 
 from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channels
+from data_pipeline.files.outputs import Output, check_outputs
 from data_pipeline.files.progress import track
 from data_pipeline.files.work_folder import WorkFolder, resumable
 from data_pipeline.grids.coarsening import Coarsening
@@ -39,7 +40,7 @@ from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.convert import conversions_in
-from data_pipeline.sources.files import file_fingerprints
+from data_pipeline.sources.files import file_fingerprints, local_inputs
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
 from data_pipeline.sources.units import require_units
@@ -87,6 +88,7 @@ def prepare(
     """
     if path.exists():
         return open_store(str(path), config)
+    check_outputs([Output(path, "the training store", is_store=True)], data_inputs(config))
     # All that a store depends on: settings, and the files behind them.
     paths = config.source.paths if config.source else config.pde.files if config.pde else []
     files = [file_fingerprints(path) for path in paths]
@@ -103,6 +105,16 @@ def prepare(
     store = PreparedStore(path, config.crop)
     report(_describe_rounding(store))
     return store
+
+
+def data_inputs(config: DataConfig) -> dict[str, list[Path]]:
+    """Files and stores on this machine that are read for the data, by setting."""
+    inputs = {}
+    if config.source is not None:
+        inputs["data.source.path"] = local_inputs(*config.source.paths)
+    if config.pde is not None:
+        inputs["data.pde.equation"] = local_inputs(*config.pde.files)
+    return inputs
 
 
 def plan_preparation(config: DataConfig, path: Path) -> PreparationPlan:

@@ -6,6 +6,7 @@ files of FourCastNet, see ``formats.fourcastnet_hdf5``.
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from data_pipeline.sources.time_numbers import open_with_dates
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
 PREPARED_ATTRS = {"fingerprint", "format"}  # a store for training has both
+_LOCAL_URL = re.compile(r"^(file|local)://")
 # Of the files of a folder; a file that is named is read whatever its suffix.
 _SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
 
@@ -69,6 +71,28 @@ def open_all(
                 [_open_zarr(file, {})] if is_store else _open_file(file, config, piece_bytes)
             )
     return datasets
+
+
+def local_inputs(*paths: str) -> list[Path]:
+    """Files and stores on this machine that are read for paths, globs, folders and URLs.
+
+    A path that does not exist is listed as it is.
+    """
+    inputs = []
+    for path in paths:
+        local = _LOCAL_URL.sub("", path.rpartition("::")[2])
+        if "://" in local:
+            continue
+        is_plain = os.path.isdir(local) and not _store_metadata(local)
+        found = _files_in(Path(local)) if is_plain else matching_paths(local)
+        inputs += [_hierarchy_of(Path(each)) for each in found or [local]]
+    return inputs
+
+
+def _hierarchy_of(path: Path) -> Path:
+    """The store that a group is in, or the path itself."""
+    stores = (p for p in reversed((path, *path.parents)) if _store_metadata(str(p)))
+    return next(stores, path)
 
 
 def file_fingerprints(path: str) -> list[tuple[str, int, int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import Output
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
 
 _KINDS = ("series", "sums", "grouped")
@@ -72,6 +73,16 @@ class AggregationState:
 
 def _within(part: slice, span: slice) -> slice:
     return slice(part.start - span.start, part.stop - span.start)
+
+
+def state_output(path: Path) -> Output:
+    """The file that keeps the state of an evaluation."""
+    return Output(path, "the state of an evaluation", _is_state)
+
+
+def _is_state(path: Path) -> bool:
+    with np.load(path, allow_pickle=False) as stored:
+        return json.loads(stored["header"].tobytes()).keys() >= {"key", "done"}
 
 
 @dataclass(frozen=True, kw_only=True)

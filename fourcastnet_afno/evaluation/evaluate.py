@@ -13,9 +13,10 @@ import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
+from data_pipeline.files.outputs import require_ours
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.files import file_fingerprints
-from fourcastnet_afno.evaluation.aggregation import StateFile
+from fourcastnet_afno.evaluation.aggregation import StateFile, state_output
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run_tasks
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align
@@ -99,6 +100,8 @@ def evaluate(
         InputError: If forecasts and truth do not fit, a forecast is infinite, or a region empty.
     """
     config = config or EvaluationConfig()
+    if state is not None:
+        require_ours(state_output(state))
     truth, mapped = open_series(truth) if isinstance(truth, str) else (truth, {})
     alignment = align(forecasts, truth, config.channels, config.regrid, mapped)
     convention = CONVENTIONS[config.convention]

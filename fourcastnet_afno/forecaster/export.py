@@ -16,6 +16,7 @@ it, and in the metadata of an ONNX file. A rollout in Python, for a forecaster w
 import copy
 import json
 import logging
+import mmap
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import Output, check_outputs, read_json
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
 from fourcastnet_afno.forecaster.forecaster import Forecaster
@@ -35,6 +37,7 @@ from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
 from fourcastnet_afno.provenance import versions
 
 _TOLERANCE = 1e-4
+_METADATA = b'{"inputs": {"state": ['  # start of what ``describe`` gives, in the file itself
 
 
 def export_checkpoint(
@@ -62,6 +65,12 @@ def export_checkpoint(
             f"--format {kind} writes {suffix}, got {output}; change --output or --format",
             code="bad-setting",
         )
+    record_path = output.with_name(f"{output.name}.json")
+    outputs = [
+        Output(output, "an exported forecaster", lambda path: _is_export(path, record_path)),
+        Output(record_path, "the description of an exported forecaster", _is_record),
+    ]
+    check_outputs(outputs, {"--checkpoint": [checkpoint]})
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
     if kind == "onnx" and missing:
         raise InputError(
@@ -86,15 +95,28 @@ def export_checkpoint(
             named.rename(temporary)
         finally:
             named.unlink(missing_ok=True)
-    record = describe(forecaster, batch_size) | {
-        "format": kind,
-        "checkpoint": str(checkpoint),
-        "largest_difference": difference,
-        "versions": versions(),
-    }
-    with replacing(output.with_name(f"{output.name}.json")) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+        record = describe(forecaster, batch_size) | {
+            "format": kind,
+            "checkpoint": str(checkpoint),
+            "largest_difference": difference,
+            "versions": versions(),
+        }
+        # First, as it tells that the file is ours.
+        with replacing(record_path) as temporary_record:
+            temporary_record.write_text(json.dumps(record, indent=1))
     return record
+
+
+def _is_record(path: Path) -> bool:
+    return read_json(path).keys() >= {"inputs", "format", "checkpoint", "largest_difference"}
+
+
+def _is_export(path: Path, record: Path) -> bool:
+    """Whether a file was exported: a record is next to it, or its metadata is in it."""
+    if record.exists() and _is_record(record):
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_METADATA) >= 0
 
 
 def exportable(forecaster: Forecaster) -> Forecaster:

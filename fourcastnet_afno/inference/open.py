@@ -7,17 +7,33 @@ The axes ``time`` and ``prediction_timedelta`` of the store are called ``init_ti
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 import zarr
 
 from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
+from data_pipeline.files.outputs import Output, zarr_attributes
 from data_pipeline.timestep import lead_times_of, valid_times
 
 _NAMES = {"time": "init_time", "prediction_timedelta": "lead_time"}
+_MARKS = {"fingerprint", "blow_ups"}  # attributes that every finished forecast has
 _BLOCKED = ("time", "realization", "prediction_timedelta")
 _BLOCK_BYTES = 16 * 2**20
+
+
+def is_forecast(path: Path) -> bool:
+    """Whether a zarr store or NetCDF file was written by ``write_forecast``, of any version."""
+    if path.is_dir():
+        return zarr_attributes(path).keys() >= _MARKS
+    with netCDF4.Dataset(path) as file:
+        return set(file.ncattrs()) >= _MARKS
+
+
+def forecast_output(path: Path) -> Output:
+    """The store or file that a forecast is written to."""
+    return Output(path, "forecasts", is_forecast, is_store=path.suffix != ".nc")
 
 
 def open_forecast(path: Path) -> xr.Dataset:

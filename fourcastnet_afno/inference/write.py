@@ -14,13 +14,15 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.files.progress import progress
+from data_pipeline.sources.files import local_inputs
 from data_pipeline.timestep import lead_label
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.integration import make_integrations
 from fourcastnet_afno.inference.job import ForecastJob
-from fourcastnet_afno.inference.open import open_forecast, to_netcdf
+from fourcastnet_afno.inference.open import forecast_output, open_forecast, to_netcdf
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
@@ -66,9 +68,10 @@ def write_forecast(
         The store, see ``open_forecast``; None if other processes have not finished their units.
 
     Raises:
-        InputError: If a setting does not suit the forecaster or the data, or nothing can be
-            written.
+        InputError: If a setting does not suit the forecaster or the data, nothing can be written,
+            or ``path`` is the data or holds something else than forecasts.
     """
+    check_outputs([forecast_output(path)], {"the data": _sources(dataset)})
     job = ForecastJob(
         steppers=[forecaster, *further],
         dataset=dataset,
@@ -94,6 +97,12 @@ def write_forecast(
         remedy = "write fewer variables, levels or steps, or set forecast.store.compression=zstd"
         require_free_space(path, 4 * job.layout.num_values, "the forecasts", remedy)
     return _run(job, work, attrs, existing, report)
+
+
+def _sources(dataset: xr.Dataset) -> list[Path]:
+    """Files and stores that a dataset is read from, as far as it knows."""
+    encodings = [dataset.encoding, *(v.encoding for v in dataset.variables.values())]
+    return local_inputs(*{str(e["source"]) for e in encodings if e.get("source")})
 
 
 def _run(

@@ -19,6 +19,7 @@ from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_labels,
     selected_leads,
 )
+from fourcastnet_afno.report.outputs import MAKER
 
 COLORS = {
     "model": "#0b62a4",
@@ -242,9 +243,10 @@ def plot_reliability(scores: xr.Dataset, channel: str, lead_index: int) -> Figur
 
 
 def render(figure: Figure, form: str = "png") -> bytes:
-    """The file of a figure, as PNG, or as PDF for papers."""
+    """The file of a figure, as PNG, or as PDF for papers, with ``MAKER`` in it."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=form, dpi=figure.dpi)
+    named = {"Software" if form == "png" else "Creator": MAKER}
+    figure.savefig(buffer, format=form, dpi=figure.dpi, metadata=named)
     return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.channels import Channels
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.timestep import lead_label, lead_times_of
@@ -21,6 +22,7 @@ from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import maps, plots, rows
+from fourcastnet_afno.report.outputs import MAKER, report_outputs
 
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 _MAP_LEADS, _SPECTRUM_LEADS = 3, 4  # at most so many are drawn
@@ -60,7 +62,11 @@ def write_report(
     the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
     curves; tables have all. ``truth`` is a canonical dataset with the valid times, and ``facts``
     are further lines, such as the run time.
+
+    Raises:
+        InputError: If something else has the name of the report or of a figure.
     """
+    check_outputs(report_outputs(path), {})
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +95,7 @@ def write_report(
     )  # fmt: skip
     page = environment.get_template("report.html.j2").render(
         title=f"{path.parent.resolve().name}: forecasts against truth",
+        maker=MAKER,
         verdicts=rows.beaten_baselines(scores),
         notes=[line for line in str(scores.attrs.get("notes", "")).splitlines() if line],
         sections=[section for section in sections if section.content],

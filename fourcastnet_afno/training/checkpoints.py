@@ -124,7 +124,7 @@ class RunCheckpoints:
                         os.link(last, temporary)
                     except OSError:  # A file system without links.
                         shutil.copyfile(last, temporary)
-        steps = sorted(self.folder.glob("step-*.safetensors"))
+        steps = sorted(self.folder.glob(f"step-{8 * '[0-9]'}.safetensors"))
         for path in steps[: max(0, len(steps) - (self._keep_last - 1))]:
             path.unlink()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
@@ -17,6 +18,11 @@ from fourcastnet_afno.provenance import peak_memory_gib, versions
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.outputs import (
+    evaluation_outputs,
+    prepared_inputs,
+    prepared_outputs,
+)
 from fourcastnet_afno.workflows.prepare import open_or_prepare
 from fourcastnet_afno.workflows.score import truth_of
 
@@ -28,8 +34,11 @@ def evaluate_run(
     execution: ExecutionConfig | None = None,
 ) -> xr.Dataset:
     """Score the run's forecasts next to the baselines, and write the report."""
+    path = output / "forecast.zarr"
+    read = {**prepared_inputs(config, output), "the forecasts": [path]}
+    check_outputs([*prepared_outputs(config, output), *evaluation_outputs(output)], read)
     store = open_or_prepare(config, output)
-    predictions = open_forecast(output / "forecast.zarr")
+    predictions = open_forecast(path)
     if not any(channel.name in predictions for channel in store.diagnostic.channels):
         store = store.prognostic  # nothing else is read
     truth, train = truth_of(store), config.data.train
@@ -41,7 +50,7 @@ def evaluate_run(
         training["time"].values,
     )
     scores = evaluate_forecasts(
-        {"model": str(output / "forecast.zarr")},
+        {"model": str(path)},
         truth,
         climatology,
         config.evaluation,

@@ -13,6 +13,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError, naming_option
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.config import FillRule
@@ -20,6 +21,7 @@ from data_pipeline.preprocessing.filling import rule_of
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.defaults import recorded_settings
+from data_pipeline.sources.files import local_inputs
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
@@ -35,11 +37,13 @@ from fourcastnet_afno.inference.initial_states import (
     parse_init_times,
     select_init_times,
 )
+from fourcastnet_afno.inference.open import forecast_output
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.outputs import prepared_inputs, prepared_outputs
 from fourcastnet_afno.workflows.prepare import open_or_prepare
 
 
@@ -143,7 +147,7 @@ def open_initial_data(
         InputError: If there is no data, or it cannot be accumulated as in training.
     """
     if source is None:
-        store = checkpoint.absolute().parent.parent / "data.zarr"
+        store = _data_next_to(checkpoint)
         if not (store / "zarr.json").exists():
             raise InputError(
                 f"there is no data to start from: give --source (files or a store), or a "
@@ -167,6 +171,11 @@ def open_initial_data(
             code="no-times",
         )
     return _as_in_training(dataset, spec, recorded, init_times)
+
+
+def _data_next_to(checkpoint: Path) -> Path:
+    """The training store of the run folder that a checkpoint is in."""
+    return checkpoint.absolute().parent.parent / "data.zarr"
 
 
 def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
@@ -268,6 +277,20 @@ def _provenance(files: list[Path], diagnostic: str | None) -> dict[str, str]:
     return attrs
 
 
+def _inputs(
+    config: ForecastConfig, checkpoint: Path | None, source: SourceConfig | None
+) -> dict[str, list[Path]]:
+    """Files and stores that a forecast reads, by option."""
+    first = checkpoint or (config.diagnostic and Path(config.diagnostic))
+    paths = source.paths if source else [str(_data_next_to(first))] if first else []
+    return {
+        "--checkpoint": [] if checkpoint is None else [checkpoint],
+        "--source": local_inputs(*paths),
+        "forecast.diagnostic": [] if config.diagnostic is None else [Path(config.diagnostic)],
+        "forecast.ensemble.checkpoints": [Path(file) for file in config.ensemble.checkpoints],
+    }
+
+
 def forecast_run(
     config: ExperimentConfig,
     output: Path,
@@ -281,9 +304,17 @@ def forecast_run(
     """
     data: SourceConfig | xr.Dataset | None = source
     path, device, init_times = output, str(select_device(config.training.device)), None
-    if output.suffix not in (".zarr", ".nc"):
+    is_run = output.suffix not in (".zarr", ".nc")
+    if is_run:
         path, existing = output / "forecast.zarr", existing or "overwrite"
         checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
+    read = _inputs(config.forecast, checkpoint, source)
+    outputs = [forecast_output(path)]
+    if is_run and source is None:
+        read |= prepared_inputs(config, output)
+        outputs += prepared_outputs(config, output)
+    check_outputs(outputs, read)
+    if is_run:
         if source is None:
             data = open_or_prepare(config, output).prognostic.dataset()
             if config.forecast.init_times is None:

@@ -1,11 +1,13 @@
 """The verb ``prepare``, and what a run needs before it trains: its store, and no other run."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import make_folder, write_text
+from data_pipeline.files.atomic import make_folder
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
@@ -18,6 +20,13 @@ from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.config import OPERATIONAL_SETTINGS
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.outputs import (
+    prepared_inputs,
+    prepared_outputs,
+    save_config,
+    store_location,
+    training_outputs,
+)
 
 
 def prepare_run(
@@ -36,6 +45,7 @@ def prepare_run(
     if plan and "://" not in location:
         print_line(console, plan_preparation(config.data, Path(location)).describe())
         return None
+    check_outputs(prepared_outputs(config, output), prepared_inputs(config, output))
     store = open_or_prepare(config, output, execution)
     if verify:
         store.verify()
@@ -52,27 +62,32 @@ def open_or_prepare(
         store = open_store(location, config.data)
     else:
         store = prepare_store(config.data, Path(location), execution, partial(print_line, console))
-    write_text(output / "config.yaml", config.to_yaml())
+    save_config(config, output)
     return store
 
 
-def store_location(config: ExperimentConfig, output: Path) -> str:
-    """Folder or URL of the training store."""
-    return config.data.store or str(output / "data.zarr")
-
-
 def open_prepared_store(
-    config: ExperimentConfig, output: Path, process: Process, backbone: str | None = None
+    config: ExperimentConfig,
+    output: Path,
+    process: Process,
+    backbone: str | None = None,
+    inputs: Mapping[str, Sequence[Path]] | None = None,
 ) -> PreparedStore:
     """The training store, which the main process alone prepares.
 
+    ``inputs`` are files that the training reads in addition to the data, by option.
+
     Raises:
-        InputError: If the folder holds another run, see ``check_resumable``.
+        InputError: If the folder holds another run, see ``check_resumable``, or something would be
+            lost, see ``check_outputs``.
     """
     if not process.is_main:
         return open_store(store_location(config, output), config.data)
     folder = output / "checkpoints"
-    check_resumable(config, folder / "last.safetensors", backbone)
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    check_resumable(config, last if last.exists() else best, backbone)
+    read = {**prepared_inputs(config, output), **(inputs or {})}
+    check_outputs([*prepared_outputs(config, output), *training_outputs(output)], read)
     store = open_or_prepare(config, output)
     make_folder(folder)
     return store

@@ -16,8 +16,10 @@ from pathlib import Path
 import xarray as xr
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.report import plots
+from fourcastnet_afno.report.outputs import runs_output
 from fourcastnet_afno.report.runs import find_runs, runs_table
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -25,11 +27,25 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 
 def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
     """Prepare, train, forecast, evaluate and report, in one go."""
+    from fourcastnet_afno.inference.open import forecast_output
     from fourcastnet_afno.workflows.evaluate_run import evaluate_run  # these need torch
     from fourcastnet_afno.workflows.forecast import forecast_run
+    from fourcastnet_afno.workflows.outputs import (
+        evaluation_outputs,
+        prepared_inputs,
+        prepared_outputs,
+        training_outputs,
+    )
     from fourcastnet_afno.workflows.prepare import prepare_run
     from fourcastnet_afno.workflows.train import train_run
 
+    outputs = [
+        *prepared_outputs(config, output),
+        *training_outputs(output),
+        forecast_output(output / "forecast.zarr"),
+        *evaluation_outputs(output),
+    ]
+    check_outputs(outputs, prepared_inputs(config, output))
     seconds: dict[str, float] = {}
     verbs = {"prepare": prepare_run, "train": train_run, "forecast": forecast_run}
     for name, verb in verbs.items():
@@ -41,11 +57,11 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
 
 def compare_runs(folder: Path) -> None:
     """Print the runs in ``folder`` as a table, and draw their losses to ``runs.png`` there."""
-    runs = find_runs(folder)
+    runs, path = find_runs(folder), folder / "runs.png"
+    check_outputs([runs_output(path)], {})
     print_tables(console, runs_table(runs))
     losses = {run.name: run.losses for run in runs if run.losses}
     if losses:
-        path = folder / "runs.png"
         with replacing(path) as temporary:
             temporary.write_bytes(plots.render(plots.plot_run_losses(losses)))
         print_line(console, f"Validation losses: {path.resolve()}")

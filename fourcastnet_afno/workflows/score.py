@@ -10,12 +10,14 @@ import xarray as xr
 import yaml
 
 from data_pipeline.errors import InputError, naming_option
+from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
-from data_pipeline.sources.files import file_fingerprints
+from data_pipeline.sources.files import file_fingerprints, local_inputs
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line, print_tables
+from fourcastnet_afno.evaluation.aggregation import state_output
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatology_sources import (
@@ -24,7 +26,8 @@ from fourcastnet_afno.evaluation.inputs.climatology_sources import (
 )
 from fourcastnet_afno.evaluation.inputs.companions import open_training
 from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
-from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
+from fourcastnet_afno.evaluation.scores.tables import scores_outputs, scores_table, write_scores
+from fourcastnet_afno.report.outputs import report_outputs
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.workflows import console
 
@@ -58,6 +61,12 @@ def evaluate_files(
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
+    outputs = [*scores_outputs(output.with_suffix(".json"), output), state_output(state)]
+    outputs += [] if report is None else report_outputs(report)
+    sources = {"--truth": truth, "--climatology": climatology}
+    sources |= {} if training is None else {"--training": training}
+    read = {option: local_inputs(*source.paths) for option, source in sources.items()}
+    check_outputs(outputs, {"--forecast": local_inputs(*named.values()), **read})
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     with naming_option("--truth"):
         actual = _open(truth)

@@ -16,6 +16,7 @@ from data_pipeline.files.locks import only_process
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.sources.files import local_inputs
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
@@ -57,7 +58,8 @@ def train_run(
         spatial_ranks=settings.spatial_ranks,
     )
     with joined as process, only_training(output, process):
-        opening = partial(open_prepared_store, config, output, process)
+        read = {"training.start_from": local_inputs(*filter(None, [settings.start_from]))}
+        opening = partial(open_prepared_store, config, output, process, inputs=read)
         store = process.main_first("prepared", opening).prognostic
         with torch.random.fork_rng([]):
             torch.manual_seed(settings.seed)

@@ -75,7 +75,8 @@ def train_diagnostic(
             config = replace(config, data=replace(config.data, store=str(shared)))
     joined = process_group(settings.device, timeout_minutes=settings.timeout_minutes)
     with joined as process, only_training(output, process):
-        opening = partial(open_prepared_store, config, output, process, fingerprint)
+        read = {"--checkpoint": [checkpoint]}
+        opening = partial(open_prepared_store, config, output, process, fingerprint, read)
         store = process.main_first("prepared", opening)
         forecaster = forecaster.to(process.device)
         _check_suits(forecaster, store, checkpoint)

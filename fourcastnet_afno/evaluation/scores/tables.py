@@ -2,15 +2,18 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 from rich.console import Group
 
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import Output, check_outputs, read_head, read_json
 from data_pipeline.terminal import TextTable, plain
 from data_pipeline.timestep import is_months, lead_key, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
@@ -21,6 +24,9 @@ from fourcastnet_afno.evaluation.scores.lead_times import (
 )
 
 _MOST_MONTHS = 5  # columns with labels such as 12 months that fit into 80 characters
+_PARTS = {"forecasts", "intervals", "verdicts", "conventions", "units"}  # of JSON
+_ATTRIBUTES = {"settings", "reference", "num_init_times"}  # of NetCDF
+_CSV_HEAD = re.compile(rb"forecast,(region,)?channel,lead_\w+,")
 _CURVE = {"forecast", "lead_time", "channel"}
 
 
@@ -100,8 +106,28 @@ def _json_value(value: Any) -> Any:  # noqa: ANN401
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def scores_outputs(json_path: Path, netcdf_path: Path) -> list[Output]:
+    """The files that ``write_scores`` writes; it replaces those that it has written."""
+    csv_path = json_path.with_suffix(".csv")
+    return [
+        Output(netcdf_path, "scores", _is_netcdf_of_scores),
+        Output(json_path, "scores as JSON", lambda path: read_json(path).keys() >= _PARTS),
+        Output(csv_path, "scores as CSV", lambda path: bool(_CSV_HEAD.match(read_head(path)))),
+    ]
+
+
+def _is_netcdf_of_scores(path: Path) -> bool:
+    with netCDF4.Dataset(path) as file:
+        return "forecast" in file.dimensions and set(file.ncattrs()) >= _ATTRIBUTES
+
+
 def write_scores(scores: xr.Dataset, json_path: Path, netcdf_path: Path) -> None:
-    """Write the scores as JSON, as NetCDF, and as CSV next to the JSON."""
+    """Write the scores as JSON, as NetCDF, and as CSV next to the JSON.
+
+    Raises:
+        InputError: If one of the files exists and does not hold scores, see ``scores_outputs``.
+    """
+    check_outputs(scores_outputs(json_path, netcdf_path), {})
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(scores_to_json(scores), indent=1))
     with replacing(netcdf_path) as temporary:

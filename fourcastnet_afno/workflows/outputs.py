@@ -1,0 +1,121 @@
+"""Files that the verbs write into a run folder, compared with all that they read.
+
+=====================  ============================================================
+what exists            who replaces it
+=====================  ============================================================
+config.yaml            every verb, unless it was written by hand; then it stays, and
+                       is an error if its settings are not those of the command
+data.zarr              nobody: it is opened if it is of the same configuration
+checkpoints, logs,     ``train`` and ``train-diagnostic``, of the same configuration
+history.json
+forecast.zarr          ``forecast``; elsewhere with ``--existing overwrite`` alone
+scores, report,        ``evaluate`` and ``score``
+figures
+=====================  ============================================================
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from data_pipeline.files.atomic import write_text
+from data_pipeline.files.outputs import Marker, Output, read_head, read_json
+from data_pipeline.preparation.prepare import data_inputs
+from data_pipeline.sources.files import local_inputs
+from fourcastnet_afno.evaluation.aggregation import state_output
+from fourcastnet_afno.evaluation.scores.tables import scores_outputs
+from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.report.outputs import report_outputs
+from fourcastnet_afno.workflows.config import ExperimentConfig
+
+_SECTIONS = {"data", "model", "training", "forecast", "evaluation"}  # of every version
+_STEP = re.compile(r"step-\d{8}\.safetensors")
+
+
+def store_location(config: ExperimentConfig, output: Path) -> str:
+    """Folder or URL of the training store."""
+    return config.data.store or str(output / "data.zarr")
+
+
+def prepared_outputs(config: ExperimentConfig, output: Path) -> list[Output]:
+    """The configuration, and the training store where there is none yet."""
+    outputs, store = [config_output(config, output)], store_location(config, output)
+    if "://" not in store and not Path(store).exists():
+        outputs.append(Output(Path(store), "the training store", is_store=True))
+    return outputs
+
+
+def prepared_inputs(config: ExperimentConfig, output: Path) -> dict[str, list[Path]]:
+    """The training store, or what it is made of where there is none yet."""
+    store = store_location(config, output)
+    if "://" in store or Path(store).exists():
+        return {"the training store": local_inputs(store)}
+    return data_inputs(config.data)
+
+
+def training_outputs(output: Path) -> list[Output]:
+    """The files that ``train`` and ``train-diagnostic`` write after what is prepared.
+
+    Whether checkpoints are of this run is checked by ``check_resumable``.
+    """
+    folder, logs = output / "checkpoints", output / "logs"
+    earlier = folder.iterdir() if folder.is_dir() else ()
+    checkpoints = [folder / f"{name}.safetensors" for name in ("last", "best")]
+    checkpoints += [path for path in earlier if _STEP.fullmatch(path.name)]
+    return [
+        *(Output(path, "a checkpoint", Path.is_file) for path in checkpoints),
+        Output(output / "history.json", "the record of a training", _is_history),
+        Output(logs / "steps.csv", "the log of a training", _starts(b"step,stage,epoch,")),
+        Output(logs / "validation.csv", "the log of a training", _starts(b"step,stage,metric,")),
+    ]
+
+
+def evaluation_outputs(output: Path) -> list[Output]:
+    """The files that ``evaluate`` writes after what is prepared."""
+    return [
+        *scores_outputs(output / "scores.json", output / "scores.nc"),
+        *report_outputs(output / "report.html"),
+        state_output(output / ".evaluation.npz"),
+    ]
+
+
+def config_output(config: ExperimentConfig, output: Path) -> Output:
+    """The configuration of a run."""
+    path = output / "config.yaml"
+    return Output(path, "the configuration of a run", partial(_may_save, config))
+
+
+def save_config(config: ExperimentConfig, output: Path) -> None:
+    """Write the configuration of a run; one that says the same stays as it is."""
+    path = output / "config.yaml"
+    if path.exists() and _says(config, path.read_text()):
+        return
+    write_text(path, config.to_yaml())
+
+
+def _may_save(config: ExperimentConfig, path: Path) -> bool:
+    """Whether a file was written by ``save_config``, or says the same in another way."""
+    text = path.read_text()
+    if _says(config, text):
+        return True
+    record = yaml.safe_load(text)
+    return record.keys() >= _SECTIONS and yaml.safe_dump(record, sort_keys=False) == text
+
+
+def _says(config: ExperimentConfig, text: str) -> bool:
+    if text == config.to_yaml():
+        return True
+    try:
+        return parse_config(ExperimentConfig, yaml.safe_load(text)) == config
+    except Exception:
+        return False
+
+
+def _is_history(path: Path) -> bool:
+    return all({"epoch", "stage"} <= record.keys() for record in read_json(path))
+
+
+def _starts(head: bytes) -> Marker:
+    return lambda path: read_head(path).startswith(head)
