@@ -66,8 +66,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
         for path in _places(output.path):
             if found := read.conflict(path):
                 raise InputError(
-                    f"cannot write {output.kind} to {full_path(output.path)}: {found}, which would "
-                    "be lost; give another output",
+                    f"cannot write {output.kind} to {full_path(output.path)}: {found}, which "
+                    "stays as it is; give another output",
                     code="output-is-input",
                 )
     _check_names(outputs)
@@ -118,9 +118,12 @@ class _Read(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Mapping[str, Iterable[Path]]) -> "_Read":
-        paths = {path: f"{option} {path}" for option, group in inputs.items() for path in group}
-        names = {_identity(path): name for path, name in paths.items()}
-        return cls({place: name for place, name in names.items() if place is not None}, paths)
+        names, paths = dict[_Identity, str](), dict[Path, str]()
+        for option, path in ((option, path) for option, group in inputs.items() for path in group):
+            paths.setdefault(path, f"{option} {path}")
+            if (place := _identity(path)) is not None:
+                names.setdefault(place, paths[path])
+        return cls(names, paths)
 
     def conflict(self, path: Path) -> str:
         """Describe how writing ``path`` would destroy an input; empty if it would not."""
@@ -223,13 +226,9 @@ def zarr_attributes(folder: Path) -> dict[str, Any]:
 
     A folder that holds anything else, such as a file of the user, is no store of this package.
     """
-    if not all(_belongs(entry) for entry in _entries(folder)):
+    if not all(_belongs(entry) for entry in folder.iterdir()):
         return {}
     return read_json(folder / "zarr.json").get("attributes") or {}
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    return (Path(entry.path) for entry in os.scandir(folder))
 
 
 def _belongs(entry: Path) -> bool:
@@ -240,5 +239,5 @@ def _belongs(entry: Path) -> bool:
     if not metadata.is_file():
         return False
     if read_json(metadata).get("node_type") == "array":
-        return all(each.name == "c" or _belongs(each) for each in _entries(entry))
-    return all(_belongs(each) for each in _entries(entry))
+        return all(each.name == "c" or _belongs(each) for each in entry.iterdir())
+    return all(_belongs(each) for each in entry.iterdir())

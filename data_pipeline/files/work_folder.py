@@ -23,6 +23,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.files.atomic import full_path, remove, replacing, sweep, writing_to
+from data_pipeline.files.outputs import Marker, may_replace, never
 
 _EMPTY = ("identity.json", "store", "other")  # in a work folder without a finished piece
 
@@ -191,20 +192,20 @@ class WorkFolder:
         num_pieces: int = 0,
         complete: Callable[[Path], Path] = lambda store: store,
         *,
-        overwrite: bool = False,
+        is_ours: Marker = never,
     ) -> bool:
         """Give the store its name if all pieces of all processes are finished.
 
         Args:
             num_pieces: Number of all pieces.
             complete: Completes the store's folder; returns the file or folder that gets the name.
-            overwrite: Whether an output that exists is replaced.
+            is_ours: Marker of an output that is replaced; by default none is.
 
         Returns:
             Whether the output exists.
 
         Raises:
-            InputError: If an output has appeared since the work began; the work is kept.
+            InputError: If something else has appeared since the work began; the work is kept.
         """
         if not self._note.exists():
             return True  # another process was faster
@@ -214,14 +215,14 @@ class WorkFolder:
             self.read_records()
             if len(self.records) < num_pieces:
                 return False
-            if self.path.exists() and not overwrite:
+            if not may_replace(self.path, is_ours):
                 raise InputError(
                     f"{full_path(self.path)} has appeared during this work, which {self.folder} "
                     "keeps; move the output away and run the same command again, which resumes",
                     code="output-exists",
                 )
             sweep(self.store)
-            _give_name(complete(self.store), self.path)
+            _give_name(complete(self.store), self.path, self.folder / "replaced")
             self._note.unlink()
             self._remove()
         return True
@@ -240,9 +241,15 @@ def _parse_record(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("start"), int) else None
 
 
-def _give_name(output: Path, path: Path) -> None:
-    """Move an output to its name, where the work folder may be a link to another disk."""
+def _give_name(output: Path, path: Path, aside: Path) -> None:
+    """Move an output to its name, where the work folder may be a link to another disk.
+
+    A folder of that name is moved ``aside``: a kill while it is deleted would leave half of it.
+    """
     try:
+        remove(aside)
+        if path.is_dir() and not path.is_symlink():
+            os.replace(path, aside)
         remove(path)
         os.replace(output, path)
     except OSError as error:
@@ -251,6 +258,7 @@ def _give_name(output: Path, path: Path) -> None:
         copy = path.parent / f".{path.name}.moving"
         remove(copy)
         (shutil.copytree if output.is_dir() else shutil.copyfile)(output, copy)
+        remove(path)
         os.replace(copy, path)
 
 

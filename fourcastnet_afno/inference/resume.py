@@ -21,8 +21,10 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import never
 from data_pipeline.files.work_folder import WorkFolder
 from fourcastnet_afno.inference.config import IfExists
+from fourcastnet_afno.inference.open import is_forecast
 
 
 class Work:
@@ -123,7 +125,8 @@ class Work:
     def finish(self, complete: Callable[[Path], Path]) -> bool:
         """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
         num_pieces = self._num_units * self._num_chunks
-        return self.folder.publish(num_pieces, complete, overwrite=self._overwrite)
+        is_ours = is_forecast if self._overwrite else never
+        return self.folder.publish(num_pieces, complete, is_ours=is_ours)
 
 
 def parse_identity(text: str) -> dict[str, Any]:

@@ -3,16 +3,22 @@
 import sys
 from collections.abc import Hashable
 from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
+from data_pipeline.files.atomic import replacing
+from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import lead_labels
 from fourcastnet_afno.report.outputs import MAKER
-from fourcastnet_afno.report.plots import as_drawn
+from fourcastnet_afno.report.plots import as_drawn, render
 
 
 def error_maps(
@@ -79,5 +85,81 @@ def _map_axes(
     # latter ends the process.
     is_safe = "pyproj" in sys.modules or "eccodes" not in sys.modules
     if "latitude" in dims and is_safe and find_spec("cartopy") is not None:
+        from cartopy.crs import PlateCarree  # pyright: ignore
+
+        options = {"subplot_kw": {"projection": PlateCarree(central_longitude=180)}}
+    axes: Any = figure.subplots(rows, columns, squeeze=False, **options)
+    for row, column in np.ndindex(rows, columns):
+        axis = axes[row, column]
+        sides = ["left"] * (column == 0) + ["bottom"] * (row == rows - 1)
+        if hasattr(axis, "projection"):
+            lines = axis.gridlines(draw_labels=sides, linewidth=0.3, color="gray", alpha=0.5)
+            lines.xlabel_style = lines.ylabel_style = {"size": 7}
+            continue
+        axis.tick_params(labelsize=7)
+        if "left" in sides:
+            axis.set_ylabel(str(dims[0]), fontsize=8)
+        if "bottom" in sides:
+            axis.set_xlabel(str(dims[1]), fontsize=8)
+    return figure, axes
+
+
+def _draw(  # noqa: ANN202
+    axis: Axes,
+    field: xr.DataArray,
+    limits: tuple[float, float],
+    cmap: str,
+    land: xr.DataArray | None = None,
+):
+    """Draw a field, and the coast where land is on the same grid."""
+    options: dict[str, Any] = {}
+    if hasattr(axis, "projection"):
+        from cartopy.crs import PlateCarree  # pyright: ignore
+
+        options = {"transform": PlateCarree()}
+    if land is not None and land.shape == field.shape:
+        axis.contour(
+            land["longitude"], land["latitude"], land.values, [0.5], colors="black",
+            linewidths=0.6, **options,
+        )  # fmt: skip
+    y, x = (field[dim].values for dim in field.dims)
+    if len(y) == 1:  # problems in one dimension: a strip
+        middles = (x[1:] + x[:-1]) / 2
+        x = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
+        y, options = np.array([0.0, 1.0]), {"shading": "flat"}
+    else:
+        options["shading"] = "nearest"
+    return axis.pcolormesh(x, y, field.values, vmin=limits[0], vmax=limits[1], cmap=cmap, **options)
+
+
+def rollout_animation(
+    truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = 40
+) -> None:
+    """Write truth next to forecast, both (lead_time, latitude, longitude), as a GIF.
+
+    It has a frame for each lead time, or ``max_frames`` spread over all.
+    """
+    count = truth.sizes["lead_time"]
+    shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
+    leads = lead_labels(truth["lead_time"])
+    figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
+    axes = figure.subplots(1, 2, sharey=True)
+    limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
+    meshes = [_draw(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
+    figure.colorbar(meshes[1], ax=axes, label=as_drawn(truth.attrs.get("units", "")))
+    frames = []
+    for index in track(shown, "Drawing the animation"):
+        for i, name in enumerate(("truth", "forecast")):
+            meshes[i].set_array(fields[i].values[index])
+            axes[i].set_title(f"{name}, {leads[index]}", fontsize=10)
+        frames.append(Image.open(BytesIO(render(figure))).convert("RGB"))
+        figure.set_layout_engine("none")  # the layout of the first frame holds for all
+    # One palette for all frames, from the first and the last: viewers mix up palettes by frame.
+    both = Image.new("RGB", (frames[0].width, 2 * frames[0].height))
+    both.paste(frames[0])
+    both.paste(frames[-1], (0, frames[0].height))
+    palette = both.quantize(256)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    with replacing(path) as temporary:
         options = {"save_all": True, "append_images": frames[1:], "duration": 150, "loop": 0}
         frames[0].save(temporary, format="GIF", comment=MAKER, **options)

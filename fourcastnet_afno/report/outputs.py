@@ -22,15 +22,16 @@ def report_outputs(path: Path) -> list[Output]:
     """The report, and the figures in the folder next to it that writing it may replace."""
     folder = path.parent / "figures"
     found = folder.iterdir() if folder.is_dir() else ()
-    figures = [
-        Output(file, "figure", _is_figure) for file in found if _FIGURES.fullmatch(file.name)
+    figures = [file for file in found if _FIGURES.fullmatch(file.name)]
+    return [
+        Output(path, "the report", _is_report),
+        *(Output(file, "a figure of the report", _is_figure) for file in figures),
     ]
-    return [Output(path, "report", _is_report), *figures]
 
 
 def runs_output(path: Path) -> Output:
     """The figure of the losses of runs."""
-    return Output(path, "losses of runs", _is_figure_of_runs)
+    return Output(path, "the losses of runs", _is_figure_of_runs)
 
 
 def _is_report(path: Path) -> bool:

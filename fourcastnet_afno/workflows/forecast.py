@@ -314,18 +314,18 @@ def forecast_run(
         read |= prepared_inputs(config, output)
         outputs += prepared_outputs(config, output)
     check_outputs(outputs, read)
-    if is_run:
-        if source is None:
-            data = open_or_prepare(config, output).prognostic.dataset()
-            if config.forecast.init_times is None:
-                times, forecaster = data["time"].values, load_forecaster(checkpoint, device)
-                init_times = select_init_times(
-                    times[config.data.test.contains(times)],
-                    forecaster.spec,
-                    forecaster.num_history,
-                    interval=config.forecast.interval,
-                    num_following=config.forecast.num_steps,
-                )
+    if is_run and source is None:
+        data = open_or_prepare(config, output).prognostic.dataset()
+        if config.forecast.init_times is None:
+            assert checkpoint is not None
+            times, forecaster = data["time"].values, load_forecaster(checkpoint, device)
+            init_times = select_init_times(
+                times[config.data.test.contains(times)],
+                forecaster.spec,
+                forecaster.num_history,
+                interval=config.forecast.interval,
+                num_following=config.forecast.num_steps,
+            )
     existing = existing or "refuse"
     with nullcontext() if source is None else naming_option("--source"):
         return forecast_from(

@@ -114,7 +114,9 @@ def _says(config: ExperimentConfig, text: str) -> bool:
 
 
 def _is_history(path: Path) -> bool:
-    return all({"epoch", "stage"} <= record.keys() for record in read_json(path))
+    records = read_json(path)
+    is_list = isinstance(records, list)
+    return is_list and all({"epoch", "stage"} <= record.keys() for record in records)
 
 
 def _starts(head: bytes) -> Marker:

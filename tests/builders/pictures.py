@@ -5,15 +5,19 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fourcastnet_afno.report import maps, plots
+from fourcastnet_afno.report.outputs import MAKER
 
 
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
     """Figures are composed but not drawn, which takes seconds: tests of the report draw them."""
     buffer = BytesIO()
-    Image.new("RGB", (16, 16)).save(buffer, "PNG")
+    maker = PngInfo()
+    maker.add_text("Software", MAKER)
+    Image.new("RGB", (16, 16)).save(buffer, "PNG", pnginfo=maker)
     with pytest.MonkeyPatch.context() as patch:
         for module in (plots, maps):
             patch.setattr(module, "render", lambda *_: buffer.getvalue())

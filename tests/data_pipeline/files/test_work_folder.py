@@ -216,5 +216,5 @@ def test_an_output_that_appears_meanwhile_is_kept_and_so_is_the_work(tmp_path: P
     assert (path / "data").exists()
     work = WorkFolder(path, "b")
     with work.opened(create=lambda: make_store(work, "new")):
-        assert work.publish(overwrite=True)
+        assert work.publish(is_ours=Path.is_dir)
     assert [entry.name for entry in path.iterdir()] == ["new"]
