@@ -24,6 +24,7 @@ from data_pipeline.files.atomic import write_text
 from data_pipeline.files.outputs import Marker, Output, read_head, read_json
 from data_pipeline.preparation.prepare import data_inputs
 from data_pipeline.sources.files import local_inputs
+from data_pipeline.yaml_text import read_yaml
 from fourcastnet_afno.evaluation.aggregation import state_output
 from fourcastnet_afno.evaluation.scores.tables import scores_outputs
 from fourcastnet_afno.forecaster.config_text import parse_config
@@ -100,7 +101,7 @@ def _may_save(config: ExperimentConfig, path: Path) -> bool:
     text = path.read_text()
     if _says(config, text):
         return True
-    record = yaml.safe_load(text)
+    record = read_yaml(text, str(path))
     return record.keys() >= _SECTIONS and yaml.safe_dump(record, sort_keys=False) == text
 
 
@@ -108,7 +109,7 @@ def _says(config: ExperimentConfig, text: str) -> bool:
     if text == config.to_yaml():
         return True
     try:
-        return parse_config(ExperimentConfig, yaml.safe_load(text)) == config
+        return parse_config(ExperimentConfig, read_yaml(text, "config.yaml")) == config
     except Exception:
         return False
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from data_pipeline.files.outputs import check_outputs
+from data_pipeline.yaml_text import read_yaml
 from fourcastnet_afno.evaluation.aggregation import state_output
 from fourcastnet_afno.evaluation.scores.tables import scores_outputs
 from fourcastnet_afno.forecaster.config_text import parse_config
@@ -28,7 +27,9 @@ def test_outputs_of_earlier_versions_may_be_replaced(unpack: Callable[..., Path]
 
 def test_a_run_of_an_earlier_version_goes_on(unpack: Callable[..., Path]) -> None:
     run = unpack("planet_run", "planet_store") / "planet"
-    config = parse_config(ExperimentConfig, yaml.safe_load((run / "config.yaml").read_text()))
+    config = parse_config(
+        ExperimentConfig, read_yaml((run / "config.yaml").read_text(), "config.yaml")
+    )
     outputs = [*prepared_outputs(config, run), *training_outputs(run)]
     assert sum(output.path.exists() for output in outputs) == 6
     check_outputs(outputs, {})
