@@ -26,6 +26,7 @@ class _Reason(NamedTuple):
 _AGAIN = "run the same command again, which resumes where it can"
 _FULL = _Reason("disk-full", f"finished work is kept: free some space and {_AGAIN}", TransferError)
 _BROKEN = _Reason("cannot-write", f"check the disk and {_AGAIN}", TransferError)
+_UNKNOWN = _BROKEN._replace(remedy=f"check the disk and the space that is left, and {_AGAIN}")
 _FORBIDDEN = _Reason("no-permission", "choose another folder, or change who may write there")
 _IN_THE_WAY = _Reason(
     "not-a-folder", "part of this path is a file or a link to nothing; choose another"
@@ -57,6 +58,11 @@ _REASONS = {
     errno.EMFILE: _BROKEN._replace(remedy=f"allow more open files (ulimit -n) and {_AGAIN}"),
     errno.ENFILE: _BROKEN._replace(remedy=f"close other programs and {_AGAIN}"),
 }
+
+_STATES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ESTALE, errno.EBUSY, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
 
 
 @contextmanager
@@ -106,16 +112,21 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 def check_writable(*paths: Path) -> None:
     """Reject files that cannot be written, before the work whose results they will hold.
 
+    A hidden file is made and removed, in the folder or in the nearest one above it that exists.
+
     Raises:
         InputError: As ``replacing`` does.
     """
     for path in paths:
-        temporary = path.parent / f".{path.name}.partial"
         with writing_to(path):
             require_replaceable(path)
+            folder = path.parent
+            while not os.path.lexists(folder) and folder != folder.parent:
+                folder = folder.parent
+            temporary = folder / f".{path.name}.partial"
             require_replaceable(temporary)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _new_file(temporary, private=False)
+            if not temporary.exists():  # what is there may be that of another process
+                _new_file(temporary, private=False)
 
 
 def _new_file(path: Path, private: bool) -> int:
@@ -176,8 +187,19 @@ def writing_to(path: Path, *errors: type[Exception]) -> Iterator[None]:
         raise _cannot_write(path, error, reason) from error
     except errors as error:
         number = re.search(r"os error (\d+)", str(error))  # as libraries in Rust say it
-        reason = _REASONS.get(int(number[1]) if number else 0, _BROKEN)
+        reason = _REASONS.get(int(number[1]) if number else 0, _UNKNOWN)
         raise _cannot_write(path, error, reason) from error
+
+
+def explain_state(error: OSError) -> str:
+    """Explain an error that is a state of the system and no defect, wherever it was met.
+
+    Empty for all others.
+    """
+    if error.errno not in _STATES or error.errno not in _REASONS:
+        return ""
+    name = f"cannot use {error.filename}: " if error.filename is not None else ""
+    return f"{name}{error.strerror}; {_REASONS[error.errno].remedy}"
 
 
 def _concerns(error: OSError, reason: _Reason, path: Path) -> bool:
@@ -186,8 +208,13 @@ def _concerns(error: OSError, reason: _Reason, path: Path) -> bool:
         return True
     if not isinstance(error.filename, str | os.PathLike):
         return error.errno != errno.ENOENT
-    name, folder = full_path(Path(error.filename)), full_path(path.parent)
-    return name.is_relative_to(folder) or folder.is_relative_to(name)
+    hidden, given = f".{path.name}.", Path(error.filename)
+    for name, place in ((given, path), (full_path(given), full_path(path))):
+        if name.is_relative_to(place) or place.is_relative_to(name):
+            return True
+        if any(part.startswith(hidden) for part in name.parts):
+            return True
+    return False
 
 
 def _cannot_write(path: Path, error: Exception, reason: _Reason) -> InputError:

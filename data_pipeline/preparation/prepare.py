@@ -1,6 +1,7 @@
 """Preparation: from a source or a simulation to a checked training store with its statistics."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ def prepare(
         InputError: If the data is not as configured, ``path`` holds a store of another
             configuration, or the disk is too small.
     """
-    if path.exists():
+    if os.path.exists(path):
         return open_store(str(path), config)
     check_outputs([Output(path, "the training store", is_store=True)], data_inputs(config))
     # All that a store depends on: settings, and the files behind them.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import explain_state
 
 _READER_LEFT = 128 + signal.SIGPIPE  # as a shell reports other tools that a closed pipe has ended
 _MOST_LETTERS = 400
@@ -33,9 +34,9 @@ def guard(command: Callable[[], int], words: Sequence[str]) -> int:
         words: What was typed, for the record of a defect.
 
     Returns:
-        The exit code: the command's own; 2 for an ``InputError``, for too little memory, and for a
-        standard output that cannot be written; 70 for a defect; 130 after Ctrl-C; 141 where nobody
-        reads the output any more.
+        The exit code: the command's own; 2 for an ``InputError``, for too little memory, for a disk
+        that fails or is full, and for a standard output that cannot be written; 70 for a defect;
+        130 after Ctrl-C; 141 where nobody reads the output any more.
     """
     output, errors = _Stream(sys.stdout), _Stream(sys.stderr, is_dropped=True)
     with redirect_stdout(output), redirect_stderr(errors):
@@ -124,6 +125,9 @@ def _report(error: BaseException, words: Sequence[str]) -> int:
             f"error: the memory is too small: {message}; choose a smaller batch, model or grid, or "
             "fewer members, and run the same command again"
         )
+        return 2
+    if isinstance(error, OSError) and (reason := explain_state(error)):
+        _print_lines(f"error: {reason}")
         return 2
     _print_lines(
         f"error: unexpected {type(error).__name__}: {message}",

@@ -79,7 +79,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
         return name, words
     config: Any = (known.output or RUN) / "config.yaml"
     checkpoint = known.checkpoint or vars(known)["forecast.diagnostic"]
-    if config.exists():
+    if config.is_file():
         require_plain_config(read_settings_file(config), str(config))
     elif name in ("forecast", "train-diagnostic") and checkpoint and checkpoint.is_file():
         from fourcastnet_afno.forecaster.checkpoint import read_checkpoint

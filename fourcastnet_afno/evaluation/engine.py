@@ -9,11 +9,14 @@ float64, and a pass that was interrupted resumes to the same bits.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import writing_to
 from data_pipeline.files.progress import track
 from data_pipeline.preparation.execution import ExecutionConfig, cluster_client
 from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile
@@ -86,8 +89,10 @@ def _run(
                 saved = monotonic()
     except BaseException:
         if state_file is not None:
-            state_file.save(total, done, names)
+            with suppress(InputError):  # the disk is full; the first error is what counts
+                state_file.save(total, done, names)
         raise
     if state_file is not None:
-        state_file.path.unlink(missing_ok=True)
+        with writing_to(state_file.path):
+            state_file.path.unlink(missing_ok=True)
     return total

@@ -14,6 +14,7 @@ import zarr
 
 from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
+from data_pipeline.files.atomic import writing_to
 from data_pipeline.files.outputs import Output, zarr_attributes
 from data_pipeline.timestep import lead_times_of, valid_times
 
@@ -117,6 +118,7 @@ def to_netcdf(store: Path, path: Path, compression: str) -> None:
         leads = max(1, _BLOCK_BYTES // (4 * int(np.prod(list(blocks.values())))))
         blocks["prediction_timedelta"] *= leads
         mode = "a" if group else "w"
-        dataset.chunk(blocks).to_netcdf(
-            path, mode=mode, group=group or None, engine="netcdf4", encoding=encoding
-        )
+        with writing_to(path, RuntimeError):  # as the library calls a full disk
+            dataset.chunk(blocks).to_netcdf(
+                path, mode=mode, group=group or None, engine="netcdf4", encoding=encoding
+            )

@@ -126,9 +126,9 @@ class _Events:
 
     def __init__(self, folder: Path, step: int) -> None:
         make_folder(folder)
-        self._path, self._flushed = folder / "events", monotonic()
-        with writing_to(self._path):
-            self._file = EventsWriter(str(self._path))
+        self._folder, self._flushed = folder, monotonic()
+        with writing_to(folder):
+            self._file = EventsWriter(str(folder / "events"))
         self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -137,18 +137,18 @@ class _Events:
 
     def _write(self, event: Event) -> None:
         event.wall_time = time()
-        with writing_to(self._path):
+        with writing_to(self._folder):
             self._file.write_event(event)
         if monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        with writing_to(self._path):
+        with writing_to(self._folder):
             self._file.flush()
         self._flushed = monotonic()
 
     def close(self) -> None:
-        with writing_to(self._path):
+        with writing_to(self._folder):
             self._file.close()
 
 

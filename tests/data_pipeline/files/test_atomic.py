@@ -5,11 +5,22 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from data_pipeline.errors import TransferError
-from data_pipeline.files.atomic import make_folder, remove, replacing, writing_to
+from data_pipeline.files.atomic import (
+    check_writable,
+    explain_state,
+    make_folder,
+    remove,
+    replacing,
+    write_text,
+    writing_to,
+)
 from tests.builders.errors import rejects
+from tests.builders.limits import small_files
 
 
 def write(path: Path, text: str = "new", *, private: bool = False) -> None:
@@ -132,10 +143,64 @@ def raise_in_block(path: Path, error: Exception) -> None:
         raise error
 
 
+def test_a_text_that_is_there_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    write_text(path, "é\n")
+    before = path.stat()
+    write_text(path, "é\n")
+    assert path.stat() == before
+    write_text(path, "e\n")
+    assert path.read_text() == "e\n"
+
+
+def test_what_cannot_be_written_is_known_before_and_nothing_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "scores.nc", tmp_path / "new" / "folder" / "report.html")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with rejects("not-a-file", str(tmp_path / "folder")):
+        check_writable(tmp_path / "folder")
+    for path in (tmp_path / "file" / "new", tmp_path / "file" / "folder" / "new"):
+        with rejects("not-a-folder", str(path)):
+            check_writable(path)
+
+
+def test_a_disk_that_is_read_only_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: int) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    with rejects("no-permission", str(tmp_path / "scores.nc"), os.strerror(errno.EROFS)):
+        check_writable(tmp_path / "scores.nc")
+
+
+def test_a_library_that_meets_a_limit(tmp_path: Path) -> None:
+    values = xr.Dataset({"x": ("i", np.arange(9999.0))})
+    with small_files(), rejects("disk-full", str(tmp_path / "file")):
+        write(tmp_path / "file", "x" * 10_000)
+    with (
+        small_files(),
+        rejects("cannot-write", str(tmp_path / "file.nc")),
+        replacing(tmp_path / "file.nc", RuntimeError) as temporary,
+    ):
+        values.to_netcdf(temporary, engine="netcdf4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_states_of_the_system_are_explain_stateed_and_defects_are_not() -> None:
+    assert "/data/file" in explain_state(OSError(errno.EIO, "Input/output error", "/data/file"))
+    assert "full" in explain_state(OSError(errno.ENOSPC, "the disk is full"))
+    assert not explain_state(FileNotFoundError(errno.ENOENT, "No such file", "/data/file"))
+    assert not explain_state(OSError("of a library"))
+
+
 def test_errors_of_reading_elsewhere_are_not_those_of_writing(tmp_path: Path) -> None:
     for number in (errno.ENOENT, errno.EACCES, errno.EIO):
-        with pytest.raises(OSError, match="elsewhere"):
-            raise_in_block(tmp_path / "file", OSError(number, "no", "/elsewhere/data.nc"))
+        for other in ("/elsewhere/data.nc", str(tmp_path / "data.nc")):
+            with pytest.raises(OSError, match=r"data\.nc"):
+                raise_in_block(tmp_path / "file", OSError(number, "no", other))
 
 
 def test_links_to_nothing_and_names_that_are_too_long(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_a_record_is_written_where_that_is_possible(
     ("error", "code", "named"),
     [
         (InputError("no file"), 2, "no file"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2, "x" * 300),
+        (OSError(errno.EIO, "Input/output error"), 2, "Input/output error"),
         (KeyboardInterrupt(), 130, "run the same command again"),
         (MemoryError("Unable to allocate 8. GiB"), 2, "8. GiB"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), 2, "9 bytes"),

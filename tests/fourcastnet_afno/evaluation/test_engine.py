@@ -17,6 +17,7 @@ from tests.builders.evaluation_fixtures import (
     make_forecast,
     make_truth,
 )
+from tests.builders.limits import small_files
 
 TRUTH = make_truth()
 
@@ -59,6 +60,14 @@ def test_a_resumed_evaluation_is_the_uninterrupted_one_bit_for_bit(
     evaluate(*given, executor=all_of_them, block_bytes=3000)
     assert 10**6 - again.left < 10**6 - all_of_them.left
     assert not settings["state"].exists()
+
+
+def test_a_full_disk_does_not_hide_why_the_evaluation_stopped(tmp_path: Path) -> None:
+    settings: dict = {"block_bytes": 3000, "state": tmp_path / "state.npz"}
+    given = ({"m": FORECAST}, TRUTH, COEFFICIENTS, EvaluationConfig(num_resamples=20))
+    with small_files(), pytest.raises(KeyboardInterrupt):
+        evaluate(*given, executor=StoppingExecutor(5), **settings)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_state_of_another_evaluation_is_not_taken_up(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The log of a training."""
 
 import csv
-import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import pytest
 
 from fourcastnet_afno.training.monitoring.log import TrainingLog, connect
 from tests.builders.errors import rejects
+from tests.builders.limits import small_files
 from tests.builders.logs import make_step_record, read_events
 
 
@@ -40,14 +40,9 @@ def test_tensorboard_drops_values_after_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_and_does_not_wait(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path, step=0, validated=0)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    try:
-        with rejects("disk-full", str(tmp_path)):
-            for step in range(1, 100):
-                log.step(make_step_record(step))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with small_files(), rejects("disk-full", str(tmp_path)):
+        for step in range(1, 100):
+            log.step(make_step_record(step))
     log.close()
 
 
