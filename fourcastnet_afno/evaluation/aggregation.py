@@ -5,12 +5,18 @@ times, lead times and channels that they cover, and states are added.
 """
 
 import json
+import operator
+import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
@@ -110,25 +116,53 @@ class StateFile:
             np.savez(file, header=header, **arrays)  # type: ignore[arg-type]
 
     def load(self, state: AggregationState, statistics: Sequence[str]) -> int:
-        """Add the stored state, and give the number of tasks in it; 0 where there is none."""
-        if not self.path.exists():
+        """Add the stored state, and give the number of tasks in it; 0 where there is none.
+
+        Raises:
+            InputError: If the file is damaged, or of something else, which is not replaced.
+        """
+        if not os.path.lexists(self.path):
             return 0
-        with np.load(self.path, allow_pickle=False) as stored:
-            header = json.loads(stored["header"].tobytes())
-            same_companions = header.get("companions", self.companions) == self.companions
-            if header["key"] != self.fingerprint or not same_companions:
+        part = AggregationState(covered=state.covered, groups=state.groups)
+        try:
+            header = self._read(part)
+            ours = header["key"] == self.fingerprint
+            ours &= header.get("companions", self.companions) == self.companions
+            if "statistics" in header:
+                ours &= header["statistics"] == list(statistics)
+            else:  # version 0.1
+                ours &= {name for _, name in part.series} <= set(statistics)
+            if not ours:
                 return 0
-            part = AggregationState(covered=state.covered, groups=state.groups)
+            state += part
+            return operator.index(header["done"])
+        except _NOT_A_STATE as error:
+            raise InputError(
+                f"{self.path} is not the state of an evaluation ({type(error).__name__}: {error}); "
+                "delete it if it was, or name another file with --state",
+                code="unreadable-file",
+            ) from error
+
+    def _read(self, part: AggregationState) -> dict[str, Any]:
+        """Read the arrays into ``part``, and return the header."""
+        with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             for full_name in stored.files:
                 kind, _, name = full_name.partition("/")
                 if kind in _KINDS:
                     forecast, _, statistic = name.rpartition("/")
                     getattr(part, kind)[forecast, statistic] = stored[full_name]
-        if "statistics" in header:
-            is_ours = header["statistics"] == list(statistics)
-        else:  # version 0.1
-            is_ours = {name for _, name in part.series} <= set(statistics)
-        if not is_ours:
-            return 0
-        state += part
-        return header["done"]
+            return json.loads(stored["header"].tobytes())
+
+
+_NOT_A_STATE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    NotImplementedError,
+    BadZipFile,
+    zlib.error,
+)

@@ -7,6 +7,7 @@ import pytest
 
 from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile
 from fourcastnet_afno.evaluation.plan import ScoringTask
+from tests.builders.errors import rejects
 
 NAMES = ["error"]
 WHOLE = AggregationState(
@@ -104,3 +105,28 @@ def test_the_file_of_another_evaluation_is_ignored(
     file = StateFile(path=path, fingerprint=fingerprint, companions=companions)
     assert file.load(state, names) == 0
     assert not state.series
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "emptied", "flipped", "text", "arrays", "link", "folder"]
+)
+def test_what_is_no_state_is_named_and_stays(tmp_path: Path, damage: str) -> None:
+    file = StateFile(path=tmp_path / "state.npz", fingerprint="a")
+    file.save(PARTS[0], 1, NAMES)
+    content = file.path.read_bytes()
+    half = len(content) // 2
+    file.path.unlink()
+    if damage == "arrays":
+        np.savez(file.path, x=np.zeros(3))
+    elif damage == "link":
+        file.path.symlink_to(file.path.name)
+    elif damage == "folder":
+        file.path.mkdir()
+    else:
+        flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        contents = {"cut": content[:half], "emptied": b"", "flipped": flipped, "text": b"mine"}
+        file.path.write_bytes(contents[damage])
+    before = file.path.lstat()
+    with rejects("unreadable-file", str(file.path)):
+        file.load(AggregationState(covered=WHOLE.covered, groups=WHOLE.groups), NAMES)
+    assert file.path.lstat() == before
