@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from data_pipeline.redaction import redact
+
 
 class InputError(ValueError):
     """A mistake in the input: data, configuration or paths.
@@ -12,12 +14,12 @@ class InputError(ValueError):
     of this package, whose traceback goes to a file (exit code 70).
 
     Args:
-        message: For people; its wording may change.
+        message: For people; its wording may change. It is kept without secrets.
         code: For programs and tests, such as "grid-mismatch"; it stays the same.
     """
 
     def __init__(self, message: str, *, code: str = "bad-input") -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.code = code
 
 

@@ -13,6 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from data_pipeline.redaction import redact
+
 _KEPT = "\n\t"
 _HIDDEN_KINDS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogates, separators of lines
 
@@ -20,13 +22,13 @@ _HIDDEN_KINDS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogates, s
 def printable(text: object) -> str:
     r"""The text with escapes such as ``\x1b`` in place of characters that a terminal obeys.
 
-    Lines and tabs stay.
+    Lines and tabs stay. Secrets are left out, see ``redaction``.
     """
     return "".join(
         character
         if character in _KEPT or unicodedata.category(character) not in _HIDDEN_KINDS
         else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in str(text)
+        for character in redact(str(text))
     )
 
 

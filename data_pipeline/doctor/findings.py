@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from data_pipeline.errors import InputError
+from data_pipeline.redaction import redact_texts
 
 Severity = Literal["error", "warning", "info"]
 REPORT_FORMAT = 1  # of the JSON document
@@ -101,13 +102,14 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Document with the keys format, ok, counts, findings and facts."""
-        return {
+        document = {
             "format": REPORT_FORMAT,
             "ok": self.num_errors == 0,
             "counts": {severity: self._count(severity) for severity in get_args(Severity)},
             "findings": [asdict(finding) for finding in self.findings],
             "facts": self.facts,
         }
+        return redact_texts(document)
 
     def extended(self, facts: dict[str, Any], findings: Sequence[Finding]) -> "Report":
         """Add sections of facts, and findings."""

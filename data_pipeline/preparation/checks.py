@@ -15,6 +15,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preparation.config import DataConfig
+from data_pipeline.redaction import without_secrets
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.timestep import Timestep
 
@@ -25,7 +26,7 @@ def check_same(config: DataConfig, store: PreparedStore) -> PreparedStore:
     Raises:
         InputError: If it was not ("other-configuration").
     """
-    before, now = store.attrs["settings"], config.store_settings()
+    before, now = without_secrets(store.attrs["settings"]), config.store_settings()
     keys = sorted(before.keys() | now.keys())
     differing = [f"data.{key}" for key in keys if before.get(key) != now.get(key)]
     if differing:

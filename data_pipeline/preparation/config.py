@@ -13,6 +13,7 @@ from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.forcings import check_forcings
+from data_pipeline.redaction import remember_secrets, without_secrets
 from data_pipeline.simulation.config import PDEConfig, SimulationConfig
 from data_pipeline.simulation.trajectories import SPANS
 from data_pipeline.sources.config import SourceConfig
@@ -86,6 +87,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "data")
+        remember_secrets(self.store)
         self._settle_timestep()
         origins = [self.source, self.simulation, self.pde]
         if sum(origin is not None for origin in origins) != 1:
@@ -162,7 +164,7 @@ class DataConfig:
         return np.any(inside, axis=0)
 
     def store_settings(self) -> dict[str, Any]:
-        """The part of the configuration that a store depends on."""
+        """The part of the configuration that a store depends on, without secrets."""
         free = ("store", "forcings", "crop", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
         # Unused settings are left out: the stores of earlier versions do not know them.
@@ -175,4 +177,4 @@ class DataConfig:
         for key in ("missing", "select", "convert", "time_units", "time_calendar"):
             if self.source is not None and not getattr(self.source, key):
                 del settings["source"][key]
-        return settings
+        return without_secrets(settings)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from data_pipeline.bounds import Hours, Number, check_bounds
+from data_pipeline.redaction import remember_secrets
 from data_pipeline.simulation.trajectories import Splits
 
 BenchmarkFormat = Literal["pdebench", "the_well", "neuraloperator"]
@@ -60,8 +61,9 @@ class SourceConfig:
         channels: Labels of the channels of FourCastNet's yearly HDF5 files, in order.
         channels_timestep_hours: Time between the fields of such files.
         storage_options: Further options of fsspec for URLs, such as {endpoint_url: ...} for a store
-            that speaks S3, or {token: null} for your own login at Google. It is written into the
-            run folder: leave secrets in the environment.
+            that speaks S3, or {token: null} for your own login at Google. Secrets among them (by
+            their names: key, secret, token, password, ...) are kept in the config.yaml of the run
+            alone, which nobody but you may read; better leave them in the environment.
         periodic: Axes of fields on a plane that close on themselves, such as [y, x] or [], where
             the data does not say.
         benchmark: How the files hold trajectories, in the layout of a public benchmark of partial
@@ -80,12 +82,13 @@ class SourceConfig:
     )
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: Hours = 6
-    storage_options: dict[str, Any] = field(default_factory=dict)
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
     periodic: list[str] | None = None
     benchmark: BenchmarkConfig | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self, "data.source")
+        remember_secrets({"path": self.path, "storage_options": self.storage_options})
 
     @property
     def paths(self) -> list[str]:

@@ -18,6 +18,7 @@ import xarray as xr
 import zarr
 
 from data_pipeline.errors import InputError
+from data_pipeline.redaction import MARK
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.formats.first_bytes import format_of
@@ -49,6 +50,7 @@ def open_all(
     """
     if "://" in path:
         further = config.storage_options
+        _require_all_secrets(path, config)
         options = storage_options(path, policy.stall) | further
         with _open_errors_as_input_errors(path):
             try:
@@ -93,6 +95,18 @@ def _hierarchy_of(path: Path) -> Path:
     """The store that a group is in, or the path itself."""
     stores = (p for p in reversed((path, *path.parents)) if _store_metadata(str(p)))
     return next(stores, path)
+
+
+def _require_all_secrets(path: str, config: SourceConfig) -> None:
+    """Reject settings of a checkpoint, which keeps ``***`` in place of secrets."""
+    options = {name: value for name, value in config.storage_options.items() if MARK in str(value)}
+    if options or MARK in path:
+        setting = f"data.source.storage_options.{next(iter(options))}" if options else "the URL"
+        message = (
+            f"{setting} of {path} is {MARK}: checkpoints and stores do not keep secrets; give "
+        )
+        message += f"--data.source.{'storage_options' if options else 'path'} again, or --config "
+        raise InputError(message + "FILE with it", code="secret-left-out")
 
 
 def file_fingerprints(path: str) -> list[tuple[str, int, int]]:

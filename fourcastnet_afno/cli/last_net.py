@@ -20,6 +20,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import explain_state
+from data_pipeline.redaction import redact
 
 _READER_LEFT = 128 + signal.SIGPIPE  # as a shell reports other tools that a closed pipe has ended
 _MOST_LETTERS = 400
@@ -155,7 +156,8 @@ def _write_record(error: BaseException, words: Sequence[str]) -> str:
 
     command = shlex.join(["fourcastnet-afno", *words])
     trace = "".join(traceback.format_exception(error))
-    record = f"{command}\n{versions()}\n\n{trace}".encode(errors="backslashreplace")
+    text = redact(f"{command}\n{versions()}\n\n{trace}")
+    record = text.encode(errors="backslashreplace")
     name = f"fourcastnet-afno-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     for folder in (".", tempfile.gettempdir()):
         path = Path(folder).absolute() / name

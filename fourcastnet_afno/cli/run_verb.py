@@ -4,13 +4,14 @@ import argparse
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
+from data_pipeline.redaction import remember_secrets_of_text
 from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
 from data_pipeline.yaml_text import read_settings, read_settings_file
@@ -31,7 +32,11 @@ def run_verb(name: str, words: Sequence[str]) -> int:
         message = "the working directory was deleted; change to one that exists"
         raise InputError(message, code="missing-folder") from error
     name, completed = complete(name, words)
-    arguments = parse(name, completed)  # help ends here
+    try:
+        arguments = parse(name, completed)  # help ends here
+    except InputError as error:  # which may show settings that were not read
+        remember_secrets_of_words(completed)
+        raise InputError(str(error), code=error.code) from error
     named = code_of_user(with_long_names(name, words), arguments.get("config"))
     from fourcastnet_afno.parallel.environment import LaunchEnvironment
     from fourcastnet_afno.training.signals import TrainingInterruptedError
@@ -114,6 +119,16 @@ def require_plain_config(settings: Mapping[str, Any], where: str) -> None:
         require_plain_values(ExperimentConfig, settings)
     except InputError as error:
         raise InputError(f"{where}: {error}", code=error.code) from error
+
+
+def remember_secrets_of_words(words: Sequence[str]) -> None:
+    """Leave the secrets in options and in files of ``--config`` out of messages."""
+    for before, word in pairwise(["", *words]):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        remember_secrets_of_text(f"{option}={value}")
+        if option == "--config":
+            with suppress(OSError, ValueError):
+                remember_secrets_of_text(Path(value).read_text(errors="replace"))
 
 
 def code_of_user(words: Sequence[str], config: ExperimentConfig | None) -> list[str]:

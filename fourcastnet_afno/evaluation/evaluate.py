@@ -15,6 +15,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.files.outputs import require_ours
 from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.redaction import redact_texts, without_secrets
 from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.aggregation import StateFile, state_output
 from fourcastnet_afno.evaluation.config import EvaluationConfig
@@ -140,7 +141,7 @@ def evaluate(
         "notes": "\n".join([*alignment.notes, *notes]),
         "settings": json.dumps(asdict(config)),
     }
-    return assemble(total, plan, config, metrics, attrs)
+    return assemble(total, plan, config, metrics, redact_texts(attrs))
 
 
 def _require_reference(reference: str | None, names: Sequence[str], notes: Sequence[str]) -> None:
@@ -298,7 +299,7 @@ def _resume_fingerprint(
         files: list[tuple[str, int, int]] = []
         with suppress(InputError):  # it is no path
             files = file_fingerprints(source) if source else []
-        digest.update(repr((source, files, dataset.attrs)).encode())
+        digest.update(repr((without_secrets(source), files, dataset.attrs)).encode())
     for channel in plan.channels:
         first = inputs.alignment.valid_times.unique[:1]
         digest.update(np.ascontiguousarray(plan.climatology(channel, first)).tobytes())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
+from data_pipeline.redaction import redacted
 from data_pipeline.terminal import TextTable
 from data_pipeline.yaml_text import read_settings_file
 
@@ -101,7 +102,7 @@ def _read_run(run: Path, folder: Path) -> RunSummary:
     """Read the files of a run; missing ones leave their fields empty."""
     name = str(run.relative_to(folder)) if run != folder else run.resolve().name
     with _reading(run / "config.yaml"):
-        settings = _flat(read_settings_file(run / "config.yaml"))
+        settings = _flat(redacted(read_settings_file(run / "config.yaml")))
         RunSummary(name=name, settings=settings).epochs  # noqa: B018
     with _reading(run / "logs" / "steps.csv"):
         last_step = next(iter(_rows(run / "logs" / "steps.csv")[-1:]), {})

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 import yaml
 
 from data_pipeline.preparation.config import DataConfig
+from data_pipeline.redaction import redacted
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.forecaster.config import DiagnosticConfig, ModelConfig
 from fourcastnet_afno.inference.config import ForecastConfig
@@ -31,6 +32,11 @@ class ExperimentConfig:
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
-    def to_yaml(self) -> str:
-        """The configuration as text that every verb accepts as ``--config``."""
-        return yaml.safe_dump(asdict(self), sort_keys=False)
+    def to_yaml(self, *, with_secrets: bool = False) -> str:
+        """The configuration as text that every verb accepts as ``--config``.
+
+        Secrets of sources are ``***`` in it, see ``data_pipeline.redaction``, unless it is for the
+        user alone.
+        """
+        settings = asdict(self)
+        return yaml.safe_dump(settings if with_secrets else redacted(settings), sort_keys=False)

@@ -18,6 +18,7 @@ from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.config import FillRule
 from data_pipeline.preprocessing.filling import rule_of
+from data_pipeline.redaction import redact
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.defaults import recorded_settings
@@ -100,7 +101,7 @@ def forecast_from(
         attrs["regridded"] = regridded
         print_line(console, regridded)
     described = ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
-    attrs["initial_data"] = str(dataset.encoding.get("source", "")) or described
+    attrs["initial_data"] = redact(str(dataset.encoding.get("source", "")) or described)
     try:
         return write_forecast(
             first,

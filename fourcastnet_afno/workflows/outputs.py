@@ -89,11 +89,16 @@ def config_output(config: ExperimentConfig, output: Path) -> Output:
 
 
 def save_config(config: ExperimentConfig, output: Path) -> None:
-    """Write the configuration of a run; one that says the same stays as it is."""
-    path = output / "config.yaml"
-    if path.exists() and _says(config, path.read_text()):
-        return
-    write_text(path, config.to_yaml())
+    """Write the configuration of a run, for its owner alone if it has secrets.
+
+    One that says the same stays as it is.
+    """
+    path, text = output / "config.yaml", config.to_yaml(with_secrets=True)
+    is_private = text != config.to_yaml()
+    if not (path.exists() and _says(config, path.read_text())):
+        write_text(path, text, private=is_private)
+    elif is_private and path.stat().st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def _may_save(config: ExperimentConfig, path: Path) -> bool:
@@ -106,7 +111,7 @@ def _may_save(config: ExperimentConfig, path: Path) -> bool:
 
 
 def _says(config: ExperimentConfig, text: str) -> bool:
-    if text == config.to_yaml():
+    if text == config.to_yaml(with_secrets=True):
         return True
     try:
         return parse_config(ExperimentConfig, read_yaml(text, "config.yaml")) == config

@@ -11,6 +11,7 @@ from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.prepare import open_store, plan_preparation
 from data_pipeline.preparation.prepare import prepare as prepare_store
+from data_pipeline.redaction import without_secrets
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
 from data_pipeline.yaml_text import read_settings
@@ -119,7 +120,9 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
     # As it is read now, with the defaults of what did not exist then.
     settings = read_settings(metadata["config"], f"the configuration in {last}")
     stored = parse_config(ExperimentConfig, settings)
-    before, now = (read_settings(experiment.to_yaml(), "") for experiment in (stored, config))
+    before, now = (
+        without_secrets(read_settings(experiment.to_yaml(), "")) for experiment in (stored, config)
+    )
     keys = [
         key
         for part in ("data", "diagnostic" if backbone else "model", "training")

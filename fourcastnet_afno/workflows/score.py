@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import xarray as xr
 import yaml
@@ -12,6 +13,7 @@ import yaml
 from data_pipeline.errors import InputError, naming_option
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.redaction import redact, remember_secrets
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import file_fingerprints, local_inputs
@@ -60,6 +62,7 @@ def evaluate_files(
         )
     config = config or EvaluationConfig()
     named = named_paths(forecasts)
+    remember_secrets(list(named.values()))
     state = state or output.with_name(f".{output.stem}.evaluation.npz")
     outputs = [*scores_outputs(output.with_suffix(".json"), output), state_output(state)]
     outputs += [] if report is None else report_outputs(report)
@@ -85,10 +88,12 @@ def evaluate_files(
         state=state,
         execution=execution,
     )
-    scores.attrs["files"] = "\n".join(
-        [f"{name}: {path}" for name, path in named.items()]
-        + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
-        + ([] if training is None else [f"training: {training.path}"])
+    scores.attrs["files"] = redact(
+        "\n".join(
+            [f"{name}: {path}" for name, path in named.items()]
+            + [f"truth: {truth.path}", f"climatology: {climatology.path}"]
+            + ([] if training is None else [f"training: {training.path}"])
+        )
     )
     read = {name: [path] for name, path in named.items()}
     read |= {"truth": truth.paths, "climatology": climatology.paths}
@@ -146,6 +151,8 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
 
 def _name_of(path: str) -> str:
     """Name of a file, or what a glob's name says without its wildcards, or that of its folder."""
+    if "://" in path:  # parameters may be secret
+        path = urlsplit(path).path
     stem = Path(path).stem
     if Path(path).exists() or not any(letter in stem for letter in "*?["):
         return stem

@@ -16,6 +16,7 @@ from data_pipeline.files.locks import only_process
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.redaction import redacted
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
@@ -108,7 +109,7 @@ def only_training(output: Path, process: Process) -> Iterator[None]:
 def loggers(config: ExperimentConfig, output: Path, process: Process) -> list[LogFunction]:
     """Further places for the log that the configuration asks for, in the main process."""
     names = config.training.loggers if process.is_main else []
-    return [connect(name, output, asdict(config)) for name in names]
+    return [connect(name, output, redacted(asdict(config))) for name in names]
 
 
 def _windows(
