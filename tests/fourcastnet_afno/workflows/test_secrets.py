@@ -86,6 +86,9 @@ def test_no_artifact_and_no_message_of_a_run_has_a_secret(
 def test_a_secret_that_is_rotated_is_no_other_configuration() -> None:
     config = make_secret_experiment(*SECRETS)
     assert run("prepare --output=run", config) == 0
+    Path("run/config.yaml").chmod(0o644)
+    assert run("prepare --output=run", config) == 0
+    assert Path("run/config.yaml").stat().st_mode & 0o777 == 0o600
     rotated = make_secret_experiment("an0ther-key", "an0ther-t0ken", "an0ther-passw0rd")
     assert run("prepare --output=run", rotated) == 0
     assert "an0ther-key" in Path("run/config.yaml").read_text()
