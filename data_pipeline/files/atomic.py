@@ -103,9 +103,9 @@ def replacing(path: Path, *errors: type[Exception], private: bool = False) -> It
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Write a text, see ``replacing``; a file that holds it already is left as it is."""
-    if path.is_file() and path.read_bytes() == text.encode():
-        if not (private and path.stat().st_mode & 0o077):
-            return
+    is_same = path.is_file() and path.read_bytes() == text.encode()
+    if is_same and not (private and path.stat().st_mode & 0o077):
+        return
     with replacing(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
