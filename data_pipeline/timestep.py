@@ -21,7 +21,9 @@ from data_pipeline.errors import InputError
 
 Times = np.ndarray | np.datetime64
 _UNITS = {"s": 1, "min": 60, "h": 3600, "D": 86400}  # seconds
-_TEXT = re.compile(r"([0-9]*)(s|min|h|D|MS)")
+_TEXT = re.compile(r"([0-9]{0,18})(s|min|h|D|MS)")
+_LONGEST = {"MS": 1200}  # by unit: a century, which int64 nanoseconds hold
+_LONGEST |= {unit: 1200 * 31 * 86400 // size for unit, size in _UNITS.items()}
 _SECOND, _DAY = 10**9, np.timedelta64(86400 * 10**9, "ns")
 _MEAN_MONTH = 365.2425 / 12 * 86400 * _SECOND
 _NAT = np.datetime64("NaT", "ns")
@@ -63,6 +65,9 @@ class Timestep:
                 f"for calendar months, got {text!r}",
                 code="bad-setting",
             )
+        if count > _LONGEST[match[2]]:
+            message = f"{setting} must be at most {_LONGEST[match[2]]}{match[2]}, got {text!r}"
+            raise InputError(message, code="bad-setting")
         if match[2] == "MS":
             return cls(months=count, calendar=calendar)
         return cls(nanoseconds=count * _UNITS[match[2]] * _SECOND, calendar=calendar)

@@ -17,6 +17,7 @@ from data_pipeline.bounds import check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import require_latlon
+from data_pipeline.memory import require_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,12 @@ class Coarsening:
     """
 
     def __init__(self, source: Grid, target: Grid) -> None:
+        pairs = zip(source.shape, target.shape, strict=True)
+        require_memory(
+            16 * sum(before * after for before, after in pairs),
+            f"the overlaps of the cells of {target} with those of {source}",
+            "choose a coarser data.grid",
+        )
         if source.on_sphere or target.on_sphere:
             for grid in (source, target):
                 require_latlon(grid, "data.grid or evaluation.regrid to another kind of grid")

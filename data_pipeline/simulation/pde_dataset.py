@@ -10,6 +10,7 @@ first and complete in the second.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -21,6 +22,7 @@ from dask.delayed import delayed
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.progress import track
+from data_pipeline.memory import require_memory
 from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.darcy import Darcy, solve_darcy
 from data_pipeline.simulation.fourier import (
@@ -57,9 +59,14 @@ def simulate_equation(
     names = saved_variables(equation)
     shape = (times.size, len(names), *config.saved_shape)
     if lazy is None:
-        lazy = 4 * int(np.prod(shape)) > _EAGER_BYTES
-    saved = 4 * times.shape[1] * int(np.prod(shape[1:]))
-    work = 8 * _WORK_ARRAYS * len(names) * int(np.prod(config.shape))
+        lazy = 4 * math.prod(shape) > _EAGER_BYTES
+    saved = 4 * times.shape[1] * math.prod(shape[1:])
+    work = 8 * _WORK_ARRAYS * len(names) * math.prod(config.shape)
+    require_memory(
+        saved + work,
+        f"a trajectory of {config.num_steps} steps on {' x '.join(map(str, config.shape))} points",
+        "lower data.pde.num_steps, resolution or saved_resolution",
+    )
     numbers = list(range(len(times)))
     size = max(1, min(-(-len(times) // _LEAST_BLOCKS), _BLOCK_BYTES // (saved + work)))
     blocks = [numbers[first : first + size] for first in numbers[::size]]

@@ -14,6 +14,7 @@ References:
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from data_pipeline.grids.spherical_harmonics import (
     SphericalHarmonicTransform,
     alias_free_truncation,
 )
+from data_pipeline.memory import require_memory
 from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
@@ -90,6 +92,7 @@ def simulate_on(
 
     Coarser ones than the simulation's are without the harmonics that they do not resolve.
     """
+    _check_memory(config, shapes)
     model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
     outputs = {
         shape: SphericalHarmonicTransform(
@@ -117,6 +120,17 @@ def simulate_on(
         surface = output.synthesize(_truncate(mountain, output))[..., 0].T.numpy()
         fields[shape] = SampledFields(series[shape], surface)
     return fields
+
+
+def _check_memory(config: SimulationConfig, shapes: Sequence[tuple[int, int]]) -> None:
+    degrees = alias_free_truncation(config.num_latitudes, config.num_longitudes) + 1
+    states = math.prod(config.times().shape) * len(VARIABLES) * sum(map(math.prod, shapes))
+    require_memory(
+        4 * states + 4 * degrees**2 * config.num_latitudes,
+        f"the simulated planet of {config.num_trajectories} x {config.days} days on "
+        f"{config.num_latitudes} x {config.num_longitudes} points",
+        "lower data.simulation.num_trajectories, days or num_latitudes, or raise timestep_hours",
+    )
 
 
 def _truncate(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor:

@@ -18,6 +18,7 @@ from data_pipeline.doctor.findings import Finding, Report, collect
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
+from data_pipeline.memory import available_memory
 from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
 from fourcastnet_afno.doctor import machine
 from fourcastnet_afno.doctor.machine import Timing
@@ -116,7 +117,7 @@ def _measure(
     stages, spec = [stage.num_steps for stage in config.training.stages], forecaster.spec
     state_bytes = 4 * len(spec.channels) * math.prod(spec.grid.shape)
     window = state_bytes * (config.model.num_history + max(stages))
-    findings = machine.check_batches(window, config.training.batch_size, machine.available_memory())
+    findings = machine.check_batches(window, config.training.batch_size, available_memory())
     if timing is None or any(finding.severity == "error" for finding in findings):
         return {}, findings
     model, more = machine.model_rate(forecaster, config.training, min(stages), timing)

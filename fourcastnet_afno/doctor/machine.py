@@ -16,6 +16,7 @@ from data_pipeline.doctor.findings import Finding, finding, finding_from_error
 from data_pipeline.errors import InputError
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import WindowDataset
+from data_pipeline.memory import available_memory, memory_limit
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.loss import area_weighted_mse
@@ -74,22 +75,6 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def memory_limit() -> int:
-    """Bytes of memory of the machine, or of the container or job that this process is in.
-
-    psutil sees the machine alone; the limit of a container is that of its control group.
-    """
-    total = psutil.virtual_memory().total
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.exists() else "max"
-    return min(total, int(text)) if text.isdigit() else total
-
-
-def available_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    return min(memory_limit(), psutil.virtual_memory().available)
 
 
 def check_device(config: TrainingConfig) -> list[Finding]:

@@ -39,6 +39,7 @@ from fourcastnet_afno.forecaster.forecaster import (
     regridded_fill,
 )
 from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNONet
 
@@ -92,7 +93,9 @@ class DiagnosticHead(nn.Module):
             matches = [any(fnmatchcase(label, p) for p in patterns) for label in channels.labels]
             self.register_buffer(name, torch.tensor(matches)[:, None, None], persistent=False)
         network = adapt_config_to_grid(config.network, grid, "diagnostic.network")
-        self.network = AFNONet(len(forecaster.spec.channels), count, config=network)
+        sizes = len(forecaster.spec.channels), count
+        check_network_size(network, *sizes, grid.shape, "diagnostic.network")
+        self.network = AFNONet(*sizes, config=network)
         self.smoothing = nn.Conv2d(count, count, kernel_size=3)
         for parameter in self.smoothing.parameters():
             nn.init.zeros_(parameter)

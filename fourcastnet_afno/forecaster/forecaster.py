@@ -29,6 +29,7 @@ from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig, scaled_padding
@@ -150,7 +151,9 @@ class Forecaster(nn.Module):
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
-        self.network = AFNONet(in_channels, len(spec.channels), config=network)
+        sizes = in_channels, len(spec.channels)
+        check_network_size(network, *sizes, spec.grid.shape, "model.network")
+        self.network = AFNONet(*sizes, config=network)
 
     def forward(
         self,

@@ -17,6 +17,8 @@ from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 
 DAY = Timestep.parse("1D")
+_YEARS = np.datetime64("1678", "s"), np.datetime64("2262", "s")  # that datetime64[ns] has
+_MOST_TIMES = 10_000_000
 _RANGE = re.compile(r"(?P<first>[^./]+)\.\.(?P<last>[^./]+?)(?:/(?P<interval>.+))?")
 
 
@@ -37,17 +39,20 @@ def parse_init_times(text: str, interval: Timestep = DAY) -> np.ndarray:
     times: list[np.ndarray] = []
     for entry in map(str.strip, text.split(",")):
         match = _RANGE.fullmatch(entry)
+        ends = (entry, entry) if match is None else match.group("first", "last")
         try:
-            if match is None:
-                times.append(np.array([np.datetime64(entry, "s")]))
-                continue
-            first, last = np.datetime64(match["first"], "s"), np.datetime64(match["last"], "s")
+            first, last = (np.datetime64(end, "s") for end in ends)
+            if not (_YEARS[0] <= first < _YEARS[1] and _YEARS[0] <= last < _YEARS[1]):
+                raise ValueError("datetime64[ns] lacks these years")
         except ValueError as error:
             raise InputError(
                 f"init_times has {entry!r}, expected a time such as 2020-01-01T12 or a range such "
-                "as 2020-01-01..2020-12-31/12h",
+                "as 2020-01-01..2020-12-31/12h, of years in 1678..2261",
                 code="bad-setting",
             ) from error
+        if match is None:
+            times.append(np.array([first]))
+            continue
         if "T" not in match["last"]:
             last = last + np.timedelta64(1, "D") - np.timedelta64(1, "s")
         stated = match["interval"]
@@ -61,9 +66,16 @@ def parse_init_times(text: str, interval: Timestep = DAY) -> np.ndarray:
                 f"the range {entry!r} of init_times holds no time; give start, end and an interval",
                 code="bad-setting",
             )
-        count = int(step.steps_between(first, last)) + 1
+        # In seconds, as int64 nanoseconds hold 292 years; months differ by days from their mean.
+        count = int((last - first).astype(np.int64) * 1e9 / step.mean_nanoseconds) + 1
+        if count + sum(map(len, times)) > _MOST_TIMES:
+            raise InputError(
+                f"init_times has {count:,} times in {entry!r}, expected at most {_MOST_TIMES:,}; "
+                "give a longer interval or a shorter range",
+                code="bad-setting",
+            )
         steps = step.advance(first, np.arange(count + 1))
-        times.append(steps[steps <= last].astype("datetime64[s]"))
+        times.append(steps[(first <= steps) & (steps <= last)].astype("datetime64[s]"))
     return np.unique(np.concatenate(times)).astype("datetime64[ns]")
 
 

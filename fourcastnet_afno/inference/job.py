@@ -5,6 +5,7 @@ number of steps. Every unit computes the same bits whichever process computes it
 resumes after a kill.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import xarray as xr
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from data_pipeline.memory import require_memory
 from data_pipeline.store.format import checksum
 from data_pipeline.timestep import lead_label, valid_times
 from fourcastnet_afno.inference.config import ForecastConfig
@@ -24,6 +26,7 @@ from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastLayout, select_channels
+from fourcastnet_afno.parallel.environment import memory_of
 
 
 class Unit(NamedTuple):
@@ -75,6 +78,7 @@ class ForecastJob:
         if self.config.ensemble.stochastic:
             check_stochastic(self.steppers[0])
         _ = self.perturbers, self.layout  # they check the settings of ensemble and store
+        self._check_memory()
         valid = valid_times(self.init_times, self.layout.lead_times, first.step.calendar)
         if np.isnat(valid).any():
             init, lead = np.argwhere(np.isnat(valid))[0]
@@ -84,6 +88,28 @@ class ForecastJob:
                 f"that of {first.step.calendar}; choose other initial times or fewer steps",
                 code="no-times",
             )
+
+    def _check_memory(self) -> None:
+        """Check that the forecasts that run together, and the times of all, fit into memory.
+
+        Raises:
+            InputError: If they do not; their size is named.
+        """
+        stepper, config = self.steppers[0], self.config
+        inits, members = self.layout.forecasts_together
+        together = min(inits, len(self.init_times)) * members
+        fields = stepper.num_history * len(stepper.spec.channels) + len(self.selected)
+        require_memory(
+            4 * together * fields * math.prod(stepper.spec.grid.shape),
+            f"{together} forecasts that run together ({members} members)",
+            "lower forecast.batch_size, or write members (forecast.ensemble.output=members)",
+            memory_of(stepper.scales.mean.device),
+        )
+        require_memory(
+            16 * len(self.init_times) * config.num_steps,
+            f"the valid times of {len(self.init_times)} forecasts of {config.num_steps} steps",
+            "lower forecast.num_steps, or give fewer initial times",
+        )
 
     @cached_property
     def members(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_pipeline.errors import InputError
+from data_pipeline.memory import memory_limit
 from fourcastnet_afno.parallel.config import DeviceName
 
 if TYPE_CHECKING:
@@ -162,3 +163,12 @@ def select_device(name: DeviceName, environment: LaunchEnvironment | None = None
             code="no-device",
         )
     return torch.device("cuda", environment.local_rank)
+
+
+def memory_of(device: "torch.device") -> int:
+    """Bytes of memory that a device has."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return memory_limit()

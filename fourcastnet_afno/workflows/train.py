@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from data_pipeline.files.atomic import make_folder
 from data_pipeline.files.locks import only_process
 from data_pipeline.loading.windows import WindowDataset
+from data_pipeline.memory import require_memory
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preprocessing.climatology import climatology_at
 from data_pipeline.redaction import redacted
@@ -23,10 +24,12 @@ from data_pipeline.terminal import print_line
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
+from fourcastnet_afno.parallel.environment import memory_of
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import RolloutLoss
@@ -69,6 +72,7 @@ def train_run(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 print_line(console, f"From {settings.start_from}: {match}")
+        check_training_memory(forecaster, settings, process)
         shard_rows(forecaster, process)
         forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
@@ -132,6 +136,24 @@ def split_windows(
     options |= {"num_steps": num_steps}
     training = WindowDataset(store, data.train, subset=data.subset, **options)
     return training, WindowDataset(store, data.validation, **options)
+
+
+def check_training_memory(module: nn.Module, settings: TrainingConfig, process: Process) -> None:
+    """Check that weights, gradients and the optimizer's moments fit the memory of the device.
+
+    Raises:
+        InputError: If they do not; their size is named.
+    """
+    if settings.parallel == "fsdp":
+        return  # each process has a share
+    copies = 4 + (settings.ema_decay > 0)
+    size = sum(p.numel() * p.element_size() for p in module.parameters())
+    require_memory(
+        copies * size,
+        "weights, gradients and moments of the optimizer in training",
+        "choose a smaller model.network, or share it by training.parallel=fsdp",
+        memory_of(process.device),
+    )
 
 
 def describe_training(module: nn.Module, process: Process) -> None:

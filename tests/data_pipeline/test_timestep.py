@@ -165,3 +165,11 @@ def test_multiples() -> None:
     assert Timestep.parse("1D").multiple_of(Timestep.parse("7h")) is None
     assert Timestep.parse("3MS").multiple_of(Timestep.parse("1MS")) == 3
     assert Timestep.parse("30D").multiple_of(Timestep.parse("1MS")) is None
+
+
+@pytest.mark.parametrize("text", ["2000MS", "99999D", "999999999999999s"])
+def test_steps_beyond_a_century_are_rejected(text: str) -> None:
+    with rejects("bad-setting", "data.timestep", repr(text)):
+        Timestep.parse(text)
+    assert str(Timestep.parse("1200MS")) == "1200MS"
+    assert str(Timestep.parse("36500D")) == "36500D"

@@ -162,7 +162,7 @@ def test_an_unstable_solution_is_rejected() -> None:
     [
         (FLOW, {"equation": "euler"}, "must be one of"),
         (FLOW, {"parameters": {"drag": 1.0}}, "navier_stokes has"),
-        (FLOW, {"parameters": {"viscosity": np.nan}}, "must be finite"),
+        (FLOW, {"parameters": {"viscosity": np.nan}}, "finite"),
         (DARCY, {"parameters": {"modes": 2.5}}, "counts integers"),
         (FLOW, {"resolution": [16]}, "at least 8 points along each axis"),
         (FLOW, {"resolution": [16, 4]}, "at least 8 points along each axis"),
@@ -186,3 +186,9 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
     dataset.to_netcdf(tmp_path / "darcy.nc")
     with xr.open_dataset(tmp_path / "darcy.nc") as again:
         xr.testing.assert_identical(again.compute(), dataset.compute())
+
+
+def test_a_trajectory_that_does_not_fit_into_memory_is_named() -> None:
+    config = replace(FLOW, resolution=[1_000_000, 1_000_000], saved_resolution=[])
+    with rejects("too-little-memory", "1000000 x 1000000", "GiB", "data.pde"):
+        simulate_equation(config)

@@ -13,6 +13,7 @@ from data_pipeline.simulation.planet import (
     simulate_planet,
 )
 from data_pipeline.simulation.shallow_water import zonal_jet
+from tests.builders.errors import rejects
 
 CONFIG = SimulationConfig(
     num_trajectories=3, days=40, spinup_days=20, num_latitudes=16, num_longitudes=32
@@ -101,3 +102,9 @@ def test_error_in_time_by_halving_the_step() -> None:
 def test_bad_configuration_is_rejected(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         SimulationConfig(**change)
+
+
+def test_a_planet_that_does_not_fit_into_memory_is_named() -> None:
+    config = SimulationConfig(num_trajectories=250, num_latitudes=4096, num_longitudes=8192)
+    with rejects("too-little-memory", "4096 x 8192", "250 x 360", "GiB", "num_latitudes"):
+        simulate_planet(config)

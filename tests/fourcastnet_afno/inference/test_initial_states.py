@@ -53,6 +53,10 @@ def test_a_year_of_init_times_has_two_a_day() -> None:
         "2020-01-01..2020-01-02/6",
         "2020-01-02..2020-01-01/6h",
         "2020-01-01..2020-01-02/0h",
+        "2004-01-01..9999-01-01/1h",
+        "1000-01-01",
+        "NaT",
+        "1700-01-01..2200-01-01/1s",
     ],
 )
 def test_wrong_init_times_are_refused(text: str) -> None:

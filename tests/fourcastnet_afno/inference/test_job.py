@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_pipeline import memory
 from fourcastnet_afno.inference.job import ForecastJob
+from fourcastnet_afno.parallel import environment
 from tests.builders.errors import rejects
 from tests.builders.forecasters import Growing, make_config, make_states
 
@@ -53,3 +55,19 @@ def test_settings_are_checked_before_anything_runs() -> None:
         make_job(variables=["humidity"])
     with rejects("bad-setting", "ensemble.lag"):
         make_job(num_members=2, perturbation="lagged", lag_hours=7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"num_members": 1000, "perturbation": "gaussian", "output": "statistics"}, "1000 members"),
+        ({"num_steps": 10**6}, "1000000 steps"),
+    ],
+)
+def test_forecasts_that_do_not_fit_into_memory_are_named(
+    settings: dict[str, object], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "memory_limit", lambda: 2**20)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**20)
+    with rejects("too-little-memory", named, "GiB"):
+        make_job(**settings)
