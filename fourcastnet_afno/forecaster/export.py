@@ -20,6 +20,7 @@ import mmap
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import check_writable, replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_json
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
@@ -71,6 +72,7 @@ def export_checkpoint(
         Output(record_path, "the description of an exported forecaster", _is_record),
     ]
     check_outputs(outputs, {"--checkpoint": [checkpoint]})
+    check_writable(output, record_path)
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
     if kind == "onnx" and missing:
         raise InputError(
@@ -163,7 +165,9 @@ def _write(
     metadata = json.dumps(describe(forecaster, len(inputs[0])))
     match kind:
         case "torch_export":
-            torch.export.save(program, path, extra_files={"metadata.json": metadata})
+            content = BytesIO()  # on a full disk torch ends the process
+            torch.export.save(program, content, extra_files={"metadata.json": metadata})
+            path.write_bytes(content.getbuffer())
             result = torch.export.load(path).module()(*inputs)
         case "aot_inductor":
             from torch._inductor import aoti_compile_and_package, aoti_load_package

@@ -21,7 +21,7 @@ _RUNS_SIZE = (800, 450)  # pixels of ``plot_run_losses``
 def report_outputs(path: Path) -> list[Output]:
     """The report, and the figures in the folder next to it that writing it may replace."""
     folder = path.parent / "figures"
-    found = folder.iterdir() if folder.is_dir() else ()
+    found = folder.iterdir() if folder.is_dir() else (folder / "loss.png",)  # its place is checked
     figures = [file for file in found if _FIGURES.fullmatch(file.name)]
     return [
         Output(path, "the report", _is_report),

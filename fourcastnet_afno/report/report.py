@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from data_pipeline.channels import Channels
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import make_folder, replacing
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
@@ -69,7 +69,7 @@ def write_report(
     check_outputs(report_outputs(path), {})
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     bounded, losses = rows.stability(forecasts), []
     attributes = {k: v for k, v in scores.attrs.items() if k not in _HIDDEN_ATTRIBUTES}
     conventions = {

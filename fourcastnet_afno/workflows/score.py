@@ -11,6 +11,7 @@ import xarray as xr
 import yaml
 
 from data_pipeline.errors import InputError, naming_option
+from data_pipeline.files.atomic import check_writable
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.redaction import redact, remember_secrets
@@ -70,6 +71,7 @@ def evaluate_files(
     sources |= {} if training is None else {"--training": training}
     read = {option: local_inputs(*source.paths) for option, source in sources.items()}
     check_outputs(outputs, {"--forecast": local_inputs(*named.values()), **read})
+    check_writable(*(each.path for each in outputs))
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     with naming_option("--truth"):
         actual = _open(truth)
@@ -78,7 +80,6 @@ def evaluate_files(
     with naming_option("--training"):
         years = None if training is None else open_training(training)
     is_file = truth == SourceConfig(path=truth.paths[0]) and not is_prepared(Path(truth.paths[0]))
-    state.parent.mkdir(parents=True, exist_ok=True)
     scores = evaluate(
         {name: _absolute_source(path) for name, path in named.items()},
         _absolute_source(truth.paths[0]) if is_file else actual,
@@ -99,10 +100,8 @@ def evaluate_files(
     read |= {"truth": truth.paths, "climatology": climatology.paths}
     read |= {} if training is None else {"training": training.paths}
     scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(paths) for name, paths in read.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_scores(scores, output.with_suffix(".json"), output)
     if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
         write_report(
             report,
             scores=scores,

@@ -130,7 +130,7 @@ def write_scores(scores: xr.Dataset, json_path: Path, netcdf_path: Path) -> None
     check_outputs(scores_outputs(json_path, netcdf_path), {})
     with replacing(json_path) as temporary:
         temporary.write_text(json.dumps(scores_to_json(scores), indent=1))
-    with replacing(netcdf_path) as temporary:
+    with replacing(netcdf_path, RuntimeError) as temporary:  # as the library calls a full disk
         scores.to_netcdf(temporary, engine="netcdf4")
     with replacing(json_path.with_suffix(".csv")) as temporary:
         temporary.write_text(scores_to_csv(scores))

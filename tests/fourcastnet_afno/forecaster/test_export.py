@@ -18,6 +18,7 @@ from fourcastnet_afno.forecaster.export import example_inputs, export_checkpoint
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.models.config import AFNONetConfig
 from tests.builders.errors import rejects
+from tests.builders.limits import small_files
 from tests.fourcastnet_afno.forecaster.test_forecaster import DIFF_STD, MEAN, STD, make_forecaster
 
 ROLLOUT = """
@@ -102,6 +103,13 @@ def test_torch_export_holds_no_operator_of_this_package(tmp_path: Path) -> None:
     export_checkpoint(checkpoint, tmp_path / "m.pt2", kind="torch_export")
     program = torch.export.load(tmp_path / "m.pt2")
     assert "fourcastnet_afno" not in str(program.graph)
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "c.safetensors")
+    with small_files(), rejects("disk-full", str(tmp_path / "m.pt2")):
+        export_checkpoint(checkpoint, tmp_path / "m.pt2", kind="torch_export")
+    assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
 
 
 @pytest.mark.slow

@@ -39,6 +39,12 @@ def test_another_page_is_no_report(tmp_path: Path) -> None:
         check_outputs(report_outputs(path), {})
 
 
+def test_a_file_in_place_of_the_folder_of_figures_is_named_before(tmp_path: Path) -> None:
+    (tmp_path / "figures").touch()
+    with rejects("not-a-folder", str(tmp_path / "figures")):
+        check_outputs(report_outputs(tmp_path / "report.html"), {})
+
+
 def test_the_figure_of_runs_is_recognized_by_its_maker_or_its_size(tmp_path: Path) -> None:
     path = tmp_path / "runs.png"
     figure = plot_run_losses({"a": [(1, 1.0)]})

@@ -128,3 +128,14 @@ def test_names_of_folders_and_globs(path: str, name: str) -> None:
 def test_names_that_no_file_of_scores_can_hold() -> None:
     with rejects("bad-setting", "x\\x1b[31my", "NAME=PATH"):
         named_paths(["x\x1b[31my=f.nc"])
+
+
+def test_outputs_that_cannot_be_written_are_named_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").mkdir()
+    nothing = SourceConfig(path=str(tmp_path / "not read"))
+    with rejects("output-exists", str(tmp_path / "scores.csv")):
+        evaluate_files(["f.zarr"], nothing, nothing, tmp_path / "scores.nc")
+    state = tmp_path / ("x" * 300)
+    with rejects("cannot-write", str(state)):
+        evaluate_files(["f.zarr"], nothing, nothing, tmp_path / "new" / "scores.nc", state=state)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
