@@ -60,7 +60,7 @@ class StoreFiles:
         if self.attrs.get("format") != STORE_FORMAT:
             raise InputError(
                 f"{path} has format {self.attrs.get('format')!r}, this version reads "
-                f"{STORE_FORMAT}; give another folder, or delete this one to prepare it again",
+                f"{STORE_FORMAT}; give another folder, or move this one away to prepare it again",
                 code="other-format",
             )
         self._checksums = files_of(self.attrs.get("checksums"), path)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import write_text
 from data_pipeline.files.outputs import Marker, Output, read_head, read_json
 from data_pipeline.preparation.prepare import data_inputs
@@ -115,7 +116,7 @@ def _says(config: ExperimentConfig, text: str) -> bool:
         return True
     try:
         return parse_config(ExperimentConfig, read_yaml(text, "config.yaml")) == config
-    except Exception:
+    except InputError:
         return False
 
 

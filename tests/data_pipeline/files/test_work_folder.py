@@ -1,6 +1,7 @@
 """Work folders: resuming, other work, several processes, and what is dropped after an error."""
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,3 +219,41 @@ def test_an_output_that_appears_meanwhile_is_kept_and_so_is_the_work(tmp_path: P
     with work.opened(create=lambda: make_store(work, "new")):
         assert work.publish(is_ours=Path.is_dir)
     assert [entry.name for entry in path.iterdir()] == ["new"]
+
+
+def test_a_kill_between_the_old_output_and_the_new_one_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").write_text("old")
+    work, rename = WorkFolder(path, "a"), os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if target == path:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt), work.opened(create=lambda: make_store(work, "new")):
+        work.publish(is_ours=Path.is_dir)
+    assert (work.folder / "replaced" / "old").read_text() == "old"
+    monkeypatch.undo()
+    with work.opened():
+        assert work.publish(is_ours=Path.is_dir)
+    assert [entry.name for entry in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_is_not_recognized_at_the_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    work = WorkFolder(path, "a")
+    with (
+        rejects("output-exists", str(path)),
+        work.opened(create=lambda: make_store(work), keep=True),
+    ):
+        path.mkdir()
+        (path / "theirs").write_text("of somebody else")
+        work.publish(is_ours=lambda path: (path / "data").exists())
+    assert [entry.name for entry in path.iterdir()] == ["theirs"]
+    assert (work.store / "data").exists()

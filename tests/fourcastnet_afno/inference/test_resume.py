@@ -182,6 +182,24 @@ def test_an_output_that_exists_is_refused_resumed_or_replaced(tmp_path: Path) ->
     assert replaced.sizes["lead_time"] == 3
 
 
+@pytest.mark.parametrize("name", ["f.zarr", "f.nc"])
+def test_only_forecasts_are_overwritten(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    make_forecast(path, existing="overwrite")
+    make_forecast(path, existing="overwrite", num_steps=3)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    path.rename(tmp_path / "theirs")
+    if name == "f.zarr":
+        (tmp_path / "theirs" / "notes.txt").write_text("of the user")
+        (tmp_path / "theirs").rename(path)
+    else:
+        path.write_text("of the user")
+    before = contents(tmp_path)
+    with rejects("output-exists", name):
+        make_forecast(path, existing="overwrite")
+    assert contents(tmp_path) == before
+
+
 def test_interrupted_work_of_other_settings_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
