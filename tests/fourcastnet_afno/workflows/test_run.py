@@ -29,10 +29,11 @@ from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.workflows import prepare
 from fourcastnet_afno.workflows.config import ExperimentConfig
-from fourcastnet_afno.workflows.run import quickstart
+from fourcastnet_afno.workflows.run import compare_runs, quickstart
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_dataset, make_experiment
+from tests.builders.limits import small_files
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +234,19 @@ def test_the_python_of_the_readme_runs(run: Path, capsys: pytest.CaptureFixture[
     exec(code.replace("runs/quickstart", str(run)), names)
     assert names["store"].channels.labels[0] in capsys.readouterr().out
     assert names["scores"]["rmse"].sel(forecast="model").notnull().all()
+
+
+def test_runs_are_compared_where_no_picture_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "mine"
+    (run / "logs").mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({"training": {"stages": [{"epochs": 1}]}}))
+    (run / "history.json").write_text('[{"stage": 1, "epoch": 1, "validation_loss": 0.5}]')
+    (run / "logs" / "validation.csv").write_text("step,metric,lead_hours,model\n4,loss,,0.5\n")
+    with small_files():
+        compare_runs(tmp_path)
+    said = capsys.readouterr().out
+    assert "mine" in said
+    assert str(tmp_path / "runs.png") in said
+    assert not (tmp_path / "runs.png").exists()
