@@ -13,8 +13,10 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from data_pipeline.bounds import Level
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.records import from_plain
 from data_pipeline.sources.fields.levels_joined import levels_of
 from data_pipeline.sources.left_out import reasons_left_out
 from data_pipeline.sources.names import STANDARD_NAMES, UNITS, canonical_label, parse_label
@@ -31,7 +33,7 @@ class Channel:
     """
 
     name: str
-    level: int | None = None
+    level: Level | None = None
     units: str = ""
 
     @property
@@ -103,9 +105,20 @@ class Channels:
         return cls(tuple(channels))
 
     @classmethod
-    def from_json(cls, records: Sequence[Mapping[str, Any]]) -> "Channels":
-        """Inverse of ``to_json``."""
-        return cls(tuple(Channel(**record) for record in records))
+    def from_json(cls, records: object) -> "Channels":
+        """Inverse of ``to_json``.
+
+        Raises:
+            InputError: If an entry has another type, or a name is none of a variable in a file.
+        """
+        channels = from_plain(tuple[Channel, ...], records, "channels")
+        for index, name in enumerate(channel.name for channel in channels):
+            if not name.isprintable() or "/" in name or name in ("", ".", ".."):
+                raise InputError(
+                    f"channels.{index}.name must be the name of a variable, got {name!r}",
+                    code="bad-record",
+                )
+        return cls(channels)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Records for checkpoints and attributes."""

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_pipeline.bounds import Hours
 from data_pipeline.calendars import CALENDARS, STANDARD, dates, days_of_months, linear
 from data_pipeline.errors import InputError
+from data_pipeline.records import from_plain
 
 Times = np.ndarray | np.datetime64
 _UNITS = {"s": 1, "min": 60, "h": 3600, "D": 86400}  # seconds
@@ -98,11 +100,21 @@ class Timestep:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Timestep":
-        """Inverse of ``to_json``; a record of an earlier version has ``timestep_hours`` alone."""
+        """Inverse of ``to_json``; a record of an earlier version has ``timestep_hours`` alone.
+
+        Raises:
+            InputError: If it has neither, or they are no step of time in a known calendar.
+        """
         calendar = record.get("calendar", STANDARD)
+        if calendar not in CALENDARS:
+            known = ", ".join(CALENDARS)
+            message = f"calendar must be one of {known}, got {calendar!r}"
+            raise InputError(message, code="bad-record")
         if "timestep" in record:
-            return cls.parse(record["timestep"], calendar=calendar)
-        return cls.of_hours(record["timestep_hours"], calendar)
+            text = from_plain(str, record["timestep"], "timestep")
+            return cls.parse(text, "timestep", calendar)
+        hours = from_plain(Hours, record.get("timestep_hours"), "timestep_hours")
+        return cls.of_hours(hours, calendar)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for stores and checkpoints: integer hours as in earlier versions."""

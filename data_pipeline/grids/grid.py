@@ -62,6 +62,11 @@ class Grid(ABC):
 
     @property
     @abstractmethod
+    def num_coordinate_channels(self) -> int:
+        """Number of ``coordinate_channels``."""
+
+    @property
+    @abstractmethod
     def periodic_axes(self) -> tuple[str, ...]:
         """Names of the axes that close on themselves."""
 
@@ -253,6 +258,11 @@ class LatLonGrid(Grid):
         if axis == "latitude":
             first, last = _to_pole(first, centers), -_to_pole(-last, -centers[::-1])
         return np.concatenate([[first], middle, [last]])
+
+    @property
+    def num_coordinate_channels(self) -> int:
+        """Number of Cartesian coordinates."""
+        return 3
 
     def coordinate_channels(self) -> np.ndarray:
         """Cartesian coordinates of the cell centers on the unit sphere.

@@ -9,15 +9,15 @@ on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their
 ``origin_y`` and ``origin_x`` where the domain starts at a place that is known.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
+from data_pipeline.records import from_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class PlaneGrid(Grid):
             span = float(values[-1] - values[0])
             full = span * count / max(1, count - 1)
             fits = np.isclose(length, full, rtol=1e-3) if closes else length >= span * (1 - 1e-3)
-            if not length > 0 or not (fits or count == 1):
+            if not 0 < length < np.inf or not (fits or count == 1):
                 bounded = f"at least {span:g} of a bounded axis"
                 expected = f"{full:g}, the spacing times the points of a periodic axis"
                 raise InputError(
@@ -77,6 +77,12 @@ class PlaneGrid(Grid):
                     "correct the attribute, or drop a repeated end point of the axis",
                     code="bad-grid",
                 )
+
+        if self.origin is not None and not np.isfinite(self.origin).all():
+            raise InputError(
+                f"origin_y and origin_x must be finite, got {self.origin}; correct the attributes",
+                code="bad-grid",
+            )
 
     @classmethod
     def regular(
@@ -125,6 +131,11 @@ class PlaneGrid(Grid):
     def area_weights(self) -> np.ndarray:
         """Ones: all cells are of one size."""
         return np.ones(self.shape)
+
+    @property
+    def num_coordinate_channels(self) -> int:
+        """Two for each axis with several points."""
+        return 2 * sum(size > 1 for size in self.shape)
 
     def coordinate_channels(self) -> np.ndarray:
         """Location of the points, the same at any resolution; an axis with one point has none.
@@ -237,11 +248,15 @@ def is_planar(dataset: xr.Dataset) -> bool:
     return not sphere and all(axis in dataset.coords for axis in PlaneGrid.dims)
 
 
-def grid_from_json(record: Mapping[str, Any]) -> Grid:
-    """Inverse of ``Grid.to_json``; records without ``kind`` are latitude-longitude grids."""
-    values = {n: tuple(v) for n, v in record.items() if n != "kind"}
-    kinds = {"latlon": LatLonGrid, "plane": PlaneGrid}
-    return kinds[record.get("kind", "latlon")](**values)
+def grid_from_json(record: object) -> Grid:
+    """Inverse of ``Grid.to_json``; records without ``kind`` are latitude-longitude grids.
+
+    Raises:
+        InputError: If an entry has another type, or the axes are those of no grid.
+    """
+    values: dict[str, Any] = from_plain(dict[str, Any], record, "grid")
+    kind = from_plain(Literal["latlon", "plane"], values.pop("kind", "latlon"), "grid.kind")
+    return from_plain({"latlon": LatLonGrid, "plane": PlaneGrid}[kind], values, "grid")
 
 
 def require_latlon(grid: Grid, asked_by: str, remedy: str = "leave it out") -> LatLonGrid:

@@ -7,24 +7,28 @@ the model, the channels with units, the grid and the versions. No pickle is read
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
+from fourcastnet_afno.forecaster.checkpoint_file import damaged, read_tensors, write_tensors
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.forecaster.weight_checks import (
+    moments_in,
+    require_depth,
+    require_fit,
+    tensor_in,
+)
 from fourcastnet_afno.provenance import versions
-
-_FORMAT = "1"
 
 
 def save_checkpoint(
@@ -50,13 +54,9 @@ def save_checkpoint(
         "versions": versions(),
         **metadata,
     }
-    header = {"format": _FORMAT, "metadata": json.dumps(record)}
     try:
         with replacing(path, SafetensorError) as temporary:
-            packed = {name: value.contiguous() for name, value in tensors.items()}
-            save_file(packed, temporary, header)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            write_tensors(temporary, tensors, record)
     except InputError as error:
         if left := [p for p in (path.with_name("last.safetensors"), path) if p.is_file()]:
             step = read_checkpoint(left[0], "none")[1].get("position", {}).get("step")
@@ -69,27 +69,10 @@ def read_checkpoint(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], di
     """Read metadata and the tensors under a prefix, which is removed from their names.
 
     Raises:
-        InputError: If the file is missing, or not a checkpoint that this version reads.
+        InputError: If the file is missing, not a checkpoint that this version reads, or damaged.
     """
-    if not path.is_file():
-        raise InputError(
-            f"no checkpoint at {path.resolve()}; run `fourcastnet-afno train` or correct the path",
-            code="no-checkpoint",
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if (stored := header.get("format")) != _FORMAT:
-                raise InputError(
-                    f"{path} has format {stored!r}, this version reads format {_FORMAT!r}",
-                    code="other-format",
-                )
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        message = f"{path} is not a safetensors file ({error}); train again"
-        raise InputError(message, code="unreadable-file") from error
-    return strip_prefix(prefix, tensors) if prefix else tensors, json.loads(header["metadata"])
+    tensors, record = read_tensors(path, prefix)
+    return strip_prefix(prefix, tensors) if prefix else tensors, record
 
 
 def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
@@ -100,23 +83,29 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
         device: Torch device of the weights.
 
     Raises:
-        InputError: If the file is missing or not a checkpoint.
+        InputError: If the file is missing, not a checkpoint or damaged.
     """
     weights, metadata = read_checkpoint(Path(path), "forecaster")
-    spec = FieldSpec.from_json(metadata["fields"])
-    config = parse_config(ModelConfig, metadata["model"])
-    num_coordinates = len(spec.grid.coordinate_channels()) if config.coordinates else 0
-    num_static = len(weights["static"]) - num_coordinates
-    forecaster = Forecaster(
-        config,
-        spec,
-        mean=weights["normalizer.mean"].flatten(),
-        std=weights["normalizer.std"].flatten(),
-        diff_std=weights["diff_std"].flatten(),
-        static=weights["static"][:num_static],
-        filled=weights.get("filled"),  # which checkpoints of earlier versions have not
-    )
-    forecaster.load_state_dict(weights)
+    with damaged(Path(path)):
+        spec = FieldSpec.from_json(metadata["fields"])
+        config = parse_config(ModelConfig, metadata["model"])
+        moments = moments_in(weights, "forecaster", spec.channels)
+        num_coordinates = spec.grid.num_coordinate_channels if config.coordinates else 0
+        shape = len(spec.static_channels) + num_coordinates, *spec.grid.shape
+        static = tensor_in(weights, "static", "forecaster", shape)[: len(spec.static_channels)]
+        require_depth(config.network, weights, "forecaster")
+
+        def build() -> Forecaster:
+            # Checkpoints of earlier versions have no filled points.
+            filled = weights.get("filled")
+            return Forecaster(config, spec, **moments, static=static, filled=filled)
+
+        # Sizes are compared before there is memory for them.
+        with torch.device("meta"):
+            expected = build().state_dict()
+        require_fit(expected, weights, "forecaster")
+        forecaster = build()
+        forecaster.load_state_dict(weights)
     return forecaster.to(device).eval()
 
 

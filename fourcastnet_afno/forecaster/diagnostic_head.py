@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
+from fourcastnet_afno.forecaster.checkpoint_file import damaged
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import (
@@ -41,6 +42,7 @@ from fourcastnet_afno.forecaster.forecaster import (
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
+from fourcastnet_afno.forecaster.weight_checks import moments_in, require_depth, require_fit
 from fourcastnet_afno.models.afno import AFNONet
 
 
@@ -194,15 +196,22 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
             code="no-diagnostic-head",
         )
     forecaster = load_forecaster(path, device)
-    head = DiagnosticHead(
-        parse_config(DiagnosticConfig, record["config"]),
-        forecaster,
-        Channels.from_json(record["channels"]),
-        mean=weights["normalizer.mean"].flatten(),
-        std=weights["normalizer.std"].flatten(),
-        filled=weights.get("filled"),
-    )
-    head.load_state_dict(weights)
+    with damaged(Path(path)):
+        config = parse_config(DiagnosticConfig, record["config"])
+        channels = Channels.from_json(record["channels"])
+        moments = moments_in(weights, "diagnostic", channels)
+        require_depth(config.network, weights, "diagnostic")
+
+        def build() -> DiagnosticHead:
+            return DiagnosticHead(
+                config, forecaster, channels, **moments, filled=weights.get("filled")
+            )
+
+        with torch.device("meta"):
+            expected = build().state_dict()
+        require_fit(expected, weights, "diagnostic")
+        head = build()
+        head.load_state_dict(weights)
     return head.to(device).eval(), forecaster
 
 

@@ -24,7 +24,8 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import grid_from_json, require_latlon
-from data_pipeline.preprocessing.forcings import compute_forcings, forcing_scales
+from data_pipeline.preprocessing.forcings import check_forcings, compute_forcings, forcing_scales
+from data_pipeline.records import from_plain
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
@@ -72,14 +73,22 @@ class FieldSpec:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "FieldSpec":
-        """Inverse of ``to_json``."""
-        return cls(
-            channels=Channels.from_json(record["channels"]),
-            static_channels=Channels.from_json(record["static_channels"]),
-            forcings=tuple(record["forcings"]),
-            grid=grid_from_json(record["grid"]),
+        """Inverse of ``to_json``.
+
+        Raises:
+            InputError: If an entry is missing, has another type, or makes no sense.
+        """
+        spec = cls(
+            channels=Channels.from_json(record.get("channels")),
+            static_channels=Channels.from_json(record.get("static_channels")),
+            forcings=from_plain(tuple[str, ...], record.get("forcings"), "forcings"),
+            grid=grid_from_json(record.get("grid")),
             step=Timestep.from_json(record),
         )
+        check_forcings(spec.forcings)
+        if not len(spec.channels):
+            raise InputError("channels must name at least one, got none", code="bad-record")
+        return spec
 
 
 class Scales(NamedTuple):

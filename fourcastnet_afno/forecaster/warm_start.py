@@ -10,7 +10,11 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.checkpoint import add_prefix, read_checkpoint
+from fourcastnet_afno.forecaster.checkpoint_file import damaged
+from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.forecaster.weight_checks import require_alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +66,17 @@ def start_from(forecaster: Forecaster, path: Path) -> WeightMatch:
         The comparison; its tensors were loaded.
 
     Raises:
-        InputError: If nothing matches, or there is no checkpoint.
+        InputError: If nothing matches, or there is no checkpoint, or a damaged one.
     """
     tensors, metadata = read_checkpoint(path, "forecaster")
     saved = {name: t for name, t in tensors.items() if name.startswith("network.")}
     weights = add_prefix("network", forecaster.network.state_dict())
     match = match_weights(weights, saved)
-    theirs = _ends(FieldSpec.from_json(metadata["fields"]), metadata["model"])
+    with damaged(path):
+        config = parse_config(ModelConfig, metadata["model"])
+        theirs = _ends(FieldSpec.from_json(metadata["fields"]), asdict(config))
+        for name, tensor in match.tensors.items():
+            require_alike(weights[name], tensor, f"forecaster.{name}")
     ours = _ends(forecaster.spec, asdict(forecaster.config))
     for layer in ours:
         prefix = f"network.{layer}."

@@ -13,7 +13,6 @@ see ``updater``.
 import json
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -23,16 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing, write_text, writing_to
+from data_pipeline.records import from_plain
 from fourcastnet_afno.forecaster.checkpoint import (
     add_prefix,
     read_checkpoint,
     save_checkpoint,
     strip_prefix,
 )
+from fourcastnet_afno.forecaster.checkpoint_file import damaged
+from fourcastnet_afno.forecaster.weight_checks import require_fit
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
-from fourcastnet_afno.training.optimizers import pack_steps, unpack_steps
+from fourcastnet_afno.training.optimizers import load_optimizer, pack_steps
 from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.updater import Updater
 
@@ -95,7 +98,7 @@ class RunCheckpoints:
         return copies
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        path, objective = self.folder / f"{name}.safetensors", self._updater.objective
+        path, objective = self._path(name), self._updater.objective
         if name == "last":
             with writing_to(path):
                 self._keep(path)
@@ -152,25 +155,29 @@ class RunCheckpoints:
                 self._write_history([])
             return None
         tensors, metadata = checkpoint
-        position, updater = Position.from_json(metadata["position"]), self._updater
+        with damaged(self._path("last")):
+            position = self._set_state(tensors, metadata)
         if self._process.is_main:
             self._write_history(position.history)
-        trained = updater.objective.trained
-        _load_weights(trained, strip_prefix(updater.objective.prefix, tensors))
+        return position
+
+    def _set_state(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Position:
+        position, updater = Position.from_json(metadata.get("position")), self._updater
+        trained, prefix = updater.objective.trained, updater.objective.prefix
+        _load_weights(trained, strip_prefix(prefix, tensors), prefix)
         updater.average.reset()
         if updater.average.is_on:
-            _load_weights(trained, strip_prefix("weights", tensors))
-        optimizer, state = updater.optimizer, defaultdict[int, dict[str, Tensor]](dict)
-        parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
-        for name, value in strip_prefix("optimizer", tensors).items():
-            index, key = name.split(".")
-            parameter = parameters[int(index)]
-            is_moment = value.shape == parameter.shape
-            state[int(index)][key] = shard_like(parameter, value) if is_moment else value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
-        unpack_steps(optimizer, metadata["optimizer_steps"])
-        updater.scaler.load_state_dict(metadata["scaler"])
+            _load_weights(trained, strip_prefix("weights", tensors), "weights")
+        load_optimizer(
+            updater.optimizer,
+            strip_prefix("optimizer", tensors),
+            from_plain(list[int | None], metadata.get("optimizer_steps"), "optimizer_steps"),
+        )
+        scaler = metadata.get("scaler", {})
+        if updater.scaler.is_enabled() and scaler.keys() != updater.scaler.state_dict().keys():
+            message = f"scaler has the entries {sorted(scaler)}, not those of float16"
+            raise InputError(message, code="bad-record")
+        updater.scaler.load_state_dict(dict(scaler))
         return position
 
     def _sweep(self) -> None:
@@ -183,13 +190,23 @@ class RunCheckpoints:
         """Set the weights to those of ``best``, which every stage writes."""
         objective = self._updater.objective
         checkpoint = self._read("best", objective.prefix)
-        assert checkpoint is not None, "every stage ends with a validation"
-        _load_weights(objective.trained, checkpoint[0])
+        path = self._path("best")
+        if checkpoint is None:  # Every stage ends with a validation.
+            raise InputError(
+                f"{path.absolute()} was deleted while the run went on; give another --output to "
+                "start over",
+                code="no-checkpoint",
+            )
+        with damaged(path):
+            _load_weights(objective.trained, checkpoint[0], objective.prefix)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
 
     def _read(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and metadata in all processes; None where there is no such file."""
         self.wait()
-        path, process = self.folder / f"{name}.safetensors", self._process
+        path, process = self._path(name), self._process
         if not process.broadcast(path.exists()):
             return None
         tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
@@ -197,12 +214,11 @@ class RunCheckpoints:
 
 
 @torch.no_grad()
-def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Copy full tensors to a module, whose weights may be sharded."""
     if "filled" not in tensors and "filled" in module.state_dict():
         module.register_buffer("filled", None)  # Earlier versions end as they began.
     weights = module.state_dict()
-    if weights.keys() != tensors.keys():
-        raise RuntimeError(f"weights have other names: {sorted(weights.keys() ^ tensors.keys())}")
+    require_fit(weights, tensors, prefix)
     for name, target in weights.items():
         target.copy_(shard_like(target, tensors[name]))

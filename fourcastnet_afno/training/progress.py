@@ -8,53 +8,64 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from data_pipeline.errors import InputError
+from data_pipeline.records import from_plain
 from fourcastnet_afno.training.schedules import Plateau, ScheduleConfig
 
 ProgressRecord = Mapping[str, Any]
 LOSSES_PER_EPOCH = 50  # points of the loss curve
 RECENT_LOSSES = 50  # their median decides which loss is a spike
-_LISTS = ("loss_sums", "loss_counts", "recent_losses", "history")
+_Count = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
     """The next windows to train on, and the losses so far."""
 
-    stage: int = 0  # index
-    epoch: int = 0  # index in the stage
-    sample: int = 0  # windows of the epoch that are done
-    step: int = 0  # optimizer steps of the run, skipped ones included
-    stage_step: int = 0  # optimizer steps of this stage
-    validated: int = 0  # step of the last validation
+    stage: _Count = 0  # index
+    epoch: _Count = 0  # index in the stage
+    sample: _Count = 0  # windows of the epoch that are done
+    step: _Count = 0  # optimizer steps of the run, skipped ones included
+    stage_step: _Count = 0  # optimizer steps of this stage
+    validated: Annotated[int, Ge(-1)] = 0  # step of the last validation
     best: float = math.inf  # lowest validation loss of this stage
-    num_worse: int = 0  # validations of this stage since then
+    num_worse: _Count = 0  # validations of this stage since then
     plateau: Plateau = field(default_factory=Plateau)
-    num_skipped: int = 0  # steps of the run
-    num_skipped_in_a_row: int = 0  # those since the last update
+    num_skipped: _Count = 0  # steps of the run
+    num_skipped_in_a_row: _Count = 0  # those since the last update
     loss_sums: tuple[float, ...] = ()  # of this epoch, over each fiftieth of its windows
-    loss_counts: tuple[int, ...] = ()  # losses in each sum
-    loss_bin: int = -1  # the fiftieth that the last sum belongs to
+    loss_counts: tuple[_Count, ...] = ()  # losses in each sum
+    loss_bin: Annotated[int, Ge(-1)] = -1  # the fiftieth that the last sum belongs to
     recent_losses: tuple[float, ...] = ()  # of the last steps
     history: tuple[ProgressRecord, ...] = ()  # a record for each finished epoch
 
+    def __post_init__(self) -> None:
+        counts = len(self.loss_sums), len(self.loss_counts)
+        if counts[0] != counts[1] or math.isnan(self.best):
+            raise InputError(
+                f"position must have as many loss_sums as loss_counts, and a best that is a "
+                f"number, got {counts[0]} and {counts[1]}, and {self.best}",
+                code="bad-record",
+            )
+
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Position":
+    def from_json(cls, record: object) -> "Position":
         """Inverse of ``to_json``.
 
         Raises:
-            InputError: If another version wrote it.
+            InputError: If another version wrote it, or an entry has another type.
         """
-        if record.keys() != asdict(cls()).keys():
+        if isinstance(record, dict) and record.keys() != asdict(cls()).keys():
             raise InputError(
                 "another version wrote the progress of this run; resume with that version, or give "
                 "another --output to start over",
                 code="other-version",
             )
-        lists = {name: tuple(record[name]) for name in _LISTS}
-        return cls(**{**record, **lists, "plateau": Plateau(**record["plateau"])})
+        return from_plain(cls, record, "position")
 
     def to_json(self) -> dict[str, Any]:
         """Values that JSON can hold."""

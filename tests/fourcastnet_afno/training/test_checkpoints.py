@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.forecaster import checkpoint
+from fourcastnet_afno.forecaster import checkpoint_file
 from fourcastnet_afno.forecaster.checkpoint import (
     load_forecaster,
     read_checkpoint,
@@ -254,7 +254,7 @@ def test_a_write_that_fails_in_the_background_stops_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original, count = checkpoint.save_file, [0]
+    original, count = checkpoint_file.save_file, [0]
 
     def failing(*arguments: object) -> None:
         count[0] += 1
@@ -262,7 +262,7 @@ def test_a_write_that_fails_in_the_background_stops_the_run(
             raise OSError(28, "No space left on device")
         original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "save_file", failing)
+    monkeypatch.setattr(checkpoint_file, "save_file", failing)
     output = tmp_path / "run"
     with rejects("disk-full", "No space left on device", "of step"):
         train_run(config, output)

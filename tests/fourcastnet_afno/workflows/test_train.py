@@ -159,6 +159,7 @@ def test_a_run_of_a_version_that_did_not_fill_resumes(run: Path, tmp_path: Path)
         path = copied / "checkpoints" / f"{name}.safetensors"
         with safe_open(path, "pt") as file:
             header = file.metadata()
+        del header["digests"]
         tensors = {k: v for k, v in load_file(path).items() if not k.endswith(".filled")}
         assert len(tensors) < len(load_file(path))
         save_file(tensors, path, header)
@@ -177,6 +178,7 @@ def test_a_run_begun_by_a_version_that_did_not_fill_ends_without_filling(
     last = copied / "checkpoints" / "last.safetensors"
     with safe_open(last, "pt") as file:
         header = file.metadata()
+    del header["digests"]
     record = json.loads(header["metadata"])
     record["position"] |= {"stage": 0, "epoch": 0, "step": 0, "validated": -1, "history": []}
     tensors = {k: v for k, v in load_file(last).items() if not k.endswith(".filled")}

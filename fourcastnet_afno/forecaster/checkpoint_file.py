@@ -1,0 +1,156 @@
+"""The file of a checkpoint: tensors and a record, each with a digest that is checked when read.
+
+A file is given to others, and copied over networks: bytes flip, ends get lost, and headers are
+edited. The header of the safetensors file holds, as text,
+
+    format      "1"
+    metadata    JSON, see ``CheckpointRecord``
+    digests     JSON: the CRC-32 of the metadata, and of each tensor's type, shape and bytes
+
+Files of earlier versions lack the digests; all else is checked there too.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Required, TypedDict
+
+import torch
+from annotated_types import Ge
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from data_pipeline.errors import InputError
+from data_pipeline.records import from_plain, naming_file, parse_json
+
+_FORMAT = "1"
+_REMEDY = "copy it again, or use another checkpoint of the run or train again"
+
+
+class HeadRecord(TypedDict):
+    """A diagnostic head, see ``describe_diagnostic``."""
+
+    config: Mapping[str, Any]
+    channels: list[Any]
+    backbone: str
+
+
+class PositionRecord(TypedDict):
+    """The progress of a run, of which more is read to resume."""
+
+    step: Annotated[int, Ge(0)]
+
+
+class CheckpointRecord(TypedDict, total=False):
+    """Entries of the metadata that are read; the model and the meaning of its fields are needed."""
+
+    model: Required[Mapping[str, Any]]
+    fields: Required[Mapping[str, Any]]
+    config: str
+    fingerprint: str
+    position: PositionRecord
+    scaler: Mapping[str, float]
+    optimizer_steps: list[int | None]
+    diagnostic: HeadRecord | None
+
+
+class StoredTensors(NamedTuple):
+    """Tensors of a checkpoint by name, and its record."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write a file, with digests, to the disk."""
+    packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    text = json.dumps(record)
+    digests = {
+        "metadata": _digest_of(text.encode()),
+        "tensors": {name: _digest(value) for name, value in packed.items()},
+    }
+    save_file(packed, path, {"format": _FORMAT, "metadata": text, "digests": json.dumps(digests)})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
+    """Read the record of a file and the tensors whose names start with ``prefix``.
+
+    Raises:
+        InputError: If it is no checkpoint that this version reads, or not as it was written.
+    """
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        if (stored := header.get("format")) != _FORMAT:
+            raise InputError(
+                f"{path} has format {stored!r}, this version reads format {_FORMAT!r}; give a "
+                "checkpoint of fourcastnet-afno, of this version or an earlier one",
+                code="other-format",
+            )
+        names = list(file.keys())
+        tensors = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
+    with damaged(path):
+        text = from_plain(str, header.get("metadata"), "metadata")
+        if "digests" in header:
+            digests = parse_json(header["digests"], "digests")
+            _check_digests(from_plain(_Digests, digests, "digests"), text, names, tensors)
+        record = from_plain(CheckpointRecord, parse_json(text, "metadata"), "metadata")
+    return StoredTensors(tensors, record)
+
+
+def damaged(path: Path) -> AbstractContextManager[None]:
+    """Name the checkpoint and the remedy in errors of what it holds."""
+    return naming_file(path, _REMEDY, "damaged-checkpoint")
+
+
+class _Digests(TypedDict):
+    metadata: str
+    tensors: Mapping[str, str]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise InputError(
+            f"no checkpoint at {path.absolute()}; run `fourcastnet-afno train` or correct the path",
+            code="no-checkpoint",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a safetensors file ({error}); {_REMEDY}", code="unreadable-file"
+        ) from error
+
+
+def _check_digests(
+    digests: Mapping[str, Any], text: str, names: list[str], tensors: Mapping[str, Tensor]
+) -> None:
+    stated = digests["tensors"]
+    if others := sorted({*names} ^ stated.keys()):
+        kind = "lacks" if others[0] in stated else "was written without"
+        raise InputError(f"it {kind} the tensor {others[0]}", code="bad-record")
+    found = {"metadata": _digest_of(text.encode())}
+    expected = {"metadata": digests["metadata"]}
+    for name, value in tensors.items():
+        found[f"tensor {name}"], expected[f"tensor {name}"] = _digest(value), stated[name]
+    if changed := [name for name in found if found[name] != expected[name]]:
+        some = ", ".join(changed[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise InputError(f"{some}{more} changed since it was written", code="bad-record")
+
+
+def _digest(value: Tensor) -> str:
+    """CRC-32 of type, shape and bytes of a contiguous tensor on the CPU."""
+    meaning = f"{value.dtype} {tuple(value.shape)}".encode()
+    return _digest_of(value.reshape(-1).view(torch.uint8).numpy(), zlib.crc32(meaning))
+
+
+def _digest_of(values: Any, start: int = 0) -> str:  # noqa: ANN401
+    return f"{zlib.crc32(values, start):08x}"
