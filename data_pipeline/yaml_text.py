@@ -87,6 +87,9 @@ def read_settings(text: str, name: str) -> dict[str, Any]:
     values = read_yaml(text, name)
     if not isinstance(values, dict | None):
         raise _error(f"{name} must hold settings such as `model: ...`, got {str(values)[:40]!r}")
+    for key in values or {}:
+        if not (isinstance(key, str) and key):
+            raise _error(f"{name} has the key {key!r}, expected names of settings")
     return values or {}
 
 
@@ -169,6 +172,9 @@ def _check_keys(node: MappingNode, name: str) -> None:
         line = key.start_mark.line + 1
         if not isinstance(key, ScalarNode):
             raise _error(f"{name}, line {line} has a key that is no plain text")
+        if not key.value:
+            others = ", ".join(str(other.value)[:40] for other, _ in node.value[:8])
+            raise _error(f"{name}, line {line} has an empty key, among the keys {others}")
         identity = key.tag, key.value
         if identity in lines:
             raise _error(

@@ -30,11 +30,13 @@ def _load(text: str, path: str = "") -> Any:  # noqa: ANN401
     if path:
         return read_yaml(text, path)
     try:
-        values = read_yaml(text, repr(text[:40]))
+        values, problem = read_yaml(text, repr(text[:40])), None
     except InputError as error:
-        if isinstance(error.__cause__, YAMLError):
-            raise error.__cause__ from None
-        raise
+        values, problem = None, error.__cause__
+        if not isinstance(problem, YAMLError):
+            raise
+    if problem is not None:  # not above: the parser's error would lead to that of ``read_yaml``
+        raise problem
     # {a,b} and C: are mappings in YAML, and names where people write them as a word.
     return text if isinstance(values, dict) and values and ":" not in text.strip()[:-1] else values
 

@@ -95,7 +95,7 @@ def write_forecast(
         with suppress(InputError), open_forecast(path) as forecast:
             if forecast.attrs.get("fingerprint") == work.fingerprint:
                 return open_forecast(path)
-    if job.quantiles is None:
+    if job.quantiles is None and not work.folder.store.exists():  # which has used some already
         remedy = "write fewer variables, levels or steps, or set forecast.store.compression=zstd"
         factor = 1 if config.store.compression == "none" else _MOST_COMPRESSION
         require_free_space(path, 4 * job.layout.num_values // factor, "the forecasts", remedy)

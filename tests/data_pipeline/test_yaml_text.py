@@ -55,6 +55,7 @@ def test_plain_values(text: str, value: object) -> None:
         ("a:\n  !!python/name:os.system x", ("line 2", "python/name:os.system")),
         ("? [1, 2]\n: 3", ("line 1",)),
         ("a: \0", ()),
+        ("a: {b: 1, '': 2}", ("line 1", "b")),
         ("a: " + "1" * 5000, ("digits",)),
     ],
 )
@@ -79,6 +80,8 @@ def test_settings_are_a_mapping(tmp_path: Path) -> None:
     assert read_settings("# nothing", "e.yaml") == {}
     with rejects("bad-yaml", "e.yaml", "hostname"):
         read_settings("/etc/hostname", "e.yaml")
+    with rejects("bad-yaml", "e.yaml", "1"):
+        read_settings("1: 2", "e.yaml")
     path = tmp_path / "e.yaml"
     path.write_text("a: ü", encoding="utf-8")
     assert read_settings_file(path) == {"a": "ü"}

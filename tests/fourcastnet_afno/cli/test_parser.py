@@ -185,6 +185,7 @@ def test_messages_of_the_parser_in_one_line(message: str, line: str) -> None:
         ("source", 5, "data.source must be a group of settings, got 5"),
         ("storage", 3, "data.storage must be a group of settings, got 3"),
         ("subset", "x", "data.subset must be a group of settings, got x"),
+        ("subset", "[red]x", "data.subset must be a group of settings, got [red]x"),
         ("subset", None, "data.subset must be a group of settings, got null"),
     ],
 )
