@@ -14,11 +14,16 @@ from fourcastnet_afno.report.outputs import MAKER
 @pytest.fixture(scope="module")
 def blank_pictures() -> Iterator[None]:
     """Figures are composed but not drawn, which takes seconds: tests of the report draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_pictures_blank(patch)
+        yield
+
+
+def leave_pictures_blank(patch: pytest.MonkeyPatch) -> None:
+    """Replace the drawing of figures until the patch is undone."""
     buffer = BytesIO()
     maker = PngInfo()
     maker.add_text("Software", MAKER)
     Image.new("RGB", (16, 16)).save(buffer, "PNG", pnginfo=maker)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (plots, maps):
-            patch.setattr(module, "render", lambda *_: buffer.getvalue())
-        yield
+    for module in (plots, maps):
+        patch.setattr(module, "render", lambda *_: buffer.getvalue())
