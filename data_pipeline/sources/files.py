@@ -138,7 +138,7 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
         message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
         message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
         raise InputError(message, code="missing-package") from error
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError, EOFError) as error:
         message = f"cannot read {name}: {error}; it may be truncated or still being written; "
         message += "expected NetCDF, HDF5 or GRIB files or a zarr store"
         raise InputError(message, code="unreadable-file") from error

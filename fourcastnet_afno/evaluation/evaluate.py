@@ -54,6 +54,7 @@ from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
 from fourcastnet_afno.evaluation.statistics.spectra import spectrum_of
+from fourcastnet_afno.evaluation.unchanged import unchanged
 
 _MAX_MAP_CHANNELS, _MAX_MAP_LEADS = 4, 4
 _MAX_MAP_BYTES = 128 * 2**20
@@ -103,45 +104,47 @@ def evaluate(
     config = config or EvaluationConfig()
     if state is not None:
         require_ours(state_output(state))
-    truth, mapped = open_series(truth) if isinstance(truth, str) else (truth, {})
-    alignment = align(forecasts, truth, config.channels, config.regrid, mapped)
-    convention = CONVENTIONS[config.convention]
-    if not isinstance(climatology, Climatology):
-        fit, num_harmonics = convention.fit_of(config), config.climatology_harmonics
-        climatology = climatology_of(climatology, alignment.channels, fit, num_harmonics)
-    aligned, notes = align_climatology(climatology, alignment, config.regrid)
-    years = None
-    if training is not None:
-        years, more = align_years(training, alignment, config.regrid)
-        notes += more
-    inputs = ScoringInputs(
-        config=config, alignment=alignment, truth=truth, training=years, climatology=aligned
-    )
-    metrics = inputs.convention.metrics(config.metrics)
-    sources, more = inputs.sources()
-    _require_reference(config.reference, list(sources), more)
-    notes += [*more, *inputs.seeps[1]]
-    plan = inputs.plan(sources, metrics)
-    datasets = alignment.datasets.values()
-    init_chunks, lead_chunks = zip(*map(chunk_lengths, datasets), strict=True)
-    levels_together = any(map(holds_levels_together, datasets))
-    tasks = split(plan, (max(init_chunks), max(lead_chunks)), block_bytes, levels_together)
-    state_file = None
-    if state is not None:
-        fingerprint = _resume_fingerprint(inputs, plan, tasks)
-        state_file = StateFile(
-            path=state, fingerprint=fingerprint, companions=_sample_companions(inputs, plan)
+    paths = [path for path in (*forecasts.values(), truth) if isinstance(path, str)]
+    with unchanged(paths, state):
+        truth, mapped = open_series(truth) if isinstance(truth, str) else (truth, {})
+        alignment = align(forecasts, truth, config.channels, config.regrid, mapped)
+        convention = CONVENTIONS[config.convention]
+        if not isinstance(climatology, Climatology):
+            fit, num_harmonics = convention.fit_of(config), config.climatology_harmonics
+            climatology = climatology_of(climatology, alignment.channels, fit, num_harmonics)
+        aligned, notes = align_climatology(climatology, alignment, config.regrid)
+        years = None
+        if training is not None:
+            years, more = align_years(training, alignment, config.regrid)
+            notes += more
+        inputs = ScoringInputs(
+            config=config, alignment=alignment, truth=truth, training=years, climatology=aligned
         )
-    total = run_tasks(
-        plan, tasks, num_threads=config.num_threads, executor=executor, execution=execution,
-        state_file=state_file,
-    )  # fmt: skip
-    attrs = inputs.convention.describe() | {
-        "climatology": climatology.description,
-        "notes": "\n".join([*alignment.notes, *notes]),
-        "settings": json.dumps(asdict(config)),
-    }
-    return assemble(total, plan, config, metrics, redact_texts(attrs))
+        metrics = inputs.convention.metrics(config.metrics)
+        sources, more = inputs.sources()
+        _require_reference(config.reference, list(sources), more)
+        notes += [*more, *inputs.seeps[1]]
+        plan = inputs.plan(sources, metrics)
+        datasets = alignment.datasets.values()
+        init_chunks, lead_chunks = zip(*map(chunk_lengths, datasets), strict=True)
+        levels_together = any(map(holds_levels_together, datasets))
+        tasks = split(plan, (max(init_chunks), max(lead_chunks)), block_bytes, levels_together)
+        state_file = None
+        if state is not None:
+            fingerprint = _resume_fingerprint(inputs, plan, tasks)
+            state_file = StateFile(
+                path=state, fingerprint=fingerprint, companions=_sample_companions(inputs, plan)
+            )
+        total = run_tasks(
+            plan, tasks, num_threads=config.num_threads, executor=executor, execution=execution,
+            state_file=state_file,
+        )  # fmt: skip
+        attrs = inputs.convention.describe() | {
+            "climatology": climatology.description,
+            "notes": "\n".join([*alignment.notes, *notes]),
+            "settings": json.dumps(asdict(config)),
+        }
+        return assemble(total, plan, config, metrics, redact_texts(attrs))
 
 
 def _require_reference(reference: str | None, names: Sequence[str], notes: Sequence[str]) -> None:
