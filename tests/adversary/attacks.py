@@ -76,7 +76,7 @@ def attack_settings(folder: Path, random: random.Random) -> Attack:
         words += ["--output=out/scores.nc"]
     else:
         words += ["--output=out"]
-    names = [*_keys(path), *([] if path else [file.name])] or [file.name]
+    names = [*_keys(path), *([] if path else [file.name, "training"])] or [file.name]
     return Attack(
         words=words,
         what=what,
