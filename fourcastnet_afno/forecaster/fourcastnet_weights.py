@@ -17,6 +17,7 @@ import pickle
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +41,19 @@ _NAMES = (
 )
 _UNUSED = re.compile(r"^norm\.|^device_buffer$")
 _FLOATS = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
+_UNREADABLE = (  # by pickle, zip, tar, zlib and torch, of a file that is damaged
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+)
 _PREFIX = re.compile(r"^(module\.|model\.)+")
 
 
@@ -117,7 +131,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         file = BytesIO(members["model.pt"]) if "model.pt" in members else path
         saved = torch.load(file, map_location="cpu", weights_only=True)
         settings = settings.get("__args__", settings)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
             "plain values alone; save the state dict by itself with torch.save",
@@ -149,6 +163,11 @@ def _as_float(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} has {dict(list(other.items())[:5])}, expected weights in {', '.join(_FLOATS)}",
             code="other-layout",
+        )
+    if wrong := [name for name, tensor in used.items() if not tensor.isfinite().all()]:
+        raise InputError(
+            f"{path} has values that are not finite in {wrong[:5]}; copy it again",
+            code="not-finite",
         )
     dtype = torch.float64 if set(kinds.values()) == {"torch.float64"} else torch.float32
     return {name: tensor.to(dtype) for name, tensor in used.items()}

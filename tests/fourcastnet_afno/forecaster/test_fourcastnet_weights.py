@@ -229,6 +229,19 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         load_fourcastnet_weights(tmp_path / "odd.pt", shape=SHAPE)
 
 
+def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
+    broken = make_checkpoint()
+    broken["blocks.1.filter.b1"] = torch.full_like(broken["blocks.1.filter.b1"], torch.nan)
+    torch.save(broken, tmp_path / "nan.pt")
+    with rejects("not-finite", "nan.pt", "blocks.1.filter.b1"):
+        load_fourcastnet_weights(tmp_path / "nan.pt", shape=SHAPE)
+    raw = (tmp_path / "nan.pt").read_bytes()
+    for length in (0, 1, 50, len(raw) // 2, len(raw) - 1):
+        (tmp_path / "cut.pt").write_bytes(raw[:length])
+        with rejects("unreadable-file", "cut.pt"):
+            load_fourcastnet_weights(tmp_path / "cut.pt", shape=SHAPE)
+
+
 def test_a_position_table_ties_the_network_to_its_grid(tmp_path: Path) -> None:
     torch.save(make_checkpoint(), tmp_path / "a.pt")
     network = load_fourcastnet_weights(tmp_path / "a.pt", shape=SHAPE)
