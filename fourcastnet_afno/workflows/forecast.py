@@ -165,7 +165,7 @@ def open_initial_data(
         [parse_label(n)[0] for n in recorded.get("static", [])],
         defaults=recorded_settings(recorded.get("source") or {}),
     )
-    if "time" not in dataset.dims:
+    if "time" not in dataset.dims or "time" not in dataset.coords:
         raise InputError(
             f"{path} has no times; give the time coordinate CF units, such as 'hours since "
             "1900-01-01'",
