@@ -213,7 +213,13 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         InputError: If it has neither kind of axes, or does not say which planar axes are periodic.
     """
     if all(axis in dataset.coords for axis in LatLonGrid.dims):
-        return LatLonGrid.from_dataset(dataset)
+        try:
+            return LatLonGrid.from_dataset(dataset)
+        except InputError as error:
+            source = dataset.encoding.get("source")
+            raise InputError(
+                f"{source}: {error}" if source else str(error), code=error.code
+            ) from error
     if not is_planar(dataset):
         raise InputError(
             f"the data has the coordinates {list(dataset.coords)}, expected latitude and longitude "
@@ -232,14 +238,29 @@ def grid_of(dataset: xr.Dataset) -> Grid:
         count = len(values)
         spanned = float(values[-1] - values[0]) * count / (count - 1) if count > 1 else 1.0
         coords[axis] = tuple(values.tolist())
-        extent.append(float(attrs.get(f"extent_{axis}", spanned)))
+        extent.append(_number(attrs, f"extent_{axis}", spanned))
     known = "origin_y" in attrs and "origin_x" in attrs
     return PlaneGrid(
         **coords,
         periodic=tuple(str(attrs["periodic"]).split()),
         extent=(extent[0], extent[1]),
-        origin=(float(attrs["origin_y"]), float(attrs["origin_x"])) if known else None,
+        origin=(_number(attrs, "origin_y"), _number(attrs, "origin_x")) if known else None,
     )
+
+
+def _number(attrs: Mapping[str, Any], name: str, default: float = 0.0) -> float:
+    """A finite number among attributes."""
+    try:
+        number = float(attrs.get(name, default))
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise InputError(
+            f"the attribute {name} is {str(attrs.get(name))[:80]!r}, expected a finite number; "
+            "correct it",
+            code="bad-grid",
+        )
+    return number
 
 
 def is_planar(dataset: xr.Dataset) -> bool:

@@ -11,6 +11,7 @@ from data_pipeline.sources.names import RENAME
 def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """Order latitude from north to south, and longitude eastward without a repeated meridian."""
     for axis in ("latitude", "longitude"):
+        check_axis(dataset, axis)
         units = str(dataset[axis].attrs.get("units", "degrees"))
         if units.lower().startswith("rad"):
             raise InputError(
@@ -35,6 +36,19 @@ def with_canonical_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     east, centered = _turned(longitude, 0.0, digits), _turned(longitude, -180.0, digits)
     longitude = east if np.ptp(east) <= np.ptp(centered) + digits else centered
     return sorted_along(dataset.assign_coords(longitude=longitude), "longitude")
+
+
+def check_axis(dataset: xr.Dataset, axis: str) -> None:
+    """Reject an axis without values, or with others than numbers ("bad-grid")."""
+    values = dataset[axis]
+    if values.size and values.dtype.kind in "iuf" and not np.isinf(values.values).any():
+        return
+    raise InputError(
+        f"{dataset.encoding.get('source', 'the source')} has {values.size} values of the type "
+        f"{values.dtype} in the coordinate {axis}, expected finite numbers; correct the coordinate "
+        "in the file",
+        code="bad-grid",
+    )
 
 
 def _turned(longitude: np.ndarray, west: float, digits: float) -> np.ndarray:

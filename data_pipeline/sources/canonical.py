@@ -16,6 +16,7 @@ import xarray as xr
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of, is_planar
 from data_pipeline.sources.axes import (
+    check_axis,
     reject_scattered_points,
     sorted_along,
     with_canonical_coordinates,
@@ -154,7 +155,15 @@ def canonicalize(
             )
     if "time" in dataset.variables:
         dataset = with_standard_times(dataset, name)
+    elif dataset.sizes.get("time", 1) > 1:
+        raise InputError(
+            f"{name} has {dataset.sizes['time']} entries along time and no coordinate time, it has "
+            f"{list(dataset.coords)}; map its name with data.source.rename",
+            code="no-times",
+        )
     if planar:
+        for axis in ("y", "x"):
+            check_axis(dataset, axis)
         dataset = _with_plane_attrs(sorted_along(sorted_along(dataset, "y"), "x"), config, name)
     else:
         dataset = with_selected_levels(with_canonical_coordinates(dataset), config.select)

@@ -23,6 +23,7 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
+from data_pipeline.sources.formats.metadata import check_axes, check_packing
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
 from data_pipeline.sources.time_numbers import open_with_dates
 
@@ -54,24 +55,26 @@ def open_all(
         options = storage_options(path, policy.stall) | further
         with _open_errors_as_input_errors(path):
             try:
-                return [with_retries(lambda: _open_zarr(path, options), path, policy)]
+                opened = with_retries(lambda: _open_zarr(path, options), path, policy)
+                check_packing(opened, path)
+                return [opened]
             except TypeError as error:  # options may be secret: only their names are shown
                 if not further:
-                    raise
+                    raise ValueError(str(error)) from error
                 message = f"data.source.storage_options has {sorted(further)}, which do not all "
                 message += f"suit {path.split('://')[0]}:// ({error}); see the docs of fsspec"
                 raise InputError(message, code="bad-setting") from error
     with _open_errors_as_input_errors(path):
-        if _store_metadata(path):
-            return [_open_zarr(path, {})]
-        files = expand_glob(path)
+        files = [path] if _store_metadata(path) else expand_glob(path)
     datasets = []
     for file in files:
         with _open_errors_as_input_errors(file):
             is_store = bool(_store_metadata(file))
-            datasets += (
-                [_open_zarr(file, {})] if is_store else _open_file(file, config, piece_bytes)
-            )
+            check_axes(file, is_store=is_store)
+            opened = [_open_zarr(file, {})] if is_store else _open_file(file, config, piece_bytes)
+            for dataset in opened:
+                check_packing(dataset, file)
+            datasets += opened
     return datasets
 
 
@@ -115,7 +118,12 @@ def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
         return []
     found = [path] if _store_metadata(path) else expand_glob(path)
     files = [file for each in found for file in _store_metadata(each) or [each]]
-    return [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+    fingerprints = []
+    for file in files:
+        with _open_errors_as_input_errors(file):
+            status = os.stat(file)
+        fingerprints.append((file, status.st_size, status.st_mtime_ns))
+    return fingerprints
 
 
 def _store_metadata(path: str) -> list[str]:
@@ -129,7 +137,8 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        message = f"there is no zarr store at {name} ({error}); correct data.source.path, or "
+        what = "link leads to nothing" if os.path.islink(name) else "no file or zarr store"
+        message = f"there is {what} at {name} ({error}); correct data.source.path, or "
         raise InputError(message + "download the file", code="missing-file") from error
     except PermissionError as error:
         message = f"no permission to read {name}; change it, or copy the data"
@@ -138,7 +147,10 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
         message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
         message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
         raise InputError(message, code="missing-package") from error
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # libraries meet damaged metadata with errors of every kind
+        network = ("aiohttp", "botocore", "gcsfs", "fsspec")
+        if type(error).__module__.split(".")[0] in network:
+            raise
         message = f"cannot read {name}: {error}; it may be truncated or still being written; "
         message += "expected NetCDF, HDF5 or GRIB files or a zarr store"
         raise InputError(message, code="unreadable-file") from error

@@ -113,6 +113,9 @@ def with_integer_levels(dataset: xr.Dataset, name: str, stated_units: str = "") 
     if "level" not in dataset.dims:
         return dataset.drop_vars("level", errors="ignore")
     axis = dataset["level"]
+    if axis.dtype.kind not in "iuf" or not np.isfinite(axis.values).all() or not axis.size:
+        message = f"{name} has {axis.size} levels of the type {axis.dtype}, expected finite numbers"
+        raise InputError(message + "; correct the coordinate in the file", code="bad-levels")
     kind, units = vertical_kind(axis, stated_units), stated_units or axis.attrs.get("units", "")
     if kind != "pressure" or normalize_units(str(units)) in _CONVERTED:
         values = ", ".join(f"{value:g}" for value in axis.values[:3].astype(float))

@@ -1,6 +1,7 @@
 """Reads that are repeated where a network fails, and errors that name what was read."""
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def read_errors_as_input_errors(name: str) -> Iterator[None]:
     except PermissionError as error:
         message = f"no permission to read {name} ({error}); change it"
         raise TransferError(message, code="no-permission") from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, MemoryError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         message = f"cannot read {name}: {error}; a file or chunk may be damaged: copy it again"

@@ -22,6 +22,7 @@ from data_pipeline.sources.time_numbers import describe_numbers
 
 _ROUNDED = tuple(int(seconds * 1e9) for seconds in (3600, 1800, 1200, 900, 600, 300, 60, 1))  # ns
 _CLOSE, _MOST_CLOSE = 0.01, int(0.6e9)  # share of the rounded unit, ns
+_FIRST_YEAR, _LAST_YEAR, _LONGEST_SECONDS = 1678, 2261, 9.2e9  # that nanoseconds can count
 _NANOSECONDS = {  # by CF's spellings
     **dict.fromkeys(("week",), 7 * 86400 * 10**9),
     **dict.fromkeys(("d", "day"), 86400 * 10**9),
@@ -43,8 +44,12 @@ def snap_times(values: np.ndarray, stored: xr.DataArray | None = None) -> np.nda
 
     Returns:
         In nanoseconds, rounded all to the same unit, see the module's header, or as they were.
+
+    Raises:
+        InputError: If nanoseconds cannot count them ("no-times").
     """
     kind = "datetime64[ns]" if np.issubdtype(values.dtype, np.datetime64) else "timedelta64[ns]"
+    _check_range(values, "times" if stored is None else str(stored.name))
     exact = np.asarray(values.astype(kind))
     known = ~np.isnat(exact)
     integers = exact[known].astype(np.int64)
@@ -60,6 +65,21 @@ def snap_times(values: np.ndarray, stored: xr.DataArray | None = None) -> np.nda
             result[known] = rounded.astype(kind)
             return result
     return exact
+
+
+def _check_range(values: np.ndarray, name: str) -> None:
+    if values.dtype.kind == "M":
+        years = values.astype("datetime64[Y]").astype(np.int64) + 1970
+        outside = ~np.isnat(values) & ((years < _FIRST_YEAR) | (years > _LAST_YEAR))
+    else:
+        outside = np.abs(values / np.timedelta64(1, "s")) > _LONGEST_SECONDS
+    if outside.any():
+        raise InputError(
+            f"{name} has {values[outside].flat[0]}, expected years from {_FIRST_YEAR} to "
+            f"{_LAST_YEAR}, or less than 292 years between two times; correct the values or their "
+            "attribute units",
+            code="no-times",
+        )
 
 
 def as_durations(coordinate: xr.DataArray, name: str) -> np.ndarray:
@@ -82,6 +102,10 @@ def as_durations(coordinate: xr.DataArray, name: str) -> np.ndarray:
         raise InputError(message + "hours; correct its attribute units", code="units-mismatch")
     known = np.isfinite(values)
     nanoseconds = np.round(np.where(known, values, 0).astype(float) * unit)
+    if np.abs(nanoseconds).max(initial=0) > _LONGEST_SECONDS * 1e9:
+        message = f"{name} has {coordinate.name} of up to {np.nanmax(np.abs(values[known])):g} "
+        message += f"{units}, expected less than 292 years; correct its values or attribute units"
+        raise InputError(message, code="no-times")
     result = np.where(known, nanoseconds.astype("timedelta64[ns]"), np.timedelta64("NaT", "ns"))
     return snap_times(result, coordinate)
 
@@ -120,10 +144,17 @@ def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     """
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
+    if dataset["time"].dims != ("time",) or not dataset.sizes["time"]:
+        message = f"the times of {name} are {dict(dataset['time'].sizes)}, expected a series along "
+        raise InputError(message + "one axis that is not empty; correct them", code="no-times")
     calendar = STANDARD
     if dataset["time"].dtype == object:  # cftime: dates stay, and are counted in their calendar
         calendar = canonical_calendar(str(dataset["time"].dt.calendar))
-        dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
+        try:
+            dataset = dataset.convert_calendar("standard", use_cftime=False, align_on="date")
+        except (ValueError, OverflowError) as error:
+            message = f"the times of {name} have no dates in the standard calendar ({error}); "
+            raise InputError(message + "correct them", code="no-times") from error
     dataset = dataset.assign_attrs()  # a copy, which need not be of this calendar
     dataset.attrs.pop("calendar", None)
     dataset.attrs |= calendar_attrs(calendar)

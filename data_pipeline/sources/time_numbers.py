@@ -14,6 +14,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.sources.config import SourceConfig
 
 _NAMES = ("time", "valid_time", "forecast_reference_time", "init_time", "initial_time")
+_MOST_MONTHS = 10**5
+_FIRST_DATE, _LAST_DATE = 16780101, 22620101
 _STANDARD_NAMES = ("time", "forecast_reference_time")
 
 
@@ -101,6 +103,8 @@ def _from_months(array: xr.Variable, unit: str, origin: str) -> xr.DataArray | N
     """Calendar months and years from the origin's day, where numbers are integers."""
     months = {"month": 1, "year": 12}.get(unit.strip().lower().removesuffix("s"))
     values = np.asarray(array.values, float)
+    if not (np.abs(values) < _MOST_MONTHS).all():  # nor missing
+        return None
     standard = ("standard", "gregorian", "proleptic_gregorian", "")
     if months is None or str(array.attrs.get("calendar", "")) not in standard:
         return None
@@ -113,14 +117,21 @@ def _from_months(array: xr.Variable, unit: str, origin: str) -> xr.DataArray | N
     month = start.astype("datetime64[M]")
     within = start - month.astype("datetime64[D]")
     dates = (month + months * values.astype(int)).astype("datetime64[D]") + within
+    years = dates.astype("datetime64[Y]").astype(int) + 1970
+    if (years < _FIRST_DATE // 10**4).any() or (years >= _LAST_DATE // 10**4).any():
+        return None
     return xr.DataArray(dates.astype("datetime64[ns]"), dims=array.dims)
 
 
-def _from_digits(array: xr.DataArray) -> xr.DataArray:
-    """Dates written as YYYYMMDD and a fraction of the day, as CDO's absolute times."""
+def _from_digits(array: xr.DataArray) -> xr.DataArray | None:
+    """Dates written as YYYYMMDD and a fraction of the day, as CDO's absolute times, or None."""
     values = np.asarray(array.values, float)
+    if not ((values >= _FIRST_DATE) & (values < _LAST_DATE)).all():
+        return None
     digits = np.floor(values).astype(int)
     years, months, days = digits // 10000, digits // 100 % 100, digits % 100
+    if (months < 1).any() or (months > 12).any() or (days < 1).any() or (days > 31).any():
+        return None
     month = (12 * (years - 1970) + months - 1).astype("datetime64[M]")
     fraction = np.round((values - digits) * 86400).astype("timedelta64[s]")
     dates = month.astype("datetime64[D]") + (days - 1).astype("timedelta64[D]") + fraction

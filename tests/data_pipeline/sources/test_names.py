@@ -35,7 +35,7 @@ def test_the_documentation_holds_the_table() -> None:
 
 
 def test_the_documentation_names_keys_that_exist() -> None:
-    keys = set(re.findall(r"data\.(?!source|md)([a-z_]+)", DOCS))
+    keys = set(re.findall(r"data\.(?!source|md|zarr)([a-z_]+)", DOCS))
     assert keys <= set(DataConfig.__dataclass_fields__)
     keys = set(re.findall(r"data\.source\.([a-z_]+)", DOCS))
     assert keys <= set(SourceConfig.__dataclass_fields__)
