@@ -72,7 +72,9 @@ def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
             _check_mark(name, value, mark)
     elif kind in (Union, UnionType):
         for argument in arguments:
-            check_value(name, value, argument)
+            base = get_args(argument)[0] if get_origin(argument) is Annotated else argument
+            if not (base is int and isinstance(value, float)):  # the bound of another type
+                check_value(name, value, argument)
     elif isinstance(value, Mapping) and len(arguments) == 2:
         for key, item in value.items():
             check_value(f"{name}.{key}", item, arguments[1])

@@ -9,6 +9,7 @@ on themselves as ``y x``, ``x`` or nothing, ``extent_y`` and ``extent_x``, their
 ``origin_y`` and ``origin_x`` where the domain starts at a place that is known.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
