@@ -22,7 +22,7 @@ import yaml
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import write_text
-from data_pipeline.files.outputs import Marker, Output, read_head, read_json
+from data_pipeline.files.outputs import Marker, Output, read_head
 from data_pipeline.preparation.prepare import data_inputs
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.yaml_text import read_yaml
@@ -33,6 +33,7 @@ from fourcastnet_afno.report.outputs import report_outputs
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 _SECTIONS = {"data", "model", "training", "forecast", "evaluation"}  # of every version
+_HISTORY = re.compile(rb'\[\s*(\]\s*$|\{\s*"epoch": \d+,\s*"stage":)')
 _STEP = re.compile(r"step-\d{8}\.safetensors")
 
 
@@ -65,7 +66,12 @@ def training_outputs(output: Path) -> list[Output]:
     folder, logs = output / "checkpoints", output / "logs"
     earlier = folder.iterdir() if folder.is_dir() else ()
     checkpoints = [folder / f"{name}.safetensors" for name in ("last", "best")]
-    checkpoints += [path for path in earlier if _STEP.fullmatch(path.name)]
+    checkpoints += [
+        path
+        for path in earlier
+        # A run that is killed while it keeps a checkpoint leaves two names of one file.
+        if _STEP.fullmatch(path.name) and not _is_same(path, checkpoints[0])
+    ]
     return [
         *(Output(path, "a checkpoint", Path.is_file) for path in checkpoints),
         Output(output / "history.json", "the record of a training", _is_history),
@@ -121,9 +127,12 @@ def _says(config: ExperimentConfig, text: str) -> bool:
 
 
 def _is_history(path: Path) -> bool:
-    records = read_json(path)
-    is_list = isinstance(records, list)
-    return is_list and all({"epoch", "stage"} <= record.keys() for record in records)
+    """Whether a file starts as a record does; its end may be lost, the checkpoint has all of it."""
+    return _HISTORY.match(read_head(path)) is not None
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return other.exists() and path.samefile(other)
 
 
 def _starts(head: bytes) -> Marker:

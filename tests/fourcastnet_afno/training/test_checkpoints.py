@@ -126,7 +126,7 @@ def test_a_history_is_never_ahead_of_its_checkpoint(
 
 def test_a_history_whose_checkpoint_was_removed_starts_over(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "history.json").write_text("[{}]")
+    (tmp_path / "run" / "history.json").write_text('[{"epoch": 1, "stage": 1}]')
     with pytest.raises(TrainingInterruptedError):
         train_run(make_short_experiment(tmp_path), tmp_path / "run", callbacks=[SignalAfter({1})])
     assert not (tmp_path / "run" / "history.json").exists()

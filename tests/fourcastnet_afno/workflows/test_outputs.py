@@ -1,5 +1,6 @@
 """Verbs lose neither their inputs nor files in a run folder that are not theirs."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_nothing_is_written_next_to_a_file_that_is_kept(
     with rejects("output-exists", "history.json"):
         train_run(experiment, run)
     assert [path.name for path in run.iterdir()] == ["history.json"]
+
+
+def test_a_checkpoint_that_a_kill_has_left_under_two_names_is_one_output(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "last.safetensors").write_bytes(b"tensors")
+    os.link(folder / "last.safetensors", folder / "step-00000005.safetensors")
+    check_outputs(training_outputs(tmp_path), {})
 
 
 def test_a_configuration_by_hand_stays_or_is_an_error(
