@@ -1,9 +1,30 @@
 """The one exception that stands for a mistake in the user's input."""
 
+import csv
+import pickle
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data_pipeline.redaction import redact
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    csv.Error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Errors of libraries that read a file which is damaged, or of another kind."""
 
 
 class InputError(ValueError):

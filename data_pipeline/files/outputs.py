@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.atomic import full_path
 
 Marker = Callable[[Path], bool]
@@ -82,7 +82,7 @@ def require_ours(output: Output) -> None:
     reason = "exists"
     if output.is_ours is not never:
         found = "a folder" if os.path.isdir(output.path) else "a file"
-        reason = f"is {found} that this package has not written as {output.kind}"
+        reason = f"is {found} that this package has not written as {output.kind}, or is damaged"
     raise InputError(
         f"{full_path(output.path)} {reason}, and is not replaced; move it away, or give another "
         "output",
@@ -96,7 +96,7 @@ def may_replace(path: Path, is_ours: Marker) -> bool:
         return True
     try:
         return (path.is_file() and path.stat().st_size == 0) or is_ours(path)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):  # it is damaged
+    except DAMAGE:
         return False
 
 

@@ -37,7 +37,7 @@ import zarr
 
 from data_pipeline.calendars import calendar_attrs
 from data_pipeline.channels import Channels
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.progress import track
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
@@ -62,7 +62,7 @@ def is_prepared(path: Path) -> bool:
     try:
         attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
         return attributes.keys() >= PREPARED_ATTRS
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except DAMAGE:
         return False
 
 

@@ -7,16 +7,14 @@ times, lead times and channels that they cover, and states are added.
 import json
 import operator
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask
@@ -87,7 +85,7 @@ def state_output(path: Path) -> Output:
 
 
 def _is_state(path: Path) -> bool:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return json.loads(stored["header"].tobytes()).keys() >= {"key", "done"}
 
 
@@ -136,7 +134,7 @@ class StateFile:
                 return 0
             state += part
             return operator.index(header["done"])
-        except _NOT_A_STATE as error:
+        except DAMAGE as error:
             raise InputError(
                 f"{self.path} is not the state of an evaluation ({type(error).__name__}: {error}); "
                 "delete it if it was, or name another file with --state",
@@ -152,17 +150,3 @@ class StateFile:
                     forecast, _, statistic = name.rpartition("/")
                     getattr(part, kind)[forecast, statistic] = stored[full_name]
             return json.loads(stored["header"].tobytes())
-
-
-_NOT_A_STATE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    EOFError,
-    RecursionError,
-    NotImplementedError,
-    BadZipFile,
-    zlib.error,
-)

@@ -13,11 +13,9 @@ References:
 """
 
 import json
-import pickle
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +25,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 
@@ -41,19 +39,6 @@ _NAMES = (
 )
 _UNUSED = re.compile(r"^norm\.|^device_buffer$")
 _FLOATS = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
-_UNREADABLE = (  # by pickle, zip, tar, zlib and torch, of a file that is damaged
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    OSError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-)
 _PREFIX = re.compile(r"^(module\.|model\.)+")
 
 
@@ -131,7 +116,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         file = BytesIO(members["model.pt"]) if "model.pt" in members else path
         saved = torch.load(file, map_location="cpu", weights_only=True)
         settings = settings.get("__args__", settings)
-    except _UNREADABLE as error:
+    except (*DAMAGE, tarfile.TarError) as error:
         raise InputError(
             f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
             "plain values alone; save the state dict by itself with torch.save",

@@ -9,23 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.redaction import redacted
 from data_pipeline.terminal import TextTable
 from data_pipeline.yaml_text import read_settings_file
 
 _BASELINES = ("persistence", "climatology")
 _MOST_LETTERS = 200
-_NOT_A_RECORD = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    csv.Error,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +79,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except _NOT_A_RECORD as error:
+    except DAMAGE as error:
         what = " ".join(str(error).split())[:_MOST_LETTERS]
         raise InputError(
             f"{path} does not hold what a run records ({type(error).__name__}: {what}); restore "

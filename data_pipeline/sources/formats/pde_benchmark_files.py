@@ -261,7 +261,7 @@ def _read_darcy(path: str, first: int, last: int) -> np.ndarray:
 def _load_neuraloperator(path: str) -> tuple[np.ndarray, np.ndarray]:
     data: Any
     if Path(path).suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             data = {name: archive[name] for name in archive if name in ("x", "y")}
     else:
         data = _load_tensors(path)

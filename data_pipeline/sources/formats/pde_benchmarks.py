@@ -5,7 +5,6 @@ The trajectories of all files lie one after the other on the time axis, training
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pickle import UnpicklingError
 from typing import get_args
 
 import dask.array as da
@@ -13,7 +12,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.grids.grid import same_coordinates
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
@@ -79,7 +78,7 @@ def _open(path: str, layout: BenchmarkFormat) -> TrajectoryFile:
         return _OPENERS[layout](path)
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+    except DAMAGE as error:
         message = (
             f"cannot read {path}: {error}; it may be truncated, or not in the layout {layout}; "
         )

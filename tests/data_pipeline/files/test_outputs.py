@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import zarr
 
+from data_pipeline.errors import DAMAGE
 from data_pipeline.files.outputs import (
     Output,
     check_outputs,
@@ -126,6 +127,17 @@ def test_only_what_is_recognized_is_replaced(tmp_path: Path) -> None:
     other.rename(tmp_path / "gone")
     (tmp_path / "link").symlink_to(other)
     require_ours(Output(tmp_path / "link", "scores"))
+
+
+@pytest.mark.parametrize("error", DAMAGE)
+def test_what_cannot_be_read_is_not_recognized(tmp_path: Path, error: type[Exception]) -> None:
+    def read(path: Path) -> bool:
+        raise error
+
+    path = tmp_path / "scores.json"
+    path.write_text("mine")
+    with rejects("output-exists", str(path)):
+        require_ours(Output(path, "scores", read))
 
 
 def test_places_that_cannot_hold_an_output_are_rejected(

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile
+from data_pipeline.files.outputs import may_replace
+from fourcastnet_afno.evaluation.aggregation import AggregationState, StateFile, state_output
 from fourcastnet_afno.evaluation.plan import ScoringTask
 from tests.builders.errors import rejects
 
@@ -130,3 +131,13 @@ def test_what_is_no_state_is_named_and_stays(tmp_path: Path, damage: str) -> Non
     with rejects("unreadable-file", str(file.path)):
         file.load(AggregationState(covered=WHOLE.covered, groups=WHOLE.groups), NAMES)
     assert file.path.lstat() == before
+
+
+def test_a_state_that_is_cut_is_not_recognized(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    StateFile(path=path, fingerprint="a").save(PARTS[0], 1, NAMES)
+    content = path.read_bytes()
+    assert may_replace(path, state_output(path).is_ours)
+    for length in range(1, len(content), len(content) // 9):
+        path.write_bytes(content[:length])
+        assert not may_replace(path, state_output(path).is_ours)
