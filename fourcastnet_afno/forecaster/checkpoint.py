@@ -110,10 +110,15 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
 
 
 def fingerprint_of(forecaster: Forecaster) -> str:
-    """Digest of weights, statistics, static fields and their meaning, 16 hexadecimal digits."""
+    """Digest of weights, statistics, static fields and their meaning, see ``content_digest``."""
     facts = {"model": asdict(forecaster.config), "fields": forecaster.spec.to_json()}
+    return content_digest(facts, forecaster.state_dict())
+
+
+def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Digest of tensors and of JSON values that tell their meaning, 16 hexadecimal digits."""
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8)
-    for name, value in sorted(forecaster.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -30,7 +30,12 @@ from torch.nn import functional as F
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
+from fourcastnet_afno.forecaster.checkpoint import (
+    content_digest,
+    fingerprint_of,
+    load_forecaster,
+    read_checkpoint,
+)
 from fourcastnet_afno.forecaster.checkpoint_file import damaged
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
@@ -180,6 +185,11 @@ def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[st
         "channels": head.channels.to_json(),
         "backbone": fingerprint_of(forecaster),
     }
+
+
+def fingerprint_of_head(head: DiagnosticHead, forecaster: Forecaster) -> str:
+    """Digest of a head, its meaning and the forecaster behind it, see ``content_digest``."""
+    return content_digest(describe_diagnostic(head, forecaster), head.state_dict())
 
 
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:

@@ -11,7 +11,7 @@ processes. A kill costs the steps since the last restart file.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import never
 from data_pipeline.files.work_folder import WorkFolder
 from fourcastnet_afno.inference.config import IfExists
-from fourcastnet_afno.inference.open import is_forecast
+from fourcastnet_afno.inference.open import is_forecast, open_forecast
 
 
 class Work:
@@ -136,6 +136,17 @@ def parse_identity(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return identity if isinstance(identity, dict) else {}
+
+
+def recorded_provenance(path: Path, existing: IfExists) -> Mapping[str, Any]:
+    """Attributes of the forecast at ``path`` that would be resumed; empty if there is none."""
+    note = WorkFolder(path, "").folder / "identity.json"
+    if note.is_file():
+        return parse_identity(note.read_text(errors="replace"))
+    if existing == "resume" and path.exists():
+        with suppress(InputError), open_forecast(path) as forecast:
+            return forecast.attrs
+    return {}
 
 
 class Restart(NamedTuple):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,12 @@ from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
 from data_pipeline.yaml_text import read_settings
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
-from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticStepper, load_chained
+from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
+from fourcastnet_afno.forecaster.diagnostic_head import (
+    DiagnosticStepper,
+    fingerprint_of_head,
+    load_chained,
+)
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.initial_states import (
@@ -39,6 +43,7 @@ from fourcastnet_afno.inference.initial_states import (
     select_init_times,
 )
 from fourcastnet_afno.inference.open import forecast_output
+from fourcastnet_afno.inference.resume import recorded_provenance
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
@@ -81,10 +86,15 @@ def forecast_from(
         dataset = source
     else:
         dataset = open_initial_data(source, forecasters[0].spec, checkpoint, init_times)
-    head = None
+    makers, head = {"checkpoint": files}, None
+    digests = {"checkpoint": " ".join(map(fingerprint_of, forecasters))}
     if config.diagnostic is not None:
         by_file = dict(zip(files, forecasters, strict=True))
         head = load_chained(Path(config.diagnostic), by_file, device)
+        makers["diagnostic"] = [Path(config.diagnostic)]
+        digests["diagnostic"] = fingerprint_of_head(head, forecasters[0])
+    digests = _digests_as_recorded(makers, digests, recorded_provenance(path, existing))
+    attrs = _provenance(makers, digests)
     forecasters, regridded = _on_grid_of(dataset, forecasters, config)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):
@@ -96,7 +106,6 @@ def forecast_from(
         )
     init_times = first.spec.step.advance(init_times, 0, times)  # months as the data labels them
     check_init_times(init_times, times, first.spec, first.num_history)
-    attrs = _provenance(files, config.diagnostic)
     if regridded:
         attrs["regridded"] = regridded
         print_line(console, regridded)
@@ -261,21 +270,37 @@ def _on_grid_of(
     return [forecaster.on_grid(grid, config.resolution) for forecaster in forecasters], text
 
 
-def _provenance(files: list[Path], diagnostic: str | None) -> dict[str, str]:
-    def digest(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
-
+def _provenance(files: Mapping[str, Sequence[Path]], digests: Mapping[str, str]) -> dict[str, str]:
+    """What made a forecast: its checkpoints and its diagnostic head, by files and by content."""
+    first = files["checkpoint"][0]
     attrs = {
-        "title": f"Forecasts of {files[0].name}",
+        "title": f"Forecasts of {first.name}",
         "source": "fourcastnet_afno",
-        "checkpoint": str(files[0]),
-        "checkpoint_digest": " ".join(map(digest, files)),
         "versions": json.dumps(versions()),
     }
-    if diagnostic is not None:
-        attrs |= {"diagnostic": diagnostic, "diagnostic_digest": digest(Path(diagnostic))}
+    for name, paths in files.items():
+        attrs |= {name: str(paths[0]), f"{name}_digest": digests[name]}
     return attrs
+
+
+def _digests_as_recorded(
+    files: Mapping[str, Sequence[Path]], digests: Mapping[str, str], recorded: Mapping[str, Any]
+) -> dict[str, str]:
+    """The digests of what makes a forecast, or those that version 0.1 recorded of the same files.
+
+    That took the digests of files, which hold how long a training took.
+    """
+    found = dict(digests)
+    for name, paths in files.items():
+        digest = recorded.get(f"{name}_digest", found[name])
+        if digest != found[name] and digest == " ".join(map(_digest_of_file, paths)):
+            found[name] = digest
+    return found
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def _inputs(
