@@ -58,6 +58,7 @@ def process_group(
             timeout=timeout,
             device_id=chosen if chosen.type == "cuda" else None,
         )
+        watchdog.connect()
         yield Process(
             rank=environment.rank,
             world_size=environment.world_size,
@@ -78,4 +79,5 @@ def process_group(
 def _disconnect(watchdog: FailureWatchdog) -> None:
     watchdog.stop()
     dist.barrier()
+    watchdog.close()
     dist.destroy_process_group()

@@ -5,10 +5,13 @@ import faulthandler
 import json
 import os
 import re
+import select
+import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +29,9 @@ _USER_ERROR, _TRY_AGAIN = 2, 75  # the latter is EX_TEMPFAIL of sysexits.h
 class FailureWatchdog:
     """Ends this process within a second after another one has failed, or a few after it was lost.
 
-    A process that is killed says nothing: the others meet a connection that is closed, call all
-    ranks, and miss those that do not answer.
+    A process that is killed says nothing, but its system closes its connections: the rank before
+    it, which has one to it, or a rank that meets it in a collective, calls all ranks, and misses
+    those that do not answer.
 
     The main thread may wait in a collective that never ends, so that raising there is no way out.
     The ``timeout`` is for joining.
@@ -42,6 +46,8 @@ class FailureWatchdog:
         # A client blocks while it waits, so the watching thread has one of its own.
         self.base, self._watched = first, second
         self.store = dist.PrefixStore("run", self.base)
+        self._door, self._neighbor = _open_door(environment), None
+        self.store.set(f"door-{self.rank}", json.dumps(self._door.getsockname()[:2]))
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -62,6 +68,18 @@ class FailureWatchdog:
         """Stop watching: the work is done and others may leave."""
         self._done.set()
         self._thread.join()
+
+    def connect(self) -> None:
+        """Connect to the next rank, so that its end is noticed; all ranks have joined."""
+        key = f"door-{(self.rank + 1) % (self._others + 1)}"
+        host, port = json.loads(self.store.get(key))
+        with suppress(OSError):  # a rank that is not reached is missed in collectives only
+            self._neighbor = socket.create_connection((host, port), timeout=_ROLL_CALL_SECONDS)
+
+    def close(self) -> None:
+        """Close the connections: all ranks have stopped watching."""
+        for connection in filter(None, (self._door, self._neighbor)):
+            connection.close()
 
     def announce(self, error: BaseException) -> None:
         """Inform the others, and leave by force if the program does not end by itself."""
@@ -130,16 +148,20 @@ class FailureWatchdog:
     def _run(self) -> None:
         while not self._done.wait(POLL_SECONDS):
             try:
-                if not self._watched.check(["trouble"]):
-                    continue
-                self._answer_roll_call()
-                if self._watched.check(["failed"]):
-                    note = json.loads(self._watched.get("failed"))
-                    self._wait_until_informed()
-                    self._leave(note, silently="lost" in note)
+                if self._neighbor is not None and _is_closed(self._neighbor):
+                    self._leave_if_ranks_are_lost()
+                self._leave_if_one_has_failed()
             except RuntimeError:
                 if not self._done.is_set():
                     self._leave(self._lost_host())
+
+    def _leave_if_one_has_failed(self) -> None:
+        if self._watched.check(["trouble"]):
+            self._answer_roll_call()
+            if self._watched.check(["failed"]):
+                note = json.loads(self._watched.get("failed"))
+                self._wait_until_informed()
+                self._leave(note, silently="lost" in note)
 
     def _leave(self, note: Mapping[str, Any], silently: bool = False) -> None:
         sys.stdout.flush()
@@ -153,6 +175,23 @@ class FailureWatchdog:
             sys.stderr.write(message + "\n")
         sys.stderr.flush()
         os._exit(note["code"])
+
+
+def _open_door(environment: LaunchEnvironment) -> socket.socket:
+    """A socket that listens where the host of the store is reached from."""
+    kind = socket.SOCK_DGRAM
+    family, *_, host = socket.getaddrinfo(environment.address, environment.port, type=kind)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(host)  # nothing is sent
+        return socket.create_server((probe.getsockname()[0], 0), family=family)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the process at the other end, which sends nothing, is gone."""
+    try:
+        return bool(select.select([connection], [], [], 0)[0]) and not connection.recv(1)
+    except ConnectionError:
+        return True
 
 
 def is_lost_connection(error: BaseException) -> bool:
