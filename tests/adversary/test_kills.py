@@ -117,6 +117,11 @@ class Command:
         shutil.rmtree(self.folder)
         shutil.copytree(self._before, self.folder)
 
+    @property
+    def output(self) -> str:
+        """End of what it has printed."""
+        return (self.folder.parent / "output.txt").read_text()[-2000:]
+
     def run(self, moment: Moment | None = None) -> int | None:
         """Run it until its end or a signal; returns the exit code."""
         process = start(run, self.folder, self._words, moment)
@@ -126,7 +131,7 @@ class Command:
     def complete(self) -> int:
         """Run it until its end; returns its number of operations on files."""
         code = self.run()
-        assert code == 0, (self.name, (self.folder.parent / "output.txt").read_text()[-2000:])
+        assert code == 0, (self.name, self.output)
         return int((self.folder.parent / "operations.txt").read_text())
 
     def kill(self, kills: int, operations: int, generator: random.Random, late: float) -> list[int]:
@@ -150,7 +155,7 @@ class Command:
                 code = self.run(moment)
                 if code == 0:
                     break
-                assert code == -signal.SIGKILL, (self.name, moments, moment)
+                assert code == -signal.SIGKILL, (self.name, moments, moment, self.output)
                 moments.append(moment.operation)
                 left = max(1, left - moment.operation)
             else:
