@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
-from fourcastnet_afno.inference.config import ForecastConfig
+from fourcastnet_afno.inference.config import ForecastConfig, StoreConfig
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.training.monitoring.record import StepRecord
@@ -20,7 +20,7 @@ from fourcastnet_afno.workflows.train import train_run
 from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
 
 _MIB = 2**20
-_IN_FLIGHT = 16  # tensors that a step, or a thread that writes, may hold
+_IN_FLIGHT = 24  # tensors that a step, or a thread that writes, may hold
 
 
 class Usage(NamedTuple):
@@ -103,6 +103,7 @@ def test_a_forecast_does_not_grow(first: int, last: int, tmp_path: Path) -> None
     forecaster, data = load_forecaster(checkpoint), store.prognostic.dataset()
     measure = Measure(first, last)
     forecaster.register_forward_hook(lambda *_: measure.on_step())
-    config, path = ForecastConfig(num_steps=last), tmp_path / "forecast.zarr"
+    config = ForecastConfig(num_steps=last, store=StoreConfig(chunks="lead_time"))
+    path = tmp_path / "forecast.zarr"
     write_forecast(forecaster, data, data["time"].values[2:3], config, path, {}, restart_every=20)
     measure.check()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.cli.main import main
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
 from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
@@ -76,6 +76,22 @@ def test_a_checkpoint_and_a_source_are_enough(files: Files, tmp_path: Path, name
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     written.close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_digest_depends_on_weights_and_not_on_the_time_that_training_took(
+    files: Files, tmp_path: Path
+) -> None:
+    tensors, metadata = read_checkpoint(files.checkpoint)
+    forecaster, copy = load_forecaster(files.checkpoint), tmp_path / "copy.safetensors"
+    digests = []
+    for seconds, change in ((1, 0.0), (2, 0.0), (2, 1.0)):
+        changed = {name: t + change if name.endswith(".mean") else t for name, t in tensors.items()}
+        save_checkpoint(copy, forecaster, changed, {**metadata, "seconds": seconds})
+        output = tmp_path / f"{len(digests)}.zarr"
+        words = ["forecast", f"--checkpoint={copy}", f"--source={files.source}", "--steps=1"]
+        assert main([*words, "--init-times=2001-03-01", f"--output={output}"]) == 0
+        digests.append(open_forecast(output).attrs["checkpoint_digest"])
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_prepared_data_is_a_source_and_the_default(files: Files, tmp_path: Path) -> None:
