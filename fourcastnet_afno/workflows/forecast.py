@@ -271,7 +271,7 @@ def _on_grid_of(
 
 
 def _provenance(files: Mapping[str, Sequence[Path]], digests: Mapping[str, str]) -> dict[str, str]:
-    """What made a forecast: its checkpoints and its diagnostic head, by files and by content."""
+    """Attributes with the makers of a forecast, checkpoints and a head, by file and by content."""
     first = files["checkpoint"][0]
     attrs = {
         "title": f"Forecasts of {first.name}",
