@@ -4,12 +4,14 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_pipeline.errors import InputError
 
+_NOTE = b"process "  # how a lock file begins
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # as some cluster file systems say
 
 
@@ -32,9 +34,6 @@ def only_process(lock: Path, activity: str) -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):  # a note for people; the disk may be full
-            os.ftruncate(file, 0)
-            os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         with suppress(OSError):
@@ -43,15 +42,19 @@ def only_process(lock: Path, activity: str) -> Iterator[None]:
 
 
 def _acquire(lock: Path, activity: str) -> int | None:
-    """Open and lock a file; None where there are no locks."""
+    """Make and lock a file, instead of that of a process which has gone; None without locks."""
     while True:
-        file = _open(lock)
+        file, is_new = _open(lock)
         if file is None:
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), lock.stat()):
-                return file
+            if os.path.samestat(os.fstat(file), lock.lstat()):
+                if is_new:
+                    with suppress(OSError):  # a note for people; the disk may be full
+                        os.write(file, _NOTE + f"{os.getpid()} on {socket.gethostname()}".encode())
+                if is_new or not _remove(lock):
+                    return file
         except FileNotFoundError:
             pass  # the process before this one has just ended and removed its file
         except BlockingIOError as error:
@@ -70,8 +73,34 @@ def _acquire(lock: Path, activity: str) -> int | None:
         os.close(file)
 
 
-def _open(lock: Path) -> int | None:
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):  # the file may be of another user
+def _open(lock: Path) -> tuple[int | None, bool]:
+    """Open a lock file, and tell whether it was made; nothing is ever written to an older one."""
+    with suppress(OSError):
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True
+    _require_lock(lock)
+    for flags in (os.O_RDWR, os.O_RDONLY):  # the file may be of another user
         with suppress(OSError):
-            return os.open(lock, flags | os.O_CLOEXEC, 0o666)
-    return None
+            return os.open(lock, flags | os.O_NOFOLLOW | os.O_CLOEXEC), False
+    return None, False
+
+
+def _remove(lock: Path) -> bool:
+    """Remove the file of a process that has gone; False where nobody may."""
+    try:
+        lock.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _require_lock(lock: Path) -> None:
+    """Reject a file of this name that holds something else, and would be removed."""
+    if not os.path.lexists(lock):
+        return
+    with suppress(OSError):  # it has just been removed, or is of another user
+        is_file = stat.S_ISREG(lock.lstat().st_mode)
+        if not is_file or not _NOTE.startswith(lock.read_bytes()[: len(_NOTE)]):
+            raise InputError(
+                f"{lock} is no lock of this package, and is not removed; move it away",
+                code="output-exists",
+            )

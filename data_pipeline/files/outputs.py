@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import DAMAGE, InputError
-from data_pipeline.files.atomic import full_path
+from data_pipeline.files.atomic import check_writable, full_path, require_replaceable
 
 Marker = Callable[[Path], bool]
 """Whether this package has written the file or folder at a path as an output of some kind."""
@@ -39,13 +39,16 @@ class Output(NamedTuple):
         path: Its place.
         kind: What the command writes there, for messages, such as "scores".
         is_ours: Marker of what may be replaced.
-        is_store: Whether it is a folder.
+        has_work_folder: Whether it is made in a work folder, which has its hidden name.
+        is_certain: Whether it is written whatever exists, so that a disk that cannot be written to
+            is an error before the work whose result it holds.
     """
 
     path: Path
     kind: str
     is_ours: Marker = never
-    is_store: bool = False
+    has_work_folder: bool = False
+    is_certain: bool = False
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]]) -> None:
@@ -58,7 +61,9 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
 
     Raises:
         InputError: With the codes "output-is-input", "same-output", "output-exists" (something else
-            is there), "not-a-folder" (a file is where a folder has to be) or "bad-setting" (a URL).
+            is there), "not-a-folder" (a file is where a folder has to be), "not-a-file" (a folder
+            has the hidden name of a file) or "bad-setting" (a URL); those of ``check_writable`` for
+            outputs that are certain.
     """
     read = _Read.of(inputs)
     for output in outputs:
@@ -73,6 +78,9 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
     _check_names(outputs)
     for output in outputs:
         require_ours(output)
+        if not output.has_work_folder:
+            require_replaceable(partial_path(output.path))
+    check_writable(*(output.path for output in outputs if output.is_certain))
 
 
 def require_ours(output: Output) -> None:

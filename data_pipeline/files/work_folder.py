@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,11 @@ from data_pipeline.errors import InputError, TransferError
 from data_pipeline.files.atomic import full_path, remove, replacing, sweep, writing_to
 from data_pipeline.files.outputs import Marker, may_replace, never
 
+_MARK = re.compile(r"identity\.json|lock(-\d+)?")
+_ENTRY = re.compile(  # of every verb and version, and of systems
+    rf"{_MARK.pattern}|store|other|moving|replaced|ledger(-\d+)?\.jsonl|output\.nc"
+    r"|restart-\d+\.safetensors|records-\d+\.json|\..*\.partial|\.tmp.{6}|\.DS_Store|\.nfs.*"
+)
 _EMPTY = ("identity.json", "store", "other")  # in a work folder without a finished piece
 
 
@@ -86,10 +92,11 @@ class WorkFolder:
     def _check_is_ours(self) -> None:
         """Reject a folder of this name that holds something else, which would be deleted."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
-        if names and not any(name == "identity.json" or name[:4] == "lock" for name in names):
+        others = [name for name in names if not _ENTRY.fullmatch(name)]
+        if others or (names and not any(map(_MARK.fullmatch, names))):
             raise InputError(
                 f"{full_path(self.folder)} is no folder of interrupted work: it holds "
-                f"{', '.join(sorted(names)[:3])}; move it away",
+                f"{', '.join(sorted(others or names)[:3])}; move it away",
                 code="output-exists",
             )
 

@@ -15,7 +15,7 @@ from dask.delayed import delayed
 
 from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channels
-from data_pipeline.files.outputs import Output, check_outputs
+from data_pipeline.files.outputs import Output, check_outputs, require_ours
 from data_pipeline.files.progress import track
 from data_pipeline.files.work_folder import WorkFolder, resumable
 from data_pipeline.grids.coarsening import Coarsening
@@ -88,8 +88,10 @@ def prepare(
             configuration, or the disk is too small.
     """
     if os.path.exists(path):
+        if not (path / "zarr.json").exists():  # opening would recommend to prepare it
+            require_ours(Output(path, "the training store"))
         return open_store(str(path), config)
-    check_outputs([Output(path, "the training store", is_store=True)], data_inputs(config))
+    check_outputs([Output(path, "the training store", has_work_folder=True)], data_inputs(config))
     # All that a store depends on: settings, and the files behind them.
     paths = config.source.paths if config.source else config.pde.files if config.pde else []
     files = [file_fingerprints(path) for path in paths]

@@ -81,7 +81,7 @@ def _within(part: slice, span: slice) -> slice:
 
 def state_output(path: Path) -> Output:
     """The file that keeps the state of an evaluation."""
-    return Output(path, "the state of an evaluation", _is_state)
+    return Output(path, "the state of an evaluation", _is_state, is_certain=True)
 
 
 def _is_state(path: Path) -> bool:

@@ -103,6 +103,15 @@ def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
     return StoredTensors(tensors, record)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file was written by ``write_tensors``, of any version; tensors are not read."""
+    try:
+        read_tensors(path, "none")
+    except InputError:
+        return False
+    return True
+
+
 def damaged(path: Path) -> AbstractContextManager[None]:
     """Name the checkpoint and the remedy in errors of what it holds."""
     return naming_file(path, _REMEDY, "damaged-checkpoint")

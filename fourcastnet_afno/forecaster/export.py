@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
-from data_pipeline.files.atomic import check_writable, replacing
+from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_json
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
@@ -68,11 +68,17 @@ def export_checkpoint(
         )
     record_path = output.with_name(f"{output.name}.json")
     outputs = [
-        Output(output, "an exported forecaster", lambda path: _is_export(path, record_path)),
-        Output(record_path, "the description of an exported forecaster", _is_record),
+        Output(
+            output,
+            "an exported forecaster",
+            lambda path: _is_export(path, record_path),
+            is_certain=True,
+        ),
+        Output(
+            record_path, "the description of an exported forecaster", _is_record, is_certain=True
+        ),
     ]
     check_outputs(outputs, {"--checkpoint": [checkpoint]})
-    check_writable(output, record_path)
     missing = [n for n in ("onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
     if kind == "onnx" and missing:
         raise InputError(

@@ -34,7 +34,7 @@ def is_forecast(path: Path) -> bool:
 
 def forecast_output(path: Path) -> Output:
     """The store or file that a forecast is written to."""
-    return Output(path, "forecasts", is_forecast, is_store=path.suffix != ".nc")
+    return Output(path, "forecasts", is_forecast, has_work_folder=True)
 
 
 def open_forecast(path: Path) -> xr.Dataset:

@@ -24,8 +24,8 @@ def report_outputs(path: Path) -> list[Output]:
     found = folder.iterdir() if folder.is_dir() else (folder / "loss.png",)  # its place is checked
     figures = [file for file in found if _FIGURES.fullmatch(file.name)]
     return [
-        Output(path, "the report", _is_report),
-        *(Output(file, "a figure of the report", _is_figure) for file in figures),
+        Output(path, "the report", _is_report, is_certain=True),
+        *(Output(file, "a figure of the report", _is_figure, is_certain=True) for file in figures),
     ]
 
 

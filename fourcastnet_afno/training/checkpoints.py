@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing, write_text, writing_to
+from data_pipeline.files.outputs import read_head
 from data_pipeline.records import from_plain
 from fourcastnet_afno.forecaster.checkpoint import (
     add_prefix,
@@ -184,7 +185,8 @@ class RunCheckpoints:
         """Delete what safetensors was writing when the run was killed."""
         for leftover in self.folder.glob(".tmp??????"):
             with suppress(OSError):  # of a disk that cannot be written to
-                leftover.unlink()
+                if not leftover.is_symlink() and _may_be_cut(leftover):
+                    leftover.unlink()
 
     def load_best(self) -> None:
         """Set the weights to those of ``best``, which every stage writes."""
@@ -211,6 +213,12 @@ class RunCheckpoints:
             return None
         tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
         return process.broadcast_tensors(tensors), process.broadcast(metadata)
+
+
+def _may_be_cut(path: Path) -> bool:
+    """Whether a file is empty, or begins as safetensors: the length of a header in JSON."""
+    head = read_head(path, 9)
+    return head in (b"", head[:8] + b"{")
 
 
 @torch.no_grad()

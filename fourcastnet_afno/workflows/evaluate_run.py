@@ -6,7 +6,6 @@ from pathlib import Path
 
 import xarray as xr
 
-from data_pipeline.files.atomic import check_writable
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.terminal import print_line, print_tables
@@ -37,9 +36,7 @@ def evaluate_run(
     """Score the run's forecasts next to the baselines, and write the report."""
     path = output / "forecast.zarr"
     read = {**prepared_inputs(config, output), "the forecasts": [path]}
-    results = evaluation_outputs(output)
-    check_outputs([*prepared_outputs(config, output), *results], read)
-    check_writable(*(each.path for each in results))
+    check_outputs([*prepared_outputs(config, output), *evaluation_outputs(output)], read)
     store = open_or_prepare(config, output)
     predictions = open_forecast(path)
     if not any(channel.name in predictions for channel in store.diagnostic.channels):

@@ -28,13 +28,15 @@ from data_pipeline.sources.files import local_inputs
 from data_pipeline.yaml_text import read_yaml
 from fourcastnet_afno.evaluation.aggregation import state_output
 from fourcastnet_afno.evaluation.scores.tables import scores_outputs
+from fourcastnet_afno.forecaster.checkpoint_file import is_checkpoint
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.report.outputs import report_outputs
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 _SECTIONS = {"data", "model", "training", "forecast", "evaluation"}  # of every version
 _HISTORY = re.compile(rb'\[\s*(\]\s*$|\{\s*"epoch": \d+,\s*"stage":)')
-_STEP = re.compile(r"step-\d{8}\.safetensors")
+STEP = re.compile(r"step-\d{8}\.safetensors")
+"""Names of the checkpoints before the last one."""
 
 
 def store_location(config: ExperimentConfig, output: Path) -> str:
@@ -46,7 +48,7 @@ def prepared_outputs(config: ExperimentConfig, output: Path) -> list[Output]:
     """The configuration, and the training store where there is none yet."""
     outputs, store = [config_output(config, output)], store_location(config, output)
     if "://" not in store and not Path(store).exists():
-        outputs.append(Output(Path(store), "the training store", is_store=True))
+        outputs.append(Output(Path(store), "the training store", has_work_folder=True))
     return outputs
 
 
@@ -70,10 +72,10 @@ def training_outputs(output: Path) -> list[Output]:
         path
         for path in earlier
         # A run that is killed while it keeps a checkpoint leaves two names of one file.
-        if _STEP.fullmatch(path.name) and not _is_same(path, checkpoints[0])
+        if STEP.fullmatch(path.name) and not _is_same(path, checkpoints[0])
     ]
     return [
-        *(Output(path, "a checkpoint", Path.is_file) for path in checkpoints),
+        *(Output(path, "a checkpoint", is_checkpoint) for path in checkpoints),
         Output(output / "history.json", "the record of a training", _is_history),
         Output(logs / "steps.csv", "the log of a training", _starts(b"step,stage,epoch,")),
         Output(logs / "validation.csv", "the log of a training", _starts(b"step,stage,metric,")),

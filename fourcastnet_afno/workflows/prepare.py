@@ -22,6 +22,7 @@ from fourcastnet_afno.training.config import OPERATIONAL_SETTINGS
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.outputs import (
+    STEP,
     prepared_inputs,
     prepared_outputs,
     save_config,
@@ -87,11 +88,23 @@ def open_prepared_store(
     folder = output / "checkpoints"
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     check_resumable(config, last if last.exists() else best, backbone)
+    _require_last(last)
     read = {**prepared_inputs(config, output), **(inputs or {})}
     check_outputs([*prepared_outputs(config, output), *training_outputs(output)], read)
     store = open_or_prepare(config, output)
     make_folder(folder)
     return store
+
+
+def _require_last(last: Path) -> None:
+    """Reject earlier checkpoints without the newest one, which a new training would drop."""
+    earlier = sorted(path for path in last.parent.glob("step-*") if STEP.fullmatch(path.name))
+    if earlier and not last.exists():
+        raise InputError(
+            f"{last.parent} holds {earlier[-1].name} but no {last.name}; copy it to {last.name} to "
+            "resume from it, or move it away to start over",
+            code="output-exists",
+        )
 
 
 def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:

@@ -11,7 +11,6 @@ import xarray as xr
 import yaml
 
 from data_pipeline.errors import InputError, naming_option
-from data_pipeline.files.atomic import check_writable
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.redaction import redact, remember_secrets
@@ -71,7 +70,6 @@ def evaluate_files(
     sources |= {} if training is None else {"--training": training}
     read = {option: local_inputs(*source.paths) for option, source in sources.items()}
     check_outputs(outputs, {"--forecast": local_inputs(*named.values()), **read})
-    check_writable(*(each.path for each in outputs))
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     with naming_option("--truth"):
         actual = _open(truth)

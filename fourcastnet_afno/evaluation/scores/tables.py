@@ -109,11 +109,12 @@ def _json_value(value: Any) -> Any:  # noqa: ANN401
 def scores_outputs(json_path: Path, netcdf_path: Path) -> list[Output]:
     """The files that ``write_scores`` writes; it replaces those that it has written."""
     csv_path = json_path.with_suffix(".csv")
-    return [
-        Output(netcdf_path, "scores", _is_netcdf_of_scores),
-        Output(json_path, "scores as JSON", lambda path: read_json(path).keys() >= _PARTS),
-        Output(csv_path, "scores as CSV", lambda path: bool(_CSV_HEAD.match(read_head(path)))),
+    markers = [
+        (netcdf_path, "scores", _is_netcdf_of_scores),
+        (json_path, "scores as JSON", lambda path: read_json(path).keys() >= _PARTS),
+        (csv_path, "scores as CSV", lambda path: bool(_CSV_HEAD.match(read_head(path)))),
     ]
+    return [Output(*marker, is_certain=True) for marker in markers]
 
 
 def _is_netcdf_of_scores(path: Path) -> bool:

@@ -32,6 +32,34 @@ def test_the_file_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     assert not lock.exists()
 
 
+def test_files_and_links_of_other_people_stay(tmp_path: Path) -> None:
+    lock, thesis = tmp_path / ".lock", tmp_path / "thesis"
+    thesis.write_text("years of work")
+    for plant in (
+        lambda: lock.symlink_to(thesis),
+        lambda: lock.symlink_to(tmp_path / "nothing"),
+        lambda: lock.hardlink_to(thesis),
+        lambda: os.mkfifo(lock),
+        lock.mkdir,
+    ):
+        plant()
+        with rejects("output-exists", str(lock)), only_process(lock, "trains in run"):
+            pass
+        assert thesis.read_text() == "years of work"
+        (lock.rmdir if lock.is_dir() else lock.unlink)()
+
+
+def test_the_other_name_of_a_lock_that_was_left_stays_as_it_is(tmp_path: Path) -> None:
+    """Backups may consist of hard links."""
+    lock, backup = tmp_path / ".lock", tmp_path / "backup"
+    backup.write_text("process 1 on a node that has gone")
+    lock.hardlink_to(backup)
+    with only_process(lock, "trains in run"):
+        pass
+    assert backup.read_text() == "process 1 on a node that has gone"
+    assert not lock.exists()
+
+
 def test_a_lock_whose_file_was_removed_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """No output is an input or another output, and only what is recognized is replaced."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -33,7 +34,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def check(path: Path, *inputs: Path) -> None:
-    check_outputs([Output(path, "forecasts", anything, is_store=True)], {"--source": inputs})
+    check_outputs([Output(path, "forecasts", anything, has_work_folder=True)], {"--source": inputs})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_places_that_cannot_hold_an_output_are_rejected(
         check_outputs([Output(Path("file/a/scores.nc"), "scores")], {})
     for url in ("gs://bucket/f.zarr", "file:///tmp/f.zarr", "memory://f.zarr"):
         with rejects("bad-setting", "forecasts"):
-            check_outputs([Output(Path(url), "forecasts", is_store=True)], {})
+            check_outputs([Output(Path(url), "forecasts", has_work_folder=True)], {})
 
 
 def test_a_store_that_holds_something_else_is_not_recognized(tmp_path: Path) -> None:
@@ -163,3 +164,24 @@ def test_a_store_that_holds_something_else_is_not_recognized(tmp_path: Path) -> 
         (path / place).unlink()
     (path / "mine").mkdir()
     assert zarr_attributes(path) == {}
+
+
+def test_a_folder_with_the_hidden_name_of_a_file_is_known_before(tmp_path: Path) -> None:
+    hidden = tmp_path / ".scores.nc.partial"
+    hidden.mkdir()
+    with rejects("not-a-file", str(hidden)):
+        check_outputs([Output(tmp_path / "scores.nc", "scores")], {})
+    work = Output(tmp_path / "scores.nc", "forecasts", has_work_folder=True)
+    check_outputs([work], {})
+
+
+def test_outputs_that_are_certain_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, *_: int) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    check_outputs([Output(tmp_path / "history.json", "the record of a training")], {})
+    with rejects("no-permission", str(tmp_path / "scores.nc")):
+        check_outputs([Output(tmp_path / "scores.nc", "scores", is_certain=True)], {})

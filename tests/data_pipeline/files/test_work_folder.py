@@ -111,6 +111,11 @@ def test_a_folder_of_that_name_that_is_no_work_is_not_touched(tmp_path: Path) ->
     with rejects("output-exists", str(folder), "store"), resumable(tmp_path / "out", "a"):
         pass
     assert [entry.name for entry in folder.iterdir()] == ["store"]
+    (folder / "lock").touch()
+    (folder / "thesis").touch()
+    with rejects("output-exists", str(folder), "thesis"), resumable(tmp_path / "out", "a"):
+        pass
+    assert (folder / "thesis").exists()
 
 
 def test_an_output_that_is_a_link_to_another_disk_is_written_there(

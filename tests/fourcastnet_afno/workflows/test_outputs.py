@@ -73,9 +73,27 @@ def test_nothing_is_written_next_to_a_file_that_is_kept(
 def test_a_checkpoint_that_a_kill_has_left_under_two_names_is_one_output(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    (folder / "last.safetensors").write_bytes(b"tensors")
+    save_checkpoint(folder / "last.safetensors", make_forecaster(GRID), {}, {})
     os.link(folder / "last.safetensors", folder / "step-00000005.safetensors")
     check_outputs(training_outputs(tmp_path), {})
+
+
+def test_checkpoints_of_others_and_earlier_ones_without_the_last_are_kept(
+    experiment: ExperimentConfig, tmp_path: Path
+) -> None:
+    last = tmp_path / "checkpoints" / "last.safetensors"
+    earlier = last.with_name("step-00000003.safetensors")
+    earlier.parent.mkdir()
+    earlier.write_text("notes")
+    with rejects("output-exists", str(earlier)):
+        check_outputs(training_outputs(tmp_path), {})
+    save_checkpoint(earlier, make_forecaster(GRID), {}, {"config": experiment.to_yaml()})
+    check_outputs(training_outputs(tmp_path), {})
+    before = earlier.read_bytes()
+    with rejects("output-exists", earlier.name, last.name):
+        train_run(experiment, tmp_path)
+    assert earlier.read_bytes() == before
+    assert [path.name for path in earlier.parent.iterdir()] == [earlier.name]
 
 
 def test_a_configuration_by_hand_stays_or_is_an_error(
