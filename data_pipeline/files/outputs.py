@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import DAMAGE, InputError
-from data_pipeline.files.atomic import check_writable, full_path, require_replaceable
+from data_pipeline.files.atomic import (
+    check_writable,
+    full_path,
+    require_replaceable,
+    writing_to,
+)
 
 Marker = Callable[[Path], bool]
 """Whether this package has written the file or folder at a path as an output of some kind."""
@@ -79,7 +84,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
     for output in outputs:
         require_ours(output)
         if not output.has_work_folder:
-            require_replaceable(partial_path(output.path))
+            with writing_to(output.path):
+                require_replaceable(partial_path(output.path))
     check_writable(*(output.path for output in outputs if output.is_certain))
 
 
