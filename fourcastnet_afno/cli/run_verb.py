@@ -86,7 +86,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
     checkpoint = known.checkpoint or vars(known)["forecast.diagnostic"]
     if config.is_file():
         require_plain_config(read_settings_file(config), str(config))
-    elif name in ("forecast", "train-diagnostic") and checkpoint and checkpoint.is_file():
+    elif name in ("forecast", "train-diagnostic") and checkpoint:
         from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 
         config = read_checkpoint(checkpoint, "none")[1].get("config")

@@ -51,7 +51,9 @@ class Attack:
 
 
 def _keys(path: tuple[Any, ...]) -> list[str]:
-    return [str(key) for key in path[-3:] if isinstance(key, str) and len(key) > 1]
+    """The last keys on a path: an error has to name more than the section."""
+    keys = [key for key in path if isinstance(key, str) and len(key) > 1]
+    return keys[1:][-2:] or keys
 
 
 def attack_settings(folder: Path, random: random.Random) -> Attack:
@@ -76,7 +78,7 @@ def attack_settings(folder: Path, random: random.Random) -> Attack:
         words += ["--output=out/scores.nc"]
     else:
         words += ["--output=out"]
-    names = [*_keys(path), *([] if path else [file.name, "training"])] or [file.name]
+    names = [*_keys(path), f"{file.name}, line"] if path else [file.name, "training"]
     return Attack(
         words=words,
         what=what,
@@ -100,6 +102,13 @@ def _write_header(path: Path, header: object, data: bytes) -> None:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def _forget_digests(path: Path) -> None:
+    """Make a checkpoint like those of earlier versions, and of adversaries, which state none."""
+    header, data = _read_header(path)
+    header["__metadata__"].pop("digests")
+    _write_header(path, header, data)
 
 
 def _change_metadata(path: Path, random: random.Random) -> str:
@@ -181,8 +190,14 @@ def attack_checkpoint(folder: Path, random: random.Random) -> Attack:
         shutil.copytree(folder / "run", folder / "out")
         path = folder / "out" / "checkpoints" / "last.safetensors"
     before = load_file(path)
+    has_digests = random.random() < 0.4
+    if not has_digests:
+        _forget_digests(path)
     what = change(path, random)
     must_fail = change is _change_tensor and not _are_equal(before, load_file(path))
+    # Zeros and other precisions are weights too, which digests alone tell from the right ones.
+    must_fail &= has_digests or not what.endswith((": zero", ": float64"))
+    what += "" if has_digests else ", without digests"
     forecast = ["forecast", f"--checkpoint={given}", "--source=data.nc", "--output=out/f.zarr"]
     export = ["export", f"--checkpoint={given}", "--output=out/f.pt2"]
     words = {
@@ -228,11 +243,23 @@ def _change_zarr(store: Path, random: random.Random) -> tuple[str, list[str]]:
     return f"{path.relative_to(store.parent)}: {what}", [store.name, name]
 
 
+def _forget_checksums(store: Path) -> None:
+    """Make a store like those of earlier versions, and of adversaries, which state none."""
+    document = json.loads((store / "zarr.json").read_text())
+    document["attributes"].pop("checksums")
+    (store / "zarr.json").write_text(json.dumps(document))
+
+
 def attack_store(folder: Path, random: random.Random) -> Attack:
     """Change a prepared store."""
-    before = digests(folder, folder / "run")
-    what, names = _change_zarr(folder / "store.zarr", random)
-    is_changed = before != digests(folder, folder / "run")
+    store = folder / "store.zarr"
+    has_checksums = random.random() < 0.5
+    if not has_checksums:
+        _forget_checksums(store)
+    before = digests(store, folder / "run")
+    what, names = _change_zarr(store, random)
+    what += "" if has_checksums else ", without checksums"
+    is_changed = before != digests(store, folder / "run")
     forecast = ["forecast", EXPERIMENT, "--checkpoint=run/checkpoints/best.safetensors"]
     words = random.choice(
         [
@@ -243,7 +270,7 @@ def attack_store(folder: Path, random: random.Random) -> Attack:
             [*SCORE, "--output=out/scores.nc"],
         ]
     )
-    must_fail = is_changed and "--verify" in words
+    must_fail = is_changed and has_checksums and "--verify" in words
     return Attack(words=words, what=what, names=names, must_fail=must_fail)
 
 

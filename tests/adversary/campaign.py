@@ -3,9 +3,11 @@
 import random
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fourcastnet_afno.cli.main import main
 from tests.adversary.attacks import ATTACKS, Attack
 from tests.adversary.snapshots import digests
 from tests.adversary.trials import Outcome, faults_of, run_command
@@ -47,12 +49,26 @@ def try_attack(kind: str, seed: int, pristine: Path, folder: Path) -> Report:
     work = folder / "work"
     shutil.copytree(pristine, work, symlinks=True)
     attack = ATTACKS[kind](work, random.Random(f"{kind}-{seed}"))
-    before = digests(folder, work / "out")
-    outcome = run_command(attack.words, work, folder.with_suffix(".log"))
+    return judge(f"{kind}-{seed}", attack, work)
+
+
+def judge(
+    name: str, attack: Attack, work: Path, command: Callable[[list[str]], int] = main
+) -> Report:
+    """Run the command of an attack in ``work``, and look at what it says and leaves there.
+
+    Args:
+        name: Of the attack.
+        attack: That was done.
+        work: Where; the command may change its folder ``out``, and nothing else there.
+        command: Function to call with the words of the attack.
+    """
+    before = digests(work, work / "out")
+    outcome = run_command(attack.words, work, work.parent.with_suffix(".log"), command)
     for record in work.glob("fourcastnet-afno-*.log"):  # of a defect
         outcome = replace(outcome, text=f"{outcome.text}\n{record.read_text()}")
         record.unlink()
-    after = digests(folder, work / "out")
+    after = digests(work, work / "out")
     allowed = (0, 1, 2) if attack.words[0] == "doctor" else (0, 2)
     faults = faults_of(outcome, attack.names, allowed)
     if attack.must_fail and outcome.code == 0:
@@ -63,4 +79,4 @@ def try_attack(kind: str, seed: int, pristine: Path, folder: Path) -> Report:
         touched |= after.keys() - before.keys()
     if touched:
         faults.append(f"it touched {sorted(touched)}")
-    return Report(name=f"{kind}-{seed}", attack=attack, outcome=outcome, faults=faults)
+    return Report(name=name, attack=attack, outcome=outcome, faults=faults)

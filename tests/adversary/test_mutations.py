@@ -1,8 +1,10 @@
 """Hostile inputs of every kind: an exit code and a message, nothing touched, nothing unbounded."""
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.adversary.artifacts import make_workspace
 from tests.adversary.campaign import try_attack
@@ -15,14 +17,19 @@ INPUTS = {
     "forecast": 60,
     "run": 20,
 }
-"""Inputs by kind; one in ``ONE_IN`` is tried in every run of the tests."""
+"""Inputs by kind; one in ``ONE_IN`` is tried in every run of the tests, all under ``-m slow``."""
 ONE_IN = 5
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pristine")
-    make_workspace(folder)
+    """A workspace that the processes which run the tests share, whichever makes it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pristine"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make_workspace(folder)
     return folder
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +34,12 @@ class Outcome:
     seconds: float
 
 
-def run_command(words: Sequence[str], folder: Path, log: Path) -> Outcome:
-    """Run a verb in ``folder``, and write what it prints to ``log``."""
+def run_command(
+    words: Sequence[str], folder: Path, log: Path, command: Callable[[list[str]], int] = main
+) -> Outcome:
+    """Call ``command(words)`` in ``folder``, and write what it prints to ``log``."""
     started = time.monotonic()
-    process = start(_bounded, list(words), str(folder), str(log))
+    process = start(_bounded, command, list(words), str(folder), str(log))
     process.join(SECONDS)
     seconds = time.monotonic() - started
     if process.is_alive():
@@ -47,7 +49,7 @@ def run_command(words: Sequence[str], folder: Path, log: Path) -> Outcome:
     return Outcome(code=process.exitcode, text=text, seconds=seconds)
 
 
-def _bounded(words: list[str], folder: str, log: str) -> None:
+def _bounded(command: Callable[[list[str]], int], words: list[str], folder: str, log: str) -> None:
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(file, 1)
@@ -59,7 +61,7 @@ def _bounded(words: list[str], folder: str, log: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        code = main(words)
+        code = command(words)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:

@@ -124,6 +124,14 @@ def test_the_quickstart_brings_its_experiment_and_others_need_one(tmp_path: Path
         complete("train", words)
 
 
+@pytest.mark.parametrize("place", ["none.safetensors", "to-nothing.safetensors", "."])
+def test_a_checkpoint_that_is_no_file_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "to-nothing.safetensors").symlink_to("none.safetensors")
+    path = tmp_path / place
+    with rejects("no-checkpoint", str(path)):
+        complete("forecast", [f"--checkpoint={path}", f"--output={tmp_path}/f.zarr"])
+
+
 EQUATION = "strange.py:Mine"
 
 
