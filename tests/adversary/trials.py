@@ -1,6 +1,7 @@
 """Commands in forked processes whose time and memory are bounded, and what they leave behind."""
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -94,6 +95,7 @@ def faults_of(outcome: Outcome, names: Sequence[str], allowed: Sequence[int] = (
             faults.append("it printed no error")
         elif len(text[text.index("error: ") :]) > 4000:
             faults.append("its message is longer than a screen")
-    if outcome.code in (1, 2) and not any(name in text for name in names):
+    words = "|".join(map(re.escape, names))
+    if outcome.code in (1, 2) and not re.search(rf"(?<!\w)({words})(?!\w)", text):
         faults.append(f"it named none of {list(names)}")
     return faults
