@@ -52,7 +52,7 @@ class Attack:
 
 def _keys(path: tuple[Any, ...]) -> list[str]:
     """The last keys on a path: an error has to name more than the section."""
-    keys = [key for key in path if isinstance(key, str) and len(key) > 1]
+    keys = [ascii(key)[1:-1] for key in path if isinstance(key, str) and len(key) > 1]
     return keys[1:][-2:] or keys
 
 
@@ -195,8 +195,10 @@ def attack_checkpoint(folder: Path, random: random.Random) -> Attack:
         _forget_digests(path)
     what = change(path, random)
     must_fail = change is _change_tensor and not _are_equal(before, load_file(path))
-    # Zeros and other precisions are weights too, which digests alone tell from the right ones.
-    must_fail &= has_digests or not what.endswith((": zero", ": float64"))
+    # Digests alone tell zeros and other precisions from the right weights; a training that starts
+    # from other weights says which are missing.
+    weights_too = (": zero", ": float64", *([": removed"] if verb == "train" else []))
+    must_fail &= has_digests or not what.endswith(weights_too)
     what += "" if has_digests else ", without digests"
     forecast = ["forecast", f"--checkpoint={given}", "--source=data.nc", "--output=out/f.zarr"]
     export = ["export", f"--checkpoint={given}", "--output=out/f.pt2"]
