@@ -21,6 +21,8 @@ from data_pipeline.sources.fields.levels_joined import levels_of
 from data_pipeline.sources.left_out import reasons_left_out
 from data_pipeline.sources.names import STANDARD_NAMES, UNITS, canonical_label, parse_label
 
+_MOST_BYTES_OF_NAME = 200  # file systems take 255, with what is around it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
@@ -44,7 +46,13 @@ class Channel:
 
 @dataclass(frozen=True)
 class Channels:
-    """An ordered set of channels: the meaning of a channel axis."""
+    """An ordered set of channels: the meaning of a channel axis.
+
+    Their names become names of files and of variables in files.
+
+    Raises:
+        InputError: If two are the same, or a name could not be that of a file.
+    """
 
     channels: tuple[Channel, ...]
 
@@ -56,6 +64,15 @@ class Channels:
                 f"channels must differ, got {sorted(repeated)} more than once",
                 code="repeated-channel",
             )
+        for name in (channel.name for channel in self.channels):
+            is_long = len(name.encode(errors="replace")) > _MOST_BYTES_OF_NAME
+            if not name.isprintable() or "/" in name or name in ("", ".", "..") or is_long:
+                raise InputError(
+                    f"a channel is called {name[:80]!r}, expected the name of a variable: at most "
+                    f"{_MOST_BYTES_OF_NAME} letters, without / and control characters; choose "
+                    "another with data.source.rename",
+                    code="bad-name",
+                )
 
     @classmethod
     def from_dataset(
@@ -109,16 +126,9 @@ class Channels:
         """Inverse of ``to_json``.
 
         Raises:
-            InputError: If an entry has another type, or a name is none of a variable in a file.
+            InputError: If an entry has another type, or channels cannot have these names.
         """
-        channels = from_plain(tuple[Channel, ...], records, "channels")
-        for index, name in enumerate(channel.name for channel in channels):
-            if not name.isprintable() or "/" in name or name in ("", ".", ".."):
-                raise InputError(
-                    f"channels.{index}.name must be the name of a variable, got {name!r}",
-                    code="bad-record",
-                )
-        return cls(channels)
+        return cls(from_plain(tuple[Channel, ...], records, "channels"))
 
     def to_json(self) -> list[dict[str, Any]]:
         """Records for checkpoints and attributes."""

@@ -28,7 +28,7 @@ _HEADER = re.compile(r"\s*(?:bearer|basic|token)\s+(\S+)\s*", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>]*")
 _LOGIN = re.compile(r"(?<=://)([^/?#\s]*)@")
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]+)=([^&;#\s]*)")
-_SETTING = re.compile(r"([\w-]+)['\"]?\s*[:=]\s*('[^']*'|\"[^\"]*\"|[^,}\s][^,}\n]*)")
+_SETTING = re.compile(r"([\w-]+)['\"]?\s*[:=]\s*('[^']*'|\"[^\"]*\"|[^,{}\[\s][^,}\n]*)")
 _LEAST_LENGTH, _LONG_LENGTH = 5, 12  # of secrets: short ones are parts of words
 
 _remembered: set[str] = set()

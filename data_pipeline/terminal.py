@@ -5,7 +5,6 @@ escape sequences, also those in the name of a file. Everything that is printed g
 module, which a test of the house rules requires.
 """
 
-import unicodedata
 from typing import Any
 
 from rich.box import SIMPLE
@@ -13,23 +12,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from data_pipeline.redaction import redact
-
-_KEPT = "\n\t"
-_HIDDEN_KINDS = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogates, separators of lines
+from data_pipeline.printable import printable
 
 
-def printable(text: object) -> str:
-    r"""The text with escapes such as ``\x1b`` in place of characters that a terminal obeys.
+class _Console(Console):
+    """A console that writes below a ``PrintableStream``: its texts are printable, and colored."""
 
-    Lines and tabs stay. Secrets are left out, see ``redaction``.
-    """
-    return "".join(
-        character
-        if character in _KEPT or unicodedata.category(character) not in _HIDDEN_KINDS
-        else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in redact(str(text))
-    )
+    @property
+    def file(self) -> Any:  # noqa: ANN401
+        stream = super().file
+        return getattr(stream, "direct", stream)
+
+    @file.setter
+    def file(self, new_file: Any) -> None:  # noqa: ANN401
+        Console.file.__set__(self, new_file)
 
 
 def plain(text: object, style: str = "") -> Text:
@@ -39,7 +35,7 @@ def plain(text: object, style: str = "") -> Text:
 
 def new_console(*, stderr: bool = False) -> Console:
     """A console that reads no markup."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def print_line(console: Console, *parts: object, style: str = "") -> None:

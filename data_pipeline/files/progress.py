@@ -16,7 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from data_pipeline.terminal import printable
+from data_pipeline.printable import printable
+from data_pipeline.terminal import new_console
 
 _Item = TypeVar("_Item")
 
@@ -46,7 +47,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=new_console()) as bar:
         task = bar.add_task(printable(description), total=total, note="")
 
         def advance(count: int = 1, note: str = "") -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import explain_state
-from data_pipeline.redaction import redact
+from data_pipeline.printable import PrintableStream, printable
 
 _READER_LEFT = 128 + signal.SIGPIPE  # as a shell reports other tools that a closed pipe has ended
 _MOST_LETTERS = 400
@@ -39,7 +39,8 @@ def guard(command: Callable[[], int], words: Sequence[str]) -> int:
         that fails or is full, and for a standard output that cannot be written; 70 for a defect;
         130 after Ctrl-C; 141 where nobody reads the output any more.
     """
-    output, errors = _Stream(sys.stdout), _Stream(sys.stderr, is_dropped=True)
+    output = PrintableStream(_Stream(sys.stdout))
+    errors = PrintableStream(_Stream(sys.stderr, is_dropped=True))
     with redirect_stdout(output), redirect_stderr(errors):
         try:
             try:
@@ -156,8 +157,7 @@ def _write_record(error: BaseException, words: Sequence[str]) -> str:
 
     command = shlex.join(["fourcastnet-afno", *words])
     trace = "".join(traceback.format_exception(error))
-    text = redact(f"{command}\n{versions()}\n\n{trace}")
-    record = text.encode(errors="backslashreplace")
+    record = printable(f"{command}\n{versions()}\n\n{trace}").encode()
     name = f"fourcastnet-afno-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     for folder in (".", tempfile.gettempdir()):
         path = Path(folder).absolute() / name

@@ -32,6 +32,8 @@ def run_verb(name: str, words: Sequence[str]) -> int:
         message = "the working directory was deleted; change to one that exists"
         raise InputError(message, code="missing-folder") from error
     name, completed = complete(name, words)
+    if any(word.startswith("--print_config") for word in completed):  # ends within the parser
+        remember_secrets_of_words(completed)
     try:
         arguments = parse(name, completed)  # help ends here
     except InputError as error:  # which may show settings that were not read

@@ -49,7 +49,8 @@ def run_doctor(
         timing = Timing() if measure else None
         report = diagnose(config, output, timing=timing, sample_mib=sample_mib)
     if as_json:
-        print(json.dumps(report.to_json(), indent=1, allow_nan=False))
+        document = json.dumps(report.to_json(), indent=1, allow_nan=False)
+        print(document.replace("\x7f", r"\u007f"))  # the one character that it leaves as it is
     else:
         show(report, new_console())
     return report

@@ -4,6 +4,8 @@ The axes ``time`` and ``prediction_timedelta`` of the store are called ``init_ti
 ``lead_time`` everywhere else.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,21 @@ def open_diagnostics(path: Path) -> xr.Dataset:
         if "flag_meanings" in axis.attrs
     }
     return stored.assign_coords(labels).rename(_NAMES)
+
+
+def require_netcdf_names(names: Iterable[str], path: Path) -> None:
+    """Reject variables that a NetCDF file cannot have, which zarr stores can.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for name in names:
+        if not re.fullmatch(r"(\w|[^\x00-\x7f]).*(?<! )", name):
+            raise InputError(
+                f"{path} cannot hold {name!r}: names in NetCDF start with a letter, a digit or _, "
+                "and end with no space; write a store, --output F.zarr",
+                code="bad-name",
+            )
 
 
 def to_netcdf(store: Path, path: Path, compression: str) -> None:

@@ -22,7 +22,12 @@ from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.integration import make_integrations
 from fourcastnet_afno.inference.job import ForecastJob
-from fourcastnet_afno.inference.open import forecast_output, open_forecast, to_netcdf
+from fourcastnet_afno.inference.open import (
+    forecast_output,
+    open_forecast,
+    require_netcdf_names,
+    to_netcdf,
+)
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
@@ -82,6 +87,8 @@ def write_forecast(
         diagnostic=diagnostic,
         restart_every=restart_every,
     )
+    if path.suffix == ".nc":
+        require_netcdf_names((channel.name for channel in job.layout.channels), path)
     launch = LaunchEnvironment.from_environment(environment)
     work = Work(
         path,

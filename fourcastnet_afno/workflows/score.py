@@ -34,6 +34,7 @@ from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.workflows import console
 
 _LAND = "land_sea_mask"
+_MOST_BYTES_OF_NAME = 200  # files and attributes take 255, with what is around it
 
 
 def evaluate_files(
@@ -130,10 +131,12 @@ def named_paths(forecasts: Sequence[str]) -> dict[str, str]:
         name, equals, path = word.partition("=")
         if not equals or "/" in name:
             name, path = _name_of(word), word
-        if not name.isprintable():
+        is_long = len(name.encode(errors="replace")) > _MOST_BYTES_OF_NAME
+        if not name.isprintable() or name != name.strip() or is_long:
             raise InputError(
-                f"the name {name!r} of a forecast has characters that cannot be printed; name it "
-                "with --forecast NAME=PATH",
+                f"a forecast is called {name[:80]!r}, expected at most {_MOST_BYTES_OF_NAME} "
+                "letters that can be printed, without spaces around them; name it with "
+                "--forecast NAME=PATH",
                 code="bad-setting",
             )
         if name in named:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,3 +59,11 @@ def test_labels_as_files_spell_them_are_found() -> None:
     assert found.labels == ["temperature_850", "geopotential_850", "2m_temperature"]
     plane = canonical.rename({"2m_temperature": "T"})
     assert Channels.from_dataset(plane, ["T"]).labels == ["T"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "a\nb", "\x1b[2J", "\u202eabc", "\ud800", "x" * 201]
+)
+def test_a_name_that_no_file_can_have_is_named(name: str) -> None:
+    with rejects("bad-name", repr(name[:80]), "data.source.rename"):
+        Channels((Channel(name=name),))

@@ -107,6 +107,7 @@ def test_secrets_that_were_read_are_found_in_any_text() -> None:
         "--data.source.storage_options.secret=wr1tten-{}",
         "data:\n  source:\n    storage_options:\n      secret: 'wr1tten-{}'\n  x: [",
         "storage_options: {{key: wr1tten-{}, anon: false}}",
+        "storage_options: {{client_kwargs: {{headers: {{Authorization: Bearer wr1tten-{}}}}}}}",
     ],
 )
 def test_secrets_of_wrong_settings_are_found(text: str) -> None:

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from data_pipeline.files.progress import track
-from data_pipeline.terminal import TextTable, plain, print_line, print_tables, printable
+from data_pipeline.printable import PrintableStream, printable
+from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
 
 # Markup, a closing tag without an opening one, an emoji and a link.
 BRACKETS = ["RMSE [m s-1]", "[red]", "runs/[/x]", "[bold]t[/bold]", ":smile:", "[link=a]b[/link]"]
@@ -42,13 +43,6 @@ def test_what_a_terminal_would_obey_is_written_out(name: str) -> None:
     assert not set(text.getvalue()) & {"\x1b", "\x07", "\r", "\x9b", "\u202e", "\x00", "\ud800"}
 
 
-def test_printable_text_keeps_lines_and_other_letters() -> None:
-    assert printable("\x1b[31m") == r"\x1b[31m"
-    assert printable("a\n\tb") == "a\n\tb"
-    assert printable("Höhe µ 気温 x₁") == "Höhe µ 気温 x₁"
-    assert printable(7) == "7"
-
-
 def test_long_lines_are_not_broken() -> None:
     console, text = console_of(width=20)
     print_line(console, "/a/long/path/with spaces/and/more/of/it.nc")
@@ -58,3 +52,15 @@ def test_long_lines_are_not_broken() -> None:
 def test_progress_shows_its_description_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(track([1, 2], "Reading [/x] \x1b[31m")) == [1, 2]
     assert r"Reading [/x] \x1b[31m" in capsys.readouterr().out
+
+
+def test_colors_of_a_console_pass_a_stream_that_writes_out_those_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr("sys.stdout", PrintableStream(text))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    print_line(new_console(), "wrong \x1b[2J", style="red")
+    assert text.getvalue().startswith("\x1b[31m")
+    assert r"wrong \x1b[2J" in text.getvalue()

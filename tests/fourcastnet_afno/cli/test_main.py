@@ -58,3 +58,10 @@ def test_an_unknown_verb_names_the_nearest(
     (line,) = capsys.readouterr().err.splitlines()
     assert word in line
     assert near in line
+
+
+def test_errors_of_the_parser_command_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--\x1b]0;title\x07\u202e"])
+    assert stop.value.code == 2
+    assert r"--\x1b]0;title\x07\u202e" in capsys.readouterr().err

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
-from fourcastnet_afno.inference.open import open_forecast
+from fourcastnet_afno.inference.open import open_forecast, require_netcdf_names
 from tests.builders.errors import rejects
 from tests.builders.forecasters import make_forecast, make_states
 
@@ -19,3 +20,12 @@ def test_names_are_translated_at_the_border(tmp_path: Path) -> None:
     make_states().to_zarr(tmp_path / "other.zarr", consolidated=False)
     with rejects("other-format", "['prediction_timedelta']"):
         open_forecast(tmp_path / "other.zarr")
+
+
+def test_names_that_netcdf_cannot_hold_are_named(tmp_path: Path) -> None:
+    for name in ("$x", "-x", "<x>", "x "):
+        with rejects("bad-name", repr(name), "f.nc", ".zarr"):
+            require_netcdf_names([name], tmp_path / "f.nc")
+    names = ["2m_temperature", "_x", "气温", "a b$%{}[1]"]
+    require_netcdf_names(names, tmp_path / "f.nc")
+    xr.Dataset({name: 1 for name in names}).to_netcdf(tmp_path / "f.nc")

@@ -125,9 +125,10 @@ def test_names_of_folders_and_globs(path: str, name: str) -> None:
     assert list(found) == [name]
 
 
-def test_names_that_no_file_of_scores_can_hold() -> None:
-    with rejects("bad-setting", "x\\x1b[31my", "NAME=PATH"):
-        named_paths(["x\x1b[31my=f.nc"])
+@pytest.mark.parametrize("name", ["x\x1b[31my", "a ", "n" * 201])
+def test_names_that_no_file_of_scores_can_hold(name: str) -> None:
+    with rejects("bad-setting", repr(name[:80]), "NAME=PATH"):
+        named_paths([f"{name}=f.nc"])
 
 
 def test_outputs_that_cannot_be_written_are_named_before_anything_is_read(tmp_path: Path) -> None:

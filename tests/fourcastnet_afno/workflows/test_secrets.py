@@ -132,6 +132,15 @@ def test_mistakes_do_not_show_secrets(words: str, capsys: pytest.CaptureFixture[
     require_no_secret("".join(capsys.readouterr()), words)
 
 
+def test_printed_settings_do_not_show_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("train --print_config", make_secret_experiment(*SECRETS))
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    require_no_secret(printed, "settings")
+    assert "minio.example" in printed
+
+
 def test_wrong_yaml_does_not_show_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     text = make_secret_experiment(*SECRETS).to_yaml(with_secrets=True)
     for wrong in (text.replace("key: ", "key: : "), text + "\n  [", text.replace("key:", "key: [")):
