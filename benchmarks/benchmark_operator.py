@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet, without_mixers
 from benchmarks.memory import kept_bytes
 from benchmarks.timing import count_operations, describe, large_product, median_seconds, rate_of
+from data_pipeline.files.atomic import replacing
+from data_pipeline.files.outputs import Output, check_outputs, read_head, read_tail
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.mixers import AFNO, SelfAttention
@@ -74,6 +76,8 @@ def by_tokens(
     output: Path | None,
 ) -> None:
     """Measure modules on grids of ``rows`` x ``2 rows`` tokens, report, and draw to ``output``."""
+    if output is not None:
+        check_outputs([Output(output, "a plot", _is_plot, is_certain=True)], {})
     results: _Records = {name: {} for name in modules}
     for height in rows:
         count = height * 2 * height
@@ -86,7 +90,12 @@ def by_tokens(
             results[name][count] = record
     report(results, device)
     if output is not None:
-        draw(results).savefig(output, dpi=100)
+        with replacing(output) as temporary:
+            draw(results).savefig(temporary, dpi=100, format=output.suffix[1:] or "png")
+
+
+def _is_plot(path: Path) -> bool:
+    return b"atplotlib" in read_head(path) + read_tail(path)
 
 
 def build_mixers(embed_dim: int, num_blocks: int, device: str) -> dict[str, nn.Module]:

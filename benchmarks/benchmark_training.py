@@ -51,6 +51,8 @@ from benchmarks.timing import (
     waiting_for,
 )
 from data_pipeline.channels import Channels
+from data_pipeline.files.atomic import write_text
+from data_pipeline.files.outputs import Output, check_outputs, read_json
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample, WindowDataset
@@ -176,6 +178,8 @@ def steps(case: Case | None = None, repeats: int = 3, output: Path | None = None
         output: JSON file for the results.
     """
     case = case or Case()
+    if output is not None:
+        check_outputs([Output(output, "the parts of a training step", _is_record)], {})
     with tempfile.TemporaryDirectory() as folder:
         store = write_data(case, Path(folder), 1)
         watches = [run_alone(case, store, Path(folder) / f"run{i}") for i in range(repeats)]
@@ -210,7 +214,11 @@ def _show(record: Mapping[str, float], case: Case, output: Path | None) -> None:
         table.add_row(name, f"{value:.1f}" if "/s" in name else f"{value:.2%}")
     console.print(table)
     if output is not None:
-        output.write_text(json.dumps({**asdict(case), **record}, indent=1))
+        write_text(output, json.dumps({**asdict(case), **record}, indent=1))
+
+
+def _is_record(path: Path) -> bool:
+    return read_json(path).keys() >= {"samples/s", "of the limit"}
 
 
 def write_data(case: Case, folder: Path, num_ranks: int) -> PreparedStore:

@@ -21,6 +21,7 @@ from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import matrix_operations
 from fourcastnet_afno.models.mixers import AFNO
+from tests.builders.errors import rejects
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -107,6 +108,16 @@ def test_the_scripts_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "AFNO, same modes: time ~ tokens^" in printed
     networks(embed_dim=16, depth=1, rows=(2, 3), repeats=1)
     assert "FourCastNet formulation: time ~ tokens^" in capsys.readouterr().out
+
+
+def test_results_do_not_replace_files_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "plot.png"
+    path.write_text("years of work")
+    with rejects("output-exists", str(path)):
+        mixers(output=path)
+    with rejects("output-exists", str(path)):
+        benchmark_training.steps(output=path)
+    assert path.read_text() == "years of work"
 
 
 def test_the_plain_loop_computes_what_is_written(tmp_path: Path) -> None:
