@@ -27,7 +27,7 @@ _MOST_BYTES = 4 * 2**20
 _MOST_DEPTH, _MOST_VALUES = 32, 200_000
 _STANDARD = "tag:yaml.org,2002:"
 _FLOAT, _TIMESTAMP = f"{_STANDARD}float", f"{_STANDARD}timestamp"
-_TAGS = {f"{_STANDARD}{kind}" for kind in ("str", "int", "float", "null", "seq", "map")}
+_TAGS = {f"{_STANDARD}{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
 _DECIMAL = re.compile(
     r"[-+]?(?:\.[0-9][0-9_]*|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"

@@ -33,6 +33,7 @@ from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import RolloutLoss
+from fourcastnet_afno.training.optimizers import freeze
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation
@@ -72,6 +73,7 @@ def train_run(
             match = start_from(forecaster, Path(settings.start_from))
             if process.is_main:
                 print_line(console, f"From {settings.start_from}: {match}")
+        freeze(forecaster, settings.optimizer.frozen)  # they need no gradients nor moments
         check_training_memory(forecaster, settings, process)
         shard_rows(forecaster, process)
         forecaster = forecaster.to(process.device)
@@ -146,10 +148,10 @@ def check_training_memory(module: nn.Module, settings: TrainingConfig, process: 
     """
     if settings.parallel == "fsdp":
         return  # each process has a share
-    copies = 4 + (settings.ema_decay > 0)
-    size = sum(p.numel() * p.element_size() for p in module.parameters())
+    averaged = settings.ema_decay > 0
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in module.parameters()]
     require_memory(
-        copies * size,
+        sum((4 if is_trained else 1) * size + averaged * size for size, is_trained in sizes),
         "weights, gradients and moments of the optimizer in training",
         "choose a smaller model.network, or share it by training.parallel=fsdp",
         memory_of(process.device),

@@ -55,7 +55,7 @@ def test_plain_values(text: str, value: object) -> None:
         ("a:\n  !!python/name:os.system x", ("line 2", "python/name:os.system")),
         ("? [1, 2]\n: 3", ("line 1",)),
         ("a: \0", ()),
-        ("a: {b: 1, '': 2}", ("line 1", "b")),
+        ("a: {b: 1, '': 2}", ("line 1", "empty key")),
         ("a: " + "1" * 5000, ("digits",)),
     ],
 )
@@ -74,6 +74,12 @@ def test_texts_that_would_fill_the_memory_are_rejected_at_once(text: str) -> Non
     with rejects("bad-yaml", "e.yaml"):
         read_yaml(text, "e.yaml")
     assert time.process_time() - started < 10
+
+
+def test_tags_of_plain_values_and_merged_keys_mean_what_yaml_says() -> None:
+    assert read_yaml("a: !!bool true\nb: !!int 8", "e.yaml") == {"a": True, "b": 8}
+    merged = read_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}", "e.yaml")
+    assert merged["b"] == {"x": 1, "y": 3}
 
 
 def test_settings_are_a_mapping(tmp_path: Path) -> None:

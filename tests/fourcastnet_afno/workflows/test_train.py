@@ -18,11 +18,13 @@ from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno import load_forecaster
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import Stage, ValidationConfig
+from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
-from fourcastnet_afno.workflows.train import field_weights, train_run
+from fourcastnet_afno.workflows.train import check_training_memory, field_weights, train_run
+from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_data_config, make_dataset, make_experiment
 
 NAME = "2m_temperature"
@@ -194,3 +196,17 @@ def test_data_without_holes_has_no_weights(tmp_path: Path) -> None:
     store = prepare_run(config, tmp_path / "run")
     assert store is not None
     assert field_weights(store) is None
+
+
+@pytest.mark.parametrize(("frozen", "copies"), [(False, 5), (True, 2)])
+def test_frozen_weights_need_no_memory_for_gradients_and_moments(
+    frozen: bool, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = torch.nn.Linear(100, 100, bias=False).requires_grad_(not frozen)
+    settings, needed = TrainingConfig(ema_decay=0.9), copies * 4 * 100 * 100
+    process = Process()
+    monkeypatch.setattr("fourcastnet_afno.workflows.train.memory_of", lambda device: needed)
+    check_training_memory(module, settings, process)
+    monkeypatch.setattr("fourcastnet_afno.workflows.train.memory_of", lambda device: needed - 1)
+    with rejects("too-little-memory"):
+        check_training_memory(module, settings, process)
