@@ -201,26 +201,33 @@ def _fitting(
 
 def _load(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
     """Load values, with NaN at the times that cannot be read, each of which is named."""
-    damaged, problem, when = [], None, ""
     try:
         return with_retries(variable.load, str(variable.name)), []
-    except TransferError as error:
-        loaded, problem = xr.full_like(variable, np.nan, dtype=float), error
-    except (OSError, ValueError, RuntimeError):
-        steps = []
-        for index in range(variable.sizes["time"]):
-            one = variable.isel(time=[index])
-            try:
-                steps.append(one.load())
-            except (OSError, ValueError, RuntimeError) as error:
-                damaged.append(one["time"].values[0].astype("datetime64[m]"))
-                problem = error
-                steps.append(xr.full_like(one, np.nan, dtype=float).load())
-        loaded: xr.DataArray = xr.concat(steps, "time")  # pyright: ignore[reportAssignmentType]
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, TransferError) and error.code != "unreadable-file":
+            nothing = xr.full_like(variable, np.nan, dtype=float)
+            return nothing, [_unreadable(variable, error, "")]
+    return _load_each_time(variable)
+
+
+def _load_each_time(variable: xr.DataArray) -> tuple[xr.DataArray, list[Finding]]:
+    damaged, steps, problem = [], [], None
+    for index in range(variable.sizes["time"]):
+        one = variable.isel(time=[index])
+        try:
+            steps.append(one.load())
+        except (OSError, ValueError, RuntimeError) as error:
+            damaged.append(one["time"].values[0].astype("datetime64[m]"))
+            problem = error
+            steps.append(xr.full_like(one, np.nan, dtype=float).load())
+    loaded: xr.DataArray = xr.concat(steps, "time")  # pyright: ignore[reportAssignmentType]
     if problem is None:  # it can be read after all
         return loaded, []
-    if damaged:
-        when = f": {len(damaged)} of {len(loaded)} sampled times, the first {min(damaged)}"
+    when = f": {len(damaged)} of {len(loaded)} sampled times, the first {min(damaged)}"
+    return loaded, [_unreadable(variable, problem, when)]
+
+
+def _unreadable(variable: xr.DataArray, problem: Exception, when: str) -> Finding:
     what = f"{variable.name} cannot be read: {problem}"
     remedy = "Copy the file or store again; a file or chunk is damaged."
-    return loaded, [finding("reading", "error", what, f"{variable.name}{when}", remedy)]
+    return finding("reading", "error", what, f"{variable.name}{when}", remedy)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import netCDF4
 import scipy.io
 import xarray as xr
 import zarr
+from xarray.backends import NetCDF4DataStore, ZarrStore
 
 from data_pipeline.errors import InputError
 from data_pipeline.redaction import MARK
@@ -23,8 +25,9 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
-from data_pipeline.sources.formats.metadata import check_axes, check_packing
-from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
+from data_pipeline.sources.formats.grib_messages import check_messages
+from data_pipeline.sources.formats.metadata import check_axes, check_packing, unreadable_variable
+from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, is_of_network, with_retries
 from data_pipeline.sources.time_numbers import open_with_dates
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
@@ -50,32 +53,42 @@ def open_all(
         InputError: If nothing is there or it cannot be read.
     """
     if "://" in path:
-        further = config.storage_options
-        _require_all_secrets(path, config)
-        options = storage_options(path, policy.stall) | further
-        with _open_errors_as_input_errors(path):
-            try:
-                opened = with_retries(lambda: _open_zarr(path, options), path, policy)
-                check_packing(opened, path)
-                return [opened]
-            except TypeError as error:  # options may be secret: only their names are shown
-                if not further:
-                    raise ValueError(str(error)) from error
-                message = f"data.source.storage_options has {sorted(further)}, which do not all "
-                message += f"suit {path.split('://')[0]}:// ({error}); see the docs of fsspec"
-                raise InputError(message, code="bad-setting") from error
+        return [_open_remote(path, config, policy, piece_bytes)]
     with _open_errors_as_input_errors(path):
         files = [path] if _store_metadata(path) else expand_glob(path)
     datasets = []
     for file in files:
         with _open_errors_as_input_errors(file):
             is_store = bool(_store_metadata(file))
-            check_axes(file, is_store=is_store)
-            opened = [_open_zarr(file, {})] if is_store else _open_file(file, config, piece_bytes)
+            opened = (
+                [_open_zarr(file, {}, piece_bytes)]
+                if is_store
+                else _open_file(file, config, piece_bytes)
+            )
             for dataset in opened:
                 check_packing(dataset, file)
             datasets += opened
     return datasets
+
+
+def _open_remote(
+    path: str, config: SourceConfig, policy: RetryPolicy, piece_bytes: int
+) -> xr.Dataset:
+    further = config.storage_options
+    _require_all_secrets(path, config)
+    options = storage_options(path, policy.stall) | further
+    with _open_errors_as_input_errors(path):
+        try:
+            opened = with_retries(lambda: _open_zarr(path, options, piece_bytes), path, policy)
+        except InputError as error:
+            if not further or not isinstance(error.__cause__, TypeError):
+                raise
+            # Options may be secret: only their names are shown.
+            message = f"data.source.storage_options has {sorted(further)}, which do not all suit "
+            message += f"{path.split('://')[0]}:// ({error.__cause__}); see the docs of fsspec"
+            raise InputError(message, code="bad-setting") from error
+        check_packing(opened, path)
+    return opened
 
 
 def local_inputs(*paths: str) -> list[Path]:
@@ -134,8 +147,6 @@ def _store_metadata(path: str) -> list[str]:
 def _open_errors_as_input_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except InputError:
-        raise
     except FileNotFoundError as error:
         what = "link leads to nothing" if os.path.islink(name) else "no file or zarr store"
         message = f"there is {what} at {name} ({error}); correct data.source.path, or "
@@ -147,42 +158,52 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
         message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
         message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
         raise InputError(message, code="missing-package") from error
-    except Exception as error:  # libraries meet damaged metadata with errors of every kind
-        network = ("aiohttp", "botocore", "gcsfs", "fsspec")
-        if type(error).__module__.split(".")[0] in network:
+    except OSError as error:
+        if is_of_network(error):
             raise
-        message = f"cannot read {name}: {error}; it may be truncated or still being written; "
-        message += "expected NetCDF, HDF5 or GRIB files or a zarr store"
-        raise InputError(message, code="unreadable-file") from error
+        raise _unreadable(name, error) from error
 
 
-def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
-    def open_store(*, consolidated: bool) -> xr.Dataset:
-        def opened(decode: bool, masked: Any = True) -> xr.Dataset:  # noqa: ANN401
-            return xr.open_zarr(
-                path,
-                chunks={},
-                consolidated=consolidated,
-                storage_options=dict(options) or None,
-                decode_times=decode,
-                mask_and_scale=masked,
-            )
-
-        dataset = open_with_dates(opened)
-        whole = _wrongly_masked(dataset)
-        if not whole:
-            return dataset
-        dataset.close()
-        masked = {str(name): name not in whole for name in dataset.variables}
-        return open_with_dates(lambda decode: opened(decode, masked))
-
+@contextmanager
+def _library_errors_as_input_errors(name: str) -> Iterator[None]:
+    """Report whatever a library raises at damaged metadata; it has errors of every kind."""
     try:
-        dataset = open_store(consolidated=True)
-    except ValueError:  # without consolidated metadata, which is slower to open
-        listed = open_store(consolidated=False)
+        yield
+    except (InputError, FileNotFoundError, PermissionError, ImportError):
+        raise
+    except Exception as error:
+        if is_of_network(error):
+            raise
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    variable = unreadable_variable(name) if os.path.exists(name) else ""
+    where = f"the variable {variable} of {name}" if variable else name
+    return InputError(
+        f"cannot read {where}: {str(error) or type(error).__name__}; it may be damaged, truncated "
+        "or still being written; expected NetCDF, HDF5 or GRIB files or a zarr store",
+        code="unreadable-file",
+    )
+
+
+def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Dataset:
+    with _library_errors_as_input_errors(path):
+        stored, is_consolidated = _open_group(path, options)
+        shapes = [(name, array.shape) for name, array in stored.arrays()]
+    check_axes(shapes, path)
+
+    def opened(decode: bool, masked: Any = True) -> xr.Dataset:  # noqa: ANN401
+        with _library_errors_as_input_errors(path):
+            return xr.open_dataset(stored, decode_times=decode, mask_and_scale=masked)
+
+    dataset = listed = open_with_dates(opened)
+    if whole := _wrongly_masked(listed):
+        masked = {str(name): name not in whole for name in listed.variables}
+        dataset = listed = open_with_dates(lambda decode: opened(decode, masked))
+    if not is_consolidated:
         names = sorted(map(str, listed.data_vars))  # a folder lists them in any order
         dataset = listed.drop_vars(names).assign({name: listed[name] for name in names})
-        dataset.set_close(listed.close)
     if dataset.attrs.keys() >= PREPARED_ATTRS:
         dataset.close()
         message = f"{path} is a store that `prepare` has written, expected the data it was made "
@@ -190,15 +211,24 @@ def _open_zarr(path: str, options: Mapping[str, Any]) -> xr.Dataset:
         message += "and `score` take one such store in place of other data)"
         raise InputError(message, code="other-layout")
     if not dataset.variables:
-        groups = sorted(zarr.open_group(path, mode="r").group_keys()) if not options else []
+        with _library_errors_as_input_errors(path):
+            groups = [] if options else sorted(zarr.open_group(path, mode="r").group_keys())
         if groups:
             message = f"{path} holds no arrays but the groups {groups[:8]}; give the path of one, "
             raise InputError(message + f"such as {path}/{groups[0]}", code="other-layout")
         message = f"{path} holds no arrays, or its server does not list them; call "
         message += "zarr.consolidate_metadata on it, or copy it to a local disk"
         raise InputError(message, code="unreadable-file")
-    dataset.encoding["source"] = path
-    return dataset
+    return with_bounded_chunks(dataset, listed, path, piece_bytes)
+
+
+def _open_group(path: str, options: Mapping[str, Any]) -> tuple[ZarrStore, bool]:
+    """A store, and whether its metadata is consolidated; else it is slower to open."""
+    open_group = partial(ZarrStore.open_group, path, storage_options=dict(options) or None)
+    try:
+        return open_group(consolidated=True), True
+    except ValueError:
+        return open_group(consolidated=False), False
 
 
 def _wrongly_masked(dataset: xr.Dataset) -> list[str]:
@@ -278,9 +308,7 @@ def _files_in(folder: Path) -> list[str]:
 def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dataset]:
     if format_of(file) != "grib":
         _check_length(file)
-        dataset = named = open_with_dates(
-            lambda decode: xr.open_dataset(file, engine="netcdf4", decode_times=decode)
-        )
+        dataset = named = _open_netcdf(file)
         if not dataset.variables:
             _reject_groups(file)
         if "fields" in dataset and not dataset.coords and dataset["fields"].ndim == 4:
@@ -290,21 +318,31 @@ def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dat
         return [result]
     import cfgrib
 
+    check_messages(file)
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
     # is skipped with a line on the console.
     options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
-    try:
+    with _library_errors_as_input_errors(file):
         opened = cfgrib.open_datasets(file, backend_kwargs=options)
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "gribapi":
-            raise
-        raise OSError(str(error)) from error
     return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
+
+
+def _open_netcdf(file: str) -> xr.Dataset:
+    with _library_errors_as_input_errors(file):
+        stored = NetCDF4DataStore.open(file)
+        shapes = [(name, array.shape) for name, array in stored.ds.variables.items()]
+    check_axes(shapes, file)
+
+    def opened(decode: bool) -> xr.Dataset:
+        with _library_errors_as_input_errors(file):
+            return xr.open_dataset(stored, decode_times=decode)
+
+    return open_with_dates(opened)
 
 
 def _reject_groups(file: str) -> None:
     """Reject a file whose variables are all in groups, of which only the root is read."""
-    with netCDF4.Dataset(file) as opened:
+    with _library_errors_as_input_errors(file), netCDF4.Dataset(file) as opened:
         groups = sorted(opened.groups)
     if groups:
         message = f"{file} has its variables in the groups {groups[:8]}, expected them at the top; "
@@ -321,14 +359,14 @@ def _check_length(file: str) -> None:
         try:
             with scipy.io.netcdf_file(stream, mmap=True, maskandscale=False) as header:
                 header.variables.clear()
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # of every kind where the header is damaged
             if not _has_one_record_variable_and_all_bytes(file):
                 raise OSError("it ends before its data do") from error
 
 
 def _has_one_record_variable_and_all_bytes(file: str) -> bool:
     """Whether scipy is wrong: it expects padding of a lone packed variable of records."""
-    with netCDF4.Dataset(file) as dataset:
+    with _library_errors_as_input_errors(file), netCDF4.Dataset(file) as dataset:
         variables = list(dataset.variables.values())
         unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]
         records = [v for v in variables if set(unlimited) & set(v.dimensions)]

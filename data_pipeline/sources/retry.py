@@ -50,9 +50,7 @@ def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAUL
         except Exception as error:
             if getattr(error, "status", None) in (401, 403):
                 raise PermissionError(str(error)) from error
-            module = type(error).__module__.split(".")[0]
-            of_network = module in ("aiohttp", "botocore", "gcsfs", "fsspec")
-            if not of_network and not isinstance(error, (TimeoutError, ConnectionError)):
+            if not is_of_network(error):
                 raise
             if attempt == policy.attempts - 1:
                 message = f"cannot read {name} after {policy.attempts} attempts: "
@@ -60,6 +58,13 @@ def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAUL
                 raise TransferError(message, code="transfer-failed") from error
             time.sleep(policy.delay * 2.0**attempt)
     raise AssertionError("unreachable")
+
+
+def is_of_network(error: Exception) -> bool:
+    """Whether an error is of a transfer, which may succeed if it is repeated."""
+    module = type(error).__module__.split(".")[0]
+    libraries = ("aiohttp", "botocore", "gcsfs", "fsspec")
+    return module in libraries or isinstance(error, (TimeoutError, ConnectionError))
 
 
 def load(lazy: _Lazy, name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _Lazy:

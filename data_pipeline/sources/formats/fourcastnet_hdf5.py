@@ -52,7 +52,9 @@ def open_fourcastnet_fields(
     arrays: dict[str, list[xr.DataArray]] = {}
     for index, label in enumerate(channels):
         name, level = parse_label(label)
-        array = rechunk_to_bytes(fields[:, index], piece_bytes)  # one channel alone is read
+        array = rechunk_to_bytes(
+            fields[:, index], f"{label} of {file}", piece_bytes
+        )  # one channel alone is read
         array = array.rename(dict(zip(array.dims, coords, strict=True))).assign_coords(coords)
         array.attrs["units"] = UNITS.get(name, "")
         array = array if level is None else array.expand_dims(level=[level])

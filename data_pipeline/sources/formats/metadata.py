@@ -1,6 +1,8 @@
 """Metadata of files by anyone: what is checked before values are computed with it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import netCDF4
@@ -32,36 +34,54 @@ def check_packing(dataset: xr.Dataset, file: str) -> None:
             )
 
 
-def check_axes(file: str, *, is_store: bool) -> None:
+def check_axes(shapes: Iterable[tuple[str, tuple[int, ...]]], file: str) -> None:
     """Reject axes so long that their coordinates, which are read at once, take all memory.
 
-    Files and stores that cannot be read are left to those that open them.
+    Args:
+        shapes: Of the arrays, by name.
+        file: File or store, for messages.
 
     Raises:
         InputError: Naming file and axis ("too-large").
     """
-    try:
-        lengths = _lengths_of_store(file) if is_store else _lengths_of_file(file)
-    except Exception:
-        return
-    for name, length in lengths:
-        if length > _LONGEST_AXIS:
+    for name, shape in shapes:
+        if len(shape) == 1 and shape[0] > _LONGEST_AXIS:
             raise InputError(
-                f"{file} has {length} values along {name}, expected at most {_LONGEST_AXIS}; "
+                f"{file} has {shape[0]} values along {name}, expected at most {_LONGEST_AXIS}; "
                 "the file is damaged, or no source of fields",
                 code="too-large",
             )
 
 
-def _lengths_of_store(path: str) -> Iterable[tuple[str, int]]:
-    arrays = zarr.open_group(path, mode="r").arrays()
-    return [(name, array.shape[0]) for name, array in arrays if array.ndim == 1]
+def unreadable_variable(file: str) -> str:
+    """Name of the first variable whose metadata or coordinates cannot be read, or ""."""
+    arrays = _arrays_of_store(Path(file)) if Path(file).is_dir() else _arrays_of_file(file)
+    try:
+        for name, read in arrays:
+            try:
+                read()
+            except Exception:  # of any library
+                return name
+    except Exception:  # then the file as a whole cannot be read
+        return ""
+    return ""
 
 
-def _lengths_of_file(file: str) -> Iterable[tuple[str, int]]:
+def _arrays_of_store(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    def read(folder: Path) -> None:
+        array = zarr.open_array(folder, mode="r")
+        if array.ndim == 1 and array.size <= _LONGEST_AXIS:
+            _ = array[:]
+
+    for file in sorted([*path.glob("*/zarr.json"), *path.glob("*/.zarray")]):
+        yield file.parent.name, partial(read, file.parent)
+
+
+def _arrays_of_file(file: str) -> Iterator[tuple[str, Callable[[], object]]]:
     with netCDF4.Dataset(file) as opened:
-        arrays = opened.variables.items()
-        return [(name, array.shape[0]) for name, array in arrays if array.ndim == 1]
+        opened.set_auto_maskandscale(False)
+        for name, array in opened.variables.items():
+            yield name, lambda array=array: array[:] if array.dimensions == (array.name,) else None
 
 
 def _is_number(value: Any, *, may_be_zero: bool) -> bool:  # noqa: ANN401

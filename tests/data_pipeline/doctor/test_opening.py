@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import xarray as xr
+from xarray.backends import ZarrStore
 
 from data_pipeline.doctor.examination import Examination
 from data_pipeline.sources.config import SourceConfig
@@ -86,13 +86,13 @@ def test_options_of_the_source_reach_its_server(
 ) -> None:
     names = ["2m_temperature", "mean_sea_level_pressure"]
     EARTH[names].chunk(time=100).to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=True)
-    options, open_zarr = [], xr.open_zarr
+    options, open_group = [], ZarrStore.open_group
 
-    def record(path: str, **settings: Any) -> xr.Dataset:  # noqa: ANN401
+    def record(path: str, **settings: Any) -> ZarrStore:  # noqa: ANN401
         options.append(settings["storage_options"]["auto_mkdir"])
-        return open_zarr(path, **settings)
+        return open_group(path, **settings)
 
-    monkeypatch.setattr(xr, "open_zarr", record)
+    monkeypatch.setattr(ZarrStore, "open_group", record)
     source = SourceConfig(
         path=f"file://{tmp_path}/data.zarr", storage_options={"auto_mkdir": False}
     )

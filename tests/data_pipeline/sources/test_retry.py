@@ -8,6 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.backends import ZarrStore
 
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
@@ -160,12 +161,12 @@ def test_buckets_are_read_without_login_and_with_limits_of_time(
     publish(tmp_path / "a.zarr", "weatherbench2_64x32", VARIABLES)
     passed = {}
 
-    def open_zarr(path: str, **given: object) -> xr.Dataset:
+    def open_group(path: str, **given: object) -> ZarrStore:
         passed.update(given, path=path)
-        return real(tmp_path / "a.zarr", chunks={})
+        return real(tmp_path / "a.zarr")
 
-    real = xr.open_zarr
-    monkeypatch.setattr(xr, "open_zarr", open_zarr)
+    real = ZarrStore.open_group
+    monkeypatch.setattr(ZarrStore, "open_group", open_group)
     open_source(SourceConfig(path=url, storage_options=options))
     assert passed["path"] == url
     assert expected.items() <= passed["storage_options"].items()

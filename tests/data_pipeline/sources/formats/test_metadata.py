@@ -16,7 +16,7 @@ from data_pipeline.sources.formats.metadata import check_axes, check_packing
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_dataset
 
-DATA = make_dataset().isel(time=slice(8))
+DATA = make_dataset(8)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,20 @@ def test_an_axis_of_a_file_without_end_is_not_read(tmp_path: Path) -> None:
         file.createVariable("time", "f8", ("time",), chunksizes=(1024,))
     with rejects("too-large", "data.nc", "time"):
         open_source(SourceConfig(path=str(tmp_path / "data.nc")))
-    check_axes(str(tmp_path / "nothing.nc"), is_store=False)  # is left to opening
+
+
+def test_only_axes_of_their_own_are_bounded() -> None:
+    check_axes([("time", (10**8,)), ("t", (10**9, 10**9))], "data.nc")
 
 
 METADATA = [
-    *[("data_type", value) for value in (None, [], "int64\0", -1)],
-    *[("codecs", value) for value in (None, [None], [{"name": 1}])],
-    *[("shape", value) for value in ([[8]], ["x", 1, 1], -1, None)],
-    *[("chunk_grid", value) for value in (None, {"name": "regular"}, "x")],
-    *[("dimension_names", value) for value in (3, [1, 2, 3])],
-    *[("attributes", value) for value in (3, [1])],
-    *[("node_type", value) for value in (-1, "thing")],
+    *[("data_type", value) for value in (None, "int64\0")],
+    *[("codecs", value) for value in (None, [None])],
+    *[("shape", value) for value in ([[8]], -1)],
+    ("chunk_grid", {"name": "regular"}),
+    ("dimension_names", 3),
+    ("attributes", 3),
+    ("node_type", -1),
 ]
 
 
@@ -155,3 +158,12 @@ def test_lengths_of_a_plane_are_numbers(key: str, tmp_path: Path) -> None:
     plane.assign_attrs(attrs).to_netcdf(tmp_path / "data.nc")
     with rejects("bad-grid", "data.nc", key, "wide"):
         open_source(SourceConfig(path=str(tmp_path / "data.nc")))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_axis_that_cannot_be_read_is_named(version: int, tmp_path: Path) -> None:
+    path = tmp_path / "data.zarr"
+    DATA.to_zarr(path, zarr_format=version, consolidated=False)
+    (path / "longitude" / {2: "0", 3: "c/0"}[version]).write_bytes(b"no chunk")
+    with rejects("unreadable-file", "longitude", str(path)):
+        open_source(SourceConfig(path=str(path)))
