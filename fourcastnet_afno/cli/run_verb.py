@@ -27,10 +27,17 @@ _FLAGS = ("--json",)  # of verbs that take words without an option
 def run_verb(name: str, words: Sequence[str]) -> int:
     """Run a verb with the words after it, and return the exit code, see ``main``."""
     try:
-        Path.cwd()
+        folder = str(Path.cwd())
     except FileNotFoundError as error:
         message = "the working directory was deleted; change to one that exists"
         raise InputError(message, code="missing-folder") from error
+    for text in (folder, *words):
+        if not text.isascii() and text.encode(errors="replace").decode() != text:
+            raise InputError(
+                f"{text!r} is not UTF-8, as names in NetCDF files and checkpoints must be; rename "
+                "the file or folder",
+                code="bad-name",
+            )
     name, completed = complete(name, words)
     if any(word.startswith("--print_config") for word in completed):  # ends within the parser
         remember_secrets_of_words(completed)

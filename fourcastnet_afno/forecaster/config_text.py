@@ -17,12 +17,11 @@ from data_pipeline.yaml_text import read_yaml
 Config = TypeVar("Config")
 _CODE_KEYS = {"class_path", "init_args"}
 _MODE = "plain_yaml"
-_NOT_YAML = (YAMLError, UnicodeEncodeError)  # such as the name of a file that is not UTF-8
 
 
 def make_parser(**options: Any) -> ArgumentParser:  # noqa: ANN401
     """A parser whose YAML is read by ``read_yaml`` alone, with further options of jsonargparse."""
-    set_loader(_MODE, _load, _NOT_YAML)
+    set_loader(_MODE, _load, (YAMLError,))
     return ArgumentParser(exit_on_error=False, parser_mode=_MODE, **options)
 
 
@@ -34,7 +33,7 @@ def _load(text: str, path: str = "") -> Any:  # noqa: ANN401
         values, problem = read_yaml(text, repr(text[:40])), None
     except InputError as error:
         values, problem = None, error.__cause__
-        if not isinstance(problem, _NOT_YAML):
+        if not isinstance(problem, YAMLError):
             raise
     if problem is not None:  # not above: the parser's error would lead to that of ``read_yaml``
         raise problem

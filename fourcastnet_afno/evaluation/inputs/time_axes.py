@@ -275,9 +275,13 @@ def parse_lead_times(stored: xr.Variable, path: str) -> tuple[np.ndarray, str]:
         timedelta64[ns], rounded by ``snap_times``, or timedelta64[M] for months.
 
     Raises:
-        InputError: If the units are unknown, or missing where the numbers cannot be hours.
+        InputError: If there are none, or the units are unknown, or missing where the numbers cannot
+            be hours.
     """
     values, kind = np.asarray(stored.values), stored.dtype.kind
+    if not values.size:
+        message = f"{path} has no lead times: their axis is empty; write the forecasts again"
+        raise InputError(message, code="no-lead-times")
     if kind in "OUS":
         return _from_text(values, path), ""
     if kind == "M":

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,8 @@ def test_errors_of_the_parser_command_nothing(capsys: pytest.CaptureFixture[str]
         main(["--\x1b]0;title\x07\u202e"])
     assert stop.value.code == 2
     assert r"--\x1b]0;title\x07\u202e" in capsys.readouterr().err
+
+
+def test_a_path_that_is_not_utf8_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", os.fsdecode(b"/data/caf\xe9")]) == 2
+    assert r"/data/caf\udce9" in capsys.readouterr().err

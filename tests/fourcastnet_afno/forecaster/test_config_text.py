@@ -1,6 +1,5 @@
 """Configurations from the plain values that checkpoints and run folders keep."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.forecaster.config import DiagnosticConfig, ModelConfig
-from fourcastnet_afno.forecaster.config_text import make_parser, parse_config
+from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.models.config import AFNONetConfig, Padding
 from fourcastnet_afno.training.config import OptimizerConfig, RolloutConfig, TrainingConfig
@@ -74,10 +73,3 @@ def test_no_value_imports_a_module(
 def test_stored_settings_that_are_wrong_are_named(record: dict, named: tuple[str, ...]) -> None:
     with rejects("bad-setting", *named):
         parse_config(ModelConfig, record)
-
-
-def test_names_of_files_may_be_in_any_encoding() -> None:
-    name = os.fsdecode(b"/data/caf\xe9 [1] {a}: \x1b")
-    parser = make_parser()
-    parser.add_argument("--path", type=Path)
-    assert parser.parse_args([f"--path={name}"]).path == Path(name)

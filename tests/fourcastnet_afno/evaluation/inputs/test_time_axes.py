@@ -210,6 +210,11 @@ def test_text(words: list[str]) -> None:
     np.testing.assert_array_equal(parse_lead_times(stored(words), "f.nc")[0], SIX_HOURS[:2])
 
 
+def test_an_empty_axis_of_lead_times_is_named() -> None:
+    with rejects("no-lead-times", "f.nc"):
+        parse_lead_times(stored(SIX_HOURS[:0]), "f.nc")
+
+
 def test_durations_of_any_unit() -> None:
     seconds = SIX_HOURS.astype("timedelta64[s]")
     np.testing.assert_array_equal(parse_lead_times(stored(seconds), "f.nc")[0], SIX_HOURS)
