@@ -70,8 +70,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(record)
     digests = {
-        "metadata": _digest_of(text.encode()),
-        "tensors": {name: _digest(value) for name, value in packed.items()},
+        "metadata": digest_of(text.encode()),
+        "tensors": {name: digest_of_tensor(value) for name, value in packed.items()},
     }
     save_file(packed, path, {"format": _FORMAT, "metadata": text, "digests": json.dumps(digests)})
     with path.open("rb") as file:
@@ -145,21 +145,22 @@ def _check_digests(
     if others := sorted({*names} ^ stated.keys()):
         kind = "lacks" if others[0] in stated else "was written without"
         raise InputError(f"it {kind} the tensor {others[0]}", code="bad-record")
-    found = {"metadata": _digest_of(text.encode())}
+    found = {"metadata": digest_of(text.encode())}
     expected = {"metadata": digests["metadata"]}
     for name, value in tensors.items():
-        found[f"tensor {name}"], expected[f"tensor {name}"] = _digest(value), stated[name]
+        found[f"tensor {name}"], expected[f"tensor {name}"] = digest_of_tensor(value), stated[name]
     if changed := [name for name in found if found[name] != expected[name]]:
         some = ", ".join(changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise InputError(f"{some}{more} changed since it was written", code="bad-record")
 
 
-def _digest(value: Tensor) -> str:
+def digest_of_tensor(value: Tensor) -> str:
     """CRC-32 of type, shape and bytes of a contiguous tensor on the CPU."""
     meaning = f"{value.dtype} {tuple(value.shape)}".encode()
-    return _digest_of(value.reshape(-1).view(torch.uint8).numpy(), zlib.crc32(meaning))
+    return digest_of(value.reshape(-1).view(torch.uint8).numpy(), zlib.crc32(meaning))
 
 
-def _digest_of(values: Any, start: int = 0) -> str:  # noqa: ANN401
+def digest_of(values: Any, start: int = 0) -> str:  # noqa: ANN401
+    """CRC-32 of a buffer, that of earlier ones continued from ``start``."""
     return f"{zlib.crc32(values, start):08x}"

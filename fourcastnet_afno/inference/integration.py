@@ -62,12 +62,35 @@ class Integration:
         self.restart({"history": histories, "alive": alive, "reference": reference}, 0)
 
     def restart(self, tensors: Mapping[str, Tensor], num_steps: int) -> None:
-        """Resume after ``num_steps`` steps from what ``tensors`` gave there."""
+        """Resume after ``num_steps`` steps from what ``tensors`` gave there.
+
+        Raises:
+            ValueError: If they are not those of such forecasts.
+        """
+        self._check(tensors)
         self._history, self._reference = (
             tensors[name].to(self._device) for name in ("history", "reference")
         )
         self._alive, self._num_steps = tensors["alive"].numpy(), num_steps
         self._forcing = self._submit_forcing()
+
+    def _check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Check names, types and shapes of a state."""
+        spec = self._stepper.spec
+        if lacking := {"history", "alive", "reference"} - tensors.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        history, alive = tensors["history"], tensors["alive"]
+        if not history.is_floating_point() or alive.dtype != torch.int64 or alive.ndim != 1:
+            raise ValueError(f"history holds {history.dtype}, alive {alive.dtype}")
+        shape = (len(alive), self._stepper.num_history, len(spec.channels), *spec.grid.shape)
+        state = torch.zeros(1, *shape[2:], device=self._device)
+        conserved = (len(alive), self._fixer.reference(state).shape[1])
+        for name, expected in (("history", shape), ("reference", conserved)):
+            if (found := tuple(tensors[name].shape)) != expected:
+                raise ValueError(f"{name} has the shape {found}, expected {expected}")
+        inside = (alive >= 0) & (alive < len(self._members))
+        if not (inside.all() and (alive.diff() > 0).all()):
+            raise ValueError(f"alive does not number {len(self._members)} forecasts")
 
     def tensors(self) -> dict[str, Tensor]:
         """All that ``restart`` needs."""

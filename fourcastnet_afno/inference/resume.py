@@ -11,10 +11,11 @@ processes. A kill costs the steps since the last restart file.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
+from annotated_types import Ge
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,8 +24,24 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import never
 from data_pipeline.files.work_folder import WorkFolder
+from data_pipeline.records import from_plain, naming_file, parse_json
+from fourcastnet_afno.forecaster.checkpoint_file import digest_of, digest_of_tensor
 from fourcastnet_afno.inference.config import IfExists
 from fourcastnet_afno.inference.open import is_forecast, open_forecast
+
+_DAMAGED = "damaged-restart"
+_AGAIN = "{} and run the same command again, which computes anew what is not finished"
+
+
+class BlowUpRecord(TypedDict):
+    """The end of a forecast; it also has the coordinates of its place."""
+
+    init_time: str
+    realization: int
+    step: int
+    channel: str
+    value: str
+    place: str
 
 
 class Work:
@@ -117,10 +134,18 @@ class Work:
             temporary.write_text(json.dumps(blow_ups))
 
     def blow_ups(self) -> list[dict[str, Any]]:
-        """Records of all units, in order."""
-        folder = self.folder.folder
-        files = [folder / f"records-{unit}.json" for unit in range(self._num_units)]
-        return [record for f in files if f.exists() for record in json.loads(f.read_text())]
+        """Records of all units, in order.
+
+        Raises:
+            InputError: If a file of them is damaged ("damaged-restart").
+        """
+        folder, blow_ups = self.folder.folder, []
+        for file in (folder / f"records-{unit}.json" for unit in range(self._num_units)):
+            if file.exists():
+                with naming_file(file, _AGAIN.format("delete " + str(folder)), _DAMAGED):
+                    records = parse_json(file.read_bytes(), "it")
+                    blow_ups += from_plain(list[BlowUpRecord], records, "it")
+        return blow_ups
 
     def finish(self, complete: Callable[[Path], Path]) -> bool:
         """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
@@ -149,6 +174,11 @@ def recorded_provenance(path: Path, existing: IfExists) -> Mapping[str, Any]:
     return {}
 
 
+class _Note(TypedDict):
+    num_steps: Annotated[int, Ge(1)]
+    records: list[BlowUpRecord]
+
+
 class Restart(NamedTuple):
     """State of an unfinished unit: of each set of forecasts what ``Integration.tensors`` gives."""
 
@@ -165,17 +195,44 @@ class Restart(NamedTuple):
         }
         note = json.dumps({"num_steps": self.num_steps, "records": self.blow_ups})
         with replacing(path, SafetensorError) as temporary:
-            save_file(tensors, temporary, {"note": note})
+            save_file(tensors, temporary, {"note": note, "digest": _digest(note, tensors)})
 
     @classmethod
     def load(cls, path: Path) -> "Restart | None":
-        """Read a file, if it exists."""
+        """Read a file, if it exists; those of earlier versions have no digest.
+
+        Raises:
+            InputError: If it is not as it was written ("damaged-restart").
+        """
         if not path.exists():
             return None
-        sets: dict[int, dict[str, Tensor]] = {}
-        with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {})["note"])
-            for key in file.keys():  # noqa: SIM118
+        with damaged_restart(path):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    header = file.metadata() or {}
+                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"it is not a safetensors file ({error})") from error
+            text = from_plain(str, header.get("note"), "note")
+            if header.get("digest", _digest(text, tensors)) != _digest(text, tensors):
+                raise ValueError("it has changed since it was written")
+            note = from_plain(_Note, parse_json(text, "note"), "note")
+            sets: dict[str, dict[str, Tensor]] = {}
+            for key, tensor in tensors.items():
                 number, _, name = key.partition(".")
-                sets.setdefault(int(number), {})[name] = file.get_tensor(key)
-        return cls([sets[number] for number in sorted(sets)], note["num_steps"], note["records"])
+                sets.setdefault(number, {})[name] = tensor
+            if sets.keys() != set(map(str, range(len(sets)))):
+                raise ValueError(f"it has the sets {', '.join(sorted(sets))}")
+        states = [sets[str(number)] for number in range(len(sets))]
+        return cls(states, note["num_steps"], note["records"])
+
+
+def damaged_restart(path: Path) -> AbstractContextManager[None]:
+    """Name the restart file and the remedy in errors of what it holds."""
+    return naming_file(path, _AGAIN.format("delete it"), _DAMAGED)
+
+
+def _digest(note: str, tensors: Mapping[str, Tensor]) -> str:
+    """Digest of all that a restart file holds."""
+    found = [f"{name} {digest_of_tensor(tensor)}" for name, tensor in sorted(tensors.items())]
+    return digest_of("\n".join([note, *found]).encode())

@@ -25,13 +25,17 @@ class UnitOutput:
         self._missing = work.missing_chunks(unit.number)
         self._fields: dict[_Target, list[np.ndarray]] = {}
         self._statistics: dict[str, list[np.ndarray]] = {}
-        self.restart = Restart.load(work.restart_file(unit.number))
+        self.restart_file = work.restart_file(unit.number)
+        restart = Restart.load(self.restart_file)
+        first = min(self._missing, default=0) * job.layout.steps_together
+        # A chunk that the records have lost is computed again, from the start.
+        self.restart = restart if restart and restart.num_steps <= first else None
         self._blow_ups = self.restart.blow_ups if self.restart else []
 
     def save_restart(self, sets: Sequence[Mapping[str, Tensor]], num_steps: int) -> None:
         """Keep the state of all sets after ``num_steps`` steps."""
         restart = Restart(sets, num_steps, self._blow_ups)
-        restart.save(self._work.restart_file(self._unit.number))
+        restart.save(self.restart_file)
 
     def ends_chunk(self, step: int) -> bool:
         """Whether the step (from 0) is the last of a chunk."""
@@ -89,7 +93,7 @@ class UnitOutput:
                 self._work.save_blow_ups(number, self._blow_ups)
             self._work.record(number, chunk, checksum(np.stack(self._fields["", None])))
         if last:
-            self._work.restart_file(number).unlink(missing_ok=True)
+            self.restart_file.unlink(missing_ok=True)
         self._fields, self._statistics = {}, {}
 
 

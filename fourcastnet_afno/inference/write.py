@@ -20,7 +20,7 @@ from data_pipeline.sources.files import local_inputs
 from data_pipeline.timestep import lead_label
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
-from fourcastnet_afno.inference.integration import make_integrations
+from fourcastnet_afno.inference.integration import Integration, make_integrations
 from fourcastnet_afno.inference.job import ForecastJob
 from fourcastnet_afno.inference.open import (
     forecast_output,
@@ -28,7 +28,7 @@ from fourcastnet_afno.inference.open import (
     require_netcdf_names,
     to_netcdf,
 )
-from fourcastnet_afno.inference.resume import Work
+from fourcastnet_afno.inference.resume import Work, damaged_restart
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastStore
@@ -168,13 +168,7 @@ def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
     ):
         for unit in units:
             output, sets = UnitOutput(job, work, store, unit), make_integrations(job, unit, pool)
-            restart = output.restart
-            for number, (integration, _) in enumerate(sets):
-                if restart is not None:
-                    integration.restart(restart.sets[number], restart.num_steps)
-                else:
-                    integration.start()
-            saved = restart.num_steps if restart is not None else 0
+            saved = _start_or_restart(output, [integration for integration, _ in sets])
             advance(saved)
             for step in range(saved, job.config.num_steps):
                 results = [(integration.advance(), indices) for integration, indices in sets]
@@ -184,3 +178,23 @@ def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
                     saved = step + 1
                     tensors = [integration.tensors() for integration, _ in sets]
                     writer.submit(partial(output.save_restart, tensors, saved))
+
+
+def _start_or_restart(output: UnitOutput, sets: list[Integration]) -> int:
+    """Begin the sets of a unit, or resume them; returns after how many steps.
+
+    Raises:
+        InputError: If the file to resume from is that of other forecasts ("damaged-restart").
+    """
+    restart = output.restart
+    if restart is None:
+        for integration in sets:
+            integration.start()
+        return 0
+    with damaged_restart(output.restart_file):
+        if len(restart.sets) != len(sets) or not output.ends_chunk(restart.num_steps - 1):
+            found = f"{len(restart.sets)} sets after {restart.num_steps} steps"
+            raise ValueError(f"it holds {found}, which these forecasts do not have")
+        for integration, tensors in zip(sets, restart.sets, strict=True):
+            integration.restart(tensors, restart.num_steps)
+    return restart.num_steps

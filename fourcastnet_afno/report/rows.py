@@ -1,14 +1,14 @@
 """Rows of the report's tables and sentences of its lists, as values that the templates lay out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.precision import at_least_single
+from data_pipeline.records import from_plain, naming_file, parse_json
 from data_pipeline.timestep import lead_key, lead_label, lead_times_of
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
@@ -137,13 +137,25 @@ def counts_table(scores: xr.Dataset) -> Table:
     return Table(("forecast",), ("lead times", "initial times", "missing values"), rows)
 
 
+class _BlowUp(TypedDict):
+    """Entries that are read of the record of a forecast that ended."""
+
+    step: int
+    init_time: str
+    channel: str
+    value: Any
+    place: str
+
+
 def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
     """A sentence on each forecast with a record of its blow-ups: whether it stayed bounded."""
     sentences = {}
     for name, forecast in forecasts.items():
         if "blow_ups" not in forecast.attrs:
             continue
-        blow_ups = json.loads(forecast.attrs["blow_ups"])
+        with naming_file(f"the attribute blow_ups of {name}", "write it again", "bad-record"):
+            records = parse_json(str(forecast.attrs["blow_ups"]), "it")
+            blow_ups = from_plain(list[_BlowUp], records, "it")
         count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
         leads = lead_times_of(forecast["lead_time"])
         end = lead_label(leads[-1])

@@ -1,21 +1,22 @@
 """Runs side by side: a table of their scores and of the settings that differ."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from data_pipeline.errors import DAMAGE, InputError
+from data_pipeline.records import from_plain, naming_file, parse_json
 from data_pipeline.redaction import redacted
 from data_pipeline.terminal import TextTable
 from data_pipeline.yaml_text import read_settings_file
 
 _BASELINES = ("persistence", "climatology")
 _MOST_LETTERS = 200
+_RESTORE = "restore it, or move this run to another folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,29 @@ def find_runs(folder: Path) -> list[RunSummary]:
     return [_read_run(run, folder) for run in trained]
 
 
+class EpochRecord(TypedDict):
+    """Entries that are read of an epoch in ``history.json``."""
+
+    stage: int
+    epoch: int
+    num_steps: int
+    train_losses: list[float]
+    validation_loss: float | None
+
+
+def read_history(run: Path) -> list[EpochRecord]:
+    """The epochs of a run; none where it was not trained.
+
+    Raises:
+        InputError: If the file does not hold what a run records ("unreadable-file").
+    """
+    path = run / "history.json"
+    if not path.exists():
+        return []
+    with _reading(path), naming_file(path, _RESTORE, "unreadable-file"):
+        return from_plain(list[EpochRecord], parse_json(path.read_bytes(), "it"), "it")
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Name the file of a run whose content is not what a run writes."""
@@ -82,8 +106,7 @@ def _reading(path: Path) -> Iterator[None]:
     except DAMAGE as error:
         what = " ".join(str(error).split())[:_MOST_LETTERS]
         raise InputError(
-            f"{path} does not hold what a run records ({type(error).__name__}: {what}); restore "
-            "it, or move this run to another folder",
+            f"{path} does not hold what a run records ({type(error).__name__}: {what}); {_RESTORE}",
             code="unreadable-file",
         ) from error
 
@@ -101,11 +124,10 @@ def _read_run(run: Path, folder: Path) -> RunSummary:
         losses = [(int(r["step"]), float(r["model"])) for r in rows if r["metric"] == "loss"]
         skill = _skill([row for row in rows if row["metric"] == "rmse"])
     with _reading(run / "history.json"):
-        path = run / "history.json"
         summary = RunSummary(
             name=name,
             settings=settings,
-            history=json.loads(path.read_text()) if path.exists() else [],
+            history=read_history(run),
             last_step=last_step,
             losses=losses,
             skill=skill,

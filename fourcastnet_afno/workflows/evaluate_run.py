@@ -1,6 +1,5 @@
 """The verb ``evaluate`` for a run: its forecasts compared with the baselines, and the report."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.provenance import peak_memory_gib, versions
 from fourcastnet_afno.report.report import write_report
+from fourcastnet_afno.report.runs import read_history
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.outputs import (
@@ -37,6 +37,7 @@ def evaluate_run(
     path = output / "forecast.zarr"
     read = {**prepared_inputs(config, output), "the forecasts": [path]}
     check_outputs([*prepared_outputs(config, output), *evaluation_outputs(output)], read)
+    history = read_history(output)
     store = open_or_prepare(config, output)
     predictions = open_forecast(path)
     if not any(channel.name in predictions for channel in store.diagnostic.channels):
@@ -62,7 +63,6 @@ def evaluate_run(
     scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *filled]))
     write_scores(scores, output / "scores.json", output / "scores.nc")
     print_tables(console, scores_table(scores))
-    history = output / "history.json"
     facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in (seconds or {}).items()}
     facts |= {
         "peak memory": f"{peak_memory_gib():.2f} GiB",
@@ -73,7 +73,7 @@ def evaluate_run(
     report = write_report(
         output / "report.html",
         scores=scores,
-        history=json.loads(history.read_text()) if history.exists() else [],
+        history=history,
         truth=truth_of(store),
         forecasts={"model": predictions},
         config_text=config.to_yaml(),

@@ -78,10 +78,11 @@ def plain_array(store: str, name: str, encoding: Mapping[str, Any]) -> PlainArra
     folder = Path(store) / name
     try:
         text = (folder / "zarr.json").read_bytes()
-    except OSError:
-        return None
-    stored = json.loads(text)
-    if not (_is_plain(stored) and _is_undecoded(encoding) and _has_no_other(store, name, stored)):
+        stored = json.loads(text)
+        is_plain = _is_plain(stored) and _has_no_other(store, name, stored)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # damaged, or not there: others read it, or report it
+    if not (is_plain and _is_undecoded(encoding)):
         return None
     key_encoding = stored["chunk_key_encoding"]
     by_default = key_encoding["name"] == "default"
@@ -127,9 +128,6 @@ def _is_undecoded(encoding: Mapping[str, Any]) -> bool:
 
 def _has_no_other(store: str, name: str, stored: Mapping[str, Any]) -> bool:
     """Whether consolidated metadata, by which others read the array, says the same, if any."""
-    try:
-        root = json.loads((Path(store) / "zarr.json").read_bytes())
-    except OSError:
-        return False
+    root = json.loads((Path(store) / "zarr.json").read_bytes())
     consolidated = (root.get("consolidated_metadata") or {}).get("metadata")
     return consolidated is None or consolidated.get(name) == stored

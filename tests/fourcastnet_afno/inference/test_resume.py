@@ -1,6 +1,7 @@
 """Forecasts that are interrupted or shared by processes."""
 
 import errno
+import json
 import multiprocessing
 import random
 import signal
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+from safetensors.torch import load, save
 
+from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.store import ForecastStore
 from tests.builders.errors import rejects
 from tests.builders.forecasters import (
@@ -225,6 +228,73 @@ def test_a_full_disk_keeps_what_is_written(tmp_path: Path, monkeypatch: pytest.M
     make_forecast(path, chunks="lead_time")
     make_forecast(tmp_path / "whole.zarr", chunks="lead_time")
     assert contents(path) == contents(tmp_path / "whole.zarr")
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict]:
+    """Output of a forecast that was interrupted after its restart file, and its options."""
+    path, options = tmp_path / "f.zarr", {"num_steps": 6, "chunks": "lead_time", "restart_every": 2}
+    with monkeypatch.context() as patch:
+        Failing(patch, 5, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make_forecast(path, **options)
+    return path, options
+
+
+def flip(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def other_states(content: bytes) -> bytes:
+    """A valid file of fewer forecasts, without a digest, as of earlier versions."""
+    fewer = {name: value[:1].contiguous() for name, value in load(content).items()}
+    fewer["0.history"] = fewer["0.history"][..., :1].contiguous()
+    return save(fewer, {"note": json.dumps({"num_steps": 4, "records": []})})
+
+
+def test_a_damaged_restart_file_is_named_and_may_be_deleted(
+    interrupted: tuple[Path, dict],
+) -> None:
+    path, options = interrupted
+    file = path.parent / ".f.zarr.partial" / "restart-0.safetensors"
+    content = file.read_bytes()
+    for damaged, found in (
+        (b"", "safetensors"),
+        (content[: len(content) // 2], "safetensors"),
+        (flip(content, len(content) - 9), "has changed"),
+        (content.replace(b'num_steps\\": 4', b'num_steps\\": 3'), "has changed"),
+        (save({}), "note"),
+        (other_states(content), "shape"),
+    ):
+        file.write_bytes(damaged)
+        with rejects("damaged-restart", str(file), found, "delete it"):
+            make_forecast(path, **options)
+    file.unlink()
+    make_forecast(path, **options)
+    make_forecast(path.with_name("whole.zarr"), **options)
+    assert contents(path) == contents(path.with_name("whole.zarr"))
+
+
+def test_a_chunk_that_the_records_have_lost_is_computed_again(
+    interrupted: tuple[Path, dict],
+) -> None:
+    path, options = interrupted
+    ledger = path.parent / ".f.zarr.partial" / "ledger-0.jsonl"
+    first, *others = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(first.replace("start", "st\0rt") + "".join(others))
+    assert make_forecast(path, **options) is not None
+    make_forecast(path.with_name("whole.zarr"), **options)
+    assert contents(path) == contents(path.with_name("whole.zarr"))
+
+
+def test_damaged_blow_ups_are_named(interrupted: tuple[Path, dict]) -> None:
+    path, _ = interrupted
+    file = path.parent / ".f.zarr.partial" / "records-0.json"
+    work = Work(path, {}, num_units=1, num_chunks=1)
+    for text in ("[", "{}", '[{"init_time": 7}]', "\udcff"):
+        file.write_bytes(text.encode(errors="surrogateescape"))
+        with rejects("damaged-restart", str(file)):
+            work.blow_ups()
 
 
 def test_two_processes_of_one_rank_do_not_meet(tmp_path: Path) -> None:

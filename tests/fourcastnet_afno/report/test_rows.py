@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from data_pipeline.timestep import lead_coordinate
 from fourcastnet_afno.report import rows
+from tests.builders.errors import rejects
 
 LEADS = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
 DIMS = ("forecast", "lead_time", "channel")
@@ -115,6 +117,13 @@ def test_forecasts_say_whether_they_stayed_bounded() -> None:
     assert sentences["constant"].endswith("nothing in them varies")
     assert "1 of 1 forecasts blew up within 3 days" in sentences["unstable"]
     assert "after 2 days: t was 9 at x = 0" in sentences["unstable"]
+
+
+@pytest.mark.parametrize("text", ["", "7", '[{"step": "first"}]', "[" * 9000])
+def test_records_of_blow_ups_that_are_damaged_are_named(text: str) -> None:
+    forecast = xr.Dataset({"t": ("init_time", [1.0])}, attrs={"blow_ups": text})
+    with rejects("bad-record", "blow_ups of mine"):
+        rows.stability({"mine": forecast})
 
 
 def test_missing_scores_decide_nothing() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,6 +11,11 @@ from rich.console import Console
 
 from fourcastnet_afno.report.runs import differing_settings, find_runs, runs_table
 from tests.builders.errors import rejects
+
+
+def make_epoch(stage: int, epoch: int, loss: float | None) -> dict[str, Any]:
+    record = {"stage": stage, "epoch": epoch, "num_steps": 1, "train_losses": [0.5]}
+    return {**record, "validation_loss": loss}
 
 
 @pytest.fixture
@@ -24,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "unstarted").mkdir()
     (tmp_path / "unstarted" / "config.yaml").write_text("")
     losses = [(1, 1, 0.5), (1, 2, None), (2, 3, 0.75)]
-    history = [{"stage": s, "epoch": e, "validation_loss": loss} for s, e, loss in losses]
+    history = [make_epoch(*each) for each in losses]
     (tmp_path / "a" / "history.json").write_text(json.dumps(history))
     (tmp_path / "a" / "logs" / "validation.csv").write_text(
         "step,metric,lead_hours,model,persistence,climatology\n"
@@ -77,7 +83,7 @@ def test_a_folder_without_runs_is_an_error(folder: Path) -> None:
 
 def test_a_loss_that_is_not_finite_is_never_the_best(folder: Path) -> None:
     for name, losses in (("a", [0.75, math.nan]), ("b/c", [math.nan])):
-        records = [{"stage": 1, "validation_loss": loss} for loss in losses]
+        records = [make_epoch(1, 1, loss) for loss in losses]
         (folder / name / "history.json").write_text(json.dumps(records))
     runs = find_runs(folder)
     assert [run.best_loss for run in runs] == [0.75, None]

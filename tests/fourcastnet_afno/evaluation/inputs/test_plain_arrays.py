@@ -98,6 +98,19 @@ def test_consolidated_metadata_that_says_otherwise_counts(tmp_path: Path) -> Non
     assert plain_array(str(tmp_path / "s"), "t", encoding) is None
 
 
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\xff", b"[]", b"7", b"[" * 9000, b'{"zarr_format": 3, "shape": 1}']
+)
+def test_damaged_metadata_is_left_to_others(tmp_path: Path, text: bytes) -> None:
+    by_xarray(tmp_path / "s")
+    encoding = xr.open_zarr(tmp_path / "s", consolidated=False)["t"].encoding
+    for file in ("t/zarr.json", "zarr.json"):
+        kept = (tmp_path / "s" / file).read_bytes()
+        (tmp_path / "s" / file).write_bytes(text)
+        assert plain_array(str(tmp_path / "s"), "t", encoding) is None or file == "zarr.json"
+        (tmp_path / "s" / file).write_bytes(kept)
+
+
 def test_an_array_that_is_written_again_is_noticed(tmp_path: Path) -> None:
     by_xarray(tmp_path / "s")
     array = inspect(tmp_path / "s")
