@@ -12,20 +12,25 @@ References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
 """
 
-import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
+from annotated_types import Ge, Le
 from einops import rearrange
 from torch import Tensor
 
 from data_pipeline.errors import DAMAGE, InputError
+from data_pipeline.memory import require_memory
+from data_pipeline.records import from_plain, parse_json
+from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 
@@ -39,7 +44,25 @@ _NAMES = (
 )
 _UNUSED = re.compile(r"^norm\.|^device_buffer$")
 _FLOATS = ("torch.float32", "torch.float64", "torch.float16", "torch.bfloat16")
+_NEEDED = {  # axes of the tensors from which sizes are read
+    "patch_embed.proj.weight": 4,
+    "pos_embed": 3,
+    "blocks.0.filter.w1": 4,
+    "blocks.0.mlp.fc1.weight": 2,
+    "head.weight": 2,
+}
 _PREFIX = re.compile(r"^(module\.|model\.)+")
+
+
+_Count = Annotated[int, Ge(1), Le(1_000_000)]
+
+
+class _Settings(TypedDict, total=False):
+    """Settings of a ``.mdlus`` archive that are read; there are others."""
+
+    inp_shape: tuple[_Count, _Count]
+    sparsity_threshold: float
+    hard_thresholding_fraction: float
 
 
 def load_fourcastnet_weights(
@@ -69,13 +92,45 @@ def load_fourcastnet_weights(
             and plain values, or has another layout.
     """
     tensors, settings = _read(Path(path))
-    rows, columns = settings.get("inp_shape", shape)
+    with _naming(path):
+        rows, columns = settings.get("inp_shape", shape)
+        config, sizes = _size_of(tensors, settings, (rows, columns))
+        options = {
+            "sparsity_threshold": sparsity_threshold,
+            "hard_thresholding_fraction": hard_thresholding_fraction,
+        }
+        config = replace(config, **{k: settings.get(k, value) for k, value in options.items()})
+        check_network_size(config, *sizes, (rows, columns), "network")
+        with torch.device("meta"):
+            expected = AFNONet(*sizes, config=config)
+        _require_layout(expected, tensors)
+        weights = _as_float(tensors)
+    network = AFNONet(*sizes, config=config).to(next(iter(weights.values())).dtype)
+    network.load_state_dict(_arranged(network, weights))
+    return network.eval()
+
+
+def _size_of(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, Any], shape: tuple[int, int]
+) -> tuple[AFNONetConfig, tuple[int, int]]:
+    """Configuration of the network with these weights, and its input and output channels."""
+    for name, num_axes in _NEEDED.items():
+        if name not in tensors:
+            some = sorted(tensors)[:5]
+            raise InputError(
+                f"it lacks {name}, and holds {some} and more; expected the layout of FourCastNet "
+                "v1 or of PhysicsNeMo's AFNO",
+                code="other-layout",
+            )
+        if len(found := tuple(tensors[name].shape)) != num_axes or 0 in found:
+            message = f"{name} has shape {found}, expected {num_axes} axes that are not empty"
+            raise InputError(message, code="other-layout")
     embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
-    grid = (rows // patch[0], columns // patch[1])
+    grid = (shape[0] // patch[0], shape[1] // patch[1])
     num_patches = tensors["pos_embed"].shape[1]
     if grid[0] * grid[1] != num_patches:
         raise InputError(
-            f"{path} was trained on {num_patches} patches, fields of {rows} x {columns} have "
+            f"it was trained on {num_patches} patches, fields of {shape[0]} x {shape[1]} have "
             f"{grid[0]} x {grid[1]} of {patch[0]} x {patch[1]} points; set shape to its training "
             "grid",
             code="grid-mismatch",
@@ -91,16 +146,22 @@ def load_fourcastnet_weights(
         mode_selection="fourcastnet",
         position_grid=grid,
         final_norm=False,
-        sparsity_threshold=settings.get("sparsity_threshold", sparsity_threshold),
-        hard_thresholding_fraction=settings.get(
-            "hard_thresholding_fraction", hard_thresholding_fraction
-        ),
     )
-    out_channels = len(tensors["head.weight"]) // (patch[0] * patch[1])
-    network = AFNONet(in_channels, out_channels, config=config)
-    network = network.to(next(iter(tensors.values())).dtype)
-    _fill(network, tensors, path)
-    return network.eval()
+    out_channels, rest = divmod(len(tensors["head.weight"]), patch[0] * patch[1])
+    if rest or not out_channels:
+        message = f"head.weight has no whole number of channels for patches of {tuple(patch)}"
+        raise InputError(message, code="other-layout")
+    return config, (in_channels, out_channels)
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Name the file in errors of what it holds."""
+    try:
+        yield
+    except ValueError as error:  # of the network's configuration too
+        code = error.code if isinstance(error, InputError) else "other-layout"
+        raise InputError(f"{path} cannot be used: {error}", code=code) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,11 +173,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         members = _archive(path)
-        settings = json.loads(members.get("args.json", b"{}")) if "model.pt" in members else {}
-        file = BytesIO(members["model.pt"]) if "model.pt" in members else path
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        settings = parse_json(members.get("args.json", b"{}"), "args.json") if members else {}
         settings = settings.get("__args__", settings)
-    except (*DAMAGE, tarfile.TarError) as error:
+        file = BytesIO(members["model.pt"]) if members else path
+        _require_room(file, path)
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        if isinstance(error, InputError) and error.code == "too-little-memory":
+            raise
         raise InputError(
             f"{path} cannot be read safely ({str(error).split('. ')[0]}); expected tensors and "
             "plain values alone; save the state dict by itself with torch.save",
@@ -129,66 +193,105 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} holds {type(saved).__name__}, expected a state dict of tensors",
             code="other-layout",
         )
-    tensors = {_PREFIX.sub("", str(n)): t for n, t in saved.items() if isinstance(t, Tensor)}
-    needed = ("patch_embed.proj.weight", "pos_embed", "blocks.0.filter.w1", "head.weight")
-    if missing := [name for name in needed if name not in tensors]:
-        raise InputError(
-            f"{path} lacks {missing}, it holds {sorted(tensors)[:5]} and more; expected the layout "
-            "of FourCastNet v1 or of PhysicsNeMo's AFNO",
-            code="other-layout",
-        )
-    return _as_float(tensors, path), settings
+    with _naming(path):
+        settings = from_plain(_Settings, settings, "args.json")
+        tensors = {str(n): t for n, t in saved.items() if isinstance(t, Tensor)}
+        return _renamed(tensors, lambda name: _PREFIX.sub("", name)), settings
 
 
-def _as_float(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+    """The tensors that a forecast needs under other names, which must differ."""
+    renamed, names = {}, {}
+    for name, value in tensors.items():
+        new = rename(name)
+        if _UNUSED.match(new):
+            continue
+        if new in renamed:
+            message = f"{names[new]} and {name} are the same tensor, {new}"
+            raise InputError(message, code="other-layout")
+        renamed[new], names[new] = value, name
+    return renamed
+
+
+def _as_float(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in float32, which holds 16-bit ones exactly, or float64 where all are."""
-    used = {name: tensor for name, tensor in tensors.items() if not _UNUSED.match(name)}
-    kinds = {name: str(tensor.dtype) for name, tensor in used.items()}
-    if other := {name: kind for name, kind in kinds.items() if kind not in _FLOATS}:
-        raise InputError(
-            f"{path} has {dict(list(other.items())[:5])}, expected weights in {', '.join(_FLOATS)}",
-            code="other-layout",
-        )
-    if wrong := [name for name, tensor in used.items() if not tensor.isfinite().all()]:
-        raise InputError(
-            f"{path} has values that are not finite in {wrong[:5]}; copy it again",
-            code="not-finite",
-        )
-    dtype = torch.float64 if set(kinds.values()) == {"torch.float64"} else torch.float32
-    return {name: tensor.to(dtype) for name, tensor in used.items()}
+    kinds = {str(tensor.dtype) for tensor in tensors.values()}
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        message = f"values are not finite in {wrong[:5]}"
+        raise InputError(f"{message}; copy the file again", code="not-finite")
+    dtype = torch.float64 if kinds == {"torch.float64"} else torch.float32
+    return {name: tensor.detach().to(dtype) for name, tensor in tensors.items()}
 
 
 def _archive(path: Path) -> dict[str, bytes]:
-    """Members ``model.pt`` and ``args.json`` of a ``.mdlus`` file, which is a zip or a tar."""
+    """Members of a ``.mdlus`` file, which is a zip or a tar; empty for another file."""
     names = ("model.pt", "args.json")
     # A tar is tried first: one that holds a zip, as torch saves, ends like a zip itself.
-    if tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            files = {Path(m.name).name: archive.extractfile(m) for m in archive if m.isfile()}
-            return {name: file.read() for name, file in files.items() if file and name in names}
-    if not zipfile.is_zipfile(path):
-        return {}
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if name in names}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            found = {Path(m.name).name: m for m in archive if m.isfile()}
+            _require_memory(sum(m.size for name, m in found.items() if name in names), path)
+            files = {n: archive.extractfile(m) for n, m in found.items() if n in names}
+            members = {name: file.read() for name, file in files.items() if file}
+    except tarfile.ReadError:
+        members = {}
+    if not members and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename: info for info in archive.infolist()}
+            _require_memory(sum(i.file_size for n, i in found.items() if n in names), path)
+            members = {name: archive.read(name) for name in found if name in names}
+    return members if "model.pt" in members else {}
 
 
-def _fill(network: AFNONet, tensors: Mapping[str, Tensor], path: Path | str) -> None:
+def _require_room(file: BytesIO | Path, path: Path) -> None:
+    """Compare what a file of torch expands to with the memory."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            _require_memory(sum(info.file_size for info in archive.infolist()), path)
+    if isinstance(file, BytesIO):
+        file.seek(0)
+
+
+def _require_memory(needed: int, path: Path) -> None:
+    require_memory(needed, f"the content of {path}", "use a machine with more memory")
+
+
+def _require_layout(network: AFNONet, tensors: Mapping[str, Tensor]) -> None:
+    """Check types and shapes of all weights, before there is memory for them."""
+    for name, tensor in tensors.items():
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not is_plain or str(tensor.dtype) not in _FLOATS:
+            kind = f"{str(tensor.layout).removeprefix('torch.')} {tensor.dtype} on {tensor.device}"
+            message = f"{name} has {kind}, expected strided weights in {', '.join(_FLOATS)}"
+            raise InputError(message, code="other-layout")
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise InputError(f"{name} is a view that repeats its values", code="other-layout")
+    arranged = _arranged(network, {n: t.detach().to("meta") for n, t in tensors.items()})
+    shapes, stored = ({n: t.shape for n, t in s.items()} for s in (network.state_dict(), arranged))
+    if wrong := sorted(n for n in {*shapes, *stored} if shapes.get(n) != stored.get(n)):
+        message = f"it does not fit the layout of FourCastNet v1 in {wrong[:5]}"
+        raise InputError(message, code="other-layout")
+
+
+def _arranged(network: AFNONet, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the names of ``AFNONet``, and their axes in its order."""
     state = dict(network.state_dict())
     rows, columns = network.patch_size
-    renamed = {}
-    for name, value in tensors.items():
+
+    def rename(name: str) -> str:
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    renamed["patch_embed.projection.weight"] = renamed["patch_embed.projection.weight"].flatten(1)
-    renamed["position"] = renamed["position"].reshape(state["position"].shape)
+        return name
+
+    weights = _renamed(tensors, rename)
+    weights["patch_embed.projection.weight"] = weights["patch_embed.projection.weight"].flatten(1)
+    position = weights["position"]
+    if position.numel() == state["position"].numel():
+        weights["position"] = position.reshape(state["position"].shape)
     for kind in ("weight", "bias"):
         name = f"patch_recovery.projection.{kind}"
-        head = renamed.get(name, torch.zeros_like(state[name]))
-        renamed[name] = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
-    shapes, stored = ({n: t.shape for n, t in tensors.items()} for tensors in (state, renamed))
-    wrong = sorted(n for n in shapes.keys() | stored.keys() if shapes.get(n) != stored.get(n))
-    if wrong:
-        message = f"{path} does not fit the layout of FourCastNet v1 in {wrong[:5]}"
-        raise InputError(message, code="other-layout")
-    network.load_state_dict(renamed)
+        head = weights.get(name, torch.zeros_like(state[name]))
+        if head.ndim and len(head) == len(state[name]):
+            head = rearrange(head, "(p q c) ... -> (c p q) ...", p=rows, q=columns)
+        weights[name] = head
+    return weights

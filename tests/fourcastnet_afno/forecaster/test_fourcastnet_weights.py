@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_pipeline import memory
+from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.fourcastnet_weights import load_fourcastnet_weights
 from tests.builders.errors import rejects
 
@@ -240,6 +242,62 @@ def test_damaged_weights_are_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / "cut.pt").write_bytes(raw[:length])
         with rejects("unreadable-file", "cut.pt"):
             load_fourcastnet_weights(tmp_path / "cut.pt", shape=SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patch_embed.proj.weight", torch.ones(EMBED, CHANNELS)),
+        ("patch_embed.proj.weight", torch.ones(0, CHANNELS, PATCH, PATCH)),
+        ("pos_embed", torch.tensor(1.0)),
+        ("blocks.0.filter.w1", torch.ones(2, 3, 4, 4)),
+        ("blocks.0.filter.w1", torch.ones(2, BLOCKS, 4, 1)),
+        ("blocks.0.mlp.fc1.weight", torch.ones(1, 1)),
+        ("head.weight", torch.ones(3, EMBED)),
+        ("head.weight", torch.ones(12, EMBED, device="meta")),
+        ("head.weight", torch.ones(12, EMBED).to_sparse()),
+        ("blocks.0.norm1.weight", torch.ones(1).expand(EMBED)),
+        ("module.head.weight", torch.ones(12, EMBED)),
+        ("blocks.0.mixer.weight1", torch.ones(2, BLOCKS, 4, 4)),
+        ("blocks.x.norm1.weight", torch.ones(EMBED)),
+    ],
+)
+def test_weights_of_another_rank_size_or_kind_are_named(
+    name: str, value: Tensor, tmp_path: Path
+) -> None:
+    torch.save(make_checkpoint() | {name: value}, tmp_path / "odd.pt")
+    with rejects("other-layout", "odd.pt"):
+        load_fourcastnet_weights(tmp_path / "odd.pt", shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    "settings",
+    ["[]", "{", '{"__args__": 3}', '{"inp_shape": [12]}', '{"inp_shape": ["12", "20"]}',
+     '{"inp_shape": [-12, -20]}', '{"sparsity_threshold": NaN}', '{"sparsity_threshold": null}',
+     '{"hard_thresholding_fraction": 7}'],
+)  # fmt: skip
+def test_settings_of_another_type_are_named(kind: str, settings: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(make_checkpoint(), buffer)
+    members = {"model.pt": buffer.getvalue(), "args.json": settings.encode()}
+    write_archive(tmp_path / "odd.mdlus", kind, members)
+    with pytest.raises(InputError, match=r"odd\.mdlus") as error:
+        load_fourcastnet_weights(tmp_path / "odd.mdlus", shape=SHAPE)
+    assert error.value.code in ("unreadable-file", "other-layout", "bad-record")
+
+
+def test_an_archive_that_expands_beyond_the_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1_000_000)
+    with zipfile.ZipFile(tmp_path / "bomb.mdlus", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.pt", bytes(2_000_000))
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(2_000_000))
+    for name in ("bomb.mdlus", "bomb.pt"):
+        with rejects("too-little-memory", name):
+            load_fourcastnet_weights(tmp_path / name, shape=SHAPE)
 
 
 def test_a_position_table_ties_the_network_to_its_grid(tmp_path: Path) -> None:
