@@ -7,6 +7,7 @@ the model, the channels with units, the grid and the versions. No pickle is read
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -57,6 +58,8 @@ def save_checkpoint(
     try:
         with replacing(path, SafetensorError) as temporary:
             write_tensors(temporary, tensors, record)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
     except InputError as error:
         if left := [p for p in (path.with_name("last.safetensors"), path) if p.is_file()]:
             step = read_checkpoint(left[0], "none")[1].get("position", {}).get("step")

@@ -7,11 +7,11 @@ edited. The header of the safetensors file holds, as text,
     metadata    JSON, see ``CheckpointRecord``
     digests     JSON: the CRC-32C of the metadata, and of each tensor's type, shape and bytes
 
-Files of earlier versions lack the digests; all else is checked there too.
+Files of earlier versions lack the digests; all else is checked there too, and that the model and
+the meaning of its fields are those of the configuration next to them.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,8 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.records import from_plain, naming_file, parse_json
+from data_pipeline.sources.names import parse_label
+from data_pipeline.timestep import Timestep
+from data_pipeline.yaml_text import read_settings
 
 _FORMAT = "1"
 _BLOCK_BYTES = 16 * 2**20
@@ -67,7 +71,7 @@ class StoredTensors(NamedTuple):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write a file, with digests, to the disk."""
+    """Write a file with digests."""
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     text = json.dumps(record)
     digests = {
@@ -75,8 +79,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
         "tensors": {name: digest_of_tensor(value) for name, value in packed.items()},
     }
     save_file(packed, path, {"format": _FORMAT, "metadata": text, "digests": json.dumps(digests)})
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
@@ -101,6 +103,8 @@ def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
             digests = parse_json(header["digests"], "digests")
             _check_digests(from_plain(_Digests, digests, "digests"), text, names, tensors)
         record = from_plain(CheckpointRecord, parse_json(text, "metadata"), "metadata")
+        if "digests" not in header:
+            _check_agreement(record)
     return StoredTensors(tensors, record)
 
 
@@ -116,6 +120,45 @@ def is_checkpoint(path: Path) -> bool:
 def damaged(path: Path) -> AbstractContextManager[None]:
     """Name the checkpoint and the remedy in errors of what it holds."""
     return naming_file(path, _REMEDY, "damaged-checkpoint")
+
+
+class _DataRecord(TypedDict, total=False):
+    """Settings of the data in the configuration of a training, which ``fields`` have too."""
+
+    prognostic: list[str]
+    forcings: list[str]
+    timestep: str | None
+    timestep_hours: int | None
+
+
+def _check_agreement(record: Mapping[str, Any]) -> None:
+    """Compare model and fields with the configuration of the training, as far as it states them."""
+    settings = read_settings(record.get("config") or "", "config")
+    data = from_plain(_DataRecord, settings.get("data") or {}, "config.data")
+    own, theirs = record["fields"], dict[str, Any]()
+    if data.get("timestep") or data.get("timestep_hours"):
+        stated = {k: v for k, v in data.items() if k.startswith("timestep") and v}
+        theirs["timestep"] = (Timestep.from_json(own).delta, Timestep.from_json(stated).delta)
+    if "forcings" in data:
+        theirs["forcings"] = (own.get("forcings"), data["forcings"])
+    if "prognostic" in data:
+        names = {channel.name for channel in Channels.from_json(own.get("channels"))}
+        theirs["channels"] = (names, {parse_label(label)[0] for label in data["prognostic"]})
+    if not record.get("diagnostic"):  # a head is trained behind the model of another configuration
+        theirs["model"] = _in_common(record["model"], settings.get("model") or {})
+    for name, (here, there) in theirs.items():
+        if here != there:
+            message = f"{name} is {here} and in the configuration of its training {there}"
+            raise InputError(message[:400], code="bad-record")
+
+
+def _in_common(one: Any, other: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Two nested mappings with the keys that both have; others stay as they are."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return one, other
+    pairs = {name: _in_common(one[name], other[name]) for name in one if name in other}
+    own, theirs = ({name: pair[i] for name, pair in pairs.items()} for i in (0, 1))
+    return own, theirs
 
 
 class _Digests(TypedDict):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 import numpy as np
 import xarray as xr
@@ -16,8 +16,9 @@ from data_pipeline.errors import InputError, naming_option
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
-from data_pipeline.preprocessing.config import FillRule
+from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.filling import rule_of
+from data_pipeline.records import from_plain
 from data_pipeline.redaction import redact
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
@@ -28,6 +29,8 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
 from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
+from fourcastnet_afno.forecaster.checkpoint_file import damaged
+from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.diagnostic_head import (
     DiagnosticStepper,
     fingerprint_of_head,
@@ -188,22 +191,38 @@ def _data_next_to(checkpoint: Path) -> Path:
     return checkpoint.absolute().parent.parent / "data.zarr"
 
 
-def _recorded_data(checkpoint: Path) -> Mapping[str, Any]:
+class _RecordedData(TypedDict, total=False):
+    """Settings of the training's data by which its sources are read here too."""
+
+    static: list[str]
+    source: Mapping[str, Any] | None
+    accumulate: Mapping[str, AccumulateRule] | None
+    fill: Mapping[str, FillRule] | None
+
+
+def _recorded_data(checkpoint: Path) -> _RecordedData:
     """Read the part ``data`` of the experiment that a checkpoint was trained in, if it is known."""
     _, metadata = read_checkpoint(checkpoint, "none")
-    text = metadata.get("config") or ""
-    return read_settings(text, f"the configuration in {checkpoint}").get("data") or {}
+    with damaged(checkpoint):
+        settings = read_settings(metadata.get("config") or "", "config")
+        data = from_plain(_RecordedData, settings.get("data") or {}, "config.data")
+        if source := data.get("source"):
+            known = {k: v for k, v in source.items() if k in get_type_hints(SourceConfig)}
+            parse_config(SourceConfig, {**known, "path": []})
+    return data
 
 
 def _as_in_training(
     dataset: xr.Dataset,
     spec: FieldSpec,
-    recorded: Mapping[str, Any],
+    recorded: _RecordedData,
     init_times: np.ndarray | None,
 ) -> xr.Dataset:
     names = {channel.name for channel in spec.channels}
-    rules = recorded.get("accumulate") or {}
-    rules = {name: rule for name, rule in rules.items() if parse_label(name)[0] in names}
+    of_training = recorded.get("accumulate") or {}
+    rules: dict[str, AccumulateRule] = {
+        name: rule for name, rule in of_training.items() if parse_label(name)[0] in names
+    }
 
     def in_phase(times: np.ndarray) -> np.ndarray:
         """Mark the times that are an integer number of timesteps from any initial time."""

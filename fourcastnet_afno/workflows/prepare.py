@@ -131,8 +131,7 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
             code="other-configuration",
         )
     # As it is read now, with the defaults of what did not exist then.
-    settings = read_settings(metadata["config"], f"the configuration in {last}")
-    stored = parse_config(ExperimentConfig, settings)
+    stored = _stored_experiment(last, metadata.get("config", ""))
     before, now = (
         without_secrets(read_settings(experiment.to_yaml(), "")) for experiment in (stored, config)
     )
@@ -148,6 +147,17 @@ def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) 
             f"{', '.join(keys)}; give another --output, or delete that folder to start over",
             code="other-configuration",
         )
+
+
+def _stored_experiment(last: Path, text: str) -> ExperimentConfig:
+    try:
+        return parse_config(ExperimentConfig, read_settings(text, "its configuration"))
+    except InputError as error:
+        raise InputError(
+            f"the run of {last} cannot resume: {error}; resume with the version that wrote it, or "
+            "give another --output to start over",
+            code=error.code,
+        ) from error
 
 
 def differing_keys(before: Any, now: Any, prefix: str) -> list[str]:  # noqa: ANN401

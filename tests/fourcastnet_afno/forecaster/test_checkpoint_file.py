@@ -85,6 +85,34 @@ def test_files_of_earlier_versions_have_no_digests(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ({"fields": {"timestep_hours": 7}}, "timestep"),
+        ({"fields": {"timestep": "2h"}}, "timestep"),
+        ({"fields": {"timestep_hours": 6, "forcings": ["x"]}}, "forcings"),
+        ({"fields": {"timestep_hours": 6, "channels": []}}, "channels"),
+        ({"model": {"num_history": 2}}, "model"),
+        ({"config": "data: ["}, "config"),
+        ({"config": "data: 3"}, "config.data"),
+    ],
+)
+def test_without_digests_the_record_agrees_with_its_configuration(
+    file: Path, record: dict[str, Any], named: str
+) -> None:
+    channel = {"name": "2m_temperature", "units": "K", "level": None}
+    fields = {"timestep_hours": 6, "forcings": [], "channels": [channel]}
+    data = "{prognostic: [t2m], forcings: [], timestep: 360min}"
+    whole = {"fields": fields, "model": {"num_history": 1}, "position": {"step": 3}}
+    whole["config"] = f"data: {data}\nmodel: {{num_history: 1}}"
+    rewrite(file, TENSORS, metadata=json.dumps(whole), digests=None)
+    assert read_tensors(file).record == whole
+    changed = {**whole, **record, "fields": {**fields, **record.get("fields", {})}}
+    rewrite(file, TENSORS, metadata=json.dumps(changed), digests=None)
+    with rejects("damaged-checkpoint", "a.safetensors", named):
+        read_tensors(file)
+
+
+@pytest.mark.parametrize(
     "digests", ["", "[]", '{"metadata": "0"}', '{"metadata": 1, "tensors": 2}']
 )
 def test_digests_that_are_none_are_rejected(file: Path, digests: str) -> None:

@@ -11,11 +11,20 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
-from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
+from fourcastnet_afno.workflows.forecast import open_initial_data
+from tests.builders.errors import rejects
+from tests.builders.experiments import (
+    GRID,
+    make_dataset,
+    make_experiment,
+    make_forecaster,
+    make_untrained_run,
+)
 
 
 @dataclass
@@ -253,6 +262,27 @@ def test_checkpoints_that_are_none_are_refused(
         assert forecast(damaged, tmp_path / "f.zarr", config) == 2
     assert str(tmp_path / "none") in refused(capsys)
     assert not (tmp_path / "f.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ("{static: 3}", "config.data.static"),
+        ("{source: [a]}", "config.data.source"),
+        ("{source: {rename: 3}}", "rename"),
+        ("{accumulate: {total_precipitation: none}}", "config.data.accumulate"),
+        ("{fill: {2m_temperature: [1]}}", "config.data.fill"),
+        ("[", "config"),
+    ],
+)
+def test_settings_of_the_training_are_checked_before_they_are_used(
+    tmp_path: Path, data: str, named: str
+) -> None:
+    checkpoint, forecaster = tmp_path / "a.safetensors", make_forecaster(GRID)
+    save_checkpoint(checkpoint, forecaster, {}, {"config": f"data: {data}"})
+    source = SourceConfig(path=str(tmp_path / "data.nc"))
+    with rejects("damaged-checkpoint", "a.safetensors", named):
+        open_initial_data(source, forecaster.spec, checkpoint)
 
 
 def test_a_file_needs_a_checkpoint(

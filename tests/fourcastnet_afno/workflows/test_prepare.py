@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.errors import InputError
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
@@ -90,3 +91,13 @@ def test_another_configuration_is_named(last: tuple[ExperimentConfig, Path]) -> 
         check_resumable(changed, path, None)
     with rejects("other-configuration", "a diagnostic head", "abc"):
         check_resumable(experiment, path, "abc")
+
+
+@pytest.mark.parametrize("text", ["data: [", "data: {prognostic: 3}", ""])
+def test_a_run_whose_configuration_cannot_be_read_is_named(
+    last: tuple[ExperimentConfig, Path], text: str
+) -> None:
+    config, path = last
+    save_checkpoint(path, make_forecaster(GRID), {}, {"config": text})
+    with pytest.raises(InputError, match=r"last\.safetensors cannot resume.* --output"):
+        check_resumable(config, path, None)
