@@ -2,6 +2,8 @@
 
 import csv
 import pickle
+import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ DAMAGE = (
     RuntimeError,
     csv.Error,
     pickle.UnpicklingError,
+    struct.error,
+    tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
 )

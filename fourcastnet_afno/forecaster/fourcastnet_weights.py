@@ -178,7 +178,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         file = BytesIO(members["model.pt"]) if members else path
         _require_room(file, path)
         saved = torch.load(file, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
+    except (*DAMAGE, AssertionError) as error:  # which torch raises for its former format
         if isinstance(error, InputError) and error.code == "too-little-memory":
             raise
         raise InputError(
