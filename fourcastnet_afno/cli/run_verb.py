@@ -104,7 +104,7 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
                 f"{checkpoint} does not hold its experiment; give --config FILE", code="no-config"
             )
         settings = read_settings(config, f"the configuration in {checkpoint}")
-        require_plain_config(settings, str(checkpoint))
+        _require_valid(settings, checkpoint)
     elif name == "quickstart":
         config = files("fourcastnet_afno").joinpath("quickstart.yaml")
     else:
@@ -128,6 +128,17 @@ def require_plain_config(settings: Mapping[str, Any], where: str) -> None:
         require_plain_values(ExperimentConfig, settings)
     except InputError as error:
         raise InputError(f"{where}: {error}", code=error.code) from error
+
+
+def _require_valid(settings: Mapping[str, Any], checkpoint: Path) -> None:
+    """Reject an experiment with a mistake or code; the parser of words names no checkpoint."""
+    from fourcastnet_afno.forecaster.config_text import parse_config
+
+    try:
+        parse_config(ExperimentConfig, settings)
+    except InputError as error:
+        message = f"the configuration in {checkpoint} has a mistake: {error}; give --config FILE"
+        raise InputError(message, code=error.code) from error
 
 
 def remember_secrets_of_words(words: Sequence[str]) -> None:

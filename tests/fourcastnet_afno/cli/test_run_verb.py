@@ -148,6 +148,13 @@ def experiment_with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exp
     return ExperimentConfig(data=DataConfig.of_pde(pde, prognostic=["u"]))
 
 
+def test_a_mistake_in_the_experiment_of_a_checkpoint_names_the_checkpoint(tmp_path: Path) -> None:
+    config = "data: {source: {path: a.nc}, allow_gaps: -6}"
+    save_checkpoint(tmp_path / "c.safetensors", make_forecaster(), {}, {"config": config})
+    with rejects("bad-setting", "c.safetensors", "allow_gaps", "-6", "--config"):
+        complete("forecast", [f"--checkpoint={tmp_path}/c.safetensors", f"--output={tmp_path}/f"])
+
+
 @pytest.mark.parametrize("place", ["checkpoint", "config.yaml"])
 def test_code_that_a_checkpoint_or_a_run_folder_names_is_not_run(
     place: str, experiment_with_code: ExperimentConfig, capsys: pytest.CaptureFixture[str]

@@ -253,7 +253,7 @@ def test_checkpoints_that_are_none_are_refused(
         ("cut", "cut"),
         ("text", "text"),
         ("old", "format"),
-        ("none", "needs --config FILE"),
+        ("none", "no checkpoint at"),
     ]:
         damaged = Files(tmp_path / name, files.source, files.prepared, files.folder)
         assert forecast(damaged, tmp_path / "f.zarr") == 2
