@@ -31,6 +31,7 @@ def write_store(
     for start in range(0, len(states), shard_length):
         block = packing.pack(states[start : start + shard_length], channels.labels)
         checksums += [int(each, 16) for each in writer.write(start, block)]
+    writer.create_climatology(np.zeros(1, int), 1)
     ones = np.ones(len(channels))
     contents = {
         **dict.fromkeys(Statistics._fields, ones),
@@ -39,7 +40,9 @@ def write_store(
         "static": np.zeros((0, *grid.shape), np.float32),
         "hour": np.zeros(1, int),
     }
-    writer.finish(contents, {"static_channels": [], "timestep_hours": 6})
+    roles = {"prognostic": list(channels.labels), "diagnostic": []}
+    attrs = {"static_channels": [], "timestep_hours": 6, "roles": roles, "settings": {}}
+    writer.finish(contents, attrs)
     return PreparedStore(path)
 
 

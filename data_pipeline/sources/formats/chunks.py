@@ -22,7 +22,7 @@ class _StoredArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:  # noqa: ANN401
         try:
-            return self._variable[key].values
+            return np.asarray(self._variable[key].values)  # a time alone is no array
         except (InputError, PermissionError):
             raise
         except Exception as error:  # libraries meet damaged values with errors of every kind

@@ -254,10 +254,16 @@ def test_what_train_rejects_at_its_start_is_an_error(
         train_run(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_source_of_no_or_one_time_is_an_error(tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [
+        (0, "expected a series along one axis that is not empty"),
+        (1, "data.train (2001-01-01 to 2001-03-01) holds 1 states"),
+    ],
+)
+def test_a_source_of_no_or_one_time_is_an_error(tmp_path: Path, count: int, named: str) -> None:
     make_dataset().isel(time=slice(count)).to_netcdf(tmp_path / "data.nc")
     report = diagnose(make_experiment(tmp_path / "data.nc"), tmp_path / "run")
     (found,) = [finding for finding in report.findings if finding.severity == "error"]
-    assert f"data.train (2001-01-01 to 2001-03-01) holds {count} states" in found.what
+    assert named in found.what
     show(report, Console(file=io.StringIO()))

@@ -242,7 +242,9 @@ def test_runs_are_compared_where_no_picture_can_be_written(
     run = tmp_path / "mine"
     (run / "logs").mkdir(parents=True)
     (run / "config.yaml").write_text(yaml.safe_dump({"training": {"stages": [{"epochs": 1}]}}))
-    (run / "history.json").write_text('[{"stage": 1, "epoch": 1, "validation_loss": 0.5}]')
+    (run / "history.json").write_text(
+        '[{"stage": 1, "epoch": 1, "num_steps": 1, "train_losses": [1.0], "validation_loss": 0.5}]'
+    )
     (run / "logs" / "validation.csv").write_text("step,metric,lead_hours,model\n4,loss,,0.5\n")
     with small_files(20):  # blank pictures too
         compare_runs(tmp_path)
