@@ -83,7 +83,7 @@ def replacing(path: Path, *errors: type[Exception], private: bool = False) -> It
     Raises:
         InputError: If the file cannot be written.
     """
-    temporary = path.parent / f".{path.name}.partial"
+    temporary = partial_path(path)
     with writing_to(path, *errors):
         require_replaceable(path)
         require_replaceable(temporary)
@@ -128,6 +128,11 @@ def check_writable(*paths: Path) -> None:
             require_replaceable(temporary)
             if not temporary.exists():  # what is there may be that of another process
                 _new_file(temporary, private=False)
+
+
+def partial_path(path: Path) -> Path:
+    """The hidden name next to an output under which it is written."""
+    return path.parent / f".{path.name}.partial"
 
 
 def _new_file(path: Path, private: bool) -> int:

@@ -20,6 +20,7 @@ from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.atomic import (
     check_writable,
     full_path,
+    partial_path,
     require_replaceable,
     writing_to,
 )
@@ -112,11 +113,6 @@ def may_replace(path: Path, is_ours: Marker) -> bool:
         return (path.is_file() and path.stat().st_size == 0) or is_ours(path)
     except DAMAGE:
         return False
-
-
-def partial_path(path: Path) -> Path:
-    """The hidden name next to an output under which it is written."""
-    return path.parent / f".{path.name}.partial"
 
 
 def _places(path: Path) -> set[Path]:

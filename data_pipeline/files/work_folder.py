@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.files.atomic import full_path, remove, replacing, sweep, writing_to
+from data_pipeline.files.atomic import (
+    full_path,
+    partial_path,
+    remove,
+    replacing,
+    sweep,
+    writing_to,
+)
 from data_pipeline.files.outputs import Marker, may_replace, never
 
 _MARK = re.compile(r"identity\.json|lock(-\d+)?")
@@ -46,7 +53,7 @@ class WorkFolder:
 
     def __init__(self, path: Path, identity: str, rank: int = 0) -> None:
         path = full_path(path) if os.path.islink(path) and not os.path.isfile(path) else path
-        self.path, self.folder = path, path.parent / f".{path.name}.partial"
+        self.path, self.folder = path, partial_path(path)
         self.identity, self._rank = identity, rank
         self.store = self.folder / "store"  # will be the output
         self._note = self.folder / "identity.json"
