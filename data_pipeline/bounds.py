@@ -63,13 +63,11 @@ def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
         if not _allows_none(hint):
             raise ValueError(f"{name} must have a value, got null; leave it out for the default")
         return
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}")
     kind, arguments = get_origin(hint), get_args(hint)
-    if kind is Annotated:
-        check_value(name, value, arguments[0])
+    if kind is Annotated:  # which tells what to write in place of infinity
         for mark in arguments[1:]:
             _check_mark(name, value, mark)
+        check_value(name, value, arguments[0])
     elif kind in (Union, UnionType):
         for argument in arguments:
             base = get_args(argument)[0] if get_origin(argument) is Annotated else argument
@@ -81,6 +79,8 @@ def check_value(name: str, value: Any, hint: Any) -> None:  # noqa: ANN401
     elif isinstance(value, Collection) and not isinstance(value, str) and arguments:
         for item in value:
             check_value(name, item, arguments[0])
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
 
 
 def _allows_none(hint: Any) -> bool:  # noqa: ANN401

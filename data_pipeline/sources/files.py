@@ -155,13 +155,18 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
         message = f"no permission to read {name}; change it, or copy the data"
         raise InputError(message, code="no-permission") from error
     except ImportError as error:
-        message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
-        message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
-        raise InputError(message, code="missing-package") from error
+        raise missing_packages(name, error) from error
     except OSError as error:
         if is_of_network(error):
             raise
         raise _unreadable(name, error) from error
+
+
+def missing_packages(name: str, error: ImportError) -> InputError:
+    """The error of a file or URL that needs packages which are not installed."""
+    message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
+    message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
+    return InputError(message, code="missing-package")
 
 
 @contextmanager

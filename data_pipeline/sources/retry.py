@@ -39,8 +39,7 @@ def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAUL
     A missing file or permission is final at once; messages have the ``name`` of the data.
 
     Raises:
-        TransferError: If every attempt failed.
-        PermissionError: If a server denies access.
+        TransferError: If every attempt failed, or a server denies access.
     """
     for attempt in range(policy.attempts):
         try:
@@ -49,7 +48,8 @@ def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAUL
             raise
         except Exception as error:
             if getattr(error, "status", None) in (401, 403):
-                raise PermissionError(str(error)) from error
+                message = f"no permission to read {name} ({error}); check its credentials"
+                raise TransferError(message, code="no-permission") from error
             if not is_of_network(error):
                 raise
             if attempt == policy.attempts - 1:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 import zarr
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, MemoryStore
 
@@ -21,7 +21,8 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preprocessing.statistics import Statistics
-from data_pipeline.sources.files import storage_options
+from data_pipeline.sources.files import missing_packages, storage_options
+from data_pipeline.sources.retry import with_retries
 from data_pipeline.store.format import STORE_FORMAT
 from data_pipeline.store.integrity import (
     SMALL_ARRAYS,
@@ -92,7 +93,7 @@ class StoreFiles:
         if name in self._opened:
             return self._opened[name]
         with self._named(name):
-            array = self._group[name]
+            array = with_retries(lambda: self._group[name], f"{name} of {self.path}")
         if not isinstance(array, zarr.Array):
             raise self.damaged(f"{name}/zarr.json is not the metadata of an array")
         self._opened[name] = array
@@ -107,7 +108,7 @@ class StoreFiles:
                 raise self.damaged(f"{_listed(changed)} have changed since they were written")
             self._checked.add(name)
         with self._named(name):
-            values = np.asarray(array[key])
+            values = np.asarray(with_retries(lambda: array[key], f"{name} of {self.path}"))
         if name in (*_BY_CHANNEL, *self.axes) and not np.isfinite(values).all():
             raise self.damaged(f"{name} has values that are not finite")
         if name in ("scale", "std", "diff_std") and (values < 0).any():
@@ -145,7 +146,10 @@ class StoreFiles:
             return set(listed.array_keys())
 
     def _read_remote(self, name: str) -> bytes | None:
-        buffer = sync(self._group.store.get(name, prototype=default_buffer_prototype()))
+        def read() -> Buffer | None:
+            return sync(self._group.store.get(name, prototype=default_buffer_prototype()))
+
+        buffer = with_retries(read, f"{name} of {self.path}")
         return None if buffer is None else buffer.to_bytes()
 
     @contextmanager
@@ -153,15 +157,13 @@ class StoreFiles:
         """Report that the library cannot read an array, of which it has many errors."""
         try:
             yield
-        except (InputError, ConnectionError, TimeoutError):
+        except InputError:
             raise
         except KeyError as error:
             raise self.damaged(f"it lacks the array {name}") from error
         except MemoryError as error:
             raise self.damaged(f"{name} would need more memory than there is") from error
         except Exception as error:
-            if type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "gcsfs"):
-                raise
             raise self.damaged(f"{name} cannot be read ({error})") from error
 
     def _check_files(self, path: Path) -> None:
@@ -281,23 +283,31 @@ def _open_group(path: Path | str) -> zarr.Group:
         if isinstance(path, Path):
             # What each array says of itself counts, not a copy of it.
             return zarr.open_group(path, mode="r", use_consolidated=False)
-        from zarr.experimental.cache_store import CacheStore
-
-        remote = FsspecStore.from_url(path, storage_options=storage_options(path), read_only=True)
-        cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
-        return zarr.open_group(cached, mode="r")
+        return with_retries(lambda: _open_remote(path), path)
     except FileNotFoundError as error:
         message = f"no prepared data at {location}; run `fourcastnet-afno prepare`"
         raise InputError(message, code="missing-file") from error
-    except (OSError, ImportError):
+    except ImportError as error:
+        raise missing_packages(str(path), error) from error
+    except (InputError, OSError):
         raise
     except Exception as error:  # the library has many errors for metadata that it cannot read
-        if type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "gcsfs"):
-            raise
         raise InputError(
             f"{location} is damaged: zarr.json cannot be read ({error}); {_AGAIN}",
             code="damaged-store",
         ) from error
+
+
+def _open_remote(url: str) -> zarr.Group:
+    from zarr.experimental.cache_store import CacheStore
+
+    try:
+        remote = FsspecStore.from_url(url, storage_options=storage_options(url), read_only=True)
+    except (ValueError, TypeError) as error:
+        message = f"{url} is no URL of data ({error}); correct it"
+        raise InputError(message, code="missing-file") from error
+    cached = CacheStore(remote, cache_store=MemoryStore(), max_size=_CACHE_BYTES)
+    return zarr.open_group(cached, mode="r")
 
 
 def _listed(names: list[str]) -> str:

@@ -21,7 +21,7 @@ from zarr.abc.store import SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from data_pipeline.errors import InputError
+from data_pipeline.errors import InputError, TransferError
 from data_pipeline.sources.retry import with_retries
 from data_pipeline.store.indexing import Selection
 from data_pipeline.store.packing import Packing
@@ -186,8 +186,11 @@ class ZarrReader(Reader):
             for shard in range(times.start // length, -(-times.stop // length)):
                 with_retries(lambda shard=shard: self._require_shard(shard), name)
             return with_retries(lambda: self._array[times], name)
-        except (InputError, OSError):
+        except InputError:
             raise
+        except OSError as error:
+            message = f"cannot read {name}: {error}; check the disk, or copy the store again"
+            raise TransferError(message, code="unreadable-file") from error
         except Exception as error:  # codecs have many errors
             raise _damaged(f"{name} cannot be decoded at the times {times} ({error})") from error
 

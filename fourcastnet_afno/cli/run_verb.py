@@ -5,13 +5,14 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError
-from data_pipeline.redaction import remember_secrets_of_text
+from data_pipeline.redaction import remember_secrets, remember_secrets_of_text
 from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
 from data_pipeline.yaml_text import read_settings, read_settings_file
@@ -46,7 +47,9 @@ def run_verb(name: str, words: Sequence[str]) -> int:
     except InputError as error:  # which may show settings that were not read
         remember_secrets_of_words(completed)
         raise InputError(str(error), code=error.code) from error
-    named = code_of_user(with_long_names(name, words), arguments.get("config"))
+    config: ExperimentConfig | None = arguments.get("config")
+    remember_secrets([*completed, asdict(config) if config else {}])  # a path has no // of a URL
+    named = code_of_user(with_long_names(name, words), config)
     from fourcastnet_afno.parallel.environment import LaunchEnvironment
     from fourcastnet_afno.training.signals import TrainingInterruptedError
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser, set_loader
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 from yaml import YAMLError
 
 from data_pipeline.errors import InputError
@@ -22,7 +22,18 @@ _MODE = "plain_yaml"
 def make_parser(**options: Any) -> ArgumentParser:  # noqa: ANN401
     """A parser whose YAML is read by ``read_yaml`` alone, with further options of jsonargparse."""
     set_loader(_MODE, _load, (YAMLError,))
-    return ArgumentParser(exit_on_error=False, parser_mode=_MODE, **options)
+    return _Parser(exit_on_error=False, parser_mode=_MODE, **options)
+
+
+class _Parser(ArgumentParser):
+    """A parser for which an empty section of a file, ``training:``, sets nothing."""
+
+    def parse_string(self, *words: Any, **options: Any) -> Namespace:  # noqa: ANN401
+        settings = super().parse_string(*words, **options)
+        for key in self.groups or {}:
+            if key in settings and settings[key] is None:
+                del settings[key]
+        return settings
 
 
 def _load(text: str, path: str = "") -> Any:  # noqa: ANN401

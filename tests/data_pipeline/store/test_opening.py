@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from zarr.experimental.cache_store import CacheStore
 
 from data_pipeline.preparation.prepare import prepare
 from data_pipeline.store.integrity import seal
@@ -39,6 +41,20 @@ def changed(store: Path, name: str, change: Callable[[dict[str, Any]], object]) 
     change(document)
     file.write_text(json.dumps(document))
     seal(store)
+
+
+def denied() -> Exception:
+    """The error of a server that does not know the credentials."""
+    error = ConnectionError("401, Unauthorized")
+    error.status = 401  # pyright: ignore[reportAttributeAccessIssue]
+    return error
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    async def get(*words: object, **options: object) -> None:
+        raise error
+
+    return get
 
 
 @pytest.mark.parametrize(
@@ -136,3 +152,26 @@ def test_files_are_read_once_for_their_checksums(copy: Path) -> None:
     files = StoreFiles(copy)
     (copy / "mean/c/0").unlink()
     assert (files.read("mean") == 0).all()  # opening has found that all was there
+
+
+@pytest.mark.parametrize(
+    ("url", "code"), [("foo://b/x", "missing-file"), ("lakefs://b/x", "missing-package")]
+)
+def test_a_url_that_nothing_here_can_read(url: str, code: str) -> None:
+    with rejects(code, url):
+        PreparedStore(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConnectionRefusedError("nobody listens"), "transfer-failed"), (denied(), "no-permission")],
+)
+def test_a_network_that_fails_names_the_url(
+    error: Exception, code: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    opened, url = StoreFiles(f"file://{copy}"), f"file://{copy}"
+    monkeypatch.setattr(CacheStore, "get", failing(error))
+    for act in (lambda: StoreFiles(url), lambda: opened.read("mean")):
+        with rejects(code, url, str(error)):
+            act()

@@ -186,7 +186,6 @@ def test_messages_of_the_parser_in_one_line(message: str, line: str) -> None:
         ("storage", 3, "data.storage must be a group of settings, got 3"),
         ("subset", "x", "data.subset must be a group of settings, got x"),
         ("subset", "[red]x", "data.subset must be a group of settings, got [red]x"),
-        ("subset", None, "data.subset must be a group of settings, got null"),
     ],
 )
 def test_values_of_a_wrong_type_in_files_are_named_in_one_line(
@@ -202,3 +201,14 @@ def test_values_of_a_wrong_type_in_files_are_named_in_one_line(
     with rejects("bad-setting") as info:
         parse("prepare", [f"--config={tmp_path / 'config.yaml'}"])
     assert str(info.value) == line
+
+
+@pytest.mark.parametrize("section", ["training", "evaluation", "training.loss", "data.storage"])
+def test_a_section_that_says_nothing_leaves_its_settings(section: str, tmp_path: Path) -> None:
+    first, empty = tmp_path / "first.yaml", tmp_path / "empty.yaml"
+    first.write_text(CONFIGS[0].read_text())
+    *group, name = section.split(".")
+    empty.write_text(f"{group[0]}:\n  {name}:\n" if group else f"{name}:  # as it is\n")
+    expected = parse("train", [f"--config={first}"])
+    assert parse("train", [f"--config={first}", f"--config={empty}"]) == expected
+    assert parse("train", [f"--config={empty}", f"--config={first}"]) == expected

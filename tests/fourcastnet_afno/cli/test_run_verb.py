@@ -78,6 +78,20 @@ def test_ctrl_c_leaves_a_usable_checkpoint_and_the_command_to_resume(tmp_path: P
     assert load_forecaster(last)(state, torch.zeros(1, 1, *GRID.shape)).isfinite().all()
 
 
+def test_secrets_of_urls_in_settings_that_are_paths_are_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    config = make_experiment(tmp_path / "data.nc", stages=[Stage(epochs=1)])
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    words = [f"--config={tmp_path / 'c.yaml'}", f"--output={tmp_path / 'run'}"]
+    start = "--training.start_from=https://me:hidd3n-passw0rd@host/best.safetensors"
+    assert main(["train", *words, start]) == 2
+    text = capsys.readouterr().err
+    assert "host/best.safetensors" in text
+    assert "hidd3n" not in text
+
+
 def test_short_options_stand_for_settings() -> None:
     words = ["--source=a=b", "--init-times", "2001", "--steps", "3", "--members=2"]
     assert with_long_names("forecast", words) == [
