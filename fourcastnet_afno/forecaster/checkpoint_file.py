@@ -202,7 +202,9 @@ def _check_digests(
 def digest_of_tensor(value: Tensor) -> str:
     """Digest of type, shape and bytes of a contiguous tensor on the CPU."""
     meaning = f"{value.dtype} {tuple(value.shape)}".encode()
-    content = value.reshape(-1).view(torch.uint8).numpy()
+    # Strides of axes with one entry or none can be anything, also for contiguous tensors.
+    flat = value.as_strided((value.numel(),), (1,))
+    content = flat.view(torch.uint8).numpy()
     content.flags.writeable = False
     crc = google_crc32c.value(meaning)
     for start in range(0, len(content), _BLOCK_BYTES):  # between them other threads proceed

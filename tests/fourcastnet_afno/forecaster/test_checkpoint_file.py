@@ -20,6 +20,8 @@ TENSORS = {
     "a.scalar": torch.tensor(7.25),
     "b.half": torch.ones(4, dtype=torch.bfloat16),
     "b.empty": torch.zeros(0, 5),
+    "a.empty_without_stride": torch.zeros(1, dtype=torch.int64).expand(0),
+    "a.one_without_stride": torch.ones(()).expand(1),
 }
 
 
