@@ -7,7 +7,6 @@ long, ...) is one kind of error, with the path, the reason and a remedy.
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipeline.errors import InputError, TransferError
+from data_pipeline.files.hidden_folder import hidden_folder, is_hidden_folder, mode_of_new
 
 
 class _Reason(NamedTuple):
@@ -67,7 +67,9 @@ _STATES = (
 
 @contextmanager
 def replacing(path: Path, *errors: type[Exception], private: bool = False) -> Iterator[Path]:
-    """Give a temporary name next to ``path``, which becomes ``path`` if the block succeeds.
+    """Give a temporary name, in a folder next to ``path``, which becomes ``path`` at the end.
+
+    If the block fails, ``path`` stays as it is.
 
     A file or a link at ``path`` is replaced (what a link points to stays); anything else, such as a
     folder, stays and is an error. The mode of the file follows the umask.
@@ -78,27 +80,23 @@ def replacing(path: Path, *errors: type[Exception], private: bool = False) -> It
         private: Whether nobody but the owner may read the file.
 
     Yields:
-        A name that does not exist yet, or an empty private file.
+        A path of the same name that does not exist yet, alone in a folder of this process.
 
     Raises:
         InputError: If the file cannot be written.
     """
-    temporary = partial_path(path)
     with writing_to(path, *errors):
         require_replaceable(path)
-        require_replaceable(temporary)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            mode = _new_file(temporary, private)
+        with hidden_folder(path.parent) as folder:
+            temporary = folder / path.name
             yield temporary
             require_replaceable(path)
+            mode = 0o600 if private else mode_of_new(folder)
             if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries have their own
                 with suppress(PermissionError):  # of file systems without modes
                     temporary.chmod(mode)
             os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -113,7 +111,7 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
 def check_writable(*paths: Path) -> None:
     """Reject files that cannot be written, before the work whose results they will hold.
 
-    A hidden file is made and removed, in the folder or in the nearest one above it that exists.
+    A hidden folder is made and removed, in the folder or in the nearest one above that exists.
 
     Raises:
         InputError: As ``replacing`` does.
@@ -124,27 +122,8 @@ def check_writable(*paths: Path) -> None:
             folder = path.parent
             while not os.path.lexists(folder) and folder != folder.parent:
                 folder = folder.parent
-            temporary = folder / f".{path.name}.partial"
-            require_replaceable(temporary)
-            if not temporary.exists():  # what is there may be that of another process
-                _new_file(temporary, private=False)
-
-
-def partial_path(path: Path) -> Path:
-    """The hidden name next to an output under which it is written."""
-    return path.parent / f".{path.name}.partial"
-
-
-def _new_file(path: Path, private: bool) -> int:
-    """Find the mode of a new file, which stays only if it is private."""
-    path.unlink(missing_ok=True)
-    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(file).st_mode)
-    finally:
-        os.close(file)
-        if not private:
-            path.unlink()
+            with hidden_folder(folder) as hidden:
+                (hidden / path.name).touch()
 
 
 def require_replaceable(path: Path) -> None:
@@ -218,7 +197,7 @@ def _concerns(error: OSError, reason: _Reason, path: Path) -> bool:
     for name, place in ((given, path), (full_path(given), full_path(path))):
         if name.is_relative_to(place) or place.is_relative_to(name):
             return True
-        if any(part.startswith(hidden) for part in name.parts):
+        if any(part.startswith(hidden) or is_hidden_folder(part) for part in name.parts):
             return True
     return False
 
@@ -236,14 +215,6 @@ def full_path(path: Path) -> Path:
         return Path(os.path.realpath(path))
     except OSError:
         return path
-
-
-def remove(path: Path) -> None:
-    """Delete a file, a link or a folder, if there is one; what a link points to stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -4,7 +4,7 @@ Three rules hold for every verb, and for the functions behind it:
 
 1. No output is an input, is in a store that is read, or holds an input. Paths are the same if they
    lead to the same place on the disk, through links, hard links, ``..`` or another letter case.
-2. No output is another one, nor the hidden name ``.NAME.partial`` under which another is written.
+2. No output is another one, nor the hidden work folder ``.NAME.partial`` of another.
 3. What exists is replaced only if this package has written it as this output, which its marker
    tells, and only where the verb replaces such an output.
 """
@@ -17,13 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import DAMAGE, InputError
-from data_pipeline.files.atomic import (
-    check_writable,
-    full_path,
-    partial_path,
-    require_replaceable,
-    writing_to,
-)
+from data_pipeline.files.atomic import check_writable, full_path
 
 Marker = Callable[[Path], bool]
 """Whether this package has written the file or folder at a path as an output of some kind."""
@@ -45,7 +39,7 @@ class Output(NamedTuple):
         path: Its place.
         kind: What the command writes there, for messages, such as "scores".
         is_ours: Marker of what may be replaced.
-        has_work_folder: Whether it is made in a work folder, which has its hidden name.
+        has_work_folder: Whether it is made in a work folder, see ``work_folder_of``.
         is_certain: Whether it is written whatever exists, so that a disk that cannot be written to
             is an error before the work whose result it holds.
     """
@@ -55,6 +49,17 @@ class Output(NamedTuple):
     is_ours: Marker = never
     has_work_folder: bool = False
     is_certain: bool = False
+
+    @property
+    def places(self) -> set[Path]:
+        """Its path, and the work folders of it and of what it links to."""
+        hidden = map(work_folder_of, (self.path, full_path(self.path)))
+        return {self.path, *(hidden if self.has_work_folder else ())}
+
+
+def work_folder_of(path: Path) -> Path:
+    """The hidden folder next to an output in which it is made."""
+    return path.parent / f".{path.name}.partial"
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]]) -> None:
@@ -67,14 +72,13 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
 
     Raises:
         InputError: With the codes "output-is-input", "same-output", "output-exists" (something else
-            is there), "not-a-folder" (a file is where a folder has to be), "not-a-file" (a folder
-            has the hidden name of a file) or "bad-setting" (a URL); those of ``check_writable`` for
-            outputs that are certain.
+            is there), "not-a-folder" (a file is where a folder has to be) or "bad-setting" (a URL);
+            those of ``check_writable`` for outputs that are certain.
     """
     read = _Read.of(inputs)
     for output in outputs:
         _check_place(output)
-        for path in _places(output.path):
+        for path in output.places:
             if found := read.conflict(path):
                 raise InputError(
                     f"cannot write {output.kind} to {full_path(output.path)}: {found}, which "
@@ -84,9 +88,6 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
     _check_names(outputs)
     for output in outputs:
         require_ours(output)
-        if not output.has_work_folder:
-            with writing_to(output.path):
-                require_replaceable(partial_path(output.path))
     check_writable(*(output.path for output in outputs if output.is_certain))
 
 
@@ -113,11 +114,6 @@ def may_replace(path: Path, is_ours: Marker) -> bool:
         return (path.is_file() and path.stat().st_size == 0) or is_ours(path)
     except DAMAGE:
         return False
-
-
-def _places(path: Path) -> set[Path]:
-    """A path, and the hidden names of it and of what it links to."""
-    return {path, partial_path(path), partial_path(full_path(path))}
 
 
 class _Read(NamedTuple):
@@ -175,7 +171,7 @@ def _check_names(outputs: Sequence[Output]) -> None:
     """Reject two outputs of which one is the other, is inside of it, or is its hidden name."""
     owners = dict[Path | _Identity, Output]()
     for output in outputs:
-        for path in _places(output.path):
+        for path in output.places:
             for key in filter(None, (_without_case(path), _identity(path))):
                 _require_different(owners.setdefault(key, output), output)
     for output in outputs:

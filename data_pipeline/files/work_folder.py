@@ -12,7 +12,6 @@ deletes a finished piece, not even one of other work.
 """
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -23,15 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.files.atomic import (
-    full_path,
-    partial_path,
-    remove,
-    replacing,
-    sweep,
-    writing_to,
-)
-from data_pipeline.files.outputs import Marker, may_replace, never
+from data_pipeline.files.atomic import full_path, replacing, sweep, writing_to
+from data_pipeline.files.hidden_folder import hidden_folder, remove
+from data_pipeline.files.locks import locked
+from data_pipeline.files.outputs import Marker, may_replace, never, work_folder_of
 
 _MARK = re.compile(r"identity\.json|lock(-\d+)?")
 _ENTRY = re.compile(  # of every verb and version, and of systems
@@ -53,7 +47,7 @@ class WorkFolder:
 
     def __init__(self, path: Path, identity: str, rank: int = 0) -> None:
         path = full_path(path) if os.path.islink(path) and not os.path.isfile(path) else path
-        self.path, self.folder = path, partial_path(path)
+        self.path, self.folder = path, work_folder_of(path)
         self.identity, self._rank = identity, rank
         self.store = self.folder / "store"  # will be the output
         self._note = self.folder / "identity.json"
@@ -85,7 +79,7 @@ class WorkFolder:
         with writing_to(self.path):
             self._check_is_ours()
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.folder / f"lock-{self._rank}", self.path):
+            with locked(self.folder / f"lock-{self._rank}", f"writes {self.path}"):
                 with locked(self.folder / "lock"):
                     is_new = self._start_or_resume(create, replace)
                 try:
@@ -269,11 +263,11 @@ def _give_name(output: Path, path: Path, aside: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy = path.parent / f".{path.name}.moving"
-        remove(copy)
-        (shutil.copytree if output.is_dir() else shutil.copyfile)(output, copy)
-        remove(path)
-        os.replace(copy, path)
+        with hidden_folder(path.parent) as folder:
+            copy = folder / path.name
+            (shutil.copytree if output.is_dir() else shutil.copyfile)(output, copy)
+            remove(path)
+            os.replace(copy, path)
 
 
 @contextmanager
@@ -290,20 +284,3 @@ def resumable(path: Path, identity: str) -> Iterator[WorkFolder]:
     with work.opened():
         yield work
         work.publish()
-
-
-@contextmanager
-def locked(lock: Path, path: Path | None = None) -> Iterator[None]:
-    """Hold a lock that ends with the process; wait for it, or raise if it is for a ``path``.
-
-    Raises:
-        InputError: If another process holds the lock for ``path`` ("busy").
-    """
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if path else 0))
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process writes {path}; wait, or give another output", code="busy"
-            ) from error
-        yield

@@ -96,13 +96,7 @@ def export_checkpoint(
         )
     inputs = example_inputs(forecaster, batch_size)
     with replacing(output) as temporary:
-        # Packages of torch insist on the suffix.
-        named = temporary.with_name(f"{temporary.name}{suffix}")
-        try:
-            difference = _write(forecaster, inputs, named, kind)
-            named.rename(temporary)
-        finally:
-            named.unlink(missing_ok=True)
+        difference = _write(forecaster, inputs, temporary, kind)
         record = describe(forecaster, batch_size) | {
             "format": kind,
             "checkpoint": str(checkpoint),

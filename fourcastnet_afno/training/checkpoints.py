@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing, write_text, writing_to
-from data_pipeline.files.outputs import read_head
 from data_pipeline.records import from_plain
 from fourcastnet_afno.forecaster.checkpoint import (
     add_prefix,
@@ -148,8 +146,6 @@ class RunCheckpoints:
 
         The history becomes that of ``last``: a killed run may have written one without the other.
         """
-        if self._process.is_main:
-            self._sweep()
         checkpoint = self._read("last")
         if checkpoint is None:
             if self._process.is_main:
@@ -181,13 +177,6 @@ class RunCheckpoints:
         updater.scaler.load_state_dict(dict(scaler))
         return position
 
-    def _sweep(self) -> None:
-        """Delete what safetensors was writing when the run was killed."""
-        for leftover in self.folder.glob(".tmp??????"):
-            with suppress(OSError):  # of a disk that cannot be written to
-                if not leftover.is_symlink() and _may_be_cut(leftover):
-                    leftover.unlink()
-
     def load_best(self) -> None:
         """Set the weights to those of ``best``, which every stage writes."""
         objective = self._updater.objective
@@ -213,12 +202,6 @@ class RunCheckpoints:
             return None
         tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
         return process.broadcast_tensors(tensors), process.broadcast(metadata)
-
-
-def _may_be_cut(path: Path) -> bool:
-    """Whether a file is empty, or begins as safetensors: the length of a header in JSON."""
-    head = read_head(path, 9)
-    return head in (b"", head[:8] + b"{")
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.files.locks import only_process
+from data_pipeline.files.locks import locked, only_process
 from tests.builders.errors import rejects
 
 
@@ -90,3 +90,36 @@ def test_a_file_system_without_locks_or_without_writing_is_no_obstacle(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with only_process(tmp_path / ".lock", "trains in run"):
         pass
+
+
+def test_a_lock_that_stays_is_taken_again(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    for activity in ("", "writes out"):
+        with locked(lock, activity), rejects("busy", "writes out"), locked(lock, "writes out"):
+            pass
+        assert lock.exists()
+
+
+def test_who_waits_for_a_lock_gets_it_when_the_folder_has_gone_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process before has published its work, and removed the work folder with its lock."""
+    lock, flock = tmp_path / "work" / "lock", fcntl.flock
+    lock.parent.mkdir()
+
+    def late(file: int, operation: int) -> None:
+        flock(file, operation)
+        lock.unlink()
+        lock.parent.rmdir()
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(lock) as file:
+        assert file is None
+
+
+def test_the_lock_of_the_next_process_stays(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with only_process(lock, "writes out"):
+        lock.unlink()
+        lock.write_text("process 2")
+    assert lock.read_text() == "process 2"

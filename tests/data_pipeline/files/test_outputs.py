@@ -13,8 +13,8 @@ from data_pipeline.files.outputs import (
     Output,
     check_outputs,
     may_replace,
-    partial_path,
     require_ours,
+    work_folder_of,
     zarr_attributes,
 )
 from tests.builders.errors import rejects
@@ -77,7 +77,7 @@ def test_hard_links_are_the_same_file(tmp_path: Path) -> None:
 
 def test_the_hidden_name_of_an_output_is_no_input_either(tmp_path: Path) -> None:
     path = tmp_path / "out.zarr"
-    inside = partial_path(path) / "store"
+    inside = work_folder_of(path) / "store"
     inside.mkdir(parents=True)
     with rejects("output-is-input", "--source"):
         check(path, inside)
@@ -97,7 +97,8 @@ def test_neighbors_of_inputs_and_missing_inputs_are_no_matter(tmp_path: Path, so
 )
 def test_outputs_of_one_command_differ(tmp_path: Path, second: str) -> None:
     (tmp_path / "run").mkdir()
-    outputs = [Output(tmp_path / "run/scores.nc", "scores"), Output(tmp_path / second, "report")]
+    first = Output(tmp_path / "run/scores.nc", "scores", has_work_folder=True)
+    outputs = [first, Output(tmp_path / second, "report")]
     for each in (outputs, outputs[::-1]):
         with rejects("same-output", "scores", "report"):
             check_outputs(each, {})
@@ -164,15 +165,6 @@ def test_a_store_that_holds_something_else_is_not_recognized(tmp_path: Path) -> 
         (path / place).unlink()
     (path / "mine").mkdir()
     assert zarr_attributes(path) == {}
-
-
-def test_a_folder_with_the_hidden_name_of_a_file_is_known_before(tmp_path: Path) -> None:
-    hidden = tmp_path / ".scores.nc.partial"
-    hidden.mkdir()
-    with rejects("not-a-file", str(hidden)):
-        check_outputs([Output(tmp_path / "scores.nc", "scores")], {})
-    work = Output(tmp_path / "scores.nc", "forecasts", has_work_folder=True)
-    check_outputs([work], {})
 
 
 def test_outputs_that_are_certain_can_be_written(
