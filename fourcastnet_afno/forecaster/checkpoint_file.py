@@ -12,8 +12,10 @@ the meaning of its fields are those of the configuration next to them.
 """
 
 import json
+import re
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Required, TypedDict
 
@@ -26,14 +28,16 @@ from torch import Tensor
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.records import from_plain, naming_file, parse_json
+from data_pipeline.records import from_plain, parse_json
 from data_pipeline.sources.names import parse_label
 from data_pipeline.timestep import Timestep
 from data_pipeline.yaml_text import read_settings
 
 _FORMAT = "1"
 _BLOCK_BYTES = 16 * 2**20
-_REMEDY = "copy it again, or use another checkpoint of the run or train again"
+_ABSENT = "run `fourcastnet-afno train` or correct the path"
+_DAMAGED = "copy it again, or use another checkpoint of the run or train again"
+_OF_RUN = re.compile(r"(last|best|step-\d{8})\.safetensors")
 
 
 class HeadRecord(TypedDict):
@@ -87,6 +91,12 @@ def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
     Raises:
         InputError: If it is no checkpoint that this version reads, or not as it was written.
     """
+    with damaged(path):
+        return _read(path, prefix)
+
+
+def _read(path: Path, prefix: str) -> StoredTensors:
+    """Read as ``read_tensors`` does, with errors that lack what ``damaged`` adds."""
     with _opened(path) as file:
         header = file.metadata() or {}
         if (stored := header.get("format")) != _FORMAT:
@@ -97,29 +107,59 @@ def read_tensors(path: Path, prefix: str = "") -> StoredTensors:
             )
         names = list(file.keys())
         tensors = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
-    with damaged(path):
-        text = from_plain(str, header.get("metadata"), "metadata")
-        if "digests" in header:
-            digests = parse_json(header["digests"], "digests")
-            _check_digests(from_plain(_Digests, digests, "digests"), text, names, tensors)
-        record = from_plain(CheckpointRecord, parse_json(text, "metadata"), "metadata")
-        if "digests" not in header:
-            _check_agreement(record)
+    text = from_plain(str, header.get("metadata"), "metadata")
+    if "digests" in header:
+        digests = parse_json(header["digests"], "digests")
+        _check_digests(from_plain(_Digests, digests, "digests"), text, names, tensors)
+    record = from_plain(CheckpointRecord, parse_json(text, "metadata"), "metadata")
+    if "digests" not in header:
+        _check_agreement(record)
     return StoredTensors(tensors, record)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file was written by ``write_tensors``, of any version; tensors are not read."""
+    return _can_be_read(path, "none")
+
+
+def _can_be_read(path: Path, prefix: str = "") -> bool:
     try:
-        read_tensors(path, "none")
-    except InputError:
+        _read(path, prefix)
+    except ValueError:
         return False
     return True
 
 
-def damaged(path: Path) -> AbstractContextManager[None]:
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
     """Name the checkpoint and the remedy in errors of what it holds."""
-    return naming_file(path, _REMEDY, "damaged-checkpoint")
+    try:
+        yield
+    except ValueError as error:  # of settings too
+        code, what = error.code if isinstance(error, InputError) else "", str(error)
+        if code in ("other-format", "other-version"):
+            raise
+        if code not in ("no-checkpoint", "unreadable-file"):
+            code, what = "damaged-checkpoint", f"{path} is damaged: {error}"
+        remedy = intact_of_run(path) or (_ABSENT if code == "no-checkpoint" else _DAMAGED)
+        raise InputError(f"{what}; {remedy}", code=code) from error
+
+
+def intact_of_run(path: Path) -> str:
+    """How to go on from an intact checkpoint of the same run; empty if there is none."""
+    others = path.parent.glob("*.safetensors") if _OF_RUN.fullmatch(path.name) else ()
+    names = sorted(p.name for p in others if p.name != path.name and _OF_RUN.fullmatch(p.name))
+    intact = [name for name in names if _can_be_read(path.parent / name)]
+    if not intact:
+        return ""
+    found = f"{', '.join(intact)} of this run can be read"
+    if path.stem.startswith("step"):
+        return f"{found}: use one of them"
+    newest = str(path.parent / ("last.safetensors" if "last.safetensors" in intact else intact[-1]))
+    if newest.endswith("best.safetensors"):
+        start = shlex.quote(f"--training.start_from={newest}")
+        return f"{found}, which has weights alone: start another run from them by {start}"
+    return f"{found}: go on from there by `{shlex.join(['cp', newest, str(path)])}`"
 
 
 class _DataRecord(TypedDict, total=False):
@@ -169,16 +209,13 @@ class _Digests(TypedDict):
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise InputError(
-            f"no checkpoint at {path.absolute()}; run `fourcastnet-afno train` or correct the path",
-            code="no-checkpoint",
-        )
+        raise InputError(f"no checkpoint at {path.absolute()}", code="no-checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} is not a safetensors file ({error}); {_REMEDY}", code="unreadable-file"
+            f"{path} is not a safetensors file ({error})", code="unreadable-file"
         ) from error
 
 

@@ -30,7 +30,7 @@ from fourcastnet_afno.forecaster.checkpoint import (
     save_checkpoint,
     strip_prefix,
 )
-from fourcastnet_afno.forecaster.checkpoint_file import damaged
+from fourcastnet_afno.forecaster.checkpoint_file import damaged, intact_of_run
 from fourcastnet_afno.forecaster.weight_checks import require_fit
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
@@ -83,9 +83,7 @@ class RunCheckpoints:
             "optimizer_steps": pack_steps(updater.optimizer),
         }
         if self._process.is_main:
-            self._pending += [
-                self._thread.submit(self._write, name, tensors, metadata) for name in names
-            ]
+            self._pending.append(self._thread.submit(self._write_all, names, tensors, metadata))
 
     def _gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Copies on the CPU of the main process."""
@@ -95,6 +93,10 @@ class RunCheckpoints:
             if self._process.is_main:
                 copies[name] = full.to("cpu", copy=True)
         return copies
+
+    def _write_all(self, names: Sequence[str], *content: Mapping[str, Any]) -> None:
+        for name in names:  # if one fails, the next ones would know of what is not there
+            self._write(name, *content)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         path, objective = self._path(name), self._updater.objective
@@ -169,6 +171,7 @@ class RunCheckpoints:
             updater.optimizer,
             strip_prefix("optimizer", tensors),
             from_plain(list[int | None], metadata.get("optimizer_steps"), "optimizer_steps"),
+            is_new=not position.recent_losses,  # of this stage
         )
         scaler = metadata.get("scaler", {})
         if updater.scaler.is_enabled() and scaler.keys() != updater.scaler.state_dict().keys():
@@ -184,8 +187,8 @@ class RunCheckpoints:
         path = self._path("best")
         if checkpoint is None:  # Every stage ends with a validation.
             raise InputError(
-                f"{path.absolute()} was deleted while the run went on; give another --output to "
-                "start over",
+                f"{path.absolute()} was deleted while the run went on; "
+                + (intact_of_run(path) or "give another --output to start over"),
                 code="no-checkpoint",
             )
         with damaged(path):

@@ -28,11 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.forecaster.weight_checks import require_alike
+from fourcastnet_afno.forecaster.weight_checks import require_fit
 from fourcastnet_afno.parallel.wrap import shard_like
 from fourcastnet_afno.training.config import OptimizerConfig
 
-_STATE = re.compile(r"(\d{1,9})\.(step|exp_avg|exp_avg_sq)")
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(patch_embed\.|position$)")
 
@@ -129,6 +128,8 @@ def load_optimizer(
     optimizer: torch.optim.Optimizer,
     tensors: Mapping[str, Tensor],
     steps: Sequence[int | None],
+    *,
+    is_new: bool,
 ) -> None:
     """Set the state of an optimizer, whose weights may be sharded.
 
@@ -136,9 +137,10 @@ def load_optimizer(
         optimizer: New, of the same weights as the one that was saved.
         tensors: Full moments and steps, such as ``3.exp_avg`` of the weight with index 3.
         steps: See ``pack_steps``.
+        is_new: Whether it may have taken no step yet, and have no state.
 
     Raises:
-        InputError: If they are none of its weights.
+        InputError: If they are not those of all its weights.
     """
     groups = optimizer.param_groups
     if len(steps) != len(groups):
@@ -148,29 +150,23 @@ def load_optimizer(
             code="bad-record",
         )
     parameters = [p.detach() for group in groups for p in group["params"]]
-    counted = [step for step, g in zip(steps, groups, strict=True) for _ in g["params"]]
+    counted = [step is not None for step, g in zip(steps, groups, strict=True) for _ in g["params"]]
+    expected = {}
+    for index, (parameter, is_counted) in enumerate(zip(parameters, counted, strict=True)):
+        moment = torch.empty(parameter.shape, device="meta")
+        expected |= {f"{index}.exp_avg": moment, f"{index}.exp_avg_sq": moment}
+        if not is_counted:
+            expected[f"{index}.step"] = torch.empty((), device="meta")
+    if tensors or not is_new:
+        require_fit(expected, tensors, "optimizer")
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for name, value in tensors.items():
-        match = _STATE.fullmatch(name)
-        if match is None or int(match[1]) >= len(parameters):
-            raise InputError(
-                f"the tensor optimizer.{name} is of none of the {len(parameters)} weights that "
-                "are trained",
-                code="bad-record",
-            )
-        parameter, key = parameters[int(match[1])], match[2]
-        expected = torch.empty(() if key == "step" else parameter.shape, device="meta")
-        require_alike(expected, value, f"optimizer.{name}")
+        index, _, key = name.partition(".")
         if key != "exp_avg" and (value < 0).any():
             message = f"the tensor optimizer.{name} must not be negative, got {value.min():g}"
             raise InputError(message, code="bad-record")
-        state[int(match[1])][key] = value if key == "step" else shard_like(parameter, value)
-    for index, entries in state.items():
-        needed = {"exp_avg", "exp_avg_sq"} | ({"step"} if counted[index] is None else set())
-        if missing := sorted(needed - entries.keys()):
-            raise InputError(
-                f"it lacks the tensor optimizer.{index}.{missing[0]}", code="bad-record"
-            )
+        parameter = parameters[int(index)]
+        state[int(index)][key] = value if key == "step" else shard_like(parameter, value)
     stored = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": dict(state), "param_groups": stored})
     unpack_steps(optimizer, steps)

@@ -1,5 +1,6 @@
 """The verb ``prepare``, and what a run needs before it trains: its store, and no other run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -89,6 +90,7 @@ def open_prepared_store(
     last, best = folder / "last.safetensors", folder / "best.safetensors"
     check_resumable(config, last if last.exists() else best, backbone)
     _require_last(last)
+    _require_best(last, best)
     read = {**prepared_inputs(config, output), **(inputs or {})}
     check_outputs([*prepared_outputs(config, output), *training_outputs(output)], read)
     store = open_or_prepare(config, output)
@@ -105,6 +107,14 @@ def _require_last(last: Path) -> None:
             "resume from it, or move it away to start over",
             code="output-exists",
         )
+
+
+def _require_best(last: Path, best: Path) -> None:
+    """Check the best weights of an unfinished stage, which ends with them, maybe days later."""
+    if last.exists():
+        position = read_checkpoint(last, "none")[1].get("position", {})
+        if position.get("best") not in (None, math.inf):
+            read_checkpoint(best)
 
 
 def check_resumable(config: ExperimentConfig, last: Path, backbone: str | None) -> None:

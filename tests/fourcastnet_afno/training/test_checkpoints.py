@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import time
@@ -267,6 +268,24 @@ def test_a_write_that_fails_in_the_background_stops_the_run(
         train_run(config, output)
     assert step_of(output) in (2, 3)  # Best and last of step 3 were two of the writes.
     monkeypatch.undo()
+    train_run(config, output)
+    assert_equal_runs(output, uninterrupted)
+
+
+def test_a_damaged_checkpoint_names_the_command_that_goes_on_from_an_intact_one(
+    config: ExperimentConfig, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """The best one of an unfinished stage is known to be damaged before the training goes on."""
+    output = shutil.copytree(uninterrupted, tmp_path / "my run")
+    folder = output / "checkpoints"
+    for name, source in (("last", "step-00000024"), ("best", "last")):
+        path, intact = (folder / f"{stem}.safetensors" for stem in (name, source))
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+        with rejects("damaged-checkpoint", path.name, shlex.join(["cp", str(intact), str(path)])):
+            train_run(config, output)
+        shutil.copy(intact, path)
     train_run(config, output)
     assert_equal_runs(output, uninterrupted)
 

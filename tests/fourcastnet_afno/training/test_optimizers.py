@@ -16,6 +16,7 @@ from fourcastnet_afno.training.optimizers import (
     LAMB,
     build_optimizer,
     freeze,
+    load_optimizer,
     pack_steps,
     parameter_groups,
     set_learning_rate,
@@ -159,6 +160,32 @@ def test_resume_equals_uninterrupted(name: str) -> None:
     set_learning_rate(resumed, 1e-2)
     expected = take_steps(whole, optimizer, 2, seed=1)
     assert_same(take_steps(again, resumed, 2, seed=1), expected, atol=0, rtol=0)
+
+
+def test_a_state_is_that_of_all_weights_or_of_a_new_optimizer() -> None:
+    network = make_network()
+    optimizer = build_optimizer(OptimizerConfig(), network)
+    take_steps(network, optimizer, 1)
+    state = optimizer.state_dict()["state"]
+    whole = {
+        f"{index}.{key}": value for index, each in state.items() for key, value in each.items()
+    }
+    steps = pack_steps(optimizer)
+
+    def load(tensors: dict[str, torch.Tensor], *, is_new: bool) -> torch.optim.Optimizer:
+        loaded = build_optimizer(OptimizerConfig(), network)
+        load_optimizer(loaded, tensors, steps, is_new=is_new)
+        return loaded
+
+    assert load(whole, is_new=False).state_dict()["state"].keys() == state.keys()
+    assert not load({}, is_new=True).state_dict()["state"]
+    for lost in ("3.", "3.exp_avg_sq", "3.step", ""):
+        left = {name: value for name, value in whole.items() if not name.startswith(lost)}
+        with rejects("bad-record", f"optimizer.{lost or '0.'}"):
+            load(left, is_new=bool(left))
+    for more in (f"{len(state)}.step", "x.exp_avg", "3.exp"):
+        with rejects("bad-record", f"optimizer.{more}"):
+            load(whole | {more: torch.tensor(1.0)}, is_new=False)
 
 
 def test_groups_by_decay() -> None:
