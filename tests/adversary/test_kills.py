@@ -236,6 +236,8 @@ def digest(path: Path) -> str:
         case _, ".pt2":
             with zipfile.ZipFile(path) as archive:
                 content = [(name, archive.read(name)) for name in sorted(archive.namelist())]
+        case "model.pt2.json", _:  # roundings depend on where arrays lie in memory
+            content = json.loads(path.read_text()) | {"largest_difference": None}
         case "history.json", _:
             records = json.loads(path.read_text())
             content = [{k: v for k, v in record.items() if k != "seconds"} for record in records]
