@@ -163,10 +163,16 @@ class SphericalHarmonicTransform:
         Returns:
             Grid with the fields (V, U) and the scalars; one call for all saves time.
         """
-        zonal = torch.cat([self.zonal_derivative(psi_chi), scalars], dim=3)
+        # Written in place, as the concatenation of small blocks is slow.
+        num_scalars, (psi, chi) = scalars.shape[3], psi_chi.unbind(3)
+        zonal = psi_chi.new_empty(*psi_chi.shape[:3], 2 + num_scalars, *psi_chi.shape[4:])
+        self._turn(psi_chi, zonal[:, :, :, :2])
+        zonal[:, :, :, 2:] = scalars
         values = torch.bmm(self._values, self._flat(zonal))
-        psi, chi = psi_chi.unbind(3)
-        slopes = torch.bmm(self._slopes, self._flat(torch.stack([chi, -psi], dim=3)))
+        meridional = torch.empty_like(psi_chi)
+        meridional[:, :, :, 0] = chi
+        torch.neg(psi, out=meridional[:, :, :, 1])
+        slopes = torch.bmm(self._slopes, self._flat(meridional))
         values[..., : slopes.shape[-1]] += slopes
         return self._to_longitudes(values, zonal)
 
@@ -188,8 +194,14 @@ class SphericalHarmonicTransform:
 
     def zonal_derivative(self, spectrum: HarmonicCoefficients) -> HarmonicCoefficients:
         """Derivative with respect to longitude in radians: i m times the coefficients."""
+        return self._turn(spectrum, torch.empty_like(spectrum))
+
+    def _turn(self, spectrum: Tensor, result: Tensor) -> Tensor:
+        """``zonal_derivative``, into a result."""
         turn = self._zonal_derivative.reshape(-1, 2, *[1] * (spectrum.ndim - 2))
-        return spectrum.flip(1) * turn
+        for part in (0, 1):
+            torch.mul(spectrum[:, 1 - part], turn[:, part], out=result[:, part])
+        return result
 
     def _flat(self, spectrum: Tensor) -> Tensor:
         return spectrum.reshape(2 * (self.truncation + 1), self.truncation + 1, -1)

@@ -32,6 +32,7 @@ from data_pipeline.grids.spherical_harmonics import (
 )
 from data_pipeline.memory import require_memory
 from data_pipeline.simulation.config import SimulationConfig
+from data_pipeline.simulation.sampled_states import sample
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
 _DAY = 86400.0
@@ -112,7 +113,8 @@ def simulate_on(
     for index in track(range(spinup + times[1]), "Simulating (timesteps)"):
         if index >= spinup:
             for shape, output in outputs.items():
-                series[shape][:, index - spinup] = _evaluate(model.planet, output, state)
+                sampled = sample(model.planet, output, _truncate(state, output))
+                series[shape][:, index - spinup] = sampled.numpy()
         for _ in range(steps_per_state):
             state = model.step(state, stirring.next())
     mountain, fields = _mountain(model.transform)[..., None], {}
@@ -137,17 +139,6 @@ def _truncate(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor
     """Keep the harmonics (order, part, degree, ...) that a transform has."""
     count = transform.truncation + 1
     return spectrum[:count, :, :count]
-
-
-def _evaluate(planet: Planet, output: SphericalHarmonicTransform, state: Tensor) -> np.ndarray:
-    """(trajectory, variable, latitude, longitude) on the output grid."""
-    state = _truncate(state, output)
-    scale = planet.radius * output.inverse_laplacian[:, None, None]
-    grid = output.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
-    v, u, vorticity, eta = grid.unbind(2)
-    cosine = torch.tensor(np.cos(np.deg2rad(output.latitude))).to(grid)[:, None]
-    fields = torch.stack([u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity])
-    return fields.permute(3, 0, 2, 1).numpy()
 
 
 def build_planet(
@@ -201,9 +192,20 @@ def _mountain(transform: SphericalHarmonicTransform) -> Tensor:
 
 
 class Stirring:
-    """Random vorticity tendencies, a Markov process for each harmonic and seed of a trajectory."""
+    """Random vorticity tendencies, a Markov process for each harmonic and trajectory.
 
-    def __init__(self, model: ShallowWater, seeds: list[list[int]]) -> None:
+    Args:
+        model: The planet.
+        seeds: Seed, or generator of the noise to come, of each trajectory.
+        tendencies: The state to continue from, see ``tendencies``; by default it is drawn.
+    """
+
+    def __init__(
+        self,
+        model: ShallowWater,
+        seeds: Sequence[list[int] | np.random.Generator],
+        tendencies: np.ndarray | None = None,
+    ) -> None:
         degree = np.arange(model.transform.truncation + 1)
         low, high = _STIRRING_DEGREES
         stirred = (degree >= low) & (degree <= high) & (degree > 0)
@@ -213,18 +215,19 @@ class Stirring:
         self._memory = np.exp(-model.timestep / (_STIRRING_DAYS * _DAY))
         self._generators = [np.random.default_rng(seed) for seed in seeds]
         self._like = model.transform.laplacian
-        self._vorticity = self._noise()
+        self.tendencies = self._noise() if tendencies is None else tendencies
+        """Tendencies of vorticity in s-2, (order, part, degree, trajectory): all of its memory."""
 
     def next(self) -> Tensor:
         """Tendency of the state during the next step, (order, part, degree, 3, trajectory)."""
         kick = np.sqrt(1 - self._memory**2)
-        self._vorticity = self._memory * self._vorticity + kick * self._noise()
-        vorticity = torch.tensor(self._vorticity).to(self._like)
+        self.tendencies = self._memory * self.tendencies + kick * self._noise()
+        vorticity = torch.tensor(self.tendencies).to(self._like)
         return torch.stack([vorticity, 0 * vorticity, 0 * vorticity], dim=3)
 
     def initial_eddies(self) -> Tensor:
         """Vorticity that the stirring leaves in a day, (order, part, degree, trajectory)."""
-        return torch.tensor(_DAY * self._vorticity).to(self._like)
+        return torch.tensor(_DAY * self.tendencies).to(self._like)
 
     def _noise(self) -> np.ndarray:
         shape = (self._mask.shape[0], 2, self._mask.shape[2])

@@ -11,7 +11,11 @@ from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 ClimatologyFit = Literal["window", "harmonics"]
 ConventionName = Literal["weatherbench2", "weatherbench1", "fourcastnet"]
 USUAL_HARMONICS = 2
-BaselineName = Literal["persistence", "climatology", "weekly_climatology", "linear"]
+BaselineName = Literal[
+    "persistence", "climatology", "weekly_climatology", "linear", "perfect_model"
+]
+
+PERFECT_MODEL: BaselineName = "perfect_model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +41,12 @@ class EvaluationConfig:
         reference: The forecast that the others are compared with; the first baseline by default.
         confidence: Probability that an interval holds the score.
         num_resamples: Resamples of the bootstrap; 0 leaves intervals out.
-        seed: Seed of the bootstrap.
-        baselines: Baselines that are scored next to the forecasts.
+        seed: Seed of the bootstrap, and of the noise of the baseline ``perfect_model``.
+        baselines: Baselines that are scored next to the forecasts; ``perfect_model``, for a run
+            with ``data.simulation`` or ``data.pde``, is the simulator itself.
         linear_components: Principal components of the baseline ``linear``.
+        perfect_model_members: Members of the baseline ``perfect_model`` where the simulator is
+            random; their mean is scored.
         climatology: How a climatology is fitted to years: ``window``, WeatherBench 2's mean over 61
             days, or ``harmonics`` of the day of the year; by default harmonics where another
             number of them than 2 is set, and else as the convention does.
@@ -68,6 +75,7 @@ class EvaluationConfig:
         default_factory=lambda: ["persistence", "climatology", "linear"]
     )
     linear_components: Annotated[int, Ge(1), Le(100_000)] = 100
+    perfect_model_members: Annotated[int, Ge(1), Le(10_000)] = 10
     climatology: ClimatologyFit | None = None
     climatology_harmonics: Annotated[int, Ge(0), Le(1000)] = USUAL_HARMONICS
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"

@@ -18,7 +18,7 @@ from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.redaction import redact_texts, without_secrets
 from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.aggregation import StateFile, state_output
-from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL, EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run_tasks
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align
 from fourcastnet_afno.evaluation.inputs.baselines import fit_linear
@@ -179,6 +179,13 @@ class ScoringInputs:
         leads, truth, climatology = alignment.lead_times, alignment.truth, self.climatology.at
         sources: dict[str, FieldSource] = {**alignment.forecasts}
         lacking = [name for name in self.config.baselines if name not in sources]
+        if PERFECT_MODEL in lacking:
+            raise InputError(
+                "evaluation.baselines has perfect_model, the simulator of the data, which the verb "
+                "`evaluate` runs; give what it wrote as a forecast, --forecast "
+                "perfect_model=RUN/perfect_model.zarr, or leave perfect_model out",
+                code="no-simulator",
+            )
         if "persistence" in lacking:
             sources["persistence"] = PersistenceFields(truth, leads)
         if "climatology" in lacking:
@@ -197,6 +204,8 @@ class ScoringInputs:
                 )
             except InputError as error:
                 notes.append(f"no baseline linear: {error}")
+        if PERFECT_MODEL in sources:  # last, after the other baselines
+            sources[PERFECT_MODEL] = sources.pop(PERFECT_MODEL)
         return sources, notes
 
     @cached_property
@@ -290,6 +299,7 @@ def _resume_fingerprint(
     del settings["num_threads"]  # may be another when it resumes
     # As version 0.1 wrote them; how a climatology is fitted shows in its fields.
     del settings["climatology"]
+    del settings["perfect_model_members"]  # its forecasts are a file
     digest.update(json.dumps(settings).encode())
     dim = None if plan.spectrum is None else plan.spectrum.dim
     # Written as version 0.1 did, so that its states resume.

@@ -1,6 +1,5 @@
 """Steppers without a network: persistence, a climatology, a solver; and diagnostic models."""
 
-from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch import Tensor
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
-from data_pipeline.grids.spherical_harmonics import SphericalHarmonicTransform
 from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.simulation.sampled_states import SampledStates
 from data_pipeline.simulation.shallow_water import ShallowWater
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
@@ -138,19 +137,7 @@ class ShallowWaterSolver(_Memoryless):
                 code="timestep-mismatch",
             )
         LatLonGrid.equiangular(*grid.shape).require_same(grid, "the solver")
-        truncation, (rows, columns) = model.transform.truncation, grid.shape
-        if rows <= truncation + 1 or columns <= 2 * (truncation + 1):
-            raise InputError(
-                f"a grid of {rows} x {columns} does not resolve the solver's truncation "
-                f"{truncation}; use a finer grid or a coarser solver",
-                code="grid-mismatch",
-            )
-        precision = {"dtype": model.coriolis.dtype, "device": model.coriolis.device}
-        gaussian = len(model.transform.latitude), len(model.transform.longitude)
-        make, more = partial(SphericalHarmonicTransform, **precision), truncation + 1  # for wind
-        self._output = make(rows, columns, rows="equiangular", truncation=truncation)
-        self._input = make(rows, columns, rows="equiangular", truncation=more)
-        self._gaussian = make(*gaussian, truncation=more)
+        self._states = SampledStates(model, grid.shape)
         channels = Channels(tuple(Channel(name=n, units=u) for n, u in _SHALLOW_WATER))
         spec = FieldSpec(
             channels=channels,
@@ -163,27 +150,11 @@ class ShallowWaterSolver(_Memoryless):
 
     def __call__(self, state: Tensor, forcing: Tensor) -> Tensor:
         """The newest state, ``timestep_hours`` later."""
-        columns_first = state[:, -1].to(self._model.coriolis.dtype).permute(3, 2, 1, 0)
-        # Wind is not smooth at the poles, wind times the cosine of latitude is.
-        wind = columns_first[:, :, :2] * self._cosine(self._input)
-        smooth = torch.cat([wind, columns_first[:, :, 2:3]], dim=2).contiguous()
-        fields = self._gaussian.synthesize(self._input.analyze(smooth))
-        u, v = (fields[:, :, :2] / self._cosine(self._gaussian)).unbind(2)
-        spectrum = self._model.state(u, v, fields[:, :, 2])
+        spectrum = self._states.analyze(state[:, -1, :3])
         for _ in range(self._num_steps):
             spectrum = self._model.step(spectrum)
         return self.synthesize(spectrum).to(state.dtype)
 
     def synthesize(self, state: Tensor) -> Tensor:
         """Fields (batch, channel, lat, lon) of states of the solver."""
-        planet, transform = self._model.planet, self._output
-        scale = planet.radius * transform.inverse_laplacian[:, None, None]
-        grid = transform.synthesize_wind(state[:, :, :, :2] * scale, state[:, :, :, 0::2])
-        v, u, vorticity, eta = grid.unbind(2)
-        cosine = self._cosine(transform)[:, :, 0]
-        fields = [u / cosine, v / cosine, eta + planet.mean_geopotential, vorticity]
-        return torch.stack(fields).permute(3, 0, 2, 1)
-
-    def _cosine(self, transform: SphericalHarmonicTransform) -> Tensor:
-        cosine = np.cos(np.deg2rad(transform.latitude))
-        return torch.from_numpy(cosine).to(self._model.coriolis)[:, None, None]
+        return self._states.synthesize(state)

@@ -7,12 +7,16 @@ import xarray as xr
 
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
+from data_pipeline.preparation.simulator import check_simulated
+from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line, print_tables
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
 from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
 from fourcastnet_afno.evaluation.inputs.companions import training_years
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
+from fourcastnet_afno.inference.perfect_model import write_perfect_model
 from fourcastnet_afno.provenance import peak_memory_gib, versions
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.report.runs import read_history
@@ -36,10 +40,14 @@ def evaluate_run(
     """Score the run's forecasts next to the baselines, and write the report."""
     path = output / "forecast.zarr"
     read = {**prepared_inputs(config, output), "the forecasts": [path]}
-    check_outputs([*prepared_outputs(config, output), *evaluation_outputs(output)], read)
+    outputs = [*prepared_outputs(config, output), *evaluation_outputs(config, output)]
+    check_outputs(outputs, read)
+    check_perfect_model(config)
     history = read_history(output)
     store = open_or_prepare(config, output)
-    predictions = open_forecast(path)
+    predictions, forecasts = open_forecast(path), {"model": str(path)}
+    if PERFECT_MODEL in config.evaluation.baselines:
+        forecasts[PERFECT_MODEL] = str(_perfect_model(config, store, predictions, output))
     if not any(channel.name in predictions for channel in store.diagnostic.channels):
         store = store.prognostic  # nothing else is read
     truth, train = truth_of(store), config.data.train
@@ -51,7 +59,7 @@ def evaluate_run(
         training["time"].values,
     )
     scores = evaluate_forecasts(
-        {"model": str(path)},
+        forecasts,
         truth,
         climatology,
         config.evaluation,
@@ -81,3 +89,30 @@ def evaluate_run(
     )
     print_line(console, f"Report: {report.resolve()}")
     return scores
+
+
+def check_perfect_model(config: ExperimentConfig) -> None:
+    """Check that the baseline ``perfect_model``, if it is asked for, has a simulator.
+
+    Raises:
+        InputError: If it has none ("no-simulator").
+    """
+    if PERFECT_MODEL in config.evaluation.baselines:
+        check_simulated(config.data)
+
+
+def _perfect_model(
+    config: ExperimentConfig, store: PreparedStore, predictions: xr.Dataset, output: Path
+) -> Path:
+    """Write the forecasts of the simulator next to those of the model, once."""
+    path, settings = output / "perfect_model.zarr", config.evaluation
+    write_perfect_model(
+        config.data,
+        store,
+        predictions,
+        path,
+        num_members=settings.perfect_model_members,
+        seed=settings.seed,
+        num_threads=settings.num_threads,
+    )
+    return path

@@ -9,6 +9,7 @@ data.zarr              nobody: it is opened if it is of the same configuration
 checkpoints, logs,     ``train`` and ``train-diagnostic``, of the same configuration
 history.json
 forecast.zarr          ``forecast``; elsewhere with ``--existing overwrite`` alone
+perfect_model.zarr     ``evaluate``, if it is of other data or other forecasts
 scores, report,        ``evaluate`` and ``score``
 figures
 =====================  ============================================================
@@ -27,9 +28,11 @@ from data_pipeline.preparation.prepare import data_inputs
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.yaml_text import read_yaml
 from fourcastnet_afno.evaluation.aggregation import state_output
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.scores.tables import scores_outputs
 from fourcastnet_afno.forecaster.checkpoint_file import is_checkpoint
 from fourcastnet_afno.forecaster.config_text import parse_config
+from fourcastnet_afno.inference.perfect_model import perfect_model_output
 from fourcastnet_afno.report.outputs import report_outputs
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
@@ -82,9 +85,11 @@ def training_outputs(output: Path) -> list[Output]:
     ]
 
 
-def evaluation_outputs(output: Path) -> list[Output]:
+def evaluation_outputs(config: ExperimentConfig, output: Path) -> list[Output]:
     """The files that ``evaluate`` writes after what is prepared."""
+    has_simulator = PERFECT_MODEL in config.evaluation.baselines
     return [
+        *([perfect_model_output(output / "perfect_model.zarr")] if has_simulator else []),
         *scores_outputs(output / "scores.json", output / "scores.nc"),
         *report_outputs(output / "report.html"),
         state_output(output / ".evaluation.npz"),

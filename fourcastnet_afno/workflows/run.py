@@ -6,6 +6,7 @@ RUN/checkpoints/         best.safetensors (weights to use), last.safetensors (to
 RUN/history.json         losses by epoch
 RUN/logs                 losses, rates and validation scores by step: CSV and TensorBoard
 RUN/forecast.zarr        forecasts: init_time, lead_time, [level], latitude, longitude
+RUN/perfect_model.zarr   those of the simulator that has made the data
 RUN/scores.json,nc,csv   scores of the model and the baselines
 RUN/report.html          all of it for a person; its pictures are also in RUN/figures
 """
@@ -29,7 +30,10 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
     """Prepare, train, forecast, evaluate and report, in one go."""
     from fourcastnet_afno.inference.open import forecast_output
-    from fourcastnet_afno.workflows.evaluate_run import evaluate_run  # these need torch
+    from fourcastnet_afno.workflows.evaluate_run import (  # these need torch
+        check_perfect_model,
+        evaluate_run,
+    )
     from fourcastnet_afno.workflows.forecast import forecast_run
     from fourcastnet_afno.workflows.outputs import (
         evaluation_outputs,
@@ -44,9 +48,10 @@ def quickstart(config: ExperimentConfig, output: Path) -> xr.Dataset:
         *prepared_outputs(config, output),
         *training_outputs(output),
         forecast_output(output / "forecast.zarr"),
-        *evaluation_outputs(output),
+        *evaluation_outputs(config, output),
     ]
     check_outputs(outputs, prepared_inputs(config, output))
+    check_perfect_model(config)  # before anything is trained
     seconds: dict[str, float] = {}
     verbs = {"prepare": prepare_run, "train": train_run, "forecast": forecast_run}
     for name, verb in verbs.items():

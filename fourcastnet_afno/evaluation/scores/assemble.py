@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_pipeline.timestep import lead_coordinate, lead_times_of
 from fourcastnet_afno.evaluation.aggregation import AggregationState
-from fourcastnet_afno.evaluation.config import BaselineName, EvaluationConfig
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL, BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.metrics import Metric
 from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
 from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
@@ -27,7 +27,7 @@ from fourcastnet_afno.evaluation.scores.spectra_and_maps import histograms, maps
 from fourcastnet_afno.evaluation.statistics.spectra import effective_wavenumber, wavelength_km
 
 _SEASONS = ("DJF", "MAM", "JJA", "SON")
-_BASELINES = BaselineName.__args__
+_BASELINES = tuple(name for name in BaselineName.__args__ if name != PERFECT_MODEL)
 _DIMS = ("forecast", "lead_time", "channel")
 _WINDS = {
     "wind_vector": ("u_component_of_wind", "v_component_of_wind"),

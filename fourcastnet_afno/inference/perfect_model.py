@@ -1,0 +1,217 @@
+"""Forecasts of the simulator that has made the data, from truth's states: the perfect model.
+
+Its errors are the limit of what can be known. An ensemble runs where the future is random: the
+members start from the same state with the same hidden state, and differ in the noise to come. The
+store has their mean, and their spread in the group ``spread``.
+"""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+
+from data_pipeline.channels import Channels
+from data_pipeline.errors import InputError
+from data_pipeline.files.outputs import Output, check_outputs, zarr_attributes
+from data_pipeline.files.progress import track
+from data_pipeline.preparation.config import DataConfig
+from data_pipeline.preparation.simulator import check_continues, simulator_of, states_at
+from data_pipeline.simulation.continuation import Continuation
+from data_pipeline.sources.files import local_inputs
+from data_pipeline.store.format import checksum
+from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.inference.config import StoreConfig
+from fourcastnet_afno.inference.open import open_forecast
+from fourcastnet_afno.inference.perturbations import generator_for
+from fourcastnet_afno.inference.resume import Work
+from fourcastnet_afno.inference.store import ForecastLayout, ForecastStore
+
+_TOGETHER = 16  # forecasts that a thread runs together: its matrices stay in the cache
+_MARKS = {"fingerprint", "blow_ups", "simulator"}
+
+
+def perfect_model_output(path: Path) -> Output:
+    """The store that ``write_perfect_model`` writes, and replaces."""
+    return Output(path, "forecasts of the perfect model", _is_ours, has_work_folder=True)
+
+
+def _is_ours(path: Path) -> bool:
+    return zarr_attributes(path).keys() >= _MARKS
+
+
+def write_perfect_model(
+    config: DataConfig,
+    store: PreparedStore,
+    like: xr.Dataset,
+    path: Path,
+    *,
+    num_members: int,
+    seed: int,
+    num_threads: int = 1,
+) -> None:
+    """Run the simulator of prepared data from its states, unless these forecasts are there.
+
+    An interrupted call resumes.
+
+    Args:
+        config: The data, of ``data.simulation`` or ``data.pde``.
+        store: All of its channels.
+        like: Forecasts (see ``open_forecast``) whose initial times, steps and variables it has.
+        path: The forecast store to write.
+        num_members: Members where the simulator is random; others run once.
+        seed: Of their noise.
+        num_threads: Threads that run at the same time; the result does not depend on it.
+
+    Raises:
+        InputError: If the data is not simulated ("no-simulator"), the simulator is another one
+            ("other-simulator"), or an initial time is none of the data ("no-times").
+    """
+    check_outputs([perfect_model_output(path)], {"the data": local_inputs(str(store.path))})
+    inits = like["init_time"].values
+    simulator = simulator_of(config, inits)
+    is_random = simulator.is_random
+    run = _Run(
+        simulator=simulator,
+        store=store,
+        channels=Channels.from_dataset(like, [n for n in simulator.variables if n in like]),
+        init_times=inits,
+        num_steps=like.sizes["lead_time"],
+        num_members=num_members if is_random else 1,
+        seed=seed,
+    )
+    settings = config.store_settings()
+    identity = {
+        "simulator": settings.get("simulation") or settings["pde"],
+        "data": store.fingerprint,
+        "init_times": checksum(inits.astype(np.int64)),
+        "num_steps": run.num_steps,
+        "channels": run.channels.labels,
+        "members": run.num_members,
+        "seed": seed if is_random else 0,
+    }
+    work = Work(path, identity, num_units=len(run.units), num_chunks=1)
+    with suppress(InputError), open_forecast(path) as made:
+        if made.attrs.get("fingerprint") == work.fingerprint:
+            return
+    check_continues(simulator, store, inits)
+    attrs = {
+        "title": "Forecasts of the simulator of the data",
+        "source": "fourcastnet_afno",
+        "simulator": json.dumps(identity["simulator"]),
+        "fingerprint": work.fingerprint,
+    }
+    _write(run, work, attrs, num_threads)
+
+
+class _Unit(NamedTuple):
+    """Mean and spread (init, member, lead, channel, y, x) of initial times that run together."""
+
+    mean: np.ndarray
+    spread: np.ndarray | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """The forecasts of a simulator, divided into units."""
+
+    simulator: Continuation
+    store: PreparedStore
+    channels: Channels
+    init_times: np.ndarray
+    num_steps: int
+    num_members: int
+    seed: int
+
+    @cached_property
+    def units(self) -> list[slice]:
+        """The initial times of each unit."""
+        length = -(-_TOGETHER // self.num_members)
+        return [slice(s, s + length) for s in range(0, len(self.init_times), length)]
+
+    @cached_property
+    def layout(self) -> ForecastLayout:
+        """Axes and chunks of the store."""
+        step = self.store.step
+        return ForecastLayout(
+            channels=self.channels,
+            grid=self.store.grid,
+            init_times=self.init_times,
+            lead_times=np.arange(1, self.num_steps + 1) * step.delta,
+            calendar=step.calendar,
+            members=tuple(range(self.num_members)) if self.num_members > 1 else (),
+            forecasts_together=(self.units[0].stop, self.num_members),
+            config=StoreConfig(),
+        )
+
+    def compute(self, number: int) -> _Unit:
+        """Run a unit.
+
+        Raises:
+            InputError: If a solution becomes infinite.
+        """
+        inits, count = self.init_times[self.units[number]], self.num_members
+        states = states_at(self.simulator, self.store, inits)
+        times, states = np.repeat(inits, count), np.repeat(states, count, axis=0)
+        noise = [
+            generator_for(self.seed, time, member) for time in inits for member in range(count)
+        ]
+        given = self.simulator.variables
+        chosen = [given.index(channel.name) for channel in self.channels]
+        means, spreads = list[np.ndarray](), list[np.ndarray]()
+        for fields in self.simulator.run(times, states, self.num_steps, noise):
+            if not np.isfinite(fields).all():
+                raise InputError(
+                    "the simulator became infinite in the forecasts of the perfect model; raise "
+                    "data.pde.substeps, or leave perfect_model out of evaluation.baselines",
+                    code="unstable-solver",
+                )
+            members = fields[:, chosen].reshape(len(inits), count, len(chosen), *fields.shape[2:])
+            means.append(members.mean(axis=1, keepdims=True, dtype=np.float64))
+            if count > 1:
+                wide = members.astype(np.float64)
+                spreads.append(wide.std(axis=1, keepdims=True, ddof=1))
+        mean = np.stack(means, axis=2).astype(np.float32)
+        return _Unit(mean, np.stack(spreads, axis=2).astype(np.float32) if spreads else None)
+
+
+def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> None:
+    """Compute the units that are left, several at a time, and publish the store."""
+    store = ForecastStore(work.folder.store, run.layout)
+
+    def create() -> None:
+        store.create(attrs, quantiles=() if run.num_members > 1 else None)
+
+    def complete(folder: Path) -> Path:
+        ForecastStore(folder, run.layout).finish({"blow_ups": "[]"})
+        return folder
+
+    with work.opened(create, "overwrite"), _threads(num_threads) as pool:
+        left = work.units
+        computed = zip(left, pool.map(run.compute, left), strict=True)
+        for number, unit in track(computed, "Running the perfect model", len(left)):
+            start = run.units[number].start, 0, 0
+            store.write(unit.mean, start)
+            if unit.spread is not None:
+                store.write(unit.spread, start, "spread")
+            work.record(number, 0, checksum(unit.mean))
+        work.finish(complete)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute with one core each, so that their number does not change a bit."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "simulator", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
