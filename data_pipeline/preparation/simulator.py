@@ -58,7 +58,7 @@ def simulator_of(config: DataConfig, times: np.ndarray) -> Continuation:
 
 
 def check_continues(simulator: Continuation, store: PreparedStore, times: np.ndarray) -> None:
-    """Check that a simulator goes on from the store's states, with its own noise, as the store does.
+    """Check that a simulator continues the store's states as the store does, with its own noise.
 
     The first, the middle and the last of ``times`` whose next state the store has are compared.
 

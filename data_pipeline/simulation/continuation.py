@@ -8,7 +8,7 @@ is replayed up to the time of a state. An equation has no such memory; scales th
 
 from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from data_pipeline.errors import InputError
 from data_pipeline.simulation.config import PDEConfig, SimulationConfig
 from data_pipeline.simulation.darcy import Darcy, solve_darcy
+from data_pipeline.simulation.equiangular_states import EquiangularStates
 from data_pipeline.simulation.fourier import (
     Deriving,
     Equation,
@@ -27,23 +28,34 @@ from data_pipeline.simulation.fourier import (
 from data_pipeline.simulation.pde_dataset import saved_variables
 from data_pipeline.simulation.planet import VARIABLES, Stirring, build_planet
 from data_pipeline.simulation.registry import build_equation
-from data_pipeline.simulation.sampled_states import SampledStates
 
 Generators = Sequence[np.random.Generator]
 StateFields = Float[np.ndarray, "forecast variable y x"]
 
 
+@runtime_checkable
 class Continuation(Protocol):
     """A simulator that goes on from states of its dataset, from one state to the next."""
 
-    inputs: tuple[str, ...]
-    """Names of the fields that a state is made of."""
-    variables: tuple[str, ...]
-    """Names of the fields that it gives."""
-    is_random: bool
-    """Whether it depends on random numbers to come."""
-    is_exact: bool
-    """Whether the fields hold all of a state, so that it continues as the dataset does."""
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the fields that a state is made of."""
+        ...
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the fields that it gives."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it depends on random numbers to come."""
+        ...
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the fields hold all of a state, so that it continues as the dataset does."""
+        ...
 
     def run(
         self,
@@ -93,7 +105,7 @@ class PlanetContinuation:
     def __init__(self, config: SimulationConfig, times: np.ndarray, hours: int) -> None:
         shape = config.num_latitudes, config.num_longitudes
         self._model = build_planet(*shape, config.timestep_hours)
-        self._states = SampledStates(self._model, shape)
+        self._states = EquiangularStates(self._model, shape)
         self._num_steps = round(hours * 3600 / self._model.timestep)
         self._hidden = self._replay(config, np.unique(times).astype("datetime64[ns]"))
 

@@ -32,7 +32,7 @@ from data_pipeline.grids.spherical_harmonics import (
 )
 from data_pipeline.memory import require_memory
 from data_pipeline.simulation.config import SimulationConfig
-from data_pipeline.simulation.sampled_states import sample
+from data_pipeline.simulation.equiangular_states import sample
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
 _DAY = 86400.0

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from threading import Event
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def write_perfect_model(
         "members": run.num_members,
         "seed": seed if is_random else 0,
     }
-    work = Work(path, identity, num_units=len(run.units), num_chunks=1)
+    work = Work(path, identity, num_units=len(run.units), num_chunks=run.num_chunks)
     with suppress(InputError), open_forecast(path) as made:
         if made.attrs.get("fingerprint") == work.fingerprint:
             return
@@ -111,13 +111,6 @@ def write_perfect_model(
     _write(run, work, attrs, num_threads)
 
 
-class _Unit(NamedTuple):
-    """Mean and spread (init, member, lead, channel, y, x) of initial times that run together."""
-
-    mean: np.ndarray
-    spread: np.ndarray | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """The forecasts of a simulator, divided into units."""
@@ -129,6 +122,7 @@ class _Run:
     num_steps: int
     num_members: int
     seed: int
+    stopped: Event = field(default_factory=Event)
 
     @cached_property
     def units(self) -> list[slice]:
@@ -151,35 +145,60 @@ class _Run:
             config=StoreConfig(),
         )
 
-    def compute(self, number: int) -> _Unit:
-        """Run a unit.
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of each unit, along lead time."""
+        return -(-self.num_steps // self.layout.steps_together)
+
+    def compute(self, store: ForecastStore, number: int) -> list[str]:
+        """Run a unit and write its mean and spread; returns the checksum of each chunk of the mean.
 
         Raises:
             InputError: If a solution becomes infinite.
         """
-        inits, count = self.init_times[self.units[number]], self.num_members
-        states = states_at(self.simulator, self.store, inits)
-        times, states = np.repeat(inits, count), np.repeat(states, count, axis=0)
+        unit, count, together = self.units[number], self.num_members, self.layout.steps_together
+        inits, given = self.init_times[unit], self.simulator.variables
+        chosen = [given.index(channel.name) for channel in self.channels]
+        states = np.repeat(states_at(self.simulator, self.store, inits), count, axis=0)
         noise = [
             generator_for(self.seed, time, member) for time in inits for member in range(count)
         ]
-        given = self.simulator.variables
-        chosen = [given.index(channel.name) for channel in self.channels]
-        means, spreads = list[np.ndarray](), list[np.ndarray]()
-        for fields in self.simulator.run(times, states, self.num_steps, noise):
-            if not np.isfinite(fields).all():
-                raise InputError(
-                    "the simulator became infinite in the forecasts of the perfect model; raise "
-                    "data.pde.substeps, or leave perfect_model out of evaluation.baselines",
-                    code="unstable-solver",
-                )
+        checksums, means, spreads = list[str](), list[np.ndarray](), list[np.ndarray]()
+        forecasts = self.simulator.run(np.repeat(inits, count), states, self.num_steps, noise)
+        for step, fields in enumerate(forecasts):
+            if self.stopped.is_set():
+                break
             members = fields[:, chosen].reshape(len(inits), count, len(chosen), *fields.shape[2:])
-            means.append(members.mean(axis=1, keepdims=True, dtype=np.float64))
-            if count > 1:
-                wide = members.astype(np.float64)
-                spreads.append(wide.std(axis=1, keepdims=True, ddof=1))
-        mean = np.stack(means, axis=2).astype(np.float32)
-        return _Unit(mean, np.stack(spreads, axis=2).astype(np.float32) if spreads else None)
+            mean, spread = _summarize(members)
+            means.append(mean)
+            spreads.append(spread)
+            if len(means) == together or step + 1 == self.num_steps:
+                block, start = np.stack(means, axis=2), (unit.start, 0, step + 1 - len(means))
+                store.write(block, start)
+                if count > 1:
+                    store.write(np.stack(spreads, axis=2), start, "spread")
+                checksums.append(checksum(block))
+                means.clear()
+                spreads.clear()
+        return checksums
+
+
+def _summarize(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread over the members (init, member, ...), float32 (init, 1, ...).
+
+    Raises:
+        InputError: If a value is not finite.
+    """
+    if not np.isfinite(members).all():
+        raise InputError(
+            "the simulator became infinite in the forecasts of the perfect model; raise "
+            "data.pde.substeps, or leave perfect_model out of evaluation.baselines",
+            code="unstable-solver",
+        )
+    mean = members.mean(axis=1, keepdims=True, dtype=np.float64)
+    squares = ((members - mean) ** 2).sum(axis=1, keepdims=True)
+    spread = np.sqrt(squares / max(1, members.shape[1] - 1))
+    return mean.astype(np.float32), spread.astype(np.float32)
 
 
 def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> None:
@@ -193,25 +212,27 @@ def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> No
         ForecastStore(folder, run.layout).finish({"blow_ups": "[]"})
         return folder
 
-    with work.opened(create, "overwrite"), _threads(num_threads) as pool:
+    with work.opened(create, "overwrite"):
         left = work.units
-        computed = zip(left, pool.map(run.compute, left), strict=True)
-        for number, unit in track(computed, "Running the perfect model", len(left)):
-            start = run.units[number].start, 0, 0
-            store.write(unit.mean, start)
-            if unit.spread is not None:
-                store.write(unit.spread, start, "spread")
-            work.record(number, 0, checksum(unit.mean))
+        with _threads(num_threads, run.stopped) as pool:
+            finished = zip(left, pool.map(partial(run.compute, store), left), strict=True)
+            for number, checksums in track(finished, "Running the perfect model", len(left)):
+                for chunk, digest in enumerate(checksums):
+                    work.record(number, chunk, digest)
         work.finish(complete)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that compute with one core each, so that their number does not change a bit."""
+def _threads(count: int, stopped: Event) -> Iterator[ThreadPoolExecutor]:
+    """Threads that compute with one core each, so that their number does not change a bit.
+
+    At the end of the block they stop.
+    """
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, "simulator", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preprocessing.climatology import climatology_at
-from data_pipeline.simulation.sampled_states import SampledStates
+from data_pipeline.simulation.equiangular_states import EquiangularStates
 from data_pipeline.simulation.shallow_water import ShallowWater
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
@@ -137,7 +137,7 @@ class ShallowWaterSolver(_Memoryless):
                 code="timestep-mismatch",
             )
         LatLonGrid.equiangular(*grid.shape).require_same(grid, "the solver")
-        self._states = SampledStates(model, grid.shape)
+        self._states = EquiangularStates(model, grid.shape)
         channels = Channels(tuple(Channel(name=n, units=u) for n, u in _SHALLOW_WATER))
         spec = FieldSpec(
             channels=channels,

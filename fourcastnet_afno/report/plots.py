@@ -27,6 +27,7 @@ COLORS = {
     "climatology": "#6b7280",
     "weekly_climatology": "#a3a3a3",
     "linear": "#2e8b57",
+    "perfect_model": "#be185d",
     "truth": "black",
 }
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")

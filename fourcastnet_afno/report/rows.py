@@ -10,6 +10,7 @@ import xarray as xr
 from data_pipeline.precision import at_least_single
 from data_pipeline.records import from_plain, naming_file, parse_json
 from data_pipeline.timestep import lead_key, lead_label, lead_times_of
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
 from fourcastnet_afno.evaluation.scores.lead_times import (
@@ -74,7 +75,7 @@ def score_table(scores: xr.Dataset) -> Table:
         for metric, label in table_metrics(scores, str(units)).items():
             values = scores[metric].sel(channel=channel).transpose("forecast", "lead_time").values
             values = values[:, indices]
-            best = best_of(metric, values)
+            best = best_of(metric, values, scores["forecast"].values.tolist())
             for name, numbers in zip(scores["forecast"].values, values, strict=True):
                 texts = [format_score(metric, float(number)) for number in numbers]
                 rows.append(((channel, label, name), list(map(Cell, texts, numbers == best))))
@@ -187,22 +188,39 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
 
 
 def beaten_baselines(scores: xr.Dataset) -> list[str]:
-    """For each channel, up to which lead time a forecast's RMSE is below each baseline's."""
+    """For each channel, up to which lead time a forecast's RMSE is below each baseline's.
+
+    Where there is the perfect model, also how far it is above that.
+    """
     if "rmse" not in scores:
         return []
     sentences, names = [], scores["forecast"].values.tolist()
     baselines = [name for name in BASELINES if name in names]
+    has_limit = PERFECT_MODEL in names
     for channel in scores["channel"].values if baselines else ():
         rmse = scores["rmse"].sel(channel=channel)
-        for name in [name for name in names if name not in baselines]:
+        for name in [name for name in names if name not in (*baselines, PERFECT_MODEL)]:
             claims = []
             for baseline in baselines:
                 until = _beaten_until(rmse.sel(forecast=name), rmse.sel(forecast=baseline))
                 claims.append(f"{baseline.replace('_', ' ')} {until}")
             forecast = "the model" if name == "model" else name
             listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if claims[1:] else claims)
-            sentences.append(f"{channel}: {forecast} beats {listed}.")
+            limit = _above_limit(rmse, name) if has_limit else ""
+            sentences.append(f"{channel}: {forecast} beats {listed}.{limit}")
     return sentences
+
+
+def _above_limit(rmse: xr.DataArray, forecast: str) -> str:
+    """How many times that of the perfect model an RMSE is, at selected lead times."""
+    leads, (ours, limit) = (
+        rmse["lead_time"],
+        (rmse.sel(forecast=name).values for name in (forecast, PERFECT_MODEL)),
+    )
+    ratios = ours / np.where(limit > 0, limit, np.nan)
+    shown = [i for i in selected_leads(lead_times_of(leads)) if np.isfinite(ratios[i])]
+    times = [f"{ratios[i]:.3g} ({lead_labels(leads)[i]})" for i in shown]
+    return f" Its RMSE is {', '.join(times)} times that of the perfect model." if times else ""
 
 
 def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_head, read_json
 from data_pipeline.terminal import TextTable, plain
 from data_pipeline.timestep import is_months, lead_key, lead_times_of
+from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.scores.lead_times import (
     lead_labels,
@@ -194,7 +195,7 @@ def _channel_table(scores: xr.Dataset) -> TextTable:
     for metric, label in table_metrics(scores, unit).items():
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
         values = values / 10.0**power if metric_of(metric).units == "same" else values
-        best = best_of(metric, values)
+        best = best_of(metric, values, scores["forecast"].values.tolist())
         for row, name in enumerate(scores["forecast"].values):
             cells = [
                 plain(format_score(metric, v), "bold" if v == b else "")
@@ -205,8 +206,12 @@ def _channel_table(scores: xr.Dataset) -> TextTable:
     return table
 
 
-def best_of(metric: str, values: np.ndarray) -> np.ndarray:
-    """The best score (column) of scores (forecast, column); NaN where a column has none."""
+def best_of(metric: str, values: np.ndarray, forecasts: Sequence[str]) -> np.ndarray:
+    """The best score (column) of scores (forecast, column); NaN where a column has none.
+
+    The perfect model is no competitor: it is what the others could reach.
+    """
+    values = values[[name != PERFECT_MODEL for name in forecasts]] if forecasts[1:] else values
     losses = metric_of(metric).loss(values)
     best = np.where(np.isnan(losses), np.inf, losses).argmin(axis=0)
     return np.take_along_axis(values, best[None], axis=0)[0]

@@ -69,3 +69,17 @@ def test_a_reference_that_is_not_scored(
 def test_scores_need_no_torch() -> None:
     code = "import sys, fourcastnet_afno.evaluation.evaluate; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_perfect_model_is_a_baseline_but_not_the_reference(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    """It is given as a forecast: there is no simulator to run here."""
+    config = EvaluationConfig(baselines=["perfect_model", "persistence"], spectra=False)
+    forecasts = {"perfect_model": perfect(truth, inits), "model": perfect(truth, inits) + 1}
+    scores = evaluate(forecasts, truth, coefficients, config)
+    assert scores["forecast"].values.tolist() == ["model", "persistence", "perfect_model"]
+    assert scores.attrs["reference"] == "persistence"
+    del forecasts["perfect_model"]
+    with rejects("no-simulator", "evaluation.baselines", "--forecast"):
+        evaluate(forecasts, truth, coefficients, config)

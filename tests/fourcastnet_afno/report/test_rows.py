@@ -89,6 +89,26 @@ def test_a_verdict_ends_at_the_first_lead_time_that_is_not_better() -> None:
     assert rows.beaten_baselines(alone) == rows.beaten_baselines(alone.drop_vars("rmse")) == []
 
 
+def with_perfect_model() -> xr.Dataset:
+    """The climatology's errors as those of the perfect model, a half, and 0 at 2 days."""
+    names = ["model", "persistence", "perfect_model"]
+    scores = make_scores(summary=False).assign_coords(forecast=names)
+    scores["rmse"][2] = np.array([[0.5], [0.0], [0.5]])
+    return scores
+
+
+def test_the_perfect_model_is_the_limit_and_no_competitor() -> None:
+    (sentence,) = rows.beaten_baselines(with_perfect_model())
+    assert sentence == (
+        "t: the model beats persistence up to 1 day. Its RMSE is 2 (24 h), 10 (3 days) times that "
+        "of the perfect model."
+    )
+    table = rows.score_table(with_perfect_model())
+    assert [[bool(cell.best) for cell in cells] for _, cells in table.rows] == [
+        [True, True, False], [False, True, True], [False, False, False],
+    ]  # fmt: skip
+
+
 def test_verdicts_in_months() -> None:
     months = lead_coordinate(np.arange(1, len(LEADS) + 1).astype("timedelta64[M]"))
     (sentence,) = rows.beaten_baselines(make_scores().assign_coords(lead_time=months))

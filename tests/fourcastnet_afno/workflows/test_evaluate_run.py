@@ -7,11 +7,18 @@ import xarray as xr
 
 from data_pipeline.preprocessing.filling import FillRule
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.open import open_forecast
+from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.training.config import TrainingConfig
+from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 from fourcastnet_afno.workflows.forecast import forecast_run
+from fourcastnet_afno.workflows.run import quickstart
+from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_dataset, make_experiment, make_untrained_run
+from tests.builders.simulated import make_planet_config
 
 
 @pytest.mark.parametrize("rule", [250.0, "climatology"])
@@ -78,3 +85,42 @@ def test_a_run_is_scored_next_to_the_baselines(
     report = (run / "report.html").read_text()
     assert "seconds of train" in report
     assert "Report:" in capsys.readouterr().out
+
+
+def test_the_simulator_of_a_run_is_a_baseline(
+    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = AFNONetConfig(patch_size=(4, 4), embed_dim=8, depth=1, num_blocks=2)
+    experiment = ExperimentConfig(
+        data=make_planet_config(),
+        model=ModelConfig(network=network),
+        training=TrainingConfig(device="cpu"),
+        forecast=ForecastConfig(num_steps=6, init_interval="1D"),
+        evaluation=EvaluationConfig(
+            num_resamples=0,
+            spectra=False,
+            baselines=["persistence", "perfect_model"],
+            perfect_model_members=3,
+        ),
+    )
+    run = tmp_path / "run"
+    make_untrained_run(experiment, run)
+    forecast_run(experiment, run)
+    scores = evaluate_run(experiment, run)
+    assert scores["forecast"].values.tolist() == ["model", "persistence", "perfect_model"]
+    assert scores.attrs["reference"] == "persistence"
+    rmse = scores["rmse"].squeeze(drop=True)
+    assert (rmse.sel(forecast="perfect_model") < 0.7 * rmse.sel(forecast="persistence")).all()
+    assert "times that of the perfect model" in (run / "report.html").read_text()
+    assert "Running the perfect model" in capsys.readouterr().out
+    xr.testing.assert_equal(scores, evaluate_run(experiment, run))
+    assert "Running the perfect model" not in capsys.readouterr().out
+
+
+def test_a_quickstart_without_a_simulator_ends_before_it_trains(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    scored = EvaluationConfig(baselines=["perfect_model"])
+    experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scored)
+    with rejects("no-simulator", "data.source", "evaluation.baselines"):
+        quickstart(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

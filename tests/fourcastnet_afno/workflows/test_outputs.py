@@ -56,7 +56,7 @@ def test_files_of_others_in_a_run_folder_are_kept(
     path.write_text(FOREIGN[name])
     outputs = [*prepared_outputs(experiment, tmp_path), *training_outputs(tmp_path)]
     with rejects("output-exists", str(path)):
-        check_outputs([*outputs, *evaluation_outputs(tmp_path)], {})
+        check_outputs([*outputs, *evaluation_outputs(experiment, tmp_path)], {})
 
 
 def test_nothing_is_written_next_to_a_file_that_is_kept(

@@ -26,7 +26,7 @@ def sample(
     return fields.permute(3, 0, 2, 1)
 
 
-class SampledStates:
+class EquiangularStates:
     """Both ways between states of a solver and fields on a grid of equal angles.
 
     The grid is half a cell away from the poles. What the truncation does not resolve is lost;
@@ -63,8 +63,8 @@ class SampledStates:
         wind = columns_first[:, :, :2] * _cosine(self._input, self._model.coriolis)
         smooth = cat([wind, columns_first[:, :, 2:3]], dim=2).contiguous()
         gaussian = self._gaussian.synthesize(self._input.analyze(smooth))
-        wind = gaussian[:, :, :2] / _cosine(self._gaussian, self._model.coriolis)
-        return self._model.state(*wind.unbind(2), gaussian[:, :, 2])
+        u, v = (gaussian[:, :, :2] / _cosine(self._gaussian, self._model.coriolis)).unbind(2)
+        return self._model.state(u, v, gaussian[:, :, 2])
 
     def synthesize(self, state: ShallowWaterState) -> Float[Tensor, "batch 4 lat lon"]:
         """The fields of states, see ``sample``."""
