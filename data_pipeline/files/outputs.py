@@ -42,6 +42,7 @@ class Output(NamedTuple):
         has_work_folder: Whether it is made in a work folder, see ``work_folder_of``.
         is_certain: Whether it is written whatever exists, so that a disk that cannot be written to
             is an error before the work whose result it holds.
+        remedy: What to do where another file or store is in its place.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Output(NamedTuple):
     is_ours: Marker = never
     has_work_folder: bool = False
     is_certain: bool = False
+    remedy: str = "move it away, or give another output"
 
     @property
     def places(self) -> set[Path]:
@@ -100,8 +102,7 @@ def require_ours(output: Output) -> None:
         found = "a folder" if os.path.isdir(output.path) else "a file"
         reason = f"is {found} that this package has not written as {output.kind}, or is damaged"
     raise InputError(
-        f"{full_path(output.path)} {reason}, and is not replaced; move it away, or give another "
-        "output",
+        f"{full_path(output.path)} {reason}, and is not replaced; {output.remedy}",
         code="output-exists",
     )
 

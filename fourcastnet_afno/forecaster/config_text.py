@@ -62,13 +62,25 @@ def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
     parser = make_parser()
     parser.add_argument("--config", type=kind)
     try:
-        return parser.instantiate(parser.parse_object({"config": dict(record)}))["config"]
+        given = {"config": _without_empty_groups(kind, record)}
+        return parser.instantiate(parser.parse_object(given))["config"]
     except InputError:
         raise
     except (ArgumentError, TypeError, ValueError) as error:
         text = " ".join(re.sub(r'Parser key "config\.?([^"]*)":', r"\1:", str(error)).split())
         message = f"the stored settings do not suit this version: {text[:400]}"
         raise InputError(message, code="bad-setting") from error
+
+
+def _without_empty_groups(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """The values without groups that are null, which set nothing, as in files of the user."""
+    hints, result = get_type_hints(kind), dict(record)
+    for name, value in record.items():
+        if is_dataclass(hints.get(name)) and isinstance(value, Mapping):
+            result[name] = _without_empty_groups(hints[name], value)
+        elif is_dataclass(hints.get(name)) and value is None:
+            del result[name]
+    return result
 
 
 def require_plain_values(kind: Any, value: Any, key: str = "") -> None:  # noqa: ANN401

@@ -99,7 +99,12 @@ def evaluation_outputs(config: ExperimentConfig, output: Path) -> list[Output]:
 def config_output(config: ExperimentConfig, output: Path) -> Output:
     """The configuration of a run."""
     path = output / "config.yaml"
-    return Output(path, "the configuration of a run", partial(_may_save, config))
+    remedy = (
+        "if it is yours, write into it what this command sets in another way, or move it away and "
+        "give it with --config"
+    )
+    kind = "the configuration of a run"
+    return Output(path, kind, partial(_may_save, config), remedy=remedy)
 
 
 def save_config(config: ExperimentConfig, output: Path) -> None:

@@ -1,6 +1,7 @@
 """Verbs lose neither their inputs nor files in a run folder that are not theirs."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.cli.main import main
+from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.forecaster.export import export_checkpoint
 from fourcastnet_afno.inference.config import ForecastConfig
@@ -109,8 +111,10 @@ def test_a_configuration_by_hand_stays_or_is_an_error(
     check_outputs([config_output(experiment, tmp_path)], {})
     save_config(experiment, tmp_path)
     assert path.read_text() == by_hand
-    with rejects("output-exists", str(path)):
+    with rejects("output-exists", str(path), "--config"):
         check_outputs([config_output(other, tmp_path)], {})
+    path.write_text(re.sub(r"(?ms)^evaluation:.*", "evaluation:  # as by default\n", by_hand))
+    check_outputs([config_output(replace(experiment, evaluation=EvaluationConfig()), tmp_path)], {})
 
 
 def test_the_source_is_an_input_until_it_is_prepared(
