@@ -116,7 +116,7 @@ def _check_gaps(states: np.ndarray, name: str, config: DataConfig, step: Timeste
     if len(gaps) == len(states) - 1:  # the timestep is wrong, which select_times reports
         return []
     try:
-        check_gaps(states, step, name)
+        check_gaps(states, step, name, getattr(config, name))
     except InputError as error:
         where = f"data.{name}, {_text(gaps[0][0])}"
         gap = finding_from_error(_GAPS[error.code], error, where)

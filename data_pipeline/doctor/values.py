@@ -19,7 +19,7 @@ from data_pipeline.preprocessing.plausibility import (
     plausible_range,
     possible_range,
 )
-from data_pipeline.preprocessing.possible_values import PossibleValues
+from data_pipeline.preprocessing.possible_values import PossibleValues, flat_fields
 from data_pipeline.sources.names import UNITS
 
 _WRONG_SHARE = 0.05  # of values outside of the range: the unit, not weather
@@ -147,20 +147,11 @@ def _check_empty(
     return findings
 
 
-def _flat(values: np.ndarray, channel: Channel) -> np.ndarray:
-    """Mark the fields with a single value; no rain, cloud or ice anywhere is weather."""
-    flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
-    expected = plausible_range(channel.name, channel.level, channel.units)
-    if expected is not None and expected.low > -1 and expected.contains(np.zeros(1))[0]:
-        flat &= values[:, 0, 0] != 0
-    return flat
-
-
 def _check_blank(sample: SampledValues, group: Sequence[Channel]) -> list[Finding]:
     """Single times at which a field is flat, while it is not at others."""
     for channel in group:
         values = sample.values[channel.label]
-        flat = _flat(values, channel)
+        flat = flat_fields(values, channel)
         if flat.any():
             time, count = int(np.argmax(flat)), int(flat.sum())
             value = f"{values[time, 0, 0]:g}"
@@ -183,7 +174,7 @@ def _check_possible(sample: SampledValues, group: Sequence[Channel], grid: Grid)
     for channel in group:
         values = sample.values[channel.label]
         if grid.on_sphere:
-            values = np.where(_flat(values, channel)[:, None, None], np.nan, values)
+            values = np.where(flat_fields(values, channel)[:, None, None], np.nan, values)
         times = sample.times if len(sample.times) == len(values) else None
         with collect(findings, "outlier", _labels(group)):
             PossibleValues(Channels((channel,)), grid).check(values[:, None], times)
@@ -196,7 +187,7 @@ def _check_range(sample: SampledValues, group: Sequence[Channel], grid: Grid) ->
     for channel in group:
         values = sample.values[channel.label]
         expected = plausible_range(channel.name, channel.level, channel.units)
-        values = np.where(_flat(values, channel)[:, None, None], np.nan, values)
+        values = np.where(flat_fields(values, channel)[:, None, None], np.nan, values)
         known = values[np.isfinite(values)]
         if expected is None or not known.size:
             continue

@@ -17,8 +17,9 @@ from data_pipeline.files.atomic import writing_to
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.preprocessing.climatology import fit_climatology
 from data_pipeline.preprocessing.filling import Filling
-from data_pipeline.preprocessing.possible_values import PossibleValues
+from data_pipeline.preprocessing.possible_values import PossibleValues, flat_fields
 from data_pipeline.preprocessing.statistics import Moments, Statistics, merge_all
+from data_pipeline.sources.join import UNKNOWN_ORIGINS, Origins
 from data_pipeline.store.format import FULL
 from data_pipeline.store.writer import StoreWriter
 from data_pipeline.timestep import Timestep
@@ -36,12 +37,14 @@ class CheckedStates(NamedTuple):
         empty: Mask (time,) of the gaps.
         filled: Share of each cell that was filled, of 255, uint8 (time, filled channel, ...).
         missing: Number of missing values (time, channel).
+        flat: Mask (time, channel) of the fields of a source with a single value.
     """
 
     values: np.ndarray
     empty: np.ndarray
     filled: np.ndarray
     missing: np.ndarray
+    flat: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,29 @@ class BlockPipeline:
     def checked(self, values: np.ndarray, times: np.ndarray) -> CheckedStates:
         """Check, fill and coarsen source values (time, channel, latitude, longitude)."""
         values, channels = np.array(values, np.float32), self.layout.channels
+        flat, origins = np.zeros(values.shape[:2], bool), UNKNOWN_ORIGINS
         if self.possible is not None:
             self.possible.check(values, times)
+            origins = self.possible.origins
+            if self.possible.grid.on_sphere:
+                fields = [flat_fields(values[:, i], c) for i, c in enumerate(channels)]
+                flat = np.stack(fields, axis=1)
         missing = np.isnan(values)
         counts = missing.sum(axis=(2, 3))
         empty = (counts == missing[0, 0].size).any(axis=1)
         if not self.allow_gaps:
-            check_states(counts == missing[0, 0].size, channels, times, self.filling.indices)
+            none = counts == missing[0, 0].size
+            check_states(none, channels, times, self.filling.indices, origins)
         self.filling.apply(values, times)
         usable = values if not empty.any() else values[~empty]
-        check_finite(usable, channels, times[~empty])
+        check_finite(usable, channels, times[~empty], origins)
         shares = missing[:, self.filling.indices].astype(np.float32)
         if self.coarsening:
             values, shares = (self.coarsening.apply(fields) for fields in (values, shares))
         values[empty] = self.layout.packing.offset[:, None, None]
         whole = shares > 1 - 1e-5  # the rounding of a mean over cells
         filled = np.where(whole, FULL, np.minimum(np.rint(FULL * shares), FULL - 1))
-        return CheckedStates(values, empty, filled.astype(np.uint8), counts)
+        return CheckedStates(values, empty, filled.astype(np.uint8), counts, flat)
 
     def change_moments(
         self, states: np.ndarray, times: np.ndarray, training: np.ndarray
@@ -104,8 +113,8 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
 
     Returns:
         The record of the ledger: checksums of the shards, indices of the gaps, number of values
-        that were missing, moments of the training states and their changes, and of the errors of
-        storing.
+        that were missing, indices (time, channel) of fields with a single value, moments of the
+        training states and their changes, and of the errors of storing.
 
     Raises:
         TransferError: If the disk is full.
@@ -124,6 +133,7 @@ def process_block(pipeline: BlockPipeline, values: np.ndarray, start: int) -> di
         "checksums": checksums,
         "empty": np.flatnonzero(exact.empty).tolist(),
         "missing": exact.missing[training].sum(axis=0).tolist(),
+        "flat": np.argwhere(exact.flat).tolist(),
         "states": Moments.from_states(states[training], weights).to_json(),
         "changes": pipeline.change_moments(states, times, training).to_json(),
         "rounding": (rounding.squares + rounding.num_states * rounding.mean**2).tolist(),
@@ -138,6 +148,24 @@ def without_gaps(
     for start, record in records.items():
         empty[start + np.array(record.get("empty", []), int)] = True
     return replace(pipeline, training=pipeline.training & ~empty), empty
+
+
+def describe_flat(pipeline: BlockPipeline, records: Mapping[int, BlockRecord]) -> list[str]:
+    """Remarks about fields with a single value, which chunks that are lacking have, by channel."""
+    origins = pipeline.possible.origins if pipeline.possible else UNKNOWN_ORIGINS
+    flat: dict[int, list[int]] = {}
+    for start in sorted(records):
+        for time, channel in records[start].get("flat", []):
+            flat.setdefault(channel, []).append(start + time)
+    remarks = []
+    for index, found in sorted(flat.items()):
+        channel, first = pipeline.layout.channels.channels[index], pipeline.layout.times[found[0]]
+        remarks.append(
+            f"{channel.label}{origins.phrase(channel.name, first)} has a single value everywhere "
+            f"in {len(found)} of {len(pipeline.layout.times)} states, the first at "
+            f"{np.datetime_as_string(first, 'm')}; parts of the source may be lacking"
+        )
+    return remarks
 
 
 def summarize(
@@ -198,7 +226,11 @@ def fit_channels(pipeline: BlockPipeline, channels: slice, num_harmonics: int) -
 
 
 def check_states(
-    empty: np.ndarray, channels: Channels, times: np.ndarray, filled: Sequence[int] = ()
+    empty: np.ndarray,
+    channels: Channels,
+    times: np.ndarray,
+    filled: Sequence[int] = (),
+    origins: Origins = UNKNOWN_ORIGINS,
 ) -> None:
     """Reject states in which a channel has no value (time, channel), with their number and times.
 
@@ -210,18 +242,25 @@ def check_states(
     if not states.any():
         return
     labels = [channels.labels[i] for i in np.flatnonzero(empty.any(axis=0))]
+    channel = channels.channels[int(np.argmax(empty[states][0]))]
+    origin = origins.phrase(channel.name, times[states][0])
     first, *others = np.datetime_as_string(times[states], "m").tolist()
     until = f" to {others[-1]}" if others else ""
     raise InputError(
-        f"{', '.join(labels)} has no value at all in {len(others) + 1} of the {len(times)} states "
-        f"from {times[0].astype('datetime64[m]')} to {times[-1].astype('datetime64[m]')}, at "
-        f"{first}{until}, and such states are gaps; give complete data, leave the variable out, or "
-        "set data.allow_gaps=true to leave these states out",
+        f"{', '.join(labels)}{origin} has no value at all in {len(others) + 1} of the {len(times)} "
+        f"states from {times[0].astype('datetime64[m]')} to {times[-1].astype('datetime64[m]')}, "
+        f"at {first}{until}, and such states are gaps; give complete data, leave the variable out, "
+        "or set data.allow_gaps=true to leave these states out",
         code="gap-in-time" if empty[:, list(filled)].any() else "not-finite",
     )
 
 
-def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> None:
+def check_finite(
+    values: np.ndarray,
+    channels: Channels,
+    times: np.ndarray,
+    origins: Origins = UNKNOWN_ORIGINS,
+) -> None:
     """Reject NaN and infinity, with their channels and number, the first, and how to fill them."""
     finite = np.isfinite(values)
     if finite.all():
@@ -233,5 +272,7 @@ def check_finite(values: np.ndarray, channels: Channels, times: np.ndarray) -> N
     if np.isinf(values).any():  # which rules do not fill
         remedy = "replace the infinite values in the data"
     labels, wrong = [c.label for c in incomplete], channels.describe_not_finite(values, times)
-    message = f"{', '.join(labels)} has {wrong}; {remedy}, or leave them out"
+    time, index = np.argwhere(~finite)[0][:2]
+    origin = origins.phrase(channels.channels[index].name, times[time])
+    message = f"{', '.join(labels)} has {wrong}{origin}; {remedy}, or leave them out"
     raise InputError(message, code="not-finite")

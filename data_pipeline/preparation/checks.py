@@ -14,6 +14,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
 from data_pipeline.grids.grid import space_dims
+from data_pipeline.periods import Period
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.redaction import without_secrets
 from data_pipeline.store.reader import PreparedStore
@@ -74,10 +75,11 @@ def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD
             the timestep ("timestep-mismatch"), or gaps that are not allowed, see ``check_gaps``.
     """
     step = config.step.in_calendar(calendar)
-    indices = np.flatnonzero(step.on_grid(times) & config.contains(times))
+    on_grid = times[step.on_grid(times)]
     for name in ("train", "validation", "test"):
         period = getattr(config, name)
-        states = times[indices][period.contains(times[indices])]
+        within = np.flatnonzero(period.contains(on_grid))
+        states = on_grid[within]
         if len(states) < 2:
             extent = f"{times[0]} to {times[-1]}" if len(times) else "no time at all"
             message = f"data.{name} ({period}) holds {len(states)} states every {step.label}, "
@@ -92,8 +94,23 @@ def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD
             if own is not None and own.months and not step.months:
                 message = f"states every {step.label} are not those of calendar months"
                 raise InputError(message + _own_step(times, step), code="timestep-mismatch")
-            check_gaps(states, step, name)
-    return indices
+            around = on_grid[max(0, within[0] - 1) : within[-1] + 2]
+            check_gaps(around, step, name, period)
+    return np.flatnonzero(step.on_grid(times) & config.contains(times))
+
+
+def describe_uncovered(states: np.ndarray, config: DataConfig, calendar: str) -> list[str]:
+    """Remarks about periods that start before the first state, or end after the last one."""
+    step, remarks = config.step.in_calendar(calendar), []
+    for name in ("train", "validation", "test"):
+        period = getattr(config, name)
+        for end, following, verb in ((states[0], -1, "starts"), (states[-1], 1, "ends")):
+            lacking = step.advance(end, following)
+            if period.contains(np.array([end, lacking])).all():
+                word = "before" if following < 0 else "after"
+                text = f"data.{name} ({period}) {verb} {word} the data does, which {verb} at "
+                remarks.append(f"{text}{np.datetime_as_string(end, 'm')}")
+    return remarks
 
 
 def _own_step(times: np.ndarray, step: Timestep) -> str:
@@ -110,19 +127,26 @@ def find_gaps(times: np.ndarray, step: Timestep) -> list[tuple[np.datetime64, np
     return [(times[index], times[index + 1]) for index in wide]
 
 
-def check_gaps(times: np.ndarray, step: Timestep, name: str) -> None:
+def check_gaps(times: np.ndarray, step: Timestep, name: str, period: Period) -> None:
     """Reject gaps between the states of the period ``name``.
+
+    ``times`` may have a state before the period and one after it: where data continues there, what
+    lacks at an end of the period is a gap too.
 
     Raises:
         InputError: With the code "gap-in-time", or "no-leap-day" where nothing else is missing.
     """
-    gaps = find_gaps(times, step)
+    gaps, lacking = [], []
+    for gap in find_gaps(times, step):
+        count = int(np.ceil(step.steps_between(*gap))) - 1
+        between = step.advance(gap[0], 1 + np.arange(count))
+        inside = period.contains(np.array(gap)).all() | period.contains(between)
+        if inside.any():
+            gaps.append(gap)
+            lacking.append(between[inside])
     if not gaps:
         return
-    counts = [int(np.ceil(step.steps_between(*gap))) - 1 for gap in gaps]
-    missing = np.concatenate(
-        [step.advance(gap[0], 1 + np.arange(n)) for gap, n in zip(gaps, counts, strict=True)]
-    )
+    missing = np.concatenate(lacking)
     before, after = (np.datetime_as_string(time, "m") for time in gaps[0])
     first = f"the first between {before} and {after}"
     remedy = "set data.allow_gaps=true to leave out the windows that cross them"

@@ -49,7 +49,7 @@ class PreparationPlan:
         num_times: Number of states, in ``num_blocks`` blocks.
         chunks: Remarks about chunks of the source that do not suit.
         seconds: Estimate of the time of reading, or ``None`` if it was not measured.
-        conversions: Remarks about units that are converted.
+        remarks: About units that are converted, and periods that the data does not cover.
     """
 
     bytes_needed: int
@@ -60,7 +60,7 @@ class PreparationPlan:
     num_blocks: int
     chunks: tuple[str, ...]
     seconds: float | None = None
-    conversions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """A few lines for a person."""
@@ -71,7 +71,7 @@ class PreparationPlan:
         if self.seconds is not None and self.seconds > 60:
             hours, minutes = divmod(round(self.seconds / 60), 60)
             lines.append(f"about {hours} h {minutes} min at the rate of the first state")
-        return "\n".join([*lines, *(f"note: {text}" for text in (*self.chunks, *self.conversions))])
+        return "\n".join([*lines, *(f"note: {text}" for text in (*self.chunks, *self.remarks))])
 
 
 def state_bytes(storage: StorageConfig, channels: Channels, grid: Grid) -> int:

@@ -23,12 +23,19 @@ from data_pipeline.grids.plane import grid_of, require_latlon
 from data_pipeline.preparation.blocks import (
     SERIES_BYTES,
     BlockPipeline,
+    describe_flat,
     fit_channels,
     process_block,
     summarize,
     without_gaps,
 )
-from data_pipeline.preparation.checks import check_dims, check_free_space, check_same, select_times
+from data_pipeline.preparation.checks import (
+    check_dims,
+    check_free_space,
+    check_same,
+    describe_uncovered,
+    select_times,
+)
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.preparation.execution import ExecutionConfig, Executor, Task, executor
 from data_pipeline.preparation.plan import Lengths, PreparationPlan, make_plan, plan_store
@@ -42,6 +49,7 @@ from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.convert import conversions_in
 from data_pipeline.sources.files import file_fingerprints, local_inputs
+from data_pipeline.sources.join import Origins
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
 from data_pipeline.sources.units import require_units
@@ -105,6 +113,8 @@ def prepare(
         check_free_space(work.folder, job.plan.bytes_written)
         with executor(execution or ExecutionConfig()) as workers:
             _write(job, workers, work)
+        for remark in describe_flat(job.pipeline, work.records):
+            report(f"note: {remark}")
     store = PreparedStore(path, config.crop)
     report(_describe_rounding(store))
     return store
@@ -196,7 +206,8 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     grid = config.grid.build() if config.grid else source_grid
     coarsening = None if source_grid.is_same(grid) else Coarsening(source_grid, grid)
     plan, lengths = plan_store(dataset, channels, indices, config, grid)
-    plan = replace(plan, conversions=tuple(conversions_in(dataset)))
+    uncovered = describe_uncovered(dataset["time"].values[indices], config, step.calendar)
+    plan = replace(plan, remarks=(*conversions_in(dataset), *uncovered))
     if plan.bytes_read > _PROBED_BYTES:  # time it takes at the rate of one state
         started = time.monotonic()
         load(channels.stack(dataset.isel(time=indices[:1])), "the first state")
@@ -213,6 +224,7 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     layout = StoreWriter(
         path, channels, grid, times, unpacked, config.storage, lengths.shard, filled
     )
+    possible = PossibleValues(channels, source_grid, origins=Origins.of(dataset))
     return _Preparation(
         config=config,
         dataset=dataset,
@@ -222,7 +234,7 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
             coarsening,
             training,
             step,
-            possible=PossibleValues(channels, source_grid) if config.source else None,
+            possible=possible if config.source else None,
             allow_gaps=config.allow_gaps,
         ),
         plan=plan,

@@ -13,7 +13,8 @@ import numpy as np
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
-from data_pipeline.preprocessing.plausibility import Range, possible_range
+from data_pipeline.preprocessing.plausibility import Range, plausible_range, possible_range
+from data_pipeline.sources.join import UNKNOWN_ORIGINS, Origins
 
 _MARKS = np.array(
     [
@@ -37,11 +38,13 @@ class PossibleValues:
         channels: Of the fields.
         grid: Of the fields.
         marks_only: Whether ranges are those of another planet, and only marks are rejected.
+        origins: Files of the fields, for messages.
     """
 
     channels: Channels
     grid: Grid
     marks_only: bool = False
+    origins: Origins = UNKNOWN_ORIGINS
 
     @cached_property
     def ranges(self) -> list[Range | None]:
@@ -80,19 +83,33 @@ class PossibleValues:
         time, row, column = np.argwhere(wrong)[0]
         (y, x), coords = self.grid.dims, self.grid.coords
         place = f"{y} {coords[y][row]:g}, {x} {coords[x][column]:g}"
-        if times is not None:
-            place = f"{np.datetime_as_string(times[time], 'm')}, {place}"
+        first = None if times is None else times[time]
+        if first is not None:
+            place = f"{np.datetime_as_string(first, 'm')}, {place}"
+        where = f"{channel.label}{self.origins.phrase(channel.name, first)}"
         among = "" if len(values) == 1 else f" among values of {values[0]!s} to {values[-1]!s}"
         expected = "apart from all other values"
         if possible is not None:
             expected = f"expected {possible} {channel.units}"
         return InputError(
-            f"{channel.label} has {count} impossible values, mostly {usual}{among}, the first at "
-            f"{place}, {expected}; if {usual} stands for missing values set data.source.missing="
+            f"{where} has {count} impossible values, mostly {usual}{among}, the first at {place}, "
+            f"{expected}; if {usual} stands for missing values set data.source.missing="
             f"{{{channel.name}: {usual}}} and a rule in data.fill, otherwise correct the data or "
             "its units",
             code="impossible-values",
         )
+
+
+def flat_fields(values: np.ndarray, channel: Channel) -> np.ndarray:
+    """Mark the fields (time, latitude, longitude) on a sphere that have a single value.
+
+    No rain, cloud or ice anywhere is weather.
+    """
+    flat = values.min(axis=(1, 2)) == values.max(axis=(1, 2))
+    expected = plausible_range(channel.name, channel.level, channel.units)
+    if expected is not None and expected.low > -1 and expected.contains(np.zeros(1))[0]:
+        flat &= values[:, 0, 0] != 0
+    return flat
 
 
 def _impossible(field: np.ndarray, extremes: np.ndarray, possible: Range | None) -> np.ndarray:

@@ -18,6 +18,7 @@ from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.preprocessing.filling import FillRule, missing_label, rule_of
 from data_pipeline.preprocessing.possible_values import PossibleValues
+from data_pipeline.sources.join import Origins
 from data_pipeline.sources.names import CATEGORICAL
 from data_pipeline.sources.retry import load
 from data_pipeline.sources.units import require_units
@@ -55,11 +56,12 @@ class StaticFields:
         fixed = xr.Dataset({name: _without_time(dataset, name) for name in names})
         classes = {n for n in names if n in CATEGORICAL or "flag_values" in dataset[n].attrs}
         require_units(fixed, [name for name in names if name not in classes])
-        grid, fields = grid_of(dataset), {}
+        grid, fields, origins = grid_of(dataset), {}, Origins.of(dataset)
         for channel in channels:
             alone = Channels((channel,))
             values = alone.stack(fixed).isel(channel=0).values.astype(float)
-            PossibleValues(alone, grid).check(values[None, None].astype(np.float32))
+            possible = PossibleValues(alone, grid, origins=origins)
+            possible.check(values[None, None].astype(np.float32))
             categorical = channel.name in classes
             rule = rule_of(rules, channel)
             filled = _fill(channel, values, rule, grid, categorical=categorical)

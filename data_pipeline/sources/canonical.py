@@ -37,7 +37,7 @@ from data_pipeline.sources.files import expand_glob, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.formats.fourcastnet_hdf5 import check_channels_used
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
-from data_pipeline.sources.join import join
+from data_pipeline.sources.join import join, with_origins
 from data_pipeline.sources.left_out import leave_out
 from data_pipeline.sources.missing_marks import check_marks, with_marks_missing
 from data_pipeline.sources.names import INVARIANT, RENAME, canonical_label
@@ -85,7 +85,8 @@ def open_source(
     for path in config.paths:
         opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
     config = config if defaults is None else with_defaults(config, defaults, opened)
-    result = join(canonical_parts(opened, config), (*INVARIANT, *static))
+    parts = canonical_parts(opened, config)
+    result = with_origins(join(parts, (*INVARIANT, *static)), parts)
     check_marks(result, config.missing)
     if defaults is not None:
         result = with_default_units_and_marks(result, config, defaults)

@@ -26,7 +26,7 @@ from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunk
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
 from data_pipeline.sources.formats.grib_messages import check_messages
-from data_pipeline.sources.formats.metadata import check_axes, check_packing, unreadable_variable
+from data_pipeline.sources.formats.metadata import check_axes, check_decoding, unreadable_variable
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, is_of_network, with_retries
 from data_pipeline.sources.time_numbers import open_with_dates
 
@@ -66,7 +66,7 @@ def open_all(
                 else _open_file(file, config, piece_bytes)
             )
             for dataset in opened:
-                check_packing(dataset, file)
+                check_decoding(dataset, file)
             datasets += opened
     return datasets
 
@@ -87,7 +87,7 @@ def _open_remote(
             message = f"data.source.storage_options has {sorted(further)}, which do not all suit "
             message += f"{path.split('://')[0]}:// ({error.__cause__}); see the docs of fsspec"
             raise InputError(message, code="bad-setting") from error
-        check_packing(opened, path)
+        check_decoding(opened, path)
     return opened
 
 

@@ -1,6 +1,7 @@
 """Files of one source, joined along time and merged on their common times."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,51 @@ from data_pipeline.sources.fields.levels_joined import joined_along_levels, leve
 from data_pipeline.sources.left_out import with_all_reasons
 
 _COMPARED = 16  # files of a series whose fields without time are compared
+_ORIGINS = "origins"  # key of the encoding
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Files that the values of a source come from, for messages.
+
+    Args:
+        files: Name, variables and times (none where it has no time) of each file.
+    """
+
+    files: tuple[tuple[str, frozenset[str], np.ndarray | None], ...] = ()
+
+    @staticmethod
+    def of(dataset: xr.Dataset) -> "Origins":
+        """Origins that a dataset notes."""
+        return dataset.encoding.get(_ORIGINS, UNKNOWN_ORIGINS)
+
+    def phrase(self, variable: str, time: np.ndarray | np.datetime64 | None = None) -> str:
+        """Text such as `` of FILE``, for the first that has the variable, at a time if given.
+
+        Empty where none is known to have it.
+        """
+        for file, variables, times in self.files:
+            is_then = time is None or times is None or (times == time).any()
+            if variable in variables and is_then:
+                return f" of {file}"
+        return ""
+
+
+UNKNOWN_ORIGINS = Origins()
+
+
+def with_origins(dataset: xr.Dataset, parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Note the canonical datasets that a dataset was joined from."""
+    files = tuple(
+        (
+            str(part.encoding["source"]),
+            frozenset(map(str, part.data_vars)),
+            part["time"].values if "time" in part.dims else None,
+        )
+        for part in parts
+    )
+    dataset.encoding[_ORIGINS] = Origins(files)
+    return dataset
 
 
 def join(datasets: Sequence[xr.Dataset], invariant: Sequence[str]) -> xr.Dataset:

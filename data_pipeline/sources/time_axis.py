@@ -140,7 +140,7 @@ def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     """Give a dataset the dimension time, in nanoseconds of the standard calendar.
 
     Raises:
-        InputError: If the times of the file ``name`` have no units.
+        InputError: If times of the file ``name`` have no units, or are missing.
     """
     if "time" not in dataset.dims:
         dataset = dataset.expand_dims("time")
@@ -161,6 +161,11 @@ def with_standard_times(dataset: xr.Dataset, name: str) -> xr.Dataset:
     times = dataset["time"].values
     if not np.issubdtype(times.dtype, np.datetime64):
         message = f"the times of {name} are {describe_numbers(dataset['time'])}"
+        raise InputError(message, code="no-times")
+    if unknown := int(np.isnat(times).sum()):
+        index = int(np.argmax(np.isnat(times)))
+        message = f"{unknown} of the {len(times)} times of {name} are missing, the first at index "
+        message += f"{index}, expected a date each; correct them, or leave these states out"
         raise InputError(message, code="no-times")
     dataset = dataset.assign_coords(time=snap_times(times, dataset["time"]))
     ends = [str(dataset.attrs.get(f"valid_time_{end}", "")) for end in ("start", "stop")]

@@ -24,7 +24,8 @@ def open_fourcastnet_fields(
     those of ERA5.
 
     Raises:
-        InputError: If ``config.channels`` does not suit the channels, or the name is no year.
+        InputError: If ``config.channels`` does not suit the channels, or the name is no year
+            that the fields fit in.
     """
     channels = config.channels
     count, num_channels, rows, columns = fields.shape
@@ -44,8 +45,14 @@ def open_fourcastnet_fields(
         raise InputError(message + "at January 1st, 00 UTC", code="no-times")
     step = np.timedelta64(config.channels_timestep_hours, "h")
     start = np.datetime64(f"{int(Path(file).stem):04d}-01-01", "ns")
+    times = start + np.arange(count) * step
+    if count and times[-1] > start.astype("datetime64[Y]") + 1:
+        hours = config.channels_timestep_hours
+        message = f"{file} holds {count} fields, which every {hours} h take longer than its year; "
+        message += "correct data.source.channels_timestep_hours, or the file"
+        raise InputError(message, code="timestep-mismatch")
     coords = {
-        "time": start + np.arange(count) * step,
+        "time": times,
         "latitude": 90 - 360 / columns * np.arange(rows),
         "longitude": 360 / columns * np.arange(columns),
     }

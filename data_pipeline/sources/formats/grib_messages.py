@@ -2,55 +2,101 @@
 
 References:
     WMO Manual on Codes, FM 92 GRIB, editions 1 and 2: section 0 has the edition and the length of a
-    message, "7777" ends it, and each section of edition 2 starts with its length.
+    message, "7777" ends it, and each section of edition 2 starts with its length and number.
 """
 
 import mmap
+from hashlib import blake2b
 
 from data_pipeline.errors import InputError
 
-_END = b"7777"
-_FIRST_SECTION = 16  # byte of edition 2
+_START, _END = b"GRIB", b"7777"
+_FIRST_SECTION = {1: 8, 2: 16}  # byte of a message, by edition
 _COUNTED_OTHERWISE = 1 << 23  # edition 1: longer than 8 MiB, in units of 120 bytes
+_VALUES = (5, 6, 7)  # sections of edition 2 that do not tell which field it is
+_HAS_GRID = 0x80  # flag of edition 1
 
 
 def check_messages(file: str) -> None:
-    """Reject messages of unknown editions, and those whose lengths do not agree.
+    """Reject messages of unknown editions, whose lengths do not agree, or that lack their start.
+
+    Of two messages of one field, which must not differ, a library would drop one.
 
     Raises:
-        InputError: Naming file, message and byte ("unreadable-file").
+        InputError: Naming file, message and byte ("unreadable-file"), or both ("files-differ").
     """
     with (
         open(file, "rb") as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        start, number = content.find(b"GRIB"), 1
+        fields: dict[bytes, tuple[int, int, int]] = {}
+        start, number, end = content.find(_START), 1, 0
         while start >= 0:
-            length = _length_of(content, start)
+            if content.find(_END, end, start) >= 0:
+                raise _damaged(file, number, end)
+            length, field = _read(content, start)
             if not length:
+                raise _damaged(file, number, start)
+            other, *place = fields.setdefault(field, (number, start, start + length))
+            if field and content[slice(*place)] != content[start : start + length]:
                 raise InputError(
-                    f"cannot read {file}: its message {number}, at byte {start}, is cut off or "
-                    "damaged, expected GRIB of edition 1 or 2; copy the file again",
-                    code="unreadable-file",
+                    f"{file} contradicts itself: its messages {other} and {number}, at the bytes "
+                    f"{place[0]} and {start}, are of one field, time and level and differ; remove "
+                    "one of them, or copy the file again",
+                    code="files-differ",
                 )
-            start, number = content.find(b"GRIB", start + length), number + 1
+            end = start + length if field else len(content)
+            start, number = content.find(_START, start + length), number + 1
+        if content.find(_END, end) >= 0:
+            raise _damaged(file, number, end)
 
 
-def _length_of(content: mmap.mmap, start: int) -> int:
-    """Bytes of a message, or 0 where its lengths do not agree."""
-    edition = content[start + 7 : start + 8]
-    if edition == b"\x01":
+def _damaged(file: str, number: int, byte: int) -> InputError:
+    return InputError(
+        f"cannot read {file}: its message {number}, at byte {byte}, is cut off or damaged, "
+        "expected GRIB of edition 1 or 2; copy the file again",
+        code="unreadable-file",
+    )
+
+
+def _read(content: mmap.mmap, start: int) -> tuple[int, bytes]:
+    """Bytes of a message, 0 where its lengths do not agree, and a digest of what field it is.
+
+    The length of a long message of edition 1 is not known, nor its field: they are 4 and empty.
+    """
+    edition = content[start + 7] if start + 7 < len(content) else 0
+    if edition == 1:
         length = int.from_bytes(content[start + 4 : start + 7])
         if length & _COUNTED_OTHERWISE:
-            return len(b"GRIB")
-        return length if content[start + length - 4 : start + length] == _END else 0
-    length = int.from_bytes(content[start + 8 : start + 16])
-    end, position = start + length - len(_END), start + _FIRST_SECTION
-    if edition != b"\x02" or content[end : end + 4] != _END:
-        return 0
+            return len(_START), b""
+        heading = _heading_of_edition_1(content, start + _FIRST_SECTION[1])
+    elif edition == 2:
+        length = int.from_bytes(content[start + 8 : start + 16])
+        heading = _heading_of_edition_2(content, start + _FIRST_SECTION[2], start + length - 4)
+    else:
+        return 0, b""
+    if not heading or content[start + length - len(_END) : start + length] != _END:
+        return 0, b""
+    return length, blake2b(heading, digest_size=16).digest()
+
+
+def _heading_of_edition_1(content: mmap.mmap, position: int) -> bytes:
+    """The product definition and, where there is one, the grid."""
+    product = content[position : position + int.from_bytes(content[position : position + 3])]
+    grid = position + len(product)
+    has_grid = len(product) > 7 and product[7] & _HAS_GRID
+    size = int.from_bytes(content[grid : grid + 3]) if has_grid else 0
+    return b"1" + product + content[grid : grid + size]
+
+
+def _heading_of_edition_2(content: mmap.mmap, position: int, end: int) -> bytes:
+    """All sections but those of the values; empty where their lengths do not agree."""
+    heading = b"2"
     while position < end:
         section = int.from_bytes(content[position : position + 4])
         if section < 5:
-            return 0
+            return b""
+        if content[position + 4] not in _VALUES:
+            heading += content[position : min(position + section, end)]
         position += section
-    return length if position == end else 0
+    return heading if position == end else b""

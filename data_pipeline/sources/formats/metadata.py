@@ -13,23 +13,29 @@ import zarr
 from data_pipeline.errors import InputError
 
 _LONGEST_AXIS = 10**8
-_NUMBERS = ("scale_factor", "add_offset")
+_NUMBERS, _TEXTS = ("scale_factor", "add_offset"), ("units", "calendar")
 
 
-def check_packing(dataset: xr.Dataset, file: str) -> None:
-    """Reject scale factors and offsets that are not single finite numbers, or scales of zero.
+def check_decoding(dataset: xr.Dataset, file: str) -> None:
+    """Reject attributes that would change values or times without a word.
+
+    Scale factors and offsets are single finite numbers, scales not zero; units and calendars have
+    no control characters, at which libraries may end them.
 
     Raises:
         InputError: Naming file, variable and attribute ("unreadable-file").
     """
     for name, array in dataset.variables.items():
-        for key in _NUMBERS:
+        for key in (*_NUMBERS, *_TEXTS):
             value = array.encoding.get(key, array.attrs.get(key))
-            if value is None or _is_number(value, may_be_zero=key == "add_offset"):
+            expected = "a finite number" if key in _NUMBERS else "text that can be printed"
+            if value is None or (key in _TEXTS and str(value).strip(" \t\r\n\0").isprintable()):
+                continue
+            if key in _NUMBERS and _is_number(value, may_be_zero=key == "add_offset"):
                 continue
             raise InputError(
                 f"{file} has the attribute {key}={str(value)[:80]!r} of the variable {name}, "
-                "expected a finite number; correct it in the file",
+                f"expected {expected}; correct it in the file",
                 code="unreadable-file",
             )
 

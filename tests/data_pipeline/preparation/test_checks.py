@@ -12,6 +12,7 @@ from data_pipeline.preparation.checks import (
     check_dims,
     check_free_space,
     check_gaps,
+    describe_uncovered,
     find_gaps,
     select_times,
 )
@@ -23,6 +24,7 @@ from tests.builders.experiments import make_data_config, make_dataset
 DAYS = np.datetime64("2001-01-01", "ns") + np.arange(120) * np.timedelta64(1, "D")
 
 DAY = Timestep.parse("1D")
+SPRING = Period(start="2004-02-25", end="2004-03-04")
 
 
 def test_every_timestep_in_the_periods_is_selected() -> None:
@@ -54,15 +56,43 @@ def test_gaps_may_be_allowed() -> None:
     )
 
 
+def test_a_gap_at_the_end_of_a_period_is_a_gap() -> None:
+    config = make_data_config(Path("data.nc"))
+    first, last = (np.flatnonzero(config.validation.contains(DAYS))[[0, -1]]).tolist()
+    for lacking in ([first, first + 1], [last - 1, last], [last]):
+        with rejects("gap-in-time", "data.validation", f"{len(lacking)} states in 1 gaps"):
+            select_times(np.delete(DAYS, lacking), config)
+
+
+def test_what_lies_between_periods_may_lack() -> None:
+    config = make_data_config(
+        Path("data.nc"), validation=Period(start="2001-03-06", end="2001-03-20")
+    )
+    outside = np.flatnonzero(~config.contains(DAYS))
+    assert len(outside) == 4
+    assert len(select_times(np.delete(DAYS, outside), config)) == len(DAYS) - 4
+
+
+def test_periods_that_the_data_does_not_cover_are_described() -> None:
+    config = make_data_config(Path("data.nc"))
+    assert describe_uncovered(DAYS, config, "standard") == []
+    late, early = describe_uncovered(DAYS[1:-2], config, "standard")
+    for remark, named in (
+        (late, ("data.train", "2001-01-02")),
+        (early, ("data.test", "2001-04-28")),
+    ):
+        assert all(name in remark for name in named)
+
+
 def test_missing_leap_days_have_a_code_of_their_own() -> None:
     leap = np.arange("2004-02-25", "2004-03-05", dtype="datetime64[D]").astype("datetime64[ns]")
     without = leap[leap.astype("datetime64[D]") != np.datetime64("2004-02-29")]
     assert find_gaps(without, DAY) == [(without[3], without[4])]
-    check_gaps(leap, DAY, "train")
+    check_gaps(leap, DAY, "train", SPRING)
     with rejects("no-leap-day", "data.train"):
-        check_gaps(without, DAY, "train")
+        check_gaps(without, DAY, "train", SPRING)
     with rejects("gap-in-time", "data.train"):
-        check_gaps(np.delete(leap, 2), DAY, "train")
+        check_gaps(np.delete(leap, 2), DAY, "train", SPRING)
 
 
 def _config(times: np.ndarray, **changes: object) -> DataConfig:

@@ -128,6 +128,34 @@ def test_bad_data_is_rejected(
     assert [path.name for path in tmp_path.iterdir()] == ["data.nc"]
 
 
+@pytest.mark.parametrize(
+    ("value", "code"), [(1.0, "impossible-values"), (np.nan, "gap-in-time"), (np.inf, "not-finite")]
+)
+def test_values_that_are_rejected_name_their_file(
+    value: float, code: str, dataset: xr.Dataset, tmp_path: Path
+) -> None:
+    dataset["mean_sea_level_pressure"][100] = value
+    for index in range(2):
+        part = dataset.isel(time=slice(60 * index, 60 * index + 60))
+        part.to_netcdf(tmp_path / f"{index}.nc")
+    config = make_data_config(tmp_path / "*.nc", fill={"mean_sea_level_pressure": "climatology"})
+    with rejects(code, "mean_sea_level_pressure", str(tmp_path / "1.nc"), "2001-04-11"):
+        prepare(config, tmp_path / "data.zarr")
+
+
+def test_flat_fields_and_periods_that_the_data_lacks_are_said(
+    dataset: xr.Dataset, tmp_path: Path
+) -> None:
+    dataset["2m_temperature"][20:23] = 273.15
+    dataset.isel(time=slice(-1)).to_netcdf(tmp_path / "data.nc")
+    said: list[str] = []
+    prepare(make_data_config(tmp_path / "data.nc"), tmp_path / "data.zarr", report=said.append)
+    assert "data.test" in said[0]
+    assert "2001-04-29" in said[0]
+    named = ("2m_temperature", str(tmp_path / "data.nc"), "3 of 119 states", "2001-01-21")
+    assert all(name in said[1] for name in named)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with rejects("missing-file", "nothing.nc"):
         prepare(make_data_config(tmp_path / "nothing.nc"), tmp_path / "data.zarr")

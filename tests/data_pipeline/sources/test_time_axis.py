@@ -10,6 +10,7 @@ import xarray as xr
 from data_pipeline.sources.time_axis import as_durations, snap_times
 from fourcastnet_afno.evaluation.inputs.time_axes import parse_lead_times
 from tests.builders.era5 import ERA5_GRID, make_era5, read_source
+from tests.builders.errors import rejects
 
 
 def test_calendars_without_leap_days_leave_them_out(tmp_path: Path) -> None:
@@ -110,6 +111,15 @@ def test_times_are_rounded_to_the_digits_of_their_numbers(
     encoding = {"time": {"dtype": dtype, "units": units}}
     dataset.to_netcdf(tmp_path / "t2m.nc", encoding=encoding)
     np.testing.assert_array_equal(read_source(tmp_path / "t2m.nc")["time"], times)
+
+
+def test_a_state_without_a_time_is_named(tmp_path: Path) -> None:
+    era5 = make_era5()
+    times = era5["time"].values.copy()
+    times[3] = np.datetime64("NaT")
+    era5.assign_coords(time=times).to_netcdf(tmp_path / "era5.nc")
+    with rejects("no-times", "era5.nc", "index 3"):
+        read_source(tmp_path / "era5.nc")
 
 
 @pytest.mark.parametrize(

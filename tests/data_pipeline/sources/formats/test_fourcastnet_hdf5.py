@@ -40,6 +40,15 @@ def test_channels_of_fourcastnet_that_do_not_fit(tmp_path: Path) -> None:
         read_source(tmp_path / "test.h5", channels=["u10", "v10", "t2m"])
 
 
+def test_fields_that_take_longer_than_the_year_of_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "2018.h5"
+    with h5py.File(path, "w") as file:
+        file["fields"] = np.zeros((366, 1, 6, 12), np.float32)
+    assert read_source(path, channels=["u10"], channels_timestep_hours=24).sizes["time"] == 366
+    with rejects("timestep-mismatch", "2018.h5", "366", "data.source.channels_timestep_hours"):
+        read_source(path, channels=["u10"], channels_timestep_hours=25)
+
+
 def test_channels_of_files_that_have_names_are_rejected(tmp_path: Path) -> None:
     make_era5()[["2m_temperature"]].to_netcdf(tmp_path / "t2m.nc")
     with rejects("bad-setting", "data.source.channels", "t2m.nc", "2m_temperature"):

@@ -30,6 +30,33 @@ def test_long_messages_of_edition_1_count_otherwise(tmp_path: Path) -> None:
     check_messages(str(tmp_path / "data.grib"))
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_message_without_its_start_is_named(lost: int, tmp_path: Path) -> None:
+    content = [message(2, size) for size in (9, 10, 11)]
+    content[lost] = b"GRIX" + content[lost][4:]
+    (tmp_path / "data.grib").write_bytes(b"".join(content))
+    with rejects("unreadable-file", "data.grib", f"message {lost + 1}"):
+        check_messages(str(tmp_path / "data.grib"))
+
+
+def field(heading: int, value: int) -> bytes:
+    """A message with a section that says which field it is, and one of values."""
+    sections = b"".join(
+        (9).to_bytes(4) + bytes([number]) + content.to_bytes(4)
+        for number, content in ((1, 0), (4, heading), (7, value))
+    )
+    return b"GRIB\0\0\0\2" + (20 + len(sections)).to_bytes(8) + sections + b"7777"
+
+
+def test_two_messages_of_one_field_must_not_differ(tmp_path: Path) -> None:
+    path = tmp_path / "data.grib"
+    path.write_bytes(field(1, 5) + field(2, 5) + field(1, 5))
+    check_messages(str(path))
+    path.write_bytes(field(1, 5) + field(2, 5) + field(1, 6))
+    with rejects("files-differ", "data.grib", "1 and 3"):
+        check_messages(str(path))
+
+
 DAMAGES = {
     "cut": message(2)[:-1],
     "cut in its header": message(2)[:6],

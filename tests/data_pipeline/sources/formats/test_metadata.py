@@ -12,7 +12,7 @@ import xarray as xr
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import file_fingerprints
-from data_pipeline.sources.formats.metadata import check_axes, check_packing
+from data_pipeline.sources.formats.metadata import check_axes, check_decoding
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_dataset
 
@@ -36,10 +36,17 @@ def test_a_scale_is_one_finite_number(key: str, value: object, tmp_path: Path) -
 
 def test_numbers_that_pack_are_accepted() -> None:
     packed = xr.Dataset({"t": ("x", [1], {"scale_factor": np.float32(0.1), "add_offset": 0})})
-    check_packing(packed, "data.nc")
+    check_decoding(packed, "data.nc")
     packed["t"].attrs["scale_factor"] = "a tenth"
     with rejects("unreadable-file", "data.nc", "t", "scale_factor", "a tenth"):
-        check_packing(packed, "data.nc")
+        check_decoding(packed, "data.nc")
+
+
+def test_text_that_ends_early_for_a_library_gives_no_times() -> None:
+    times = {"units": "days since 2001\x0001-01"}
+    with rejects("unreadable-file", "data.nc", "time", "units"):
+        check_decoding(xr.Dataset({"time": ("time", [1], times)}), "data.nc")
+    check_decoding(xr.Dataset({"t": ("x", [1], {"units": "K\0\n"})}), "data.nc")
 
 
 @pytest.mark.parametrize("version", [2, 3])
