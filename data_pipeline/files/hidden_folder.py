@@ -4,8 +4,8 @@
     .abcd1234.partial/.process    a lock that ends with the process that writes
 
 Each has a name of its own, so that two commands that write one file never meet: either gives it a
-complete content. What a killed process left is deleted by the next one that writes in the same
-place. That it is ours is told by name and lock, and that it is not in use by the lock.
+complete content. What a killed process left is deleted by the next command that may write in the
+same place. That it is ours is told by name and lock, and that it is not in use by the lock.
 """
 
 import os
@@ -35,7 +35,7 @@ def hidden_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    _delete_left(parent)
+    delete_left(parent)
     folder, lock = _make(parent)
     try:
         yield folder
@@ -73,10 +73,11 @@ def _make(parent: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _delete_left(parent: Path) -> None:
-    """Delete the folders of processes that have gone."""
-    with os.scandir(parent) as entries:
-        folders = [Path(e) for e in entries if is_hidden_folder(e.name) and not e.is_symlink()]
+def delete_left(parent: Path) -> None:
+    """Delete the folders of processes that have gone, as far as they can be deleted."""
+    folders = list[Path]()
+    with suppress(OSError), os.scandir(parent) as entries:
+        folders += [Path(e) for e in entries if is_hidden_folder(e.name) and not e.is_symlink()]
     for folder in folders:
         with suppress(OSError):  # in use, of another user, or not ours
             folder.rmdir()  # of one that had no lock yet

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.atomic import check_writable, full_path
+from data_pipeline.files.hidden_folder import delete_left
 
 Marker = Callable[[Path], bool]
 """Whether this package has written the file or folder at a path as an output of some kind."""
@@ -67,6 +68,8 @@ def work_folder_of(path: Path) -> Path:
 def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]]) -> None:
     """Check that writing the outputs loses nothing; call it before anything is written.
 
+    What killed processes left next to them is deleted, see ``hidden_folder``.
+
     Args:
         outputs: All that the command writes, with the files next to its main output.
         inputs: Files and stores that it reads, by the name of their option or setting; those that
@@ -91,6 +94,8 @@ def check_outputs(outputs: Sequence[Output], inputs: Mapping[str, Iterable[Path]
     for output in outputs:
         require_ours(output)
     check_writable(*(output.path for output in outputs if output.is_certain))
+    for folder in {output.path.parent for output in outputs}:
+        delete_left(folder)
 
 
 def require_ours(output: Output) -> None:

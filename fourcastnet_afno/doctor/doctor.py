@@ -106,7 +106,7 @@ def check_training(
             import_logger(name)
     if last.exists():
         with collect(findings, "model", str(output)):
-            head = read_checkpoint(last, "none")[1].get("diagnostic")
+            head = read_checkpoint(last)[1].get("diagnostic")
             check_resumable(config, last, head and head["backbone"])
     return findings
 

@@ -19,7 +19,12 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
-from fourcastnet_afno.forecaster.checkpoint_file import damaged, read_tensors, write_tensors
+from fourcastnet_afno.forecaster.checkpoint_file import (
+    damaged,
+    is_checkpoint,
+    read_tensors,
+    write_tensors,
+)
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -61,7 +66,7 @@ def save_checkpoint(
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
     except InputError as error:
-        if left := [p for p in (path.with_name("last.safetensors"), path) if p.is_file()]:
+        if left := [p for p in (path.with_name("last.safetensors"), path) if is_checkpoint(p)]:
             step = read_checkpoint(left[0], "none")[1].get("position", {}).get("step")
             of_step = "" if step is None else f", of step {step},"
             error.args = (f"{error}; the checkpoint before it{of_step} is intact",)

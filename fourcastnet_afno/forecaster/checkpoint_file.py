@@ -166,6 +166,7 @@ class _DataRecord(TypedDict, total=False):
     """Settings of the data in the configuration of a training, which ``fields`` have too."""
 
     prognostic: list[str]
+    diagnostic: list[str]
     forcings: list[str]
     timestep: str | None
     timestep_hours: int | None
@@ -184,7 +185,13 @@ def _check_agreement(record: Mapping[str, Any]) -> None:
     if "prognostic" in data:
         names = {channel.name for channel in Channels.from_json(own.get("channels"))}
         theirs["channels"] = (names, {parse_label(label)[0] for label in data["prognostic"]})
-    if not record.get("diagnostic"):  # a head is trained behind the model of another configuration
+    if head := record.get("diagnostic"):  # it is trained behind the model of another configuration
+        theirs["diagnostic"] = _in_common(head["config"], settings.get("diagnostic") or {})
+        if "diagnostic" in data:
+            names = {channel.name for channel in Channels.from_json(head["channels"])}
+            stated = {parse_label(label)[0] for label in data["diagnostic"]}
+            theirs["diagnostic.channels"] = names, stated
+    else:
         theirs["model"] = _in_common(record["model"], settings.get("model") or {})
     for name, (here, there) in theirs.items():
         if here != there:

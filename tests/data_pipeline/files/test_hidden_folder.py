@@ -10,6 +10,7 @@ import pytest
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.hidden_folder import hidden_folder, is_hidden_folder, remove
+from data_pipeline.files.outputs import Output, check_outputs
 
 
 def leave(parent: Path, die: Callable[[], object] = lambda: None) -> Path:
@@ -64,6 +65,16 @@ def test_a_kill_before_there_is_a_note_or_a_lock_leaves_nothing_for_long(tmp_pat
             assert not left.exists()
 
 
+def test_the_next_command_that_may_write_in_the_same_place_deletes_what_is_left(
+    tmp_path: Path,
+) -> None:
+    left = leave(tmp_path)
+    check_outputs([Output(tmp_path / "new" / "folder" / "scores.nc", "scores")], {})
+    assert left.exists()
+    check_outputs([Output(tmp_path / "scores.nc", "scores")], {})
+    assert not left.exists()
+
+
 def test_folders_of_other_people_stay(tmp_path: Path) -> None:
     thesis = tmp_path / ".abcd1234.partial" / "thesis"
     thesis.parent.mkdir()
@@ -83,27 +94,26 @@ def test_a_process_that_deletes_what_is_left_is_faster_than_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes before there is a lock, or just before the lock is held."""
-    opened, flock, calls = os.open, fcntl.flock, []
+    opened, flock, locks = os.open, fcntl.flock, list[Path]()
 
     def late_open(path: Path, *options: int) -> int:
-        if not calls:
-            calls.append("open")
+        locks.append(path)
+        if len(locks) == 1:
             path.parent.rmdir()
         return opened(path, *options)
 
     def late_lock(file: int, operation: int) -> None:
-        calls.append("lock")
-        if len(calls) == 2:
+        if len(locks) == 2:
             raise BlockingIOError
-        if len(calls) == 3:
-            next(tmp_path.glob(".*.partial/.process")).unlink()
+        if len(locks) == 3:
+            locks[-1].unlink()
         flock(file, operation)
 
     monkeypatch.setattr(os, "open", late_open)
     monkeypatch.setattr(fcntl, "flock", late_lock)
-    with hidden_folder(tmp_path) as folder:
-        assert (folder / ".process").exists()
-    assert calls == ["open", "lock", "lock", "lock"]
+    with hidden_folder(tmp_path):
+        assert len(locks) == 4
+        assert locks[-1].exists()
 
 
 def test_without_locks_nothing_is_taken_for_left(

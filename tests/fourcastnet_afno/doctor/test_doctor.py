@@ -26,7 +26,7 @@ from fourcastnet_afno.training.config import Stage, ValidationConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import prepare_run
 from fourcastnet_afno.workflows.train import train_run
-from tests.builders.experiments import make_dataset, make_experiment
+from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
 
 ROOT = Path(__file__).parents[3]
 NCEP = ROOT / "../shared/data/ncep_slp_daily_natlantic_2001-2010.nc"
@@ -252,6 +252,17 @@ def test_what_train_rejects_at_its_start_is_an_error(
     assert named in f"{found.what} {found.remedy}"
     with pytest.raises(InputError):
         train_run(config, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_of_the_run_is_an_error(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    checkpoint, _ = make_untrained_run(config, tmp_path / "run")
+    raw = bytearray(checkpoint.read_bytes())
+    raw[-1] ^= 1
+    (checkpoint.parent / "last.safetensors").write_bytes(raw)
+    findings = diagnose(config, tmp_path / "run").findings
+    assert any("last.safetensors is damaged" in found.what for found in findings)
 
 
 @pytest.mark.parametrize(

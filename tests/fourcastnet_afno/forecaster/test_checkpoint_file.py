@@ -15,6 +15,8 @@ from fourcastnet_afno.forecaster.checkpoint_file import read_tensors, write_tens
 from tests.builders.errors import rejects
 
 RECORD = {"model": {}, "fields": {}, "position": {"step": 3}}
+CHANNEL = {"name": "2m_temperature", "units": "K", "level": None}
+HEAD = {"config": {"epsilon": 1.0}, "channels": [CHANNEL], "backbone": "0123"}
 TENSORS = {
     "a.weight": torch.arange(6.0).reshape(2, 3),
     "a.scalar": torch.tensor(7.25),
@@ -94,6 +96,8 @@ def test_files_of_earlier_versions_have_no_digests(file: Path) -> None:
         ({"fields": {"timestep_hours": 6, "forcings": ["x"]}}, "forcings"),
         ({"fields": {"timestep_hours": 6, "channels": []}}, "channels"),
         ({"model": {"num_history": 2}}, "model"),
+        ({"diagnostic": HEAD | {"config": {"epsilon": 2.0}}}, "epsilon"),
+        ({"diagnostic": HEAD | {"channels": []}}, "diagnostic.channels"),
         ({"config": "data: ["}, "config"),
         ({"config": "data: 3"}, "config.data"),
     ],
@@ -101,13 +105,13 @@ def test_files_of_earlier_versions_have_no_digests(file: Path) -> None:
 def test_without_digests_the_record_agrees_with_its_configuration(
     file: Path, record: dict[str, Any], named: str
 ) -> None:
-    channel = {"name": "2m_temperature", "units": "K", "level": None}
-    fields = {"timestep_hours": 6, "forcings": [], "channels": [channel]}
-    data = "{prognostic: [t2m], forcings: [], timestep: 360min}"
+    fields = {"timestep_hours": 6, "forcings": [], "channels": [CHANNEL]}
+    data = "{prognostic: [t2m], diagnostic: [2t], forcings: [], timestep: 360min}"
     whole = {"fields": fields, "model": {"num_history": 1}, "position": {"step": 3}}
-    whole["config"] = f"data: {data}\nmodel: {{num_history: 1}}"
-    rewrite(file, TENSORS, metadata=json.dumps(whole), digests=None)
-    assert read_tensors(file).record == whole
+    whole["config"] = f"data: {data}\nmodel: {{num_history: 1}}\ndiagnostic: {{epsilon: 1.0}}"
+    for intact in (whole, whole | {"diagnostic": HEAD, "model": {"num_history": 2}}):
+        rewrite(file, TENSORS, metadata=json.dumps(intact), digests=None)
+        assert read_tensors(file).record == intact
     changed = {**whole, **record, "fields": {**fields, **record.get("fields", {})}}
     rewrite(file, TENSORS, metadata=json.dumps(changed), digests=None)
     with rejects("damaged-checkpoint", "a.safetensors", named):
