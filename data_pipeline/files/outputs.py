@@ -117,7 +117,9 @@ def may_replace(path: Path, is_ours: Marker) -> bool:
     if not os.path.exists(path):  # a link to nothing too
         return True
     try:
-        return (path.is_file() and path.stat().st_size == 0) or is_ours(path)
+        if path.is_file():
+            return path.stat().st_size == 0 or is_ours(path)
+        return path.is_dir() and is_ours(path)  # reading a pipe would wait
     except DAMAGE:
         return False
 

@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -114,11 +115,11 @@ def _is_record(path: Path) -> bool:
 
 
 def _is_export(path: Path, record: Path) -> bool:
-    """Whether a file was exported: a record is next to it, or its metadata is in it."""
-    if record.exists() and _is_record(record):
-        return True
+    """Whether a file was exported: its metadata is in it, or if compiled a record next to it."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(_METADATA) >= 0
+        if content.find(_METADATA) >= 0:
+            return True
+    return is_zipfile(path) and record.is_file() and read_json(record)["format"] == "aot_inductor"
 
 
 def exportable(forecaster: Forecaster) -> Forecaster:

@@ -142,6 +142,14 @@ def test_what_cannot_be_read_is_not_recognized(tmp_path: Path, error: type[Excep
         require_ours(Output(path, "scores", read))
 
 
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "scores.json")
+    with rejects("output-exists", "scores.json"):
+        require_ours(
+            Output(tmp_path / "scores.json", "scores", lambda path: bool(path.read_text()))
+        )
+
+
 def test_places_that_cannot_hold_an_output_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

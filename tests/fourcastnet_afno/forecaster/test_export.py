@@ -13,7 +13,7 @@ import torch
 from fourcastnet_afno import rollout
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
-from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.config import ExportFormat, ModelConfig
 from fourcastnet_afno.forecaster.export import example_inputs, export_checkpoint, exportable
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.models.config import AFNONetConfig
@@ -119,6 +119,19 @@ def test_aot_inductor_equals_the_network(tmp_path: Path) -> None:
     words = [f"--checkpoint={checkpoint}", f"--output={tmp_path / 'm.pt2'}"]
     assert main(["export", *words, "--format=aot_inductor"]) == 0
     assert json.loads((tmp_path / "m.pt2.json").read_text())["largest_difference"] < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch_export", "aot_inductor"])
+def test_a_file_of_somebody_else_next_to_a_description_stays(
+    tmp_path: Path, kind: ExportFormat
+) -> None:
+    path = tmp_path / ("m.onnx" if kind == "onnx" else "m.pt2")
+    path.write_text("years of work")
+    record = {"inputs": {}, "format": kind, "checkpoint": "c", "largest_difference": 0.0}
+    path.with_name(f"{path.name}.json").write_text(json.dumps(record))
+    with rejects("output-exists", path.name):
+        export_checkpoint(make_checkpoint(tmp_path / "c.safetensors"), path, kind=kind)
+    assert path.read_text() == "years of work"
 
 
 def test_exporting_leaves_the_forecaster_as_it_is() -> None:
