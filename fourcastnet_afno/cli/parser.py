@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -94,6 +95,10 @@ def build_parser(name: str, *, shows_all: bool = False) -> ArgumentParser:
     return parser
 
 
+# Making a parser takes longer than parsing: one process may run many verbs.
+_kept_parser = cache(build_parser)
+
+
 def _hide(parser: ArgumentParser, names: Sequence[str]) -> None:
     """Leave settings out of the help."""
     prefixes = tuple(f"{name}." for name in names)
@@ -112,7 +117,9 @@ def parse(name: str, words: Sequence[str]) -> dict[str, Any]:
         InputError: If a word or a setting is wrong.
     """
     # jsonargparse leaves settings without help out of --print_config.
-    parser = build_parser(name, shows_all=not {"-h", "--help"} & set(words))
+    printing = any(word.startswith("--print_config") for word in words)  # it changes the parser
+    make = build_parser if printing else _kept_parser
+    parser = make(name, shows_all=not {"-h", "--help"} & set(words))
     parameters = inspect.signature(function_of(name)).parameters
     _check_files(words, parser.groups or {})
     try:

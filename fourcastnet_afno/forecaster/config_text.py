@@ -6,6 +6,7 @@ Every parser of settings is made here: ``read_yaml`` is the one reader of YAML.
 import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
@@ -52,6 +53,14 @@ def _load(text: str, path: str = "") -> Any:  # noqa: ANN401
     return text if isinstance(values, dict) and values and ":" not in text.strip()[:-1] else values
 
 
+@cache
+def _parser_of(kind: type) -> ArgumentParser:
+    """The parser of one dataclass, whose making takes longer than parsing."""
+    parser = make_parser()
+    parser.add_argument("--config", type=kind)
+    return parser
+
+
 def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
     """A configuration dataclass from the plain values that a checkpoint keeps of it.
 
@@ -59,8 +68,7 @@ def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
         InputError: If a value is wrong, or could name code, see ``require_plain_values``.
     """
     require_plain_values(kind, record)
-    parser = make_parser()
-    parser.add_argument("--config", type=kind)
+    parser = _parser_of(kind)
     try:
         given = {"config": _without_empty_groups(kind, record)}
         return parser.instantiate(parser.parse_object(given))["config"]

@@ -116,6 +116,17 @@ def test_flags_and_types_of_arguments() -> None:
     assert (options["climatology"].paths, options["training"]) == (["c", "d"], None)
 
 
+def test_words_do_not_change_how_later_ones_are_parsed() -> None:
+    words = [f"--config={CONFIGS[0]}"]
+    expected = parse("prepare", words)
+    for wrong in ("--training.seed=x", "--print_config", "--nothing=1", "--data.fill=3"):
+        with rejects("bad-setting"):
+            parse("prepare", [*words, "--training.seed=7", wrong, "--training.ema_decay=x"])
+    assert parse("prepare", words) == expected
+    with rejects("bad-setting", "data.prognostic"):
+        parse("prepare", [])
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_knows_verbs_and_shown_settings(shell: str) -> None:
     script = completion(shell)
