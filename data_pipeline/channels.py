@@ -5,6 +5,7 @@ labelled ``2m_temperature``. ``Channels.stack`` turns a canonical dataset into a
 channel axis, ``Channels.unstack`` turns it back.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class Channels:
 
     def __post_init__(self) -> None:
         labels = self.labels
-        repeated = {label for label in labels if labels.count(label) > 1}
+        repeated = {label for label, count in Counter(labels).items() if count > 1}
         if repeated:
             raise InputError(
                 f"channels must differ, got {sorted(repeated)} more than once",

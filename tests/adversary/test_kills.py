@@ -209,6 +209,7 @@ def write_inputs(folder: Path) -> None:
         ),
         diagnostic=DiagnosticConfig(network=network),
         forecast=replace(config.forecast, num_steps=3),
+        evaluation=replace(config.evaluation, maps=False, spectra=False, num_resamples=20),
     )
     (folder / "config.yaml").write_text(config.to_yaml())
 

@@ -1,13 +1,12 @@
 """Hostile inputs of every kind: an exit code and a message, nothing touched, nothing unbounded."""
 
-import os
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.adversary.artifacts import make_workspace
 from tests.adversary.campaign import try_attack
+from tests.builders.folders import shared_folder
 
 INPUTS = {
     "settings": 120,
@@ -24,13 +23,7 @@ ONE_IN = 5
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that the processes which run the tests share, whichever makes it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pristine"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            make_workspace(folder)
-    return folder
+    return shared_folder(tmp_path_factory, "pristine", make_workspace)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ _context.set_forkserver_preload(
         "torch._dynamo",
         "tests.builders.processes",
         "tests.builders.runs",
+        "tests.builders.warm",
         "fourcastnet_afno.cli.run_verb",
         "fourcastnet_afno.workflows.evaluate_run",
         "fourcastnet_afno.workflows.forecast",

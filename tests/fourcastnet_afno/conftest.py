@@ -1,13 +1,12 @@
 """Files that the tests of scores and of the report share."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from fourcastnet_afno.cli.main import main
+from tests.builders.folders import shared_folder
 from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
 
 
@@ -17,13 +16,7 @@ def scored_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The processes that run the tests share it, whichever makes it.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "scored"
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            _score_two_forecasts(folder)
-    return folder
+    return shared_folder(tmp_path_factory, "scored", _score_two_forecasts)
 
 
 def _score_two_forecasts(folder: Path) -> None:

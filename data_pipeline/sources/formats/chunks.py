@@ -69,4 +69,4 @@ def rechunk_to_bytes(array: _Array, label: str, piece_bytes: int = PIECE_BYTES) 
     # A name by the content would read all of it.
     meta = np.empty((0,) * array.ndim, array.dtype)
     from_array: Any = dask.array.from_array
-    return array.copy(data=from_array(stored, chunks, name=False, meta=meta))
+    return array.copy(deep=False, data=from_array(stored, chunks, name=False, meta=meta))

@@ -1,6 +1,5 @@
 """A preparation that is killed, disturbed or short of disk, and stores that change afterwards."""
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -24,6 +23,7 @@ from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.states import shard_path
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
+from tests.builders.processes import start
 
 _SHARD_MIB = 4 * 2 * 6 * 12 * 5 / 2**20  # five states
 _NO_ROOM = namedtuple("_Usage", "total used free")(10**6, 10**6 - 1000, 1000)
@@ -48,14 +48,6 @@ def prepare_slowly(config: DataConfig, path: Path) -> None:
     prepare(config, path)
 
 
-def start(config: DataConfig, path: Path) -> multiprocessing.process.BaseProcess:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.data_pipeline.preparation.test_blocks"])
-    process = context.Process(target=prepare_slowly, args=(config, path))
-    process.start()
-    return process
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     files = (file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
@@ -72,7 +64,7 @@ def test_killed_at_any_moment_it_resumes_bit_for_bit(config: DataConfig, tmp_pat
     for _ in range(20):
         before = blocks()
         wanted = before + generator.choice([0, 1, 1, 2])
-        process = start(config, path)
+        process = start(prepare_slowly, config, path)
         while blocks() < wanted and process.is_alive():
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.03))
@@ -165,7 +157,7 @@ def test_wrong_data_costs_no_finished_block(
 
 def test_two_processes_do_not_write_one_store(config: DataConfig, tmp_path: Path) -> None:
     path = tmp_path / "data.zarr"
-    process = start(config, path)
+    process = start(prepare_slowly, config, path)
     lock = tmp_path / ".data.zarr.partial" / "identity.json"
     while not lock.exists():
         assert process.is_alive()

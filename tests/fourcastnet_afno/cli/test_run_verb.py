@@ -1,5 +1,5 @@
+import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +18,7 @@ from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_dataset, make_experiment, make_forecaster
+from tests.builders.processes import start
 
 ROOT = Path(__file__).parents[3]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.yaml'}"
@@ -59,20 +60,27 @@ def test_verbs_of_one_process_reject_a_launcher(
     assert "`prepare`" in capsys.readouterr().err
 
 
+def main_with_errors_in(path: Path, words: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with path.open("w") as sys.stderr:
+        code = main(words)
+    sys.exit(code)
+
+
 def test_ctrl_c_leaves_a_usable_checkpoint_and_the_command_to_resume(tmp_path: Path) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     endless = make_experiment(tmp_path / "data.nc", stages=[Stage(epochs=100_000)])
     (tmp_path / "endless.yaml").write_text(endless.to_yaml())
     words = ["train", f"--config={tmp_path / 'endless.yaml'}", f"--output={tmp_path / 'run'}"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "fourcastnet_afno", *words], stderr=subprocess.PIPE, text=True
-    )
+    run = start(main_with_errors_in, tmp_path / "errors.txt", words)
     last = tmp_path / "run" / "checkpoints" / "last.safetensors"
-    while not last.exists() and run.poll() is None:
+    while not last.exists() and run.is_alive():
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, message = run.communicate(timeout=60)
-    assert run.returncode == 130
+    assert run.pid
+    os.kill(run.pid, signal.SIGINT)
+    run.join(60)
+    assert run.exitcode == 130
+    message = (tmp_path / "errors.txt").read_text()
     assert f"Resume with: fourcastnet-afno {' '.join(words)}" in message
     state = torch.zeros(1, 2, 2, *GRID.shape)
     assert load_forecaster(last)(state, torch.zeros(1, 1, *GRID.shape)).isfinite().all()

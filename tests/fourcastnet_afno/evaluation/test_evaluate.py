@@ -1,8 +1,5 @@
 """Forecasts whose scores are known, baselines, and what evaluate leaves out."""
 
-import subprocess
-import sys
-
 import numpy as np
 import xarray as xr
 
@@ -64,11 +61,6 @@ def test_a_reference_that_is_not_scored(
         evaluate(forecasts, truth, coefficients, EvaluationConfig(reference="modle"))
     with rejects("unknown-name", "evaluation.reference", "no baseline linear", "training years"):
         evaluate(forecasts, truth, coefficients, EvaluationConfig(reference="linear"))
-
-
-def test_scores_need_no_torch() -> None:
-    code = "import sys, fourcastnet_afno.evaluation.evaluate; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_perfect_model_is_a_baseline_but_not_the_reference(

@@ -40,7 +40,7 @@ assert [c["name"] for c in json.loads(meta)["channels"]] == ["pressure", "temper
 def make_checkpoint(path: Path, **network: object) -> Path:
     """A forecaster with land, whose weights are large enough for mixers to matter."""
     small = make_forecaster()
-    settings: dict = {"patch_size": (2, 2), "embed_dim": 8, "depth": 2, "num_blocks": 2}
+    settings: dict = {"patch_size": (2, 2), "embed_dim": 8, "depth": 1, "num_blocks": 2}
     config = ModelConfig(num_history=2, network=AFNONetConfig(**(settings | network)))
     torch.manual_seed(0)
     fields = {"mean": MEAN, "std": STD, "diff_std": DIFF_STD, "static": torch.zeros(0, 6, 12)}
@@ -115,7 +115,7 @@ def test_a_full_disk_does_not_end_the_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
 def test_aot_inductor_equals_the_network(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "c.safetensors", depth=1)
+    checkpoint = make_checkpoint(tmp_path / "c.safetensors")
     words = [f"--checkpoint={checkpoint}", f"--output={tmp_path / 'm.pt2'}"]
     assert main(["export", *words, "--format=aot_inductor"]) == 0
     assert json.loads((tmp_path / "m.pt2.json").read_text())["largest_difference"] < 1e-4

@@ -180,9 +180,9 @@ def train_on_points(**options: object) -> AFNONet:
         **options,  # type: ignore[arg-type]
     )
     network = AFNONet(1, 1, config=config)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for step in range(150):
-        field = torch.cat([plane_wave((32, 64), 4 * step + i) for i in range(4)])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for step in range(40):
+        field = torch.cat([plane_wave((32, 64), 2 * step + i) for i in range(2)])
         target = field.roll((2, 4), dims=(2, 3))
         error = (network(field) - target).square().mean()
         optimizer.zero_grad()

@@ -115,6 +115,7 @@ def test_written_statistics_are_those_of_the_written_members(
     tmp_path: Path, batch_size: int
 ) -> None:
     options = {"num_members": 6, "perturbation": "gaussian", "batch_size": batch_size}
+    options |= {"times": make_states()["time"].values[1:4], "num_steps": 3}
     members = make_forecast(tmp_path / "members.zarr", **options)
     mean = make_forecast(
         tmp_path / "statistics.zarr", **options, output="statistics", quantiles=[0.1, 0.5]

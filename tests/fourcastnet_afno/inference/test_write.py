@@ -1,6 +1,5 @@
 """Values that are written, faults, and memory."""
 
-import multiprocessing
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -14,6 +13,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.report.rows import stability
 from tests.builders.errors import rejects
 from tests.builders.forecasters import Growing, make_forecast, make_states
+from tests.builders.processes import on_ranks
 
 
 @pytest.mark.parametrize("chunks", ["init_time", "lead_time"])
@@ -75,20 +75,13 @@ def test_the_report_says_whether_forecasts_stayed_bounded(tmp_path: Path, factor
 
 @pytest.mark.slow
 def test_memory_does_not_depend_on_the_number_of_steps(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    peaks = []
-    for num_steps in (10, 250):
-        queue = context.Queue()
-        process = context.Process(
-            target=peak_of, args=(tmp_path / f"{num_steps}.zarr", num_steps, queue)
-        )
-        process.start()
-        peaks.append(queue.get())
-        process.join()
-    assert peaks[1] < 1.05 * peaks[0]
+    (few,), (many,) = (
+        on_ranks(1, peak_of, tmp_path / f"{n}.zarr", n, joined=False) for n in (10, 250)
+    )
+    assert many < 1.05 * few
 
 
-def peak_of(path: Path, num_steps: int, queue: multiprocessing.Queue) -> None:
+def peak_of(path: Path, num_steps: int) -> int:
     """Peak memory in bytes of forecasts whose fields would be 98 MB in all."""
     import resource
 
@@ -96,4 +89,4 @@ def peak_of(path: Path, num_steps: int, queue: multiprocessing.Queue) -> None:
     data = make_states(4, grid)
     settings = {"num_steps": num_steps, "chunks": "lead_time", "variables": ["2m_temperature"]}
     make_forecast(path, Growing(grid, factor=0.9), data, data["time"].values, **settings)
-    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

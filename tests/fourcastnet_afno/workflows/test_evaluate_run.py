@@ -30,7 +30,10 @@ def test_what_was_filled_is_not_scored(
     data[name][:, 2:4, 3:8] = data[name][100, 0, 0] = np.nan
     data.to_netcdf(tmp_path / "data.nc")
     scores_only = EvaluationConfig(
-        num_resamples=0, spectra=False, baselines=["persistence", "climatology", "linear"]
+        num_resamples=0,
+        spectra=False,
+        maps=False,
+        baselines=["persistence", "climatology", "linear"],
     )
     experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scores_only)
     experiment = replace(

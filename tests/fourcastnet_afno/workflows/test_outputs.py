@@ -26,14 +26,7 @@ from fourcastnet_afno.workflows.outputs import (
 from fourcastnet_afno.workflows.score import evaluate_files
 from fourcastnet_afno.workflows.train import train_run
 from tests.builders.errors import rejects
-from tests.builders.experiments import GRID, make_dataset, make_experiment, make_forecaster
-
-
-@pytest.fixture
-def experiment(tmp_path: Path) -> ExperimentConfig:
-    make_dataset().to_netcdf(tmp_path / "data.nc")
-    return make_experiment(tmp_path / "data.nc")
-
+from tests.builders.experiments import GRID, make_forecaster
 
 FOREIGN = {
     "config.yaml": "data: mine\n",

@@ -16,13 +16,7 @@ from fourcastnet_afno.workflows.prepare import (
     store_location,
 )
 from tests.builders.errors import rejects
-from tests.builders.experiments import GRID, make_dataset, make_experiment, make_forecaster
-
-
-@pytest.fixture
-def experiment(tmp_path: Path) -> ExperimentConfig:
-    make_dataset().to_netcdf(tmp_path / "data.nc")
-    return make_experiment(tmp_path / "data.nc")
+from tests.builders.experiments import GRID, make_experiment, make_forecaster
 
 
 def test_the_plan_writes_nothing(experiment: ExperimentConfig, tmp_path: Path) -> None:
