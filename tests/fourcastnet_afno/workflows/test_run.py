@@ -46,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory, blank_pictures: None) -> Path:
     output = tmp_path_factory.mktemp("runs") / "whole"
-    stages = [Stage(epochs=25, learning_rate=5e-3), Stage(epochs=1, num_steps=2)]
+    stages = [Stage(epochs=15, learning_rate=8e-3), Stage(epochs=1, num_steps=2)]
     config = make_experiment(data, stages=stages, ema_decay=0.5, input_noise=0.0)
     quickstart(config, output)
     return output
@@ -132,23 +132,33 @@ class Interruption:
 original_epoch = Loader.epoch
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted")
+    train_run(make_experiment(data), output)
+    return output
+
+
 @pytest.mark.parametrize("batches", [1, 7, 17])
 def test_resumed_equals_uninterrupted_bit_for_bit(
-    batches: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batches: int,
+    data: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = make_experiment(data)
-    train_run(config, tmp_path / "whole")
     interruption = Interruption(batches)
     monkeypatch.setattr(
         Loader, "epoch", lambda *args, **kwargs: interruption.epoch(*args, **kwargs)
     )
     with pytest.raises(TrainingInterruptedError):
-        train_run(config, tmp_path / "resumed")
-    train_run(config, tmp_path / "resumed")
+        train_run(config, tmp_path)
+    train_run(config, tmp_path)
     for name in ("best", "last"):
         whole, resumed = (
-            load_file(tmp_path / run / "checkpoints" / f"{name}.safetensors")
-            for run in ("whole", "resumed")
+            load_file(run / "checkpoints" / f"{name}.safetensors")
+            for run in (uninterrupted, tmp_path)
         )
         assert whole.keys() == resumed.keys()
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
