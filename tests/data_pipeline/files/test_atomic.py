@@ -193,7 +193,7 @@ def test_a_library_that_meets_a_limit(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_states_of_the_system_are_explain_stateed_and_defects_are_not() -> None:
+def test_states_of_the_system_are_explained_and_defects_are_not() -> None:
     assert "/data/file" in explain_state(OSError(errno.EIO, "Input/output error", "/data/file"))
     assert "full" in explain_state(OSError(errno.ENOSPC, "the disk is full"))
     assert not explain_state(FileNotFoundError(errno.ENOENT, "No such file", "/data/file"))
