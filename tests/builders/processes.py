@@ -8,11 +8,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
+import dask
 import torch
 
 from fourcastnet_afno.parallel.launch import process_group
@@ -40,6 +42,14 @@ def start(function: Callable[..., Any], *arguments: object) -> multiprocessing.p
     process = _context.Process(target=_alone, args=(function, arguments))
     process.start()
     return process
+
+
+@contextlib.contextmanager
+def fast_workers() -> Iterator[None]:
+    """Make the processes of a dask cluster likewise, instead of with imports of their own."""
+    ensure_running()  # with the modules of above: dask would name others
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

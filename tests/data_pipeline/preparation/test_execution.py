@@ -31,6 +31,7 @@ from data_pipeline.store.writer import StoreWriter
 from fourcastnet_afno.cli.main import main
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset, make_experiment
+from tests.builders.processes import fast_workers
 from tests.data_pipeline.preparation.test_blocks import contents
 
 STORAGE = StorageConfig(dtype="int16", shard_mib=0.002)
@@ -66,6 +67,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_store(
         killed.append(ledger.read_bytes().count(b"\n"))
 
     with (
+        fast_workers(),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
