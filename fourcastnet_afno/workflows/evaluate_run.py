@@ -1,10 +1,12 @@
 """The verb ``evaluate`` for a run: its forecasts compared with the baselines, and the report."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import xarray as xr
 
+from data_pipeline.errors import InputError
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.preparation.simulator import check_simulated
@@ -22,6 +24,7 @@ from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.report.runs import read_history
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.forecast import was_made_by
 from fourcastnet_afno.workflows.outputs import (
     evaluation_outputs,
     prepared_inputs,
@@ -67,8 +70,8 @@ def evaluate_run(
         state=output / ".evaluation.npz",
         execution=execution,
     )
-    filled = store.describe_filled()
-    scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *filled]))
+    notes = [*store.describe_filled(), _other_checkpoint(predictions, output)]
+    scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *notes]))
     write_scores(scores, output / "scores.json", output / "scores.nc")
     print_tables(console, scores_table(scores))
     facts = {f"seconds of {verb}": f"{value:.0f}" for verb, value in (seconds or {}).items()}
@@ -89,6 +92,17 @@ def evaluate_run(
     )
     print_line(console, f"Report: {report.resolve()}")
     return scores
+
+
+def _other_checkpoint(predictions: xr.Dataset, output: Path) -> str:
+    """A note on forecasts of one checkpoint that is not the best one of the run, or empty."""
+    best, attrs = output / "checkpoints/best.safetensors", predictions.attrs
+    if " " in attrs.get("checkpoint_digest", ""):  # of an ensemble of several
+        return ""
+    with suppress(InputError):
+        if not was_made_by(best, attrs):
+            return f"the forecasts are not of {best} as it is now; `forecast` makes them again"
+    return ""
 
 
 def check_perfect_model(config: ExperimentConfig) -> None:

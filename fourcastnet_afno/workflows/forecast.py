@@ -302,6 +302,17 @@ def _provenance(files: Mapping[str, Sequence[Path]], digests: Mapping[str, str])
     return attrs
 
 
+def was_made_by(checkpoint: Path, attrs: Mapping[str, Any]) -> bool:
+    """Whether the forecasts with these attributes are of a checkpoint as it is now.
+
+    Raises:
+        InputError: If the checkpoint is missing or damaged.
+    """
+    digests = {"checkpoint": fingerprint_of(load_forecaster(checkpoint))}
+    known = _digests_as_recorded({"checkpoint": [checkpoint]}, digests, attrs)["checkpoint"]
+    return attrs.get("checkpoint_digest", known) == known
+
+
 def _digests_as_recorded(
     files: Mapping[str, Sequence[Path]], digests: Mapping[str, str], recorded: Mapping[str, Any]
 ) -> dict[str, str]:

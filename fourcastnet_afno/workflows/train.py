@@ -1,7 +1,7 @@
 """The verb ``train``: a forecaster from the training store of a run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import make_folder
 from data_pipeline.files.locks import only_process
 from data_pipeline.loading.windows import WindowDataset
@@ -21,7 +22,7 @@ from data_pipeline.redaction import redacted
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
-from fourcastnet_afno.forecaster.checkpoint import load_forecaster
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.parallel.environment import memory_of
@@ -80,6 +81,8 @@ def train_run(
         rows, weights = forecaster.rows, field_weights(store)
         loss = build_loss(settings.loss, forecaster, weights)
         describe_training(forecaster, process)
+        if process.is_main:
+            _describe_other_data(folder / "last.safetensors", store)
         for stage in settings.stages:  # not after hours, when a stage starts
             _windows(config, store, stage.num_steps)
         Trainer(
@@ -95,6 +98,16 @@ def train_run(
             console=console,
         ).fit()
         return process.main_first("trained", lambda: load_forecaster(folder / "best.safetensors"))
+
+
+def _describe_other_data(last: Path, store: PreparedStore) -> None:
+    """Tell that the data is not that on which the run has been trained so far."""
+    with suppress(InputError):  # there is none, or resuming tells what is wrong with it
+        known = read_checkpoint(last, "none")[1].get("fingerprint")
+        if known not in (None, store.fingerprint):
+            message = f"{store.path} is not the data on which {last} was trained; where that is "
+            message += "not meant, train in another --output"
+            print_line(console, message, style="yellow")
 
 
 @contextmanager

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from data_pipeline.preprocessing.filling import FillRule
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.open import open_forecast
@@ -62,6 +64,7 @@ def test_what_was_filled_is_not_scored(
     counts = scores["missing_values"].sel(channel=name, forecast="model").values
     assert (counts.ravel() >= 10 * forecasts.sizes["init_time"]).all()
     assert "2m_temperature: 20.8 % of the area" in scores.attrs["notes"]
+    assert "best.safetensors" not in scores.attrs["notes"]
     for text in (capsys.readouterr().out, (run / "report.html").read_text()):
         assert "2m_temperature: 20.8 % of the area" in text
 
@@ -73,8 +76,12 @@ def test_a_run_is_scored_next_to_the_baselines(
     scores_only = EvaluationConfig(num_resamples=0, spectra=False, baselines=["persistence"])
     experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scores_only)
     run = tmp_path / "run"
-    make_untrained_run(experiment, run)
+    best, _ = make_untrained_run(experiment, run)
     forecast_run(experiment, run)
+    later = load_forecaster(best)  # as a training that goes on leaves it
+    with torch.no_grad():
+        next(later.network.parameters()).add_(1.0)
+    save_checkpoint(best, later, {}, {"config": experiment.to_yaml()})
     scores = evaluate_run(experiment, run, {"train": 17.0})
     assert scores["forecast"].values.tolist() == ["model", "persistence"]
     forecasts, truth = open_forecast(run / "forecast.zarr")["2m_temperature"], make_dataset()
@@ -88,6 +95,7 @@ def test_a_run_is_scored_next_to_the_baselines(
     report = (run / "report.html").read_text()
     assert "seconds of train" in report
     assert "Report:" in capsys.readouterr().out
+    assert str(best) in scores.attrs["notes"]
 
 
 def test_the_simulator_of_a_run_is_a_baseline(

@@ -173,6 +173,23 @@ def test_a_run_of_a_version_that_did_not_fill_resumes(run: Path, tmp_path: Path)
         assert torch.equal(weight, before.network.state_dict()[name])
 
 
+def test_a_run_says_where_it_meets_data_on_which_it_was_not_trained(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied, words = shutil.copytree(run, tmp_path / "run"), "not the data on which"
+    config = parse_config(ExperimentConfig, yaml.safe_load((copied / "config.yaml").read_text()))
+    train_run(config, copied)
+    assert words not in capsys.readouterr().out
+    last = copied / "checkpoints" / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        header = file.metadata()
+    del header["digests"]
+    record = json.loads(header["metadata"]) | {"fingerprint": "of other data"}
+    save_file(load_file(last), last, header | {"metadata": json.dumps(record)})
+    train_run(config, copied)
+    assert words in capsys.readouterr().out
+
+
 def test_a_run_begun_by_a_version_that_did_not_fill_ends_without_filling(
     run: Path, tmp_path: Path
 ) -> None:
