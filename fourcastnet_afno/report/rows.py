@@ -218,7 +218,7 @@ def _above_limit(rmse: xr.DataArray, forecast: str) -> str:
         (rmse.sel(forecast=name).values for name in (forecast, PERFECT_MODEL)),
     )
     ratios = ours / np.where(limit > 0, limit, np.nan)
-    shown = [i for i in selected_leads(lead_times_of(leads)) if np.isfinite(ratios[i])]
+    shown = [i for i in selected_leads(lead_times_of(leads), 4) if np.isfinite(ratios[i])]
     times = [f"{ratios[i]:.3g} ({lead_labels(leads)[i]})" for i in shown]
     return f" Its RMSE is {', '.join(times)} times that of the perfect model." if times else ""
 

@@ -151,12 +151,14 @@ def scores_to_csv(scores: xr.Dataset) -> str:
 
 
 def format_score(metric: str, value: float) -> str:
-    """A score with three significant digits, or three decimals of a skill up to 1."""
+    """A score with three significant digits, tiny ones with two; three decimals of a skill."""
     if not math.isfinite(value):
         return "-" if math.isnan(value) else "inf"
     described = metric_of(metric)
     if described.units == "none" and described.best == "high":
         return f"{value:.3f}"
+    if 0 < abs(value) < 1e-3:  # such as a solver's rounding
+        return f"{value:.1e}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
