@@ -9,7 +9,12 @@ import xarray as xr
 from rich.console import Console
 
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.scores.tables import scores_table, scores_to_json, write_scores
+from fourcastnet_afno.evaluation.scores.tables import (
+    format_score,
+    scores_table,
+    scores_to_json,
+    write_scores,
+)
 from tests.builders import baselines
 
 DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
@@ -84,3 +89,11 @@ def test_lead_times_shorter_than_an_hour_keep_their_scores_apart(
     short = scores.assign_coords(lead_time=scores["lead_time"].values // 96)  # 15 min
     values = scores_to_json(short)["forecasts"]["m"]["rmse"]["2m_temperature"]
     assert list(values) == ["0.25", "0.5", "0.75"]
+
+
+def test_scores_of_every_size_fit_a_column() -> None:
+    sizes = (12345.6, 12.345, 0.012345, 0.00012345, -6.789e-10, 0.0, np.nan, np.inf)
+    assert [format_score("rmse", value) for value in sizes] == [
+        "12346", "12.3", "0.0123", "1.2e-04", "-6.8e-10", "0", "-", "inf",
+    ]  # fmt: skip
+    assert format_score("acc", 0.98765) == "0.988"
