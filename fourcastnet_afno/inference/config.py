@@ -59,7 +59,7 @@ class EnsembleConfig:
     quantiles: list[Annotated[float, Interval(ge=0, le=1)]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_bounds(self, "ensemble")
+        check_bounds(self, "forecast.ensemble")
         _ = self.lag_step  # which checks both spellings
         if any(not 0 <= member < self.num_members for member in self.members):
             expected = f"0..{self.num_members - 1} (num_members {self.num_members})"
@@ -112,7 +112,7 @@ class StabilityConfig:
     conserve_dry_mass: bool = False
 
     def __post_init__(self) -> None:
-        check_bounds(self, "stability")
+        check_bounds(self, "forecast.stability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class StoreConfig:
     keep_bits: Annotated[int, Interval(ge=1, le=MANTISSA_BITS)] = MANTISSA_BITS
 
     def __post_init__(self) -> None:
-        check_bounds(self, "store")
+        check_bounds(self, "forecast.store")
 
 
 @dataclass(frozen=True, kw_only=True)

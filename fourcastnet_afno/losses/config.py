@@ -41,7 +41,7 @@ class LossConfig:
     crps_alpha: Annotated[float, Interval(ge=0, le=1)] = 0.95
 
     def __post_init__(self) -> None:
-        check_bounds(self, "loss")
+        check_bounds(self, "training.loss")
         if self.kind == "amse" and not self.area_weights:
             raise ValueError(
                 "loss.kind=amse compares spectra, which need loss.area_weights=true, got false"

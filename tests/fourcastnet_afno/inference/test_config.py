@@ -10,7 +10,7 @@ from tests.builders.errors import rejects
     ("settings", "message"),
     [
         ({"num_members": 3}, "the 3 members would be the same"),
-        ({"num_members": 0}, "num_members must be at least 1"),
+        ({"num_members": 0}, "forecast.ensemble.num_members must be at least 1"),
         (
             {"num_members": 2, "perturbation": "gaussian", "members": [2]},
             r"members must lie in 0..1 .* got \[2\]",
