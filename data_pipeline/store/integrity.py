@@ -54,7 +54,9 @@ def seal(path: Path) -> None:
     checksums = {name: _digest((path / name).read_bytes()) for name in covered}
     document["attributes"]["checksums"] = checksums
     document["attributes"]["checksums"] = {**checksums, _ROOT: _digest_of_root(document)}
-    (path / _ROOT).write_text(json.dumps(document, indent=2))
+    temporary = path / f"{_ROOT}.partial"  # as zarr writes; what a kill leaves of it is swept
+    temporary.write_text(json.dumps(document, indent=2))
+    temporary.replace(path / _ROOT)
 
 
 def files_of(checksums: object, location: Path | str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_pipeline.channels import Channels
+from data_pipeline.files.atomic import sweep
 from data_pipeline.grids.grid import Grid
 from data_pipeline.store.format import FULL, STORE_FORMAT, checksum
 from data_pipeline.store.integrity import content_fingerprint, seal
@@ -137,6 +138,7 @@ class StoreWriter:
         ``contents`` are static, checksum, rounding, hour and the statistics, and where there are
         such, filled_share, filled_checksum and empty.
         """
+        sweep(self.path)  # what a kill has left of an earlier seal
         group = zarr.open_group(self.path, mode="r+")
         record = {"channels": self.channels.to_json(), "dtype": self.packing.dtype}
         record |= self.grid.attrs

@@ -116,6 +116,22 @@ def test_sealing_again_gives_the_same_bytes(filled_store: Path) -> None:
     assert (filled_store / "zarr.json").read_bytes() == before
 
 
+def test_a_seal_that_is_cut_off_leaves_the_metadata_as_it_was(
+    filled_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (filled_store / "zarr.json").read_bytes()
+
+    def cut_off(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        seal(filled_store)
+    assert (filled_store / "zarr.json").read_bytes() == before
+    (filled_store / "zarr.json.partial").unlink()
+
+
 def test_a_fingerprint_is_of_the_values_and_the_channels() -> None:
     arrays = {"time": np.arange(3), "mean": np.ones(2)}
     first = content_fingerprint({"channels": ["a"]}, arrays)
