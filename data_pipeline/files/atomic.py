@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipeline.errors import InputError, TransferError
-from data_pipeline.files.hidden_folder import hidden_folder, is_hidden_folder, mode_of_new
+from data_pipeline.files.hidden_folder import (
+    delete_left,
+    hidden_folder,
+    is_hidden_folder,
+    mode_of_new,
+)
 
 
 class _Reason(NamedTuple):
@@ -218,6 +223,9 @@ def full_path(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Delete files of writers that were killed: zarr renames a file when it is complete."""
-    for file in folder.rglob("*.partial"):
-        file.unlink(missing_ok=True)
+    """Delete what writers that were killed have left: zarr renames a file when it is complete."""
+    for path in list(folder.rglob("*.partial")):
+        if path.is_dir():
+            delete_left(path.parent)
+        else:
+            path.unlink(missing_ok=True)

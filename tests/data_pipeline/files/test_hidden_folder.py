@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.files.atomic import replacing
+from data_pipeline.files.atomic import replacing, sweep
 from data_pipeline.files.hidden_folder import hidden_folder, is_hidden_folder, remove
 from data_pipeline.files.outputs import Output, check_outputs
 
@@ -53,6 +53,16 @@ def test_what_a_killed_process_left_is_deleted_and_what_another_writes_is_not(
     with hidden_folder(tmp_path) as other, hidden_folder(tmp_path):
         assert other.exists()
         assert not left.exists()
+
+
+def test_a_sweep_deletes_files_and_folders_that_killed_writers_left(tmp_path: Path) -> None:
+    store = tmp_path / "store" / "group"
+    store.mkdir(parents=True)
+    leave(store)
+    (store / "c.0123.partial").touch()
+    with hidden_folder(store) as other:
+        sweep(tmp_path)
+        assert list(store.iterdir()) == [other]
 
 
 def test_a_kill_before_there_is_a_note_or_a_lock_leaves_nothing_for_long(tmp_path: Path) -> None:
