@@ -44,6 +44,11 @@ class Channel:
         """Name and level, such as ``geopotential_500``."""
         return self.name if self.level is None else f"{self.name}_{self.level}"
 
+    @property
+    def is_vector_component(self) -> bool:
+        """Whether it is a component of wind, which changes sign across a pole."""
+        return "u_component_of" in self.name or "v_component_of" in self.name
+
 
 @dataclass(frozen=True)
 class Channels:

@@ -320,6 +320,12 @@ def _to_pole(bound: float, rows: np.ndarray) -> float:
     return 90.0 if is_gaussian or bound > 90 - 0.05 * spacing else bound
 
 
+def reaches_poles(latitude: np.ndarray) -> bool:
+    """Whether the outermost rows are on the poles or about half a cell away."""
+    step = np.abs(np.diff(latitude)).max()
+    return bool(90 - latitude.max() < 0.8 * step and 90 + latitude.min() < 0.8 * step)
+
+
 def space_dims(names: Collection[Any]) -> tuple[str, str]:
     """The axes of space among the names of dimensions: latitude and longitude, or else y and x."""
     return ("latitude", "longitude") if "latitude" in names else ("y", "x")

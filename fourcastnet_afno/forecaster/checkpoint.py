@@ -102,11 +102,13 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
         shape = len(spec.static_channels) + num_coordinates, *spec.grid.shape
         static = tensor_in(weights, "static", "forecaster", shape)[: len(spec.static_channels)]
         require_depth(config.network, weights, "forecaster")
+        if config.damping_days is not None:
+            tensor_in(weights, "mean_state", "forecaster", (len(spec.channels), *spec.grid.shape))
 
         def build() -> Forecaster:
             # Checkpoints of earlier versions have no filled points.
-            filled = weights.get("filled")
-            return Forecaster(config, spec, **moments, static=static, filled=filled)
+            fields = {name: weights.get(name) for name in ("filled", "mean_state")}
+            return Forecaster(config, spec, **moments, static=static, **fields)
 
         # Sizes are compared before there is memory for them.
         with torch.device("meta"):

@@ -21,16 +21,32 @@ class ModelConfig:
         prediction: ``residual`` predicts the change over a timestep, ``direct`` the next state.
         coordinates: Whether the network sees the location of a grid point, see
             ``Grid.coordinate_channels``.
+        band_limit: Share of the grid's wavenumbers that predictions have, see ``band_limit``; null
+            for all.
+        short_waves: What becomes of waves beyond ``band_limit``: a residual forecaster has them
+            ``persist``, or ``decay`` by half each step.
+        damping_days: Time in which a residual forecaster without a network would bring a state
+            closer to the mean by a factor e, so that what it predicts stays bounded; null for
+            persistence.
         network: Size and shape of the network.
     """
 
     num_history: Annotated[int, Ge(1), Le(1000)] = 1
     prediction: Literal["residual", "direct"] = "residual"
     coordinates: bool = True
+    band_limit: Annotated[float, Gt(0), Le(1)] | None = None
+    short_waves: Literal["persist", "decay"] = "persist"
+    damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
         check_bounds(self, "model")
+        given = {"damping_days": self.damping_days is not None, "short_waves": self.short_waves != "persist"}
+        if self.prediction == "direct" and (wrong := [name for name, is_set in given.items() if is_set]):
+            raise ValueError(
+                f"model.{wrong[0]} is for prediction=residual, which starts from the state before; "
+                "leave it out with prediction=direct"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,21 @@ where s is the standard deviation of the change over one timestep, by channel; a
 is ``x_{t+dt} = mean + std * network(X_t, f_t)``. Both keep channels whose s is 0, such as the
 coefficients of a steady problem, bit for bit. Points that had no value in training, such as land in
 sea-surface temperature, have the value that training saw there, in every input and every output.
+
+With a ``band_limit`` the network predicts long waves alone, see ``band_limit``: with the projection
+B on them, a residual forecaster is
+
+    x_{t+dt} = c + A B(x_t - c) + D (x_t - c - B(x_t - c)) + B(s * network(X_t, f_t)),
+
+where c is the mean state of training. Waves beyond the band persist (D = 1) or decay by half each
+step (D = 1/2). With ``damping_days`` T, the state is drawn to the mean by A = exp(-dt / T), which
+the network makes up for as far as training shows how; without, A = 1. With A < 1 forecasts are
+bounded by construction: where C is the largest norm of B(s * network), B(x - c) never leaves the
+ball of radius C / (1 - A) once it is inside, and the rest never grows.
 """
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +39,7 @@ from data_pipeline.grids.plane import grid_from_json, require_latlon
 from data_pipeline.preprocessing.forcings import check_forcings, compute_forcings, forcing_scales
 from data_pipeline.records import from_plain
 from data_pipeline.timestep import Timestep
+from fourcastnet_afno.forecaster.band_limit import BandLimit, largest_wavenumbers
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
@@ -117,6 +130,8 @@ class Forecaster(nn.Module):
         static: Static fields, each with zero mean and unit variance, shape (static, lat, lon).
         filled: Values at the points of each channel that had none in training, in its units, NaN at
             all others, shape (channel, lat, lon); None where there are no such points.
+        mean_state: Mean over the training period of each channel, in its units, to which states are
+            drawn, shape (channel, lat, lon); needed with ``damping_days``.
 
     Attributes:
         rows: The rows that states and forcings have here; weights and static fields are complete
@@ -131,6 +146,7 @@ class Forecaster(nn.Module):
     forcing_scales: Tensor
     static: Tensor
     filled: Tensor | None
+    mean_state: Tensor | None
 
     def __init__(
         self,
@@ -142,6 +158,7 @@ class Forecaster(nn.Module):
         diff_std: Float[Tensor, " channel"],
         static: Float[Tensor, "static lat lon"],
         filled: Float[Tensor, "channel lat lon"] | None = None,
+        mean_state: Float[Tensor, "channel lat lon"] | None = None,
     ) -> None:
         super().__init__()
         network = adapt_config_to_grid(config.network, spec.grid, "model.network")
@@ -155,7 +172,15 @@ class Forecaster(nn.Module):
         static = _with_coordinates(static, spec.grid) if config.coordinates else static.float()
         self.register_buffer("static", static)
         self.register_buffer("filled", None if filled is None else filled.float())
+        if config.damping_days is None:
+            mean_state = None
+        elif mean_state is None:
+            raise ValueError("damping_days needs mean_state")
+        self.register_buffer("mean_state", None if mean_state is None else mean_state.float())
         self.network_grid = spec.grid
+        self.band_limit = self._band_limit_on(spec.grid)
+        days = spec.timestep / np.timedelta64(1, "D")
+        self._damping = 1.0 if config.damping_days is None else math.exp(-days / config.damping_days)
         self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
@@ -182,11 +207,33 @@ class Forecaster(nn.Module):
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
-            return self.refill(state[:, -1] + self.from_network_grid(self.diff_std * output))
-        following = self.from_network_grid(self.normalizer.denormalize(output))
+            following = self._changed(state[:, -1], self.from_network_grid(self.diff_std * output))
+        else:
+            output = self.from_network_grid(self.normalizer.denormalize(output))
+            following = self.band_limit(output)
         if self._stays:
             following = torch.where(self.diff_std > 0, following, state[:, -1])
         return self.refill(following)
+
+    def _changed(self, state: Tensor, change: Tensor) -> Tensor:
+        """The state after a step and a change, see the head of this module."""
+        short = 0.5 if self.config.short_waves == "decay" else 1.0
+        if self.mean_state is None:
+            if short == 1:
+                return state + self.band_limit(change)
+            return short * state + self.band_limit((1 - short) * state + change)
+        anomaly = state - self.mean_state[:, self.rows.field_slice]
+        if self.config.band_limit is None:
+            short = self._damping
+        change = self.band_limit((self._damping - short) * anomaly + change)
+        return state + (short - 1) * anomaly + change
+
+    def _band_limit_on(self, grid: Grid) -> nn.Module:
+        """The projection on the band of the trained grid, for fields on another."""
+        if self.config.band_limit is None:
+            return nn.Identity()
+        largest = largest_wavenumbers(self.network_grid, self.config.band_limit)
+        return BandLimit(grid, largest, self.spec.channels)
 
     def refill(
         self, states: Float[Tensor, "*batch channel lat lon"]
@@ -204,6 +251,8 @@ class Forecaster(nn.Module):
             ValueError: If the network cannot exchange with others.
         """
         self.network.shard(rows)
+        if isinstance(self.band_limit, BandLimit):
+            self.band_limit.rows = rows
         self.rows = rows
 
     @property
@@ -248,11 +297,15 @@ class Forecaster(nn.Module):
             )
         result, channels = copy.deepcopy(self), self.spec.channels
         result.spec = replace(self.spec, grid=grid)
+        result.band_limit = self._band_limit_on(grid).to(self.diff_std.device)
         if self.network_grid.is_same(grid):
             return result
         device = self.diff_std.device
         if self.filled is not None:
             result.filled = regridded_fill(self.filled, self.spec.grid, grid, channels)
+        if self.mean_state is not None:
+            regridder = Regridder(self.spec.grid, grid, channels).to(device)
+            result.mean_state = regridder(self.mean_state)
         if resolution == "native":
             if not self.network_grid.is_same(self.spec.grid):
                 raise ValueError("a forecaster goes to another grid from the one it was trained on")

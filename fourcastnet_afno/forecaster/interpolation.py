@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.grid import Grid, reaches_poles
 from data_pipeline.grids.plane import require_latlon
 
 _Matrix = Float[np.ndarray, "_ _"]
@@ -47,7 +47,7 @@ class Regridder(nn.Module):
             longitude = _zonal(source, target, 0.0)
             if opposite.any():
                 opposite_longitude = _zonal(source, target, 180.0).T
-                wind = ["u_component_of" in c.name or "v_component_of" in c.name for c in channels]
+                wind = [channel.is_vector_component for channel in channels]
                 opposite_latitude = np.where(wind, -1.0, 1.0).reshape(-1, 1, 1) * opposite
         elif source.same_domain(target):
             latitude, longitude = (_along(axis, source, target) for axis in source.dims)
@@ -111,10 +111,10 @@ def _polynomial(points: np.ndarray, places: np.ndarray, largest: int) -> _Matrix
 def _meridional(source: Grid, target: Grid) -> tuple[_Matrix, _Matrix]:
     """Interpolation (target, source) along a meridian, and the part of the opposite meridian."""
     points, places = source.coords["latitude"], target.coords["latitude"]
-    if not (source.is_periodic and _reaches_poles(points)):
+    if not (source.is_periodic and reaches_poles(points)):
         matrix = _linear("latitude", points[::-1], places[::-1])[::-1, ::-1].copy()
         return matrix, np.zeros_like(matrix)
-    largest = min(len(points), len(places)) - 1 if _reaches_poles(places) else len(points) - 1
+    largest = min(len(points), len(places)) - 1 if reaches_poles(places) else len(points) - 1
     # Rows on the poles have no sines; a grid has as many sines as rows that are not.
     interior = int((np.abs(points) < 90 - 1e-6).sum())
     parts = []
@@ -126,12 +126,6 @@ def _meridional(source: Grid, target: Grid) -> tuple[_Matrix, _Matrix]:
         parts.append(result @ np.linalg.pinv(basis))
     even, odd = parts
     return (even + odd) / 2, (even - odd) / 2
-
-
-def _reaches_poles(latitude: np.ndarray) -> bool:
-    """Whether the outermost rows are on the poles or about half a cell away."""
-    step = np.abs(np.diff(latitude)).max()
-    return bool(90 - latitude.max() < 0.8 * step and 90 + latitude.min() < 0.8 * step)
 
 
 def _linear(axis: str, points: np.ndarray, places: np.ndarray) -> _Matrix:

@@ -232,6 +232,8 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
     static, filled = torch.from_numpy(store.normalized_static()), store.filled_values()
+    climatology = store.climatology().isel(harmonic=0).mean("hour")
+    mean_state = torch.from_numpy(store.channels.stack(climatology).values)
     return Forecaster(
         config.model,
         spec,
@@ -240,4 +242,5 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         diff_std=diff_std,
         static=static,
         filled=None if filled is None else torch.from_numpy(filled),
+        mean_state=mean_state,
     )

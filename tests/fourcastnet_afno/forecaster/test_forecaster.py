@@ -35,8 +35,15 @@ def make_forecaster(
     padding = options.pop("padding", Padding())
     network = AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=1, num_blocks=2, padding=padding)  # type: ignore[arg-type]
     config = ModelConfig(network=network, **options)  # type: ignore[arg-type]
-    static = torch.zeros(0, *grid.shape)
-    return Forecaster(config, spec, mean=MEAN, std=STD, diff_std=DIFF_STD, static=static)
+    fields = {"static": torch.zeros(0, *grid.shape), "mean_state": make_mean_state(grid)}
+    return Forecaster(config, spec, mean=MEAN, std=STD, diff_std=DIFF_STD, **fields)
+
+
+def make_mean_state(grid: LatLonGrid = GLOBAL) -> torch.Tensor:
+    """Warmer by 20 K at the equator."""
+    cosine = torch.from_numpy(np.cos(np.deg2rad(np.array(grid.latitude)))).float()[:, None]
+    fields = [1e5 + 0 * cosine, 270 + 20 * cosine]
+    return torch.stack([field.expand(grid.shape) for field in fields])
 
 
 def make_state() -> torch.Tensor:
@@ -135,3 +142,65 @@ def test_padding_joins_neighbors_alone(grid: LatLonGrid, axis: str) -> None:
 def test_spec_round_trip() -> None:
     spec = make_forecaster().spec
     assert FieldSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("band_limit", [None, 0.5])
+def test_without_a_network_states_are_drawn_to_the_mean(band_limit: float | None) -> None:
+    """By a factor e in two days, waves beyond the band by half each step of six hours."""
+    forecaster = make_forecaster(band_limit=band_limit, damping_days=2.0, short_waves="decay")
+    silence(forecaster)
+    state, mean = make_state(), make_mean_state()
+    limit = forecaster.band_limit if band_limit else torch.nn.Identity()
+    anomaly = state[:, -1] - mean
+    damped = limit(anomaly) * np.exp(-0.25 / 2) + 0.5 * (anomaly - limit(anomaly))
+    following = forecaster(state, torch.zeros(3, 1, 6, 12))
+    torch.testing.assert_close(following - mean, damped, rtol=0, atol=0.02)
+
+
+def silence(forecaster: Forecaster) -> None:
+    """Have the network predict no change."""
+    for parameter in forecaster.network.patch_recovery.parameters():
+        torch.nn.init.zeros_(parameter)
+
+
+def test_without_a_network_short_waves_persist_or_halve() -> None:
+    state, forcing = make_state(), torch.zeros(3, 1, 6, 12)
+    for short_waves, kept in (("persist", 1.0), ("decay", 0.5)):
+        forecaster = make_forecaster(band_limit=0.5, short_waves=short_waves)
+        silence(forecaster)
+        following, limit = forecaster(state, forcing), forecaster.band_limit
+        short = state[:, -1] - limit(state[:, -1])
+        torch.testing.assert_close(following, state[:, -1] - (1 - kept) * short, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["residual", "direct"])
+def test_predictions_have_no_waves_beyond_the_band(prediction: str) -> None:
+    forecaster, state = make_forecaster(prediction=prediction, band_limit=0.5), make_state()
+    forecaster.network.forward = lambda inputs: torch.randn_like(inputs[:, :2])  # type: ignore[method-assign]
+    predicted = forecaster(state, torch.zeros(3, 1, 6, 12))
+    if prediction == "residual":
+        predicted = predicted - state[:, -1]
+    torch.testing.assert_close(forecaster.band_limit(predicted), predicted, rtol=0, atol=0.05)
+
+
+def test_a_damped_forecast_is_bounded_by_construction() -> None:
+    """The part within the band stays in the ball of radius C / (1 - A), whatever is predicted."""
+    forecaster = make_forecaster(band_limit=0.5, damping_days=2.0, short_waves="decay")
+    torch.manual_seed(0)
+    push = torch.sign(torch.randn(3, 2, 6, 12))
+    forecaster.network.forward = lambda inputs: push  # type: ignore[method-assign]
+    limit, scale = forecaster.band_limit, DIFF_STD[:, None, None]
+    largest = limit(scale * push).div(scale).norm(dim=(-2, -1))
+    state, mean = make_mean_state().expand(3, 1, -1, -1, -1), make_mean_state()
+    sizes = []
+    for following in rollout(forecaster, state, [torch.zeros(3, 1, 6, 12)] * 80, 80):
+        sizes.append(limit(following - mean).div(scale).norm(dim=(-2, -1)))
+    bound = largest / (1 - np.exp(-0.25 / 2))
+    assert all((size <= 1.001 * bound).all() for size in sizes)
+    torch.testing.assert_close(sizes[-1], bound.to(sizes[-1].dtype), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("setting", [{"damping_days": 5.0}, {"short_waves": "decay"}])
+def test_a_direct_forecaster_has_no_state_to_damp(setting: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"model.{next(iter(setting))} is for prediction=residual"):
+        ModelConfig(prediction="direct", **setting)  # type: ignore[arg-type]
