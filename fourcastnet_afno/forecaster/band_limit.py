@@ -89,7 +89,10 @@ class BandLimit(nn.Module):
             if self.parity is None:
                 waves = by_row[0] @ waves
             else:
-                cosines, sines = waves.masked_fill(self.parity, 0), waves.masked_fill(~self.parity, 0)
+                cosines, sines = (
+                    waves.masked_fill(self.parity, 0),
+                    waves.masked_fill(~self.parity, 0),
+                )
                 waves = by_row[0] @ cosines + by_row[1] @ sines
             waves = self.rows.sum(waves)[..., self.rows.field_slice, :]
             return waves @ self.to_columns.to(fields.dtype)

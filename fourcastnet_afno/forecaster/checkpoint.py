@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def save_checkpoint(
     if not strip_prefix("forecaster", tensors):
         tensors = {**add_prefix("forecaster", forecaster.state_dict()), **tensors}
     record = {
-        "model": asdict(forecaster.config),
+        "model": forecaster.config.to_json(),
         "fields": forecaster.spec.to_json(),
         "versions": versions(),
         **metadata,
@@ -121,7 +120,7 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
 
 def fingerprint_of(forecaster: Forecaster) -> str:
     """Digest of weights, statistics, static fields and their meaning, see ``content_digest``."""
-    facts = {"model": asdict(forecaster.config), "fields": forecaster.spec.to_json()}
+    facts = {"model": forecaster.config.to_json(), "fields": forecaster.spec.to_json()}
     return content_digest(facts, forecaster.state_dict())
 
 

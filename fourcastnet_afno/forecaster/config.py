@@ -1,7 +1,7 @@
 """Configurations of forecasters and heads; they import no torch, so that help comes at once."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -41,12 +41,20 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "model")
-        given = {"damping_days": self.damping_days is not None, "short_waves": self.short_waves != "persist"}
-        if self.prediction == "direct" and (wrong := [name for name, is_set in given.items() if is_set]):
+        if self.prediction == "direct" and self.short_waves != "persist":
             raise ValueError(
-                f"model.{wrong[0]} is for prediction=residual, which starts from the state before; "
-                "leave it out with prediction=direct"
+                "model.short_waves is for prediction=residual, which has a state before"
             )
+        if self.prediction == "direct" and self.damping_days is not None:
+            raise ValueError(
+                "model.damping_days is for prediction=residual, which has a state before"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; unused settings that earlier versions did not know are left out."""
+        unused = {"band_limit": None, "short_waves": "persist", "damping_days": None}
+        settings = asdict(self)
+        return {key: value for key, value in settings.items() if (key, value) not in unused.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -180,7 +180,9 @@ class Forecaster(nn.Module):
         self.network_grid = spec.grid
         self.band_limit = self._band_limit_on(spec.grid)
         days = spec.timestep / np.timedelta64(1, "D")
-        self._damping = 1.0 if config.damping_days is None else math.exp(-days / config.damping_days)
+        self._damping = (
+            1.0 if config.damping_days is None else math.exp(-days / config.damping_days)
+        )
         self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
