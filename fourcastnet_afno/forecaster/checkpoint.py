@@ -106,8 +106,10 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
 
         def build() -> Forecaster:
             # Checkpoints of earlier versions have no filled points.
-            fields = {name: weights.get(name) for name in ("filled", "mean_state")}
-            return Forecaster(config, spec, **moments, static=static, **fields)
+            filled, mean_state = weights.get("filled"), weights.get("mean_state")
+            return Forecaster(
+                config, spec, **moments, static=static, filled=filled, mean_state=mean_state
+            )
 
         # Sizes are compared before there is memory for them.
         with torch.device("meta"):
