@@ -69,13 +69,14 @@ class BandLimit(nn.Module):
             colatitude = np.deg2rad(90 - grid.coords[rows])[:, None]
             degrees = np.arange(min(largest[0], grid.shape[0] - 1) + 1)
             projections = [_projection(f(colatitude * degrees)) for f in (np.cos, np.sin)]
-            is_vector = torch.tensor([c.is_vector_component for c in channels])
-            parity = (torch.from_numpy(orders) % 2 == 1) ^ is_vector[:, None, None]
+            is_vector = np.array([channel.is_vector_component for channel in channels])
+            parity = torch.from_numpy((orders % 2 == 1) ^ is_vector[:, None, None])
         else:
             projections = [_projection(_waves(grid, rows, min(largest[0], grid.shape[0] - 1))[0])]
         matrices = {"to_waves": np.linalg.pinv(waves).T, "to_columns": waves.T}
         for name, matrix in (matrices | {"by_row": np.stack(projections)}).items():
-            self.register_buffer(name, torch.from_numpy(matrix).float(), persistent=False)
+            values = torch.from_numpy(np.ascontiguousarray(matrix)).float()
+            self.register_buffer(name, values, persistent=False)
         self.register_buffer("parity", parity, persistent=False)
         self.rows: Rows = ALL_ROWS
 

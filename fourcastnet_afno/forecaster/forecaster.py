@@ -176,7 +176,9 @@ class Forecaster(nn.Module):
             mean_state = None
         elif mean_state is None:
             raise ValueError("damping_days needs mean_state")
-        self.register_buffer("mean_state", None if mean_state is None else mean_state.float())
+        self.register_buffer(
+            "mean_state", None if mean_state is None else mean_state.float().contiguous()
+        )
         self.network_grid = spec.grid
         self.band_limit = self._band_limit_on(spec.grid)
         days = spec.timestep / np.timedelta64(1, "D")

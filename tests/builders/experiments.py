@@ -68,9 +68,16 @@ def make_data_config(path: Path, **changes: object) -> DataConfig:
 
 
 def make_forecaster(
-    grid: LatLonGrid = GRID, *, num_history: int = 1, network: AFNONetConfig | None = None
+    grid: LatLonGrid = GRID,
+    *,
+    num_history: int = 1,
+    network: AFNONetConfig | None = None,
+    **model: object,
 ) -> Forecaster:
-    """A tiny forecaster of geopotential and temperature whose fresh weights are always the same."""
+    """A tiny forecaster of geopotential and temperature whose fresh weights are always the same.
+
+    The options are those of ``ModelConfig``; the mean state is the same everywhere.
+    """
     channels = (Channel(name="geopotential", level=500), Channel(name="2m_temperature"))
     spec = FieldSpec(
         channels=Channels(channels),
@@ -82,13 +89,15 @@ def make_forecaster(
     network = network or AFNONetConfig(patch_size=(2, 2), embed_dim=8, depth=2, num_blocks=2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        mean = torch.tensor([5e4, 280.0])
         return Forecaster(
-            ModelConfig(num_history=num_history, network=network),
+            ModelConfig(num_history=num_history, network=network, **model),  # type: ignore[arg-type]
             spec,
-            mean=torch.tensor([5e4, 280.0]),
+            mean=mean,
             std=torch.tensor([1e3, 10.0]),
             diff_std=torch.tensor([300.0, 2.0]),
             static=torch.zeros(0, *grid.shape),
+            mean_state=mean[:, None, None].expand(-1, *grid.shape),
         )
 
 

@@ -41,12 +41,18 @@ def make_checkpoint(path: Path, **network: object) -> Path:
     """A forecaster with land, whose weights are large enough for mixers to matter."""
     small = make_forecaster()
     settings: dict = {"patch_size": (2, 2), "embed_dim": 8, "depth": 1, "num_blocks": 2}
-    config = ModelConfig(num_history=2, network=AFNONetConfig(**(settings | network)))
+    config = ModelConfig(
+        num_history=2,
+        band_limit=0.7,
+        damping_days=5.0,
+        network=AFNONetConfig(**(settings | network)),
+    )
     torch.manual_seed(0)
     fields = {"mean": MEAN, "std": STD, "diff_std": DIFF_STD, "static": torch.zeros(0, 6, 12)}
     filled = torch.full((2, 6, 12), torch.nan)
     filled[1, 2:4, 3:5] = 271.5
-    forecaster = Forecaster(config, small.spec, **fields, filled=filled)
+    mean_state = MEAN[:, None, None].expand(-1, 6, 12)
+    forecaster = Forecaster(config, small.spec, **fields, filled=filled, mean_state=mean_state)
     for parameter in forecaster.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     save_checkpoint(path, forecaster, {}, {})
