@@ -38,6 +38,7 @@ _NO_GROUP = re.compile(
     r"|Not a valid subclass of \w+\. Got value: (?P<value>.*)"
 )
 _GROUP = "a group of settings"
+_REQUIRED = re.compile(r"the following arguments are required: (.*)$", re.MULTILINE)
 _VALUE = re.compile(r"(?:Got|Given) value: (.*)$", re.MULTILINE)
 
 
@@ -154,13 +155,26 @@ def _check_files(words: Sequence[str], groups: Iterable[str]) -> None:
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for key in {"config", *groups}:
         peek.add_argument(f"--{key}", action="append", default=[])
-    for values in vars(peek.parse_known_args(list(words))[0]).values():
+    for values in vars(known_options(peek, words)).values():
         for path in map(Path, values):
             is_file = False
             with suppress(OSError, ValueError):  # text in place of a path may be too long for one
                 is_file = path.is_file()
             if is_file and not read_settings_file(path):
                 raise InputError(f"{path} holds no settings; leave it out", code="bad-yaml")
+
+
+def known_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Values of the options that a parser knows; other words are left to others.
+
+    Raises:
+        InputError: If an option has no value.
+    """
+    try:
+        return parser.parse_known_args(list(words))[0]
+    except argparse.ArgumentError as error:
+        message = f"{error.argument_name} needs a value, got none; see --help"
+        raise InputError(message, code="bad-setting") from error
 
 
 def _yaml_error(error: BaseException | None) -> InputError | None:
@@ -188,6 +202,8 @@ def explain(message: str, names: Iterable[str]) -> str:
         name = ".".join(filter(None, (unknown["word"] or key, *unknown.group("group", "option"))))
         near = ", ".join(difflib.get_close_matches(name, set(names), n=3))
         return f"there is no setting {name}; " + (f"did you mean {near}?" if near else "see --help")
+    if key and (lacking := _REQUIRED.search(message)):
+        return f"{key} needs {lacking[1]}, got none; see --help"
     expected, value = _EXPECTED.findall(message), _VALUE.findall(message)
     if key and expected and value:
         kinds, found = dict.fromkeys(map(_describe_type, expected)), _value_of(key, value[-1])

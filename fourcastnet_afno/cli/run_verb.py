@@ -17,7 +17,7 @@ from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
 from data_pipeline.yaml_text import read_settings, read_settings_file
 from fourcastnet_afno.cli.functions import RUN
-from fourcastnet_afno.cli.parser import PROGRAM, function_of, parse
+from fourcastnet_afno.cli.parser import PROGRAM, function_of, known_options, parse
 from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
 from fourcastnet_afno.cli.verbs import VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -88,10 +88,10 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
         peek.add_argument(option)
     for option in ("--output", "--checkpoint", "--forecast.diagnostic"):
         peek.add_argument(option, type=Path)
-    if name == "evaluate" and peek.parse_known_args(list(words))[0].forecast:
+    if name == "evaluate" and known_options(peek, words).forecast:
         name = "score"
     words = with_long_names(name, words)
-    known = peek.parse_known_args(words)[0]
+    known = known_options(peek, words)
     if known.help or known.config or not VERBS[name].sections:
         return name, words
     config: Any = (known.output or RUN) / "config.yaml"

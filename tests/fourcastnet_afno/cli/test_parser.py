@@ -182,6 +182,11 @@ def test_names_of_nested_settings() -> None:
             "a must be one of x, y or null, got z",
         ),
         ('Parser key "config": File\n does not exist', "config: File does not exist"),
+        (
+            "Parser key \"data.pde\":\n  Errors:\n    - Problem with given class_path 'a.B':\n"
+            "        the following arguments are required: resolution\n  Given value: B()",
+            "data.pde needs resolution, got none",
+        ),
     ],
 )
 def test_messages_of_the_parser_in_one_line(message: str, line: str) -> None:
