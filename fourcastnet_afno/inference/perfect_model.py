@@ -34,7 +34,7 @@ from fourcastnet_afno.inference.perturbations import generator_for
 from fourcastnet_afno.inference.resume import Work
 from fourcastnet_afno.inference.store import ForecastLayout, ForecastStore
 
-_TOGETHER = 16  # forecasts that a thread runs together: its matrices stay in the cache
+_TOGETHER = 40  # forecasts that a thread runs together: long rows that stay in the cache
 _MARKS = {"fingerprint", "blow_ups", "simulator"}
 
 

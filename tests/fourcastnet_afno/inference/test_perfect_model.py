@@ -20,7 +20,7 @@ from fourcastnet_afno.inference.perturbations import generator_for
 from tests.builders.errors import rejects
 from tests.builders.simulated import PLANET, make_burgers_config, make_planet_config
 
-NUM_INITS, NUM_STEPS, NUM_MEMBERS = 5, 6, 4
+NUM_INITS, NUM_STEPS, NUM_MEMBERS = 5, 6, 10
 
 
 @pytest.fixture(scope="module")
