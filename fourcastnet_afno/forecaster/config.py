@@ -53,7 +53,7 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values; unused settings that earlier versions did not know are left out."""
         unused = {"band_limit": None, "short_waves": "persist", "damping_days": None}
-        settings = asdict(self)
+        settings = asdict(self) | {"network": self.network.to_json()}
         return {key: value for key, value in settings.items() if (key, value) not in unused.items()}
 
 
@@ -75,3 +75,7 @@ class DiagnosticConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "diagnostic")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, see ``ModelConfig.to_json``."""
+        return asdict(self) | {"network": self.network.to_json()}

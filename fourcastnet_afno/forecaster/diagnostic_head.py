@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ class DiagnosticStepper:
 def describe_diagnostic(head: DiagnosticHead, forecaster: Forecaster) -> dict[str, Any]:
     """Description of a head in its checkpoint, in addition to its weights, for JSON."""
     return {
-        "config": asdict(head.config),
+        "config": head.config.to_json(),
         "channels": head.channels.to_json(),
         "backbone": fingerprint_of(forecaster),
     }

@@ -18,7 +18,6 @@ import json
 import logging
 import mmap
 import warnings
-from dataclasses import replace
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +34,7 @@ from data_pipeline.files.outputs import Output, check_outputs, read_json
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.models.mixers import AFNO, FNO2D, GlobalFilter2D
+from fourcastnet_afno.models.mixers import FNO2D, GlobalFilter2D, ModeMixer
 from fourcastnet_afno.provenance import versions
 
 _TOLERANCE = 1e-4
@@ -126,9 +125,8 @@ def exportable(forecaster: Forecaster) -> Forecaster:
     """A copy on the CPU, for inference, whose transforms are matrix products on any grid."""
     result = copy.deepcopy(forecaster).cpu().eval().requires_grad_(False)
     for module in result.modules():
-        if isinstance(module, AFNO):
-            module.spectrum = replace(module.spectrum, transform="matrix")
-            module._spectrum = module.spectrum.to_json()
+        if isinstance(module, ModeMixer):
+            module.use_matrices()
     return result
 
 

@@ -47,7 +47,7 @@ def check_network_size(
 
 
 def count_weights(network: AFNONetConfig, in_channels: int, out_channels: int) -> int:
-    """Weights of a network with a reference grid, but for biases and gains."""
+    """Weights of a network with a reference grid, but for biases and gains; of kernels, at most."""
     width, patch = network.embed_dim, math.prod(network.patch_size)
     rows, columns = (
         int(network.hard_thresholding_fraction * n / 2) for n in network.reference_grid or (0, 0)
@@ -59,6 +59,9 @@ def count_weights(network: AFNONetConfig, in_channels: int, out_channels: int) -
         "fno": 2 * modes * width**2 + width**2,
         "global_filter": 2 * modes * width,
     }[network.mixer]
+    if network.wavenumber_weights == "kernel":
+        grid = network.reference_grid or (network.kernel_window,) * 2
+        mixer = width * math.prod(2 * min(network.kernel_window, n) + 1 for n in grid)
     block = mixer + 2 * width * int(width * network.mlp_ratio)
     position = math.prod(network.position_grid) * width if network.position_grid else 0
     return network.depth * block + (in_channels + out_channels) * patch * width + position

@@ -7,6 +7,8 @@ References:
     Operators, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,7 +17,14 @@ from torch.utils.checkpoint import checkpoint
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import COSINE_BOUNDARIES
 from fourcastnet_afno.models.layers import DropPath, Mlp, PatchEmbed, PatchRecovery, pad_to_patches
-from fourcastnet_afno.models.mixers import AFNO2D, FNO2D, GlobalFilter2D, SelfAttention
+from fourcastnet_afno.models.mixers import (
+    AFNO2D,
+    FNO2D,
+    GlobalFilter2D,
+    ModeMixer,
+    SelfAttention,
+    WavenumberAFNO,
+)
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 _NORM_EPS = 1e-6
@@ -50,19 +59,24 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
     if config.mixer == "attention":
         return SelfAttention(config.embed_dim, config.num_blocks)
     if config.mixer == "afno":
+        modes: dict[str, Any] = {
+            "hard_thresholding_fraction": config.hard_thresholding_fraction,
+            "reference_grid": config.reference_grid,
+            "boundary": config.boundary,
+            "pole": config.pole,
+            "vector_channels": config.vector_channels,
+            "transform": config.transform,
+        }
+        if config.wavenumber_weights == "kernel":
+            return WavenumberAFNO(config.embed_dim, config.kernel_window, **modes)
         return AFNO2D(
             config.embed_dim,
             config.num_blocks,
             sparsity_threshold=config.sparsity_threshold,
-            hard_thresholding_fraction=config.hard_thresholding_fraction,
             hidden_size_factor=config.hidden_size_factor,
-            reference_grid=config.reference_grid,
             mode_selection=config.mode_selection,
-            boundary=config.boundary,
-            pole=config.pole,
-            vector_channels=config.vector_channels,
-            transform=config.transform,
             initialization=config.initialization,
+            **modes,
         )
     if config.reference_grid is None:
         raise ValueError(f"mixer={config.mixer} needs reference_grid, rows and columns of tokens")
@@ -150,5 +164,5 @@ class AFNONet(nn.Module):
             )
         self.rows = rows
         for module in self.modules():
-            if isinstance(module, DropPath | AFNO2D):
+            if isinstance(module, DropPath | ModeMixer):
                 module.rows = rows

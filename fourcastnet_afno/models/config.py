@@ -1,7 +1,7 @@
 """Configurations of networks; they import no torch, so that the command line shows them at once."""
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
@@ -69,6 +69,10 @@ class AFNONetConfig:
             ``attention``.
         num_blocks: Diagonal blocks of AFNO's weights, or heads of the attention; divides
             ``embed_dim``.
+        wavenumber_weights: ``none`` is the paper's AFNO, one perceptron for all wavenumbers;
+            ``kernel`` has a factor for each wavenumber and channel in its place, see
+            ``WavenumberAFNO``.
+        kernel_window: Tokens that the kernel of these factors reaches to each side.
         mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
         sparsity_threshold: Soft threshold of the Fourier coefficients.
         hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
@@ -98,6 +102,8 @@ class AFNONetConfig:
     depth: Annotated[int, Ge(1), Le(10_000)] = 4
     mixer: Literal["afno", "fno", "global_filter", "attention"] = "afno"
     num_blocks: _Width = 8
+    wavenumber_weights: Literal["none", "kernel"] = "none"
+    kernel_window: Annotated[int, Ge(0), Le(4096)] = 16
     mlp_ratio: Annotated[float, Gt(0), Le(256)] = 4.0
     sparsity_threshold: Annotated[float, Ge(0), Le(1e6)] = 0.01
     hard_thresholding_fraction: Annotated[float, Interval(ge=0, le=1)] = 1.0
@@ -131,6 +137,17 @@ class AFNONetConfig:
         if not 0 <= self.vector_channels <= self.embed_dim:
             limits = f"in 0..embed_dim={self.embed_dim}"
             raise ValueError(f"vector_channels must be {limits}, got {self.vector_channels}")
+        if self.wavenumber_weights != "none":
+            if self.mixer != "afno" or self.mode_selection == "fourcastnet":
+                raise ValueError(
+                    "wavenumber_weights is for mixer=afno and mode_selection=wavenumber, got "
+                    f"{self.mixer} and {self.mode_selection}"
+                )
+            if self.vector_channels not in (0, self.embed_dim // 2):
+                raise ValueError(
+                    "wavenumber_weights needs vector_channels=0 or half of "
+                    f"embed_dim={self.embed_dim}, got {self.vector_channels}"
+                )
         is_periodic = self.boundary == ("periodic", "periodic") and self.pole == "none"
         if self.mixer != "afno" and not is_periodic:
             raise ValueError(
@@ -145,6 +162,13 @@ class AFNONetConfig:
                     f"points and the outermost ones on the boundary, got {patch} and {margin} on "
                     f"axis {axis}; set them, or use boundary=reflected or zero_padded"
                 )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; unused settings that earlier versions did not know are left out."""
+        settings = asdict(self)
+        if self.wavenumber_weights == "none":
+            del settings["wavenumber_weights"], settings["kernel_window"]
+        return settings
 
     def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of fields of ``shape``, padding included."""

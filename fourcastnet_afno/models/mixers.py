@@ -39,6 +39,7 @@ from fourcastnet_afno.models.config import (
     Pole,
     TransformKind,
 )
+from fourcastnet_afno.models.fourier.filter_op import filter_modes, kernel_sizes
 from fourcastnet_afno.models.fourier.mixing_op import Perceptron, mix_modes
 from fourcastnet_afno.models.fourier.modes import (
     analyze,
@@ -54,7 +55,30 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 _Tokens = Float[Tensor, "batch *grid embed"]
 
 
-class AFNO(nn.Module):
+class ModeMixer(nn.Module):
+    """Tokens plus a change that is computed from their Fourier modes.
+
+    Args:
+        spectrum: Which modes.
+
+    Attributes:
+        rows: The rows that this process has of a grid of two axes.
+    """
+
+    def __init__(self, spectrum: ModeSelection) -> None:
+        super().__init__()
+        self._select(spectrum)
+        self.rows: Rows = ALL_ROWS
+
+    def _select(self, spectrum: ModeSelection) -> None:
+        self.spectrum, self._spectrum = spectrum, spectrum.to_json()
+
+    def use_matrices(self) -> None:
+        """Have the transforms be products with matrices on any grid."""
+        self._select(replace(self.spectrum, transform="matrix"))
+
+
+class AFNO(ModeMixer):
     """Adaptive Fourier neural operator on a grid of tokens, with its own skip connection.
 
     Tokens have any number of grid axes, two in most uses. The weights do not depend on the size of
@@ -81,9 +105,6 @@ class AFNO(nn.Module):
             layers, whatever the width of the blocks, and learns faster where those are narrow;
             ``small`` has standard deviation 0.02, like FourCastNet's.
 
-    Attributes:
-        rows: The rows that this process has of a grid of two axes.
-
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim`` or a fraction is out of range.
 
@@ -107,13 +128,11 @@ class AFNO(nn.Module):
         transform: TransformKind = "auto",
         initialization: Initialization = "he",
     ) -> None:
-        super().__init__()
         if num_blocks < 1 or embed_dim % num_blocks:
             raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
         if sparsity_threshold < 0:
             raise ValueError(f"sparsity_threshold must not be negative, got {sparsity_threshold}")
-        self.num_blocks, self.sparsity_threshold = num_blocks, sparsity_threshold
-        self.spectrum = ModeSelection(
+        spectrum = ModeSelection(
             fraction=hard_thresholding_fraction,
             reference_grid=None if reference_grid is None else tuple(reference_grid),
             boundary=boundary if isinstance(boundary, str) else tuple(boundary),
@@ -122,8 +141,8 @@ class AFNO(nn.Module):
             mode_selection=mode_selection,
             transform=transform,
         )
-        self._spectrum = self.spectrum.to_json()
-        self.rows: Rows = ALL_ROWS
+        super().__init__(spectrum)
+        self.num_blocks, self.sparsity_threshold = num_blocks, sparsity_threshold
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts are on the leading axis: complex parameters do not mix with some
         # optimizers, with gradient buckets or with bfloat16.
@@ -206,6 +225,74 @@ class AFNO(nn.Module):
 
 AFNO2D = AFNO
 """``AFNO``, under the name that it has in the literature for grids of two axes."""
+
+
+class WavenumberAFNO(ModeMixer):
+    """AFNO whose weights know the wavenumber: factors in place of the shared perceptron.
+
+        z = DFT(x),    out = x + IDFT(F z),
+
+    with a complex factor F for each wavenumber and channel, the transform of a kernel in a window,
+    see ``filter_op``. A wave's phase speed and growth depend on its wavenumber, which a perceptron
+    that all wavenumbers share cannot know. Channels are mixed by the token-wise MLP that follows.
+
+    Args:
+        embed_dim: Channels of a token.
+        window: Points of the reference grid that the kernel reaches to each side.
+        num_axes: How many axes the grid has.
+        hard_thresholding_fraction: Share of wavenumbers that are mixed, see ``kept_modes``.
+        reference_grid: See ``AFNO``; kernels are never wider than it.
+        boundary: See ``AFNO``.
+        pole: See ``AFNO``.
+        vector_channels: See ``AFNO``; half of ``embed_dim``, or none.
+        transform: See ``AFNO``.
+
+    Raises:
+        ValueError: If ``vector_channels`` is neither.
+
+    References:
+        Guibas et al., 2022, https://arxiv.org/abs/2111.13587, section 4; Rao et al., 2021, Global
+        Filter Networks for Image Classification, https://arxiv.org/abs/2107.00645, equation 5.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        window: int = 16,
+        *,
+        num_axes: int = 2,
+        hard_thresholding_fraction: float = 1.0,
+        reference_grid: Sequence[int] | None = None,
+        boundary: Boundary | Sequence[Boundary] = "periodic",
+        pole: Pole = "none",
+        vector_channels: int = 0,
+        transform: TransformKind = "auto",
+    ) -> None:
+        if vector_channels not in (0, embed_dim // 2):
+            raise ValueError(
+                f"weights of wavenumbers need vector_channels=0 or half of embed_dim={embed_dim}, "
+                f"got {vector_channels}"
+            )
+        spectrum = ModeSelection(
+            fraction=hard_thresholding_fraction,
+            reference_grid=None if reference_grid is None else tuple(reference_grid),
+            boundary=boundary if isinstance(boundary, str) else tuple(boundary),
+            pole=pole,
+            vector_channels=vector_channels,
+            transform=transform,
+        )
+        super().__init__(spectrum)
+        sizes = kernel_sizes(spectrum, window, num_axes)
+        # Factors have the size of those in a table of factors, whatever the window.
+        std = 0.02 * math.sqrt(2 / math.prod(sizes[0]))
+        self.kernels = nn.ParameterList(
+            std * torch.randn(*size, embed_dim) for size in sizes if 0 not in size
+        )
+
+    def forward(self, tokens: _Tokens) -> _Tokens:
+        """Mix the tokens, in float32 or wider inside."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            return filter_modes(tokens, list(self.kernels), self._spectrum, self.rows)
 
 
 class _Spectral(nn.Module):

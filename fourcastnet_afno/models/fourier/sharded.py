@@ -22,6 +22,9 @@ class ShardedTransform(Transform):
         self._zonal = RowRange(2, balanced_counts(num_zonal, rows.exchange.size))
         self._mine = self._zonal.slice_of(rows.exchange.rank)
         self.kept = (meridional, self._mine.stop - self._mine.start)
+        rows_of_modes, columns = full.mode_axes
+        mine = columns._replace(wavenumbers=columns.wavenumbers[self._mine])
+        self.mode_axes = rows_of_modes, mine
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
         """See ``Transform``."""

@@ -32,6 +32,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -132,6 +133,22 @@ class ModeSelection:
         return cls(**values)
 
 
+class ModeAxis(NamedTuple):
+    """What the modes along one of their axes are.
+
+    Args:
+        kind: ``wave`` for exponentials, ``cosine``, or ``pole`` for cosines and sines by parity.
+        grid_axis: The axis of the grid that it belongs to.
+        wavenumbers: Those of the modes, in their order.
+        period: Points of the reference grid to a wave of wavenumber 1.
+    """
+
+    kind: Literal["wave", "cosine", "pole"]
+    grid_axis: int
+    wavenumbers: np.ndarray
+    period: int
+
+
 class Transform(ABC):
     """A transform to kept modes and back, and the adjoints of both.
 
@@ -140,9 +157,11 @@ class Transform(ABC):
 
     Attributes:
         kept: Number of modes by axis, in the order of the modes' axes.
+        mode_axes: What they are; an axis of one entry, where no axis is exponential, is left out.
     """
 
     kept: tuple[int, ...]
+    mode_axes: tuple[ModeAxis, ...]
 
     @property
     def num_modes(self) -> int:
@@ -173,9 +192,16 @@ class MatrixTransform(Transform):
 
     _dtype: torch.dtype
 
-    def __init__(self, half: HalfAxis | RealAxis, axes: Sequence[Axis], half_axis: int) -> None:
+    def __init__(
+        self,
+        half: HalfAxis | RealAxis,
+        axes: Sequence[Axis],
+        half_axis: int,
+        mode_axes: Sequence[ModeAxis],
+    ) -> None:
         # The half axis goes first on the way to the modes and last on the way back.
         self._half, self._axes, self._half_axis = half, axes, half_axis
+        self.mode_axes = tuple(mode_axes)
         self.kept = (*(axis.kept for axis in axes), half.kept)
 
     def to_modes(self, fields: Tensor, channels: slice, adjoint: bool = False) -> Tensor:
@@ -243,9 +269,16 @@ class FFTTransform(Transform):
     _to_modes: tuple[Tensor, Tensor]
     _to_grid: tuple[Tensor, Tensor]
 
-    def __init__(self, indices: Sequence[np.ndarray], shape: Sequence[int], scale: float) -> None:
-        self._arrays, self._shape, self._scale = indices, tuple(shape), scale
+    def __init__(
+        self, indices: Sequence[np.ndarray], shape: Sequence[int], reference: Sequence[int]
+    ) -> None:
+        self._arrays, self._shape = indices, tuple(shape)
+        self._scale = math.sqrt(math.prod(reference))
         self.kept = tuple(len(axis) for axis in indices)
+        self.mode_axes = tuple(
+            ModeAxis("wave", axis, signed_wavenumbers(kept, size), period)
+            for axis, (kept, size, period) in enumerate(zip(indices, shape, reference, strict=True))
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "FFTTransform":
         """See ``MatrixTransform``."""
@@ -343,8 +376,9 @@ def plan_for(
         kept = [len(indices) for indices in selection.periodic_modes(shape)]
         by_fft = matrix_operations(kept, shape) > limit
     if by_fft:
-        scale = math.sqrt(math.prod(selection.reference_grid or shape))
-        return FFTTransform(selection.periodic_modes(shape), shape, scale)
+        return FFTTransform(
+            selection.periodic_modes(shape), shape, selection.reference_grid or shape
+        )
     return _matrix_transform(selection, shape, channels)
 
 
@@ -364,6 +398,7 @@ def _matrix_transform(
     exponential = [i for i, name in enumerate(boundaries) if name not in COSINE_BOUNDARIES]
     has_pole = spectrum.pole != "none"
     half, half_axis, num_even = RealAxis(), num_axes - 1, 0
+    half_modes: list[ModeAxis] = []
     if exponential:
         half_axis = half_axis if has_pole else exponential[-1]
         wavenumbers, period, scale = _wavenumbers(spectrum, shape, half_axis, half=True)
@@ -371,7 +406,9 @@ def _matrix_transform(
         if has_pole:  # even wavenumbers first
             wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
         half = HalfAxis(wavenumbers, shape[half_axis], period, scale)
+        half_modes = [ModeAxis("wave", half_axis, wavenumbers, round(scale**2))]
     axes: list[Axis] = []
+    mode_axes: list[ModeAxis] = []
     for i, (boundary, points) in enumerate(zip(boundaries, shape, strict=True)):
         steps = (spectrum.reference_grid or shape)[i]
         if i == half_axis and exponential:
@@ -380,16 +417,21 @@ def _matrix_transform(
             largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points)
             first_vector = channels - spectrum.vector_channels
             axes.append(PoleAxis(largest + 1, points, math.sqrt(steps), num_even, first_vector))
+            mode_axes.append(ModeAxis("pole", i, np.arange(largest + 1), 2 * steps))
         elif boundary in COSINE_BOUNDARIES:
             mirrored = boundary == "mirrored"
             steps -= mirrored
             largest = min(largest_wavenumber(2 * steps, spectrum.fraction), points - 1)
             scale = math.sqrt(max(steps, 1))
             axes.append(CosineAxis(largest + 1, points, scale, end_points=mirrored))
+            mode_axes.append(ModeAxis("cosine", i, np.arange(largest + 1), 2 * max(steps, 1)))
         else:
             wavenumbers, period, scale = _wavenumbers(spectrum, shape, i, half=False)
             axes.append(WaveAxis(wavenumbers, points, period, scale))
-    return MatrixTransform(half, axes, half_axis)
+            is_negative = wavenumbers < 0  # it has both signs from the longest wave on
+            signed = [wavenumbers[~is_negative], wavenumbers[is_negative][::-1]]
+            mode_axes.append(ModeAxis("wave", i, np.concatenate(signed), round(scale**2)))
+    return MatrixTransform(half, axes, half_axis, [*mode_axes, *half_modes])
 
 
 def _wavenumbers(

@@ -63,7 +63,7 @@ NETWORKS = [
     {"transform": "fft"},
     {"pole": "double_fourier_sphere", "vector_channels": 2},
     {"boundary": ("reflected", "zero_padded"), "hard_thresholding_fraction": 0.5},
-    {"boundary": ("mirrored", "periodic"), "patch_size": (1, 2), "num_blocks": 1},
+    {"boundary": ("mirrored", "periodic"), "patch_size": (1, 2), "wavenumber_weights": "kernel"},
 ]
 
 

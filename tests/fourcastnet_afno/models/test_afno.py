@@ -27,9 +27,21 @@ def test_output_lies_on_the_grid_of_the_input(shape: tuple[int, int]) -> None:
     assert output.std() > 0
 
 
-def test_every_parameter_is_used_and_trained() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sparsity_threshold": 0.01},
+        {
+            "wavenumber_weights": "kernel",
+            "pole": "double_fourier_sphere",
+            "vector_channels": TINY.embed_dim // 2,
+        },
+    ],
+    ids=["perceptron", "kernel"],
+)
+def test_every_parameter_is_used_and_trained(changes: dict[str, object]) -> None:
     torch.manual_seed(0)
-    net = make_net(sparsity_threshold=0.01)
+    net = make_net(**changes)
     net(torch.randn(2, 3, 8, 8)).square().mean().backward()
     unused = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []
@@ -104,6 +116,7 @@ def test_memory_is_linear_in_tokens_and_less_with_checkpoints() -> None:
         {"boundary": ("zero_padded", "zero_padded")},
         {"pole": "double_fourier_sphere", "vector_channels": 2},
         {"transform": "fft"},
+        {"wavenumber_weights": "kernel", "kernel_window": 1},
     ],
 )
 def test_options_of_the_transform_reach_the_mixer(changes: dict[str, object]) -> None:
@@ -122,7 +135,9 @@ COMPILED = """
 import torch, torch._dynamo
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
-for options in ({}, {"pole": "double_fourier_sphere"}, {"checkpoint_activations": True}):
+pole = {"pole": "double_fourier_sphere"}
+kernel = {**pole, "wavenumber_weights": "kernel", "vector_channels": 8}
+for options in ({}, pole, {"checkpoint_activations": True}, kernel):
     torch._dynamo.reset()
     torch.manual_seed(0)
     net = AFNONetConfig(embed_dim=16, depth=1, num_blocks=4, **options)

@@ -69,6 +69,13 @@ CASES = {
         18, 14, replace(SMALL, pole="double_fourier_sphere", vector_channels=3),
         LossConfig(kind="relative_l2", relative_to="channel"), "full",
     ),
+    "kernel": (
+        18, 14,
+        replace(
+            SMALL, pole="double_fourier_sphere", vector_channels=4, wavenumber_weights="kernel",
+        ),
+        LossConfig(), "full",
+    ),
     "reflected": (
         16, 12,
         replace(
@@ -220,7 +227,8 @@ def compare_2(process: Process) -> dict[str, float]:
 
 
 def compare_4(process: Process) -> dict[str, float]:
-    cases = ("uneven", "pole", "position")  # Of which the last has fewer zonal wavenumbers.
+    # Of which the last has fewer zonal wavenumbers.
+    cases = ("uneven", "pole", "kernel", "position")
     errors = {case: largest_error(process, case) for case in cases}
     mesh = replace(process, spatial=field_group(2, timedelta(minutes=1)))
     return errors | {f"2 x 2 {case}": largest_error(mesh, case) for case in ("padded", "fft")}
@@ -262,7 +270,7 @@ def work(size: int) -> dict[str, float]:
 @pytest.mark.parametrize("size", [2, 4])
 def test_forecasts_and_gradients_are_those_of_one_process(size: int) -> None:
     for errors in on_ranks(size, work, size, joined=False):
-        assert len(errors) == (8 if size == 2 else 5)
+        assert len(errors) == (9 if size == 2 else 6)
         assert max(errors.values()) < 1e-11, errors
 
 

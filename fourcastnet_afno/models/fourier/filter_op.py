@@ -1,0 +1,302 @@
+r"""Factors of Fourier modes by wavenumber and channel, from tokens to tokens, as one operator.
+
+A convolution with a kernel w that reaches R points of the reference grid to each side multiplies
+the mode of wavenumber k, along an axis of n points, by
+
+    F(k) = sum_{|a| <= R} w_a exp(-2 pi i k a / n),
+
+a smooth function of the wavenumber, the smoother the narrower the window. A window as wide as the
+axis has a factor of its own for each wavenumber; the number of weights does not grow with the grid
+beyond the window. On grids of other resolution the same kernel has the same factors.
+
+Along axes that are mirrored at their ends, modes are cosines and kernels are even,
+F(k) = w_0 + sum_a w_a cos(pi k a / n). From pole to pole a kernel has two parts: the even one keeps
+the parity of a mode, cosine or sine of colatitude; the odd one, like a derivative towards the
+north, turns cosines into sines and back, which are scalars and components of vectors, see
+``transforms``. It takes channel i of the scalars to channel i of the vectors, and back.
+
+References:
+    Rao et al., 2021, Global Filter Networks for Image Classification,
+    https://arxiv.org/abs/2107.00645, equation 5 (factors in a table).
+    Romero et al., 2022, CKConv: Continuous Kernel Convolution For Sequential Data,
+    https://arxiv.org/abs/2102.02611 (kernels of any resolution).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from fourcastnet_afno.models.fourier.sharded import ShardedTransform
+from fourcastnet_afno.models.fourier.transforms import (
+    COSINE_BOUNDARIES,
+    LocalTransform,
+    MatrixTransform,
+    ModeAxis,
+    ModeSelection,
+    Transform,
+    matrix_operations,
+    plan_for,
+    transform_for,
+)
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
+
+
+def filter_modes(
+    tokens: Tensor, kernels: Sequence[Tensor], spectrum: str, rows: Rows = ALL_ROWS
+) -> Tensor:
+    """Tokens plus the inverse transform of the factors times their modes, in float32 or wider.
+
+    Args:
+        tokens: Shape (batch, *grid, embed).
+        kernels: Weights (*window, embed) of the even and, if there is one, of the odd part. A
+            window has 2 R + 1 offsets along an axis of exponentials; 0..R along others, 1..R along
+            that from pole to pole in the odd part.
+        spectrum: ``ModeSelection.to_json``: which modes.
+        rows: The rows of the grid that the tokens are.
+    """
+    if isinstance(rows, ShardedRows):
+        shape = (sum(rows.partition.token_rows), *tokens.shape[2:])
+        transform = ShardedTransform(_transform(shape, kernels[0], spectrum), rows)
+        return _ShardedFilter.apply(tokens.contiguous(), transform, *kernels)
+    if torch.compiler.is_exporting():  # matrix products, for users who lack this operator
+        return _filter(tokens.contiguous(), list(kernels), spectrum, False)[0]
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (tokens, *kernels))
+    return _forward(tokens.contiguous(), list(kernels), spectrum, keep)[0]
+
+
+def kernel_sizes(spectrum: ModeSelection, window: int, num_axes: int) -> list[tuple[int, ...]]:
+    """Offsets by axis of the kernels that reach ``window`` points, the even and the odd part's.
+
+    A kernel is no wider than the reference grid. The odd part is left out without vectors.
+    """
+    has_pole, sizes, meridional = spectrum.pole != "none", [], num_axes - 2
+    for axis, boundary in enumerate(spectrum.boundaries(num_axes)):
+        is_wave = boundary not in COSINE_BOUNDARIES and not (has_pole and axis == meridional)
+        reach = window
+        if spectrum.reference_grid is not None:
+            points = spectrum.reference_grid[axis]
+            is_circle = is_wave and boundary == "periodic"
+            reach = min(window, (points - 1) // 2 if is_circle else points - 1)
+        sizes.append(2 * reach + 1 if is_wave else reach + 1)
+    kernels = [tuple(sizes)]
+    if has_pole and spectrum.vector_channels:
+        sizes[meridional] -= 1
+        kernels.append(tuple(sizes))
+    return kernels
+
+
+def _filter(tokens: Tensor, kernels: list[Tensor], spectrum: str, keep: bool) -> list[Tensor]:
+    """The new tokens and, if ``keep``, the modes of the old ones."""
+    return _apply(_transform(tokens.shape[1:], kernels[0], spectrum), tokens, kernels, keep)
+
+
+def _apply(
+    transform: Transform, tokens: Tensor, kernels: Sequence[Tensor], keep: bool
+) -> list[Tensor]:
+    everything, output = slice(0, tokens.shape[-1]), torch.empty_like(tokens)
+    modes = transform.to_modes(tokens, everything)
+    change = _product(factors(kernels[0], transform.mode_axes, False), modes)
+    if len(kernels) > 1:
+        odd = factors(kernels[1], transform.mode_axes, True)
+        change += _product(odd, _exchanged(modes))
+    transform.add_to_grid(change, tokens, output, everything)
+    return [output, modes] if keep else [output]
+
+
+def _differentiate(
+    transform: Transform, gradient: Tensor, kernels: Sequence[Tensor], modes: Tensor
+) -> list[Tensor]:
+    """Gradients by tokens and by each kernel."""
+    everything, by_tokens = slice(0, gradient.shape[-1]), torch.empty_like(gradient)
+    change = transform.to_modes(gradient, everything, adjoint=True)
+    by_modes, by_kernels = torch.zeros_like(change), []
+    for kernel, is_odd in zip(kernels, (False, True), strict=False):
+        seen = _exchanged(modes) if is_odd else modes
+        by_factors = _products(seen, change)
+        by_kernels.append(_kernel_gradient(by_factors, kernel, transform.mode_axes, is_odd))
+        part = _product(factors(kernel, transform.mode_axes, is_odd), change, conjugate=True)
+        by_modes += _exchanged(part) if is_odd else part
+    transform.add_to_grid(by_modes, gradient, by_tokens, everything, adjoint=True)
+    return [by_tokens, *by_kernels]
+
+
+_forward = torch.library.custom_op("fourcastnet_afno::filter_modes", mutates_args=())(_filter)
+
+
+@torch.library.custom_op("fourcastnet_afno::filter_modes_backward", mutates_args=())
+def _backward(
+    gradient: Tensor, kernels: list[Tensor], modes: Tensor, spectrum: str
+) -> list[Tensor]:
+    """Gradients by tokens and by each kernel."""
+    transform = _transform(gradient.shape[1:], kernels[0], spectrum)
+    return _differentiate(transform, gradient, kernels, modes)
+
+
+@_forward.register_fake
+def _(tokens, kernels, spectrum, keep):  # noqa: ANN001, ANN202
+    outputs = [torch.empty_like(tokens)]
+    if keep:
+        *shape, channels = (int(size) for size in tokens.shape[1:])
+        plan = plan_for(spectrum, tuple(shape), channels, tokens.device.type)
+        size = len(tokens), *plan.kept, 2, channels
+        outputs.append(tokens.new_empty(size, dtype=_wide(kernels[0].dtype)))
+    return outputs
+
+
+@_backward.register_fake
+def _(gradient, kernels, modes, spectrum):  # noqa: ANN001, ANN202
+    return [torch.empty_like(gradient), *(torch.empty_like(kernel) for kernel in kernels)]
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.filter_modes, get_raw=True)
+def _count_forward(tokens, kernels, spectrum, keep, out_val=None, **_) -> int:  # noqa: ANN001, ANN003
+    return _operations(tokens, spectrum)
+
+
+@register_flop_formula(torch.ops.fourcastnet_afno.filter_modes_backward, get_raw=True)
+def _count_backward(gradient, kernels, modes, spectrum, out_val=None, **_) -> int:  # noqa: ANN001, ANN003
+    return _operations(gradient, spectrum)
+
+
+def _operations(tokens: Tensor, spectrum: str) -> int:
+    """Floating-point operations of the transforms; products of factors and FFTs do not count."""
+    shape, channels = tuple(tokens.shape[1:-1]), tokens.shape[-1]
+    plan = plan_for(spectrum, shape, channels, tokens.device.type)
+    if not isinstance(plan, MatrixTransform):
+        return 0
+    return round(2 * matrix_operations(plan.kept, shape) * tokens.numel())
+
+
+def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
+    _, kernels, spectrum, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*kernels, *output[1:])
+    ctx.spectrum = spectrum
+
+
+def _differentiate_operator(ctx, gradients):  # noqa: ANN001, ANN202
+    *kernels, modes = ctx.saved_tensors
+    if gradients[0] is None:
+        return None, [None] * len(kernels), None, None
+    result = _backward(gradients[0].contiguous(), kernels, modes, ctx.spectrum)
+    return result[0], result[1:], None, None
+
+
+_forward.register_autograd(_differentiate_operator, setup_context=_setup_context)
+
+
+class _ShardedFilter(torch.autograd.Function):
+    """The same for some rows, by a transform that an operator of torch could not take."""
+
+    @staticmethod
+    def forward(ctx, tokens, transform, *kernels):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        output, modes = _apply(transform, tokens, kernels, keep=True)
+        ctx.transform = transform
+        ctx.save_for_backward(*kernels, modes)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
+        *kernels, modes = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        by_tokens, *by_kernels = _differentiate(ctx.transform, gradient, kernels, modes)
+        return by_tokens, None, *by_kernels
+
+
+def factors(kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of the factors of modes, each of shape (*kept, embed)."""
+    real = kernel.permute(*(axis.grid_axis for axis in axes), kernel.ndim - 1).to(
+        _wide(kernel.dtype)
+    )
+    imaginary = torch.zeros_like(real)
+    for axis in axes:
+        cosine, sine = _bases(axis, kernel, is_odd, real.device, real.dtype)
+        real, imaginary = (
+            _contract(cosine, real) + _contract(sine, imaginary),
+            _contract(cosine, imaginary) - _contract(sine, real),
+        )
+    return real, imaginary
+
+
+def _kernel_gradient(
+    by_factors: tuple[Tensor, Tensor], kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool
+) -> Tensor:
+    """The adjoint of ``factors``."""
+    real, imaginary = by_factors
+    for axis in axes:
+        cosine, sine = (x.mT for x in _bases(axis, kernel, is_odd, real.device, real.dtype))
+        real, imaginary = (
+            _contract(cosine, real) - _contract(sine, imaginary),
+            _contract(cosine, imaginary) + _contract(sine, real),
+        )
+    places = [axis.grid_axis for axis in axes]
+    return real.permute(*np.argsort(places).tolist(), real.ndim - 1).to(kernel.dtype)
+
+
+def _bases(
+    axis: ModeAxis, kernel: Tensor, is_odd: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (mode, offset) of the wavenumbers at the offsets of a kernel."""
+    part = "even"
+    if is_odd and axis.kind == "pole":
+        part = "odd"
+    elif is_odd and axis.grid_axis == kernel.ndim - 2:
+        part = "alternating"
+    wavenumbers, size = tuple(axis.wavenumbers.tolist()), kernel.shape[axis.grid_axis]
+    return _waves(axis.kind == "wave", part, wavenumbers, axis.period, size, device, dtype)
+
+
+@lru_cache(maxsize=256)
+def _waves(
+    is_wave: bool, part: str, wavenumbers: tuple[int, ...], period: int, size: int,
+    device: torch.device, dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    offsets = np.arange(size) + (-(size // 2) if is_wave else part == "odd")
+    angle = 2 * np.pi * (np.outer(wavenumbers, offsets) % period) / period
+    cosine, sine = np.cos(angle), np.sin(angle)
+    if part == "odd":  # cosines to sines
+        cosine = sine
+    elif part == "alternating":  # of odd zonal wavenumbers, sines to cosines: the other sign
+        sign = (-1.0) ** np.array(wavenumbers)[:, None]
+        cosine, sine = sign * cosine, sign * sine
+    sine = sine * is_wave
+    return torch.from_numpy(cosine).to(device, dtype), torch.from_numpy(sine).to(device, dtype)
+
+
+def _contract(basis: Tensor, values: Tensor) -> Tensor:
+    """Apply (new, old) to the first axis of (old, *rest, embed), and put it before the last."""
+    product = basis @ values.reshape(len(values), -1)
+    return product.view(len(basis), *values.shape[1:]).movedim(0, -2)
+
+
+def _product(factor: tuple[Tensor, Tensor], modes: Tensor, conjugate: bool = False) -> Tensor:
+    """The complex product with modes (batch, *kept, 2, embed)."""
+    (real, imaginary), (x, y) = factor, modes.unbind(-2)
+    imaginary = -imaginary if conjugate else imaginary
+    return torch.stack([real * x - imaginary * y, real * y + imaginary * x], dim=-2)
+
+
+def _products(modes: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient by factors: of change times the conjugate of the modes, over the batch."""
+    (x, y), (u, v) = modes.unbind(-2), change.unbind(-2)
+    return (x * u + y * v).sum(0), (x * v - y * u).sum(0)
+
+
+def _exchanged(modes: Tensor) -> Tensor:
+    """Modes whose channels of scalars and of vectors, as many of each, have changed places."""
+    return modes.roll(modes.shape[-1] // 2, -1)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _transform(shape: Sequence[int], kernel: Tensor, spectrum: str) -> LocalTransform:
+    """The transform of a grid whose ``shape`` includes the channels."""
+    *grid, channels = shape
+    return transform_for(spectrum, tuple(grid), channels, _wide(kernel.dtype), kernel.device)
