@@ -134,7 +134,7 @@ class ModeSelection:
 
 
 class ModeAxis(NamedTuple):
-    """What the modes along one of their axes are.
+    """Meaning of the modes along one of their axes.
 
     Args:
         kind: ``wave`` for exponentials, ``cosine``, or ``pole`` for cosines and sines by parity.
