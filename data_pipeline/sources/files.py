@@ -170,7 +170,7 @@ def missing_packages(name: str, error: ImportError) -> InputError:
 
 
 @contextmanager
-def _library_errors_as_input_errors(name: str) -> Iterator[None]:
+def library_errors_as_input_errors(name: str) -> Iterator[None]:
     """Report whatever a library raises at damaged metadata; it has errors of every kind."""
     try:
         yield
@@ -193,13 +193,13 @@ def _unreadable(name: str, error: Exception) -> InputError:
 
 
 def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Dataset:
-    with _library_errors_as_input_errors(path):
+    with library_errors_as_input_errors(path):
         stored, is_consolidated = _open_group(path, options)
         shapes = [(name, array.shape) for name, array in stored.arrays()]
     check_axes(shapes, path)
 
     def opened(decode: bool, masked: Any = True) -> xr.Dataset:  # noqa: ANN401
-        with _library_errors_as_input_errors(path):
+        with library_errors_as_input_errors(path):
             return xr.open_dataset(stored, decode_times=decode, mask_and_scale=masked)
 
     dataset = listed = open_with_dates(opened)
@@ -216,7 +216,7 @@ def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Da
         message += "and `score` take one such store in place of other data)"
         raise InputError(message, code="other-layout")
     if not dataset.variables:
-        with _library_errors_as_input_errors(path):
+        with library_errors_as_input_errors(path):
             groups = [] if options else sorted(zarr.open_group(path, mode="r").group_keys())
         if groups:
             message = f"{path} holds no arrays but the groups {groups[:8]}; give the path of one, "
@@ -327,19 +327,19 @@ def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dat
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
     # is skipped with a line on the console.
     options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
-    with _library_errors_as_input_errors(file):
+    with library_errors_as_input_errors(file):
         opened = cfgrib.open_datasets(file, backend_kwargs=options)
     return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
 
 
 def _open_netcdf(file: str) -> xr.Dataset:
-    with _library_errors_as_input_errors(file):
+    with library_errors_as_input_errors(file):
         stored = NetCDF4DataStore.open(file)
         shapes = [(name, array.shape) for name, array in stored.ds.variables.items()]
     check_axes(shapes, file)
 
     def opened(decode: bool) -> xr.Dataset:
-        with _library_errors_as_input_errors(file):
+        with library_errors_as_input_errors(file):
             return xr.open_dataset(stored, decode_times=decode)
 
     return open_with_dates(opened)
@@ -347,7 +347,7 @@ def _open_netcdf(file: str) -> xr.Dataset:
 
 def _reject_groups(file: str) -> None:
     """Reject a file whose variables are all in groups, of which only the root is read."""
-    with _library_errors_as_input_errors(file), netCDF4.Dataset(file) as opened:
+    with library_errors_as_input_errors(file), netCDF4.Dataset(file) as opened:
         groups = sorted(opened.groups)
     if groups:
         message = f"{file} has its variables in the groups {groups[:8]}, expected them at the top; "
@@ -371,7 +371,7 @@ def _check_length(file: str) -> None:
 
 def _has_one_record_variable_and_all_bytes(file: str) -> bool:
     """Whether scipy is wrong: it expects padding of a lone packed variable of records."""
-    with _library_errors_as_input_errors(file), netCDF4.Dataset(file) as dataset:
+    with library_errors_as_input_errors(file), netCDF4.Dataset(file) as dataset:
         variables = list(dataset.variables.values())
         unlimited = [name for name, dim in dataset.dimensions.items() if dim.isunlimited()]
         records = [v for v in variables if set(unlimited) & set(v.dimensions)]

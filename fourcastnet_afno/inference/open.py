@@ -18,6 +18,7 @@ from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import writing_to
 from data_pipeline.files.outputs import Output, zarr_attributes
+from data_pipeline.sources.files import library_errors_as_input_errors
 from data_pipeline.timestep import lead_times_of, valid_times
 
 _NAMES = {"time": "init_time", "prediction_timedelta": "lead_time"}
@@ -51,16 +52,23 @@ def open_forecast(path: Path) -> xr.Dataset:
         with the units ``months``.
 
     Raises:
-        InputError: If there is no forecast at ``path``.
+        InputError: If there is no forecast at ``path``, or it is damaged.
     """
-    if path.suffix == ".nc" and path.is_file():
-        stored = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=True)
-    elif (path / "zarr.json").exists():
-        stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
-    else:
+    is_file = path.suffix == ".nc" and path.is_file()
+    if not is_file and not (path / "zarr.json").exists():
         raise InputError(
             f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast`", code="missing-file"
         )
+    with library_errors_as_input_errors(str(path.resolve())):
+        if is_file:
+            stored = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=True)
+        else:
+            stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+        return _with_our_names(stored, path)
+
+
+def _with_our_names(stored: xr.Dataset, path: Path) -> xr.Dataset:
+    """The forecast at a path under this project's names, with its valid times."""
     missing = [name for name in _NAMES if name not in stored.dims]
     if missing:
         raise InputError(

@@ -5,6 +5,7 @@ members start from the same state with the same hidden state, and differ in the 
 store has their mean, and their spread in the group ``spread``.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,7 @@ def write_perfect_model(
 ) -> None:
     """Run the simulator of prepared data from its states, unless these forecasts are there.
 
-    An interrupted call resumes.
+    An interrupted call resumes; forecasts that have changed since they were written are replaced.
 
     Args:
         config: The data, of ``data.simulation`` or ``data.pde``.
@@ -99,7 +100,8 @@ def write_perfect_model(
     }
     work = Work(path, identity, num_units=len(run.units), num_chunks=run.num_chunks)
     with suppress(InputError), open_forecast(path) as made:
-        if made.attrs.get("fingerprint") == work.fingerprint:
+        found = made.attrs.get("fingerprint"), made.attrs.get("content")
+        if found == (work.fingerprint, _content_of(path)):
             return
     check_continues(simulator, store, inits)
     attrs = {
@@ -209,7 +211,8 @@ def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> No
         store.create(attrs, quantiles=() if run.num_members > 1 else None)
 
     def complete(folder: Path) -> Path:
-        ForecastStore(folder, run.layout).finish({"blow_ups": "[]"})
+        attrs = {"blow_ups": "[]", "content": _content_of(folder)}
+        ForecastStore(folder, run.layout).finish(attrs)
         return folder
 
     with work.opened(create, "overwrite"):
@@ -220,6 +223,16 @@ def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> No
                 for chunk, digest in enumerate(checksums):
                     work.record(number, chunk, digest)
         work.finish(complete)
+
+
+def _content_of(path: Path) -> str:
+    """Digest of a store's files; that of the root's metadata holds it, and is left out."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file != path / "zarr.json":
+            digest.update(f"{file.relative_to(path)}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from data_pipeline.errors import InputError
 from data_pipeline.sources.canonical import canonicalize, open_source
@@ -64,6 +65,8 @@ def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]
             canonical_forecast(d, str(d.encoding.get("source", path)), is_part=several)
             for d in opened
         ]
+        for stored, part in zip(opened, forecasts, strict=True):
+            part.encoding["notes"] += _lost_chunks(stored)
         forecast = join_forecasts(forecasts)
     if several:
 
@@ -76,6 +79,28 @@ def open_with_layouts(path: str) -> tuple[xr.Dataset, dict[str, MappedVariable]]
         forecast.encoding["notes"] = list(notes)
         return forecast, {}
     return forecast, mapped_variables(forecast, opened[0], path)
+
+
+def _lost_chunks(stored: xr.Dataset) -> list[str]:
+    """Notes on the variables of a store that lacks chunks, though no forecast blew up.
+
+    What ``forecast`` writes has a chunk of missing values alone, which is not stored, only where a
+    forecast blew up.
+    """
+    path = str(stored.encoding.get("source", ""))
+    if stored.attrs.get("blow_ups") != "[]" or not (Path(path) / "zarr.json").is_file():
+        return []
+    lacking = {
+        name: array.nchunks - array.nchunks_initialized
+        for name, array in zarr.open_group(path, mode="r").arrays()
+        if name in stored.data_vars
+    }
+    return [
+        f"{name} of {path} lacks {count} chunks, whose values count as missing; if they were not "
+        "left out on purpose, the store is damaged: write it again"
+        for name, count in sorted(lacking.items())
+        if count
+    ]
 
 
 @contextmanager

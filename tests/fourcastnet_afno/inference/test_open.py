@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from fourcastnet_afno.inference.open import open_forecast, require_netcdf_names
@@ -20,6 +21,15 @@ def test_names_are_translated_at_the_border(tmp_path: Path) -> None:
     make_states().to_zarr(tmp_path / "other.zarr", consolidated=False)
     with rejects("other-format", "['prediction_timedelta']"):
         open_forecast(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize("file", ["latitude/c/0", "2m_temperature/zarr.json"])
+def test_a_damaged_forecast_is_named(tmp_path: Path, file: str) -> None:
+    path = tmp_path / "f.zarr"
+    make_forecast(path)
+    (path / file).write_bytes(b"\x91")
+    with rejects("unreadable-file", str(path), "damaged"):
+        open_forecast(path)
 
 
 def test_names_that_netcdf_cannot_hold_are_named(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_what_is_there_is_not_computed_again(
         write(planet, written)
 
 
+def test_what_was_damaged_is_computed_again(planet: PreparedStore, tmp_path: Path) -> None:
+    path = tmp_path / "perfect_model.zarr"
+    whole = write(planet, path, num_members=1).load()
+    chunk = next(file for file in (path / "geopotential/c").rglob("*") if file.is_file())
+    for damage in (chunk.unlink, lambda: (path / "latitude/c/0").write_bytes(b"")):
+        damage()
+        xr.testing.assert_identical(write(planet, path, num_members=1).load(), whole)
+
+
 def test_other_settings_replace_it(planet: PreparedStore, tmp_path: Path) -> None:
     path = tmp_path / "perfect_model.zarr"
     first = write(planet, path, num_members=1).load()

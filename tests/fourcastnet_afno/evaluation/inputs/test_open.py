@@ -193,6 +193,19 @@ def test_all_files_and_stores_of_a_folder_or_glob_are_one_forecast(tmp_path: Pat
     assert list(opened.data_vars) == ["2m_temperature", "temperature"]
 
 
+def test_lost_chunks_of_a_forecast_that_did_not_blow_up_are_told(tmp_path: Path) -> None:
+    for records in ("[]", '[{"step": 3}]'):
+        path = tmp_path / f"{len(records)}.zarr"
+        stored = FORECAST.rename(WEATHERBENCH).assign_attrs(blow_ups=records)
+        stored.to_zarr(path, zarr_format=3, consolidated=False)
+        assert not open_with_layouts(str(path))[0].encoding["notes"]
+        next(file for file in (path / "temperature/c").rglob("*") if file.is_file()).unlink()
+        notes = open_with_layouts(str(path))[0].encoding["notes"]
+        assert [f"temperature of {path} lacks 1 chunks" in note for note in notes] == [
+            True for _ in range(records == "[]")
+        ]
+
+
 def test_a_missing_forecast_names_its_option(tmp_path: Path) -> None:
     with rejects("missing-file", "--forecast NAME=PATH"):
         open_with_layouts(str(tmp_path / "*.nc"))
