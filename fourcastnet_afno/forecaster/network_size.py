@@ -61,7 +61,8 @@ def count_weights(network: AFNONetConfig, in_channels: int, out_channels: int) -
     }[network.mixer]
     if network.wavenumber_weights == "kernel":
         grid = network.reference_grid or (network.kernel_window,) * 2
-        mixer = width * math.prod(2 * min(network.kernel_window, n) + 1 for n in grid)
+        window = math.prod(2 * min(network.kernel_window, n) + 1 for n in grid)
+        mixer = width * (window + 2 * width // network.num_blocks)
     block = mixer + 2 * width * int(width * network.mlp_ratio)
     position = math.prod(network.position_grid) * width if network.position_grid else 0
     return network.depth * block + (in_channels + out_channels) * patch * width + position

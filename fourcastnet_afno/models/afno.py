@@ -68,7 +68,8 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
             "transform": config.transform,
         }
         if config.wavenumber_weights == "kernel":
-            return WavenumberAFNO(config.embed_dim, config.kernel_window, **modes)
+            window = config.kernel_window
+            return WavenumberAFNO(config.embed_dim, config.num_blocks, window=window, **modes)
         return AFNO2D(
             config.embed_dim,
             config.num_blocks,

@@ -70,8 +70,8 @@ class AFNONetConfig:
         num_blocks: Diagonal blocks of AFNO's weights, or heads of the attention; divides
             ``embed_dim``.
         wavenumber_weights: ``none`` is the paper's AFNO, one perceptron for all wavenumbers;
-            ``kernel`` has a factor for each wavenumber and channel in its place, see
-            ``WavenumberAFNO``.
+            ``kernel`` has a factor for each wavenumber and channel between its layers, in place of
+            the rectifier and the threshold, see ``WavenumberAFNO``.
         kernel_window: Tokens that the kernel of these factors reaches to each side.
         mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
         sparsity_threshold: Soft threshold of the Fourier coefficients.
@@ -143,10 +143,12 @@ class AFNONetConfig:
                     "wavenumber_weights is for mixer=afno and mode_selection=wavenumber, got "
                     f"{self.mixer} and {self.mode_selection}"
                 )
-            if self.vector_channels not in (0, self.embed_dim // 2):
+            vectors = 2 * self.vector_channels
+            if vectors and (vectors != self.embed_dim or self.num_blocks % 2):
                 raise ValueError(
-                    "wavenumber_weights needs vector_channels=0 or half of "
-                    f"embed_dim={self.embed_dim}, got {self.vector_channels}"
+                    "wavenumber_weights needs vector_channels=0, or half of embed_dim and an even "
+                    f"num_blocks, got {self.vector_channels}, {self.embed_dim} and "
+                    f"{self.num_blocks}"
                 )
         is_periodic = self.boundary == ("periodic", "periodic") and self.pole == "none"
         if self.mixer != "afno" and not is_periodic:

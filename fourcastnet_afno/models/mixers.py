@@ -228,27 +228,31 @@ AFNO2D = AFNO
 
 
 class WavenumberAFNO(ModeMixer):
-    """AFNO whose weights know the wavenumber: factors in place of the shared perceptron.
+    """AFNO whose weights know the wavenumber: factors in place of the rectifier.
 
-        z = DFT(x),    out = x + IDFT(F z),
+        z = DFT(x),    out = IDFT(W2 . F . (W1 . z)),
 
-    with a complex factor F for each wavenumber and channel, the transform of a kernel in a window,
-    see ``filter_op``. A wave's phase speed and growth depend on its wavenumber, which a perceptron
-    that all wavenumbers share cannot know. Channels are mixed by the token-wise MLP that follows.
+    with block-diagonal weights W1 and W2 that all wavenumbers share, as in AFNO, and a complex
+    factor F for each wavenumber and channel, the transform of a kernel in a window, see
+    ``filter_op``. How fast a wave moves and grows depends on its wavenumber, which a perceptron
+    that all wavenumbers share cannot know. The layer is linear; the token-wise MLP that follows is
+    not.
 
     Args:
         embed_dim: Channels of a token.
+        num_blocks: Number of diagonal blocks; divides ``embed_dim``.
         window: Points of the reference grid that the kernel reaches to each side.
         num_axes: How many axes the grid has.
         hard_thresholding_fraction: Share of wavenumbers that are mixed, see ``kept_modes``.
         reference_grid: See ``AFNO``; kernels are never wider than it.
         boundary: See ``AFNO``.
         pole: See ``AFNO``.
-        vector_channels: See ``AFNO``; half of ``embed_dim``, or none.
+        vector_channels: See ``AFNO``; half of ``embed_dim``, in whole blocks, or none.
         transform: See ``AFNO``.
 
     Raises:
-        ValueError: If ``vector_channels`` is neither.
+        ValueError: If ``num_blocks`` does not divide ``embed_dim``, or ``vector_channels`` is
+            another number.
 
     References:
         Guibas et al., 2022, https://arxiv.org/abs/2111.13587, section 4; Rao et al., 2021, Global
@@ -258,8 +262,9 @@ class WavenumberAFNO(ModeMixer):
     def __init__(
         self,
         embed_dim: int,
-        window: int = 16,
+        num_blocks: int = 8,
         *,
+        window: int = 16,
         num_axes: int = 2,
         hard_thresholding_fraction: float = 1.0,
         reference_grid: Sequence[int] | None = None,
@@ -268,10 +273,12 @@ class WavenumberAFNO(ModeMixer):
         vector_channels: int = 0,
         transform: TransformKind = "auto",
     ) -> None:
-        if vector_channels not in (0, embed_dim // 2):
+        if num_blocks < 1 or embed_dim % num_blocks:
+            raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
+        if vector_channels and (2 * vector_channels != embed_dim or num_blocks % 2):
             raise ValueError(
-                f"weights of wavenumbers need vector_channels=0 or half of embed_dim={embed_dim}, "
-                f"got {vector_channels}"
+                "weights of wavenumbers need vector_channels=0, or half of embed_dim and an even "
+                f"num_blocks, got {vector_channels}, {embed_dim} and {num_blocks}"
             )
         spectrum = ModeSelection(
             fraction=hard_thresholding_fraction,
@@ -282,6 +289,10 @@ class WavenumberAFNO(ModeMixer):
             transform=transform,
         )
         super().__init__(spectrum)
+        width = embed_dim // num_blocks
+        self.weight1, self.weight2 = (
+            nn.Parameter(width**-0.5 * torch.randn(num_blocks, width, width)) for _ in range(2)
+        )
         sizes = kernel_sizes(spectrum, window, num_axes)
         # Factors have the size of those in a table of factors, whatever the window.
         std = 0.02 * math.sqrt(2 / math.prod(sizes[0]))
@@ -290,9 +301,19 @@ class WavenumberAFNO(ModeMixer):
         )
 
     def forward(self, tokens: _Tokens) -> _Tokens:
-        """Mix the tokens, in float32 or wider inside."""
+        """Mix the tokens; the factors are multiplied in float32 or wider."""
+        hidden = _by_blocks(tokens, self.weight1)  # linear at each token: as good before the DFT
         with torch.autocast(tokens.device.type, enabled=False):
-            return filter_modes(tokens, list(self.kernels), self._spectrum, self.rows)
+            hidden = filter_modes(hidden, list(self.kernels), self._spectrum, self.rows)
+        return _by_blocks(hidden, self.weight2)
+
+
+def _by_blocks(
+    tokens: _Tokens, weight: Float[Tensor, "block in_dim out_dim"]
+) -> Float[Tensor, "batch *grid embed"]:
+    """Apply a block-diagonal matrix to each token."""
+    flat = rearrange(tokens.flatten(0, -2), "n (k i) -> k n i", k=len(weight))
+    return rearrange(torch.bmm(flat, weight), "k n o -> n (k o)").view(tokens.shape)
 
 
 class _Spectral(nn.Module):

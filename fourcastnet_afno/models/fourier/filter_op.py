@@ -48,7 +48,7 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 def filter_modes(
     tokens: Tensor, kernels: Sequence[Tensor], spectrum: str, rows: Rows = ALL_ROWS
 ) -> Tensor:
-    """Tokens plus the inverse transform of the factors times their modes, in float32 or wider.
+    """The inverse transform of the factors times the modes of tokens, in float32 or wider inside.
 
     Args:
         tokens: Shape (batch, *grid, embed).
@@ -90,20 +90,20 @@ def kernel_sizes(spectrum: ModeSelection, window: int, num_axes: int) -> list[tu
 
 
 def _filter(tokens: Tensor, kernels: list[Tensor], spectrum: str, keep: bool) -> list[Tensor]:
-    """The new tokens and, if ``keep``, the modes of the old ones."""
+    """The result and, if ``keep``, the modes of the tokens."""
     return _apply(_transform(tokens.shape[1:], kernels[0], spectrum), tokens, kernels, keep)
 
 
 def _apply(
     transform: Transform, tokens: Tensor, kernels: Sequence[Tensor], keep: bool
 ) -> list[Tensor]:
-    everything, output = slice(0, tokens.shape[-1]), torch.empty_like(tokens)
+    everything, output = slice(0, tokens.shape[-1]), torch.zeros_like(tokens)
     modes = transform.to_modes(tokens, everything)
     change = _product(factors(kernels[0], transform.mode_axes, False), modes)
     if len(kernels) > 1:
         odd = factors(kernels[1], transform.mode_axes, True)
         change += _product(odd, _exchanged(modes))
-    transform.add_to_grid(change, tokens, output, everything)
+    transform.add_to_grid(change, output, output, everything)
     return [output, modes] if keep else [output]
 
 
@@ -111,7 +111,7 @@ def _differentiate(
     transform: Transform, gradient: Tensor, kernels: Sequence[Tensor], modes: Tensor
 ) -> list[Tensor]:
     """Gradients by tokens and by each kernel."""
-    everything, by_tokens = slice(0, gradient.shape[-1]), torch.empty_like(gradient)
+    everything, by_tokens = slice(0, gradient.shape[-1]), torch.zeros_like(gradient)
     change = transform.to_modes(gradient, everything, adjoint=True)
     by_modes, by_kernels = torch.zeros_like(change), []
     for kernel, is_odd in zip(kernels, (False, True), strict=False):
@@ -120,7 +120,7 @@ def _differentiate(
         by_kernels.append(_kernel_gradient(by_factors, kernel, transform.mode_axes, is_odd))
         part = _product(factors(kernel, transform.mode_axes, is_odd), change, conjugate=True)
         by_modes += _exchanged(part) if is_odd else part
-    transform.add_to_grid(by_modes, gradient, by_tokens, everything, adjoint=True)
+    transform.add_to_grid(by_modes, by_tokens, by_tokens, everything, adjoint=True)
     return [by_tokens, *by_kernels]
 
 

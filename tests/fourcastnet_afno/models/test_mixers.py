@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fourcastnet_afno.models.fourier.modes import kept_modes
-from fourcastnet_afno.models.mixers import AFNO2D
+from fourcastnet_afno.models.mixers import AFNO2D, WavenumberAFNO
 
 SIZES = st.integers(min_value=2, max_value=13)
 FRACTIONS = st.integers(min_value=0, max_value=100).map(lambda percent: percent / 100)
@@ -240,3 +240,32 @@ def test_biases_are_no_spike() -> None:
 def test_wrong_options_are_named(options: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         AFNO2D(12, **options)
+
+
+def test_weights_of_wavenumbers_are_between_two_layers_that_all_share() -> None:
+    """The equation of the layer, one mode after the other, with the factors of its kernel."""
+    torch.manual_seed(0)
+    mixer = WavenumberAFNO(12, 3, window=2).double()
+    tokens = make_tokens(6, 8)
+    modes, mixed = torch.fft.rfft2(tokens, dim=(1, 2)), torch.zeros(2, 6, 5, 12).cdouble()
+    offsets = torch.arange(-2.0, 3, dtype=torch.float64)
+    for row, column in itertools.product(range(6), range(5)):
+        waves = [torch.polar(torch.ones(5).double(), -2 * math.pi * k / n * offsets)
+                 for k, n in ((row, 6), (column, 8))]  # fmt: skip
+        factor = torch.einsum("a,b,abc->c", *waves, mixer.kernels[0].cdouble())
+        layers = [torch.block_diag(*weight).cdouble() for weight in (mixer.weight1, mixer.weight2)]
+        mixed[:, row, column] = ((modes[:, row, column] @ layers[0]) * factor) @ layers[1]
+    expected = torch.fft.irfft2(mixed, s=(6, 8), dim=(1, 2))
+    torch.testing.assert_close(mixer(tokens), expected)
+
+
+def test_factors_of_wavenumbers_are_in_float32_under_autocast_to_bfloat16() -> None:
+    torch.manual_seed(0)
+    mixer, tokens = WavenumberAFNO(16, 2, window=4), torch.randn(2, 12, 18, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mixer(tokens)
+    assert mixed.dtype == torch.bfloat16
+    expected = mixer(tokens)
+    assert (mixed - expected).norm() < 0.02 * expected.norm()
+    mixed.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in mixer.parameters())

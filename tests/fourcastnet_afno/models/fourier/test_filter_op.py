@@ -4,20 +4,26 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fourcastnet_afno.models.fourier.filter_op import filter_modes
 from fourcastnet_afno.models.mixers import WavenumberAFNO
 
 GLOBE = {"pole": "double_fourier_sphere", "vector_channels": 3}
 
 
-def make_mixer(**options: object) -> WavenumberAFNO:
-    torch.manual_seed(0)
-    mixer = WavenumberAFNO(6, **options).double()  # type: ignore[arg-type]
-    with torch.no_grad():
-        for parameter in mixer.parameters():
-            parameter.copy_(torch.randn_like(parameter))
-    return mixer
+class Filter(nn.Module):
+    """The operator alone, with the kernels of a mixer."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        mixer = WavenumberAFNO(6, 2, **options).double()  # type: ignore[arg-type]
+        kernels = [torch.randn_like(kernel) for kernel in mixer.kernels]
+        self.kernels, self.spectrum = nn.ParameterList(kernels), mixer.spectrum.to_json()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return filter_modes(tokens, list(self.kernels), self.spectrum)
 
 
 def make_tokens(*shape: int) -> Tensor:
@@ -30,9 +36,9 @@ def make_tokens(*shape: int) -> Tensor:
 def test_on_circles_it_is_a_convolution_with_the_kernel(
     shape: tuple[int, ...], transform: str
 ) -> None:
-    mixer = make_mixer(window=1, num_axes=len(shape), transform=transform)
+    mixer = Filter(window=1, num_axes=len(shape), transform=transform)
     tokens, axes = make_tokens(*shape), tuple(range(1, len(shape) + 1))
-    expected = tokens.clone()
+    expected = torch.zeros_like(tokens)
     for offsets in itertools.product((-1, 0, 1), repeat=len(shape)):
         weight = mixer.kernels[0][tuple(offset + 1 for offset in offsets)]
         expected += weight * tokens.roll(offsets, axes)
@@ -42,10 +48,10 @@ def test_on_circles_it_is_a_convolution_with_the_kernel(
 def test_at_edges_it_is_a_convolution_with_the_mirrored_field() -> None:
     tokens = make_tokens(6, 1)
     for boundary, mirrored in (("reflected", [1, 0, 5, 4]), ("mirrored", [2, 1, 4, 3])):
-        mixer = make_mixer(window=2, boundary=(boundary, "periodic"))
+        mixer = Filter(window=2, boundary=(boundary, "periodic"))
         rows = torch.cat([tokens[:, mirrored[:2]], tokens, tokens[:, mirrored[2:]]], dim=1)
         weight = mixer.kernels[0].sum(1)
-        expected = tokens + weight[0] * tokens
+        expected = weight[0] * tokens
         for offset in (1, 2):
             both = rows[:, 2 - offset : 8 - offset] + rows[:, 2 + offset : 8 + offset]
             expected = expected + weight[offset] * both / 2
@@ -61,14 +67,14 @@ def test_at_edges_it_is_a_convolution_with_the_mirrored_field() -> None:
 def test_across_poles_scalars_and_vectors_continue_and_are_exchanged_by_the_odd_part() -> None:
     """A shift by a row north minus one south takes scalars to vectors, which change sign."""
     tokens, columns = make_tokens(6, 8), 8
-    mixer = make_mixer(window=1, **GLOBE)
+    mixer = Filter(window=1, **GLOBE)
     sign = torch.tensor([1.0] * 3 + [-1.0] * 3, dtype=torch.float64)
     # The field, continued by a row over each pole on the opposite meridian.
     over = [sign * tokens[:, row].roll(columns // 2, 1)[:, None] for row in (0, -1)]
     field = torch.cat([over[0], tokens, over[1]], dim=1)
     north, south = field[:, :-2], field[:, 2:]
     even, odd = mixer.kernels
-    expected = tokens.clone()
+    expected = torch.zeros_like(tokens)
     for offset in (-1, 0, 1):
         mean, half = (north + south) / 2, (north - south) / 2
         turned = torch.cat([-half[..., 3:], half[..., :3]], dim=-1)
@@ -90,7 +96,7 @@ def test_across_poles_scalars_and_vectors_continue_and_are_exchanged_by_the_odd_
     ids=str,
 )
 def test_gradients_are_right(shape: tuple[int, int], options: dict) -> None:
-    mixer, tokens = make_mixer(window=2, **options), make_tokens(*shape).requires_grad_()
+    mixer, tokens = Filter(window=2, **options), make_tokens(*shape).requires_grad_()
     names = [name for name, _ in mixer.named_parameters()]
 
     def mix(tokens: Tensor, *parameters: Tensor) -> Tensor:
@@ -106,19 +112,20 @@ def test_the_same_field_sampled_finer_has_the_same_output(options: dict) -> None
     options = options | {"reference_grid": (6, 10), "hard_thresholding_fraction": 0.6}
     generator = torch.Generator().manual_seed(0)
     field = torch.randn(1, 18, 30, 6, dtype=torch.float64, generator=generator)
-    minus_one, mixer = make_mixer(window=0, **options), make_mixer(window=8, **options)
+    one, mixer = Filter(window=0, **options), Filter(window=8, **options)
     with torch.no_grad():
-        minus_one.kernels[0].fill_(-1.0)
-        field = field - minus_one(field)  # what the kept modes are
+        one.kernels[0].fill_(1.0)
+        field = one(field)  # the kept modes alone
         first = 1 if len(options) > 2 else 0
         coarse = field[:, first::3, ::3]
         torch.testing.assert_close(mixer(coarse), mixer(field)[:, first::3, ::3])
 
 
 def test_kernels_are_no_wider_than_the_grid_and_need_pairs_of_channels() -> None:
-    mixer = make_mixer(window=100, reference_grid=(4, 8), **GLOBE)
+    mixer = Filter(window=100, reference_grid=(4, 8), **GLOBE)
     assert [tuple(kernel.shape) for kernel in mixer.kernels] == [(4, 7, 6), (3, 7, 6)]
-    small = make_mixer(window=1, reference_grid=(40, 80), boundary="zero_padded")
+    small = Filter(window=1, reference_grid=(40, 80), boundary="zero_padded")
     assert [tuple(kernel.shape) for kernel in small.kernels] == [(3, 3, 6)]
-    with pytest.raises(ValueError, match="vector_channels=0 or half of embed_dim=6, got 2"):
-        WavenumberAFNO(6, pole="double_fourier_sphere", vector_channels=2)
+    for blocks, vectors in ((2, 2), (3, 3)):
+        with pytest.raises(ValueError, match=f"even num_blocks, got {vectors}, 6 and {blocks}"):
+            WavenumberAFNO(6, blocks, pole="double_fourier_sphere", vector_channels=vectors)
