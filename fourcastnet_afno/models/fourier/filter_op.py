@@ -22,6 +22,7 @@ References:
     https://arxiv.org/abs/2102.02611 (kernels of any resolution).
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -43,6 +44,9 @@ from fourcastnet_afno.models.fourier.transforms import (
     transform_for,
 )
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
+
+_CACHE_BYTES = 8 * 2**20
+_Basis = tuple[Tensor, Tensor | None]
 
 
 def filter_modes(
@@ -95,32 +99,48 @@ def _filter(tokens: Tensor, kernels: list[Tensor], spectrum: str, keep: bool) ->
 
 
 def _apply(
-    transform: Transform, tokens: Tensor, kernels: Sequence[Tensor], keep: bool
+    transform: Transform,
+    tokens: Tensor,
+    kernels: Sequence[Tensor],
+    keep: bool,
+    is_whole: bool = False,
 ) -> list[Tensor]:
-    everything, output = slice(0, tokens.shape[-1]), torch.zeros_like(tokens)
-    modes = transform.to_modes(tokens, everything)
-    change = _product(factors(kernels[0], transform.mode_axes, False), modes)
-    if len(kernels) > 1:
-        odd = factors(kernels[1], transform.mode_axes, True)
-        change += _product(odd, _exchanged(modes))
-    transform.add_to_grid(change, output, output, everything)
-    return [output, modes] if keep else [output]
+    output, saved = torch.zeros_like(tokens), []
+    for chunk in _chunks(tokens, len(kernels), is_whole):
+        modes = [transform.to_modes(tokens, channels) for channels in chunk]
+        for part, channels in enumerate(chunk):
+            change = torch.zeros_like(modes[part])
+            for kernel, is_odd in zip(kernels, (False, True), strict=False):
+                factor = factors(kernel[..., channels], transform.mode_axes, is_odd)
+                _add_product(factor, modes[part - is_odd], change)
+            transform.add_to_grid(change, output, output, channels)
+        saved += modes if keep else []
+    return [output, *saved]
 
 
 def _differentiate(
-    transform: Transform, gradient: Tensor, kernels: Sequence[Tensor], modes: Tensor
+    transform: Transform,
+    gradient: Tensor,
+    kernels: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    is_whole: bool = False,
 ) -> list[Tensor]:
     """Gradients by tokens and by each kernel."""
-    everything, by_tokens = slice(0, gradient.shape[-1]), torch.zeros_like(gradient)
-    change = transform.to_modes(gradient, everything, adjoint=True)
-    by_modes, by_kernels = torch.zeros_like(change), []
-    for kernel, is_odd in zip(kernels, (False, True), strict=False):
-        seen = _exchanged(modes) if is_odd else modes
-        by_factors = _products(seen, change)
-        by_kernels.append(_kernel_gradient(by_factors, kernel, transform.mode_axes, is_odd))
-        part = _product(factors(kernel, transform.mode_axes, is_odd), change, conjugate=True)
-        by_modes += _exchanged(part) if is_odd else part
-    transform.add_to_grid(by_modes, by_tokens, by_tokens, everything, adjoint=True)
+    by_tokens, by_kernels = torch.zeros_like(gradient), [torch.empty_like(k) for k in kernels]
+    axes, waiting = transform.mode_axes, list(saved)
+    for chunk in _chunks(gradient, len(kernels), is_whole):
+        modes, waiting = waiting[: len(chunk)], waiting[len(chunk) :]
+        changes = [transform.to_modes(gradient, channels, adjoint=True) for channels in chunk]
+        by_modes = [torch.zeros_like(change) for change in changes]
+        for part, channels in enumerate(chunk):
+            for by_kernel, kernel, is_odd in zip(by_kernels, kernels, (False, True), strict=False):
+                by_factors = _products(modes[part - is_odd], changes[part])
+                of_chunk = _kernel_gradient(by_factors, kernel, axes, is_odd)
+                by_kernel[..., channels] = of_chunk.to(kernel.dtype)
+                real, imaginary = factors(kernel[..., channels], axes, is_odd)
+                _add_product((real, -imaginary), changes[part], by_modes[part - is_odd])
+        for channels, values in zip(chunk, by_modes, strict=True):
+            transform.add_to_grid(values, by_tokens, by_tokens, channels, adjoint=True)
     return [by_tokens, *by_kernels]
 
 
@@ -129,11 +149,11 @@ _forward = torch.library.custom_op("fourcastnet_afno::filter_modes", mutates_arg
 
 @torch.library.custom_op("fourcastnet_afno::filter_modes_backward", mutates_args=())
 def _backward(
-    gradient: Tensor, kernels: list[Tensor], modes: Tensor, spectrum: str
+    gradient: Tensor, kernels: list[Tensor], saved: list[Tensor], spectrum: str
 ) -> list[Tensor]:
     """Gradients by tokens and by each kernel."""
     transform = _transform(gradient.shape[1:], kernels[0], spectrum)
-    return _differentiate(transform, gradient, kernels, modes)
+    return _differentiate(transform, gradient, kernels, saved)
 
 
 @_forward.register_fake
@@ -142,13 +162,14 @@ def _(tokens, kernels, spectrum, keep):  # noqa: ANN001, ANN202
     if keep:
         *shape, channels = (int(size) for size in tokens.shape[1:])
         plan = plan_for(spectrum, tuple(shape), channels, tokens.device.type)
-        size = len(tokens), *plan.kept, 2, channels
-        outputs.append(tokens.new_empty(size, dtype=_wide(kernels[0].dtype)))
+        for part in itertools.chain(*_chunks(tokens, len(kernels))):
+            size = len(tokens), *plan.kept, 2, part.stop - part.start
+            outputs.append(tokens.new_empty(size, dtype=_wide(kernels[0].dtype)))
     return outputs
 
 
 @_backward.register_fake
-def _(gradient, kernels, modes, spectrum):  # noqa: ANN001, ANN202
+def _(gradient, kernels, saved, spectrum):  # noqa: ANN001, ANN202
     return [torch.empty_like(gradient), *(torch.empty_like(kernel) for kernel in kernels)]
 
 
@@ -158,7 +179,7 @@ def _count_forward(tokens, kernels, spectrum, keep, out_val=None, **_) -> int:  
 
 
 @register_flop_formula(torch.ops.fourcastnet_afno.filter_modes_backward, get_raw=True)
-def _count_backward(gradient, kernels, modes, spectrum, out_val=None, **_) -> int:  # noqa: ANN001, ANN003
+def _count_backward(gradient, kernels, saved, spectrum, out_val=None, **_) -> int:  # noqa: ANN001, ANN003
     return _operations(gradient, spectrum)
 
 
@@ -175,14 +196,15 @@ def _setup_context(ctx, inputs, output) -> None:  # noqa: ANN001
     _, kernels, spectrum, _ = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*kernels, *output[1:])
-    ctx.spectrum = spectrum
+    ctx.spectrum, ctx.num_kernels = spectrum, len(kernels)
 
 
 def _differentiate_operator(ctx, gradients):  # noqa: ANN001, ANN202
-    *kernels, modes = ctx.saved_tensors
+    count = ctx.num_kernels
     if gradients[0] is None:
-        return None, [None] * len(kernels), None, None
-    result = _backward(gradients[0].contiguous(), kernels, modes, ctx.spectrum)
+        return None, [None] * count, None, None
+    kernels, saved = list(ctx.saved_tensors[:count]), list(ctx.saved_tensors[count:])
+    result = _backward(gradients[0].contiguous(), kernels, saved, ctx.spectrum)
     return result[0], result[1:], None, None
 
 
@@ -194,53 +216,63 @@ class _ShardedFilter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tokens, transform, *kernels):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
-        output, modes = _apply(transform, tokens, kernels, keep=True)
-        ctx.transform = transform
-        ctx.save_for_backward(*kernels, modes)
+        output, *saved = _apply(transform, tokens, kernels, keep=True, is_whole=True)
+        ctx.transform, ctx.num_kernels = transform, len(kernels)
+        ctx.save_for_backward(*kernels, *saved)
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
-        *kernels, modes = ctx.saved_tensors
+        kernels, saved = (
+            ctx.saved_tensors[: ctx.num_kernels],
+            ctx.saved_tensors[ctx.num_kernels :],
+        )
         gradient = gradients[0].contiguous()
-        by_tokens, *by_kernels = _differentiate(ctx.transform, gradient, kernels, modes)
+        by_tokens, *by_kernels = _differentiate(ctx.transform, gradient, kernels, saved, True)
         return by_tokens, None, *by_kernels
 
 
 def factors(kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool) -> tuple[Tensor, Tensor]:
     """Real and imaginary part of the factors of modes, each of shape (*kept, embed)."""
-    real = kernel.permute(*(axis.grid_axis for axis in axes), kernel.ndim - 1).to(
-        _wide(kernel.dtype)
-    )
-    imaginary = torch.zeros_like(real)
-    for axis in axes:
-        cosine, sine = _bases(axis, kernel, is_odd, real.device, real.dtype)
-        real, imaginary = (
-            _contract(cosine, real) + _contract(sine, imaginary),
-            _contract(cosine, imaginary) - _contract(sine, real),
-        )
-    return real, imaginary
+    places = [axis.grid_axis for axis in axes]
+    values = kernel.permute(*places, kernel.ndim - 1).to(_wide(kernel.dtype))
+    bases = [_bases(axis, kernel, is_odd, values.device, values.dtype) for axis in axes]
+    return _transformed(values, None, bases, sign=-1)
 
 
 def _kernel_gradient(
     by_factors: tuple[Tensor, Tensor], kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool
 ) -> Tensor:
     """The adjoint of ``factors``."""
-    real, imaginary = by_factors
-    for axis in axes:
-        cosine, sine = (x.mT for x in _bases(axis, kernel, is_odd, real.device, real.dtype))
-        real, imaginary = (
-            _contract(cosine, real) - _contract(sine, imaginary),
-            _contract(cosine, imaginary) + _contract(sine, real),
-        )
+    device, dtype = by_factors[0].device, by_factors[0].dtype
+    bases = [_bases(axis, kernel, is_odd, device, dtype) for axis in axes]
+    transposed = [(cosine.mT, None if sine is None else sine.mT) for cosine, sine in bases]
+    real, _ = _transformed(*by_factors, transposed, sign=1)
     places = [axis.grid_axis for axis in axes]
-    return real.permute(*np.argsort(places).tolist(), real.ndim - 1).to(kernel.dtype)
+    return real.permute(*np.argsort(places).tolist(), real.ndim - 1)
+
+
+def _transformed(
+    real: Tensor, imaginary: Tensor | None, bases: Sequence[_Basis], sign: int
+) -> tuple[Tensor, Tensor]:
+    """Apply cos + sign i sin along each axis before the last one to a complex array."""
+    for cosine, sine in bases:
+        parts = [_contract(cosine, part) for part in (real, imaginary) if part is not None]
+        if sine is not None:
+            turned = _contract(sine, real).mul_(sign)
+            if imaginary is None:
+                parts.append(turned)
+            else:
+                parts[0] -= _contract(sine, imaginary).mul_(sign)
+                parts[1] += turned
+        real, imaginary = parts[0], parts[1] if len(parts) > 1 else None
+    return real, torch.zeros_like(real) if imaginary is None else imaginary
 
 
 def _bases(
     axis: ModeAxis, kernel: Tensor, is_odd: bool, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+) -> _Basis:
     """Cosines and sines (mode, offset) of the wavenumbers at the offsets of a kernel."""
     part = "even"
     if is_odd and axis.kind == "pole":
@@ -255,7 +287,7 @@ def _bases(
 def _waves(
     is_wave: bool, part: str, wavenumbers: tuple[int, ...], period: int, size: int,
     device: torch.device, dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> _Basis:  # fmt: skip
     offsets = np.arange(size) + (-(size // 2) if is_wave else part == "odd")
     angle = 2 * np.pi * (np.outer(wavenumbers, offsets) % period) / period
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -264,8 +296,8 @@ def _waves(
     elif part == "alternating":  # of odd zonal wavenumbers, sines to cosines: the other sign
         sign = (-1.0) ** np.array(wavenumbers)[:, None]
         cosine, sine = sign * cosine, sign * sine
-    sine = sine * is_wave
-    return torch.from_numpy(cosine).to(device, dtype), torch.from_numpy(sine).to(device, dtype)
+    waves = [torch.from_numpy(wave).to(device, dtype) for wave in (cosine, sine)]
+    return waves[0], waves[1] if is_wave else None
 
 
 def _contract(basis: Tensor, values: Tensor) -> Tensor:
@@ -274,22 +306,33 @@ def _contract(basis: Tensor, values: Tensor) -> Tensor:
     return product.view(len(basis), *values.shape[1:]).movedim(0, -2)
 
 
-def _product(factor: tuple[Tensor, Tensor], modes: Tensor, conjugate: bool = False) -> Tensor:
-    """The complex product with modes (batch, *kept, 2, embed)."""
+def _add_product(factor: tuple[Tensor, Tensor], modes: Tensor, out: Tensor) -> None:
+    """Add the complex product with modes (batch, *kept, 2, embed) to ``out``."""
     (real, imaginary), (x, y) = factor, modes.unbind(-2)
-    imaginary = -imaginary if conjugate else imaginary
-    return torch.stack([real * x - imaginary * y, real * y + imaginary * x], dim=-2)
+    out.addcmul_(modes, real.unsqueeze(-2))
+    out[..., 0, :].addcmul_(imaginary, y, value=-1)
+    out[..., 1, :].addcmul_(imaginary, x)
 
 
 def _products(modes: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient by factors: of change times the conjugate of the modes, over the batch."""
     (x, y), (u, v) = modes.unbind(-2), change.unbind(-2)
-    return (x * u + y * v).sum(0), (x * v - y * u).sum(0)
+    return (modes * change).sum((0, -2)), (x * v).sub_(y * u).sum(0)
 
 
-def _exchanged(modes: Tensor) -> Tensor:
-    """Modes whose channels of scalars and of vectors, as many of each, have changed places."""
-    return modes.roll(modes.shape[-1] // 2, -1)
+def _chunks(tokens: Tensor, num_kernels: int, is_whole: bool = False) -> list[list[slice]]:
+    """Channels that are worked on together; those of scalars with those of vectors, in pairs.
+
+    A chunk fits the cache of a processor; where processes exchange modes, all go at once, as few
+    large messages are faster than many small ones.
+    """
+    channels = tokens.shape[-1] // num_kernels
+    count = 1
+    if tokens.device.type == "cpu" and not is_whole:
+        count = min(channels, -(-4 * tokens.numel() // _CACHE_BYTES))
+    edges = [channels * n // count for n in range(count + 1)]
+    starts = [part * channels for part in range(num_kernels)]
+    return [[slice(start + a, start + b) for start in starts] for a, b in itertools.pairwise(edges)]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
