@@ -110,6 +110,7 @@ def _apply(
         modes = [transform.to_modes(tokens, channels) for channels in chunk]
         for part, channels in enumerate(chunk):
             change = torch.zeros_like(modes[part])
+            # The odd part takes the other one of two: scalars to vectors, vectors to scalars.
             for kernel, is_odd in zip(kernels, (False, True), strict=False):
                 factor = factors(kernel[..., channels], transform.mode_axes, is_odd)
                 _add_product(factor, modes[part - is_odd], change)
