@@ -12,7 +12,8 @@ from tests.builders.errors import rejects
 
 ROOT = Path(__file__).parents[3] / "configs"
 CONFIGS = sorted(ROOT.glob("*.yaml"))
-LAST = f"line {len((ROOT / 'quickstart.yaml').read_text().splitlines()) + 1}"
+LINES = (ROOT / "quickstart.yaml").read_text().splitlines()
+TRAINING, LAST = f"line {LINES.index('training:') + 1}", f"line {len(LINES) + 1}"
 NEEDED = {"train-diagnostic": ["--output=o", "--checkpoint=c"]}
 
 
@@ -62,7 +63,7 @@ def test_wrong_settings_are_named_in_one_line(words: list[str], named: str) -> N
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("training: {seed: 1}", ("'training'", "line 32", LAST)),
+        ("training: {seed: 1}", ("'training'", TRAINING, LAST)),
         ("b: &b [*b]", (LAST,)),
         ("\xff", ("read as text",)),
     ],
