@@ -14,6 +14,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.outputs import require_ours
+from data_pipeline.grids.plane import grid_of
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.redaction import redact_texts, without_secrets
 from data_pipeline.sources.files import file_fingerprints
@@ -53,6 +54,7 @@ from fourcastnet_afno.evaluation.scores.lead_times import leads_of_maps
 from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
+from fourcastnet_afno.evaluation.statistics.patches import PatchEnergy, patch_energy_of
 from fourcastnet_afno.evaluation.statistics.spectra import spectrum_of
 from fourcastnet_afno.evaluation.unchanged import unchanged
 
@@ -279,12 +281,22 @@ class ScoringInputs:
             settings=self.pair_settings(any(s.num_members > 1 for s in sources.values())),
             statistics=list(dict.fromkeys([SQUARED_ERROR, MISSING, *statistics])),
             spectrum=spectrum,
+            patch_energies=self._patch_energies(),
             map_leads=map_leads,
             map_channels=channels.labels[: min(_MAX_MAP_CHANNELS, largest)] if config.maps else (),
             group_length=group_length(
                 len(alignment.init_times), spectra_bytes, config.num_resamples > 0
             ),
         )
+
+    def _patch_energies(self) -> dict[str, PatchEnergy]:
+        """Energies at the patches of the forecasts that tell them and are on the common grid."""
+        grid, known = self.alignment.grid, dict[str, PatchEnergy]()
+        for name, dataset in self.alignment.datasets.items():
+            energy = patch_energy_of(grid, dataset.attrs)
+            if energy is not None and grid_of(dataset).is_same(grid):
+                known[name] = energy
+        return known
 
 
 def _resume_fingerprint(

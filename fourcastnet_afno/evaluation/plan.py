@@ -1,7 +1,7 @@
 """The plan of an evaluation, and its cut into tasks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.metrics.metric import Statistic
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings
+from fourcastnet_afno.evaluation.statistics.patches import PatchEnergy
 from fourcastnet_afno.evaluation.statistics.spectra import EnergySpectrum
 
 _TRUTH_BYTES, _BLOCK_BYTES = 64 * 2**20, 64 * 2**20
@@ -32,6 +33,8 @@ class ScoringPlan:
     settings: PairSettings
     statistics: Sequence[Statistic]  # of each pair of forecast and truth, that are kept
     spectrum: EnergySpectrum | None = None  # summed, if any
+    # At the patches of forecasts, by name, where these are known.
+    patch_energies: Mapping[str, PatchEnergy] = field(default_factory=dict)
     map_leads: Sequence[int] = ()  # indices of lead times whose maps of the error are summed
     map_channels: Sequence[str] = ()  # labels of the channels of these maps
     group_length: int = 2**62  # successive initial times whose spectra are summed together

@@ -142,8 +142,9 @@ class _ChannelTask:
         times, label = self._times[truth.positions[where]], self._channel.label
         settings, buffers = self._plan.settings, self._buffers
         pair = PairBlock(
-            members, truth, where, times=times, label=label, settings=settings, buffers=buffers
-        )
+            members, truth, where, times=times, label=label, settings=settings, buffers=buffers,
+            patch_energy=self._plan.patch_energies.get(name),
+        )  # fmt: skip
         if pair.present is not None:
             self._reject_infinite(name, members, where, times)
         for statistic in self._leaves:

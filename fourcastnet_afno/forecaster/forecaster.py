@@ -265,6 +265,12 @@ class Forecaster(nn.Module):
         return self.config.num_history
 
     @property
+    def patch_size(self) -> tuple[int, int] | None:
+        """Rows and columns of a patch on the grid of the states; ``None`` if interpolated to it."""
+        is_direct = self.network_grid.is_same(self.spec.grid)
+        return self.network.config.patch_size if is_direct else None
+
+    @property
     def scales(self) -> Scales:
         """Moments of the training period."""
         return Scales(self.normalizer.mean, self.normalizer.std, self.diff_std, self.filled)

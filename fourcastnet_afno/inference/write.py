@@ -126,7 +126,8 @@ def _run(
     path, store = work.folder.path, ForecastStore(work.folder.store, job.layout)
 
     def create() -> None:
-        store.create({**attrs, "fingerprint": work.fingerprint}, quantiles=job.quantiles)
+        known = {**attrs, **_describe_patches(job.steppers), "fingerprint": work.fingerprint}
+        store.create(known, quantiles=job.quantiles)
         if job.config.stability.diagnostics:
             store.create_diagnostics(job.steppers[0].spec)
 
@@ -155,6 +156,12 @@ def _run(
         report(f"this process has finished its units of {path}; other processes have not")
         return None
     return open_forecast(path)
+
+
+def _describe_patches(steppers: Sequence[Stepper]) -> dict[str, str]:
+    """The attribute ``patch_size``, rows x columns, where all steppers are networks of one."""
+    (patch, *others) = {getattr(stepper, "patch_size", None) for stepper in steppers}
+    return {} if patch is None or others else {"patch_size": f"{patch[0]} x {patch[1]}"}
 
 
 def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:

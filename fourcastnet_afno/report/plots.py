@@ -32,6 +32,7 @@ COLORS = {
 }
 BASELINES = ("persistence", "climatology", "weekly_climatology", "linear")
 _MOST_CELLS = 20  # of a row of a scorecard
+_MOST_LINEAR = 10  # ratios beyond have a logarithmic axis
 _CYCLE = ("#8e44ad", "#b7950b", "#0891b2", "#c0392b", "#2c3e50")
 
 
@@ -65,6 +66,8 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
                     _draw_curve(axis, curve, metric.name, colors.get(name), as_drawn(name))
             axis.grid(alpha=0.3)
             axis.set_ylabel(as_drawn(metric.labelled(scores["units"].values[column])))
+            if metric.best == "one" and scores[metric.name].max() > _MOST_LINEAR:
+                axis.set_yscale("log")
             if metric.units == "same" and metric.best != "zero":
                 axis.set_ylim(bottom=0)
         axes[0, column].set_title(as_drawn(channel), fontsize=10)

@@ -83,31 +83,21 @@ def score_table(scores: xr.Dataset) -> Table:
 
 
 def summary_table(scores: xr.Dataset) -> Table | None:
-    """Effective resolution at the first and the last lead time, and correlation time.
+    """Resolution and energy at patches at the first and the last lead time, correlation time.
 
-    A dash stands for forecasts whose longest wave has too little energy, ``missing`` for those
-    without a score.
+    A dash stands for forecasts whose longest wave has too little energy, and for those without
+    patches; ``missing`` for those without a score.
     """
-    titles = {
-        "effective_resolution_km": "effective resolution, {} [km]",
-        "effective_wavenumber": "effective wavenumber, {}",
-    }
-    leads, columns = lead_labels(scores["lead_time"]), list[tuple[str, xr.DataArray]]()
-    for resolution in [name for name in titles if name in scores][:1]:
-        for index in dict.fromkeys((0, len(leads) - 1)):
-            values = scores[resolution].isel(lead_time=index)
-            columns.append((titles[resolution].format(leads[index]), values))
-    for name in (n for n in ("correlation_time_hours", "correlation_time_months") if n in scores):
-        unit = "h" if name.endswith("hours") else "months"
-        columns.append((f"correlation above 0.8 [{unit}]", scores[name]))
-    rows = []
+    columns, rows = _summary_columns(scores), []
     for channel, name in product(scores["channel"].values, scores["forecast"].values):
         cells = []
         for _, values in columns:
-            value = float(values.sel(channel=channel, forecast=name))
-            if np.isfinite(value):
+            value, quantity = float(values.sel(channel=channel, forecast=name)), str(values.name)
+            if quantity == "patch_energy_ratio":
+                cells.append(Cell(format_score(quantity, value)))
+            elif np.isfinite(value):
                 cells.append(Cell(f"{value:.0f}"))
-            elif str(values.name).startswith("correlation_time"):
+            elif quantity.startswith("correlation_time"):
                 cells.append(Cell(_correlated_leads(scores.sel(channel=channel, forecast=name))))
             else:
                 cells.append(Cell("missing" if np.isnan(value) else "-"))
@@ -115,6 +105,27 @@ def summary_table(scores: xr.Dataset) -> Table | None:
     return (
         Table(("channel", "forecast"), [title for title, _ in columns], rows) if columns else None
     )
+
+
+def _summary_columns(scores: xr.Dataset) -> list[tuple[str, xr.DataArray]]:
+    """Titles of the columns of ``summary_table``, and their scores."""
+    resolutions = {
+        "effective_resolution_km": "effective resolution, {} [km]",
+        "effective_wavenumber": "effective wavenumber, {}",
+    }
+    titles = dict([item for item in resolutions.items() if item[0] in scores][:1])
+    if "patch_energy_ratio" in scores:
+        titles["patch_energy_ratio"] = "energy at patches over truth's, {}"
+    leads = lead_labels(scores["lead_time"])
+    columns = [
+        (title.format(leads[index]), scores[name].isel(lead_time=index))
+        for name, title in titles.items()
+        for index in dict.fromkeys((0, len(leads) - 1))
+    ]
+    for name in (n for n in ("correlation_time_hours", "correlation_time_months") if n in scores):
+        unit = "h" if name.endswith("hours") else "months"
+        columns.append((f"correlation above 0.8 [{unit}]", scores[name]))
+    return columns
 
 
 def _correlated_leads(scores: xr.Dataset) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from fourcastnet_afno.evaluation.metrics.metric import (
     Metric,
     Statistic,
+    computed_together,
     derived,
     register,
     safe_ratio,
@@ -108,6 +109,14 @@ def correlation(
     """Pearson correlation of forecast and truth in space."""
     norm = np.sqrt(_variance(e2 + 2 * eo + o2, e + o) * var)
     return _ratio(np.where(norm == 0, 0.0, eo - e * o + var), norm)
+
+
+def _patch_energies(pair: PairBlock) -> dict[str, np.ndarray]:
+    return dict(zip(_PATCH_NAMES, pair.patch_energies() or (), strict=False))
+
+
+_PATCH_NAMES = "patch_energy", "truth_patch_energy"
+_PATCH_ENERGIES = computed_together(_patch_energies, *_PATCH_NAMES)
 
 
 def _relative_root(square: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -201,6 +210,11 @@ register(
         statistics=(
             Statistic("variance_scaled_error", _relative_root, (SQUARED_ERROR, _TRUTH_VARIANCE)),
         ),
+    ),
+    # Above 1 where edges between the network's patches show, see ``statistics.patches``.
+    _unitless(
+        name="patch_energy_ratio", label="energy at patches over truth's", best="one",
+        statistics=_PATCH_ENERGIES, combine=safe_ratio, shown="curves",
     ),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from fourcastnet_afno.evaluation.statistics.averages import (
     masked_mean,
     tile_length,
 )
+from fourcastnet_afno.evaluation.statistics.patches import PatchEnergy
 
 # Means of truth alone: of which fields, and whether of their squares.
 _TRUTH_MEANS = {
@@ -69,6 +70,7 @@ class TruthBlock:
         self.preweighted = np.empty(fields.shape) if averager.num_regions == 1 else self.anomalies
         self.complete = np.ones(count, bool)  # whether a field lacks no cell
         self._means: dict[str, np.ndarray] = {}
+        self._patch_energies: dict[PatchEnergy, np.ndarray] = {}
         for tile in self._tiles():
             anomalies = np.subtract(fields[tile], climatology[tile], out=self.anomalies[tile])
             self.preweighted[tile] = averager.preweight(anomalies)
@@ -94,6 +96,13 @@ class TruthBlock:
         if name not in self._means:
             self._means[name] = np.concatenate([self._mean(name, t) for t in self._tiles()])
         return self._means[name]
+
+    def patch_energies(self, energy: PatchEnergy) -> np.ndarray:
+        """Energies (time,) at the scales of some patches; NaN where a field lacks a cell."""
+        if energy not in self._patch_energies:
+            energies = np.concatenate([energy(self.fields[tile]) for tile in self._tiles()])
+            self._patch_energies[energy] = np.where(self.complete, energies, np.nan)
+        return self._patch_energies[energy]
 
     def _mean(self, name: str, tile: slice) -> np.ndarray:
         present = self._present(tile)
@@ -143,6 +152,10 @@ class TruthAt:
         """See ``TruthBlock.mean``, for a range of the indices."""
         return self._truth.mean(name)[self.positions[where]]
 
+    def patch_energies(self, energy: PatchEnergy, where: tuple[slice, ...]) -> np.ndarray:
+        """See ``TruthBlock.patch_energies``, of a range of the indices."""
+        return self._truth.patch_energies(energy)[self.positions[where]]
+
     def no_cells(self) -> np.ndarray:
         """Zeros of the shape of a mean."""
         return np.zeros((*self.positions.shape, self._truth.settings.averager.num_regions))
@@ -183,11 +196,12 @@ class PairBlock:
         label: str,
         settings: PairSettings,
         buffers: np.ndarray,
+        patch_energy: PatchEnergy | None = None,
     ) -> None:
         self.members, self.times, self.label, self.settings = members, times, label, settings
         single = members.shape[-3] == 1
         self.forecast = members[..., 0, :, :] if single else members.mean(-3, dtype=np.float64)
-        self._truth, self._where = truth, where
+        self._truth, self._where, self._patch_energy = truth, where, patch_energy
         self._known: dict[Callable[[PairBlock], Any], Any] = {}
         shape = self.forecast.shape
         # Memory that one statistic after another may write over, and the errors.
@@ -257,6 +271,20 @@ class PairBlock:
             return np.zeros(self.squared_error.shape)
         missing = (~self.present).sum(axis=(-2, -1))[..., None]
         return np.broadcast_to(missing, self.squared_error.shape).astype(float)
+
+    def patch_energies(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Energies (..., region) of forecast and truth at the scales of the forecast's patches.
+
+        They are of complete fields, the same for every region; the mean over members. ``None``
+        where the patches are not known.
+        """
+        if self._patch_energy is None:
+            return None
+        ours = self._patch_energy(self.members).mean(axis=-1)
+        theirs = self._truth.patch_energies(self._patch_energy, self._where)
+        both = np.where(np.isfinite(ours + theirs), (ours, theirs), np.nan)[..., None]
+        first, second = np.broadcast_to(both, (2, *self.squared_error.shape))
+        return first, second
 
     def once(self, function: Callable[["PairBlock"], Any]) -> Any:  # noqa: ANN401
         """Result of a function of this block, computed when it is first asked for."""
