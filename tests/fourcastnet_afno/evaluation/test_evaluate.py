@@ -44,6 +44,25 @@ def test_constant_error_is_rmse_and_bias(
     np.testing.assert_allclose(scores["bias"], 2, rtol=1e-6)
 
 
+def test_a_checkerboard_of_patches_of_two(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    rows, columns = np.indices([truth.sizes[name] for name in ("latitude", "longitude")])
+    board = xr.DataArray((-1.0) ** (rows + columns), dims=("latitude", "longitude"))
+    growth = xr.DataArray([7.0, 14.0, 21.0], {"lead_time": LEADS})
+    with xr.set_options(keep_attrs=True):
+        truth = 0 * truth + 280 + board
+        forecast = perfect(truth, inits)
+        forecast = (forecast + growth * board).transpose(*forecast["2m_temperature"].dims, ...)
+    forecasts = {"model": forecast.assign_attrs(patch_size="2 x 2"), "of no patches": forecast}
+    scores = evaluate(forecasts, truth, coefficients)
+    ratios = scores["patch_energy_ratio"].sel(channel="2m_temperature")
+    # Truth's checkerboard has the amplitude 1, those of the forecast 8, 15 and 22.
+    np.testing.assert_allclose(ratios.sel(forecast="model"), [64, 225, 484], rtol=1e-5)
+    assert ratios.drop_sel(forecast="model").isnull().all()
+    assert "patch_energy_ratio" not in evaluate({"model": forecast}, truth, coefficients)
+
+
 def test_valid_times_without_truth_are_counted(truth: xr.Dataset, coefficients: xr.Dataset) -> None:
     late = truth["time"].values[-2:]
     forecast = baselines.persistence(truth, late, LEADS)

@@ -100,6 +100,13 @@ def test_points_that_never_had_a_value_have_that_of_training(prediction: str) ->
     assert not on_land[:, :5].any()
 
 
+def test_patches_count_points_of_the_states() -> None:
+    forecaster, finer = make_forecaster(), LatLonGrid.equiangular(12, 24)
+    native = forecaster.on_grid(finer, "native")
+    assert forecaster.patch_size == native.patch_size == (2, 2)
+    assert forecaster.on_grid(finer).patch_size is None
+
+
 def test_forcings_and_coordinates_reach_the_network() -> None:
     forecaster = make_forecaster()
     seen = []

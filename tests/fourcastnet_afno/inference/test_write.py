@@ -65,6 +65,22 @@ def test_an_error_of_the_stepper_reaches_the_caller(tmp_path: Path) -> None:
     assert not (tmp_path / "f.zarr").exists()
 
 
+def test_the_patches_of_all_networks_are_recorded_if_they_are_the_same(tmp_path: Path) -> None:
+    class Patched(Growing):
+        def __init__(self, *patch_size: int) -> None:
+            super().__init__()
+            self.patch_size = patch_size
+
+    recorded = [
+        make_forecast(tmp_path / f"{number}.zarr", first, further=further).attrs.get("patch_size")
+        for number, (first, *further) in enumerate(
+            [[Growing()], [Patched(2, 3)], [Patched(2, 3), Patched(2, 3)],
+             [Patched(2, 3), Patched(3, 2)], [Patched(2, 3), Growing()]]
+        )
+    ]  # fmt: skip
+    assert recorded == [None, "2 x 3", "2 x 3", None, None]
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.5])
 def test_the_report_says_whether_forecasts_stayed_bounded(tmp_path: Path, factor: float) -> None:
     written = make_forecast(tmp_path / "f.zarr", Growing(factor=factor, std=1.0), num_steps=3)

@@ -72,6 +72,19 @@ def test_resolution_and_correlation_time_of_each_forecast() -> None:
     assert rows.summary_table(make_scores(summary=False)) is None
 
 
+def test_the_energy_at_patches_is_in_the_summary() -> None:
+    scores = make_scores(summary=False)
+    ratios = np.array([[0.98, 2, 31.4], [np.nan] * 3, [np.nan] * 3])
+    scores["patch_energy_ratio"] = (DIMS, ratios[..., None])
+    table = rows.summary_table(scores)
+    assert table is not None
+    assert table.columns == [
+        "energy at patches over truth's, 24 h", "energy at patches over truth's, 3 days"
+    ]  # fmt: skip
+    texts = [[cell.text for cell in cells] for _, cells in table.rows]
+    assert texts == [["0.98", "31.4"], ["-", "-"], ["-", "-"]]
+
+
 def test_counts_of_each_forecast() -> None:
     table = rows.counts_table(make_scores())
     assert [[cell.text for cell in cells] for _, cells in table.rows] == [

@@ -74,6 +74,7 @@ def test_a_checkpoint_and_a_source_are_enough(files: Files, tmp_path: Path, name
     assert written.attrs["checkpoint"] == str(files.checkpoint)
     assert len(written.attrs["checkpoint_digest"]) == 16
     assert written.attrs["initial_data"] == str(files.source)
+    assert written.attrs["patch_size"] == "3 x 3"
     assert json.loads(written.attrs["versions"])["torch"]
     forecaster, data = load_forecaster(files.checkpoint), make_dataset()
     history = inits[:1] - np.array([1, 0]) * np.timedelta64(1, "D")
