@@ -157,9 +157,12 @@ def untrained_forecaster(config: ExperimentConfig, examination: Examination) -> 
         step=config.data.step,
     )
     ones = torch.ones(len(spec.channels))
-    fields = torch.zeros(len(static), *examination.grid.shape)
+    fields = {
+        "static": torch.zeros(len(static), *examination.grid.shape),
+        "mean_state": torch.zeros(len(ones), *examination.grid.shape),
+    }
     with torch.random.fork_rng():
-        return Forecaster(config.model, spec, mean=0 * ones, std=ones, diff_std=ones, static=fields)
+        return Forecaster(config.model, spec, mean=0 * ones, std=ones, diff_std=ones, **fields)
 
 
 def show(report: Report, console: Console) -> None:
