@@ -1,9 +1,10 @@
 """Secrets of settings and URLs, which nothing that is printed or kept for others shows.
 
 Secrets are the values in ``storage_options`` whose names say so (key, secret, token, password, sas,
-credential, signature, authorization, ...), whatever their depth, and in URLs the password and the
-parameters with such names, as of signed URLs. Settings that were read are remembered, so that
-their secrets are found in any text, such as the message of a server.
+credential, signature, authorization, ...), whatever their depth, all headers of requests but those
+that every request has, and in URLs the password and the parameters with such names, as of signed
+URLs. Settings that were read are remembered, so that their secrets are found in any text, such as
+the message of a server.
 
 Two forms serve two purposes: ``redacted`` values show that there was a secret, and
 ``without_secrets`` they compare equal, whatever the secret is and wherever else it comes from.
@@ -16,6 +17,8 @@ from urllib.parse import quote, unquote
 
 MARK = "***"
 _FREE = "storage_options"  # settings with any names, of a library
+_HEADERS = "headers"
+_PUBLIC_HEADERS = re.compile("accept|cache-control|content-|host|range|referer|user-agent")
 _LONG_NAMES = re.compile(
     "secret|token|passw|passphrase|credential|signature(?!_?version)|authorization|cookie|bearer"
     "|api_?key|access_?key|private_?key|account_?key|connection_?string"
@@ -28,7 +31,9 @@ _HEADER = re.compile(r"\s*(?:bearer|basic|token)\s+(\S+)\s*", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>]*")
 _LOGIN = re.compile(r"(?<=://)([^/?#\s]*)@")
 _PARAMETER = re.compile(r"([?&;#])([^=&;#?\s]+)=([^&;#\s]*)")
-_SETTING = re.compile(r"([\w-]+)['\"]?\s*[:=]\s*('[^']*'|\"[^\"]*\"|[^,{}\[\s][^,}\n]*)")
+_SETTING = re.compile(  # looks ahead: a value may be a setting itself
+    r"([\w-]+)['\"]?\s*[:=]\s*(?=('[^']*'|\"[^\"]*\"|[^,{}\[\s][^,}\n]*))"
+)
 _LEAST_LENGTH, _LONG_LENGTH = 5, 12  # of secrets: short ones are parts of words
 
 _remembered: set[str] = set()
@@ -42,12 +47,12 @@ def is_secret_name(name: object) -> bool:
 
 def redacted(value: Any) -> Any:  # noqa: ANN401
     """The plain value, with ``***`` in place of secrets; without any it is the same."""
-    return _transformed(value, MARK, free=False)
+    return _transformed(value, MARK, "")
 
 
 def without_secrets(value: Any) -> Any:  # noqa: ANN401
     """The plain value without secrets and their names, to be compared with another."""
-    return _transformed(value, None, free=False)
+    return _transformed(value, None, "")
 
 
 def has_secrets(value: Any) -> bool:  # noqa: ANN401
@@ -57,7 +62,7 @@ def has_secrets(value: Any) -> bool:  # noqa: ANN401
 
 def remember_secrets(value: Any) -> None:  # noqa: ANN401
     """Find the secrets of a plain value from now on in any text, see ``redact``."""
-    for secret in _secrets(value, free=False):
+    for secret in _secrets(value, ""):
         header = _HEADER.fullmatch(secret)
         for form in (secret, quote(secret, safe=""), unquote(secret), header[1] if header else ""):
             if len(form) >= _LEAST_LENGTH and MARK not in form:
@@ -93,29 +98,38 @@ def redact_texts(value: Any) -> Any:  # noqa: ANN401
     return redact(value) if isinstance(value, str) else value
 
 
-def _transformed(value: Any, mark: str | None, *, free: bool) -> Any:  # noqa: ANN401
-    """Replace secrets by the mark, or leave them out; ``free`` within options of a library."""
+def _transformed(value: Any, mark: str | None, within: str) -> Any:  # noqa: ANN401
+    """Replace secrets by the mark, or leave them out; ``within`` as of ``_within``."""
     if isinstance(value, Mapping):
         result = {}
         for name, item in value.items():
-            if free and _is_secret(name, item):
+            if within and _is_secret(name, item, within):
                 if mark is not None:
                     result[name] = mark
             else:
-                result[name] = _transformed(item, mark, free=free or name == _FREE)
+                result[name] = _transformed(item, mark, _within(within, name))
         return result
     if isinstance(value, list | tuple):
-        return type(value)(_transformed(item, mark, free=free) for item in value)
+        return type(value)(_transformed(item, mark, within) for item in value)
     if isinstance(value, str) and "://" in value:
         return _redact_url(value, mark)
     return value
 
 
-def _is_secret(name: object, value: object) -> bool:
+def _within(within: str, name: object) -> str:
+    """Where the value of a setting is: in options of a library, in its headers, or empty."""
+    if within:
+        return _HEADERS if str(name).lower().endswith(_HEADERS) else within
+    return _FREE if name == _FREE else ""
+
+
+def _is_secret(name: object, value: object, within: str) -> bool:
     """Whether an option of a library is a secret, by its name or because it logs in."""
     if isinstance(value, str) and (value == MARK or _HEADER.fullmatch(value)):
         return True
     is_public = value is None or str(value).lower() in _PUBLIC or value in ({}, [])
+    if within == _HEADERS and not _PUBLIC_HEADERS.match(str(name).lower()):
+        return not is_public
     return is_secret_name(name) and not is_public
 
 
@@ -139,18 +153,18 @@ def _redact_url(url: str, mark: str | None) -> str:
     return _PARAMETER.sub(parameter, _LOGIN.sub(login, url))
 
 
-def _secrets(value: Any, *, free: bool) -> set[str]:  # noqa: ANN401
+def _secrets(value: Any, within: str) -> set[str]:  # noqa: ANN401
     """The secrets of a plain value as texts."""
     if isinstance(value, Mapping):
         found = set()
         for name, item in value.items():
-            if free and _is_secret(name, item):
+            if within and _is_secret(name, item, within):
                 found |= _leaves(item)
             else:
-                found |= _secrets(item, free=free or name == _FREE)
+                found |= _secrets(item, _within(within, name))
         return found
     if isinstance(value, list | tuple):
-        return {secret for item in value for secret in _secrets(item, free=free)}
+        return {secret for item in value for secret in _secrets(item, within)}
     if not isinstance(value, str):
         return set()
     found = set[str]()

@@ -15,7 +15,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.redaction import remember_secrets, remember_secrets_of_text
 from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
-from data_pipeline.yaml_text import read_settings, read_settings_file
+from data_pipeline.yaml_text import read_settings, read_settings_file, read_yaml
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, known_options, parse
 from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
@@ -149,9 +149,19 @@ def remember_secrets_of_words(words: Sequence[str]) -> None:
     for before, word in pairwise(["", *words]):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
         remember_secrets_of_text(f"{option}={value}")
-        if option == "--config":
-            with suppress(OSError, ValueError):
-                remember_secrets_of_text(Path(value).read_text(errors="replace"))
+        with suppress(OSError, ValueError):
+            if option == "--config":
+                text = Path(value).read_text(errors="replace")
+                remember_secrets_of_text(text)
+                remember_secrets(read_settings(text, value))
+            remember_secrets(_nested(option, read_yaml(value, option)))
+
+
+def _nested(option: str, value: object) -> object:
+    """The value of an option such as ``--a.b`` as it is in YAML, {"a": {"b": value}}."""
+    for name in reversed(option.removeprefix("--").split(".")):
+        value = {name: value}
+    return value
 
 
 def code_of_user(words: Sequence[str], config: ExperimentConfig | None) -> list[str]:

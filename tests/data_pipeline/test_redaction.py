@@ -49,6 +49,8 @@ def test_other_names_are_not_secret(name: str) -> None:
         {"key": SECRET},
         {"client_kwargs": {"headers": {"Authorization": f"Bearer {SECRET}"}}},
         {"client_kwargs": {"headers": {"X-Custom": f"Bearer {SECRET}"}}},
+        {"client_kwargs": {"headers": {"X-Custom": SECRET}}},
+        {"Headers": {"Private": [SECRET], "User-Agent": "me"}},
         {"client_kwargs": {"endpoint_url": f"https://me:{SECRET}@minio.example"}},
         {"token": {"private_key": SECRET}},
         {"credentials": [SECRET, "b"]},
@@ -80,6 +82,8 @@ def test_secrets_of_urls_are_neither_shown_nor_compared(url: str) -> None:
     [
         {"storage_options": {"token": None, "anon": True, "endpoint_url": "https://minio.example"}},
         {"storage_options": {"token": "anon"}},
+        {"storage_options": {"headers": {"User-Agent": "me", "Accept": "text/plain"}}},
+        {"headers": {"X-Custom": "of no library"}},
         {"rename": {"key": "geopotential", "token": "temperature"}},
         "abfs://container@account.dfs.core.windows.net/a.zarr",
         ["gs://bucket/a.zarr", "https://data.example/a.nc?year=2020", "data/*.nc", 1, None],
@@ -106,6 +110,7 @@ def test_secrets_that_were_read_are_found_in_any_text() -> None:
     [
         "--data.source.storage_options.secret=wr1tten-{}",
         "data:\n  source:\n    storage_options:\n      secret: 'wr1tten-{}'\n  x: [",
+        "storage_options:\n  headers:\n    X-Api-Token: wr1tten-{}\n  x: [",
         "storage_options: {{key: wr1tten-{}, anon: false}}",
         "storage_options: {{client_kwargs: {{headers: {{Authorization: Bearer wr1tten-{}}}}}}}",
     ],

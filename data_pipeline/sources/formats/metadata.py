@@ -75,8 +75,8 @@ def unreadable_variable(file: str) -> str:
 
 def _arrays_of_store(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     def read(folder: Path) -> None:
-        array = zarr.open_array(folder, mode="r")
-        if array.ndim == 1 and array.size <= _LONGEST_AXIS:
+        array = zarr.open(folder, mode="r")
+        if isinstance(array, zarr.Array) and array.ndim == 1 and array.size <= _LONGEST_AXIS:
             _ = array[:]
 
     for file in sorted([*path.glob("*/zarr.json"), *path.glob("*/.zarray")]):

@@ -24,7 +24,7 @@ def make_secret_experiment(key: str, token: str, password: str) -> ExperimentCon
         storage_options={
             "key": key,
             "client_kwargs": {
-                "headers": {"Authorization": f"Bearer {token}"},
+                "headers": {"Authorization": f"Bearer {token}", "X-Ours": token},
                 "endpoint_url": f"https://me:{password}@minio.example",
             },
         },
