@@ -43,14 +43,21 @@ def check_decoding(dataset: xr.Dataset, file: str) -> None:
 def check_axes(shapes: Iterable[tuple[str, tuple[int, ...]]], file: str) -> None:
     """Reject axes so long that their coordinates, which are read at once, take all memory.
 
+    Names that are not UTF-8, which folders of a store may have, are rejected too.
+
     Args:
         shapes: Of the arrays, by name.
         file: File or store, for messages.
 
     Raises:
-        InputError: Naming file and axis ("too-large").
+        InputError: Naming file and axis ("too-large") or variable ("bad-name").
     """
     for name, shape in shapes:
+        if name.encode(errors="replace").decode() != name:
+            raise InputError(
+                f"{file} has the variable {name!a}, whose name is not UTF-8; rename its folder",
+                code="bad-name",
+            )
         if len(shape) == 1 and shape[0] > _LONGEST_AXIS:
             raise InputError(
                 f"{file} has {shape[0]} values along {name}, expected at most {_LONGEST_AXIS}; "

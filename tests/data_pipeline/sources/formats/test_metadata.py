@@ -71,6 +71,12 @@ def test_only_axes_of_their_own_are_bounded() -> None:
     check_axes([("time", (10**8,)), ("t", (10**9, 10**9))], "data.nc")
 
 
+def test_names_are_utf_8() -> None:
+    check_axes([("气温 [/x]", (3,))], "data.zarr")
+    with rejects("bad-name", "data.zarr", r"'t\udcff'"):
+        check_axes([("t\udcff", (3,))], "data.zarr")
+
+
 METADATA = [
     *[("data_type", value) for value in (None, "int64\0")],
     *[("codecs", value) for value in (None, [None])],
