@@ -111,12 +111,21 @@ def correlation(
     return _ratio(np.where(norm == 0, 0.0, eo - e * o + var), norm)
 
 
+_PATCH_NAMES = tuple(f"{side}_patch_energy_{a}" for side in ("forecast", "truth") for a in "xy")
+
+
 def _patch_energies(pair: PairBlock) -> dict[str, np.ndarray]:
-    return dict(zip(_PATCH_NAMES, pair.patch_energies() or (), strict=False))
+    energies = pair.patch_energies()
+    if energies is None:
+        return {}
+    return dict(zip(_PATCH_NAMES, np.moveaxis(energies, -2, 0), strict=True))
 
 
-_PATCH_NAMES = "patch_energy", "truth_patch_energy"
-_PATCH_ENERGIES = computed_together(_patch_energies, *_PATCH_NAMES)
+def mean_patch_ratio(x: np.ndarray, y: np.ndarray, ox: np.ndarray, oy: np.ndarray) -> np.ndarray:
+    """The mean of x / ox and y / oy; one of them where the other axis has no energy."""
+    along_rows, along_columns = safe_ratio(x, ox), safe_ratio(y, oy)
+    first = np.where(np.isnan(along_rows), along_columns, along_rows)
+    return (first + np.where(np.isnan(along_columns), along_rows, along_columns)) / 2
 
 
 def _relative_root(square: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -211,10 +220,11 @@ register(
             Statistic("variance_scaled_error", _relative_root, (SQUARED_ERROR, _TRUTH_VARIANCE)),
         ),
     ),
-    # Above 1 where edges between the network's patches show, see ``statistics.patches``.
+    # Of anomalies; above 1 where edges between patches show, see ``statistics.patches``.
     _unitless(
         name="patch_energy_ratio", label="energy at patches over truth's", best="one",
-        statistics=_PATCH_ENERGIES, combine=safe_ratio, shown="curves",
+        statistics=computed_together(_patch_energies, *_PATCH_NAMES), combine=mean_patch_ratio,
+        shown="curves",
     ),
 )  # fmt: skip
 

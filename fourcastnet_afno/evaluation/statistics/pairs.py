@@ -98,10 +98,10 @@ class TruthBlock:
         return self._means[name]
 
     def patch_energies(self, energy: PatchEnergy) -> np.ndarray:
-        """Energies (time,) at the scales of some patches; NaN where a field lacks a cell."""
+        """Energies (time, axis) of anomalies at the scales of patches; NaN if one lacks a cell."""
         if energy not in self._patch_energies:
-            energies = np.concatenate([energy(self.fields[tile]) for tile in self._tiles()])
-            self._patch_energies[energy] = np.where(self.complete, energies, np.nan)
+            energies = np.concatenate([energy(self.anomalies[tile]) for tile in self._tiles()])
+            self._patch_energies[energy] = np.where(self.complete[:, None], energies, np.nan)
         return self._patch_energies[energy]
 
     def _mean(self, name: str, tile: slice) -> np.ndarray:
@@ -272,19 +272,22 @@ class PairBlock:
         missing = (~self.present).sum(axis=(-2, -1))[..., None]
         return np.broadcast_to(missing, self.squared_error.shape).astype(float)
 
-    def patch_energies(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Energies (..., region) of forecast and truth at the scales of the forecast's patches.
+    def patch_energies(self) -> np.ndarray | None:
+        """Energies (..., 4, region) of anomalies at the scales of the forecast's patches.
 
-        They are of complete fields, the same for every region; the mean over members. ``None``
-        where the patches are not known.
+        They are the forecast's, along rows and columns, and truth's; of complete fields, the same
+        for every region; the mean over members. ``None`` where the patches are not known. Edges
+        would be lost in the climatology, which has much energy from pole to pole.
         """
         if self._patch_energy is None:
             return None
-        ours = self._patch_energy(self.members).mean(axis=-1)
+        climatology = self._truth.take("climatology", self._where)[..., None, :, :]
+        ours = self._patch_energy(self.members - climatology).mean(axis=-2)
         theirs = self._truth.patch_energies(self._patch_energy, self._where)
-        both = np.where(np.isfinite(ours + theirs), (ours, theirs), np.nan)[..., None]
-        first, second = np.broadcast_to(both, (2, *self.squared_error.shape))
-        return first, second
+        both = np.concatenate([ours, theirs], axis=-1)
+        known = np.isfinite(both).all(axis=-1, keepdims=True)
+        both = np.where(known, both, np.nan)[..., None]
+        return np.repeat(both, self.settings.averager.num_regions, axis=-1)
 
     def once(self, function: Callable[["PairBlock"], Any]) -> Any:  # noqa: ANN401
         """Result of a function of this block, computed when it is first asked for."""

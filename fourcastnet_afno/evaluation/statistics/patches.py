@@ -7,8 +7,8 @@ sum of S_k over
 
     |k - j N / p| <= N / (4 p)    for a j >= 1,    k <= N / 2.
 
-S_k is as in ``spectra``, along rows and along columns, and both are added; an axis whose patches
-have one point, or which is a single patch, has none. Along an axis that is no circle, such as the
+S_k is as in ``spectra``, for rows and for columns each; an axis whose patches have one point, or
+which is a single patch, has none. Along an axis that is no circle, such as the
 latitude, the field is first multiplied by the window sqrt(2/3) (1 - cos(2 pi (n + 1/2) / N)) of
 points n, of mean square 1, because a jump from one end to the other has energy at all wavenumbers.
 
@@ -28,7 +28,7 @@ from data_pipeline.grids.grid import Grid
 from data_pipeline.precision import at_least_single
 
 PatchEnergy = Callable[[np.ndarray], np.ndarray]
-"""Energies (...) of fields (..., row, column) at the scales of some patches."""
+"""Energies (..., axis) of fields (..., row, column) at the scales of some patches."""
 
 
 def patch_energy_of(grid: Grid, attrs: Mapping[str, Any]) -> PatchEnergy | None:
@@ -55,7 +55,9 @@ def patch_energy(
     closed: tuple[bool, bool],
     area_weights: np.ndarray,
 ) -> np.ndarray:
-    """Energy near the wavenumbers of patches, in the squared units of the fields.
+    """Energies (..., 2) near the wavenumbers of patches, along rows and along columns.
+
+    They have the squared units of the fields.
 
     Args:
         fields: (..., row, column); energies of those that lack a cell are NaN.
@@ -67,7 +69,7 @@ def patch_energy(
     along_rows = _energy_along(fields, patch[1], closed[1])
     along_columns = _energy_along(np.swapaxes(fields, -1, -2), patch[0], closed[0])
     weights = area_weights[:, 0] / len(area_weights)
-    return along_rows @ weights + along_columns.mean(axis=-1)
+    return np.stack([along_rows @ weights, along_columns.mean(axis=-1)], axis=-1)
 
 
 def _energy_along(fields: np.ndarray, patch: int, closed: bool) -> np.ndarray:

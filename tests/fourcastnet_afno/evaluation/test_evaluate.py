@@ -51,7 +51,7 @@ def test_a_checkerboard_of_patches_of_two(
     board = xr.DataArray((-1.0) ** (rows + columns), dims=("latitude", "longitude"))
     growth = xr.DataArray([7.0, 14.0, 21.0], {"lead_time": LEADS})
     with xr.set_options(keep_attrs=True):
-        truth = 0 * truth + 280 + board
+        truth, coefficients = 0 * truth + 280 + board, 0 * coefficients + 280
         forecast = perfect(truth, inits)
         forecast = (forecast + growth * board).transpose(*forecast["2m_temperature"].dims, ...)
     forecasts = {"model": forecast.assign_attrs(patch_size="2 x 2"), "of no patches": forecast}

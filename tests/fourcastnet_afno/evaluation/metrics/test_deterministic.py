@@ -9,7 +9,7 @@ import xarray as xr
 from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
+from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time, mean_patch_ratio
 from fourcastnet_afno.evaluation.regions import REGIONS
 from tests.builders.forecasts import (
     GRID,
@@ -141,6 +141,12 @@ def test_perfect_and_biased_forecasts(truth: xr.Dataset, convention: str) -> Non
     if convention == "weatherbench2":
         np.testing.assert_array_equal(scores["acc"].sel(forecast="climatology"), 0)
     assert np.isnan(ours["correlation_time_hours"]).all()
+
+
+def test_neither_axis_hides_the_edges_along_the_other() -> None:
+    x, ox = np.array([[30, 1], [0, 0], [8, 2], [1, 0]], float).T  # energies along rows, of truth
+    y, oy = np.array([[1000, 1000], [6, 2], [0, 0], [1, 0]], float).T
+    np.testing.assert_array_equal(mean_patch_ratio(x, y, ox, oy), [15.5, 3, 4, np.nan])
 
 
 def test_correlation_time_lies_between_lead_times() -> None:

@@ -18,7 +18,7 @@ ONES = np.ones((32, 64))
 def energy(fields: np.ndarray, patch: str = "4 x 4", grid: Grid = GLOBE) -> np.ndarray:
     compute = patch_energy_of(grid, {"patch_size": patch})
     assert compute is not None
-    return compute(fields.reshape(-1, *grid.shape))
+    return compute(fields.reshape(-1, *grid.shape)).sum(axis=-1)  # along both axes
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,13 @@ def test_edges_of_patches_show_whatever_larger_waves_they_are_of() -> None:
     assert energy(smooth) < 1e-9
     assert energy(blocky) > 1e-3
     assert energy(blocky) == pytest.approx(energy(np.roll(blocky, 2, axis=1)))  # wherever they are
+
+
+def test_each_axis_has_its_own() -> None:
+    compute = patch_energy_of(GLOBE, {"patch_size": "2 x 4"})
+    assert compute is not None
+    field = 2 * np.cos(np.pi / 2 * X) + 3 * (-1.0) ** Y
+    np.testing.assert_allclose(compute(field[None]), [[2, 9]])
 
 
 def test_rows_count_by_their_area() -> None:
