@@ -54,6 +54,7 @@ def test_no_value_imports_a_module(
 ) -> None:
     (tmp_path / "strange.py").write_text("class Class: ...")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "strange", raising=False)  # of another test
     with rejects(code, named, "class_path" if code == "foreign-code" else "strange.Class"):
         parse_config(kind, record)
     assert "strange" not in sys.modules
