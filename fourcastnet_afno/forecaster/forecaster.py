@@ -181,7 +181,7 @@ class Forecaster(nn.Module):
         )
         self.network_grid = spec.grid
         self.band_limit = self._band_limit_on(spec.grid)
-        days = spec.timestep / np.timedelta64(1, "D")
+        days = spec.step.mean_nanoseconds / 86400e9
         self._damping = (
             1.0 if config.damping_days is None else math.exp(-days / config.damping_days)
         )

@@ -164,6 +164,16 @@ def test_without_a_network_states_are_drawn_to_the_mean(band_limit: float | None
     torch.testing.assert_close(following - mean, damped, rtol=0, atol=0.02)
 
 
+def test_months_are_damped_by_their_mean_length() -> None:
+    spec = replace(make_forecaster().spec, step=Timestep.parse("1MS"))
+    forecaster = make_forecaster(spec=spec, damping_days=365.2425)
+    silence(forecaster)
+    state, mean = make_state(), make_mean_state()
+    anomaly = forecaster(state, torch.zeros(3, 1, 6, 12)) - mean
+    expected = np.exp(-1 / 12) * (state[:, -1] - mean)
+    torch.testing.assert_close(anomaly, expected, rtol=0, atol=0.1)
+
+
 def silence(forecaster: Forecaster) -> None:
     """Have the network predict no change."""
     for parameter in forecaster.network.patch_recovery.parameters():
