@@ -7,8 +7,6 @@ References:
     Operators, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +20,7 @@ from fourcastnet_afno.models.mixers import (
     FNO2D,
     GlobalFilter2D,
     ModeMixer,
+    ModeOptions,
     SelfAttention,
     WavenumberAFNO,
 )
@@ -59,9 +58,10 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
     if config.mixer == "attention":
         return SelfAttention(config.embed_dim, config.num_blocks)
     if config.mixer == "afno":
-        modes: dict[str, Any] = {
+        modes: ModeOptions = {
             "hard_thresholding_fraction": config.hard_thresholding_fraction,
             "reference_grid": config.reference_grid,
+            "mode_selection": config.mode_selection,
             "boundary": config.boundary,
             "pole": config.pole,
             "vector_channels": config.vector_channels,
@@ -75,7 +75,6 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
             config.num_blocks,
             sparsity_threshold=config.sparsity_threshold,
             hidden_size_factor=config.hidden_size_factor,
-            mode_selection=config.mode_selection,
             initialization=config.initialization,
             **modes,
         )

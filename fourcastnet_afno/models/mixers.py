@@ -24,7 +24,7 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, TypedDict, Unpack
 
 import torch
 from einops import rearrange
@@ -55,18 +55,41 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 _Tokens = Float[Tensor, "batch *grid embed"]
 
 
+class ModeOptions(TypedDict, total=False):
+    """Options of a mixer that decide which modes it mixes, see ``AFNO``."""
+
+    hard_thresholding_fraction: float
+    reference_grid: Sequence[int] | None
+    mode_selection: ModeCounting
+    boundary: Boundary | Sequence[Boundary]
+    pole: Pole
+    vector_channels: int
+    transform: TransformKind
+
+
 class ModeMixer(nn.Module):
-    """Tokens plus a change that is computed from their Fourier modes.
+    """A new value of tokens that is computed from their Fourier modes.
 
     Args:
-        spectrum: Which modes.
+        options: Which modes.
 
     Attributes:
+        spectrum: The modes, and their scale.
         rows: The rows that this process has of a grid of two axes.
     """
 
-    def __init__(self, spectrum: ModeSelection) -> None:
+    def __init__(self, **options: Unpack[ModeOptions]) -> None:
         super().__init__()
+        grid, boundary = options.get("reference_grid"), options.get("boundary", "periodic")
+        spectrum = ModeSelection(
+            fraction=options.get("hard_thresholding_fraction", 1.0),
+            reference_grid=None if grid is None else tuple(grid),
+            boundary=boundary if isinstance(boundary, str) else tuple(boundary),
+            pole=options.get("pole", "none"),
+            vector_channels=options.get("vector_channels", 0),
+            mode_selection=options.get("mode_selection", "wavenumber"),
+            transform=options.get("transform", "auto"),
+        )
         self._select(spectrum)
         self.rows: Rows = ALL_ROWS
 
@@ -76,6 +99,11 @@ class ModeMixer(nn.Module):
     def use_matrices(self) -> None:
         """Have the transforms be products with matrices on any grid."""
         self._select(replace(self.spectrum, transform="matrix"))
+
+
+def _check_blocks(embed_dim: int, num_blocks: int) -> None:
+    if num_blocks < 1 or embed_dim % num_blocks:
+        raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
 
 
 class AFNO(ModeMixer):
@@ -128,20 +156,18 @@ class AFNO(ModeMixer):
         transform: TransformKind = "auto",
         initialization: Initialization = "he",
     ) -> None:
-        if num_blocks < 1 or embed_dim % num_blocks:
-            raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
+        _check_blocks(embed_dim, num_blocks)
         if sparsity_threshold < 0:
             raise ValueError(f"sparsity_threshold must not be negative, got {sparsity_threshold}")
-        spectrum = ModeSelection(
-            fraction=hard_thresholding_fraction,
-            reference_grid=None if reference_grid is None else tuple(reference_grid),
-            boundary=boundary if isinstance(boundary, str) else tuple(boundary),
+        super().__init__(
+            hard_thresholding_fraction=hard_thresholding_fraction,
+            reference_grid=reference_grid,
+            mode_selection=mode_selection,
+            boundary=boundary,
             pole=pole,
             vector_channels=vector_channels,
-            mode_selection=mode_selection,
             transform=transform,
         )
-        super().__init__(spectrum)
         self.num_blocks, self.sparsity_threshold = num_blocks, sparsity_threshold
         block, hidden = embed_dim // num_blocks, embed_dim // num_blocks * hidden_size_factor
         # Real and imaginary parts are on the leading axis: complex parameters do not mix with some
@@ -243,12 +269,8 @@ class WavenumberAFNO(ModeMixer):
         num_blocks: Number of diagonal blocks; divides ``embed_dim``.
         window: Points of the reference grid that the kernel reaches to each side.
         num_axes: How many axes the grid has.
-        hard_thresholding_fraction: Share of wavenumbers that are mixed, see ``kept_modes``.
-        reference_grid: See ``AFNO``; kernels are never wider than it.
-        boundary: See ``AFNO``.
-        pole: See ``AFNO``.
-        vector_channels: See ``AFNO``; half of ``embed_dim``, in whole blocks, or none.
-        transform: See ``AFNO``.
+        options: Which modes; kernels are never wider than ``reference_grid``, ``vector_channels``
+            are half of ``embed_dim``, in whole blocks, or none.
 
     Raises:
         ValueError: If ``num_blocks`` does not divide ``embed_dim``, or ``vector_channels`` is
@@ -266,34 +288,21 @@ class WavenumberAFNO(ModeMixer):
         *,
         window: int = 16,
         num_axes: int = 2,
-        hard_thresholding_fraction: float = 1.0,
-        reference_grid: Sequence[int] | None = None,
-        boundary: Boundary | Sequence[Boundary] = "periodic",
-        pole: Pole = "none",
-        vector_channels: int = 0,
-        transform: TransformKind = "auto",
+        **options: Unpack[ModeOptions],
     ) -> None:
-        if num_blocks < 1 or embed_dim % num_blocks:
-            raise ValueError(f"num_blocks must divide embed_dim, got {num_blocks} and {embed_dim}")
+        _check_blocks(embed_dim, num_blocks)
+        vector_channels = options.get("vector_channels", 0)
         if vector_channels and (2 * vector_channels != embed_dim or num_blocks % 2):
             raise ValueError(
                 "weights of wavenumbers need vector_channels=0, or half of embed_dim and an even "
                 f"num_blocks, got {vector_channels}, {embed_dim} and {num_blocks}"
             )
-        spectrum = ModeSelection(
-            fraction=hard_thresholding_fraction,
-            reference_grid=None if reference_grid is None else tuple(reference_grid),
-            boundary=boundary if isinstance(boundary, str) else tuple(boundary),
-            pole=pole,
-            vector_channels=vector_channels,
-            transform=transform,
-        )
-        super().__init__(spectrum)
+        super().__init__(**options)
         width = embed_dim // num_blocks
         self.weight1, self.weight2 = (
             nn.Parameter(width**-0.5 * torch.randn(num_blocks, width, width)) for _ in range(2)
         )
-        sizes = kernel_sizes(spectrum, window, num_axes)
+        sizes = kernel_sizes(self.spectrum, window, num_axes)
         # Factors have the size of those in a table of factors, whatever the window.
         std = 0.02 * math.sqrt(2 / math.prod(sizes[0]))
         self.kernels = nn.ParameterList(

@@ -232,8 +232,10 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         for values in (statistics.mean, statistics.std, statistics.diff_std)
     )
     static, filled = torch.from_numpy(store.normalized_static()), store.filled_values()
-    climatology = store.climatology().isel(harmonic=0).mean("hour")
-    mean_state = torch.from_numpy(store.channels.stack(climatology).values)
+    mean_state = None
+    if config.model.damping_days is not None:
+        climatology = store.climatology().isel(harmonic=0).mean("hour")
+        mean_state = torch.from_numpy(store.channels.stack(climatology).values)
     return Forecaster(
         config.model,
         spec,
