@@ -204,8 +204,9 @@ def _differentiate_operator(ctx, gradients):  # noqa: ANN001, ANN202
     count = ctx.num_kernels
     if gradients[0] is None:
         return None, [None] * count, None, None
-    kernels, saved = list(ctx.saved_tensors[:count]), list(ctx.saved_tensors[count:])
-    result = _backward(gradients[0].contiguous(), kernels, saved, ctx.spectrum)
+    tensors = list(ctx.saved_tensors)  # once: with checkpointing they are computed when unpacked
+    gradient = gradients[0].contiguous()
+    result = _backward(gradient, tensors[:count], tensors[count:], ctx.spectrum)
     return result[0], result[1:], None, None
 
 
@@ -225,11 +226,8 @@ class _ShardedFilter(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *gradients):  # noqa: ANN001, ANN002, ANN205 # pyright: ignore
-        kernels, saved = (
-            ctx.saved_tensors[: ctx.num_kernels],
-            ctx.saved_tensors[ctx.num_kernels :],
-        )
-        gradient = gradients[0].contiguous()
+        tensors, count, gradient = ctx.saved_tensors, ctx.num_kernels, gradients[0].contiguous()
+        kernels, saved = tensors[:count], tensors[count:]
         by_tokens, *by_kernels = _differentiate(ctx.transform, gradient, kernels, saved, True)
         return by_tokens, None, *by_kernels
 

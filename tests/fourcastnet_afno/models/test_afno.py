@@ -88,9 +88,10 @@ def gradients(net: AFNONet, field: torch.Tensor) -> list[torch.Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
 
 
+@pytest.mark.parametrize("weights", ["none", "kernel"])
 @pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_checkpointed_activations_give_the_same_gradients(rate: float) -> None:
-    options = {"drop_rate": rate, "drop_path_rate": rate}
+def test_checkpointed_activations_give_the_same_gradients(rate: float, weights: str) -> None:
+    options = {"drop_rate": rate, "drop_path_rate": rate, "wavenumber_weights": weights}
     kept, again = (make_net(checkpoint_activations=flag, **options) for flag in (False, True))
     field = torch.randn(4, 3, 8, 8)
     for ours, expected in zip(gradients(again, field), gradients(kept, field), strict=True):

@@ -31,7 +31,11 @@ def test_the_recipe_of_fourcastnet_suits_every_preset(preset: str) -> None:
     stages = [(s.epochs, s.num_steps, s.learning_rate) for s in config.training.stages]
     assert stages == [(80, 1, 5e-4), (50, 2, 1e-4)]
     assert config.training.batch_size == 64
-    assert config.model.prediction == "direct"
+    model = config.model
+    assert (model.prediction, model.num_history, model.network.wavenumber_weights) == (
+        "direct", 1, "none",
+    )  # fmt: skip
+    assert (model.band_limit, model.short_waves, model.damping_days) == (None, "persist", None)
     loss, optimizer = config.training.loss, config.training.optimizer
     assert (loss.kind, loss.scale, loss.area_weights) == ("relative_l2", "state", False)
     assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0)

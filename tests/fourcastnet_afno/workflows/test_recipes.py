@@ -1,5 +1,6 @@
 """The recipes on data laid out as their publishers lay it out."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.cli.parser import parse
+from fourcastnet_afno.forecaster.band_limit import BandLimit
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from tests.builders.errors import rejects
 from tests.builders.layouts import LAYOUTS, publish, serving
 
@@ -84,6 +87,38 @@ def test_presets_read_what_they_name(preset: str, tmp_path: Path) -> None:
     altitude = expected["geopotential_at_surface"] / 9.80665
     np.testing.assert_allclose(static[0], altitude, rtol=1e-6)
     np.testing.assert_array_equal(static[1], expected["land_sea_mask"])
+
+
+SMALLER = {"embed_dim": 16, "depth": 1, "kernel_window": 2}
+
+
+@pytest.mark.parametrize("preset", list(LAYOUTS))
+def test_presets_train_what_they_name(preset: str, tmp_path: Path) -> None:
+    """With smaller networks, on coarser data; winds, for the bands of vectors."""
+    names = ["geopotential", "u_component_of_wind", "geopotential_at_surface", "land_sea_mask"]
+    stride = {"weatherbench2_64x32": 1, "weatherbench2_240x121": 6}.get(preset, 36)
+    hours = 79 if preset == "arco_era5" else 120
+    publish(tmp_path / "store.zarr", preset, names, hours, (850,), "2020-01-01", stride)
+    given = [f"--config={CONFIGS / preset}.yaml", f"--output={tmp_path / 'run'}"]
+    given += ["--data.prognostic=[z_850, u_850]", "--data.levels=[]"]
+    given += [f"--data.source.path={tmp_path / 'store.zarr'}", "--data.climatology_harmonics=0"]
+    for day, period in enumerate(("train", "validation", "test"), 1):
+        given.append(f"--data.{period}.start=2020-01-0{day}T00:00")
+        given.append(f"--data.{period}.end=2020-01-0{day}T18:00")
+    given += [f"--model.network.{key}={value}" for key, value in SMALLER.items()]
+    given += ["--model.network.vector_channels=8"] if preset == "weatherbench2_64x32" else []
+    given += ["--training.stages=[{epochs: 1, num_steps: 2}]", "--training.validation.num_steps=0"]
+    assert main(["train", *given]) == 0
+    forecaster = load_forecaster(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    model = forecaster.config
+    assert (model.num_history, model.band_limit, model.network.wavenumber_weights) == (
+        2,
+        0.667,
+        "kernel",
+    )
+    assert isinstance(forecaster.band_limit, BandLimit)
+    losses = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert all(np.isfinite(epoch["validation_loss"]) for epoch in losses)
 
 
 FOURCASTNET = ["geopotential", "temperature", "u_component_of_wind", "v_component_of_wind"]
