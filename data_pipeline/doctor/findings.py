@@ -63,6 +63,8 @@ CHECKS = {
     "device": "An allocation with a GPU is wasted by a run on the CPU, and the other way around.",
     "throughput": "Where the loader is slower than the model, the device waits.",
     "model": "`train` rejects this model for this data.",
+    "wavenumbers": "How a wave moves and decays depends on its length, which one perceptron for "
+    "all wavenumbers does not know: its errors were larger wherever they were measured.",
 }
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.doctor.examination import Examination, examine
-from data_pipeline.doctor.findings import Finding, Report, collect
+from data_pipeline.doctor.findings import Finding, Report, collect, finding
 from data_pipeline.doctor.times import PeriodNeeds
 from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
@@ -25,6 +25,7 @@ from fourcastnet_afno.doctor.machine import Timing
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.monitoring.log import import_logger
@@ -74,7 +75,7 @@ def diagnose(
     location = store_location(config, output)
     examination = examine(config.data, location, needs, sample_bytes=sample_mib * 2**20)
     findings = machine.check_device(config.training)
-    if any(finding.severity == "error" for finding in findings):
+    if any(found.severity == "error" for found in findings):
         timing = None
     facts: dict[str, Any] = {"num_steps": min(stages), "loader": None, "model": None, "ratio": None}
     forecaster = None
@@ -86,6 +87,7 @@ def diagnose(
         measured, more = _measure(config, examination, forecaster, timing)
         facts |= measured
         findings += more
+    findings += check_weights(config.model.network)
     sections = {"machine": machine.describe_machine() | {"versions": versions()}}
     return examination.report.extended({**sections, "throughput": facts}, findings)
 
@@ -111,6 +113,17 @@ def check_training(
     return findings
 
 
+def check_weights(network: AFNONetConfig) -> list[Finding]:
+    """Tell of weights for each wavenumber, which files do not get unless they ask for them."""
+    modes = network.mixer, network.mode_selection, network.wavenumber_weights
+    if modes != ("afno", "wavenumber", "none"):
+        return []
+    what = "the weights are the same for all wavenumbers, as in the paper"
+    remedy = "Set model.network.wavenumber_weights=kernel where it is not the paper's model that "
+    remedy += "you want; see also model.band_limit and model.num_history."
+    return [finding("wavenumbers", "info", what, "model.network.wavenumber_weights", remedy)]
+
+
 def _measure(
     config: ExperimentConfig, examined: Examination, forecaster: Forecaster, timing: Timing | None
 ) -> tuple[dict[str, Any], list[Finding]]:
@@ -119,7 +132,7 @@ def _measure(
     state_bytes = 4 * len(spec.channels) * math.prod(spec.grid.shape)
     window = state_bytes * (config.model.num_history + max(stages))
     findings = machine.check_batches(window, config.training.batch_size, available_memory())
-    if timing is None or any(finding.severity == "error" for finding in findings):
+    if timing is None or any(found.severity == "error" for found in findings):
         return {}, findings
     model, more = machine.model_rate(forecaster, config.training, min(stages), timing)
     windows, loader, loaded = training_windows(config, examined), None, None
@@ -180,14 +193,14 @@ def show(report: Report, console: Console) -> None:
             moments = ["" if known[name] is None else f"{known[name]:.4g}" for name in names]
             table.add_row(label, known["units"], *moments, f"{100 * known['nan_share']:.3g} %")
         print_tables(console, table, soft_wrap=True)
-    for finding in report.findings:
+    for found in report.findings:
         parts = [
-            plain(f"\n{finding.severity}: ", _STYLES[finding.severity]),
-            finding.what,
-            plain(f" [{finding.check}]", "dim"),
+            plain(f"\n{found.severity}: ", _STYLES[found.severity]),
+            found.what,
+            plain(f" [{found.check}]", "dim"),
         ]
         for name in ("where", "why", "remedy"):
-            parts += [plain(f"\n  {name + ':':8}", "dim"), getattr(finding, name)]
+            parts += [plain(f"\n  {name + ':':8}", "dim"), getattr(found, name)]
         print_line(console, *parts)
     counts = report.to_json()["counts"]
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())

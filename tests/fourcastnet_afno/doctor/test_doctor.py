@@ -207,6 +207,18 @@ def test_windows_of_the_longest_stage_are_asked_for(
     assert [finding.where for finding in findings] == ["data.validation"]
 
 
+def test_the_weights_of_the_paper_are_told(config: ExperimentConfig, tmp_path: Path) -> None:
+    def told(**settings: Any) -> list[str]:  # noqa: ANN401
+        network = replace(config.model.network, **settings)
+        changed = replace(config, model=replace(config.model, network=network))
+        findings = diagnose(changed, tmp_path).findings
+        return [finding.where for finding in findings if finding.check == "wavenumbers"]
+
+    assert told() == ["model.network.wavenumber_weights"]
+    assert told(wavenumber_weights="kernel") == told(mixer="fno") == []
+    assert told(mode_selection="fourcastnet") == []
+
+
 def test_every_check_is_documented() -> None:
     text = (ROOT / "docs" / "doctor.md").read_text()
     assert all(f"`{check}`" in text for check in CHECKS)
