@@ -33,8 +33,9 @@ class OptimizerConfig:
     """Which optimizer updates which weights.
 
     Args:
-        name: ``adamw`` is torch's in one fused kernel, ``lamb`` is for large batches; ``apex_adam``
-            and ``apex_lamb`` are those of NVIDIA apex, which must be installed and needs a GPU.
+        name: ``adamw`` is torch's in one fused kernel, ``muon`` learns more in each
+            step, see ``muon``; ``lamb`` is for large batches; ``apex_adam`` and ``apex_lamb`` are
+            those of NVIDIA apex, which must be installed and needs a GPU.
         betas: Decay of the moving averages of gradient and squared gradient.
         eps: Added to the root of the latter.
         weight_decay: Decay of weights other than biases, gains and positions.
@@ -42,7 +43,7 @@ class OptimizerConfig:
         frozen: Patterns of names of weights that are not trained, such as ``network.blocks.0.*``.
     """
 
-    name: Literal["adamw", "lamb", "apex_adam", "apex_lamb"] = "adamw"
+    name: Literal["adamw", "muon", "lamb", "apex_adam", "apex_lamb"] = "adamw"
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     eps: Annotated[float, Gt(0), Le(1e3)] = 1e-8
     weight_decay: Annotated[float, Ge(0), Le(1e3)] = 0.01
@@ -225,6 +226,11 @@ class TrainingConfig:
             raise ValueError("training.parallel=fsdp cannot use precision=float16; use bfloat16")
         if self.parallel == "fsdp" and self.compress_gradients:
             raise ValueError("training.compress_gradients is for parallel=ddp, got fsdp")
+        if self.parallel == "fsdp" and self.optimizer.name == "muon":
+            raise ValueError(
+                "training.optimizer.name=muon needs whole matrices, which parallel=fsdp has not; "
+                "use parallel=ddp or optimizer.name=adamw"
+            )
         if self.spatial_ranks > 1 and self.compile != "off":
             raise ValueError(
                 f"training.spatial_ranks={self.spatial_ranks} needs training.compile=off"

@@ -29,10 +29,18 @@ from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.weight_checks import require_fit
+from fourcastnet_afno.models.mixers import AFNO, FNO2D, WavenumberAFNO
 from fourcastnet_afno.parallel.wrap import shard_like
 from fourcastnet_afno.training.config import OptimizerConfig
+from fourcastnet_afno.training.muon import Muon
 
 _BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+_MATRICES = {
+    nn.Linear: ("weight",),
+    AFNO: ("weight1", "weight2"),
+    WavenumberAFNO: ("weight1", "weight2"),
+    FNO2D: ("weight",),
+}
 _EMBEDDING = re.compile(r"(?:^|\.)(patch_embed\.|position$)")
 
 
@@ -50,6 +58,9 @@ def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.O
     groups = parameter_groups(module, **decays)
     if config.name.startswith("apex"):
         return _build_apex(config, groups)
+    if config.name == "muon":
+        options = {"betas": config.betas, "eps": config.eps}
+        return Muon(split_matrices(groups, module), lr=0.0, **options)
     if config.name == "lamb":
         return LAMB(groups, lr=0.0, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
@@ -106,6 +117,27 @@ def parameter_groups(
     ]
 
 
+def split_matrices(groups: list[dict[str, Any]], module: nn.Module) -> list[dict[str, Any]]:
+    """The groups, with the matrices within blocks apart from other weights: ``is_matrix``.
+
+    Embedding and recovery of patches are no hidden layers, and kernels in space no matrices.
+    """
+    matrices = set()
+    for name, layer in module.named_modules():
+        if _BLOCK.search(f"{name}."):
+            leaves = next(
+                (leaves for kind, leaves in _MATRICES.items() if isinstance(layer, kind)), ()
+            )
+            matrices |= {id(getattr(layer, leaf)) for leaf in leaves}
+    split = []
+    for group in groups:
+        for is_matrix in (True, False):
+            weights = [p for p in group["params"] if (id(p) in matrices) == is_matrix]
+            if weights:
+                split.append(group | {"params": weights, "is_matrix": is_matrix})
+    return split
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the learning rate of every group: the peak's times that of its layer."""
     for group in optimizer.param_groups:
@@ -150,11 +182,19 @@ def load_optimizer(
             code="bad-record",
         )
     parameters = [p.detach() for group in groups for p in group["params"]]
-    counted = [step is not None for step, g in zip(steps, groups, strict=True) for _ in g["params"]]
+    kinds = [
+        (group.get("is_matrix", False), step is not None)
+        for step, group in zip(steps, groups, strict=True)
+        for _ in group["params"]
+    ]
     expected = {}
-    for index, (parameter, is_counted) in enumerate(zip(parameters, counted, strict=True)):
+    for index, (parameter, (is_matrix, is_counted)) in enumerate(
+        zip(parameters, kinds, strict=True)
+    ):
         moment = torch.empty(parameter.shape, device="meta")
-        expected |= {f"{index}.exp_avg": moment, f"{index}.exp_avg_sq": moment}
+        expected[f"{index}.exp_avg"] = moment
+        if not is_matrix:
+            expected[f"{index}.exp_avg_sq"] = moment
         if not is_counted:
             expected[f"{index}.step"] = torch.empty((), device="meta")
     if tensors or not is_new:
