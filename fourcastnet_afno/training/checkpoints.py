@@ -34,7 +34,7 @@ from fourcastnet_afno.forecaster.checkpoint_file import damaged, intact_of_run
 from fourcastnet_afno.forecaster.weight_checks import require_fit
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.wrap import gather_dtensor, shard_like
-from fourcastnet_afno.training.optimizers import load_optimizer, pack_steps
+from fourcastnet_afno.training.optimizers.build import load_optimizer, pack_steps
 from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.updater import Updater
 

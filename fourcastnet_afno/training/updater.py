@@ -22,7 +22,7 @@ from fourcastnet_afno.parallel.wrap import gather_dtensor, rebuild_ddp_buckets, 
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.ema import MovingAverage
 from fourcastnet_afno.training.objectives import Objective
-from fourcastnet_afno.training.optimizers import build_optimizer, freeze, set_learning_rate
+from fourcastnet_afno.training.optimizers.build import build_optimizer, freeze, set_learning_rate
 
 
 def derive_seed(*numbers: int) -> int:

@@ -34,7 +34,7 @@ from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.optimizers import freeze
+from fourcastnet_afno.training.optimizers.build import freeze
 from fourcastnet_afno.training.shard_rows import shard_rows
 from fourcastnet_afno.training.trainer import Trainer
 from fourcastnet_afno.training.validation import RolloutValidation

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.training.config import OptimizerConfig, TrainingConfig
-from fourcastnet_afno.training.muon import Muon, orthogonal_factors
-from fourcastnet_afno.training.optimizers import build_optimizer, set_learning_rate
+from fourcastnet_afno.training.optimizers.build import build_optimizer, set_learning_rate
+from fourcastnet_afno.training.optimizers.muon import Muon, orthogonal_factors
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
