@@ -39,7 +39,8 @@ from fourcastnet_afno.models.config import (
     Pole,
     TransformKind,
 )
-from fourcastnet_afno.models.fourier.filter_op import filter_modes, kernel_sizes
+from fourcastnet_afno.models.fourier.filter_op import Filter, filter_modes
+from fourcastnet_afno.models.fourier.kernels import kernel_sizes
 from fourcastnet_afno.models.fourier.mixing_op import Perceptron, mix_modes
 from fourcastnet_afno.models.fourier.modes import (
     analyze,
@@ -260,7 +261,7 @@ class WavenumberAFNO(ModeMixer):
 
     with block-diagonal weights W1 and W2 that all wavenumbers share, as in AFNO, and a complex
     factor F for each wavenumber and channel, the transform of a kernel in a window, see
-    ``filter_op``. How fast a wave moves and grows depends on its wavenumber, which a perceptron
+    ``kernels``. How fast a wave moves and grows depends on its wavenumber, which a perceptron
     that all wavenumbers share cannot know. The layer is linear; the token-wise MLP that follows is
     not.
 
@@ -310,19 +311,17 @@ class WavenumberAFNO(ModeMixer):
         )
 
     def forward(self, tokens: _Tokens) -> _Tokens:
-        """Mix the tokens; the factors are multiplied in float32 or wider."""
-        hidden = _by_blocks(tokens, self.weight1)  # linear at each token: as good before the DFT
-        with torch.autocast(tokens.device.type, enabled=False):
-            hidden = filter_modes(hidden, list(self.kernels), self._spectrum, self.rows)
-        return _by_blocks(hidden, self.weight2)
+        """Mix the tokens.
 
-
-def _by_blocks(
-    tokens: _Tokens, weight: Float[Tensor, "block in_dim out_dim"]
-) -> Float[Tensor, "batch *grid embed"]:
-    """Apply a block-diagonal matrix to each token."""
-    flat = rearrange(tokens.flatten(0, -2), "n (k i) -> k n i", k=len(weight))
-    return rearrange(torch.bmm(flat, weight), "k n o -> n (k o)").view(tokens.shape)
+        Under autocast to bfloat16 the layers are in bfloat16, transforms and factors in float32.
+        """
+        device, dtype = tokens.device.type, self.weight1.dtype
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+            dtype = torch.bfloat16
+        with torch.autocast(device, enabled=False):
+            layers = self.weight1.to(dtype), self.weight2.to(dtype)
+            weights = Filter(*layers, list(self.kernels))
+            return filter_modes(tokens, weights, self._spectrum, self.rows)
 
 
 class _Spectral(nn.Module):

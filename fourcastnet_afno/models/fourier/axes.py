@@ -40,28 +40,73 @@ class _Pair:
         return self.analysis.mT if adjoint else self.synthesis
 
 
+# Below, sums and differences of halves take longer than the products that they save: measured.
+_LEAST_POINTS_OF_HALVES = 96
+
+
+def has_halves(points: int, period: int) -> bool:
+    """Whether a ``HalfAxis`` with even wavenumbers first is transformed in two halves."""
+    return points == period and points % 2 == 0 and points >= _LEAST_POINTS_OF_HALVES
+
+
 class HalfAxis:
-    """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary)."""
+    """The axis with half a spectrum; rows of its matrices are (wavenumber, real or imaginary).
+
+    On a circle of an even number of points, with even wavenumbers first, the second half of the
+    points has the waves of the first half, odd ones with the other sign: two products of a quarter
+    of the size, with the sum and the difference of the halves.
+    """
 
     def __init__(self, wavenumbers: Wavenumbers, points: int, period: int, scale: float) -> None:
         angle = _angles(wavenumbers, points, period)
         waves = np.stack([np.cos(angle), -np.sin(angle)], axis=1).reshape(-1, points)
         weight = np.repeat(multiplicity(wavenumbers, period), 2)
+        analysis, synthesis = waves * (scale / period), waves.T * weight / scale
         self.kept = len(wavenumbers)
-        self.pairs = (_Pair(waves * (scale / period), waves.T * weight / scale),)
+        self.pairs: tuple[_Pair, ...] = (_Pair(analysis, synthesis),)
+        is_odd = wavenumbers % 2
+        self._num_even, self._half = 2 * int((is_odd == 0).sum()), points // 2
+        self._has_halves = has_halves(points, period) and bool((np.diff(is_odd) >= 0).all())
+        if self._has_halves:
+            self.pairs = tuple(
+                _Pair(analysis[rows, : self._half], synthesis[: self._half, rows])
+                for rows in (slice(self._num_even), slice(self._num_even, None))
+            )
 
     def to_modes(self, fields: Tensor, adjoint: bool) -> Tensor:
         """Fields (..., points, channel) to modes (..., kept, 2, channel)."""
         *lead, points, channel = fields.shape
-        modes = _product(self.pairs[0].to_modes(adjoint), fields.reshape(-1, points, channel))
+        flat = fields.reshape(-1, points, channel)
+        matrices = [pair.to_modes(adjoint) for pair in self.pairs]
+        if self._has_halves:
+            first, second = flat[:, : self._half], flat[:, self._half :]
+            halves = first + second, first - second
+            modes = torch.cat([_product(*each) for each in zip(matrices, halves, strict=True)], 1)
+        else:
+            modes = _product(matrices[0], flat)
         return modes.view(*lead, self.kept, 2, channel)
 
-    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
-        """Write ``fields`` plus the fields of ``modes`` to ``out``."""
-        count, channel = math.prod(fields.shape[:-2]), modes.shape[-1]
-        flat = modes.reshape(count, 2 * self.kept, channel)
-        change = _product(self.pairs[0].to_grid(adjoint), flat)
-        torch.add(fields, change.view(fields.shape), out=out)
+    def add_to_grid(self, modes: Tensor, fields: Tensor | None, out: Tensor, adjoint: bool) -> None:
+        """Write ``fields``, if there are any, plus the fields of ``modes`` to ``out``."""
+        lead, channel = out.shape[:-2], modes.shape[-1]
+        flat = modes.reshape(math.prod(lead), 2 * self.kept, channel)
+        matrices = [pair.to_grid(adjoint) for pair in self.pairs]
+        if not self._has_halves:
+            change = _product(matrices[0], flat).view(out.shape)
+            out.copy_(change) if fields is None else torch.add(fields, change, out=out)
+            return
+        split = flat.tensor_split([self._num_even], dim=1)
+        even, odd = (
+            _product(*each).view(*lead, self._half, channel)
+            for each in zip(matrices, split, strict=True)
+        )
+        for rows, sign in ((slice(self._half), 1), (slice(self._half, None), -1)):
+            target = out[..., rows, :]
+            if fields is None:
+                torch.add(even, odd, alpha=sign, out=target)
+            else:
+                torch.add(fields[..., rows, :], even, out=target)
+                target.add_(odd, alpha=sign)
 
 
 class RealAxis:
@@ -75,9 +120,10 @@ class RealAxis:
         real = fields.unsqueeze(-2).unsqueeze(-2)
         return torch.cat([real, torch.zeros_like(real)], dim=-2)
 
-    def add_to_grid(self, modes: Tensor, fields: Tensor, out: Tensor, adjoint: bool) -> None:
+    def add_to_grid(self, modes: Tensor, fields: Tensor | None, out: Tensor, adjoint: bool) -> None:
         """See ``HalfAxis``."""
-        out.copy_(fields + modes[..., 0, 0, :])
+        change = modes[..., 0, 0, :]
+        out.copy_(change if fields is None else fields + change)
 
 
 class Axis:
@@ -187,9 +233,10 @@ class PoleAxis(Axis):
         kinds = modes[..., :scalars], modes[..., scalars:]
         results = []
         for kind, matrices in zip(kinds, ((cosine, sine), (sine, cosine)), strict=True):
-            by_parity = zip(matrices, kind.tensor_split([self._num_even], dim=2), strict=True)
-            results.append(torch.cat([_contract(m, x) for m, x in by_parity], dim=2))
-        return torch.cat(results, dim=-1)
+            if kind.shape[-1]:
+                by_parity = zip(matrices, kind.tensor_split([self._num_even], dim=2), strict=True)
+                results.append(torch.cat([_contract(m, x) for m, x in by_parity], dim=2))
+        return torch.cat(results, dim=-1) if len(results) > 1 else results[0]
 
 
 def _half_step_matrices(

@@ -35,7 +35,12 @@ class ShardedTransform(Transform):
         return self._full.to_meridional(columns, channels, self._mine, adjoint)
 
     def add_to_grid(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+        self,
+        modes: Tensor,
+        fields: Tensor | None,
+        out: Tensor,
+        channels: slice,
+        adjoint: bool = False,
     ) -> None:
         """See ``Transform``."""
         columns = modes.new_empty(len(modes), sum(self._rows.counts), *modes.shape[2:])

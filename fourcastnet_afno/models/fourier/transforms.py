@@ -47,6 +47,7 @@ from fourcastnet_afno.models.fourier.axes import (
     RealAxis,
     WaveAxis,
     Wavenumbers,
+    has_halves,
     multiplicity,
 )
 from fourcastnet_afno.models.fourier.modes import (
@@ -174,11 +175,17 @@ class Transform(ABC):
 
     @abstractmethod
     def add_to_grid(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+        self,
+        modes: Tensor,
+        fields: Tensor | None,
+        out: Tensor,
+        channels: slice,
+        adjoint: bool = False,
     ) -> None:
         """Write ``fields`` plus the fields of ``modes`` (or their adjoint) to ``out``'s channels.
 
-        Both have all channels, the modes those of ``channels``.
+        Both have all channels, the modes those of ``channels``. Without ``fields`` only those of
+        the modes are written.
         """
 
 
@@ -213,13 +220,18 @@ class MatrixTransform(Transform):
         return modes
 
     def add_to_grid(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+        self,
+        modes: Tensor,
+        fields: Tensor | None,
+        out: Tensor,
+        channels: slice,
+        adjoint: bool = False,
     ) -> None:
         """See ``Transform``."""
         for position, axis in enumerate(self._axes, start=1):
             modes = _along(modes, position, axis.to_grid, channels, adjoint)
-        skip, target = (self._half_last(x[..., channels]) for x in (fields, out))
-        self._half.add_to_grid(modes, skip, target, adjoint)
+        skip = None if fields is None else self._half_last(fields[..., channels])
+        self._half.add_to_grid(modes, skip, self._half_last(out[..., channels]), adjoint)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "MatrixTransform":
         """A copy that transforms, on a device."""
@@ -246,10 +258,18 @@ class MatrixTransform(Transform):
         return self._axes[0].select(zonal).to_grid(modes, channels, adjoint)
 
     def add_from_zonal(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+        self, modes: Tensor, fields: Tensor | None, out: Tensor, channels: slice, adjoint: bool
     ) -> None:
         """Write ``fields`` plus the fields of all zonal wavenumbers to ``out``'s channels."""
-        self._half.add_to_grid(modes, fields[..., channels], out[..., channels], adjoint)
+        skip = None if fields is None else fields[..., channels]
+        self._half.add_to_grid(modes, skip, out[..., channels], adjoint)
+
+
+def _write_sum(fields: Tensor | None, change: Tensor, out: Tensor, channels: slice) -> None:
+    if fields is None:
+        out[..., channels] = change
+    else:
+        torch.add(fields[..., channels], change, out=out[..., channels])
 
 
 def _along(
@@ -300,7 +320,12 @@ class FFTTransform(Transform):
         return _as_real(spectrum * factor)
 
     def add_to_grid(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool = False
+        self,
+        modes: Tensor,
+        fields: Tensor | None,
+        out: Tensor,
+        channels: slice,
+        adjoint: bool = False,
     ) -> None:
         """See ``Transform``."""
         spectrum = _as_complex(modes) * self._to_grid[adjoint]
@@ -312,7 +337,7 @@ class FFTTransform(Transform):
         if others:
             spectrum = torch.fft.ifftn(spectrum, dim=others, norm="forward")
         change = torch.fft.irfft(spectrum, n=self._shape[-1], dim=last, norm="forward")
-        torch.add(fields[..., channels], change, out=out[..., channels])
+        _write_sum(fields, change, out, channels)
 
     def to_zonal(self, fields: Tensor, channels: slice, adjoint: bool) -> Tensor:
         """See ``MatrixTransform``."""
@@ -333,14 +358,14 @@ class FFTTransform(Transform):
         return _as_real(torch.fft.ifft(full, dim=1, norm="forward"))
 
     def add_from_zonal(
-        self, modes: Tensor, fields: Tensor, out: Tensor, channels: slice, adjoint: bool
+        self, modes: Tensor, fields: Tensor | None, out: Tensor, channels: slice, adjoint: bool
     ) -> None:
         """See ``MatrixTransform``."""
         spectrum = _as_complex(modes) * self._to_grid[adjoint]
         full = spectrum.new_zeros(*spectrum.shape[:2], self._shape[1] // 2 + 1, spectrum.shape[-1])
         full.index_copy_(2, self._indices[1], spectrum)
         change = torch.fft.irfft(full, n=self._shape[1], dim=2, norm="forward")
-        torch.add(fields[..., channels], change, out=out[..., channels])
+        _write_sum(fields, change, out, channels)
 
 
 LocalTransform = MatrixTransform | FFTTransform
@@ -403,7 +428,7 @@ def _matrix_transform(
         half_axis = half_axis if has_pole else exponential[-1]
         wavenumbers, period, scale = _wavenumbers(spectrum, shape, half_axis, half=True)
         num_even = len(wavenumbers[0::2])
-        if has_pole:  # even wavenumbers first
+        if has_pole or has_halves(shape[half_axis], period):  # even wavenumbers first
             wavenumbers = np.concatenate([wavenumbers[0::2], wavenumbers[1::2]])
         half = HalfAxis(wavenumbers, shape[half_axis], period, scale)
         half_modes = [ModeAxis("wave", half_axis, wavenumbers, round(scale**2))]

@@ -259,13 +259,13 @@ def test_weights_of_wavenumbers_are_between_two_layers_that_all_share() -> None:
     torch.testing.assert_close(mixer(tokens), expected)
 
 
-def test_factors_of_wavenumbers_are_in_float32_under_autocast_to_bfloat16() -> None:
+def test_layers_around_factors_of_wavenumbers_are_in_bfloat16_under_autocast() -> None:
     torch.manual_seed(0)
     mixer, tokens = WavenumberAFNO(16, 2, window=4), torch.randn(2, 12, 18, 16)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = mixer(tokens)
-    assert mixed.dtype == torch.bfloat16
+    assert mixed.dtype == torch.float32
     expected = mixer(tokens)
-    assert (mixed - expected).norm() < 0.02 * expected.norm()
+    assert 1e-4 * expected.norm() < (mixed - expected).norm() < 0.02 * expected.norm()
     mixed.float().square().sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in mixer.parameters())

@@ -65,12 +65,36 @@ def test_exponential_axes_are_fourier_transforms() -> None:
     torch.testing.assert_close(
         half.to_modes(fields, False), torch.view_as_real(expected).movedim(-1, -2)
     )
+    even_first = [*range(0, 49, 2), *range(1, 49, 2)]
+    half, fields = HalfAxis(np.array(even_first), 96, 96, 2.0), random(2, 96, 4)  # in two halves
+    load(half)
+    expected = 2 * torch.fft.rfft(fields, dim=1, norm="forward")[:, even_first]
+    torch.testing.assert_close(
+        half.to_modes(fields, False), torch.view_as_real(expected).movedim(-1, -2)
+    )
     wave = AXES["wave"]()
     load(wave)
     values = random(2, 7, 3, 2, 4)
     expected = 2 * torch.fft.fft(torch.complex(*values.unbind(-2)), dim=1, norm="forward")
     modes = torch.complex(*wave.to_modes(values, EVERYTHING, False).unbind(-2))
     torch.testing.assert_close(modes, expected[:, [0, 1, 2, 6, 5]])
+
+
+@pytest.mark.parametrize("points", [7, 96])
+def test_half_spectra_come_back_and_have_adjoints(points: int) -> None:
+    wavenumbers = np.array([0, 2, 1, 3])
+    half, modes = HalfAxis(wavenumbers, points, points, 2.0), random(2, 3, 4, 2, 5)
+    load(half)
+    modes[..., 0, 1, :] = 0  # the mean is real
+    fields, skip = torch.empty(2, 3, points, 5, dtype=torch.float64), random(2, 3, points, 5)
+    half.add_to_grid(modes, None, fields, adjoint=False)
+    torch.testing.assert_close(half.to_modes(fields, adjoint=False), modes)
+    product = (half.to_modes(skip, adjoint=True) * modes).sum()
+    torch.testing.assert_close(product, (skip * fields).sum())
+    both = torch.empty_like(fields)
+    half.add_to_grid(modes, skip, both, adjoint=True)
+    product = ((both - skip) * skip).sum()
+    torch.testing.assert_close(product, (half.to_modes(skip, adjoint=False) * modes).sum())
 
 
 def test_multiplicity_by_hand() -> None:

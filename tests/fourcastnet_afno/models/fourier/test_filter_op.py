@@ -1,4 +1,4 @@
-"""Factors of modes are convolutions with a kernel, on periodic axes, at edges and across poles."""
+"""Factors of modes are convolutions with a kernel, on circles, at edges and across poles."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fourcastnet_afno.models.fourier.filter_op import Filter as Weights
 from fourcastnet_afno.models.fourier.filter_op import filter_modes
 from fourcastnet_afno.models.mixers import WavenumberAFNO
 
@@ -21,9 +22,12 @@ class Filter(nn.Module):
         mixer = WavenumberAFNO(6, 2, **options).double()  # type: ignore[arg-type]
         kernels = [torch.randn_like(kernel) for kernel in mixer.kernels]
         self.kernels, self.spectrum = nn.ParameterList(kernels), mixer.spectrum.to_json()
+        identity = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+        self.weight1, self.weight2 = nn.Parameter(identity), nn.Parameter(identity.clone())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return filter_modes(tokens, list(self.kernels), self.spectrum)
+        weights = Weights(self.weight1, self.weight2, list(self.kernels))
+        return filter_modes(tokens, weights, self.spectrum)
 
 
 def make_tokens(*shape: int) -> Tensor:
@@ -97,6 +101,8 @@ def test_across_poles_scalars_and_vectors_continue_and_are_exchanged_by_the_odd_
 )
 def test_gradients_are_right(shape: tuple[int, int], options: dict) -> None:
     mixer, tokens = Filter(window=2, **options), make_tokens(*shape).requires_grad_()
+    for layer in (mixer.weight1, mixer.weight2):
+        nn.init.normal_(layer)
     names = [name for name, _ in mixer.named_parameters()]
 
     def mix(tokens: Tensor, *parameters: Tensor) -> Tensor:
@@ -121,11 +127,18 @@ def test_the_same_field_sampled_finer_has_the_same_output(options: dict) -> None
         torch.testing.assert_close(mixer(coarse), mixer(field)[:, first::3, ::3])
 
 
-def test_kernels_are_no_wider_than_the_grid_and_need_pairs_of_channels() -> None:
-    mixer = Filter(window=100, reference_grid=(4, 8), **GLOBE)
-    assert [tuple(kernel.shape) for kernel in mixer.kernels] == [(4, 7, 6), (3, 7, 6)]
-    small = Filter(window=1, reference_grid=(40, 80), boundary="zero_padded")
-    assert [tuple(kernel.shape) for kernel in small.kernels] == [(3, 3, 6)]
-    for blocks, vectors in ((2, 2), (3, 3)):
-        with pytest.raises(ValueError, match=f"even num_blocks, got {vectors}, 6 and {blocks}"):
-            WavenumberAFNO(6, blocks, pole="double_fourier_sphere", vector_channels=vectors)
+def test_blocks_one_after_the_other_are_all_blocks() -> None:
+    """Of a large batch each block of scalars goes with its vectors alone, of a small one all go."""
+    torch.manual_seed(0)
+    grid = {"reference_grid": (4, 4), "hard_thresholding_fraction": 0.5}
+    mixer = WavenumberAFNO(8, 4, window=1, pole="double_fourier_sphere", vector_channels=4, **grid)
+    tokens = torch.randn(4, 256, 512, 8)
+
+    def gradients(batch: Tensor) -> list[Tensor]:
+        mixed = mixer(batch)
+        return [mixed.detach(), *torch.autograd.grad(mixed.square().sum(), mixer.parameters())]
+
+    large, *small = (gradients(batch) for batch in (tokens, tokens[:2], tokens[2:]))
+    torch.testing.assert_close(large[0], torch.cat([output for output, *_ in small]))
+    for found, first, second in zip(large[1:], small[0][1:], small[1][1:], strict=True):
+        torch.testing.assert_close(found, first + second, rtol=1e-3, atol=1e-3 * found.abs().max())

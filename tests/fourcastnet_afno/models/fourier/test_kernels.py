@@ -1,0 +1,59 @@
+"""Kernels of a window: their sizes, and their factors by the sum that defines them."""
+
+import math
+
+import pytest
+import torch
+
+from fourcastnet_afno.models.fourier.kernels import factors, kernel_gradient, kernel_sizes
+from fourcastnet_afno.models.fourier.transforms import ModeSelection, transform_for
+from fourcastnet_afno.models.mixers import WavenumberAFNO
+
+GLOBE = ModeSelection(pole="double_fourier_sphere", vector_channels=3)
+
+
+def test_kernels_are_no_wider_than_the_grid_and_need_pairs_of_channels() -> None:
+    grid = {"reference_grid": (4, 8), "vector_channels": 3}
+    assert kernel_sizes(ModeSelection(pole="double_fourier_sphere", **grid), 100, 2) == [
+        (4, 7),
+        (3, 7),
+    ]
+    padded = ModeSelection(reference_grid=(40, 80), boundary="zero_padded")
+    assert kernel_sizes(padded, 1, 2) == [(3, 3)]
+    for blocks, vectors in ((2, 2), (3, 3)):
+        with pytest.raises(ValueError, match=f"even num_blocks, got {vectors}, 6 and {blocks}"):
+            WavenumberAFNO(6, blocks, pole="double_fourier_sphere", vector_channels=vectors)
+
+
+def test_factors_on_circles_are_the_sum_over_the_window() -> None:
+    spectrum, kernel = ModeSelection(), torch.randn(3, 5, 2, dtype=torch.float64)
+    axes = transform_for(
+        spectrum.to_json(), (6, 8), 2, torch.float64, torch.device("cpu")
+    ).mode_axes
+    found = torch.complex(*factors(kernel, axes, False))
+    for row, k in enumerate(axes[0].wavenumbers):
+        for column, m in enumerate(axes[1].wavenumbers):
+            expected = sum(
+                kernel[a, b] * complex(math.cos(angle), -math.sin(angle))
+                for a in range(3)
+                for b in range(5)
+                for angle in [2 * math.pi * (k * (a - 1) / 6 + m * (b - 2) / 8)]
+            )
+            torch.testing.assert_close(found[row, column], expected)
+
+
+@pytest.mark.parametrize("is_odd", [False, True])
+@pytest.mark.parametrize(
+    "spectrum", [ModeSelection(), ModeSelection(boundary=("periodic", "mirrored")), GLOBE], ids=str
+)
+def test_the_gradient_is_the_adjoint_of_the_factors(spectrum: ModeSelection, is_odd: bool) -> None:
+    sizes = kernel_sizes(spectrum, 2, 2)
+    kernel = torch.randn(*sizes[is_odd and len(sizes) > 1], 6, dtype=torch.float64)
+    is_odd = is_odd and len(sizes) > 1
+    text, cpu = spectrum.to_json(), torch.device("cpu")
+    axes = transform_for(text, (6, 8), 6, torch.float64, cpu).mode_axes
+    forward = factors(kernel, axes, is_odd)
+    by_factors = (torch.randn_like(forward[0]), torch.randn_like(forward[1]))
+    left = sum((x * y).sum() for x, y in zip(forward, by_factors, strict=True))
+    adjoint = kernel_gradient(by_factors, kernel, axes, is_odd)
+    torch.testing.assert_close(left, (kernel * adjoint).sum())
