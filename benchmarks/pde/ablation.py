@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.pde.networks import afno_config
+from benchmarks.pde.networks import network_config
 from benchmarks.pde.problems import Darcy
 from benchmarks.pde.runs import Run
 from fourcastnet_afno.models.config import Padding
@@ -47,7 +47,7 @@ _PROBLEMS: dict[str, dict[str, Any]] = {
 
 def variants(problem: Darcy) -> Iterator[Run]:
     """Runs that differ from AFNO's in one setting each, and AFNO's own."""
-    config = afno_config(problem, _WIDTH)
+    config = network_config("afno_paper", problem, _WIDTH)
     for label, changes in _NETWORKS.items():
         yield Run(
             problem=problem, label=label, kind="afno", seed=0, config=replace(config, **changes)

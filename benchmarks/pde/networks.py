@@ -95,7 +95,7 @@ def build(kind: str, problem: Problem, data: Data, num_weights: int) -> Surrogat
         ValueError: If the narrowest network has more weights.
     """
     with torch.random.fork_rng():
-        widths = range(8, _LARGEST_WIDTH + 1, {"fno": 2, "afno": 8}.get(kind, 4))
+        widths = range(8, _LARGEST_WIDTH + 1, {"fno": 2, "afno": 8, "afno_paper": 8}.get(kind, 4))
         fitting = [
             w for w in widths if count_weights(_network(kind, problem, data, w)) <= num_weights
         ]
@@ -109,9 +109,9 @@ def build_afno(config: AFNONetConfig, problem: Problem, data: Data) -> Surrogate
     return Surrogate(_trunk(config, problem, data), problem, data)
 
 
-def afno_config(problem: Problem, width: int) -> AFNONetConfig:
-    """AFNO's configuration for a problem."""
-    return _sized(problem.network("afno"), width)
+def network_config(kind: str, problem: Problem, width: int) -> AFNONetConfig:
+    """The configuration of a kind for a problem."""
+    return _sized(problem.network(kind), width)
 
 
 def count_weights(module: nn.Module) -> int:
@@ -127,9 +127,7 @@ def _channels(problem: Problem, data: Data) -> tuple[int, int]:
 
 def _network(kind: str, problem: Problem, data: Data, width: int) -> nn.Module:
     if kind != "unet":
-        config = problem.network(kind)
-        config = _sized(replace(config, mixer=kind), width)
-        return _trunk(config, problem, data)
+        return _trunk(_sized(problem.network(kind), width), problem, data)
     config = problem.network("unet")
     modes = (config.padding.latitude, config.padding.longitude)
     padding = tuple("circular" if mode == "wrap" else "replicate" for mode in modes)

@@ -28,7 +28,7 @@ from fourcastnet_afno.models.config import AFNONetConfig, Padding
 
 Shape = tuple[int, int]
 Data = dict[str, np.ndarray]
-KINDS = ("afno", "fno", "global_filter", "attention", "unet")
+KINDS = ("afno", "afno_paper", "fno", "global_filter", "attention", "unet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ class Problem(ABC):
         """Arrays ``train``, ``test_ROWSxCOLUMNS`` and those that ``extra`` needs."""
 
     @abstractmethod
-    def network(self, mixer: str) -> AFNONetConfig:
-        """Boundaries and modes for a mixer; the widths come from the budget."""
+    def network(self, kind: str) -> AFNONetConfig:
+        """Mixer, boundaries and modes of a kind; the widths come from the budget."""
 
     def derived(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
         """Further channels of the input that follow from the state."""
@@ -155,13 +155,13 @@ class Darcy(Problem):
             for name, states in _solved(self, config).items()
         }
 
-    def network(self, mixer: str) -> AFNONetConfig:
-        """See ``Problem``; a mixer for periodic fields has a margin of zeros around them."""
-        if mixer == "afno":
-            return _config(mixer, boundary=("mirrored", "mirrored"))
-        margin = 0 if mixer in ("attention", "unet") else self.train_shape[0] // 8
+    def network(self, kind: str) -> AFNONetConfig:
+        """See ``Problem``; mixers of periodic fields have a margin of zeros around them."""
+        if kind in _AFNO_KINDS:
+            return _config(kind, boundary=("mirrored", "mirrored"))
+        margin = 0 if kind in ("attention", "unet") else self.train_shape[0] // 8
         padding = Padding(latitude="zero", longitude="zero", margin=(margin, margin))
-        return _config(mixer, padding=padding)
+        return _config(kind, padding=padding)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """Sines and cosines of the position."""
@@ -182,16 +182,24 @@ class Darcy(Problem):
 _WAVES = (torch.sin, torch.cos)
 
 
-_MIXER_OPTIONS: dict[str, dict[str, Any]] = {
-    "afno": {"sparsity_threshold": 0.0, "num_blocks": 8, "initialization": "he"},
+_AFNO_KINDS = ("afno", "afno_paper")
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "afno": {
+        "num_blocks": 8,
+        "wavenumber_weights": "kernel",
+        "initialization": "identity",
+        "gated_mlp": True,
+    },
+    "afno_paper": {"sparsity_threshold": 0.0, "num_blocks": 8},
     "attention": {"num_blocks": 4},  # heads
 }
 
 
-def _config(mixer: str, **options: Any) -> AFNONetConfig:  # noqa: ANN401
-    """Patches of one point, half of the wavenumbers, and the options of the mixer."""
+def _config(kind: str, **options: Any) -> AFNONetConfig:  # noqa: ANN401
+    """Patches of one point, half of the wavenumbers, and the options of the kind."""
     common = {"patch_size": (1, 1), "hard_thresholding_fraction": 0.5, "num_blocks": 1}
-    return AFNONetConfig(**{**common, **_MIXER_OPTIONS.get(mixer, {}), **options})  # type: ignore[arg-type]
+    mixer = "afno" if kind in (*_AFNO_KINDS, "unet") else kind
+    return AFNONetConfig(**{**common, "mixer": mixer, **_OPTIONS.get(kind, {}), **options})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,11 +272,11 @@ class NavierStokes(Problem):
         )
         return _solved(self, config)
 
-    def network(self, mixer: str) -> AFNONetConfig:
+    def network(self, kind: str) -> AFNONetConfig:
         """See ``Problem``; attention has patches, for fewer tokens."""
-        patch = (2, 2) if mixer == "attention" else (1, 1)
+        patch = (2, 2) if kind == "attention" else (1, 1)
         padding = Padding(latitude="wrap", longitude="wrap")
-        return _config(mixer, patch_size=patch, padding=padding)
+        return _config(kind, patch_size=patch, padding=padding)
 
     def derived(self, state: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b 2 y x"]:
         """Velocity along x and y."""
@@ -291,7 +299,7 @@ class VorticityAlone(NavierStokes):
     """Navier-Stokes without the velocity as an input."""
 
     name: ClassVar[str] = "navier_stokes_vorticity_alone"
-    kinds: ClassVar[tuple[str, ...]] = ("afno", "fno")
+    kinds: ClassVar[tuple[str, ...]] = ("afno", "afno_paper", "fno")
 
     def derived(self, state: Float[Tensor, "b c y x"]) -> Float[Tensor, "b d y x"]:
         """No channels."""
@@ -338,14 +346,14 @@ class SphericalShallowWater(Problem):
             data[array_name(shape)] = fields[shape].states[self.num_train :, :_TEST_STATES]
         return data | {f"surface_{s[0]}x{s[1]}": fields[s].surface for s in shapes}
 
-    def network(self, mixer: str) -> AFNONetConfig:
+    def network(self, kind: str) -> AFNONetConfig:
         """See ``Problem``; attention has patches, for fewer tokens."""
-        if mixer == "afno":
-            return _config(mixer, pole="double_fourier_sphere")
-        patch = (2, 2) if mixer == "attention" else (1, 1)
+        if kind in _AFNO_KINDS:
+            return _config(kind, pole="double_fourier_sphere")
+        patch = (2, 2) if kind == "attention" else (1, 1)
         # Matrices for half of the wavenumbers would be more weights than there may be.
-        fraction = 0.25 if mixer == "fno" else 0.5
-        return _config(mixer, patch_size=patch, hard_thresholding_fraction=fraction)
+        fraction = 0.25 if kind == "fno" else 0.5
+        return _config(kind, patch_size=patch, hard_thresholding_fraction=fraction)
 
     def extra(self, shape: Shape, data: Data) -> Float[Tensor, "channel y x"]:
         """The unit vector of the position and the height of the ground."""
@@ -368,7 +376,7 @@ class FineShallowWater(SphericalShallowWater):
     test_shapes: tuple[Shape, ...] = ((64, 128),)
 
     name: ClassVar[str] = "shallow_water_fine"
-    kinds: ClassVar[tuple[str, ...]] = ("afno",)
+    kinds: ClassVar[tuple[str, ...]] = ("afno", "afno_paper")
 
 
 _SURFACE = 2e4  # m2 s-2

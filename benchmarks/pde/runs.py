@@ -24,6 +24,7 @@ console = Console()
 NUM_WEIGHTS = 140_000
 LEARNING_RATES = {
     "afno": 8e-3,
+    "afno_paper": 8e-3,
     "fno": 8e-3,
     "global_filter": 8e-3,
     "attention": 4e-3,

@@ -14,7 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import COSINE_BOUNDARIES
-from fourcastnet_afno.models.layers import DropPath, Mlp, PatchEmbed, PatchRecovery, pad_to_patches
+from fourcastnet_afno.models.layers import (
+    DropPath,
+    GatedMlp,
+    Mlp,
+    PatchEmbed,
+    PatchRecovery,
+    pad_to_patches,
+)
 from fourcastnet_afno.models.mixers import (
     AFNO2D,
     FNO2D,
@@ -42,7 +49,8 @@ class AFNOBlock(nn.Module):
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
         self.mixer = _build_mixer(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=_NORM_EPS)
-        self.mlp = Mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
+        mlp = GatedMlp if config.gated_mlp else Mlp
+        self.mlp = mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
         self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
@@ -68,8 +76,13 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
             "transform": config.transform,
         }
         if config.wavenumber_weights == "kernel":
-            window = config.kernel_window
-            return WavenumberAFNO(config.embed_dim, config.num_blocks, window=window, **modes)
+            return WavenumberAFNO(
+                config.embed_dim,
+                config.num_blocks,
+                window=config.kernel_window,
+                initialization=config.initialization,
+                **modes,
+            )
         return AFNO2D(
             config.embed_dim,
             config.num_blocks,

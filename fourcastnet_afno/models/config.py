@@ -12,7 +12,7 @@ Boundary = Literal["periodic", "reflected", "mirrored", "zero_padded"]
 Pole = Literal["none", "double_fourier_sphere"]
 ModeCounting = Literal["wavenumber", "fourcastnet"]
 TransformKind = Literal["auto", "matrix", "fft"]
-Initialization = Literal["small", "he"]
+Initialization = Literal["small", "he", "identity"]
 _Margin = Annotated[int, Ge(0), Le(10_000)]
 _Patch = Annotated[int, Ge(1), Le(4096)]
 _Width = Annotated[int, Ge(1), Le(65_536)]
@@ -74,6 +74,8 @@ class AFNONetConfig:
             the rectifier and the threshold, see ``WavenumberAFNO``.
         kernel_window: Tokens that the kernel of these factors reaches to each side.
         mlp_ratio: Hidden width of the token-wise MLP over ``embed_dim``.
+        gated_mlp: Whether the hidden layer of the MLP is a product of two, of two thirds of the
+            width each: for equations of products, such as advection; see ``GatedMlp``.
         sparsity_threshold: Soft threshold of the Fourier coefficients.
         hard_thresholding_fraction: Share of the wavenumbers that are mixed, in 0..1.
         hidden_size_factor: Hidden width of the mixer over the width of its blocks.
@@ -89,7 +91,8 @@ class AFNONetConfig:
         pole: ``double_fourier_sphere`` for global grids: AFNO continues fields across the poles.
         vector_channels: How many channels of a token change sign across the pole.
         transform: How AFNO's modes are computed; the result is the same.
-        initialization: Of AFNO's weights: ``he``, or ``small`` like FourCastNet's, see ``AFNO``.
+        initialization: Of AFNO's weights: ``he``, or ``small`` like FourCastNet's, see ``AFNO``;
+            ``identity`` is for kernels, see ``WavenumberAFNO``.
         checkpoint_activations: Whether blocks are computed again in the backward pass instead of
             kept, for a third more time and a fraction of the memory.
         position_grid: Rows and columns of a learned table that is added to the tokens and ties the
@@ -105,6 +108,7 @@ class AFNONetConfig:
     wavenumber_weights: Literal["none", "kernel"] = "none"
     kernel_window: Annotated[int, Ge(0), Le(4096)] = 16
     mlp_ratio: Annotated[float, Gt(0), Le(256)] = 4.0
+    gated_mlp: bool = False
     sparsity_threshold: Annotated[float, Ge(0), Le(1e6)] = 0.01
     hard_thresholding_fraction: Annotated[float, Interval(ge=0, le=1)] = 1.0
     hidden_size_factor: Annotated[int, Ge(1), Le(256)] = 1
@@ -150,6 +154,8 @@ class AFNONetConfig:
                     f"num_blocks, got {self.vector_channels}, {self.embed_dim} and "
                     f"{self.num_blocks}"
                 )
+        elif self.initialization == "identity":
+            raise ValueError("initialization=identity is for wavenumber_weights=kernel alone")
         is_periodic = self.boundary == ("periodic", "periodic") and self.pole == "none"
         if self.mixer != "afno" and not is_periodic:
             raise ValueError(
@@ -170,6 +176,8 @@ class AFNONetConfig:
         settings = asdict(self)
         if self.wavenumber_weights == "none":
             del settings["wavenumber_weights"], settings["kernel_window"]
+        if not self.gated_mlp:
+            del settings["gated_mlp"]
         return settings
 
     def token_grid(self, shape: tuple[int, int]) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, TypedDict, Unpack
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -40,7 +41,7 @@ from fourcastnet_afno.models.config import (
     TransformKind,
 )
 from fourcastnet_afno.models.fourier.filter_op import Filter, filter_modes
-from fourcastnet_afno.models.fourier.kernels import kernel_sizes
+from fourcastnet_afno.models.fourier.kernels import kernel_bases, kernel_sizes
 from fourcastnet_afno.models.fourier.mixing_op import Perceptron, mix_modes
 from fourcastnet_afno.models.fourier.modes import (
     analyze,
@@ -268,8 +269,13 @@ class WavenumberAFNO(ModeMixer):
     Args:
         embed_dim: Channels of a token.
         num_blocks: Number of diagonal blocks; divides ``embed_dim``.
-        window: Points of the reference grid that the kernel reaches to each side.
+        window: Points of the reference grid that the kernel reaches to each side. Its weights are
+            at these points or, if not all wavenumbers are mixed, at those that are, see
+            ``kernel_bases``.
         num_axes: How many axes the grid has.
+        initialization: Of the block-diagonal weights: of random values, whose squares sum to 1 with
+            ``he``, or the ``identity``, with which the factors learn faster where the channels of
+            tokens have a meaning of their own from the start, as with patches of one point.
         options: Which modes; kernels are never wider than ``reference_grid``, ``vector_channels``
             are half of ``embed_dim``, in whole blocks, or none.
 
@@ -289,6 +295,7 @@ class WavenumberAFNO(ModeMixer):
         *,
         window: int = 16,
         num_axes: int = 2,
+        initialization: Initialization = "he",
         **options: Unpack[ModeOptions],
     ) -> None:
         _check_blocks(embed_dim, num_blocks)
@@ -300,15 +307,31 @@ class WavenumberAFNO(ModeMixer):
             )
         super().__init__(**options)
         width = embed_dim // num_blocks
+        std = {"he": width**-0.5, "small": 0.02}.get(initialization)
+        identity = torch.eye(width).repeat(num_blocks, 1, 1)
         self.weight1, self.weight2 = (
-            nn.Parameter(width**-0.5 * torch.randn(num_blocks, width, width)) for _ in range(2)
+            nn.Parameter(std * torch.randn_like(identity) if std else identity.clone())
+            for _ in range(2)
         )
-        sizes = kernel_sizes(self.spectrum, window, num_axes)
-        # Factors have the size of those in a table of factors, whatever the window.
-        std = 0.02 * math.sqrt(2 / math.prod(sizes[0]))
+        self._bases: list[list[str]] = []
+        if self.spectrum.fraction < 1:
+            bases = kernel_bases(self.spectrum, window, num_axes)
+            self._bases = [self._registered(part, axes) for part, axes in enumerate(bases)]
+            sizes, std = [[basis.shape[1] for basis in part] for part in bases], 0.02 * math.sqrt(2)
+        else:
+            sizes = kernel_sizes(self.spectrum, window, num_axes)
+            # Factors have the size of those in a table of factors, whatever the window.
+            std = 0.02 * math.sqrt(2 / math.prod(sizes[0]))
         self.kernels = nn.ParameterList(
             std * torch.randn(*size, embed_dim) for size in sizes if 0 not in size
         )
+
+    def _registered(self, part: int, bases: Sequence[Float[np.ndarray, "_ _"]]) -> list[str]:
+        """Names of the buffers of a kernel's bases."""
+        names = [f"basis{part}_{axis}" for axis in range(len(bases))]
+        for name, basis in zip(names, bases, strict=True):
+            self.register_buffer(name, torch.from_numpy(basis).float(), persistent=False)
+        return names
 
     def forward(self, tokens: _Tokens) -> _Tokens:
         """Mix the tokens.
@@ -320,8 +343,18 @@ class WavenumberAFNO(ModeMixer):
             dtype = torch.bfloat16
         with torch.autocast(device, enabled=False):
             layers = self.weight1.to(dtype), self.weight2.to(dtype)
-            weights = Filter(*layers, list(self.kernels))
+            weights = Filter(*layers, self.points_of_kernels())
             return filter_modes(tokens, weights, self._spectrum, self.rows)
+
+    def points_of_kernels(self) -> list[Float[Tensor, "*offsets embed"]]:
+        """The kernels, which are weights at points, or at the wavenumbers that are mixed."""
+        kernels = list(self.kernels)
+        for part, names in enumerate(self._bases[: len(kernels)]):
+            for axis, name in enumerate(names):
+                values = kernels[part].movedim(axis, 0)
+                points = self.get_buffer(name) @ values.flatten(1)
+                kernels[part] = points.unflatten(1, values.shape[1:]).movedim(0, axis)
+        return kernels
 
 
 class _Spectral(nn.Module):

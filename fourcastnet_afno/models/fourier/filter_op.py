@@ -275,7 +275,9 @@ def _filtered(of_part: Sequence[_Factor], hidden: Sequence[Tensor], index: int) 
 
 def _add_product(factor: _Factor, modes: Tensor, out: Tensor | None) -> Tensor:
     """Add the complex product with modes (batch, *kept, 2, embed) to ``out``, if there is one."""
-    (real, imaginary), (x, y) = factor, modes.unbind(-2)
+    # Where no axis is exponential, modes have an axis of one entry more.
+    real, imaginary = (values.view(*modes.shape[1:-2], -1) for values in factor)
+    x, y = modes.unbind(-2)
     out = modes * real.unsqueeze(-2) if out is None else out.addcmul_(modes, real.unsqueeze(-2))
     out[..., 0, :].addcmul_(imaginary, y, value=-1)
     out[..., 1, :].addcmul_(imaginary, x)

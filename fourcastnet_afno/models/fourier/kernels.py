@@ -22,13 +22,16 @@ References:
     https://arxiv.org/abs/2102.02611 (kernels of any resolution).
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from fourcastnet_afno.models.fourier.modes import largest_wavenumber
 from fourcastnet_afno.models.fourier.transforms import COSINE_BOUNDARIES, ModeAxis, ModeSelection
 
 _Basis = tuple[Tensor, Tensor | None]
@@ -53,6 +56,58 @@ def kernel_sizes(spectrum: ModeSelection, window: int, num_axes: int) -> list[tu
         sizes[meridional] -= 1
         kernels.append(tuple(sizes))
     return kernels
+
+
+def kernel_bases(
+    spectrum: ModeSelection, window: int, num_axes: int
+) -> list[list[Float[np.ndarray, "_ _"]]]:
+    """Kernels of factors at nodes, by axis; of the even and the odd part.
+
+    Where some wavenumbers alone are mixed, weights at their factors are fewer than those at points
+    of a kernel that tells them apart. The nodes are the wavenumbers of a circle of
+    ``2 * window + 1`` points, but no longer than the period of the reference grid, up to the
+    largest that is mixed; between them the factors are those of the kernel. Where kernels have no
+    parity, two opposite nodes have the real and the imaginary part of their factor, as sum and
+    difference. The odd part is left out without vectors.
+    """
+    axes, has_pole = [], spectrum.pole != "none"
+    for axis, boundary in enumerate(spectrum.boundaries(num_axes)):
+        is_pole = has_pole and axis == num_axes - 2
+        is_wave = boundary not in COSINE_BOUNDARIES and not is_pole
+        count, largest = 2 * window + 1, spectrum.fraction * (2 * window + 1) / 2
+        if spectrum.reference_grid is not None:
+            period = spectrum.reference_grid[axis] * (1 if boundary == "periodic" else 2)
+            if is_pole:
+                period = 2 * spectrum.reference_grid[axis]
+            elif boundary == "mirrored":
+                period = max(period - 2, 2)
+            count = min(count, period)
+            largest = largest_wavenumber(period, spectrum.fraction) * count / period
+        axes.append((is_wave, count, min(count // 2, math.ceil(round(largest, 9)))))
+    even = [_kernel_basis("wave" if is_wave else "even", *sizes) for is_wave, *sizes in axes]
+    if not (has_pole and spectrum.vector_channels):
+        return [even]
+    odd = list(even)
+    odd[num_axes - 2] = _kernel_basis("odd", *axes[num_axes - 2][1:])
+    return [even, odd]
+
+
+def _kernel_basis(part: str, count: int, largest: int) -> Float[np.ndarray, "_ _"]:
+    """The inverse transform of factors at the wavenumbers up to ``largest`` of a circle."""
+    if part == "wave":
+        offsets = np.arange(-(count // 2), count // 2 + 1)
+        nodes = np.arange(max(-largest, -((count - 1) // 2)), largest + 1)
+        angle = 2 * np.pi * np.outer(offsets, nodes) / count
+        shares = np.where(2 * abs(offsets) == count, 0.5, 1)  # of offsets that are the same point
+        return shares[:, None] * (np.cos(angle) + np.sin(angle)) / count
+    if part == "odd":
+        last = (count - 1) // 2
+        offsets, nodes = np.arange(1, last + 1), np.arange(1, min(largest, last) + 1)
+        return 4 * np.sin(2 * np.pi * np.outer(offsets, nodes) / count) / count
+    offsets, nodes = np.arange(count // 2 + 1), np.arange(largest + 1)
+    # Waves of both signs, but for the mean and the one that changes sign from point to point.
+    signs = [np.where(2 * k % count == 0, 1, 2) for k in (offsets, nodes)]
+    return np.outer(*signs) * np.cos(2 * np.pi * np.outer(offsets, nodes) / count) / count
 
 
 def factors(kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool) -> tuple[Tensor, Tensor]:
@@ -81,7 +136,9 @@ def kernel_gradient(
     by_factors: tuple[Tensor, Tensor], kernel: Tensor, axes: Sequence[ModeAxis], is_odd: bool
 ) -> Tensor:
     """The adjoint of ``factors``."""
-    (real, imaginary), result = by_factors, by_factors[0]
+    sizes = [len(axis.wavenumbers) for axis in axes]
+    real, imaginary = (values.reshape(*sizes, -1) for values in by_factors)
+    result = real
     waves = [place for place, axis in enumerate(axes) if axis.kind == "wave"]
     for place, axis in enumerate(axes):
         cosine, sine = _bases(axis, kernel, is_odd, real.device, real.dtype)

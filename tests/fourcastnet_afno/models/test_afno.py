@@ -138,7 +138,8 @@ from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 pole = {"pole": "double_fourier_sphere"}
 kernel = {**pole, "wavenumber_weights": "kernel", "vector_channels": 8}
-for options in ({}, pole, {"checkpoint_activations": True}, kernel):
+few = {**kernel, "hard_thresholding_fraction": 0.5, "gated_mlp": True}
+for options in ({}, pole, {"checkpoint_activations": True}, kernel, few):
     torch._dynamo.reset()
     torch.manual_seed(0)
     net = AFNONetConfig(embed_dim=16, depth=1, num_blocks=4, **options)

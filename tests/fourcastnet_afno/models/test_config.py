@@ -17,6 +17,7 @@ def test_wrong_options_are_named(changes: dict[str, object]) -> None:
     [
         ({"mixer": "fno", "boundary": ("reflected", "periodic")}, "mixer=afno"),
         ({"vector_channels": 129}, "vector_channels"),
+        ({"initialization": "identity"}, "wavenumber_weights=kernel"),
         ({"boundary": ("mirrored", "periodic")}, "got 4 and 0 on axis 0"),
         (
             {
@@ -33,6 +34,13 @@ def test_options_that_do_not_go_together_are_rejected(
 ) -> None:
     with pytest.raises(ValueError, match=named):
         AFNONetConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_settings_that_earlier_versions_did_not_know_are_written_where_they_are_used() -> None:
+    new = {"wavenumber_weights", "kernel_window", "gated_mlp"}
+    assert not new & set(AFNONetConfig().to_json())
+    used = AFNONetConfig(wavenumber_weights="kernel", gated_mlp=True).to_json()
+    assert new <= set(used)
 
 
 def test_tokens_cover_the_field_and_its_padding() -> None:

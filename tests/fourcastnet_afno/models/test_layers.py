@@ -5,7 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from fourcastnet_afno.models.config import Padding
-from fourcastnet_afno.models.layers import DropPath, Mlp, PatchEmbed, PatchRecovery, pad_to_patches
+from fourcastnet_afno.models.layers import (
+    DropPath,
+    GatedMlp,
+    Mlp,
+    PatchEmbed,
+    PatchRecovery,
+    pad_to_patches,
+)
 
 
 def test_recovery_inverts_embedding_with_identity_weights() -> None:
@@ -123,3 +130,21 @@ def test_mlp_drops_and_follows_autocast() -> None:
         rounded = mlp(tokens)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), expected, rtol=0, atol=0.02)
+
+
+def test_the_gated_mlp_is_a_product_of_two_layers_and_has_the_weights_of_an_mlp() -> None:
+    torch.manual_seed(0)
+    mlp, tokens = GatedMlp(6, 12, drop_rate=0.0).double(), torch.randn(2, 1, 5, 6).double()
+    with torch.no_grad():
+        mlp.gate.weight.zero_()
+        mlp.gate.bias.fill_(20.0)  # gelu(20) = 20
+        expected = mlp.output(20 * mlp.value(tokens))
+        torch.testing.assert_close(mlp(tokens), expected)
+        mlp.value.load_state_dict(mlp.gate.state_dict())
+        torch.testing.assert_close(
+            mlp(tokens), mlp.output(torch.full((2, 1, 5, 8), 400.0).double())
+        )
+    gated, plain = (
+        sum(p.numel() for p in kind(48, 96, 0.0).parameters()) for kind in (GatedMlp, Mlp)
+    )
+    assert abs(gated - plain) < 0.01 * plain

@@ -20,7 +20,7 @@ class Filter(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         mixer = WavenumberAFNO(6, 2, **options).double()  # type: ignore[arg-type]
-        kernels = [torch.randn_like(kernel) for kernel in mixer.kernels]
+        kernels = [torch.randn_like(kernel) for kernel in mixer.points_of_kernels()]
         self.kernels, self.spectrum = nn.ParameterList(kernels), mixer.spectrum.to_json()
         identity = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
         self.weight1, self.weight2 = nn.Parameter(identity), nn.Parameter(identity.clone())
@@ -95,6 +95,7 @@ def test_across_poles_scalars_and_vectors_continue_and_are_exchanged_by_the_odd_
         ((4, 6), {"transform": "fft", "hard_thresholding_fraction": 0.6}),
         ((4, 5), {"boundary": ("reflected", "zero_padded")}),
         ((5, 4), {"boundary": ("mirrored", "periodic")}),
+        ((5, 4), {"boundary": ("mirrored", "reflected")}),
         ((4, 6), GLOBE),
     ],
     ids=str,
