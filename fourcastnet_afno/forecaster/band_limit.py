@@ -11,6 +11,14 @@ of colatitude go with even zonal wavenumbers and sines with odd ones, for compon
 inversely, so that fields are smooth at the poles. Waves are fitted to the rows by least squares:
 ``BandLimit`` is a projection, the identity for fields within the band, on any rows.
 
+What a network predicts badly lies at the scales of its patches, where fields have little energy.
+``faded`` multiplies waves by
+
+    g(k) = exp(-3 k^2 / K^2)
+
+along each axis, K the largest wavenumber of the band, so that errors of the network have less of
+these scales, as the changes of fields have. It is scaled to mean square 1 over the band.
+
 References:
     Orszag, 1971, On the Elimination of Aliasing in Finite-Difference Schemes by Filtering
     High-Wavenumber Components, https://doi.org/10.1175/1520-0469(1971)028<1074:OTEOAI>2.0.CO;2
@@ -58,6 +66,8 @@ class BandLimit(nn.Module):
     to_waves: Tensor  # (lon, wave)
     to_columns: Tensor  # (wave, lon)
     by_row: Tensor  # (parity, lat, lat)
+    faded_to_columns: Tensor
+    faded_by_row: Tensor
     parity: Tensor | None  # (channel, 1, wave), whether waves of a channel are sines in latitude
 
     def __init__(self, grid: Grid, largest: tuple[int, int], channels: Channels) -> None:
@@ -67,14 +77,27 @@ class BandLimit(nn.Module):
         parity = None
         if grid.on_sphere and grid.is_periodic and reaches_poles(grid.coords[rows]):
             colatitude = np.deg2rad(90 - grid.coords[rows])[:, None]
-            degrees = np.arange(min(largest[0], grid.shape[0] - 1) + 1)
-            projections = [_projection(f(colatitude * degrees)) for f in (np.cos, np.sin)]
+            row_orders = np.arange(min(largest[0], grid.shape[0] - 1) + 1)
+            by_parity = [f(colatitude * row_orders) for f in (np.cos, np.sin)]
             is_vector = np.array([channel.is_vector_component for channel in channels])
             parity = torch.from_numpy((orders % 2 == 1) ^ is_vector[:, None, None])
         else:
-            projections = [_projection(_waves(grid, rows, min(largest[0], grid.shape[0] - 1))[0])]
-        matrices = {"to_waves": np.linalg.pinv(waves).T, "to_columns": waves.T}
-        for name, matrix in (matrices | {"by_row": np.stack(projections)}).items():
+            row_waves, row_orders = _waves(grid, rows, min(largest[0], grid.shape[0] - 1))
+            by_parity = [row_waves]
+        row_factors, factors = (
+            _fading(each, limit, axis in grid.periodic_axes)
+            for each, limit, axis in zip((row_orders, orders), largest, grid.dims, strict=True)
+        )
+        matrices = {
+            "to_waves": np.linalg.pinv(waves).T,
+            "to_columns": waves.T,
+            "faded_to_columns": factors[:, None] * waves.T,
+            "by_row": np.stack([each @ np.linalg.pinv(each) for each in by_parity]),
+            "faded_by_row": np.stack(
+                [each * row_factors @ np.linalg.pinv(each) for each in by_parity]
+            ),
+        }
+        for name, matrix in matrices.items():
             values = torch.from_numpy(np.ascontiguousarray(matrix)).float()
             self.register_buffer(name, values, persistent=False)
         self.register_buffer("parity", parity, persistent=False)
@@ -84,9 +107,18 @@ class BandLimit(nn.Module):
         self, fields: Float[Tensor, "*batch channel lat lon"]
     ) -> Float[Tensor, "*batch channel lat lon"]:
         """The fields without shorter waves, in float32 or wider."""
+        return self._filtered(fields, self.by_row, self.to_columns)
+
+    def faded(
+        self, fields: Float[Tensor, "*batch channel lat lon"]
+    ) -> Float[Tensor, "*batch channel lat lon"]:
+        """Likewise, and less of the shorter ones that stay, see the head of this module."""
+        return self._filtered(fields, self.faded_by_row, self.faded_to_columns)
+
+    def _filtered(self, fields: Tensor, by_row: Tensor, to_columns: Tensor) -> Tensor:
         with torch.autocast(fields.device.type, enabled=False):
             waves = fields @ self.to_waves.to(fields.dtype)
-            by_row = self.by_row[..., self.rows.field_slice].to(fields.dtype)
+            by_row = by_row[..., self.rows.field_slice].to(fields.dtype)
             if self.parity is None:
                 waves = by_row[0] @ waves
             else:
@@ -96,7 +128,14 @@ class BandLimit(nn.Module):
                 )
                 waves = by_row[0] @ cosines + by_row[1] @ sines
             waves = self.rows.sum(waves)[..., self.rows.field_slice, :]
-            return waves @ self.to_columns.to(fields.dtype)
+            return waves @ to_columns.to(fields.dtype)
+
+
+def _fading(orders: np.ndarray, largest: int, is_periodic: bool) -> np.ndarray:
+    """Factors of waves of some wavenumbers, of mean square 1 over all waves of the band."""
+    band = np.arange(-largest if is_periodic else 0, largest + 1)
+    factors, squares = (np.exp(-3 * (k / max(1, largest)) ** 2) for k in (orders, 2**0.5 * band))
+    return factors / np.sqrt(squares.mean())
 
 
 def _waves(grid: Grid, axis: str, largest: int) -> tuple[_Matrix, np.ndarray]:
@@ -110,8 +149,3 @@ def _waves(grid: Grid, axis: str, largest: int) -> tuple[_Matrix, np.ndarray]:
     ends = grid.bounds(axis)
     orders = np.arange(largest + 1)
     return np.cos(np.pi * (points - ends[0])[:, None] / (ends[-1] - ends[0]) * orders), orders
-
-
-def _projection(waves: _Matrix) -> _Matrix:
-    """The orthogonal projection on the columns of ``waves``."""
-    return waves @ np.linalg.pinv(waves)

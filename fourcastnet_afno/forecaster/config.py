@@ -25,6 +25,8 @@ class ModelConfig:
             for all.
         short_waves: What becomes of waves beyond ``band_limit``: a residual forecaster has them
             ``persist``, or ``decay`` by half each step.
+        band_edge: How the predicted change of a residual forecaster ends at ``band_limit``:
+            ``sharp``, or ``smooth``, with less of the shorter waves that stay.
         damping_days: Time in which a residual forecaster without a network would bring a state
             closer to the mean by a factor e, so that what it predicts stays bounded; null for
             persistence.
@@ -36,23 +38,29 @@ class ModelConfig:
     coordinates: bool = True
     band_limit: Annotated[float, Gt(0), Le(1)] | None = None
     short_waves: Literal["persist", "decay"] = "persist"
+    band_edge: Literal["sharp", "smooth"] = "sharp"
     damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
         check_bounds(self, "model")
-        if self.prediction == "direct" and self.short_waves != "persist":
-            raise ValueError(
-                "model.short_waves is for prediction=residual, which has a state before"
-            )
-        if self.prediction == "direct" and self.damping_days is not None:
-            raise ValueError(
-                "model.damping_days is for prediction=residual, which has a state before"
-            )
+        of_residual = {"short_waves": "persist", "band_edge": "sharp", "damping_days": None}
+        for name, unused in of_residual.items():
+            if self.prediction == "direct" and getattr(self, name) != unused:
+                raise ValueError(
+                    f"model.{name} is for prediction=residual, which has a state before"
+                )
+        if self.band_edge == "smooth" and self.band_limit is None:
+            raise ValueError("model.band_edge=smooth needs a band_limit, such as 0.667")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; unused settings that earlier versions did not know are left out."""
-        unused = {"band_limit": None, "short_waves": "persist", "damping_days": None}
+        unused = {
+            "band_limit": None,
+            "short_waves": "persist",
+            "band_edge": "sharp",
+            "damping_days": None,
+        }
         settings = asdict(self) | {"network": self.network.to_json()}
         return {key: value for key, value in settings.items() if (key, value) not in unused.items()}
 

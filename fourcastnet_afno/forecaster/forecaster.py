@@ -16,10 +16,11 @@ B on them, a residual forecaster is
     x_{t+dt} = c + A B(x_t - c) + D (x_t - c - B(x_t - c)) + B(s * network(X_t, f_t)),
 
 where c is the mean state of training. Waves beyond the band persist (D = 1) or decay by half each
-step (D = 1/2). With ``damping_days`` T, the state is drawn to the mean by A = exp(-dt / T), which
-the network makes up for as far as training shows how; without, A = 1. With A < 1 forecasts are
-bounded by construction: where C is the largest norm of B(s * network), B(x - c) never leaves the
-ball of radius C / (1 - A) once it is inside, and the rest never grows.
+step (D = 1/2). With a smooth ``band_edge`` the last term has less of the shorter waves within the
+band, see ``BandLimit.faded``. With ``damping_days`` T, the state is drawn to the mean by
+A = exp(-dt / T), which the network makes up for as far as training shows how; without, A = 1. With
+A < 1 forecasts are bounded by construction: where C is the largest norm of B(s * network), B(x - c)
+never leaves the ball of radius C / (1 - A) once it is inside, and the rest never grows.
 """
 
 import copy
@@ -211,7 +212,11 @@ class Forecaster(nn.Module):
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
         output = self.network(torch.cat([history, forcing, static], dim=1)).float()
         if self.config.prediction == "residual":
-            following = self._changed(state[:, -1], self.from_network_grid(self.diff_std * output))
+            change = self.from_network_grid(self.diff_std * output)
+            if self.config.band_edge == "smooth":
+                assert isinstance(self.band_limit, BandLimit)
+                change = self.band_limit.faded(change)
+            following = self._changed(state[:, -1], change)
         else:
             output = self.from_network_grid(self.normalizer.denormalize(output))
             following = self.band_limit(output)

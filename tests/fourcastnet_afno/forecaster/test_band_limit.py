@@ -80,6 +80,27 @@ def test_shorter_waves_go(grid: Grid) -> None:
         assert kept == (wavenumber <= grid.shape[1] // 3)
 
 
+@pytest.mark.parametrize("grid", [TORUS, SQUARE], ids=str)
+def test_waves_fade_towards_the_edge_of_the_band(grid: Grid) -> None:
+    """Each axis by exp(-3 k^2 / K^2), and the whole so that noise in the band keeps its size."""
+    limit = make_limit(grid)
+    if grid is TORUS:
+        largest = largest_wavenumbers(grid, 2 / 3)
+        rows, columns = (
+            np.exp(-6 * (np.arange(-k, k + 1) / k) ** 2).mean() ** -0.5 for k in largest
+        )
+        x = 2 * torch.pi * torch.arange(grid.shape[1], dtype=torch.float64) / grid.shape[1]
+        for wavenumber in range(largest[1] + 1):
+            wave = torch.cos(wavenumber * x).expand(3, *grid.shape)
+            factor = rows * columns * np.exp(-3 * (wavenumber / largest[1]) ** 2)
+            torch.testing.assert_close(limit.faded(wave), factor * wave, rtol=0, atol=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(100, 3, *grid.shape, generator=generator, dtype=torch.float64)
+    faded = limit.faded(noise)
+    torch.testing.assert_close(limit(faded), faded, rtol=0, atol=2e-5)
+    assert 0.9 < faded.square().mean() / limit(noise).square().mean() < 1.1
+
+
 @pytest.mark.parametrize("grid", [CENTERS, TORUS, SQUARE], ids=str)
 def test_it_is_its_own_adjoint_where_cells_are_alike(grid: Grid) -> None:
     limit, fields = make_limit(grid), make_fields(grid)
@@ -92,7 +113,10 @@ def test_a_finer_grid_has_the_same_band() -> None:
     on_fine = BandLimit(fine, largest, WIND).double()
     fields = on_fine(make_fields(fine))
     middle = fields[..., 1::3, ::3]
-    torch.testing.assert_close(make_limit(CENTERS)(middle), middle, rtol=0, atol=1e-5)
+    limit = make_limit(CENTERS)
+    torch.testing.assert_close(limit(middle), middle, rtol=0, atol=1e-5)
+    faded = on_fine.faded(fields)[..., 1::3, ::3]
+    torch.testing.assert_close(limit.faded(middle), faded, rtol=0, atol=1e-5)
 
 
 def test_rows_of_several_processes_are_those_of_one() -> None:

@@ -44,6 +44,7 @@ def make_checkpoint(path: Path, **network: object) -> Path:
     config = ModelConfig(
         num_history=2,
         band_limit=0.7,
+        band_edge="smooth",
         damping_days=5.0,
         network=AFNONetConfig(**(settings | network)),
     )

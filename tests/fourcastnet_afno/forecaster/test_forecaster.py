@@ -7,6 +7,7 @@ import torch
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.timestep import Timestep
+from fourcastnet_afno.forecaster.band_limit import BandLimit
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference.rollout import rollout
@@ -200,6 +201,21 @@ def test_predictions_have_no_waves_beyond_the_band(prediction: str) -> None:
     torch.testing.assert_close(forecaster.band_limit(predicted), predicted, rtol=0, atol=0.05)
 
 
+def test_changes_fade_towards_a_smooth_edge_of_the_band() -> None:
+    forecaster, state = make_forecaster(band_limit=0.5, band_edge="smooth"), make_state()
+    output = torch.randn(3, 2, 6, 12, generator=torch.Generator().manual_seed(0))
+    forecaster.network.forward = lambda inputs: output  # type: ignore[method-assign]
+    assert isinstance(forecaster.band_limit, BandLimit)
+    expected = forecaster.band_limit.faded(DIFF_STD[:, None, None] * output)
+    change = forecaster(state, torch.zeros(3, 1, 6, 12)) - state[:, -1]
+    torch.testing.assert_close(change, expected, rtol=0, atol=0.05)
+
+
+def test_a_smooth_edge_is_that_of_a_band() -> None:
+    with pytest.raises(ValueError, match="band_edge=smooth needs a band_limit"):
+        ModelConfig(band_edge="smooth")
+
+
 def test_a_damped_forecast_is_bounded_by_construction() -> None:
     """The part within the band stays in the ball of radius C / (1 - A), whatever is predicted."""
     forecaster = make_forecaster(band_limit=0.5, damping_days=2.0, short_waves="decay")
@@ -217,7 +233,9 @@ def test_a_damped_forecast_is_bounded_by_construction() -> None:
     torch.testing.assert_close(sizes[-1], bound.to(sizes[-1].dtype), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("setting", [{"damping_days": 5.0}, {"short_waves": "decay"}])
+@pytest.mark.parametrize(
+    "setting", [{"damping_days": 5.0}, {"short_waves": "decay"}, {"band_edge": "smooth"}]
+)
 def test_a_direct_forecaster_has_no_state_to_damp(setting: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"model.{next(iter(setting))} is for prediction=residual"):
         ModelConfig(prediction="direct", **setting)  # type: ignore[arg-type]
