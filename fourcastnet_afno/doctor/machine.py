@@ -83,11 +83,11 @@ def check_device(config: TrainingConfig) -> list[Finding]:
         device = select_device(config.device)
     except InputError as error:
         return [finding_from_error("device", error, "training.device")]
-    where, remedy = "training.precision", "Set training.precision=float32."
+    where, remedy = "training.precision", "Set training.precision=auto, which finds out."
     if config.precision != "bfloat16":
         return []
     if device.type == "cpu":
-        message = "training here runs on the CPU, where bfloat16 is rarely faster"
+        message = "training here runs on the CPU, where bfloat16 is faster on some processors alone"
         return [finding("device", "info", message, where, remedy)]
     for index in range(torch.cuda.device_count()):
         if torch.cuda.get_device_capability(index)[0] < 8:

@@ -62,6 +62,7 @@ class CheckpointRecord(TypedDict, total=False):
     config: str
     fingerprint: str
     position: PositionRecord
+    precision: str
     scaler: Mapping[str, float]
     optimizer_steps: list[int | None]
     diagnostic: HeadRecord | None

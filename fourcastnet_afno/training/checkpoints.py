@@ -79,6 +79,7 @@ class RunCheckpoints:
         metadata = {
             **self._metadata,
             "position": position.to_json(),
+            "precision": updater.objective.precision,
             "scaler": updater.scaler.state_dict(),
             "optimizer_steps": pack_steps(updater.optimizer),
         }

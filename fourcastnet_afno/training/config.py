@@ -14,7 +14,7 @@ from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
 
 LoggerName = Literal["wandb", "mlflow"]
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 RolloutGradient = Literal["full", "checkpointed", "pushforward"]
 # A run may resume with other values of these: they decide where and how fast it trains, not what.
 OPERATIONAL_SETTINGS = (
@@ -162,6 +162,8 @@ class TrainingConfig:
         device: ``auto`` takes a GPU where there is one.
         precision: ``bfloat16`` and ``float16`` use autocast, the latter with a scaled loss; weights
             and Fourier transforms stay float32. ``tf32`` allows TF32 in matrix products on GPUs.
+            ``auto`` is bfloat16 where that trains faster on this machine, else float32; a run that
+            resumes keeps what it began with.
         compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs.
         parallel: On several processes, ``ddp`` keeps all weights in each, ``fsdp`` a shard.
         spatial_ranks: Processes that share each field, some rows each, for grids that do not

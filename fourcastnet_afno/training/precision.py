@@ -11,7 +11,13 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """Matrix products in 16 bits where that is the ``precision``."""
+    """Matrix products in 16 bits where that is the ``precision``.
+
+    Raises:
+        ValueError: If it is ``auto``, which ``settle_precision`` replaces.
+    """
+    if precision == "auto":
+        raise ValueError("precision=auto must be settled first, see settle_precision")
     dtype = _DTYPES.get(precision)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,18 @@ class Trainer:
             InputError: If the loss is not finite, or a checkpoint cannot be written.
         """
         device, config = self.process.device, self.config
-        self.position = self.checkpoints.restore() or self.position
+        restored = self.checkpoints.restore()
+        self.position = restored or self.position
         if self.position.stage == len(config.stages):
             return list(self.position.history)  # A run that is complete writes nothing.
         with ExitStack() as stack:
             # Dropout draws from torch's global generator, which is restored afterwards.
             forked = [device] if device.type == "cuda" else []
             stack.enter_context(torch.random.fork_rng(forked))
-            stack.enter_context(matrix_precision(device, config.precision))
+            stack.enter_context(matrix_precision(device, self.objective.precision))
             self._requests = stack.enter_context(stop_requests())
             monitor = TrainingMonitor(
-                config,
+                replace(config, precision=self.objective.precision),
                 self.process,
                 folder=self.folder.parent / "logs",
                 position=self.position,
@@ -119,6 +121,8 @@ class Trainer:
             )
             self._monitor = stack.enter_context(closing(monitor))
             try:
+                if restored is None and config.precision == "auto":
+                    self._save("last")  # keeps what the precision is
                 while (stage := self.position.stage) < len(config.stages):
                     plan = StagePlan(stage, self.windows, config, self.process)
                     while self.position.epoch < plan.stage.epochs and not self._stop_early:

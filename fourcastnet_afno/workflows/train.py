@@ -30,7 +30,8 @@ from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.build_loss import build_loss
-from fourcastnet_afno.training.config import TrainingConfig
+from fourcastnet_afno.training.config import Precision, TrainingConfig
+from fourcastnet_afno.training.faster_precision import settle_precision
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import RolloutLoss
@@ -80,19 +81,25 @@ def train_run(
         forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
         loss = build_loss(settings.loss, forecaster, weights)
-        describe_training(forecaster, process)
+        objective = RolloutLoss(forecaster, loss, settings.rollout, settings.precision)
         if process.is_main:
             _describe_other_data(folder / "last.safetensors", store)
         for stage in settings.stages:  # not after hours, when a stage starts
             _windows(config, store, stage.num_steps)
+        windows = partial(_windows, config, store.select_rows(rows.field_slice))
+        describe_training(
+            forecaster, process, settle_precision(objective, windows, settings, folder, process)
+        )
         Trainer(
-            RolloutLoss(forecaster, loss, settings.rollout, settings.precision),
-            partial(_windows, config, store.select_rows(rows.field_slice)),
+            objective,
+            windows,
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
             process=process,
-            validation=rollout_validation(config, store, process, rows, weights),
+            validation=rollout_validation(
+                config, store, process, rows, weights, objective.precision
+            ),
             functions=[*functions, *loggers(config, output, process)],
             callbacks=callbacks,
             console=console,
@@ -171,14 +178,19 @@ def check_training_memory(module: nn.Module, settings: TrainingConfig, process: 
     )
 
 
-def describe_training(module: nn.Module, process: Process) -> None:
-    """Say how much is trained where."""
+def describe_training(module: nn.Module, process: Process, settled: str | None = None) -> None:
+    """Say how much is trained where, and what was ``settled`` for it."""
     if process.is_main:
         parameters = sum(p.numel() for p in module.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
         if process.spatial is not None:
             places = f"{process.data_size} x {process.spatial.size} processes, each on "
-        print_line(console, f"Training {parameters:,} parameters on {places}{process.device}")
+        device = str(process.device)
+        if process.device.type == "cpu":
+            count = torch.get_num_threads()
+            device += f" in {count} thread{'s' if count > 1 else ''}"
+        message = f"Training {parameters:,} parameters on {places}{device}"
+        print_line(console, message if settled is None else f"{message}; {settled}")
 
 
 def rollout_validation(
@@ -187,6 +199,7 @@ def rollout_validation(
     process: Process,
     rows: Rows = ALL_ROWS,
     weights: Tensor | None = None,
+    precision: Precision = "float32",
 ) -> RolloutValidation | None:
     """Scores of rollouts from the validation period; None where the configuration has none."""
     settings = config.training.validation
@@ -205,7 +218,7 @@ def rollout_validation(
         area_weights=torch.from_numpy(store.grid.area_weights()),
         process=process,
         rows=rows,
-        precision=config.training.precision,
+        precision=precision,
         field_weights=weights,
     )
 

@@ -28,6 +28,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss
+from fourcastnet_afno.training.faster_precision import settle_precision
 from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import DiagnosticLoss
@@ -81,7 +82,6 @@ def train_diagnostic(
         forecaster = forecaster.to(process.device)
         _check_suits(forecaster, store, checkpoint)
         head = build_head(config, forecaster, store).to(process.device)
-        describe_training(head, process)
         count = len(forecaster.spec.channels)
         windows = partial(
             split_windows,
@@ -94,8 +94,11 @@ def train_diagnostic(
         )
         loss = build_diagnostic_loss(settings.loss, head, field_weights(store.diagnostic))
         metadata = {"config": config.to_yaml(), "fingerprint": store.fingerprint}
+        objective = DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision)
+        settled = settle_precision(objective, windows, settings, folder, process)
+        describe_training(head, process, settled)
         Trainer(
-            DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision),
+            objective,
             windows,
             settings,
             folder=folder,

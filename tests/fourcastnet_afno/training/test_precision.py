@@ -26,6 +26,8 @@ def test_lower_precision_trains(precision: str, data: Path, tmp_path: Path, alon
 
 def test_autocast_by_name() -> None:
     x = torch.ones(2, 2)
+    with pytest.raises(ValueError, match="settled first"):
+        autocast(x.device, "auto")
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         with matrix_precision(x.device, precision), autocast(x.device, precision):  # type: ignore[arg-type]
             assert (x @ x).dtype == dtype
