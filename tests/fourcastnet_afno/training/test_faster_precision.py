@@ -1,6 +1,5 @@
 """The precision that ``auto`` stands for: what is faster, and what a run keeps."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,6 @@ from tests.builders.processes import FailAfter
 from tests.builders.runs import make_dropless_experiment, read_columns
 
 
-def claim_instructions(monkeypatch: pytest.MonkeyPatch, **present: bool) -> None:
-    """Let the processor have these instructions alone."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: present)
-
-
 @pytest.mark.parametrize(
     ("instructions", "seconds", "expected"),
     [
@@ -39,7 +33,7 @@ def test_bfloat16_is_chosen_where_a_step_takes_less_time(
     instructions: dict, seconds: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step of float32 takes a second on this clock, one of bfloat16 ``seconds``."""
-    claim_instructions(monkeypatch, **instructions)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
     forecaster = make_forecaster().train()
     objective = RolloutLoss(forecaster, build_loss(LossConfig(), forecaster))
     state, target = make_states(forecaster, 3, 1), make_states(forecaster, 3, 2)
@@ -63,12 +57,12 @@ def test_a_run_that_resumes_keeps_its_precision_on_any_machine(
     step: int, data: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_dropless_experiment(data, precision="auto", checkpoint_every_steps=1)
-    claim_instructions(monkeypatch)
+    measure = "fourcastnet_afno.training.faster_precision.faster_precision"
+    monkeypatch.setattr(measure, lambda *_: ("float32", "here"))
     with pytest.raises(RuntimeError, match="a defect"):
         train_run(config, tmp_path, callbacks=[FailAfter(step, "a defect")])
-    claim_instructions(monkeypatch, amx_bf16=True)
-    monkeypatch.setattr("fourcastnet_afno.training.faster_precision._LEAST_GAIN", -math.inf)
-    train_run(config, tmp_path)  # bfloat16, if it were a new run
+    monkeypatch.setattr(measure, lambda *_: ("bfloat16", "there"))
+    train_run(config, tmp_path)
     record = read_checkpoint(tmp_path / "checkpoints" / "best.safetensors", "none")[1]
     assert record["precision"] == "float32"
     names = ("step", "loss", "gradient_norm")
