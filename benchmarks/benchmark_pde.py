@@ -25,7 +25,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.pde.ablation import variants
+from benchmarks.pde.ablation import forms, variants
 from benchmarks.pde.pictures import draw
 from benchmarks.pde.problems import (
     KINDS,
@@ -98,17 +98,22 @@ def run(
 
 
 def ablation(output: Path, darcy_folder: Path | None = None, processes: int = 2) -> None:
-    """AFNO on Darcy's problem with one thing changed at a time, fewer epochs, one seed.
+    """AFNO with one thing changed at a time, fewer epochs, one seed.
+
+    The paper's on Darcy's problem, and forms of the mixer on Darcy's, Navier-Stokes and the sphere.
 
     Args:
         output: Folder of data, weights and results.
         darcy_folder: Folder of neuraloperator's small Darcy problems; our solver's by default.
         processes: Runs at a time.
     """
-    problem = PublicDarcy(folder=darcy_folder) if darcy_folder else Darcy()
-    problem = replace(problem, epochs=_ABLATION_EPOCHS)
-    problem.load(output / "data")
-    run_missing(list(variants(problem)), output, processes)
+    darcy = PublicDarcy(folder=darcy_folder) if darcy_folder else Darcy()
+    runs = list(variants(replace(darcy, epochs=_ABLATION_EPOCHS)))
+    for problem in (Darcy(), NavierStokes(), SphericalShallowWater()):
+        runs += forms(problem)
+    for problem in {run.problem.name: run.problem for run in runs}.values():
+        problem.load(output / "data")
+    run_missing(runs, output, processes)
     table(output)
 
 
@@ -148,7 +153,7 @@ def table(output: Path) -> None:
         results = read_results(folder)
         costs = output / f"cost_{folder.name}.json"
         lines += [f"## {folder.name}", ""]
-        if folder.name.startswith("ablation"):
+        if folder.name.startswith(("ablation_", "forms_")):
             lines += ablation_table(results)
         else:
             known = json.loads(costs.read_text()) if costs.exists() else {}

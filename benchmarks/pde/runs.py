@@ -41,7 +41,8 @@ class Run:
         label: Name in the table.
         kind: One of ``KINDS``.
         seed: Seed of the weights and of the order of the samples.
-        config: AFNO's configuration in an ablation.
+        config: The network's configuration in an ablation.
+        table: The ablation whose table it is in.
         spectral_norm: Whether layers of the token-wise perceptrons have spectral norm 1.
     """
 
@@ -50,11 +51,12 @@ class Run:
     kind: str
     seed: int
     config: AFNONetConfig | None = None
+    table: str = ""
     spectral_norm: bool = False
 
     def path(self, output: Path) -> Path:
         """File of the results."""
-        folder = self.problem.name if self.config is None else f"ablation_{self.problem.name}"
+        folder = f"{self.table}_{self.problem.name}" if self.table else self.problem.name
         return output / folder / f"{self.label}_{self.seed}.json"
 
 

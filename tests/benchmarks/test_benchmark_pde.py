@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.pde.ablation import variants
+from benchmarks.pde.ablation import forms, variants
 from benchmarks.pde.networks import build, count_weights
 from benchmarks.pde.pictures import draw, spectrum
 from benchmarks.pde.problems import (
@@ -22,7 +22,7 @@ from benchmarks.pde.problems import (
     VorticityAlone,
     array_name,
 )
-from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, run_missing
+from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, run_missing, surrogate_of
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
 from benchmarks.pde.training import Batches, baselines, correlations, roll_out, scores, time_above
 from benchmarks.unet import UNet
@@ -229,12 +229,17 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     assert draw(NavierStokes(), tmp_path, tmp_path / "images") is None
 
 
+def without_values(problem: Problem) -> Data:
+    """Arrays of the shapes that networks are built from."""
+    channels = 4 if isinstance(problem, SphericalShallowWater) else 1
+    surface = f"surface_{problem.train_shape[0]}x{problem.train_shape[1]}"
+    data: Data = {"train": np.zeros((1, 2, channels, *problem.train_shape), np.float32)}
+    return data | {surface: np.zeros(problem.train_shape, np.float32)}
+
+
 def test_every_network_of_the_table_fits_its_budget() -> None:
     for problem in (Darcy(), NavierStokes(), SphericalShallowWater()):
-        channels = 4 if isinstance(problem, SphericalShallowWater) else 1
-        data = {"train": np.zeros((1, 2, channels, *problem.train_shape), np.float32)}
-        surface = f"surface_{problem.train_shape[0]}x{problem.train_shape[1]}"
-        data[surface] = np.zeros(problem.train_shape, np.float32)
+        data = without_values(problem)
         for kind in problem.kinds:
             assert 70_000 < count_weights(build(kind, problem, data, NUM_WEIGHTS)) <= NUM_WEIGHTS
 
@@ -242,6 +247,12 @@ def test_every_network_of_the_table_fits_its_budget() -> None:
 def test_every_change_of_the_ablation_can_be_built() -> None:
     runs = list(variants(Darcy()))
     assert len({run.label for run in runs}) == len(runs)
+    for problem in (Darcy(), NavierStokes(), SphericalShallowWater()):
+        data, tried = without_values(problem), list(forms(problem))
+        folders = [run.path(Path()).parent.name for run in tried]
+        assert set(folders) == {f"forms_{problem.name}"}
+        for run in tried:
+            assert count_weights(surrogate_of(run, data)) > 70_000, run.label
 
 
 def test_public_darcy_gets_its_missing_ends(tmp_path: Path) -> None:
