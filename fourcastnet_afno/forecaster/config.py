@@ -30,6 +30,8 @@ class ModelConfig:
         damping_days: Time in which a residual forecaster without a network would bring a state
             closer to the mean by a factor e, so that what it predicts stays bounded; null for
             persistence.
+        damping_power: Power of the size of the anomaly, over that of training, with which the
+            damping grows: with 1 or 2, forecasts of any length keep about that size.
         network: Size and shape of the network.
     """
 
@@ -40,6 +42,7 @@ class ModelConfig:
     short_waves: Literal["persist", "decay"] = "persist"
     band_edge: Literal["sharp", "smooth"] = "sharp"
     damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
+    damping_power: Literal[0, 1, 2] = 0
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class ModelConfig:
                 )
         if self.band_edge == "smooth" and self.band_limit is None:
             raise ValueError("model.band_edge=smooth needs a band_limit, such as 0.667")
+        if self.damping_power and self.damping_days is None:
+            raise ValueError("model.damping_power needs damping_days, such as 5")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; unused settings that earlier versions did not know are left out."""
@@ -60,6 +65,7 @@ class ModelConfig:
             "short_waves": "persist",
             "band_edge": "sharp",
             "damping_days": None,
+            "damping_power": 0,
         }
         settings = asdict(self) | {"network": self.network.to_json()}
         return {key: value for key, value in settings.items() if (key, value) not in unused.items()}

@@ -21,6 +21,16 @@ band, see ``BandLimit.faded``. With ``damping_days`` T, the state is drawn to th
 A = exp(-dt / T), which the network makes up for as far as training shows how; without, A = 1. With
 A < 1 forecasts are bounded by construction: where C is the largest norm of B(s * network), B(x - c)
 never leaves the ball of radius C / (1 - A) once it is inside, and the rest never grows.
+
+How fast anomalies grow in a year by what a network learned from a few steps is not known to a few
+percent, and the size at which that balances a constant damping far less. With a ``damping_power`` p
+the damping depends on the size of the anomaly of the state as a whole, so that channels stay in
+balance with each other,
+
+    A = exp(-dt / T r^p),    r^2 = mean over channels of <(x - c)^2> / <(x - c)^2 in training>,
+
+where <.> is the mean over the area: damping and growth balance near r = 1, and forecasts of any
+length keep the size of the anomalies of training.
 """
 
 import copy
@@ -148,6 +158,8 @@ class Forecaster(nn.Module):
     static: Tensor
     filled: Tensor | None
     mean_state: Tensor | None
+    anomaly_variance: Tensor | None
+    area_weights: Tensor | None
 
     def __init__(
         self,
@@ -183,9 +195,15 @@ class Forecaster(nn.Module):
         self.network_grid = spec.grid
         self.band_limit = self._band_limit_on(spec.grid)
         days = spec.step.mean_nanoseconds / 86400e9
-        self._damping = (
-            1.0 if config.damping_days is None else math.exp(-days / config.damping_days)
-        )
+        self._damping_rate = 0.0 if config.damping_days is None else days / config.damping_days
+        variance = None
+        if config.damping_power and mean_state is not None:
+            of_mean = mean_state.double() - mean.double()[:, None, None]
+            weights = torch.from_numpy(spec.grid.area_weights()).to(of_mean)
+            spatial = (weights * of_mean.square()).mean(dim=(1, 2))
+            variance = (std.double().square() - spatial).clamp_min(0)[:, None, None].float()
+        self.register_buffer("anomaly_variance", variance, persistent=False)
+        self._weigh_areas(spec.grid)
         self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
@@ -232,10 +250,28 @@ class Forecaster(nn.Module):
                 return state + self.band_limit(change)
             return short * state + self.band_limit((1 - short) * state + change)
         anomaly = state - self.mean_state[:, self.rows.field_slice]
-        if self.config.band_limit is None:
-            short = self._damping
-        change = self.band_limit((self._damping - short) * anomaly + change)
-        return state + (short - 1) * anomaly + change
+        damping = self._damping(anomaly)
+        kept = damping if self.config.band_limit is None else short
+        change = self.band_limit((damping - kept) * anomaly + change)
+        return state + (kept - 1) * anomaly + change
+
+    def _damping(self, anomaly: Tensor) -> float | Tensor:
+        """The factor A of the head of this module."""
+        if self.anomaly_variance is None or self.area_weights is None:
+            return math.exp(-self._damping_rate)
+        weights = self.area_weights[self.rows.field_slice]
+        squares = self.rows.mean(weights * anomaly.square())[..., None, None]
+        varies = self.anomaly_variance > 0
+        ratios = torch.where(varies, squares / torch.where(varies, self.anomaly_variance, 1), 0)
+        mean = ratios.sum(dim=1, keepdim=True) / varies.sum().clamp_min(1)
+        size = mean.clamp_min(1e-12) ** (self.config.damping_power / 2)  # a root has a slope at 0
+        return torch.exp(-self._damping_rate * size)
+
+    def _weigh_areas(self, grid: Grid) -> None:
+        """Keep the areas of a grid's cells, if they are needed."""
+        weights = None if self.anomaly_variance is None else grid.area_weights()
+        value = None if weights is None else torch.from_numpy(weights).to(self.diff_std)
+        self.register_buffer("area_weights", value, persistent=False)
 
     def _band_limit_on(self, grid: Grid) -> nn.Module:
         """The projection on the band of the trained grid, for fields on another."""
@@ -313,6 +349,7 @@ class Forecaster(nn.Module):
         result, channels = copy.deepcopy(self), self.spec.channels
         result.spec = replace(self.spec, grid=grid)
         result.band_limit = self._band_limit_on(grid).to(self.diff_std.device)
+        result._weigh_areas(grid)
         if self.network_grid.is_same(grid):
             return result
         device = self.diff_std.device

@@ -45,6 +45,7 @@ def make_checkpoint(path: Path, **network: object) -> Path:
         num_history=2,
         band_limit=0.7,
         band_edge="smooth",
+        damping_power=1,
         damping_days=5.0,
         network=AFNONetConfig(**(settings | network)),
     )

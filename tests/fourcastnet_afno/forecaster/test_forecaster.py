@@ -165,6 +165,49 @@ def test_without_a_network_states_are_drawn_to_the_mean(band_limit: float | None
     torch.testing.assert_close(following - mean, damped, rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("power", [1, 2])
+def test_damping_grows_with_the_size_of_the_anomaly(power: int) -> None:
+    """By hand: A = exp(-(6 h / 2 days) r^p), r the size by that of training, of both channels.
+
+    Pressure varies by its std, as its mean state is constant. The mean state of temperature
+    differs from 280 K by 20 cos(latitude) - 10, of mean square 100 - 100 pi + 800 / 3.
+    """
+    grid = LatLonGrid.equiangular(60, 12)
+    forecaster = make_forecaster(grid, damping_days=2.0, damping_power=power)
+    silence(forecaster)
+    sizes = torch.tensor([[0.5, 1.0], [2.0, 3.0]])
+    usual = torch.tensor([1e3, (100 * np.pi - 800 / 3) ** 0.5])
+    pattern = torch.from_numpy(np.sin(2 * np.deg2rad(np.array(grid.longitude)))).float()
+    anomaly = (sizes * usual * 2**0.5)[..., None, None] * pattern.expand(60, 12)
+    state = make_mean_state(grid) + anomaly
+    following = forecaster(state[:, None], torch.zeros(2, 1, 60, 12)) - make_mean_state(grid)
+    together = torch.tensor([(0.25 + 1) / 2, (4 + 9) / 2]).sqrt()
+    factors = torch.exp(-0.125 * together**power)[:, None, None, None]
+    torch.testing.assert_close(following, factors * anomaly, rtol=2e-3, atol=0.02)
+
+
+@pytest.mark.parametrize("growth", [0.06, 0.08, 0.1])
+def test_forecasts_that_grow_keep_the_size_of_training(growth: float) -> None:
+    """Growth and damping balance where r^2 = -T / dt ln(1 - growth): at 1 for 8 %."""
+    forecaster = make_forecaster(damping_days=3.0, damping_power=2)
+    mean, scale = make_mean_state(), DIFF_STD[:, None, None]
+    state = make_state()[:1]
+    for _ in range(400):
+        change = growth * (state[:, -1] - mean) / scale
+        forecaster.network.forward = lambda inputs: change  # type: ignore[method-assign] # noqa: B023
+        state = forecaster(state, torch.zeros(1, 1, 6, 12))[:, None]
+    squares = torch.from_numpy(GLOBAL.area_weights()) * (state[0, 0] - mean).square()
+    variance = torch.tensor([1e6, forecaster.scales.std[1].item() ** 2 - spatial_variance()])
+    size = (squares.mean(dim=(1, 2)) / variance).mean()
+    assert size == pytest.approx(-12 * np.log(1 - growth), rel=0.01)
+
+
+def spatial_variance() -> float:
+    """Mean square difference of the mean state of temperature from 280 K."""
+    difference = make_mean_state()[1].double().numpy() - 280
+    return float((GLOBAL.area_weights() * difference**2).mean())
+
+
 def test_months_are_damped_by_their_mean_length() -> None:
     spec = replace(make_forecaster().spec, step=Timestep.parse("1MS"))
     forecaster = make_forecaster(spec=spec, damping_days=365.2425)
@@ -209,6 +252,11 @@ def test_changes_fade_towards_a_smooth_edge_of_the_band() -> None:
     expected = forecaster.band_limit.faded(DIFF_STD[:, None, None] * output)
     change = forecaster(state, torch.zeros(3, 1, 6, 12)) - state[:, -1]
     torch.testing.assert_close(change, expected, rtol=0, atol=0.05)
+
+
+def test_damping_by_size_needs_its_days() -> None:
+    with pytest.raises(ValueError, match="damping_power needs damping_days"):
+        ModelConfig(damping_power=2)
 
 
 def test_a_smooth_edge_is_that_of_a_band() -> None:

@@ -110,12 +110,10 @@ class MeanLoss(nn.Module):
 def module_and_fields(case: str) -> tuple[MeanLoss, list[Tensor]]:
     """A network whose every weight matters, and four windows of the whole grid."""
     rows, columns, network, loss, gradient = CASES[case]
-    is_limited = case not in ("uneven", "fft")
-    band = (
-        {"band_limit": 0.6, "damping_days": 2.0, "short_waves": "decay", "band_edge": "smooth"}
-        if is_limited
-        else {}
-    )
+    band: dict[str, object] = {}
+    if case not in ("uneven", "fft"):
+        band = {"band_limit": 0.6, "band_edge": "smooth", "short_waves": "decay"}
+        band |= {"damping_days": 2.0, "damping_power": 2}
     forecaster = make_forecaster(LatLonGrid.equiangular(rows, columns), network=network, **band)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
