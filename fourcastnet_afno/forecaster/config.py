@@ -10,6 +10,7 @@ from fourcastnet_afno.models.config import AFNONetConfig
 
 ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
 Resolution = Literal["interpolate", "native"]
+DampingPower = Literal[0, 1, 2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class ModelConfig:
     short_waves: Literal["persist", "decay"] = "persist"
     band_edge: Literal["sharp", "smooth"] = "sharp"
     damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
-    damping_power: Literal[0, 1, 2] = 0
+    damping_power: DampingPower = 0
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:

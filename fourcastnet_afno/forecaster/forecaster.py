@@ -52,7 +52,7 @@ from data_pipeline.records import from_plain
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.band_limit import BandLimit, largest_wavenumbers
 from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
-from fourcastnet_afno.forecaster.config import ModelConfig, Resolution
+from fourcastnet_afno.forecaster.config import DampingPower, ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
@@ -197,7 +197,7 @@ class Forecaster(nn.Module):
         days = spec.step.mean_nanoseconds / 86400e9
         self._damping_rate = 0.0 if config.damping_days is None else days / config.damping_days
         variance = None
-        if config.damping_power and mean_state is not None:
+        if mean_state is not None:
             of_mean = mean_state.double() - mean.double()[:, None, None]
             weights = torch.from_numpy(spec.grid.area_weights()).to(of_mean)
             spatial = (weights * of_mean.square()).mean(dim=(1, 2))
@@ -257,8 +257,10 @@ class Forecaster(nn.Module):
 
     def _damping(self, anomaly: Tensor) -> float | Tensor:
         """The factor A of the head of this module."""
-        if self.anomaly_variance is None or self.area_weights is None:
+        if not self.config.damping_power:
             return math.exp(-self._damping_rate)
+        assert self.anomaly_variance is not None
+        assert self.area_weights is not None
         weights = self.area_weights[self.rows.field_slice]
         squares = self.rows.mean(weights * anomaly.square())[..., None, None]
         varies = self.anomaly_variance > 0
@@ -365,6 +367,22 @@ class Forecaster(nn.Module):
             return result
         result.to_network_grid = Regridder(grid, self.network_grid, channels).to(device)
         result.from_network_grid = Regridder(self.network_grid, grid, channels).to(device)
+        return result
+
+    def with_damping_power(self, power: DampingPower) -> "Forecaster":
+        """The same forecaster, whose damping grows with another power of the anomaly's size.
+
+        Raises:
+            InputError: If it has no damping.
+        """
+        if self.config.damping_days is None:
+            raise InputError(
+                f"damping_power={power} needs a forecaster with model.damping_days, this one has "
+                "none; train one that has, such as 5",
+                code="bad-setting",
+            )
+        result = copy.deepcopy(self)
+        result.config = replace(self.config, damping_power=power)
         return result
 
     def _use_native_resolution(self) -> None:

@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Interval, Le
 
 from data_pipeline.bounds import Count, Hours, Level, Seed, check_bounds
 from data_pipeline.timestep import Timestep, one_spelling, stated
+from fourcastnet_afno.forecaster.config import DampingPower
 
 MANTISSA_BITS = 23
 IfExists = Literal["refuse", "resume", "overwrite"]
@@ -101,6 +102,8 @@ class StabilityConfig:
         diagnostics: Whether means, extremes, kinetic energy and spectra of every step are written.
         nonnegative: Variables or channels whose negative values are set to zero after each step.
         conserve_mean: Variables or channels whose global mean stays that of the initial state.
+        damping_power: Power in place of ``model.damping_power``, for forecasts of months and years
+            that keep the size of anomalies of training; null for that of the model.
         conserve_dry_mass: Whether surface pressure is shifted so that the mean pressure of dry air
             stays; needs surface_pressure and total_column_water_vapour.
     """
@@ -110,6 +113,7 @@ class StabilityConfig:
     nonnegative: list[str] = field(default_factory=list)
     conserve_mean: list[str] = field(default_factory=list)
     conserve_dry_mass: bool = False
+    damping_power: DampingPower | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self, "forecast.stability")
@@ -196,4 +200,6 @@ class ForecastConfig:
         for part, name, step in times:
             part[name], part[f"{name}_hours"] = str(step), step.hours
             del part[name if step.hours else f"{name}_hours"]
+        if self.stability.damping_power is None:  # which earlier versions did not know
+            del settings["stability"]["damping_power"]
         return settings

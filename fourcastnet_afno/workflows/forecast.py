@@ -98,6 +98,9 @@ def forecast_from(
         digests["diagnostic"] = fingerprint_of_head(head, forecasters[0])
     digests = _digests_as_recorded(makers, digests, recorded_provenance(path, existing))
     attrs = _provenance(makers, digests)
+    power = config.stability.damping_power
+    if power is not None:
+        forecasters = [forecaster.with_damping_power(power) for forecaster in forecasters]
     forecasters, regridded = _on_grid_of(dataset, forecasters, config)
     first = forecasters[0]
     for file, forecaster in zip(files, forecasters, strict=True):

@@ -202,6 +202,20 @@ def test_forecasts_that_grow_keep_the_size_of_training(growth: float) -> None:
     assert size == pytest.approx(-12 * np.log(1 - growth), rel=0.01)
 
 
+def test_another_damping_power_is_that_of_a_model_that_has_it() -> None:
+    options = {"band_limit": 0.5, "short_waves": "decay", "damping_days": 2.0}
+    state, forcing = make_state(), torch.zeros(3, 1, 6, 12)
+    torch.manual_seed(0)
+    constant = make_forecaster(**options)
+    torch.manual_seed(0)
+    growing = make_forecaster(damping_power=1, **options)
+    expected = growing(state, forcing)
+    assert torch.equal(constant.with_damping_power(1)(state, forcing), expected)
+    assert torch.equal(growing.with_damping_power(0)(state, forcing), constant(state, forcing))
+    with rejects("bad-setting", "damping_power=1", "model.damping_days"):
+        make_forecaster().with_damping_power(1)
+
+
 def spatial_variance() -> float:
     """Mean square difference of the mean state of temperature from 280 K."""
     difference = make_mean_state()[1].double().numpy() - 280

@@ -216,6 +216,7 @@ def test_data_that_does_not_suit_is_refused_by_name(
         (["--source=missing.nc"], "missing.nc"),
         (["--forecast.store.variables=[rain]"], "['rain']"),
         (["--forecast.ensemble.checkpoints=[no.safetensors]"], "no.safetensors"),
+        (["--forecast.stability.damping_power=1"], "a forecaster with model.damping_days"),
         (["--steps=0"], "forecast.num_steps must be at least 1"),
         (["--forecast.store.chunks=day"], "forecast.store.chunks"),
     ],
