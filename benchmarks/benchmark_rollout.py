@@ -4,6 +4,7 @@
     python -m benchmarks.benchmark_rollout rollouts --device cuda --bfloat16 true --rows 721 \
         --columns 1440 --patch 8 --embed_dim 768 --depth 12 --num_steps 28 --num_forecasts 1
     python -m benchmarks.benchmark_rollout large
+    python -m benchmarks.benchmark_rollout climate runs/quickstart
 
 "this package" is all of ``write_forecast``: initial states, steps in batches, statistics of every
 step, compression and the store. "plain loop" works as FourCastNet's inference script does: its
@@ -36,9 +37,10 @@ from benchmarks.fourcastnet import as_fourcastnet
 from benchmarks.timing import describe, median_seconds, waiting_for
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.store.reader import PreparedStore
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
-from fourcastnet_afno.forecaster.config import ModelConfig
+from fourcastnet_afno.forecaster.config import DampingPower, ModelConfig
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference import write as forecasting
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
@@ -48,6 +50,8 @@ from fourcastnet_afno.inference.config import (
     StabilityConfig,
     StoreConfig,
 )
+from fourcastnet_afno.inference.initial_states import InitialStates, parse_init_times
+from fourcastnet_afno.inference.rollout import forcings_from, rollout
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.models.config import AFNONetConfig
 
@@ -184,6 +188,54 @@ def large(num_channels: int = 26, embed_dim: int = 768, depth: int = 12) -> None
         f"{parameters / 1e6:.0f} million parameters: loaded in {loaded - started:.1f} s, one step "
         f"and its store in {finished - before:.1f} s, peak memory {_peak() / _GIB:.1f} GiB"
     )
+    console.print(describe())
+
+
+def climate(
+    run: Path,
+    store: Path | None = None,
+    init_times: str = "2008-01-02..2008-10-01/39D",
+    num_months: int = 12,
+    damping_power: DampingPower | None = 1,
+) -> None:
+    """Sizes of anomalies in forecasts of years over those of training, by month and channel.
+
+    A month has 30 days. Sizes are roots of mean squares over forecasts, steps and area; shifts are
+    means over them, in units of the size of training.
+
+    Args:
+        run: Folder of a run with ``model.damping_days``.
+        store: Prepared data; that of the run if null.
+        init_times: As ``forecast.init_times``; all forecasts run together.
+        num_months: Months of each.
+        damping_power: As ``forecast.stability.damping_power``.
+    """
+    forecaster = load_forecaster(run / "checkpoints" / "best.safetensors")
+    if damping_power is not None:
+        forecaster = forecaster.with_damping_power(damping_power)
+    spec, mean, variance = forecaster.spec, forecaster.mean_state, forecaster.anomaly_variance
+    assert mean is not None
+    assert variance is not None
+    data = PreparedStore(store or run / "data.zarr").prognostic.dataset()
+    times = parse_init_times(init_times)
+    history = InitialStates(data, spec, forecaster.num_history, mean.device).read(times)
+    weights = torch.from_numpy(spec.grid.area_weights()).to(mean)
+    per_month = round(Timestep.parse("30D").mean_nanoseconds / spec.step.mean_nanoseconds)
+    sums = torch.zeros(num_months, 2, len(spec.channels))
+    with torch.inference_mode():
+        forcings = forcings_from(forecaster, times)
+        forecasts = rollout(forecaster, history, forcings, num_months * per_month)
+        for number, state in enumerate(forecasts):
+            anomaly = (state - mean) / variance.sqrt()
+            moments = [(weights * x).mean(dim=(0, 2, 3)) for x in (anomaly**2, anomaly)]
+            sums[number // per_month] += torch.stack(moments) / per_month
+    table = Table(title=f"{len(times)} forecasts of {num_months} months from {run}")
+    for column in ("month", *(f"{name}, size, shift" for name in spec.channels.labels)):
+        table.add_column(column, justify="right")
+    for month, (squares, shifts) in enumerate(sums.tolist(), start=1):
+        cells = (f"{v**0.5:.2f} {w:+.3f}" for v, w in zip(squares, shifts, strict=True))
+        table.add_row(str(month), *cells)
+    console.print(table)
     console.print(describe())
 
 
@@ -372,4 +424,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    auto_cli([rollouts, large])
+    auto_cli([rollouts, large, climate])

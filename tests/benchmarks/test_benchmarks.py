@@ -17,11 +17,13 @@ from benchmarks.scaling_model import Machine, Workload, step_time
 from benchmarks.stores import write_store, write_weatherbench2
 from benchmarks.timing import count_operations
 from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.models.fourier.transforms import matrix_operations
 from fourcastnet_afno.models.mixers import AFNO
 from tests.builders.errors import rejects
+from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -158,6 +160,35 @@ def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
         memory=False,
     )
     assert "times as fast as the plain loop" in capsys.readouterr().out
+
+
+def test_anomalies_that_persist_keep_their_size_for_months(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network without change, and damping so weak that two months of it are nothing."""
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    config = make_experiment(tmp_path / "data.nc")
+    config = replace(config, model=replace(config.model, damping_days=1e6))
+    checkpoint, store = make_untrained_run(config, tmp_path / "run")
+    forecaster = load_forecaster(checkpoint)
+    for parameter in forecaster.network.patch_recovery.parameters():
+        torch.nn.init.zeros_(parameter)
+    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    benchmark_rollout.climate(
+        tmp_path / "run", init_times="2001-02-01", num_months=2, damping_power=None
+    )
+    state = torch.from_numpy(
+        forecaster.spec.channels.stack(store.prognostic.dataset().sel(time=["2001-02-01"])).values
+    )
+    assert forecaster.mean_state is not None
+    assert forecaster.anomaly_variance is not None
+    weights = torch.from_numpy(forecaster.spec.grid.area_weights())
+    squares = weights * (state - forecaster.mean_state).square() / forecaster.anomaly_variance
+    sizes = squares.mean(dim=(0, 2, 3)).sqrt()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(rows) == 2
+    for row in rows:
+        assert all(f" {size:.2f} " in row for size in sizes.tolist())
 
 
 def test_the_training_benchmark_accounts_for_the_whole_step(tmp_path: Path) -> None:
