@@ -8,9 +8,11 @@ Times are medians of interleaved repeats in one process. The GEMM limit is the t
 products at the rate of a large product of the same type, which is measured between the calls; FFTs
 and pointwise operations do not count. Memory is what autograd keeps for the backward pass. The
 FourCastNet formulation (``benchmarks.fourcastnet``) mixes about half of the wavenumbers that AFNO
-mixes; "AFNO, same modes" mixes the same ones. "no mixer" is the step without the cost of mixers.
+mixes; "AFNO, same modes" mixes the same ones. "kernel" is AFNO with weights for each wavenumber
+(``wavenumber_weights: kernel``). "no mixer" is the step without the cost of mixers.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +32,7 @@ from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_head, read_tail
 from fourcastnet_afno.models.afno import AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig
-from fourcastnet_afno.models.mixers import AFNO, SelfAttention
+from fourcastnet_afno.models.mixers import AFNO, SelfAttention, WavenumberAFNO
 
 _ATTENTION_TOKENS = 20_000  # more would take minutes on a CPU
 _Records = dict[str, dict[int, dict[str, float]]]
@@ -44,6 +46,7 @@ def mixers(
     repeats: int = 5,
     device: str = "cpu",
     attention: bool = True,
+    processor_time: bool = False,
     output: Path | None = None,
 ) -> None:
     """Forward and backward of one mixer on ``rows`` x ``2 rows`` tokens, float32, batch 1.
@@ -55,6 +58,7 @@ def mixers(
         repeats: Interleaved repeats; the median counts.
         device: Torch device.
         attention: Whether to measure attention too.
+        processor_time: Whether to measure time of the processor, on machines that others use too.
         output: Where to draw a log-log plot.
     """
     modules = build_mixers(embed_dim, num_blocks, device)
@@ -63,7 +67,8 @@ def mixers(
 
     def measure(selected: dict[str, nn.Module], height: int) -> dict[str, dict[str, float]]:
         tokens = torch.randn(1, height, 2 * height, embed_dim, device=device, requires_grad=True)
-        return measure_mixers(selected, tokens, repeats, device)
+        clock = time.process_time if processor_time else time.perf_counter
+        return measure_mixers(selected, tokens, repeats, device, clock)
 
     by_tokens(modules, rows, measure, device, output)
 
@@ -105,6 +110,8 @@ def build_mixers(embed_dim: int, num_blocks: int, device: str) -> dict[str, nn.M
     modules = {
         "AFNO": AFNO(embed_dim, num_blocks),
         "AFNO, same modes": same,
+        "kernel": WavenumberAFNO(embed_dim, num_blocks),
+        "kernel, same modes": WavenumberAFNO(embed_dim, num_blocks, mode_selection="fourcastnet"),
         "FourCastNet formulation": FourCastNetFilter(same),
         "attention": SelfAttention(embed_dim, num_blocks),
     }
@@ -112,14 +119,18 @@ def build_mixers(embed_dim: int, num_blocks: int, device: str) -> dict[str, nn.M
 
 
 def measure_mixers(
-    modules: dict[str, nn.Module], tokens: Tensor, repeats: int, device: str
+    modules: dict[str, nn.Module],
+    tokens: Tensor,
+    repeats: int,
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[str, float]]:
     """Seconds of forward and backward, kept bytes, and share of the GEMM limit by mixer."""
     gradient = torch.randn_like(tokens)
     calls = {
         name: lambda m=module: m(tokens).backward(gradient) for name, module in modules.items()
     }
-    return measure_calls(modules, calls, tokens, large_product(device), repeats)
+    return measure_calls(modules, calls, tokens, large_product(device), repeats, clock)
 
 
 def measure_calls(
@@ -128,10 +139,11 @@ def measure_calls(
     inputs: Tensor,
     product: Callable[[], object],
     repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[str, float]]:
     """Seconds of the modules' calls, bytes kept for ``inputs``, and share of the GEMM limit."""
     device = inputs.device.type
-    times = median_seconds({**calls, "product": product}, repeats, device)
+    times = median_seconds({**calls, "product": product}, repeats, device, clock=clock)
     records = {}
     for name, module in modules.items():
         operations = count_operations(calls[name])

@@ -17,18 +17,20 @@ def median_seconds(
     device: str = "cpu",
     *,
     warm: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of each call; the calls take turns, and the first turn is not counted.
 
     With ``warm`` each call runs once untimed right before it is timed: the system may take back
-    memory that was not used while the other calls had their turns.
+    memory that was not used while the other calls had their turns. ``time.process_time`` as the
+    ``clock`` leaves out the time of other programs, and adds up that of all threads.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
             if warm:
                 call()
-            times[name].append(_seconds(call, device))
+            times[name].append(_seconds(call, device, clock))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
@@ -37,13 +39,13 @@ def waiting_for(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
-def _seconds(call: Callable[[], object], device: str) -> float:
+def _seconds(call: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
     synchronize = waiting_for(device)
     synchronize()
-    started = time.perf_counter()
+    started = clock()
     call()
     synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def large_product(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Callable[[], object]:
