@@ -135,7 +135,7 @@ def measure_mixers(
 
 def measure_calls(
     modules: Mapping[str, nn.Module],
-    calls: dict[str, Callable[[], object]],
+    calls: Mapping[str, Callable[[], object]],
     inputs: Tensor,
     product: Callable[[], object],
     repeats: int,
