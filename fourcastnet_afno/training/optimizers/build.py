@@ -121,9 +121,7 @@ def split_matrices(groups: list[dict[str, Any]], module: nn.Module) -> list[dict
     matrices = set()
     for name, layer in module.named_modules():
         if _BLOCK.search(f"{name}."):
-            leaves = next(
-                (leaves for kind, leaves in _MATRICES.items() if isinstance(layer, kind)), ()
-            )
+            leaves = _MATRICES.get(type(layer), ())
             matrices |= {id(getattr(layer, leaf)) for leaf in leaves}
     split = []
     for group in groups:
@@ -178,21 +176,16 @@ def load_optimizer(
             code="bad-record",
         )
     parameters = [p.detach() for group in groups for p in group["params"]]
-    kinds = [
-        (group.get("is_matrix", False), step is not None)
-        for step, group in zip(steps, groups, strict=True)
-        for _ in group["params"]
-    ]
-    expected = {}
-    for index, (parameter, (is_matrix, is_counted)) in enumerate(
-        zip(parameters, kinds, strict=True)
-    ):
-        moment = torch.empty(parameter.shape, device="meta")
-        expected[f"{index}.exp_avg"] = moment
-        if not is_matrix:
-            expected[f"{index}.exp_avg_sq"] = moment
-        if not is_counted:
-            expected[f"{index}.step"] = torch.empty((), device="meta")
+    expected, index = {}, 0
+    for group, step in zip(groups, steps, strict=True):
+        for parameter in group["params"]:
+            moment = torch.empty(parameter.shape, device="meta")
+            expected[f"{index}.exp_avg"] = moment
+            if not group.get("is_matrix", False):
+                expected[f"{index}.exp_avg_sq"] = moment
+            if step is None:
+                expected[f"{index}.step"] = torch.empty((), device="meta")
+            index += 1
     if tensors or not is_new:
         require_fit(expected, tensors, "optimizer")
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
