@@ -219,12 +219,34 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path.absolute()}", code="no-checkpoint")
     try:
-        with safe_open(path, framework="pt") as file:
+        with _open_unchanged(path) as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a safetensors file ({error})", code="unreadable-file"
         ) from error
+
+
+def _open_unchanged(path: Path) -> Any:  # noqa: ANN401
+    """Open a file that a training may replace meanwhile, so that all of it is of one version.
+
+    The library opens a path twice: its header, and torch its bytes.
+    """
+    while True:
+        before = _version_of(path)
+        try:
+            file = safe_open(path, framework="pt")
+        except RuntimeError as error:  # of torch, where the second one is shorter
+            if _version_of(path) == before:
+                raise OSError(str(error)) from error
+            continue
+        if _version_of(path) == before:
+            return file
+
+
+def _version_of(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _check_digests(

@@ -252,7 +252,7 @@ def test_every_change_of_the_ablation_can_be_built() -> None:
         folders = [run.path(Path()).parent.name for run in tried]
         assert set(folders) == {f"forms_{problem.name}"}
         for run in tried:
-            assert count_weights(surrogate_of(run, data)) > 70_000, run.label
+            assert count_weights(surrogate_of(run, data)) > 50_000, run.label
 
 
 def test_public_darcy_gets_its_missing_ends(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fourcastnet_afno.forecaster import checkpoint_file
 from fourcastnet_afno.forecaster.checkpoint_file import read_tensors, write_tensors
 from tests.builders.errors import rejects
 
@@ -158,3 +159,38 @@ def test_a_link_to_itself_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with rejects("no-checkpoint", "loop"):
         read_tensors(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("is_shorter", [False, True])
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(
+    file: Path, monkeypatch: pytest.MonkeyPatch, is_shorter: bool
+) -> None:
+    """The library opens a path twice; a training may replace it between both."""
+    newer, opened = {"a.weight": torch.ones(2, 3)}, []
+
+    def replace_then_open(path: Path, **options: str) -> Any:  # noqa: ANN401
+        opened.append(path)
+        if len(opened) == 1:
+            old = safe_open(path, framework="pt")
+            write_tensors(path, newer, RECORD | {"position": {"step": 4}})
+            if is_shorter:
+                raise RuntimeError("size <10> is smaller than the required mapping size <20>")
+            return old
+        return safe_open(path, **options)
+
+    monkeypatch.setattr(checkpoint_file, "safe_open", replace_then_open)
+    tensors, record = read_tensors(file)
+    assert record["position"] == {"step": 4}
+    assert torch.equal(tensors["a.weight"], newer["a.weight"])
+    assert len(opened) == 2
+
+
+def test_a_file_that_cannot_be_mapped_is_rejected(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, **options: str) -> None:
+        raise RuntimeError(f"unable to map {path}")
+
+    monkeypatch.setattr(checkpoint_file, "safe_open", fail)
+    with rejects("unreadable-file", "a.safetensors", "unable to map"):
+        read_tensors(file)
