@@ -18,6 +18,7 @@ from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.memory import available_memory, memory_limit
 from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import append_noise
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.loss import area_weighted_mse
 from fourcastnet_afno.parallel.environment import select_device
@@ -152,7 +153,7 @@ def training_step(
 
     num_channels = len(spec.channels)
     state, target = draw(forecaster.config.num_history, num_channels), draw(num_steps, num_channels)
-    forcing = draw(num_steps, len(spec.forcings))
+    forcing = append_noise(forecaster.noise, draw(num_steps, len(spec.forcings)))
     weights = torch.from_numpy(spec.grid.area_weights()).float().to(device)
     optimizer = torch.optim.AdamW(forecaster.parameters(), lr=0.0, fused=True)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from data_pipeline.bounds import check_bounds
-from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 
 ExportFormat = Literal["onnx", "torch_export", "aot_inductor"]
 Resolution = Literal["interpolate", "native"]
@@ -33,6 +33,7 @@ class ModelConfig:
             persistence.
         damping_power: Power of the size of the anomaly, over that of training, with which the
             damping grows: with 1 or 2, forecasts of any length keep about that size.
+        noise: Random fields that the network sees, so that forecasts are members of an ensemble.
         network: Size and shape of the network.
     """
 
@@ -44,6 +45,7 @@ class ModelConfig:
     band_edge: Literal["sharp", "smooth"] = "sharp"
     damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
     damping_power: DampingPower = 0
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class ModelConfig:
             "damping_power": 0,
         }
         settings = asdict(self) | {"network": self.network.to_json()}
+        if not self.noise.length_scales:
+            del settings["noise"]
         return {key: value for key, value in settings.items() if (key, value) not in unused.items()}
 
 

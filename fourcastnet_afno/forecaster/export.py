@@ -2,7 +2,8 @@
 
 The file maps ``state`` (batch, history, channel, latitude, longitude), oldest state first, in
 physical units, and ``forcing`` (batch, forcing, latitude, longitude) at the time of the newest
-state to the state one timestep later (batch, channel, latitude, longitude). The Fourier transforms
+state to the state one timestep later (batch, channel, latitude, longitude). The fields of a model
+with noise are the last channels of ``forcing``, see ``forecaster.noise``. The Fourier transforms
 in it are products with constant matrices. The meaning of the axes is stored in a JSON file next to
 it, and in the metadata of an ONNX file. A rollout in Python, for a forecaster without forcings:
 
@@ -18,6 +19,7 @@ import json
 import logging
 import mmap
 import warnings
+from dataclasses import asdict
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +36,7 @@ from data_pipeline.files.outputs import Output, check_outputs, read_json
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
 from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import append_noise
 from fourcastnet_afno.models.mixers import FNO2D, GlobalFilter2D, ModeMixer
 from fourcastnet_afno.provenance import versions
 
@@ -137,18 +140,21 @@ def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Ten
     mean, std, *_ = forecaster.scales
     state = mean + std * torch.randn(shape, generator=generator)
     times = np.full(batch_size, np.datetime64("2000-07-01T12", "ns"))
-    return state, forecaster.forcing_at(times)
+    forcing = append_noise(forecaster.noise, forecaster.forcing_at(times)[:, None], generator)
+    return state, forcing[:, 0]
 
 
 def describe(forecaster: Forecaster, batch_size: int) -> dict[str, Any]:
     """Meaning of the axes of the file."""
-    spec = forecaster.spec
+    spec, noise = forecaster.spec, forecaster.config.noise
+    num_forcings = len(spec.forcings) + noise.num_channels
     return {
         "inputs": {
             "state": [batch_size, forecaster.num_history, len(spec.channels), *spec.grid.shape],
-            "forcing": [batch_size, len(spec.forcings), *forecaster.network_grid.shape],
+            "forcing": [batch_size, num_forcings, *forecaster.network_grid.shape],
         },
         "num_history": forecaster.num_history,
+        **({"noise": asdict(noise)} if noise.length_scales else {}),
         **spec.to_json(),
     }
 

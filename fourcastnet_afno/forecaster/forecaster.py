@@ -55,6 +55,7 @@ from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
 from fourcastnet_afno.forecaster.config import DampingPower, ModelConfig, Resolution
 from fourcastnet_afno.forecaster.interpolation import Regridder
 from fourcastnet_afno.forecaster.network_size import check_network_size
+from fourcastnet_afno.forecaster.noise import noise_fields, split_noise
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.models.afno import AFNOBlock, AFNONet
 from fourcastnet_afno.models.config import AFNONetConfig, scaled_padding
@@ -145,6 +146,7 @@ class Forecaster(nn.Module):
             drawn, shape (channel, lat, lon); needed with ``damping_days``.
 
     Attributes:
+        noise: Random fields that the network sees besides; None without ``model.noise``.
         rows: The rows that states and forcings have here; weights and static fields are complete
             in every process.
 
@@ -209,8 +211,10 @@ class Forecaster(nn.Module):
         self.from_network_grid: nn.Module = nn.Identity()
         in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
         sizes = in_channels, len(spec.channels)
-        check_network_size(network, *sizes, spec.grid.shape, "model.network")
-        self.network = AFNONet(*sizes, config=network)
+        noise, self.noise = config.noise, noise_fields(config.noise, spec.grid, spec.step)
+        check_network_size(network, *sizes, spec.grid.shape, "model.network", noise)
+        options = {"noise_channels": noise.num_channels, "noise_width": noise.width}
+        self.network = AFNONet(*sizes, config=network, **options)
 
     def forward(
         self,
@@ -222,13 +226,14 @@ class Forecaster(nn.Module):
         Args:
             state: The last ``num_history`` states, oldest first, in physical units.
             forcing: Computed forcings at the time of the newest state, on the network's grid, in
-                the units of ``data_pipeline.preprocessing.forcings``.
+                the units of ``data_pipeline.preprocessing.forcings``; then the fields of ``noise``.
         """
+        forcing, noise = split_noise(self.noise, forcing, len(self.spec.forcings))
         state = self.refill(state)
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
         forcing = forcing / self.forcing_scales if self._scales_forcing else forcing
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
-        output = self.network(torch.cat([history, forcing, static], dim=1)).float()
+        output = self.network(torch.cat([history, forcing, static], dim=1), noise).float()
         if self.config.prediction == "residual":
             change = self.from_network_grid(self.diff_std * output)
             if self.config.band_edge == "smooth":
@@ -411,6 +416,8 @@ class Forecaster(nn.Module):
             assert isinstance(block, AFNOBlock)
             block.mixer = shift_phase_origin(block.mixer, shift)
         self.network_grid = grid
+        noise = noise_fields(self.config.noise, grid, self.spec.step)
+        self.noise = None if noise is None else noise.to(self.static.device)
 
 
 def regridded_fill(

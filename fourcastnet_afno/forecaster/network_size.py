@@ -4,7 +4,7 @@ import math
 
 from data_pipeline.errors import InputError
 from data_pipeline.memory import require_memory
-from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 
 
 def check_network_size(
@@ -13,6 +13,7 @@ def check_network_size(
     out_channels: int,
     shape: tuple[int, int],
     name: str,
+    noise: NoiseConfig | None = None,
 ) -> None:
     """Check that a network suits a grid and the memory of this machine.
 
@@ -22,6 +23,7 @@ def check_network_size(
         out_channels: Channels that come out.
         shape: Rows and columns of the fields.
         name: Of the network's settings, in messages.
+        noise: Random fields that go in besides.
 
     Raises:
         InputError: If fields cannot be padded to its patches, or its weights do not fit.
@@ -38,8 +40,14 @@ def check_network_size(
                 f"smaller patch, or padding.{axis}=zero",
                 code="grid-mismatch",
             )
+    num_weights = count_weights(network, in_channels, out_channels)
+    if noise is not None and noise.length_scales:
+        patch = math.prod(network.patch_size)
+        num_weights += noise.width * (
+            noise.num_channels * patch + 4 * network.depth * network.embed_dim
+        )
     require_memory(
-        4 * count_weights(network, in_channels, out_channels),
+        4 * num_weights,
         f"the weights of {name} (embed_dim={network.embed_dim}, depth={network.depth}, "
         f"mlp_ratio={network.mlp_ratio:g}, patch_size={list(network.patch_size)})",
         "choose a smaller network",

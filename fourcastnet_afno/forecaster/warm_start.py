@@ -101,6 +101,7 @@ def _ends(spec: FieldSpec, model: Mapping[str, Any]) -> dict[str, list[Any]]:
     inputs = [spec.static_channels.labels, list(spec.forcings), model["num_history"]]
     coordinates = model["coordinates"] and spec.grid.attrs.get("periodic", "on the sphere")
     return {
+        "noise_embed": [model["noise"]["length_scales"], model["noise"]["channels"]],
         "patch_embed": [spec.channels.labels, *inputs, coordinates],
         "patch_recovery": [spec.channels.labels, model["prediction"]],
     }

@@ -21,10 +21,11 @@ def _either(setting: str, text: str | None, hours: int, default: int) -> Timeste
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    """How the members of an ensemble differ.
+    """How the members of an ensemble differ, besides the noise of a model that has ``model.noise``.
 
     Args:
-        num_members: Members, the control included.
+        num_members: Members, the control included; without noise of the model, something below
+            must make them differ.
         members: Numbers of the members to run; all where empty.
         perturbation: Of the initial states: ``gaussian`` noise at each grid point, ``spherical``
             Gaussian random fields with a length scale, ``bred`` vectors (the difference that grew
@@ -69,12 +70,6 @@ class EnsembleConfig:
             raise ValueError(f"ensemble.members must differ, got {self.members}")
         if self.quantiles and self.output == "members":
             raise ValueError("ensemble.quantiles needs ensemble.output=statistics")
-        differs = self.perturbation != "none" or self.checkpoints or self.stochastic
-        if self.num_members > 1 and not differs:
-            raise ValueError(
-                f"the {self.num_members} members would be the same; set ensemble.perturbation, "
-                "ensemble.checkpoints or ensemble.stochastic"
-            )
 
     @property
     def numbers(self) -> list[int]:

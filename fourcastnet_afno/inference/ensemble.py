@@ -1,6 +1,7 @@
 """Ensembles: perturbed initial states, stochastic steps, and statistics over members.
 
-Member 0 is the control: it starts from the unperturbed state and drops nothing. Every other member
+Member 0 is the control: it starts from the unperturbed state and drops nothing; with a model that
+takes noise it is a member like others. Every other member
 draws its random numbers from the seed, its own number and its initial time, so that it is the same
 whichever others run with it.
 """
@@ -14,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
+from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.config import EnsembleConfig
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,
     generator_for,
+    noise_of,
     white_noise,
 )
 from fourcastnet_afno.inference.rollout import Stepper, forcings_from, rollout, shifted
@@ -63,7 +66,9 @@ class Perturber:
                 (indices,) = np.nonzero(members == member)
                 num_steps = member * self._lag
                 start = self._states.before(init_times[indices], num_steps)
-                advanced = self._advance(self._states.read(start), start, num_steps)
+                advanced = self._advance(
+                    self._states.read(start), start, members[indices], num_steps
+                )
                 lagged |= zip(indices.tolist(), advanced, strict=True)
             return torch.stack([lagged[index] for index in range(len(members))])
         histories = self._states.read(init_times)
@@ -100,8 +105,8 @@ class Perturber:
         for cycle in range(self._config.breeding_cycles, 0, -1):
             start = self._states.before(init_times, cycle * steps)
             control = self._states.read(start)
-            grown = self._advance(control + difference, start, steps)
-            difference = grown - self._advance(control, start, steps)
+            grown = self._advance(control + difference, start, members, steps)
+            difference = grown - self._advance(control, start, members, steps)
             relative = difference[:, -1] / torch.where(scale > 0, scale, torch.inf)
             size = (weights * relative.square()).mean(dim=(1, 2, 3), keepdim=True).sqrt()
             factor = self._config.amplitude / size.clamp_min(torch.finfo(size.dtype).tiny)
@@ -109,11 +114,26 @@ class Perturber:
             difference = torch.where(factor[:, None] > 0, factor[:, None] * difference, 0)
         return difference
 
-    def _advance(self, history: Tensor, start: np.ndarray, num_steps: int) -> Tensor:
-        forcings = forcings_from(self._stepper, start)
+    def _advance(
+        self, history: Tensor, start: np.ndarray, members: np.ndarray, num_steps: int
+    ) -> Tensor:
+        noise = noise_of(self._stepper, self._config.seed, start, members)
+        forcings = forcings_from(self._stepper, start, noise)
         for following in rollout(self._stepper, history, forcings, num_steps):
             history = shifted(history, following)
         return history
+
+
+def check_differences(config: EnsembleConfig, steppers: Sequence[Stepper]) -> None:
+    """Raise an ``InputError`` for members of an ensemble that would be the same."""
+    has_noise = any(isinstance(s, Forecaster) and s.noise is not None for s in steppers)
+    differs = config.perturbation != "none" or config.checkpoints or config.stochastic
+    if config.num_members > 1 and not (differs or has_noise):
+        raise InputError(
+            f"the {config.num_members} members would be the same, as the model has no noise "
+            "(model.noise); set forecast.ensemble.perturbation, checkpoints or stochastic",
+            code="bad-setting",
+        )
 
 
 def check_stochastic(stepper: Stepper) -> None:

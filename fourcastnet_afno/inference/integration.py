@@ -12,8 +12,8 @@ from torch import Tensor
 from data_pipeline.timestep import lead_key
 from fourcastnet_afno.inference.ensemble import step_stochastically
 from fourcastnet_afno.inference.job import ForecastJob, Unit
-from fourcastnet_afno.inference.perturbations import step_seed
-from fourcastnet_afno.inference.rollout import shifted
+from fourcastnet_afno.inference.perturbations import noise_of, step_seed
+from fourcastnet_afno.inference.rollout import shifted, with_member_noise
 from fourcastnet_afno.inference.stability import Fixer, StabilityTracker
 
 
@@ -50,6 +50,7 @@ class Integration:
         self._perturber = job.perturbers[number]
         self._init_times, self._members, self._pool = init_times, members, pool
         spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability
+        self._seed = job.config.ensemble.seed
         self._device, self._filled = scales.mean.device, scales.filled
         self._tracker = StabilityTracker(spec, scales, stability)
         self._fixer = Fixer(stability, spec.channels, spec.grid, self._device)
@@ -72,6 +73,7 @@ class Integration:
             tensors[name].to(self._device) for name in ("history", "reference")
         )
         self._alive, self._num_steps = tensors["alive"].numpy(), num_steps
+        self._noise = noise_of(self._stepper, self._seed, self._init_times, self._members)
         self._forcing = self._submit_forcing()
 
     def _check(self, tensors: Mapping[str, Tensor]) -> None:
@@ -129,12 +131,15 @@ class Integration:
 
     def _submit_forcing(self) -> Future[Tensor]:
         """The forcing at the time that the forecasts have reached, which the next step acts on."""
-        times = self._stepper.spec.step.advance(self._init_times, self._num_steps)
+        step, noise = self._num_steps, self._noise
+        times = self._stepper.spec.step.advance(self._init_times, step)
 
         def compute() -> Tensor:
             unique, inverse = np.unique(times, return_inverse=True)
             fields = self._stepper.forcing_at(unique)
-            return fields if len(unique) == len(times) else fields[torch.from_numpy(inverse)]
+            if len(unique) != len(times):
+                fields = fields[torch.from_numpy(inverse)]
+            return fields if noise is None else with_member_noise(fields, noise, step)
 
         return self._pool.submit(compute)
 

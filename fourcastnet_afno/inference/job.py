@@ -21,7 +21,7 @@ from data_pipeline.memory import require_memory
 from data_pipeline.store.format import checksum
 from data_pipeline.timestep import lead_label, valid_times
 from fourcastnet_afno.inference.config import ForecastConfig
-from fourcastnet_afno.inference.ensemble import Perturber, check_stochastic
+from fourcastnet_afno.inference.ensemble import Perturber, check_differences, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
@@ -75,6 +75,7 @@ class ForecastJob:
                     f"in {', '.join(differing)}; members need the same",
                     code="other-configuration",
                 )
+        check_differences(self.config.ensemble, self.steppers)
         if self.config.ensemble.stochastic:
             check_stochastic(self.steppers[0])
         _ = self.perturbers, self.layout  # they check the settings of ensemble and store

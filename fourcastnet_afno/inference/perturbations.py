@@ -1,4 +1,4 @@
-"""Random fields on the sphere that perturb initial states.
+"""Random fields that perturb initial states, and the noise of a model's members in each step.
 
 A homogeneous and isotropic Gaussian random field of variance 1 is the sum over spherical harmonics
 
@@ -22,14 +22,24 @@ References:
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import require_latlon
 from data_pipeline.grids.spherical_harmonics import legendre_functions
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import (
+    EARTH_RADIUS_KM,
+    LARGEST_TRUNCATION,
+    NoiseFields,
+    variances_by_degree,
+)
+from fourcastnet_afno.inference.rollout import Stepper
 
-_EARTH_RADIUS_KM = 6371.22
-_LARGEST_TRUNCATION = 360
+_OF_NOISE = 1  # tells these random numbers from those of initial states
 
 
 def generator_for(seed: int, init_time: np.datetime64, member: int) -> np.random.Generator:
@@ -50,19 +60,14 @@ def _entropy(seed: int, init_time: np.datetime64, member: int) -> list[int]:
 
 def spectral_variances(length_scale_km: float) -> np.ndarray:
     """The variances s_n of the module's header (degree,); an ``InputError`` if L is too short."""
-    shortest = 6.1 * _EARTH_RADIUS_KM / _LARGEST_TRUNCATION
+    shortest = 6.1 * EARTH_RADIUS_KM / LARGEST_TRUNCATION
     if not length_scale_km >= shortest:
         raise InputError(
             f"forecast.ensemble.length_scale_km={length_scale_km:g} is below {shortest:.0f}; use "
             "perturbation=gaussian for noise without a length scale",
             code="bad-setting",
         )
-    ratio = length_scale_km / _EARTH_RADIUS_KM
-    degree = np.arange(_LARGEST_TRUNCATION + 1)
-    variances = (2 * degree + 1) * np.exp(-degree * (degree + 1) * ratio**2 / 2)
-    relevant = np.flatnonzero(variances > 1e-8 * variances.max())
-    variances = variances[: relevant[-1] + 1]
-    return variances / variances.sum()
+    return variances_by_degree(length_scale_km)
 
 
 class SphericalRandomField:
@@ -96,3 +101,45 @@ class SphericalRandomField:
 def white_noise(generator: np.random.Generator, count: int, shape: Sequence[int]) -> np.ndarray:
     """Independent standard normal values at each grid point, float32 of shape (count, *shape)."""
     return generator.standard_normal((count, *shape), np.float32)
+
+
+class MemberNoise:
+    """The noise of forecasts with a model, a function of seed, member, initial time and step alone.
+
+    Each call gives that of the next steps; with a memory it depends on those before, which are
+    drawn again where a forecast resumes.
+    """
+
+    def __init__(
+        self, fields: NoiseFields, seed: int, init_times: np.ndarray, members: np.ndarray
+    ) -> None:
+        self._fields, self._seed = fields, seed
+        self._forecasts = list(zip(init_times, members.tolist(), strict=True))
+        self._numbers: list[Tensor | None] = [None] * len(self._forecasts)
+        self._next = 0
+
+    def __call__(self, step: int, device: torch.device) -> Float[Tensor, "forecast noise lat lon"]:
+        """Noise of a step, counted from 0, not before that of the last call."""
+        first = self._next if self._fields.persistence else step
+        for number in range(first, step + 1):
+            self._numbers = [
+                self._fields.following(numbers, self._fresh(*forecast, number))
+                for numbers, forecast in zip(self._numbers, self._forecasts, strict=True)
+            ]
+        self._next = step + 1
+        # One by one, so that the roundings of one do not depend on the others.
+        known = [numbers.to(device) for numbers in self._numbers if numbers is not None]
+        return torch.cat([self._fields(numbers[None]) for numbers in known])
+
+    def _fresh(self, init_time: np.datetime64, member: int, step: int) -> Tensor:
+        entropy = [*_entropy(self._seed, init_time, member), step + 1, _OF_NOISE]
+        generator = np.random.default_rng(entropy)
+        return torch.from_numpy(generator.standard_normal(self._fields.numbers_shape, np.float32))
+
+
+def noise_of(
+    stepper: Stepper, seed: int, init_times: np.ndarray, members: np.ndarray
+) -> MemberNoise | None:
+    """The noise of forecasts with a stepper; None where it has none."""
+    fields = stepper.noise if isinstance(stepper, Forecaster) else None
+    return None if fields is None else MemberNoise(fields, seed, init_times, members)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 
+StepNoise = Callable[[int, torch.device], Tensor]
+
 
 @runtime_checkable
 class Stepper(Protocol):
@@ -93,7 +95,19 @@ def shifted(
     return torch.cat([state[:, 1:], following[:, None]], dim=1)
 
 
-def forcings_from(forecaster: Stepper, init_times: np.ndarray) -> Iterator[Tensor]:
-    """The forcings of each step of forecasts from ``init_times`` (datetime64), endless."""
+def forcings_from(
+    forecaster: Stepper, init_times: np.ndarray, noise: StepNoise | None = None
+) -> Iterator[Tensor]:
+    """The forcings of each step of forecasts from ``init_times`` (datetime64), endless.
+
+    A forecaster with ``model.noise`` needs its ``noise`` as well, see ``noise_of``.
+    """
     advance = forecaster.spec.step.advance
-    return (forecaster.forcing_at(advance(init_times, number)) for number in count())
+    for number in count():
+        forcing = forecaster.forcing_at(advance(init_times, number))
+        yield forcing if noise is None else with_member_noise(forcing, noise, number)
+
+
+def with_member_noise(forcing: Tensor, noise: StepNoise, step: int) -> Tensor:
+    """The forcing of a step, followed by the noise of the forecasts."""
+    return torch.cat([forcing, noise(step, forcing.device)], dim=1)

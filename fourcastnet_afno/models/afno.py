@@ -2,14 +2,22 @@
 
     field -> padding -> patches -> depth x [mixer, MLP] -> patches -> crop -> field
 
+A network with noise maps patches of random fields to tokens z as well, and each block scales and
+shifts the tokens x that its layers see by a linear map of them, at first zero:
+
+    norm(x) (1 + scale(z)) + shift(z)
+
 References:
     FourCastNet: A Global Data-driven High-resolution Weather Model using Adaptive Fourier Neural
     Operators, Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3.
+    Alet et al., 2025, Skillful joint probabilistic weather forecasting from marginals,
+    https://arxiv.org/abs/2506.10772 (noise through conditional normalization).
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.models.config import AFNONetConfig
@@ -18,6 +26,7 @@ from fourcastnet_afno.models.layers import (
     DropPath,
     GatedMlp,
     Mlp,
+    NoiseModulation,
     PatchEmbed,
     PatchRecovery,
     pad_to_patches,
@@ -52,14 +61,22 @@ class AFNOBlock(nn.Module):
         mlp = GatedMlp if config.gated_mlp else Mlp
         self.mlp = mlp(config.embed_dim, int(config.embed_dim * config.mlp_ratio), config.drop_rate)
         self.drop_path = DropPath(drop_path_rate)
+        self.modulation: NoiseModulation | None = None
 
-    def forward(self, tokens: Float[Tensor, "batch h w embed"]) -> Float[Tensor, "batch h w embed"]:
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch h w embed"],
+        noise: Float[Tensor, "batch h w noise_width"] | None = None,
+    ) -> Float[Tensor, "batch h w embed"]:
         """Tokens of the next layer."""
-        mixed = self.mixer(self.norm1(tokens))
+        first, second = self.norm1, self.norm2
+        if self.modulation is not None and noise is not None:
+            first, second = self.modulation.of(first, second, noise)
+        mixed = self.mixer(first(tokens))
         if not self.double_skip:
-            return tokens + self.drop_path(self.mlp(self.norm2(mixed)))
+            return tokens + self.drop_path(self.mlp(second(mixed)))
         tokens = tokens + self.drop_path(mixed)
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return tokens + self.drop_path(self.mlp(second(tokens)))
 
 
 def _build_mixer(config: AFNONetConfig) -> nn.Module:
@@ -100,11 +117,26 @@ def _build_mixer(config: AFNONetConfig) -> nn.Module:
 class AFNONet(nn.Module):
     """Maps a field with ``in_channels`` to one with ``out_channels`` on the same grid, of any size.
 
+    Args:
+        in_channels: Channels that go in.
+        out_channels: Channels that come out.
+        config: Size and shape.
+        noise_channels: Random fields of mean square 1 that go in besides, see the module's header.
+        noise_width: Channels of their tokens.
+
     References:
         Pathak et al., 2022, https://arxiv.org/abs/2202.11214, figure 2.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, config: AFNONetConfig) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        config: AFNONetConfig,
+        noise_channels: int = 0,
+        noise_width: int = 32,
+    ) -> None:
         super().__init__()
         self.config = config
         self.patch_size, self.padding, self.pole = config.patch_size, config.padding, config.pole
@@ -123,9 +155,19 @@ class AFNONet(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        self.noise_embed = None
+        if noise_channels:  # last, so that all other weights are those of a network without
+            self.noise_embed = PatchEmbed(noise_channels, noise_width, config.patch_size)
+            for block in self.blocks:
+                assert isinstance(block, AFNOBlock)
+                block.modulation = NoiseModulation(
+                    noise_width, config.embed_dim, config.vector_channels
+                )
 
     def forward(
-        self, state: Float[Tensor, "batch in_channel lat lon"]
+        self,
+        state: Float[Tensor, "batch in_channel lat lon"],
+        noise: Float[Tensor, "batch noise lat lon"] | None = None,
     ) -> Float[Tensor, "batch out_channel lat lon"]:
         """The output field, cropped to the grid of the input.
 
@@ -149,11 +191,15 @@ class AFNONet(nn.Module):
                     f"{tuple(tokens.shape[1:3])}; give fields on the grid of the training"
                 )
             tokens = tokens + position
+        of_noise = None
+        if self.noise_embed is not None and noise is not None:
+            padded = pad_to_patches(noise, self.padding, self.patch_size, self.rows)
+            of_noise = functional.gelu(self.noise_embed(padded))
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
+                tokens = checkpoint(block, tokens, of_noise, use_reentrant=False)
             else:
-                tokens = block(tokens)
+                tokens = block(tokens, of_noise)
         output = self.patch_recovery(self.norm(tokens))
         return output[..., top : top + height, left : left + width]
 
@@ -161,9 +207,12 @@ class AFNONet(nn.Module):
         """Take fields as the rows of this process; from now on the mixers exchange with others.
 
         Raises:
-            ValueError: If the mixer is not AFNO, or its transform or the padding needs other rows.
+            ValueError: If the mixer is not AFNO, the network takes noise, or the transform or the
+                padding needs other rows.
         """
         config = self.config
+        if self.noise_embed is not None:
+            raise ValueError("processes share no fields of a network with model.noise")
         if config.mixer != "afno":
             raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
         if config.boundary[1] in COSINE_BOUNDARIES:

@@ -17,6 +17,7 @@ _Margin = Annotated[int, Ge(0), Le(10_000)]
 _Patch = Annotated[int, Ge(1), Le(4096)]
 _Width = Annotated[int, Ge(1), Le(65_536)]
 _Rate = Annotated[float, Ge(0), Lt(1)]
+_MOST_LENGTH_SCALES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,38 @@ def scaled_padding(padding: Padding, old: tuple[int, int], new: tuple[int, int])
         for margin, before, after in zip(padding.margin, old, new, strict=True)
     )
     return replace(padding, margin=(rows, columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """Random fields by which the members of an ensemble differ in every step, see ``noise``.
+
+    Args:
+        length_scales: L of the correlation exp(-d^2 / (2 L^2)) of the fields, in km on the globe
+            and in units of x and y on planes; the model has no noise where empty.
+        channels: Independent fields of each length scale.
+        memory_hours: Time in which the correlation of the fields falls by a factor e; with 0 those
+            of each step are independent.
+        width: Channels of the tokens that the fields become.
+    """
+
+    length_scales: list[Annotated[float, Gt(0), Le(1e12)]] = field(default_factory=list)
+    channels: Annotated[int, Ge(1), Le(256)] = 4
+    memory_hours: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    width: Annotated[int, Ge(1), Le(4096)] = 32
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "model.noise")
+        if len(self.length_scales) > _MOST_LENGTH_SCALES:
+            raise ValueError(
+                f"model.noise.length_scales must be at most {_MOST_LENGTH_SCALES}, got "
+                f"{len(self.length_scales)}"
+            )
+
+    @property
+    def num_channels(self) -> int:
+        """Number of fields of all length scales."""
+        return len(self.length_scales) * self.channels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Layers around the mixers: padding, patches, the token-wise MLP and stochastic depth."""
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -80,6 +82,32 @@ class PatchRecovery(nn.Module):
         rows, columns = self.patch_size
         patches = self.projection(tokens)
         return rearrange(patches, "b h w (c p q) -> b c (h p) (w q)", p=rows, q=columns)
+
+
+class NoiseModulation(nn.Linear):
+    """Scales and shifts the tokens of both normalizations of a block by tokens of noise.
+
+    Its weights are zero at first: it changes nothing. The last ``vector_channels``, which change
+    sign across a pole, are scaled alone, as the noise does not change sign there.
+    """
+
+    def __init__(self, noise_width: int, embed_dim: int, vector_channels: int) -> None:
+        super().__init__(noise_width, 4 * embed_dim - 2 * vector_channels, bias=False)
+        nn.init.zeros_(self.weight)
+        self.scalars, self.vectors = embed_dim - vector_channels, vector_channels
+
+    def of(
+        self, first: nn.Module, second: nn.Module, noise: Float[Tensor, "batch h w noise_width"]
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """The two normalizations followed by scale and shift."""
+        widths = 2 * (self.scalars + self.vectors, self.scalars)
+        scale1, shift1, scale2, shift2 = self(noise).split(widths, dim=-1)
+
+        def modulated(norm: nn.Module, scale: Tensor, shift: Tensor) -> Callable[[Tensor], Tensor]:
+            shift = F.pad(shift, (0, self.vectors))
+            return lambda tokens: norm(tokens) * (1 + scale) + shift
+
+        return modulated(first, scale1, shift1), modulated(second, scale2, shift2)
 
 
 class Mlp(nn.Sequential):

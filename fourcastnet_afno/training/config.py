@@ -67,7 +67,7 @@ class RolloutConfig:
         gradient: Steps that the gradient flows through, see the head of ``objectives``.
         discount: Weight of a step over that of the step before it.
         num_members: Forecasts from each window, as an ensemble, for ``loss.kind=crps``. They differ
-            by dropout, stochastic depth and ``member_noise``.
+            by the noise of the model, dropout, stochastic depth and ``member_noise``.
         member_noise: Standard deviation of Gaussian noise on the history of each member, in units
             of each channel's change over a timestep.
     """

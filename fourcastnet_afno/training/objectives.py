@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import append_noise
 from fourcastnet_afno.inference.rollout import rollout, shifted
 from fourcastnet_afno.losses.loss import Loss
 from fourcastnet_afno.training.config import Precision, RolloutConfig, RolloutGradient
@@ -146,7 +147,7 @@ class RolloutLoss(Objective):
         if config.member_noise > 0:
             noise = torch.randn_like(state)
             state = state + config.member_noise * self.forecaster.diff_std * noise
-        forcings = forcing.unbind(1)
+        forcings = append_noise(self.forecaster.noise, forcing).unbind(1)
         for following in differentiable_rollout(self.forecaster, state, forcings, config.gradient):
             yield following.unflatten(0, (-1, members)) if members > 1 else following
 
@@ -179,6 +180,7 @@ class DiagnosticLoss(Objective):
     def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
         """States after each step; see ``Objective``."""
         step = torch.no_grad()(lambda *fields: self.forecaster(*fields))
+        forcing = append_noise(self.forecaster.noise, forcing)
         return rollout(step, state, forcing.unbind(1), forcing.shape[1])
 
     def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample, WindowDataset
 from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import append_noise
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
@@ -92,7 +93,7 @@ class RolloutValidation:
             fields = self._climatology(times.ravel()).reshape(sample.target.shape)
             climatology = torch.from_numpy(fields).to(sample.target.device)
             with autocast(sample.state.device, self._precision):
-                forcings = sample.forcing.unbind(1)
+                forcings = append_noise(forecaster.noise, sample.forcing).unbind(1)
                 states = list(rollout(forecaster, sample.state, forcings, num_steps))
             statistics = self._statistics(torch.stack(states, dim=1), sample, climatology)
             sums = sums.to(statistics) + statistics * rows

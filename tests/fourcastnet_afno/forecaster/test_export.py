@@ -16,7 +16,7 @@ from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpo
 from fourcastnet_afno.forecaster.config import ExportFormat, ModelConfig
 from fourcastnet_afno.forecaster.export import example_inputs, export_checkpoint, exportable
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 from tests.builders.errors import rejects
 from tests.builders.limits import small_files
 from tests.fourcastnet_afno.forecaster.test_forecaster import DIFF_STD, MEAN, STD, make_forecaster
@@ -41,12 +41,15 @@ def make_checkpoint(path: Path, **network: object) -> Path:
     """A forecaster with land, whose weights are large enough for mixers to matter."""
     small = make_forecaster()
     settings: dict = {"patch_size": (2, 2), "embed_dim": 8, "depth": 1, "num_blocks": 2}
+    noise = network.pop("noise", NoiseConfig())
+    assert isinstance(noise, NoiseConfig)
     config = ModelConfig(
         num_history=2,
         band_limit=0.7,
         band_edge="smooth",
         damping_power=1,
         damping_days=5.0,
+        noise=noise,
         network=AFNONetConfig(**(settings | network)),
     )
     torch.manual_seed(0)
@@ -66,6 +69,7 @@ NETWORKS = [
     {"pole": "double_fourier_sphere", "vector_channels": 2},
     {"boundary": ("reflected", "zero_padded"), "hard_thresholding_fraction": 0.5},
     {"boundary": ("mirrored", "periodic"), "patch_size": (1, 2), "wavenumber_weights": "kernel"},
+    {"noise": NoiseConfig(length_scales=[3000.0], channels=2)},
 ]
 
 

@@ -55,7 +55,7 @@ def make_state() -> torch.Tensor:
 @pytest.mark.parametrize("prediction", ["residual", "direct"])
 def test_constant_network_output_by_hand(prediction: str) -> None:
     forecaster = make_forecaster(prediction=prediction)
-    forecaster.network.forward = lambda inputs: torch.ones_like(inputs[:, :2])  # type: ignore[method-assign]
+    forecaster.network.forward = lambda inputs, noise: torch.ones_like(inputs[:, :2])  # type: ignore[method-assign]
     state, forcing = make_state(), torch.zeros(3, 1, 6, 12)
     expected = state[:, -1] + DIFF_STD[:, None, None]
     if prediction == "direct":
@@ -194,7 +194,7 @@ def test_forecasts_that_grow_keep_the_size_of_training(growth: float) -> None:
     state = make_state()[:1]
     for _ in range(400):
         change = growth * (state[:, -1] - mean) / scale
-        forecaster.network.forward = lambda inputs: change  # type: ignore[method-assign] # noqa: B023
+        forecaster.network.forward = lambda inputs, noise: change  # type: ignore[method-assign] # noqa: B023
         state = forecaster(state, torch.zeros(1, 1, 6, 12))[:, None]
     squares = torch.from_numpy(GLOBAL.area_weights()) * (state[0, 0] - mean).square()
     variance = torch.tensor([1e6, forecaster.scales.std[1].item() ** 2 - spatial_variance()])
@@ -251,7 +251,7 @@ def test_without_a_network_short_waves_persist_or_halve() -> None:
 @pytest.mark.parametrize("prediction", ["residual", "direct"])
 def test_predictions_have_no_waves_beyond_the_band(prediction: str) -> None:
     forecaster, state = make_forecaster(prediction=prediction, band_limit=0.5), make_state()
-    forecaster.network.forward = lambda inputs: torch.randn_like(inputs[:, :2])  # type: ignore[method-assign]
+    forecaster.network.forward = lambda inputs, noise: torch.randn_like(inputs[:, :2])  # type: ignore[method-assign]
     predicted = forecaster(state, torch.zeros(3, 1, 6, 12))
     if prediction == "residual":
         predicted = predicted - state[:, -1]
@@ -261,7 +261,7 @@ def test_predictions_have_no_waves_beyond_the_band(prediction: str) -> None:
 def test_changes_fade_towards_a_smooth_edge_of_the_band() -> None:
     forecaster, state = make_forecaster(band_limit=0.5, band_edge="smooth"), make_state()
     output = torch.randn(3, 2, 6, 12, generator=torch.Generator().manual_seed(0))
-    forecaster.network.forward = lambda inputs: output  # type: ignore[method-assign]
+    forecaster.network.forward = lambda inputs, noise: output  # type: ignore[method-assign]
     assert isinstance(forecaster.band_limit, BandLimit)
     expected = forecaster.band_limit.faded(DIFF_STD[:, None, None] * output)
     change = forecaster(state, torch.zeros(3, 1, 6, 12)) - state[:, -1]
@@ -283,7 +283,7 @@ def test_a_damped_forecast_is_bounded_by_construction() -> None:
     forecaster = make_forecaster(band_limit=0.5, damping_days=2.0, short_waves="decay")
     torch.manual_seed(0)
     push = torch.sign(torch.randn(3, 2, 6, 12))
-    forecaster.network.forward = lambda inputs: push  # type: ignore[method-assign]
+    forecaster.network.forward = lambda inputs, noise: push  # type: ignore[method-assign]
     limit, scale = forecaster.band_limit, DIFF_STD[:, None, None]
     largest = limit(scale * push).div(scale).norm(dim=(-2, -1))
     state, mean = make_mean_state().expand(3, 1, -1, -1, -1), make_mean_state()

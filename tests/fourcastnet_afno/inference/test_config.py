@@ -9,7 +9,6 @@ from tests.builders.errors import rejects
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_members": 3}, "the 3 members would be the same"),
         ({"num_members": 0}, "forecast.ensemble.num_members must be at least 1"),
         (
             {"num_members": 2, "perturbation": "gaussian", "members": [2]},

@@ -1,6 +1,7 @@
 """Perturbations, members that stand alone, and statistics without members."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,21 @@ import torch
 import xarray as xr
 
 from data_pipeline.grids.grid import LatLonGrid
+from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.config import EnsembleConfig
 from fourcastnet_afno.inference.ensemble import Perturber, summarize_members
 from fourcastnet_afno.inference.initial_states import InitialStates
+from fourcastnet_afno.inference.integration import Integration
+from fourcastnet_afno.inference.job import ForecastJob
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
+from fourcastnet_afno.models.config import NoiseConfig
 from tests.builders.errors import rejects
+from tests.builders.experiments import make_forecaster as make_tiny
+from tests.builders.experiments import make_states as states_of
 from tests.builders.forecasters import (
     GRID,
     Growing,
+    make_config,
     make_forecast,
     make_states,
 )
@@ -205,4 +213,64 @@ def test_stochastic_members_are_the_same_alone_and_the_control_drops_nothing(
 def test_what_cannot_drop_is_refused(tmp_path: Path) -> None:
     with rejects("bad-setting", "drop_path_rate"):
         make_forecast(tmp_path / "f.zarr", num_members=2, stochastic=True)
+    assert not list(tmp_path.iterdir())
+
+
+def make_noisy() -> tuple[Forecaster, xr.Dataset]:
+    """A forecaster whose weights of noise are not zero, and states to start from."""
+    noise = NoiseConfig(length_scales=[4000.0], channels=2, memory_hours=12.0, width=4)
+    forecaster = make_tiny(noise=noise).eval().requires_grad_(False)
+    for name, parameter in forecaster.named_parameters():
+        if "modulation" in name:
+            parameter.fill_(3.0)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(6, "h")
+    fields = states_of(forecaster, len(times)).numpy()
+    return forecaster, forecaster.spec.channels.unstack(fields, {"time": times, **GRID.coords})
+
+
+def test_members_of_a_model_with_noise_are_the_same_alone_and_in_any_batch(tmp_path: Path) -> None:
+    forecaster, data = make_noisy()
+    times = data["time"].values[1:3]
+    options = {"num_members": 3, "num_steps": 3}
+    whole = make_forecast(tmp_path / "a.zarr", forecaster, data, times, **options, batch_size=6)
+    alone = make_forecast(
+        tmp_path / "b.zarr", forecaster, data, times[1:], **options, members=[2], batch_size=1
+    )
+    xr.testing.assert_equal(alone, whole.sel(realization=[2]).isel(init_time=[1]))
+    spread = whole["2m_temperature"].std("realization").mean(["latitude", "longitude"])
+    assert (spread > 0.001).values.all()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "bred", "lagged"])
+def test_noise_of_the_model_and_perturbations_combine(tmp_path: Path, kind: str) -> None:
+    forecaster, data = make_noisy()
+    times = data["time"].values[5:]
+    options = {"perturbation": kind, "lag_hours": 6, "breeding_cycles": 1, "breeding_steps": 2}
+    common = {"num_members": 2, "num_steps": 1}
+    perturbed = make_forecast(tmp_path / "a.zarr", forecaster, data, times, **options, **common)
+    plain = make_forecast(tmp_path / "b.zarr", forecaster, data, times, **common)
+    xr.testing.assert_equal(perturbed.sel(realization=0), plain.sel(realization=0))
+    assert not perturbed.sel(realization=1).equals(plain.sel(realization=1))
+
+
+def test_a_forecast_with_noise_resumes_with_the_same_bits() -> None:
+    forecaster, data = make_noisy()
+    times, members = data["time"].values[1:3], np.array([0, 4])
+    job = ForecastJob(
+        steppers=[forecaster], dataset=data, init_times=times, config=make_config(num_members=5)
+    )
+    with ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        first, second = (Integration(job, 0, times, members, pool) for _ in range(2))
+        first.start()
+        first.advance()
+        first.advance()
+        tensors = {name: tensor.clone() for name, tensor in first.tensors().items()}
+        expected = [first.advance().fields for _ in range(2)]
+        second.restart(tensors, 2)
+        assert all(torch.equal(second.advance().fields, fields) for fields in expected)
+
+
+def test_members_that_nothing_tells_apart_are_rejected(tmp_path: Path) -> None:
+    with rejects("bad-setting", "3 members", "model.noise", "forecast.ensemble.perturbation"):
+        make_forecast(tmp_path / "f.zarr", num_members=3)
     assert not list(tmp_path.iterdir())

@@ -4,14 +4,19 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
+from fourcastnet_afno.forecaster.noise import NoiseFields
 from fourcastnet_afno.inference.perturbations import (
+    MemberNoise,
     SphericalRandomField,
     generator_for,
     spectral_variances,
     step_seed,
 )
+from fourcastnet_afno.models.config import NoiseConfig
 from tests.builders.errors import rejects
 
 RADIUS = 6371.22
@@ -53,3 +58,20 @@ def test_random_numbers_depend_on_seed_time_member_and_step_alone() -> None:
     assert len(seeds) == 16
     first, second = (generator_for(0, time, 1).standard_normal(3) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("memory_hours", [0.0, 12.0])
+def test_noise_is_a_function_of_seed_member_time_and_step(memory_hours: float) -> None:
+    grid = LatLonGrid.equiangular(6, 12)
+    config = NoiseConfig(length_scales=[4000.0], channels=2, memory_hours=memory_hours)
+    fields, device = NoiseFields(config, grid, Timestep.parse("6h")), torch.device("cpu")
+    times = np.array(["2020-01-01", "2020-01-01", "2020-01-02"], "datetime64[ns]")
+    members = np.array([0, 5, 5])
+    together = MemberNoise(fields, 0, times, members)
+    steps = [together(step, device) for step in range(4)]
+    for index in range(3):
+        alone = MemberNoise(fields, 0, times[index : index + 1], members[index : index + 1])
+        assert torch.equal(alone(3, device)[0], steps[3][index])
+    assert len(torch.cat(steps).flatten(1).unique(dim=0)) == 12
+    other_seed = MemberNoise(fields, 1, times, members)
+    assert not torch.equal(other_seed(0, device), steps[0])

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.noise import append_noise
 from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.losses.config import LossConfig
-from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import RolloutConfig
 from fourcastnet_afno.training.objectives import (
@@ -121,3 +122,27 @@ def test_an_ensemble_of_one_window() -> None:
     spread = RolloutLoss(forecaster, crps, noisy)(*windows)
     assert spread.shape == (3,)
     assert not torch.isclose(spread, single, rtol=1e-3).any()
+
+
+def test_members_learn_the_spread_of_a_stochastic_process() -> None:
+    """The truth takes steps of a random field, of 0.5 standard deviations of the change."""
+    noise = NoiseConfig(length_scales=[4000.0], channels=2, width=8)
+    network = AFNONetConfig(patch_size=(2, 2), embed_dim=16, depth=1, num_blocks=2)
+    model = make_forecaster(network=network, noise=noise)
+    loss = build_loss(LossConfig(kind="crps", crps_alpha=1.0), model)
+    objective = RolloutLoss(model, loss, RolloutConfig(num_members=2))
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    forcing = torch.zeros(32, 1, 1, *model.spec.grid.shape)
+    state = make_states(model, 32, 1)
+    for _ in range(200):
+        steps = append_noise(model.noise, forcing)[:, 0, 1:]
+        target = state[:, -1] + 0.5 * model.diff_std * steps
+        optimizer.zero_grad()
+        objective(state, forcing, target[:, None]).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        ensemble = RolloutLoss(model, loss, RolloutConfig(num_members=20))
+        (following,) = ensemble.states(state, forcing)
+    spread = (following.std(dim=1) / model.diff_std).square().mean().sqrt()
+    assert spread.item() == pytest.approx(0.5, rel=0.15)

@@ -1,7 +1,7 @@
 """`forecast --checkpoint C --source S ... --output F.zarr`, and what it refuses."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint, save_checkpoint
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.rollout import forcings_from, rollout
+from fourcastnet_afno.models.config import NoiseConfig
 from fourcastnet_afno.workflows.forecast import open_initial_data
 from tests.builders.errors import rejects
 from tests.builders.experiments import (
@@ -152,6 +153,28 @@ def test_another_grid_is_taken_and_said_to_be(
     region.to_netcdf(tmp_path / "region.nc")
     assert forecast(files, tmp_path / "h.zarr", source=tmp_path / "region.nc") == 2
     assert "is not covered by" in refused(capsys)
+
+
+def test_members_of_a_model_with_noise_need_no_setting(files: Files, tmp_path: Path) -> None:
+    """They differ, and each is the same without the others."""
+    config = make_experiment(files.source)
+    noise = NoiseConfig(length_scales=[2000.0], channels=2, memory_hours=24.0)
+    config = replace(config, model=replace(config.model, noise=noise))
+    checkpoint, _ = make_untrained_run(config, tmp_path / "run")
+    forecaster = load_forecaster(checkpoint)
+    for name, parameter in forecaster.named_parameters():
+        if "modulation" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    save_checkpoint(checkpoint, forecaster, {}, {"config": config.to_yaml()})
+    noisy = Files(checkpoint, files.source, files.prepared, files.folder)
+    words = ["--init-times=2001-03-01,2001-03-05", "--members=3"]
+    assert forecast(noisy, tmp_path / "all.zarr", *words) == 0
+    assert forecast(noisy, tmp_path / "one.zarr", *words, "--forecast.ensemble.members=[2]") == 0
+    together, alone = (open_forecast(tmp_path / f"{name}.zarr") for name in ("all", "one"))
+    name = next(iter(together.data_vars))
+    members = together[name].transpose("realization", ...).values
+    assert all((members[i] != members[j]).any() for i, j in ((0, 1), (0, 2), (1, 2)))
+    np.testing.assert_array_equal(alone[name].transpose("realization", ...).values[0], members[2])
 
 
 def test_an_ensemble_from_the_command_line(files: Files, tmp_path: Path) -> None:
