@@ -88,14 +88,13 @@ class BandLimit(nn.Module):
             _fading(each, limit, axis in grid.periodic_axes)
             for each, limit, axis in zip((row_orders, orders), largest, grid.dims, strict=True)
         )
+        pairs = [(each, np.linalg.pinv(each)) for each in by_parity]
         matrices = {
             "to_waves": np.linalg.pinv(waves).T,
             "to_columns": waves.T,
             "faded_to_columns": factors[:, None] * waves.T,
-            "by_row": np.stack([each @ np.linalg.pinv(each) for each in by_parity]),
-            "faded_by_row": np.stack(
-                [each * row_factors @ np.linalg.pinv(each) for each in by_parity]
-            ),
+            "by_row": np.stack([each @ inverse for each, inverse in pairs]),
+            "faded_by_row": np.stack([each * row_factors @ inverse for each, inverse in pairs]),
         }
         for name, matrix in matrices.items():
             values = torch.from_numpy(np.ascontiguousarray(matrix)).float()
