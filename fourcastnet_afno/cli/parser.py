@@ -231,6 +231,8 @@ def _value_of(key: str, text: str) -> str:
 
 def _describe_type(text: str) -> str:
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text).removeprefix("typing.")
+    if text.startswith("dot import path"):  # a word in place of a group that may be null
+        return _GROUP
     if text.startswith("Literal["):
         return "one of " + re.sub(r"[\[\]']", "", text.removeprefix("Literal"))
     return "null" if text == "NoneType" else text

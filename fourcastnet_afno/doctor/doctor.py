@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.provenance import versions
-from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.build_loss import build_loss, build_stage_losses
 from fourcastnet_afno.training.monitoring.log import import_logger
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.prepare import check_resumable, store_location
@@ -99,7 +100,9 @@ def check_training(
     training, store, findings = config.training, examination.store, list[Finding]()
     last = output / "checkpoints" / "last.safetensors"
     with collect(findings, "model", "training.loss"):
-        build_loss(training.loss, forecaster, None if store is None else field_weights(store))
+        weights = None if store is None else field_weights(store)
+        build = partial(build_loss, forecaster=forecaster, field_weights=weights)
+        build_stage_losses(training, build)
     if training.start_from is not None:
         with collect(findings, "model", "training.start_from"):
             start_from(forecaster, Path(training.start_from))

@@ -111,6 +111,17 @@ def append_noise(
     return torch.cat([forcing, torch.stack(fields, dim=1)], dim=2)
 
 
+def append_zero_noise(
+    noise: NoiseFields | None, forcing: Float[Tensor, "batch step forcing lat lon"]
+) -> Float[Tensor, "batch step forcing_and_noise lat lon"]:
+    """Forcings of rollouts and fields of zero, which give weights of noise no gradient."""
+    if noise is None:
+        return forcing
+    batch, steps, _, *shape = forcing.shape
+    zero = forcing.new_zeros(batch, steps, noise.num_channels, *shape)
+    return torch.cat([forcing, zero], dim=2)
+
+
 def split_noise(
     noise: NoiseFields | None, forcing: Float[Tensor, "batch forcing lat lon"], num_forcings: int
 ) -> tuple[Tensor, Tensor | None]:

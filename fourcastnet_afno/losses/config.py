@@ -1,12 +1,13 @@
 """Configuration of the loss; it imports no torch, so that the command line shows it at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Le
 
 from data_pipeline.bounds import check_bounds
 
+LossKind = Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"]
 SpectralBasis = Literal["spherical_harmonics", "zonal"]
 
 
@@ -30,7 +31,7 @@ class LossConfig:
         crps_alpha: Share of the fair score in the almost fair CRPS, in 0..1.
     """
 
-    kind: Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"] = "mse"
+    kind: LossKind = "mse"
     scale: Literal["change", "state"] = "change"
     area_weights: bool = True
     level_weights: Literal["equal", "pressure"] = "equal"
@@ -46,3 +47,19 @@ class LossConfig:
             raise ValueError(
                 "loss.kind=amse compares spectra, which need loss.area_weights=true, got false"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossChanges:
+    """Settings of the loss that a stage changes; those that are null stay as they are.
+
+    Args:
+        kind: Kind of the loss in this stage.
+    """
+
+    kind: LossKind | None = None
+
+    def of(self, config: LossConfig) -> LossConfig:
+        """The configuration with the changes."""
+        changes = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(config, **changes)

@@ -158,6 +158,8 @@ class AFNONet(nn.Module):
         self.noise_embed = None
         if noise_channels:  # last, so that all other weights are those of a network without
             self.noise_embed = PatchEmbed(noise_channels, noise_width, config.patch_size)
+            # Fields of zero are tokens of zero: training with them leaves the modulation at zero.
+            nn.init.zeros_(self.noise_embed.projection.bias)
             for block in self.blocks:
                 assert isinstance(block, AFNOBlock)
                 block.modulation = NoiseModulation(

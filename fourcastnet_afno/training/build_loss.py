@@ -1,5 +1,7 @@
 """Losses built for the channels and the grid of a forecaster or a head."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +13,17 @@ from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.losses.config import LossConfig
 from fourcastnet_afno.losses.loss import FieldStatistics, Loss
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
+from fourcastnet_afno.training.config import TrainingConfig
+
+
+def build_stage_losses(config: TrainingConfig, build: Callable[[LossConfig], Loss]) -> list[Loss]:
+    """The loss of each stage; stages with the same settings share one, as it may be large."""
+    configs = [config.loss_of(stage) for stage in config.stages]
+    losses: list[Loss] = []
+    for index, wanted in enumerate(configs):
+        first = configs.index(wanted)
+        losses.append(losses[first] if first < index else build(wanted))
+    return losses
 
 
 def build_loss(

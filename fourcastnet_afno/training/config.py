@@ -3,13 +3,13 @@
 Nothing here imports torch, so that the command line shows the settings at once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
-from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.losses.config import LossChanges, LossConfig
 from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
 
@@ -25,6 +25,7 @@ OPERATIONAL_SETTINGS = (
 
 
 Beta = Annotated[float, Ge(0), Lt(1)]
+_Members = Annotated[int, Ge(1), Le(10_000)]
 _Steps = Annotated[int, Ge(0), Le(1_000_000_000)]
 
 
@@ -67,14 +68,15 @@ class RolloutConfig:
         gradient: Steps that the gradient flows through, see the head of ``objectives``.
         discount: Weight of a step over that of the step before it.
         num_members: Forecasts from each window, as an ensemble, for ``loss.kind=crps``. They differ
-            by the noise of the model, dropout, stochastic depth and ``member_noise``.
+            by the noise of the model, dropout, stochastic depth and ``member_noise``. With one, the
+            noise of the model is zero: it trains as a deterministic one.
         member_noise: Standard deviation of Gaussian noise on the history of each member, in units
             of each channel's change over a timestep.
     """
 
     gradient: RolloutGradient = "full"
     discount: Annotated[float, Gt(0), Le(2)] = 1.0
-    num_members: Annotated[int, Ge(1), Le(10_000)] = 1
+    num_members: _Members = 1
     member_noise: Annotated[float, Ge(0), Le(1e6)] = 0.0
 
     def __post_init__(self) -> None:
@@ -119,12 +121,16 @@ class Stage:
         num_steps: Steps of the rollout that is trained; in a curriculum, those of its last epochs.
         first_num_steps: Steps in the first epochs of a curriculum; 0 is ``num_steps`` throughout.
         learning_rate: Peak learning rate.
+        num_members: Forecasts from each window; null for ``training.rollout.num_members``.
+        loss: What the stage changes in ``training.loss``.
     """
 
     epochs: Count = 10
     num_steps: Annotated[int, Ge(1), Le(1000)] = 1
     first_num_steps: Annotated[int, Ge(0), Le(1000)] = 0
     learning_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
+    num_members: _Members | None = None
+    loss: LossChanges | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self, "training.stages")
@@ -224,6 +230,13 @@ class TrainingConfig:
                 "training.batch_size must be a multiple of training.accumulate, got "
                 f"{self.batch_size} and {self.accumulate}"
             )
+        for number, stage in enumerate(self.stages, 1):
+            members, kind = self.rollout_of(stage).num_members, self.loss_of(stage).kind
+            if members > 1 and kind != "crps":
+                raise ValueError(
+                    f"training.loss.kind={kind} takes one forecast, got num_members {members} in "
+                    f"stage {number}; set its loss to {{kind: crps}}, or its num_members to 1"
+                )
         if self.parallel == "fsdp" and self.precision == "float16":
             raise ValueError("training.parallel=fsdp cannot use precision=float16; use bfloat16")
         if self.parallel == "fsdp" and self.compress_gradients:
@@ -237,3 +250,13 @@ class TrainingConfig:
             raise ValueError(
                 f"training.spatial_ranks={self.spatial_ranks} needs training.compile=off"
             )
+
+    def rollout_of(self, stage: Stage) -> RolloutConfig:
+        """The rollout that a stage trains."""
+        if stage.num_members is None:
+            return self.rollout
+        return replace(self.rollout, num_members=stage.num_members)
+
+    def loss_of(self, stage: Stage) -> LossConfig:
+        """The loss that a stage minimizes."""
+        return self.loss if stage.loss is None else stage.loss.of(self.loss)

@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead
 from fourcastnet_afno.forecaster.forecaster import Forecaster
-from fourcastnet_afno.forecaster.noise import append_noise
+from fourcastnet_afno.forecaster.noise import append_noise, append_zero_noise
 from fourcastnet_afno.inference.rollout import rollout, shifted
 from fourcastnet_afno.losses.loss import Loss
 from fourcastnet_afno.training.config import Precision, RolloutConfig, RolloutGradient
@@ -64,8 +64,8 @@ class Objective(nn.Module, ABC):
     Args:
         trained: Module being trained.
         forecaster: Model that is rolled out.
-        loss: Loss of a prediction and its target, by window.
-        rollout: Gradient, weights of the steps, and members.
+        loss: Loss of a prediction and its target, by window; that of the present stage.
+        rollout: Gradient, weights of the steps, and members, likewise.
         precision: Precision of the networks, under autocast.
     """
 
@@ -83,6 +83,10 @@ class Objective(nn.Module, ABC):
         self.trained, self.forecaster, self.loss = trained, forecaster, loss
         self.rollout = rollout or RolloutConfig()
         self.precision: Precision = precision
+
+    def begin_stage(self, loss: Loss, rollout: RolloutConfig) -> None:
+        """Take the loss and the rollout of a stage of the training."""
+        self.loss, self.rollout = loss.to(self.forecaster.diff_std.device), rollout
 
     @abstractmethod
     def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
@@ -147,7 +151,8 @@ class RolloutLoss(Objective):
         if config.member_noise > 0:
             noise = torch.randn_like(state)
             state = state + config.member_noise * self.forecaster.diff_std * noise
-        forcings = append_noise(self.forecaster.noise, forcing).unbind(1)
+        append = append_noise if members > 1 else append_zero_noise
+        forcings = append(self.forecaster.noise, forcing).unbind(1)
         for following in differentiable_rollout(self.forecaster, state, forcings, config.gradient):
             yield following.unflatten(0, (-1, members)) if members > 1 else following
 

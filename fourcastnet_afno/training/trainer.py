@@ -20,6 +20,7 @@ from rich.console import Console
 from data_pipeline.errors import InputError
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.windows import Sample
+from fourcastnet_afno.losses.loss import Loss
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.checkpoints import RunCheckpoints
@@ -53,6 +54,7 @@ class Trainer:
         config: How to train.
         folder: Folder of ``last.safetensors`` and ``best.safetensors``.
         metadata: Stored in every checkpoint, such as the experiment's configuration.
+        losses: Loss of each stage; by default that of the objective throughout.
         process: This process; by default it is alone.
         validation: Scores rollouts in addition to the validation loss.
         functions: Called with step and values of each row of the log, such as wandb's.
@@ -69,6 +71,7 @@ class Trainer:
         *,
         folder: Path,
         metadata: Mapping[str, Any],
+        losses: Sequence[Loss] | None = None,
         process: Process | None = None,
         validation: RolloutValidation | None = None,
         functions: Sequence[LogFunction] = (),
@@ -79,6 +82,7 @@ class Trainer:
         self.process = process or Process(device=select_device(config.device))
         self.objective, self.windows = objective.to(self.process.device), windows
         self.config, self.folder = config, folder
+        self._losses = losses or [objective.loss] * len(config.stages)
         self.updater = Updater(self.objective, config, self.process)
         self.checkpoints = RunCheckpoints(
             folder, self.updater, metadata, self.process, keep_last=config.keep_last
@@ -125,6 +129,7 @@ class Trainer:
                     self._save("last")  # keeps what the precision is
                 while (stage := self.position.stage) < len(config.stages):
                     plan = StagePlan(stage, self.windows, config, self.process)
+                    self.objective.begin_stage(self._losses[stage], config.rollout_of(plan.stage))
                     while self.position.epoch < plan.stage.epochs and not self._stop_early:
                         self._run_epoch(plan)
                     self.position = self.position.after_stage()

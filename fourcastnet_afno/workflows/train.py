@@ -29,7 +29,7 @@ from fourcastnet_afno.parallel.environment import memory_of
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
-from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.training.build_loss import build_loss, build_stage_losses
 from fourcastnet_afno.training.config import Precision, TrainingConfig
 from fourcastnet_afno.training.faster_precision import settle_precision
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
@@ -80,8 +80,10 @@ def train_run(
         shard_rows(forecaster, process)
         forecaster = forecaster.to(process.device)
         rows, weights = forecaster.rows, field_weights(store)
-        loss = build_loss(settings.loss, forecaster, weights)
-        objective = RolloutLoss(forecaster, loss, settings.rollout, settings.precision)
+        build = partial(build_loss, forecaster=forecaster, field_weights=weights)
+        losses = build_stage_losses(settings, build)
+        first = settings.rollout_of(settings.stages[0])
+        objective = RolloutLoss(forecaster, losses[0], first, settings.precision)
         if process.is_main:
             _describe_other_data(folder / "last.safetensors", store)
         for stage in settings.stages:  # not after hours, when a stage starts
@@ -96,6 +98,7 @@ def train_run(
             settings,
             folder=folder,
             metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
+            losses=losses,
             process=process,
             validation=rollout_validation(
                 config, store, process, rows, weights, objective.precision

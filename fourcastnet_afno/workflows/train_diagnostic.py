@@ -27,7 +27,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
 )
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.launch import process_group
-from fourcastnet_afno.training.build_loss import build_diagnostic_loss
+from fourcastnet_afno.training.build_loss import build_diagnostic_loss, build_stage_losses
 from fourcastnet_afno.training.faster_precision import settle_precision
 from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
@@ -92,9 +92,13 @@ def train_diagnostic(
             state_channels=slice(count),
             target_channels=slice(count, None),
         )
-        loss = build_diagnostic_loss(settings.loss, head, field_weights(store.diagnostic))
+        weights = field_weights(store.diagnostic)
+        build = partial(build_diagnostic_loss, head=head, field_weights=weights)
+        losses = build_stage_losses(settings, build)
         metadata = {"config": config.to_yaml(), "fingerprint": store.fingerprint}
-        objective = DiagnosticLoss(head, forecaster, loss, settings.rollout, settings.precision)
+        objective = DiagnosticLoss(
+            head, forecaster, losses[0], settings.rollout, settings.precision
+        )
         settled = settle_precision(objective, windows, settings, folder, process)
         describe_training(head, process, settled)
         Trainer(
@@ -103,6 +107,7 @@ def train_diagnostic(
             settings,
             folder=folder,
             metadata=metadata | {"diagnostic": describe_diagnostic(head, forecaster)},
+            losses=losses,
             process=process,
             functions=[*functions, *loggers(config, output, process)],
             console=console,
@@ -141,12 +146,12 @@ def _check_settings(config: ExperimentConfig) -> None:
             "[total_precipitation_6hr]",
             code="bad-setting",
         )
-    training = config.training
+    training, stages = config.training, config.training.stages
     for name, value, without in (
         ("parallel", training.parallel, "ddp"),
         ("spatial_ranks", training.spatial_ranks, 1),
         ("start_from", training.start_from, None),
-        ("rollout.num_members", training.rollout.num_members, 1),
+        ("rollout.num_members", max(training.rollout_of(s).num_members for s in stages), 1),
         ("rollout.member_noise", training.rollout.member_noise, 0.0),
     ):
         if value != without:

@@ -52,7 +52,8 @@ class TrainingMonitor:
             self._log = TrainingLog(folder, step=step, validated=validated, functions=functions)
         peak = 1e12 * config.peak_tflops or peak_flops(process.device, config.precision)
         self._peak = peak * process.world_size if peak else None
-        self._flops: dict[int, float] = {}  # of a window, by the steps of its rollout
+        # Of a window, by the steps and the members of its rollout.
+        self._flops: dict[tuple[int, int], float] = {}
 
     @contextmanager
     def measure_wait(self, samples: Generator[Sample, None, None]) -> Iterator[Iterator[Sample]]:
@@ -67,17 +68,18 @@ class TrainingMonitor:
         Operations behind a frozen forecaster are not counted: they are no multiple of the forward
         pass.
         """
-        process, num_steps, utilization = self._process, sample.target.shape[1], None
+        process, utilization = self._process, None
+        size = sample.target.shape[1], objective.rollout.num_members
         self._meter.count(windows)
         per_second, data_wait = self._meter.rates()
         if objective.prefix == "forecaster" and self._peak is not None:
-            if num_steps not in self._flops:
+            if size not in self._flops:
                 flops = flops_per_window(objective, sample)
                 if process.spatial is not None:  # Processes that share a window count their rows.
                     total = process.reduce_sum(torch.tensor(flops, dtype=torch.float64))
                     flops = total.item() / process.data_size
-                self._flops[num_steps] = flops
-            utilization = self._flops[num_steps] * per_second / self._peak
+                self._flops[size] = flops
+            utilization = self._flops[size] * per_second / self._peak
         return Rates(
             samples_per_second=per_second,
             data_wait=data_wait,

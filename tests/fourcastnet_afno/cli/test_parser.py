@@ -48,6 +48,7 @@ def test_every_argument_has_a_help_text() -> None:
         (["--training.batch_size=many"], "training.batch_size must be int, got many"),
         (["--training.device=mars"], "training.device must be one of auto, cpu, cuda, got mars"),
         (["--training.stages=[{epoch: 3}]"], "did you mean training.stages.epochs"),
+        (["--training.stages=[{loss: l1}]"], "training.stages.loss must be a group of settings"),
         (["--data.source.pth=x"], "did you mean data.source.path"),
         (["--model.network.embed_dim=30"], "num_blocks must divide embed_dim"),
         (["--data.train.end=2030-01-01"], "data.train must end before data.validation"),

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from fourcastnet_afno.losses.config import LossChanges, LossConfig
 from fourcastnet_afno.training.config import (
     RolloutConfig,
     Stage,
@@ -35,7 +36,19 @@ def test_curriculum(first: int, last: int, total: int) -> None:
 def test_wrong_settings_are_named() -> None:
     for options in ({"discount": 0.0}, {"num_members": 0}, {"member_noise": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}"):
-            RolloutConfig(**options)
+            RolloutConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_stage_changes_the_loss_and_the_members_of_the_training() -> None:
+    config = TrainingConfig(
+        stages=[Stage(), Stage(num_members=3, loss=LossChanges(kind="crps"))],
+        loss=LossConfig(kind="huber", huber_delta=0.5),
+        rollout=RolloutConfig(discount=0.9),
+    )
+    first, second = config.stages
+    assert (config.loss_of(first), config.rollout_of(first)) == (config.loss, config.rollout)
+    assert config.loss_of(second) == LossConfig(kind="crps", huber_delta=0.5)
+    assert config.rollout_of(second) == RolloutConfig(discount=0.9, num_members=3)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +60,8 @@ def test_wrong_settings_are_named() -> None:
         ({"checkpoint_every_minutes": math.nan}, "training.checkpoint_every_minutes"),
         ({"spike_factor": 1.0}, "training.spike_factor"),
         ({"ema_decay": 1.0}, "training.ema_decay"),
+        ({"rollout": RolloutConfig(num_members=2)}, "num_members 2 in stage 1"),
+        ({"stages": [Stage(), Stage(num_members=2)]}, "num_members 2 in stage 2"),
     ],
 )
 def test_settings_that_do_not_fit_are_rejected(changes: dict, named: str) -> None:

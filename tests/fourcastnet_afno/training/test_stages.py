@@ -1,17 +1,29 @@
-"""Batches of a stage, and how many there are."""
+"""Batches of a stage, how many there are, and what a stage changes."""
 
+import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.losses.config import LossChanges
+from fourcastnet_afno.models.config import NoiseConfig
 from fourcastnet_afno.parallel.process import Process
-from fourcastnet_afno.training.config import Stage, TrainingConfig
+from fourcastnet_afno.training.config import Stage, TrainingConfig, ValidationConfig
 from fourcastnet_afno.training.schedules import Plateau, ScheduleConfig
+from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.training.stages import StagePlan
-from fourcastnet_afno.workflows.train import split_windows
-from tests.builders.runs import make_dropless_experiment
+from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.train import split_windows, train_run
+from tests.builders.processes import SignalAfter
+from tests.builders.runs import assert_equal_runs, make_dropless_experiment, read_columns
+
+DETERMINISTIC = Stage(epochs=1, loss=LossChanges(kind="l1"))
+ENSEMBLE = Stage(epochs=1, num_steps=2, num_members=2, loss=LossChanges(kind="crps"))
 
 
 def test_a_stage_counts_windows_and_batches(data: Path) -> None:
@@ -34,3 +46,45 @@ def test_a_stage_counts_windows_and_batches(data: Path) -> None:
     assert plan.windows_left(0, 10) == first - 10 + second + 3 * first
     rates = [plan.learning_rate(step, Plateau()) for step in range(8)]
     assert rates == pytest.approx([5e-4, *[1e-3] * 7])
+
+
+def make_plain_experiment(data: Path, *stages: Stage) -> ExperimentConfig:
+    """Of two steps a stage."""
+    validation = ValidationConfig(num_steps=0)
+    return make_dropless_experiment(data, stages=list(stages), batch_size=32, validation=validation)
+
+
+def make_noisy_experiment(data: Path, *stages: Stage) -> ExperimentConfig:
+    experiment = make_plain_experiment(data, *stages)
+    noise = NoiseConfig(length_scales=[8000.0], channels=2, memory_hours=24.0, width=4)
+    return replace(experiment, model=replace(experiment.model, noise=noise))
+
+
+def test_a_stage_of_one_member_trains_as_a_model_without_noise(data: Path, tmp_path: Path) -> None:
+    """Then a stage of members that are all equal: their CRPS is the absolute error."""
+    still = replace(ENSEMBLE, learning_rate=1e-30, num_steps=1)
+    train_run(make_noisy_experiment(data, DETERMINISTIC, still), tmp_path / "noisy")
+    plain = make_plain_experiment(data, DETERMINISTIC, replace(DETERMINISTIC, learning_rate=1e-30))
+    train_run(plain, tmp_path / "plain")
+    found, expected = (read_columns(tmp_path / run, "loss") for run in ("noisy", "plain"))
+    np.testing.assert_array_equal(found[:2], expected[:2])
+    np.testing.assert_allclose(found[2:], expected[2:], rtol=1e-6)
+    ensemble, absolute = (
+        json.loads((tmp_path / run / "history.json").read_text())[-1]["validation_loss"]
+        for run in ("noisy", "plain")
+    )
+    assert ensemble == pytest.approx(absolute, rel=1e-6)
+
+
+def test_stages_of_other_losses_and_members_resume_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    """Stopped at the end of each of two stages."""
+    config = make_noisy_experiment(data, DETERMINISTIC, ENSEMBLE)
+    forecaster = train_run(config, tmp_path / "unbroken")
+    signals = SignalAfter([1, 3])
+    for _ in range(2):
+        with pytest.raises(TrainingInterruptedError):
+            train_run(config, tmp_path / "resumed", callbacks=[signals])
+    train_run(config, tmp_path / "resumed")
+    assert_equal_runs(tmp_path / "unbroken", tmp_path / "resumed")
+    weights = forecaster.state_dict()["network.blocks.0.modulation.weight"]
+    assert torch.count_nonzero(weights) > 0
