@@ -23,6 +23,8 @@ def resolved(name: str) -> dict[str, Any]:
 
 def differing(now: Any, before: Any, name: str = "") -> list[str]:  # noqa: ANN401
     """Settings of before that are gone or have another value; new ones may be there."""
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        now, before = (dict(enumerate(values)) for values in (now, before))
     if not (isinstance(now, dict) and isinstance(before, dict)):
         return [] if now == before else [f"{name}: {before!r} -> {now!r}"]
     return [

@@ -1,11 +1,14 @@
 """Losses of forecasters and heads; other laws of theirs are in ``losses`` and ``forecaster``."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from data_pipeline.grids.plane import PlaneGrid
-from fourcastnet_afno.losses.config import LossConfig
-from fourcastnet_afno.training.build_loss import build_loss
+from fourcastnet_afno.losses.config import LossChanges, LossConfig
+from fourcastnet_afno.training.build_loss import build_loss, build_stage_losses
+from fourcastnet_afno.training.config import Stage, TrainingConfig
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster, make_states
 
@@ -39,3 +42,12 @@ def test_spectra_of_planes_are_along_x(basis: str) -> None:
         return
     with rejects("needs-sphere", "training.loss.spectral_basis=spherical_harmonics"):
         build_loss(config, forecaster)
+
+
+def test_stages_of_the_same_loss_share_it() -> None:
+    changes = [None, LossChanges(kind="l1"), LossChanges(kind="mse"), LossChanges(kind="l1")]
+    config = TrainingConfig(stages=[Stage(loss=loss) for loss in changes])
+    losses = build_stage_losses(config, partial(build_loss, forecaster=make_forecaster()))
+    assert [loss.config.kind for loss in losses] == ["mse", "l1", "mse", "l1"]
+    assert losses[0] is losses[2]
+    assert losses[1] is losses[3]
