@@ -51,6 +51,18 @@ def with_derived(dataset: xr.Dataset, variables: Sequence[str]) -> xr.Dataset:
     return dataset
 
 
+def needed_for(variables: Sequence[str]) -> set[str]:
+    """The variables (names or labels) and all that they can be computed from."""
+    needed: set[str] = set()
+    names = [parse_label(label)[0] for label in variables]
+    while names:
+        name = names.pop()
+        if name not in needed:
+            needed.add(name)
+            names += _RECIPES[name].inputs if name in _RECIPES else ()
+    return needed | ({"total_precipitation"} if "total_precipitation_6hr" in needed else set())
+
+
 def saturation_pressure(temperature: xr.DataArray) -> xr.DataArray:
     """Saturation vapor pressure in Pa at a temperature in K, over water and ice as in the IFS."""
     above = temperature - _MELTING

@@ -33,7 +33,7 @@ from data_pipeline.sources.fields.select import (
     with_selected_entries,
     with_selected_levels,
 )
-from data_pipeline.sources.files import expand_glob, open_all
+from data_pipeline.sources.files import UNITS_BY_TABLE, expand_glob, open_all
 from data_pipeline.sources.formats.chunks import PIECE_BYTES
 from data_pipeline.sources.formats.fourcastnet_hdf5 import check_channels_used
 from data_pipeline.sources.formats.pde_benchmarks import open_benchmark
@@ -51,6 +51,9 @@ from data_pipeline.sources.valid_times import with_valid_times
 _DROPPABLE_AXES = ("expver", "step", "surface", "height", "depth", "meanSea", "band", "lev")
 _DROPPABLE_AXES += ("heightAboveGround", *MEMBER_AXES)
 
+SET_ASIDE = "set_aside"
+"""Key of the encoding that lists the variables which were not wanted."""
+
 
 def open_source(
     config: SourceConfig,
@@ -59,6 +62,7 @@ def open_source(
     policy: RetryPolicy = DEFAULT_POLICY,
     piece_bytes: int = PIECE_BYTES,
     defaults: SourceConfig | None = None,
+    wanted: Collection[str] | None = None,
 ) -> xr.Dataset:
     """Open a source lazily as a canonical dataset, to be closed by the caller.
 
@@ -70,6 +74,8 @@ def open_source(
         piece_bytes: Size of the chunks of files that have none.
         defaults: Names, units, entries and marks of another source, which hold where these files
             have them and ``config`` does not say otherwise.
+        wanted: Variables to read; others, which may be at other times or incomplete, are left
+            aside. By default all.
 
     Raises:
         InputError: If a path does not exist or cannot be read, an axis is missing, times repeat or
@@ -85,8 +91,11 @@ def open_source(
     for path in config.paths:
         opened += open_all(path, config, policy=policy, piece_bytes=piece_bytes)
     config = config if defaults is None else with_defaults(config, defaults, opened)
-    parts = canonical_parts(opened, config)
+    found = canonical_parts(opened, config)
+    parts = _with_variables(found, wanted)
     result = with_origins(join(parts, (*INVARIANT, *static)), parts)
+    present = {str(name) for part in found for name in part.data_vars}
+    result.encoding[SET_ASIDE] = sorted(present - {*map(str, result.data_vars)})
     check_marks(result, config.missing)
     if defaults is not None:
         result = with_default_units_and_marks(result, config, defaults)
@@ -117,6 +126,16 @@ def canonical_parts(opened: Sequence[xr.Dataset], config: SourceConfig) -> list[
     return kept
 
 
+def _with_variables(parts: list[xr.Dataset], wanted: Collection[str] | None) -> list[xr.Dataset]:
+    """The parts with the wanted variables, or all where no part has one."""
+    if wanted is None:
+        return parts
+    chosen = [part[[name for name in part.data_vars if name in wanted]] for part in parts]
+    for part, given in zip(chosen, parts, strict=True):
+        part.encoding = dict(given.encoding)
+    return [part for part in chosen if part.data_vars] or parts
+
+
 def canonicalize(
     dataset: xr.Dataset,
     config: SourceConfig,
@@ -126,10 +145,12 @@ def canonicalize(
 ) -> xr.Dataset:
     """Rename, reorder and check an opened dataset; see the module's header.
 
-    A forecast keeps its initial and lead times, anything else has valid times alone. ``ambiguous``
-    are names that stand for several fields in the source, see ``identify``.
+    A forecast keeps its initial and lead times, anything else has valid times alone. Units of GRIB
+    follow from tables, and are converted where they are known. ``ambiguous`` are names that stand
+    for several fields in the source, see ``identify``.
     """
     name = str(dataset.encoding.get("source", config.path))
+    convert = config.convert or dataset.encoding.get(UNITS_BY_TABLE, False)
     rename = renames_of(config.rename, name)
     dataset = with_final_values(with_selected_entries(dataset, config.select), name)
     dataset = with_dates(dataset, rename, config)
@@ -174,7 +195,7 @@ def canonicalize(
     dataset = with_marks_missing(_without_other_types(dataset, name), config.missing)
     units = {canonical_label(key)[0]: value for key, value in config.units.items()}
     units = config.units | units
-    return with_checked_units(dataset, units, name, planar=planar, convert=config.convert)
+    return with_checked_units(dataset, units, name, planar=planar, convert=convert)
 
 
 def _without_other_types(dataset: xr.Dataset, name: str) -> xr.Dataset:

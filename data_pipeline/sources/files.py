@@ -25,6 +25,7 @@ from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
+from data_pipeline.sources.formats.grib_fields import datasets_of, is_regular, read_fields
 from data_pipeline.sources.formats.grib_messages import check_messages
 from data_pipeline.sources.formats.metadata import check_axes, check_decoding, unreadable_variable
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, is_of_network, with_retries
@@ -32,6 +33,8 @@ from data_pipeline.sources.time_numbers import open_with_dates
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
 PREPARED_ATTRS = {"fingerprint", "format"}  # a store for training has both
+UNITS_BY_TABLE = "units_by_table"
+"""Key of the encoding of datasets whose units are those of code tables, and never mislabelled."""
 _LOCAL_URL = re.compile(r"^(file|local)://")
 # Of the files of a folder; a file that is named is read whatever its suffix.
 _SUFFIXES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
@@ -321,15 +324,27 @@ def _open_file(file: str, config: SourceConfig, piece_bytes: int) -> list[xr.Dat
         result = with_bounded_chunks(named, dataset, file, piece_bytes)
         result.encoding["channels"] = [] if named is dataset else config.channels
         return [result]
+    with library_errors_as_input_errors(file):
+        opened = _open_grib(file)
+    found = [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
+    for dataset in found:
+        dataset.encoding[UNITS_BY_TABLE] = True
+    return found
+
+
+def _open_grib(file: str) -> list[xr.Dataset]:
+    """Datasets of the messages; those of other grids and several fields are read by cfgrib."""
+    messages = check_messages(file)
+    if all(message.num_fields == 1 for message in messages):
+        fields = read_fields(file, messages)
+        if is_regular(fields):
+            return datasets_of(file, fields)
     import cfgrib
 
-    check_messages(file)
     # Accumulations of ERA5 are forecasts: a start and steps from it. By default a damaged message
     # is skipped with a line on the console.
     options = {"indexpath": "", "errors": "raise", "time_dims": ("valid_time",)}
-    with library_errors_as_input_errors(file):
-        opened = cfgrib.open_datasets(file, backend_kwargs=options)
-    return [with_bounded_chunks(dataset, dataset, file, piece_bytes) for dataset in opened]
+    return cfgrib.open_datasets(file, backend_kwargs=options)
 
 
 def _open_netcdf(file: str) -> xr.Dataset:

@@ -13,6 +13,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.forcings import check_forcings
 from data_pipeline.preprocessing.possible_values import PossibleValues
+from data_pipeline.sources.canonical import SET_ASIDE
+from data_pipeline.sources.left_out import reasons_left_out
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 
@@ -93,7 +95,8 @@ def select_init_times(
         times: Times of the data (datetime64), increasing.
         spec: Sets the timestep.
         num_history: States that go in.
-        interval: Time between initial times, counted from the first of ``times``.
+        interval: Time between initial times, counted from the first of ``times``, or from the first
+            that qualifies where none of those does.
         num_following: States that the data must hold after each initial time.
 
     Raises:
@@ -110,7 +113,10 @@ def select_init_times(
                 code="bad-setting",
             )
         interval = spec.step
-    selected = times[complete & interval.on_grid(times) & _are_dates(times, spec.step)]
+    possible = complete & _are_dates(times, spec.step)
+    selected = times[possible & interval.on_grid(times)]
+    if not len(selected) and possible.any():  # a file or two of analyses
+        selected = times[possible][interval.on_grid(times[possible])]
     if not len(selected):
         raise InputError(
             f"no initial time has {num_history} states of history and {num_following} of truth "
@@ -194,9 +200,11 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
     names = dict.fromkeys(channel.name for channel in channels)
     missing = [name for name in names if name not in dataset]
     if missing:
+        reasons = reasons_left_out(dataset)
+        known = "; ".join(f"{name}: {reasons[name]}" for name in missing if name in reasons)
         raise InputError(
             f"{expected_by} expects the variables {missing}, the data has only "
-            f"{sorted(map(str, dataset.data_vars))}; add them, or map names with --source.rename",
+            f"{_listed(dataset)}; {known or 'add them, or map names with --source.rename'}",
             code="missing-variable",
         )
     without_time = [name for name in names if "time" not in dataset[name].dims]
@@ -224,6 +232,11 @@ def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -
             "label is wrong, set --source.units",
             code="units-mismatch",
         )
+
+
+def _listed(dataset: xr.Dataset) -> list[str]:
+    """Names of the variables, and of those that were not wanted."""
+    return sorted({*map(str, dataset.data_vars), *dataset.encoding.get(SET_ASIDE, ())})
 
 
 class MissingValuesError(InputError):

@@ -17,10 +17,11 @@ from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
+from data_pipeline.preprocessing.derived import needed_for
 from data_pipeline.preprocessing.filling import rule_of
 from data_pipeline.records import from_plain
 from data_pipeline.redaction import redact
-from data_pipeline.sources.canonical import open_source
+from data_pipeline.sources.canonical import SET_ASIDE, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.defaults import recorded_settings
 from data_pipeline.sources.files import local_inputs
@@ -175,11 +176,10 @@ def open_initial_data(
     if not others and "://" not in path and is_prepared(Path(path)):
         return PreparedStore(Path(path)).prognostic.dataset()
     recorded = _recorded_data(checkpoint)
-    dataset = open_source(
-        source,
-        [parse_label(n)[0] for n in recorded.get("static", [])],
-        defaults=recorded_settings(recorded.get("source") or {}),
-    )
+    static = [parse_label(n)[0] for n in recorded.get("static", [])]
+    defaults = recorded_settings(recorded.get("source") or {})
+    wanted = needed_for(spec.channels.labels)
+    dataset = open_source(source, static, defaults=defaults, wanted=wanted)
     if "time" not in dataset.dims or "time" not in dataset.coords:
         raise InputError(
             f"{path} has no times; give the time coordinate CF units, such as 'hours since "
@@ -249,7 +249,7 @@ def _as_in_training(
             code=error.code,
         ) from error
     states = _filled_by_numbers(states, spec.channels, recorded.get("fill") or {})
-    states.encoding["source"] = dataset.encoding.get("source", "")
+    states.encoding = {key: dataset.encoding.get(key, "") for key in ("source", SET_ASIDE)}
     return states
 
 

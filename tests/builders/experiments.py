@@ -72,13 +72,17 @@ def make_forecaster(
     *,
     num_history: int = 1,
     network: AFNONetConfig | None = None,
+    units: tuple[str, str] = ("", ""),
     **model: object,
 ) -> Forecaster:
     """A tiny forecaster of geopotential and temperature whose fresh weights are always the same.
 
     The options are those of ``ModelConfig``; the mean state is the same everywhere.
     """
-    channels = (Channel(name="geopotential", level=500), Channel(name="2m_temperature"))
+    channels = (
+        Channel(name="geopotential", level=500, units=units[0]),
+        Channel(name="2m_temperature", units=units[1]),
+    )
     spec = FieldSpec(
         channels=Channels(channels),
         static_channels=Channels(()),

@@ -8,7 +8,7 @@ import xarray as xr
 
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.preparation.prepare import prepare
-from data_pipeline.preprocessing.derived import saturation_pressure, with_derived
+from data_pipeline.preprocessing.derived import needed_for, saturation_pressure, with_derived
 from tests.builders.experiments import make_data_config, make_dataset
 
 GRID = LatLonGrid.equiangular(4, 6)
@@ -89,3 +89,11 @@ def test_half_precision_is_widened_before_it_is_computed_with() -> None:
     dataset = xr.Dataset({"surface_altitude": heights.assign_attrs(units="m")})
     derived = with_derived(dataset, ["geopotential_at_surface"])["geopotential_at_surface"]
     np.testing.assert_allclose(derived, 9000 * 9.80665, rtol=1e-6)
+
+
+def test_what_a_variable_can_be_computed_from_is_needed() -> None:
+    found = needed_for(["r500", "log_total_precipitation_6hr", "t2m"])
+    assert found == {
+        *("relative_humidity", "specific_humidity", "temperature", "2m_temperature"),
+        *("log_total_precipitation_6hr", "total_precipitation_6hr", "total_precipitation"),
+    }

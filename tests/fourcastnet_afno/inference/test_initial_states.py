@@ -85,6 +85,8 @@ def test_selected_init_times_have_history_and_truth() -> None:
     found = select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=2)
     hours = (found - times[0]) / HOUR
     assert hours.tolist() == [12, 24, 36, 72, 84, 96]
+    pair = select_init_times(times[:2], Growing().spec, 2, interval=HALF_DAY)
+    assert pair.tolist() == times[1:2].tolist()  # the first with a history
     with rejects("no-times", "30 of truth", "19 times"):
         select_init_times(times, Growing().spec, 2, interval=HALF_DAY, num_following=30)
 

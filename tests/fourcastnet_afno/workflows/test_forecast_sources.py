@@ -14,6 +14,7 @@ from data_pipeline.preprocessing.filling import FillRule
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.inference.config import ForecastConfig
+from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.forecast import forecast_from
 from fourcastnet_afno.workflows.prepare import prepare_run
@@ -24,8 +25,10 @@ from tests.builders.experiments import (
     make_data_config,
     make_dataset,
     make_experiment,
+    make_forecaster,
     make_untrained_run,
 )
+from tests.builders.open_data import gfs_file, grib_message
 
 RAIN, SEA = "total_precipitation", "sea_surface_temperature"
 HOUR = np.timedelta64(1, "h")
@@ -194,3 +197,39 @@ def test_a_file_with_a_single_state_is_a_source(
         np.testing.assert_allclose(written[name], expected[name], rtol=1e-6)
     if suffix == "nc":
         xr.testing.assert_equal(written, expected)
+
+
+def test_published_analyses_are_initial_states(tmp_path: Path) -> None:
+    """Two files of GFS hold the history of a state; what they lack is named."""
+    grid = LatLonGrid.equiangular(7, 12, poles=True)
+    network = AFNONetConfig(patch_size=(1, 3), embed_dim=8, depth=1, num_blocks=2)
+    forecaster = make_forecaster(grid, num_history=2, network=network, units=("m2 s-2", "K"))
+    save_checkpoint(tmp_path / "best.safetensors", forecaster, {}, {})
+    files = Files(tmp_path / "states.nc", tmp_path, tmp_path / "best.safetensors")
+    times = np.datetime64("2026-11-29T18", "ns") + np.arange(2) * 6 * HOUR
+    states = np.random.default_rng(0).normal([[[5500.0]], [[280.0]]], 5, (2, 2, *grid.shape))
+    for time, (height, temperature) in zip(times, states, strict=True):
+        fields = {("HGT", "500 mb"): height, ("TMP", "2 m above ground"): temperature}
+        hour = str(time.astype("datetime64[h]"))[-2:]
+        file = gfs_file(grid, time, 0, fields)
+        (tmp_path / f"gfs.t{hour}z.pgrb2.0p25.f000").write_bytes(file.content)
+    found = forecast(files, tmp_path / "gfs.t*", tmp_path / "f.zarr")
+    dims = ("time", "latitude", "longitude")
+    height = states[:, 0, None] * 9.80665
+    xr.Dataset(
+        {
+            "geopotential": (("time", "level", *grid.dims), height, {"units": "m2 s-2"}),
+            "2m_temperature": (dims, states[:, 1], {"units": "K"}),
+        },
+        {"time": times, "level": [500], **grid.coords},
+    ).to_netcdf(files.source)
+    expected = forecast(files, files.source, tmp_path / "g.zarr")
+    assert found["init_time"].values.tolist() == [times[1].astype("datetime64[ns]").astype(int)]
+    for name in ("geopotential", "2m_temperature"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
+    (tmp_path / "surface.grib2").write_bytes(
+        grib_message(grid, {"shortName": "2t", "dataDate": 20261130, "dataTime": 0}, states[1, 1])
+        + grib_message(grid, {"shortName": "sp", "dataDate": 20261130, "dataTime": 0}, states[1, 0])
+    )
+    with rejects("missing-variable", "geopotential", "2m_temperature", "surface_pressure"):
+        forecast(files, tmp_path / "surface.grib2", tmp_path / "h.zarr")
