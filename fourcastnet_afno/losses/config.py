@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Interval, Le
 from data_pipeline.bounds import check_bounds
 
 LossKind = Literal["mse", "l1", "huber", "relative_l2", "amse", "crps"]
+Weight = Annotated[float, Ge(0), Le(1e12)]
 SpectralBasis = Literal["spherical_harmonics", "zonal"]
 
 
@@ -28,18 +29,23 @@ class LossConfig:
         relative_to: Whether the relative L2 loss has one norm for a ``sample`` or one for each
             ``channel``.
         spectral_basis: Wavenumbers of the adjusted mean square error.
-        crps_alpha: Share of the fair score in the almost fair CRPS, in 0..1.
+        crps_alpha: Share of the fair score in the almost fair scores of an ensemble, in 0..1.
+        spectral_weight: Weight of the CRPS of spectral coefficients, which is added to ``crps`` of
+            the points.
+        energy_weight: Weight of the energy score of each channel, likewise.
     """
 
     kind: LossKind = "mse"
     scale: Literal["change", "state"] = "change"
     area_weights: bool = True
     level_weights: Literal["equal", "pressure"] = "equal"
-    channel_weights: dict[str, Annotated[float, Ge(0), Le(1e12)]] = field(default_factory=dict)
+    channel_weights: dict[str, Weight] = field(default_factory=dict)
     huber_delta: Annotated[float, Gt(0), Le(1e12)] = 1.0
     relative_to: Literal["sample", "channel"] = "sample"
     spectral_basis: SpectralBasis = "spherical_harmonics"
     crps_alpha: Annotated[float, Interval(ge=0, le=1)] = 0.95
+    spectral_weight: Weight = 0.0
+    energy_weight: Weight = 0.0
 
     def __post_init__(self) -> None:
         check_bounds(self, "training.loss")
@@ -47,6 +53,12 @@ class LossConfig:
             raise ValueError(
                 "loss.kind=amse compares spectra, which need loss.area_weights=true, got false"
             )
+        for name in ("spectral_weight", "energy_weight"):
+            if getattr(self, name) > 0 and self.kind != "crps":
+                raise ValueError(
+                    f"loss.{name} is added to loss.kind=crps, got {getattr(self, name)} and kind "
+                    f"{self.kind}; set it to 0 there"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +67,16 @@ class LossChanges:
 
     Args:
         kind: Kind of the loss in this stage.
+        spectral_weight: Weight of the CRPS of spectral coefficients.
+        energy_weight: Weight of the energy score.
     """
 
     kind: LossKind | None = None
+    spectral_weight: Weight | None = None
+    energy_weight: Weight | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "training.stages.loss")
 
     def of(self, config: LossConfig) -> LossConfig:
         """The configuration with the changes."""

@@ -11,7 +11,9 @@ with ``area_weights: false`` over the points,
                   of a sample together or for each channel; FourCastNet's is over all channels and
                   points together, with ``scale: state`` and ``area_weights: false``
     amse          adjusted mean square error by wavenumber, see ``losses.spectral``
-    crps          almost fair continuous ranked probability score of an ensemble
+    crps          almost fair continuous ranked probability score of an ensemble; may be added to it
+                  with weights: that of spectral coefficients, and the energy score of the field of
+                  a channel with the norm sqrt(<e^2>), see ``losses.ensemble``
 
 Every loss is given for each sample of a batch, so that the samples of several processes can be
 weighted exactly. The mean over channels is weighted by ``channel_weights`` and by pressure.
@@ -20,7 +22,6 @@ References:
     Pathak et al., 2022, https://arxiv.org/abs/2202.11214, section 3 (relative L2).
     Lam et al., 2023, GraphCast, https://arxiv.org/abs/2212.12794, supplement 4 (weights by
     pressure, inverse one-step variance).
-    Lang et al., 2024, AIFS-CRPS, https://arxiv.org/abs/2412.15832, equation 4 (almost fair CRPS).
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fourcastnet_afno.losses.config import LossConfig
+from fourcastnet_afno.losses.ensemble import (
+    FieldCoefficients,
+    almost_fair_crps,
+    almost_fair_energy_score,
+)
 from fourcastnet_afno.losses.spectral import PowerSpectrum, adjusted_mse
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
@@ -68,8 +74,10 @@ class FieldStatistics:
             never change, such as the coefficients of a steady problem.
         area_weights: Cell areas with mean 1.
         field_weights: Further weights of the points, such as 0 where values are filled.
-        latitude: Rows in degrees, for ``amse``.
-        is_periodic: Whether the longitudes close a circle, for ``amse``.
+        latitude: Rows in degrees, for spectra; of a plane, its y.
+        is_periodic: Whether the longitudes close a circle, for spectra.
+        is_plane: Whether the grid is a plane, likewise.
+        has_periodic_rows: Whether the rows close on themselves too, likewise.
         rows: The rows that fields have in this process.
     """
 
@@ -82,6 +90,8 @@ class FieldStatistics:
     field_weights: Float[Tensor, "channel lat lon"] | None = None
     latitude: Sequence[float] = ()
     is_periodic: bool = True
+    is_plane: bool = False
+    has_periodic_rows: bool = False
     rows: Rows = ALL_ROWS
 
 
@@ -140,6 +150,14 @@ class Loss(nn.Module):
             self.spectrum = PowerSpectrum(
                 statistics.latitude, num_columns, row_weights, config.spectral_basis
             )
+        self.coefficients = None
+        if config.spectral_weight > 0:
+            self.coefficients = FieldCoefficients(
+                weights,
+                area_weights,
+                () if statistics.is_plane else statistics.latitude,
+                (statistics.has_periodic_rows, statistics.is_periodic),
+            )
         buffers = {
             "weights": weights[:, self.rows.field_slice],
             "mean": mean[:, None, None],
@@ -182,6 +200,8 @@ class Loss(nn.Module):
             if predictions.ndim > targets.ndim:
                 targets = targets[:, None]
             error = (_precise(predictions) - _precise(targets)) / self.scale
+            if self.config.kind == "crps":
+                return self._ensemble_score(error if error.ndim == 5 else error[:, None])
             return self.rows.mean(self.weights * self._pointwise(error))
 
     def _check(self, predictions: Tensor, targets: Tensor) -> None:
@@ -200,9 +220,28 @@ class Loss(nn.Module):
         if self.config.kind == "huber":
             delta, size = self.config.huber_delta, error.abs()
             return torch.where(size < delta, error.square() / 2, delta * (size - delta / 2))
-        if error.ndim == 5:
-            return almost_fair_crps(error, self.config.crps_alpha)
         return error.abs()
+
+    def _ensemble_score(
+        self, error: Float[Tensor, "batch realization channel lat lon"]
+    ) -> Float[Tensor, "batch channel"]:
+        config, rows = self.config, self.rows
+        alpha, roots = config.crps_alpha, self.weights.sqrt()
+        *_, num_rows, num_columns = rows.full_shape(error.shape)
+        count = num_rows * num_columns
+
+        def norm(fields: Tensor) -> Tensor:
+            return rows.norm(roots * fields, (-2, -1)) / count**0.5
+
+        score = rows.mean(self.weights * almost_fair_crps(error, alpha))
+        if self.coefficients is not None:
+            coefficients = self.coefficients(rows.gather(error))
+            spectral = almost_fair_crps(coefficients, alpha).sum(dim=-1) / count
+            score = score + config.spectral_weight * spectral
+        if config.energy_weight > 0:
+            energy = almost_fair_energy_score(error, alpha, norm)
+            score = score + config.energy_weight * energy
+        return score
 
     def _relative_norm(
         self, predictions: Tensor, targets: Tensor, weights: Tensor, dims: tuple[int, ...]
@@ -229,27 +268,3 @@ def pressure_weights(levels: Sequence[int | None]) -> Float[Tensor, " channel"]:
 
 def _precise(fields: Tensor) -> Tensor:
     return fields if fields.dtype == torch.float64 else fields.float()
-
-
-def almost_fair_crps(
-    errors: Float[Tensor, "batch realization channel lat lon"], alpha: float
-) -> Float[Tensor, "batch channel lat lon"]:
-    """Almost fair continuous ranked probability score of an ensemble at each point.
-
-        1/M sum_j |e_j| - (1 - (1 - alpha) / M) / (2 M (M - 1)) sum_jk |e_j - e_k|,
-
-    which is alpha times the fair score plus 1 - alpha times that of the M members alone. The fair
-    score leaves a member free where all others equal the truth; alpha below 1 does not. Of one
-    member it is the absolute error.
-
-    References:
-        Lang et al., 2024, https://arxiv.org/abs/2412.15832, equation 4.
-    """
-    members = errors.shape[1]
-    skill = errors.abs().mean(dim=1)
-    if members == 1:
-        return skill
-    # Sorted, member i is the larger one of i pairs and the smaller one of members - 1 - i.
-    ranks = 2 * torch.arange(members, device=errors.device) - (members - 1)
-    spread = (ranks.view(-1, 1, 1, 1) * errors.sort(dim=1).values).sum(dim=1)
-    return skill - (1 - (1 - alpha) / members) * spread / (members * (members - 1))

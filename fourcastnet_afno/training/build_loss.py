@@ -74,6 +74,8 @@ def _build(
         field_weights=field_weights,
         latitude=tuple(grid.coords[grid.dims[0]].tolist()),
         is_periodic=grid.is_periodic,
+        is_plane=not grid.on_sphere,
+        has_periodic_rows=grid.dims[0] in grid.periodic_axes,
         rows=rows,
     )
     try:

@@ -90,7 +90,7 @@ CASES = {
     ),
     "position": (
         16, 6, replace(SMALL, position_grid=(8, 3), mode_selection="fourcastnet"),
-        LossConfig(kind="l1"), "full",
+        LossConfig(kind="crps", spectral_weight=0.5, energy_weight=0.2), "full",
     ),
 }  # fmt: skip
 
