@@ -264,7 +264,7 @@ def test_terms_are_added_with_their_weights() -> None:
     predictions, targets = make_fields(2, 4), make_fields(2, seed=1)
 
     def by_channel(**weights: float) -> Tensor:
-        loss = make_loss("crps", field_weights=mask, **weights)
+        loss = make_loss("crps", field_weights=mask, **weights)  # type: ignore[arg-type]
         return loss.by_channel(predictions, targets)
 
     plain, spectral, energy, both = (
