@@ -40,6 +40,8 @@ class EnsembleConfig:
         breeding_steps: Timesteps of each cycle.
         checkpoints: Further forecasters; member i runs the i-th in turn, --checkpoint first.
         stochastic: Whether dropout and stochastic depth stay on, as in training.
+        noise_amplitude: Size of the noise of a model over that in training: above 1 the spread
+            grows, which may suit a model whose spread is below its error in the validation period.
         seed: Of all random numbers.
         output: Whether the members are written, or only their mean, spread and quantiles.
         quantiles: Which quantiles, in 0..1, if the members are not written.
@@ -56,6 +58,7 @@ class EnsembleConfig:
     breeding_steps: Annotated[int, Ge(1), Le(100_000)] = 4
     checkpoints: list[str] = field(default_factory=list)
     stochastic: bool = False
+    noise_amplitude: Annotated[float, Ge(0), Le(100)] = 1.0
     seed: Seed = 0
     output: Literal["members", "statistics"] = "members"
     quantiles: list[Annotated[float, Interval(ge=0, le=1)]] = field(default_factory=list)
@@ -195,6 +198,9 @@ class ForecastConfig:
         for part, name, step in times:
             part[name], part[f"{name}_hours"] = str(step), step.hours
             del part[name if step.hours else f"{name}_hours"]
-        if self.stability.damping_power is None:  # which earlier versions did not know
+        # Earlier versions did not know these.
+        if self.stability.damping_power is None:
             del settings["stability"]["damping_power"]
+        if self.ensemble.noise_amplitude == 1:
+            del settings["ensemble"]["noise_amplitude"]
         return settings

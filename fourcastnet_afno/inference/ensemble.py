@@ -117,7 +117,8 @@ class Perturber:
     def _advance(
         self, history: Tensor, start: np.ndarray, members: np.ndarray, num_steps: int
     ) -> Tensor:
-        noise = noise_of(self._stepper, self._config.seed, start, members)
+        config = self._config
+        noise = noise_of(self._stepper, config.seed, start, members, config.noise_amplitude)
         forcings = forcings_from(self._stepper, start, noise)
         for following in rollout(self._stepper, history, forcings, num_steps):
             history = shifted(history, following)
@@ -128,10 +129,11 @@ def check_differences(config: EnsembleConfig, steppers: Sequence[Stepper]) -> No
     """Raise an ``InputError`` for members of an ensemble that would be the same."""
     has_noise = any(isinstance(s, Forecaster) and s.noise is not None for s in steppers)
     differs = config.perturbation != "none" or config.checkpoints or config.stochastic
-    if config.num_members > 1 and not (differs or has_noise):
+    if config.num_members > 1 and not (differs or (has_noise and config.noise_amplitude)):
+        why = "noise_amplitude is 0" if has_noise else "the model has no noise (model.noise)"
         raise InputError(
-            f"the {config.num_members} members would be the same, as the model has no noise "
-            "(model.noise); set forecast.ensemble.perturbation, checkpoints or stochastic",
+            f"the {config.num_members} members would be the same, as {why}; set "
+            "forecast.ensemble.perturbation, checkpoints or stochastic",
             code="bad-setting",
         )
 

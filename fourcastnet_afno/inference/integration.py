@@ -51,6 +51,7 @@ class Integration:
         self._init_times, self._members, self._pool = init_times, members, pool
         spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability
         self._seed = job.config.ensemble.seed
+        self._noise_amplitude = job.config.ensemble.noise_amplitude
         self._device, self._filled = scales.mean.device, scales.filled
         self._tracker = StabilityTracker(spec, scales, stability)
         self._fixer = Fixer(stability, spec.channels, spec.grid, self._device)
@@ -73,7 +74,8 @@ class Integration:
             tensors[name].to(self._device) for name in ("history", "reference")
         )
         self._alive, self._num_steps = tensors["alive"].numpy(), num_steps
-        self._noise = noise_of(self._stepper, self._seed, self._init_times, self._members)
+        forecasts = self._init_times, self._members
+        self._noise = noise_of(self._stepper, self._seed, *forecasts, self._noise_amplitude)
         self._forcing = self._submit_forcing()
 
     def _check(self, tensors: Mapping[str, Tensor]) -> None:

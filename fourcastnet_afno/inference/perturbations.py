@@ -107,13 +107,18 @@ class MemberNoise:
     """The noise of forecasts with a model, a function of seed, member, initial time and step alone.
 
     Each call gives that of the next steps; with a memory it depends on those before, which are
-    drawn again where a forecast resumes.
+    drawn again where a forecast resumes. Its standard deviation is ``amplitude``, 1 in training.
     """
 
     def __init__(
-        self, fields: NoiseFields, seed: int, init_times: np.ndarray, members: np.ndarray
+        self,
+        fields: NoiseFields,
+        seed: int,
+        init_times: np.ndarray,
+        members: np.ndarray,
+        amplitude: float = 1.0,
     ) -> None:
-        self._fields, self._seed = fields, seed
+        self._fields, self._seed, self._amplitude = fields, seed, amplitude
         self._forecasts = list(zip(init_times, members.tolist(), strict=True))
         self._numbers: list[Tensor | None] = [None] * len(self._forecasts)
         self._next = 0
@@ -129,7 +134,7 @@ class MemberNoise:
         self._next = step + 1
         # One by one, so that the roundings of one do not depend on the others.
         known = [numbers.to(device) for numbers in self._numbers if numbers is not None]
-        return torch.cat([self._fields(numbers[None]) for numbers in known])
+        return self._amplitude * torch.cat([self._fields(numbers[None]) for numbers in known])
 
     def _fresh(self, init_time: np.datetime64, member: int, step: int) -> Tensor:
         entropy = [*_entropy(self._seed, init_time, member), step + 1, _OF_NOISE]
@@ -138,8 +143,12 @@ class MemberNoise:
 
 
 def noise_of(
-    stepper: Stepper, seed: int, init_times: np.ndarray, members: np.ndarray
+    stepper: Stepper,
+    seed: int,
+    init_times: np.ndarray,
+    members: np.ndarray,
+    amplitude: float = 1.0,
 ) -> MemberNoise | None:
-    """The noise of forecasts with a stepper; None where it has none."""
+    """The noise of forecasts with a stepper, see ``MemberNoise``; None where it has none."""
     fields = stepper.noise if isinstance(stepper, Forecaster) else None
-    return None if fields is None else MemberNoise(fields, seed, init_times, members)
+    return None if fields is None else MemberNoise(fields, seed, init_times, members, amplitude)

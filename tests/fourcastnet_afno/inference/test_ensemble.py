@@ -273,4 +273,8 @@ def test_a_forecast_with_noise_resumes_with_the_same_bits() -> None:
 def test_members_that_nothing_tells_apart_are_rejected(tmp_path: Path) -> None:
     with rejects("bad-setting", "3 members", "model.noise", "forecast.ensemble.perturbation"):
         make_forecast(tmp_path / "f.zarr", num_members=3)
+    forecaster, data = make_noisy()
+    silent = {"num_members": 3, "num_steps": 1, "noise_amplitude": 0.0}
+    with rejects("bad-setting", "3 members", "noise_amplitude"):
+        make_forecast(tmp_path / "g.zarr", forecaster, data, data["time"].values[1:2], **silent)
     assert not list(tmp_path.iterdir())

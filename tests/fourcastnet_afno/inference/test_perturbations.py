@@ -75,3 +75,5 @@ def test_noise_is_a_function_of_seed_member_time_and_step(memory_hours: float) -
     assert len(torch.cat(steps).flatten(1).unique(dim=0)) == 12
     other_seed = MemberNoise(fields, 1, times, members)
     assert not torch.equal(other_seed(0, device), steps[0])
+    larger = MemberNoise(fields, 0, times, members, amplitude=2.0)
+    assert torch.equal(larger(3, device), 2 * steps[3])
