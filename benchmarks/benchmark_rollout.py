@@ -196,7 +196,7 @@ def climate(
     store: Path | None = None,
     init_times: str = "2008-01-02..2008-10-01/39D",
     num_months: int = 12,
-    damping_power: DampingPower | None = 1,
+    damping_power: DampingPower | None = 2,
 ) -> None:
     """Sizes of anomalies in forecasts of years over those of training, by month and channel.
 
