@@ -34,12 +34,16 @@ HELP = {  # by option, or by verb and option
     "score.training": "years that the linear baseline is fitted to",
     "score.output": "NetCDF file of the scores",
     "score.report": "HTML file to write",
+    "score.weatherbench": "print the entries of the forecasts in WeatherBench-X's public benchmark",
     "score.state": "file that keeps finished work, so that the same command resumes after an "
     "interruption; hidden next to OUTPUT by default",
     "export.checkpoint": "forecaster to export",
     "export.output": "file to write: .onnx or .pt2",
     "export.format": "aot_inductor is compiled for the processor of this machine",
     "export.batch_size": "states in a batch, fixed",
+    "publish.checkpoint": "forecaster to publish, or the checkpoint of a diagnostic head",
+    "publish.output": "folder, or a URL that can be written to, such as s3://BUCKET/NAME",
+    "publish.scores": "scores.json of its forecasts, for the model card",
     "doctor.json": "print one JSON document, and nothing else",
     "doctor.measure": "whether to time the loader and the model",
     "doctor.sample_mib": "MiB of the source to read at most",
@@ -106,12 +110,23 @@ def score_verb(
     state: Path | None = None,
     evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008
     execution: ExecutionConfig = _THREADS,
+    weatherbench: bool = False,
 ) -> None:
     """Score forecasts in files."""
-    from fourcastnet_afno.workflows.score import evaluate_files
+    from data_pipeline.terminal import print_line
+    from fourcastnet_afno.workflows import console
+    from fourcastnet_afno.workflows.score import evaluate_files, named_paths
 
+    entries = []
+    if weatherbench:
+        from fourcastnet_afno.interop.weatherbench import benchmark_entries
+
+        named = named_paths(forecast).items()
+        entries = [benchmark_entries(Path(path), name) for name, path in named]
     optional = {"training": training, "report": report, "state": state, "execution": execution}
     evaluate_files(forecast, truth, climatology, output, evaluation, **optional)
+    for entry in entries:
+        print_line(console, entry.text)
 
 
 def export_verb(
@@ -131,6 +146,16 @@ def export_verb(
         f"{output}: differs from the checkpoint by at most {record['largest_difference']:.1e} "
         f"standard deviations; {output}.json describes its axes",
     )
+
+
+def publish_verb(checkpoint: Path, output: str, scores: Path | None = None) -> None:
+    """Publish a forecaster."""
+    from data_pipeline.terminal import print_line
+    from fourcastnet_afno.interop.publish import save_pretrained
+    from fourcastnet_afno.workflows import console
+
+    save_pretrained(checkpoint, output, scores=scores)
+    print_line(console, f"{output}: weights, their digest and the model card README.md")
 
 
 def quickstart_verb(config: ExperimentConfig, output: Path = RUN) -> None:

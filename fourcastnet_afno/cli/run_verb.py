@@ -22,6 +22,7 @@ from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
 from fourcastnet_afno.cli.verbs import VERBS
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
+_CHECKPOINTS = ("--checkpoint", "--diagnostic", "--forecast.diagnostic")  # which can be URLs
 _FLAGS = ("--json",)  # of verbs that take words without an option
 
 
@@ -39,6 +40,7 @@ def run_verb(name: str, words: Sequence[str]) -> int:
                 "the file or folder",
                 code="bad-name",
             )
+    words = with_local_checkpoints(words)
     name, completed = complete(name, words)
     if any(word.startswith("--print_config") for word in completed):  # ends within the parser
         remember_secrets_of_words(completed)
@@ -117,6 +119,19 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
             code="no-config",
         )
     return name, [f"--config={config}", *words]
+
+
+def with_local_checkpoints(words: Sequence[str]) -> list[str]:
+    """The words with the local copies of checkpoints that are given as URLs."""
+    local = list(words)
+    for index, (before, word) in enumerate(pairwise(["", *words])):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if option in _CHECKPOINTS and "://" in value:
+            from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
+            from fourcastnet_afno.published import local_checkpoint
+
+            local[index] = word.removesuffix(value) + str(local_checkpoint(value, read_checkpoint))
+    return local
 
 
 def require_plain_config(settings: Mapping[str, Any], where: str) -> None:

@@ -87,6 +87,10 @@ VERBS = {
         help="Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
         "runs without this package.",
     ),
+    "publish": Verb(
+        help="Write the forecaster of a checkpoint as a folder for others, with its digest and a "
+        "model card: --checkpoint C --output FOLDER --scores RUN/scores.json",
+    ),
     "quickstart": Verb(
         help="Prepare, train, forecast, evaluate and report; without --config on a simulated "
         "planet, in minutes.",

@@ -34,6 +34,7 @@ from fourcastnet_afno.forecaster.weight_checks import (
     tensor_in,
 )
 from fourcastnet_afno.provenance import versions
+from fourcastnet_afno.published import local_checkpoint
 
 
 def save_checkpoint(
@@ -86,14 +87,16 @@ def load_forecaster(path: Path | str, device: str = "cpu") -> Forecaster:
     """The forecaster of a checkpoint, ready to roll out.
 
     Args:
-        path: File written by ``fourcastnet-afno train``, such as ``best.safetensors``.
+        path: File written by ``fourcastnet-afno train``, such as ``best.safetensors``; a published
+            folder, or the URL of either, such as ``hf://ORG/NAME``, see ``published``.
         device: Torch device of the weights.
 
     Raises:
         InputError: If the file is missing, not a checkpoint or damaged.
     """
-    weights, metadata = read_checkpoint(Path(path), "forecaster")
-    with damaged(Path(path)):
+    path = local_checkpoint(path, read_checkpoint)
+    weights, metadata = read_checkpoint(path, "forecaster")
+    with damaged(path):
         spec = FieldSpec.from_json(metadata["fields"])
         config = parse_config(ModelConfig, metadata["model"])
         moments = moments_in(weights, "forecaster", spec.channels)

@@ -49,6 +49,7 @@ from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.forecaster.weight_checks import moments_in, require_depth, require_fit
 from fourcastnet_afno.models.afno import AFNONet
+from fourcastnet_afno.published import local_checkpoint
 
 
 class DiagnosticHead(nn.Module):
@@ -195,10 +196,13 @@ def fingerprint_of_head(head: DiagnosticHead, forecaster: Forecaster) -> str:
 def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHead, Forecaster]:
     """The head of a checkpoint and its forecaster, ready to roll out; see ``DiagnosticStepper``.
 
+    The path can be a URL, as that of ``load_forecaster``.
+
     Raises:
         InputError: If the file is missing, not a checkpoint, or holds no diagnostic head.
     """
-    weights, metadata = read_checkpoint(Path(path), "diagnostic")
+    path = local_checkpoint(path, read_checkpoint)
+    weights, metadata = read_checkpoint(path, "diagnostic")
     record = metadata.get("diagnostic")
     if record is None:
         raise InputError(
@@ -206,7 +210,7 @@ def load_diagnostic(path: Path | str, device: str = "cpu") -> tuple[DiagnosticHe
             code="no-diagnostic-head",
         )
     forecaster = load_forecaster(path, device)
-    with damaged(Path(path)):
+    with damaged(path):
         config = parse_config(DiagnosticConfig, record["config"])
         channels = Channels.from_json(record["channels"])
         moments = moments_in(weights, "diagnostic", channels)

@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
@@ -12,7 +13,12 @@ from data_pipeline.simulation.config import PDEConfig
 from data_pipeline.simulation.trajectories import Splits
 from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.cli import main
-from fourcastnet_afno.cli.run_verb import complete, require_plain_config, with_long_names
+from fourcastnet_afno.cli.run_verb import (
+    complete,
+    require_plain_config,
+    with_local_checkpoints,
+    with_long_names,
+)
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.training.config import Stage
 from fourcastnet_afno.workflows.config import ExperimentConfig
@@ -222,3 +228,17 @@ def test_code_in_a_file_of_the_user_is_run(experiment_with_code: ExperimentConfi
 def test_an_experiment_of_others_holds_plain_settings(text: str, code: str) -> None:
     with rejects(code, "run/config.yaml"):
         require_plain_config(read_settings(text, "run/config.yaml"), "run/config.yaml")
+
+
+def test_checkpoints_can_be_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, url = tmp_path / "best.safetensors", "memory://for-words/best.safetensors"
+    save_checkpoint(path, make_forecaster(), {}, {})
+    fsspec.filesystem("memory").put_file(str(path), "/for-words/best.safetensors")
+    words = ["--checkpoint", url, "--source=https://host/a.zarr", f"--checkpoint={url}"]
+    _, first, source, second = with_local_checkpoints(words)
+    assert Path(first).read_bytes() == path.read_bytes()
+    assert source == words[2]
+    assert second == f"--checkpoint={first}"
+    with rejects("missing-file", "memory://for-words/none.safetensors"):
+        with_local_checkpoints(["--checkpoint=memory://for-words/none.safetensors"])

@@ -1,0 +1,1 @@
+"""Checkpoints in the tools of others; needs the extra ``interop``, and nothing else imports it."""
