@@ -52,7 +52,7 @@ class PublishedFile(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a file must be, as far as known.
+    """Digest, size and version of a file, as far as known.
 
     Args:
         sha256: Digest in hexadecimal digits.
@@ -153,7 +153,7 @@ class _Remote:
         _hub_parts(url)
 
     def expected(self, known: Content | None) -> Content:
-        """What the file is there now, or what its copy is, where that cannot be asked."""
+        """Content of the file there now; that of its copy, where it cannot be asked for."""
         if known is not None and known.sha256 == self._sha256:
             return known
         try:

@@ -45,6 +45,7 @@ def read(entry: dict[str, Any], init_times: np.ndarray, lead_times: np.ndarray) 
     return dataset.sel(init_time=init_times, lead_time=lead_times)
 
 
+@pytest.mark.filterwarnings("ignore:Failed to open Zarr store with consolidated")  # slower alone
 def test_the_benchmark_reads_what_its_entry_names(tmp_path: Path) -> None:
     path = write(tmp_path / "forecast.zarr")
     entries = benchmark_entries(path, "afno")
@@ -70,6 +71,7 @@ def test_the_text_of_entries_is_python(tmp_path: Path) -> None:
     assert ast.literal_eval(call.args[0]) == entries.entries
 
 
+@pytest.mark.filterwarnings("ignore:Failed to open Zarr store with consolidated")
 def test_members_belong_to_the_probabilistic_table(tmp_path: Path) -> None:
     path = write(tmp_path / "members.zarr", num_members=2, perturbation="gaussian")
     entries = benchmark_entries(path, "afno")
