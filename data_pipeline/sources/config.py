@@ -44,7 +44,9 @@ class SourceConfig:
 
     Args:
         path: A file (NetCDF, HDF5, GRIB), a glob ("data/*.nc"), a folder of files, a zarr store (a
-            folder or a URL: gs://, s3:// or https://), or a list of these, which are merged.
+            folder or a URL: gs://, s3:// or https://), or a list of these, which are merged. For
+            forecasts also a weather service: gfs://aws, gfs://gcs, ifs://aws, ifs://gcs or
+            ifs://ecmwf.
         rename: Names of variables and axes by those in the files: canonical or short names, or
             labels such as t850. A pattern of files may hold names of its own:
             {"air.2m.*.nc": {air: 2m_temperature}}.

@@ -28,6 +28,7 @@ from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fiel
 from data_pipeline.sources.formats.grib_fields import datasets_of, is_regular, read_fields
 from data_pipeline.sources.formats.grib_messages import check_messages
 from data_pipeline.sources.formats.metadata import check_axes, check_decoding, unreadable_variable
+from data_pipeline.sources.open_data.presets import is_open_data
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, is_of_network, with_retries
 from data_pipeline.sources.time_numbers import open_with_dates
 
@@ -55,6 +56,9 @@ def open_all(
     Raises:
         InputError: If nothing is there or it cannot be read.
     """
+    if is_open_data(path):
+        message = f"{path} is fetched by initial time and read by `forecast --source` alone; give "
+        raise InputError(message + "files of it, which may be downloaded", code="other-layout")
     if "://" in path:
         return [_open_remote(path, config, policy, piece_bytes)]
     with _open_errors_as_input_errors(path):

@@ -53,6 +53,7 @@ from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
+from fourcastnet_afno.workflows.open_data import with_fetched_states
 from fourcastnet_afno.workflows.outputs import prepared_inputs, prepared_outputs
 from fourcastnet_afno.workflows.prepare import open_or_prepare
 
@@ -89,7 +90,10 @@ def forecast_from(
     if isinstance(source, xr.Dataset):
         dataset = source
     else:
-        dataset = open_initial_data(source, forecasters[0].spec, checkpoint, init_times)
+        first = forecasters[0]
+        if source is not None:
+            source = with_fetched_states(source, first.spec, first.num_history, init_times)
+        dataset = open_initial_data(source, first.spec, checkpoint, init_times)
     makers, head = {"checkpoint": files}, None
     digests = {"checkpoint": " ".join(map(fingerprint_of, forecasters))}
     if config.diagnostic is not None:
