@@ -18,7 +18,7 @@ from data_pipeline.files.locks import locked
 Digest = str
 
 
-def cache_folder() -> Path:
+def open_data_folder() -> Path:
     """Folder of the cache: ``$XDG_CACHE_HOME/fourcastnet-afno``, by default in ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "fourcastnet-afno" / "open_data"

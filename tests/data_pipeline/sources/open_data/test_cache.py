@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.sources.open_data.cache import CachedFile, cache_folder
+from data_pipeline.sources.open_data.cache import CachedFile, open_data_folder
 
 PIECES = {0: b"zero", 10: b"ten", 20: b"twenty"}
 
@@ -71,6 +71,6 @@ def test_an_index_is_kept(file: CachedFile) -> None:
 
 def test_the_folder_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
-    assert cache_folder() == Path("/scratch/cache/fourcastnet-afno/open_data")
+    assert open_data_folder() == Path("/scratch/cache/fourcastnet-afno/open_data")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert cache_folder().is_relative_to(Path.home() / ".cache")
+    assert open_data_folder().is_relative_to(Path.home() / ".cache")
