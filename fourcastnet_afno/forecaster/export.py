@@ -140,8 +140,8 @@ def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Ten
     mean, std, *_ = forecaster.scales
     state = mean + std * torch.randn(shape, generator=generator)
     times = np.full(batch_size, np.datetime64("2000-07-01T12", "ns"))
-    forcing = append_noise(forecaster.noise, forecaster.forcing_at(times)[:, None], generator)
-    return state, forcing[:, 0]
+    forcing, generators = forecaster.forcing_at(times)[:, None], batch_size * [generator]
+    return state, append_noise(forecaster.noise, forcing, generators)[:, 0]
 
 
 def describe(forecaster: Forecaster, batch_size: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -97,15 +98,19 @@ def noise_fields(config: NoiseConfig, grid: Grid, step: Timestep) -> NoiseFields
 def append_noise(
     noise: NoiseFields | None,
     forcing: Float[Tensor, "batch step forcing lat lon"],
-    generator: torch.Generator | None = None,
+    generators: Sequence[torch.Generator] = (),
 ) -> Float[Tensor, "batch step forcing_and_noise lat lon"]:
-    """Forcings of rollouts and fresh noise, by default of torch's global generator."""
+    """Forcings of rollouts and fresh noise.
+
+    Each rollout has a generator of its own; without any, all have torch's global one.
+    """
     if noise is None:
         return forcing
+    own, device = generators or [None] * len(forcing), forcing.device
     numbers, fields = None, []
     for _ in range(forcing.shape[1]):
-        shape = len(forcing), *noise.numbers_shape
-        fresh = torch.randn(shape, generator=generator, device=forcing.device)
+        draws = [torch.randn(noise.numbers_shape, generator=g, device=device) for g in own]
+        fresh = torch.stack(draws)
         numbers = noise.following(numbers, fresh)
         fields.append(noise(numbers))
     return torch.cat([forcing, torch.stack(fields, dim=1)], dim=2)

@@ -1,4 +1,4 @@
-"""Processes that share the rows of each field."""
+"""Processes that share the rows of each field, or the members of each window."""
 # pyright: reportPrivateImportUsage=false
 
 import math
@@ -13,10 +13,10 @@ from fourcastnet_afno.parallel.row_sharding import RowRange
 
 
 class FieldGroup:
-    """The processes that share a field, see ``row_sharding.Exchange``.
+    """The processes that share a field, see ``row_sharding.Exchange``, or the members of a window.
 
     Args:
-        group: Their process group, by rank from north to south.
+        group: Their process group, by rank from north to south, or from the first member on.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:

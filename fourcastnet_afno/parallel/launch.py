@@ -20,7 +20,11 @@ from fourcastnet_afno.parallel.watchdog import FailureWatchdog
 
 @contextmanager
 def process_group(
-    device: DeviceName = "auto", *, timeout_minutes: float = 10.0, spatial_ranks: int = 1
+    device: DeviceName = "auto",
+    *,
+    timeout_minutes: float = 10.0,
+    spatial_ranks: int = 1,
+    member_ranks: int = 1,
 ) -> Iterator[Process]:
     """Join the processes that this one was started with, until the block ends.
 
@@ -28,18 +32,20 @@ def process_group(
         device: NCCL connects GPUs, gloo CPUs.
         timeout_minutes: How long a collective may take before it counts as failed.
         spatial_ranks: Number of processes that share each field.
+        member_ranks: Number of processes that share the members of each window.
 
     Raises:
         InputError: If the environment, the device or the number of processes does not fit.
     """
     environment = LaunchEnvironment.from_environment(os.environ)
-    if environment.world_size % spatial_ranks:
-        raise InputError(
-            f"training.spatial_ranks={spatial_ranks} must divide the number of processes, got "
-            f"{environment.world_size}; use `torchrun --nproc-per-node={spatial_ranks} -m "
-            "fourcastnet_afno train ...` or set it to 1",
-            code="bad-setting",
-        )
+    for name, size in (("spatial_ranks", spatial_ranks), ("member_ranks", member_ranks)):
+        if environment.world_size % size:
+            raise InputError(
+                f"training.{name}={size} must divide the number of processes, got "
+                f"{environment.world_size}; use `torchrun --nproc-per-node={size} -m "
+                "fourcastnet_afno train ...` or set it to 1",
+                code="bad-setting",
+            )
     if environment.world_size == 1:
         yield Process(device=select_device(device, environment))
         return
@@ -66,6 +72,7 @@ def process_group(
             device=chosen,
             store=watchdog.store,
             spatial=field_group(spatial_ranks, timeout),
+            members=field_group(member_ranks, timeout),
         )
     except CollectiveStop:
         _disconnect(watchdog)

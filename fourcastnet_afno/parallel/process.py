@@ -40,6 +40,7 @@ class Process:
         device: Device of its tensors.
         group: Processes that share the batches; all of them where it is None.
         spatial: Processes that share each field with this one; none where it is None.
+        members: Processes that share the members of each window with this one, likewise.
     """
 
     rank: int = 0
@@ -49,16 +50,22 @@ class Process:
     group: dist.ProcessGroup | None = field(default=None, repr=False, compare=False)
     store: dist.Store | None = field(default=None, repr=False, compare=False)
     spatial: "FieldGroup | None" = field(default=None, repr=False, compare=False)
+    members: "FieldGroup | None" = field(default=None, repr=False, compare=False)
 
     @property
     def data_rank(self) -> int:
-        """Rank of the group that shares a field with this process, among all groups."""
-        return self.rank // (self.spatial.size if self.spatial else 1)
+        """Rank of the group that shares windows with this process, among all groups."""
+        return self.rank // self._num_sharing
 
     @property
     def data_size(self) -> int:
         """Number of such groups, over which each batch is distributed."""
-        return self.world_size // (self.spatial.size if self.spatial else 1)
+        return self.world_size // self._num_sharing
+
+    @property
+    def _num_sharing(self) -> int:
+        shared = self.spatial or self.members
+        return shared.size if shared else 1
 
     @property
     def is_main(self) -> bool:

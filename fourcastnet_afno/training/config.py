@@ -18,9 +18,9 @@ Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 RolloutGradient = Literal["full", "checkpointed", "pushforward"]
 # A run may resume with other values of these: they decide where and how fast it trains, not what.
 OPERATIONAL_SETTINGS = (
-    "device", "parallel", "spatial_ranks", "compress_gradients", "compile", "timeout_minutes",
-    "checkpoint_every_minutes", "checkpoint_every_steps", "keep_last", "log_every", "loggers",
-    "peak_tflops", "workers", "read_ahead",
+    "device", "parallel", "spatial_ranks", "member_ranks", "compress_gradients", "compile",
+    "timeout_minutes", "checkpoint_every_minutes", "checkpoint_every_steps", "keep_last",
+    "log_every", "loggers", "peak_tflops", "workers", "read_ahead",
 )  # fmt: skip
 
 
@@ -174,6 +174,8 @@ class TrainingConfig:
         parallel: On several processes, ``ddp`` keeps all weights in each, ``fsdp`` a shard.
         spatial_ranks: Processes that share each field, some rows each, for grids that do not
             fit one device; it divides their number, and the rest share the batches.
+        member_ranks: Processes that share each window of a stage with several members, as many
+            members each; it divides both numbers, and the groups share the batches.
         compress_gradients: Whether ``ddp`` sends gradients as bfloat16.
         timeout_minutes: How long processes wait for each other before the run fails.
         non_finite: ``stop`` at a loss or gradient that is not finite, or ``skip`` the step.
@@ -208,6 +210,7 @@ class TrainingConfig:
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     parallel: Parallel = "ddp"
     spatial_ranks: Count = 1
+    member_ranks: Count = 1
     compress_gradients: bool = False
     timeout_minutes: Annotated[float, Gt(0), Le(1e6)] = 10.0
     non_finite: Literal["stop", "skip"] = "stop"
@@ -237,6 +240,16 @@ class TrainingConfig:
                     f"training.loss.kind={kind} takes one forecast, got num_members {members} in "
                     f"stage {number}; set its loss to {{kind: crps}}, or its num_members to 1"
                 )
+            if members > 1 and members % self.member_ranks:
+                raise ValueError(
+                    f"training.member_ranks={self.member_ranks} must divide num_members, got "
+                    f"{members} in stage {number}"
+                )
+        if self.member_ranks > 1 and (self.spatial_ranks > 1 or self.parallel != "ddp"):
+            raise ValueError(
+                f"training.member_ranks={self.member_ranks} needs parallel=ddp and "
+                f"spatial_ranks=1, got {self.parallel} and {self.spatial_ranks}"
+            )
         if self.parallel == "fsdp" and self.precision == "float16":
             raise ValueError("training.parallel=fsdp cannot use precision=float16; use bfloat16")
         if self.parallel == "fsdp" and self.compress_gradients:

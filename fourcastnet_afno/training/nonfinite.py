@@ -1,6 +1,6 @@
 """Where a loss or a gradient is not finite: channels, rollout steps, windows and their times."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,13 +14,15 @@ from fourcastnet_afno.training.objectives import Objective
 _MOST_NAMES = 4
 
 
-def describe_loss(objective: Objective, sample: Sample, process: Process) -> str:
+def describe_loss(
+    objective: Objective, sample: Sample, seeds: Sequence[int], process: Process
+) -> str:
     """Places in the data or in the loss of a batch that are not finite; all processes must call."""
     inputs, labels = (
         module.spec.channels.labels for module in (objective.forecaster, objective.trained)
     )
     with torch.no_grad():
-        losses = objective.by_channel(sample.state, sample.forcing, sample.target)
+        losses = objective.by_channel(sample.state, sample.forcing, sample.target, seeds)
     findings = []
     for name, values, channels in (
         ("the initial states", sample.state, inputs),
@@ -36,7 +38,9 @@ def describe_loss(objective: Objective, sample: Sample, process: Process) -> str
     return _joined("; ".join(findings), process)
 
 
-def describe_gradient(objective: Objective, sample: Sample, process: Process) -> str:
+def describe_gradient(
+    objective: Objective, sample: Sample, seeds: Sequence[int], process: Process
+) -> str:
     """Windows and channels with a gradient that is not finite; all processes must call.
 
     With sharded weights only the parameters are named, from the gradients that are there.
@@ -47,13 +51,15 @@ def describe_gradient(objective: Objective, sample: Sample, process: Process) ->
         gradients = {n: gather_dtensor(p.grad) for n, p in named.items() if p.grad is not None}
         bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
         return f"the gradient of {_listed(bad)}"
-    losses = objective.by_channel(sample.state, sample.forcing, sample.target)
+    losses = objective.by_channel(sample.state, sample.forcing, sample.target, seeds)
 
     def is_finite(value: Tensor) -> bool:
-        """Whether the gradient is finite in all processes that share the field."""
+        """Whether the gradient is finite in all processes that share the field or the window."""
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
         finite = all(g is None or bool(g.isfinite().all()) for g in gradients)
         bad = torch.tensor(0.0 if finite else 1.0, device=value.device)
+        if objective.sharing is not None:
+            bad = objective.sharing.sum(bad)
         return objective.forecaster.rows.sum(bad).item() == 0
 
     rows = [row for row, value in enumerate(losses.mean(dim=(1, 2))) if not is_finite(value)]

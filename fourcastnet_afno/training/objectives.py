@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,8 +31,26 @@ from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.forecaster.noise import append_noise, append_zero_noise
 from fourcastnet_afno.inference.rollout import rollout, shifted
 from fourcastnet_afno.losses.loss import Loss
+from fourcastnet_afno.parallel.field_group import FieldGroup
 from fourcastnet_afno.training.config import Precision, RolloutConfig, RolloutGradient
 from fourcastnet_afno.training.precision import autocast
+
+
+def derive_seed(*numbers: int) -> int:
+    """A seed that depends on all ``numbers``, each of at most 64 bits."""
+    words = [word for number in numbers for word in divmod(number % 2**64, 2**32)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def member_generators(
+    seeds: Sequence[int], members: range, device: torch.device
+) -> list[torch.Generator]:
+    """Generators of the noise of members of each window, which depend on nothing else."""
+    return [
+        torch.Generator(device).manual_seed(derive_seed(seed, member))
+        for seed in seeds
+        for member in members
+    ]
 
 
 def differentiable_rollout(
@@ -67,6 +86,9 @@ class Objective(nn.Module, ABC):
         loss: Loss of a prediction and its target, by window; that of the present stage.
         rollout: Gradient, weights of the steps, and members, likewise.
         precision: Precision of the networks, under autocast.
+
+    Attributes:
+        sharing: Processes that share the members of each window, where several do.
     """
 
     prefix: ClassVar[str]  # of the trained weights in checkpoints
@@ -83,14 +105,21 @@ class Objective(nn.Module, ABC):
         self.trained, self.forecaster, self.loss = trained, forecaster, loss
         self.rollout = rollout or RolloutConfig()
         self.precision: Precision = precision
+        self.sharing: FieldGroup | None = None
 
-    def begin_stage(self, loss: Loss, rollout: RolloutConfig) -> None:
+    def begin_stage(
+        self, loss: Loss, rollout: RolloutConfig, sharing: FieldGroup | None = None
+    ) -> None:
         """Take the loss and the rollout of a stage of the training."""
         self.loss, self.rollout = loss.to(self.forecaster.diff_std.device), rollout
+        self.sharing = sharing
 
     @abstractmethod
-    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """States after each step, (batch, channel, ...) or (batch, realization, channel, ...)."""
+    def states(self, state: Tensor, forcing: Tensor, seeds: Sequence[int] = ()) -> Iterator[Tensor]:
+        """States after each step, (batch, channel, ...) or (batch, realization, channel, ...).
+
+        They are those of the members in this process.
+        """
 
     @abstractmethod
     def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,15 +130,18 @@ class Objective(nn.Module, ABC):
         state: Float[Tensor, "batch history channel lat lon"],
         forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
         target: Float[Tensor, "batch step target_channel lat lon"],
+        seeds: Sequence[int] = (),
     ) -> Float[Tensor, " batch"]:
         """Loss of each window, whose fields have physical units.
 
-        Noise is drawn from torch's global generator.
+        The noise of a model depends on the seed of the window alone; without ``seeds``, and for
+        dropout and ``member_noise``, random numbers are those of torch's global generator.
         """
         total = target.new_zeros(len(target))
         weights = self.rollout.step_weights(target.shape[1])
         with autocast(state.device, self.precision):
-            steps = zip(weights, self.states(state, forcing), target.unbind(1), strict=True)
+            states = self.states(state, forcing, seeds)
+            steps = zip(weights, states, target.unbind(1), strict=True)
             for weight, following, truth in steps:
                 if weight > 0:
                     total = total + weight * self.loss(*self.compared(following, truth))
@@ -120,10 +152,11 @@ class Objective(nn.Module, ABC):
         state: Float[Tensor, "batch history channel lat lon"],
         forcing: Float[Tensor, "batch step forcing network_lat network_lon"],
         target: Float[Tensor, "batch step target_channel lat lon"],
+        seeds: Sequence[int] = (),
     ) -> Float[Tensor, "batch step target_channel"]:
         """Loss of each window, step and channel without weights, for diagnosis."""
         with autocast(state.device, self.precision):
-            steps = zip(self.states(state, forcing), target.unbind(1), strict=True)
+            steps = zip(self.states(state, forcing, seeds), target.unbind(1), strict=True)
             losses = [self.loss.by_channel(*self.compared(*step)) for step in steps]
         return torch.stack(losses, dim=1)
 
@@ -142,23 +175,41 @@ class RolloutLoss(Objective):
     ) -> None:
         super().__init__(forecaster, forecaster, loss, rollout, precision)
 
-    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def states(self, state: Tensor, forcing: Tensor, seeds: Sequence[int] = ()) -> Iterator[Tensor]:
         """States after each step; see ``Objective``."""
-        config, members = self.rollout, self.rollout.num_members
-        if members > 1:
-            state = state.repeat_interleave(members, dim=0)
-            forcing = forcing.repeat_interleave(members, dim=0)
+        config, own = self.rollout, self._members
+        is_ensemble = config.num_members > 1
+        state = state.repeat_interleave(len(own), dim=0)
+        forcing = forcing.repeat_interleave(len(own), dim=0)
         if config.member_noise > 0:
             noise = torch.randn_like(state)
             state = state + config.member_noise * self.forecaster.diff_std * noise
-        append = append_noise if members > 1 else append_zero_noise
-        forcings = append(self.forecaster.noise, forcing).unbind(1)
+        if is_ensemble:
+            generators = member_generators(seeds, own, state.device)
+            forcing = append_noise(self.forecaster.noise, forcing, generators)
+        else:
+            forcing = append_zero_noise(self.forecaster.noise, forcing)
+        forcings = forcing.unbind(1)
         for following in differentiable_rollout(self.forecaster, state, forcings, config.gradient):
-            yield following.unflatten(0, (-1, members)) if members > 1 else following
+            yield following.unflatten(0, (-1, len(own))) if is_ensemble else following
 
     def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """State and target."""
-        return state, target
+        """States of all members, and target."""
+        if self.sharing is None:
+            return state, target
+        own, shape = self._members, list(state.shape)
+        shape[1] = self.rollout.num_members
+        every = state.new_zeros(shape)
+        every[:, own.start : own.stop] = state
+        return self.sharing.sum(every), target
+
+    @property
+    def _members(self) -> range:
+        """Members in this process; a group has as many in each."""
+        if self.sharing is None:
+            return range(self.rollout.num_members)
+        count = self.rollout.num_members // self.sharing.size
+        return range(self.sharing.rank * count, (self.sharing.rank + 1) * count)
 
 
 class DiagnosticLoss(Objective):
@@ -182,10 +233,11 @@ class DiagnosticLoss(Objective):
         super().__init__(head, frozen, loss, rollout, precision)
         self.head = head
 
-    def states(self, state: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def states(self, state: Tensor, forcing: Tensor, seeds: Sequence[int] = ()) -> Iterator[Tensor]:
         """States after each step; see ``Objective``."""
         step = torch.no_grad()(lambda *fields: self.forecaster(*fields))
-        forcing = append_noise(self.forecaster.noise, forcing)
+        generators = member_generators(seeds, range(1), state.device)
+        forcing = append_noise(self.forecaster.noise, forcing, generators)
         return rollout(step, state, forcing.unbind(1), forcing.shape[1])
 
     def compared(self, state: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

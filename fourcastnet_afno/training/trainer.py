@@ -29,7 +29,7 @@ from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.monitoring.monitor import TrainingMonitor
 from fourcastnet_afno.training.monitoring.record import StepRecord, TrainingCallback
 from fourcastnet_afno.training.nonfinite import describe_gradient, describe_loss
-from fourcastnet_afno.training.objectives import Objective
+from fourcastnet_afno.training.objectives import Objective, derive_seed
 from fourcastnet_afno.training.precision import matrix_precision
 from fourcastnet_afno.training.progress import Position, ProgressRecord
 from fourcastnet_afno.training.signals import (
@@ -39,7 +39,7 @@ from fourcastnet_afno.training.signals import (
     stop_requests,
 )
 from fourcastnet_afno.training.stages import StagePlan, WindowsOf
-from fourcastnet_afno.training.updater import Updater, derive_seed, with_noise
+from fourcastnet_afno.training.updater import Updater, with_noise
 from fourcastnet_afno.training.validation import RolloutValidation
 
 _MOST_SKIPPED_IN_A_ROW = 50
@@ -128,8 +128,7 @@ class Trainer:
                 if restored is None and config.precision == "auto":
                     self._save("last")  # keeps what the precision is
                 while (stage := self.position.stage) < len(config.stages):
-                    plan = StagePlan(stage, self.windows, config, self.process)
-                    self.objective.begin_stage(self._losses[stage], config.rollout_of(plan.stage))
+                    plan = self._begin_stage(stage)
                     while self.position.epoch < plan.stage.epochs and not self._stop_early:
                         self._run_epoch(plan)
                     self.position = self.position.after_stage()
@@ -142,6 +141,14 @@ class Trainer:
                 self.checkpoints.wait()
                 raise
         return list(self.position.history)
+
+    def _begin_stage(self, stage: int) -> StagePlan:
+        """The batches of a stage, in which processes share windows where those have members."""
+        process, rollout = self.process, self.config.rollout_of(self.config.stages[stage])
+        if rollout.num_members == 1:
+            process = replace(process, members=None)
+        self.objective.begin_stage(self._losses[stage], rollout, process.members)
+        return StagePlan(stage, self.windows, self.config, process)
 
     @property
     def _stop_early(self) -> bool:
@@ -178,7 +185,8 @@ class Trainer:
             if not math.isfinite(norm) and config.precision != "float16":
                 last = -(-windows // (config.batch_size // config.accumulate)) - 1
                 self.updater.seed(position.step, last)
-                cause = describe_gradient(self.objective, sample, self.process)
+                seeds = self.updater.seeds(position.step, sample)
+                cause = describe_gradient(self.objective, sample, seeds, self.process)
                 self._raise_or_skip_nonfinite("the gradient is not finite", cause)
         self.updater.discard()
         skipped = not math.isfinite(norm)
@@ -228,7 +236,8 @@ class Trainer:
             vote = self._reduce_loss_and_requests(loss)
             if not math.isfinite(vote.loss):
                 self.updater.seed(step, microbatch)
-                cause = describe_loss(objective, sample, self.process)
+                seeds = self.updater.seeds(step, sample)
+                cause = describe_loss(objective, sample, seeds, self.process)
                 self._raise_or_skip_nonfinite(f"the loss is {vote.loss}", cause)
             total += vote.loss
             if last:
@@ -304,7 +313,8 @@ class Trainer:
             objective.trained.eval()
             for batch, sample in enumerate(loader.epoch(0)):
                 self.updater.seed(-1, batch)  # Members of an ensemble differ by noise.
-                losses = objective(sample.state, sample.forcing, sample.target)
+                seeds = self.updater.seeds(-1, sample)
+                losses = objective(sample.state, sample.forcing, sample.target, seeds)
                 windows = min(size, count - batch * size)
                 total += (sample.weight * losses).mean().item() * windows
                 poll_stop_requests()

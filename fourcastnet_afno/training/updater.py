@@ -11,7 +11,6 @@ the rank (dropout) or the window (noise), so that they need no state in checkpoi
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,14 +20,8 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.parallel.wrap import gather_dtensor, rebuild_ddp_buckets, sync_gradients, wrap
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.ema import MovingAverage
-from fourcastnet_afno.training.objectives import Objective
+from fourcastnet_afno.training.objectives import Objective, derive_seed
 from fourcastnet_afno.training.optimizers.build import build_optimizer, freeze, set_learning_rate
-
-
-def derive_seed(*numbers: int) -> int:
-    """A seed that depends on all ``numbers``, each of at most 64 bits."""
-    words = [word for number in numbers for word in divmod(number % 2**64, 2**32)]
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def with_noise(sample: Sample, scale: Tensor, seed: int, rows: Rows = ALL_ROWS) -> Sample:
@@ -79,6 +72,10 @@ class Updater:
         """Seed torch's global generator, from which dropout and stochastic depth draw."""
         torch.manual_seed(derive_seed(self._config.seed, step, microbatch, self._process.rank))
 
+    def seeds(self, step: int, sample: Sample) -> list[int]:
+        """Seeds of the noise that a model sees in each window."""
+        return [derive_seed(self._config.seed, step, time) for time in sample.time.tolist()]
+
     def accumulate(
         self, sample: Sample, *, weight: float, step: int, microbatch: int, last: bool
     ) -> float:
@@ -94,7 +91,7 @@ class Updater:
         Returns:
             The loss of this process; its mean over processes adds up to that of the batch.
         """
-        fields = sample.state, sample.forcing, sample.target
+        fields = sample.state, sample.forcing, sample.target, self.seeds(step, sample)
         if not self._has_buckets:
             rebuild_ddp_buckets(self.module, lambda: self.module(*fields).mean().backward())
             self._has_buckets = True

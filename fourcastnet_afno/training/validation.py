@@ -20,6 +20,7 @@ from fourcastnet_afno.inference.rollout import rollout
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.config import Precision, ValidationConfig
+from fourcastnet_afno.training.objectives import member_generators
 from fourcastnet_afno.training.precision import autocast
 
 FORECASTS = ("model", "persistence", "climatology")
@@ -92,8 +93,10 @@ class RolloutValidation:
             times = forecaster.spec.step.advance(newest, np.arange(1, num_steps + 1))
             fields = self._climatology(times.ravel()).reshape(sample.target.shape)
             climatology = torch.from_numpy(fields).to(sample.target.device)
-            with autocast(sample.state.device, self._precision):
-                forcings = append_noise(forecaster.noise, sample.forcing).unbind(1)
+            device = sample.state.device
+            generators = member_generators(sample.time.tolist(), range(1), device)
+            with autocast(device, self._precision):
+                forcings = append_noise(forecaster.noise, sample.forcing, generators).unbind(1)
                 states = list(rollout(forecaster, sample.state, forcings, num_steps))
             statistics = self._statistics(torch.stack(states, dim=1), sample, climatology)
             sums = sums.to(statistics) + statistics * rows

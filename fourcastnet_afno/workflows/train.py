@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def train_run(
         settings.device,
         timeout_minutes=settings.timeout_minutes,
         spatial_ranks=settings.spatial_ranks,
+        member_ranks=settings.member_ranks,
     )
     with joined as process, only_training(output, process):
         read = {"training.start_from": local_inputs(*filter(None, [settings.start_from]))}
@@ -101,7 +102,7 @@ def train_run(
             losses=losses,
             process=process,
             validation=rollout_validation(
-                config, store, process, rows, weights, objective.precision
+                config, store, replace(process, members=None), rows, weights, objective.precision
             ),
             functions=[*functions, *loggers(config, output, process)],
             callbacks=callbacks,
@@ -186,8 +187,8 @@ def describe_training(module: nn.Module, process: Process, settled: str | None =
     if process.is_main:
         parameters = sum(p.numel() for p in module.parameters())
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
-        if process.spatial is not None:
-            places = f"{process.data_size} x {process.spatial.size} processes, each on "
+        if shared := process.spatial or process.members:
+            places = f"{process.data_size} x {shared.size} processes, each on "
         device = str(process.device)
         if process.device.type == "cpu":
             count = torch.get_num_threads()

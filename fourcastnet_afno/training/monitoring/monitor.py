@@ -75,9 +75,9 @@ class TrainingMonitor:
         if objective.prefix == "forecaster" and self._peak is not None:
             if size not in self._flops:
                 flops = flops_per_window(objective, sample)
-                if process.spatial is not None:  # Processes that share a window count their rows.
+                if shared := process.spatial or objective.sharing:  # Each counts its own part.
                     total = process.reduce_sum(torch.tensor(flops, dtype=torch.float64))
-                    flops = total.item() / process.data_size
+                    flops = total.item() * shared.size / process.world_size
                 self._flops[size] = flops
             utilization = self._flops[size] * per_second / self._peak
         return Rates(

@@ -119,9 +119,9 @@ def test_length_scales_that_the_grid_lacks_are_rejected() -> None:
 
 
 def with_noise(forcing: Tensor, forecaster: torch.nn.Module, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generators = len(forcing) * [torch.Generator().manual_seed(seed)]
     assert isinstance(forecaster.noise, NoiseFields)
-    return append_noise(forecaster.noise, forcing[:, None], generator)[:, 0]
+    return append_noise(forecaster.noise, forcing[:, None], generators)[:, 0]
 
 
 @pytest.mark.parametrize("double_skip", [True, False])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from fourcastnet_afno.parallel.environment import CollectiveStop
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
@@ -24,9 +26,7 @@ def test_an_agreed_stop_is_no_failure(tmp_path: Path) -> None:
         assert "stops, because" not in text
 
 
-def test_groups_that_share_fields_divide_the_processes() -> None:
-    with (
-        rejects("bad-setting", "training.spatial_ranks=2"),
-        process_group("cpu", spatial_ranks=2),
-    ):
+@pytest.mark.parametrize("name", ["spatial_ranks", "member_ranks"])
+def test_groups_that_share_divide_the_processes(name: str) -> None:
+    with rejects("bad-setting", f"training.{name}=2"), process_group("cpu", **{name: 2}):
         pass

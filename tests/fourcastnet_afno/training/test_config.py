@@ -13,6 +13,13 @@ from fourcastnet_afno.training.config import (
 )
 
 
+def test_members_are_shared_evenly() -> None:
+    members = {"loss": LossConfig(kind="crps"), "rollout": RolloutConfig(num_members=6)}
+    TrainingConfig(member_ranks=3, **members)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"training\.member_ranks=4 must divide num_members"):
+        TrainingConfig(member_ranks=4, **members)  # type: ignore[arg-type]
+
+
 def test_step_weights_by_hand() -> None:
     assert RolloutConfig().step_weights(4) == [0.25] * 4
     assert RolloutConfig(discount=0.5).step_weights(3) == [4 / 7, 2 / 7, 1 / 7]
@@ -61,6 +68,8 @@ def test_a_stage_changes_the_loss_and_the_members_of_the_training() -> None:
         ({"spike_factor": 1.0}, "training.spike_factor"),
         ({"ema_decay": 1.0}, "training.ema_decay"),
         ({"rollout": RolloutConfig(num_members=2)}, "num_members 2 in stage 1"),
+        ({"member_ranks": 2, "spatial_ranks": 2}, "training.member_ranks=2 needs"),
+        ({"member_ranks": 2, "parallel": "fsdp"}, "training.member_ranks=2 needs parallel=ddp"),
         ({"stages": [Stage(), Stage(num_members=2)]}, "num_members 2 in stage 2"),
     ],
 )

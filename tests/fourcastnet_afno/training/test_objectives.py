@@ -13,6 +13,7 @@ from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import RolloutConfig
 from fourcastnet_afno.training.objectives import (
     RolloutLoss,
+    derive_seed,
     differentiable_rollout,
 )
 from tests.builders.experiments import make_forecaster, make_states
@@ -122,6 +123,31 @@ def test_an_ensemble_of_one_window() -> None:
     spread = RolloutLoss(forecaster, crps, noisy)(*windows)
     assert spread.shape == (3,)
     assert not torch.isclose(spread, single, rtol=1e-3).any()
+
+
+def test_seeds_depend_on_every_number() -> None:
+    numbers = [(0, 0), (0, 1), (1, 0), (-1, 0), (2**32, 0), (0, 2**32)]
+    assert len({derive_seed(*each) for each in numbers}) == len(numbers)
+
+
+def test_noise_belongs_to_window_and_member() -> None:
+    """Windows in another batch, and fewer members, have the same noise."""
+    noise = NoiseConfig(length_scales=[8000.0], channels=2, memory_hours=24.0, width=4)
+    model = make_forecaster(noise=noise)
+    with torch.no_grad():
+        for block in model.network.blocks:
+            torch.nn.init.normal_(block.modulation.weight)  # type: ignore[union-attr,arg-type]
+    loss = build_loss(LossConfig(kind="crps"), model)
+    many, few = (RolloutLoss(model, loss, RolloutConfig(num_members=n)) for n in (4, 2))
+    state, forcing, target = make_windows(model, 3)
+    seeds = [5, 7, 9]
+    with torch.no_grad():
+        states = list(many.states(state, forcing, seeds))
+        assert len(states) == target.shape[1]
+        part = list(few.states(state[1:], forcing[1:], seeds[1:]))
+    for every, found in zip(states, part, strict=True):
+        torch.testing.assert_close(found, every[1:, :2])
+        assert (every.std(dim=1) > 0).all()
 
 
 def test_members_learn_the_spread_of_a_stochastic_process() -> None:

@@ -216,7 +216,7 @@ def trace_gradient(process: Process) -> str:
             return losses + place * Steep.apply(weight)
 
         rollout.by_channel = steep
-    return describe_gradient(rollout, sample, process)
+    return describe_gradient(rollout, sample, [0, 1, 2, 3], process)
 
 
 def compare_2(process: Process) -> dict[str, float]:

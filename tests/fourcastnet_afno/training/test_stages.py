@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.losses.config import LossChanges
 from fourcastnet_afno.models.config import NoiseConfig
 from fourcastnet_afno.parallel.process import Process
@@ -19,7 +20,7 @@ from fourcastnet_afno.training.signals import TrainingInterruptedError
 from fourcastnet_afno.training.stages import StagePlan
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.train import split_windows, train_run
-from tests.builders.processes import SignalAfter
+from tests.builders.processes import SignalAfter, on_ranks
 from tests.builders.runs import assert_equal_runs, make_dropless_experiment, read_columns
 
 DETERMINISTIC = Stage(epochs=1, loss=LossChanges(kind="l1"))
@@ -88,3 +89,26 @@ def test_stages_of_other_losses_and_members_resume_bit_for_bit(data: Path, tmp_p
     assert_equal_runs(tmp_path / "unbroken", tmp_path / "resumed")
     weights = forecaster.state_dict()["network.blocks.0.modulation.weight"]
     assert torch.count_nonzero(weights) > 0
+
+
+def train(config: ExperimentConfig, output: Path) -> None:
+    """For other processes, which find it by name."""
+    train_run(config, output)
+
+
+def test_processes_that_share_members_train_the_same(data: Path, tmp_path: Path) -> None:
+    """One process, two that share each window, and two such pairs; the noise has a memory."""
+    stages = DETERMINISTIC, replace(ENSEMBLE, epochs=3, num_members=4, learning_rate=0.01)
+    config = make_noisy_experiment(data, *stages)
+    train_run(config, tmp_path / "alone")
+    names = ("loss", "gradient_norm")
+    expected = read_columns(tmp_path / "alone", *names)
+    shared = replace(config, training=replace(config.training, member_ranks=2))
+    for size in (2, 4):
+        output = tmp_path / str(size)
+        on_ranks(size, train, shared, output, joined=False)
+        found = read_columns(output, *names)
+        np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=2e-3)
+    weights = load_forecaster(tmp_path / "alone" / "checkpoints" / "best.safetensors").state_dict()
+    assert weights["network.blocks.0.modulation.weight"].abs().mean() > 1e-3

@@ -11,7 +11,7 @@ from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.training.build_loss import build_loss
 from fourcastnet_afno.training.config import TrainingConfig
 from fourcastnet_afno.training.objectives import RolloutLoss
-from fourcastnet_afno.training.updater import Updater, derive_seed, with_noise
+from fourcastnet_afno.training.updater import Updater, with_noise
 from tests.builders.experiments import make_forecaster, make_states
 
 
@@ -69,11 +69,6 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     with updater.average.applied():
         assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
-
-
-def test_seeds_depend_on_every_number() -> None:
-    numbers = [(0, 0), (0, 1), (1, 0), (-1, 0), (2**32, 0), (0, 2**32)]
-    assert len({derive_seed(*each) for each in numbers}) == len(numbers)
 
 
 def test_noise_belongs_to_the_window() -> None:
