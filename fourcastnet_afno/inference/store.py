@@ -284,6 +284,11 @@ class ForecastStore:
     def _has_members(self) -> bool:
         return "realization" in self._root
 
+    @cached_property
+    def _levels(self) -> list[int | None]:
+        """The levels of all variables, in the order of the store."""
+        return np.asarray(self._array("level")[:]).astype(int).tolist()
+
     def _array(self, name: str) -> zarr.Array:
         if name not in self._arrays:
             array = self._root[name]
@@ -312,10 +317,22 @@ class ForecastStore:
             values, ranges = values[:, 0], [ranges[0], ranges[2]]
         region = (*([] if quantile is None else [quantile]), *ranges)
         for name, indices in self._indices_by_name.items():
-            fields = values[..., indices, :, :]
-            if self._layout.channels.channels[indices[0]].level is None:
-                fields = fields[..., 0, :, :]
+            fields = self._on_levels(values, indices)
             self._array(f"{group}/{name}".strip("/"))[region] = np.ascontiguousarray(fields)
+
+    def _on_levels(self, values: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+        """The channels of one variable on the store's levels; NaN on levels of others alone."""
+        levels = [self._layout.channels.channels[index].level for index in indices]
+        if levels == [None]:
+            return values[..., indices[0], :, :]
+        if levels == self._levels:
+            return values[..., indices, :, :]
+        shape = *values.shape[:-3], len(self._levels), *values.shape[-2:]
+        fields = np.full(shape, np.nan, values.dtype)
+        fields[..., [self._levels.index(level) for level in levels], :, :] = values[
+            ..., indices, :, :
+        ]
+        return fields
 
     def write_diagnostics(
         self, statistics: Mapping[str, np.ndarray], start: tuple[int, int, int]

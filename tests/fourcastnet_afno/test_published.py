@@ -66,6 +66,19 @@ def test_a_forecaster_is_loaded_from_a_hub(
         assert "ORG/NAME/resolve/v1/model.safetensors" in hub.paths
 
 
+def test_addresses_are_those_of_the_hubs_own_client(
+    published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = pytest.importorskip("huggingface_hub", reason="needs the extra interop")
+    with serving(Site()) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub_like(hub, "ORG/NAME", published, "v1")
+        fetch("hf://ORG/NAME@v1")
+        for name in ("config.json", "model.safetensors"):
+            url = client.hf_hub_url("ORG/NAME", name, revision="v1", endpoint=hub.url)
+            assert url.removeprefix(f"{hub.url}/") in hub.paths
+
+
 def test_the_token_goes_to_the_hub_and_not_where_it_redirects(
     published: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

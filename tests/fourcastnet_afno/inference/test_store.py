@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.channels import Channel, Channels
 from data_pipeline.timestep import Timestep, lead_label, lead_times_of
 from fourcastnet_afno.inference.store import bit_rounded
 from tests.builders.errors import rejects
@@ -32,6 +33,18 @@ def test_the_layout_is_weatherbench2s(tmp_path: Path, chunks: str) -> None:
     assert tuple(c[0] for c in stored["geopotential"].chunks) == expected
     meta = json.loads((tmp_path / "f.zarr" / "zarr.json").read_text())
     assert meta["zarr_format"] == 3
+
+
+def test_each_channel_is_on_its_level_where_variables_have_others(tmp_path: Path) -> None:
+    labels = ("geopotential", 500), ("geopotential", 300), ("temperature", 300)
+    labels += ("temperature", 500), ("specific_humidity", 850)
+    channels = Channels(tuple(Channel(name=name, level=level) for name, level in labels))
+    data = make_states(3, channels=channels)
+    stepper, times = Growing(channels=channels), data["time"].values[:2]
+    forecast = make_forecast(tmp_path / "f.zarr", stepper, data, times, num_steps=1).load()
+    found, initial = channels.stack(forecast.isel(lead_time=0)), channels.stack(data)
+    np.testing.assert_array_equal(found.values, initial.values[:2] + 1)
+    assert forecast["specific_humidity"].sel(level=[300, 500]).isnull().all()
 
 
 STEPS = {
