@@ -22,6 +22,7 @@ from xarray.backends import NetCDF4DataStore, ZarrStore
 from data_pipeline.errors import InputError
 from data_pipeline.redaction import MARK
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.formats.anemoi import anemoi_fields, is_anemoi
 from data_pipeline.sources.formats.chunks import PIECE_BYTES, with_bounded_chunks
 from data_pipeline.sources.formats.first_bytes import format_of
 from data_pipeline.sources.formats.fourcastnet_hdf5 import open_fourcastnet_fields
@@ -231,6 +232,9 @@ def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Da
         message = f"{path} holds no arrays, or its server does not list them; call "
         message += "zarr.consolidate_metadata on it, or copy it to a local disk"
         raise InputError(message, code="unreadable-file")
+    if is_anemoi(listed):
+        listed = opened(False, False)  # 0, which chunks that are not there would have, is a value
+        dataset = anemoi_fields(with_bounded_chunks(listed, listed, path, piece_bytes), path)
     return with_bounded_chunks(dataset, listed, path, piece_bytes)
 
 
