@@ -311,7 +311,10 @@ def train_shared(process: Process, data: Path, output: Path) -> list[tuple[int, 
     shapes, original, stop = [], Loader.epoch, SignalAfter({2} if process.rank == 3 else ())
 
     @contextmanager
-    def join(device: str, *, timeout_minutes: float, spatial_ranks: int) -> Iterator[Process]:
+    def join(
+        device: str, *, timeout_minutes: float, spatial_ranks: int, member_ranks: int
+    ) -> Iterator[Process]:
+        assert member_ranks == 1
         group = field_group(spatial_ranks, timedelta(minutes=timeout_minutes))
         yield replace(process, spatial=group)
 
