@@ -30,7 +30,7 @@ from data_pipeline.files.outputs import Marker, may_replace, never, work_folder_
 _MARK = re.compile(r"identity\.json|lock(-\d+)?")
 _ENTRY = re.compile(  # of every verb and version, and of systems
     rf"{_MARK.pattern}|store|other|moving|replaced|ledger(-\d+)?\.jsonl|output\.nc"
-    r"|restart-\d+\.safetensors|records-\d+\.json|\..*\.partial|\.tmp.{6}|\.DS_Store|\.nfs.*"
+    r"|restart-\d+\.safetensors|records-\d+\.json|scores(-\d+)?\.npz|\..*\.partial|\.tmp.{6}|\.DS_Store|\.nfs.*"
 )
 _EMPTY = ("identity.json", "store", "other")  # in a work folder without a finished piece
 

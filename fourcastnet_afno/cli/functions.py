@@ -4,7 +4,7 @@ Each imports its workflow when it is called, so that help does not wait for torc
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
@@ -28,6 +28,14 @@ HELP = {  # by option, or by verb and option
     "forecast.source": "data to start from instead of the test period of the run",
     "forecast.existing": "what to do with a forecast that exists; by default one in a run folder "
     "is overwritten, and a file is an error",
+    "forecast.truth": "what the forecasts are scored against while they are made: any source, or a "
+    "prepared store; by default the prepared data next to the checkpoint",
+    "forecast.climatology": "as for `score`; by default that of a prepared store",
+    "forecast.training_years": "as --training of `score`",
+    "forecast.scores": "NetCDF file of the scores, which are made with the forecasts",
+    "forecast.keep": "what is written of the forecasts: nothing but the scores, mean and spread "
+    "over members, or all members; by default as forecast.ensemble.output says",
+    "forecast.report": "HTML file of the scores to write",
     "score.forecast": "zarr store or NetCDF file, as PATH or NAME=PATH; may be repeated",
     "score.truth": "what forecasts are compared with: any source, or a prepared store",
     "score.climatology": "a prepared store, a table by dayofyear and hour, or years to fit one to",
@@ -84,11 +92,22 @@ def forecast_verb(
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
     existing: IfExists | None = None,
+    truth: SourceConfig | None = None,
+    climatology: SourceConfig | None = None,
+    training_years: SourceConfig | None = None,
+    scores: Path | None = None,
+    keep: Literal["none", "statistics", "members"] | None = None,
+    report: Path | None = None,
 ) -> None:
-    """Write forecasts."""
+    """Write forecasts, or their scores."""
     from fourcastnet_afno.workflows.forecast import forecast_run
+    from fourcastnet_afno.workflows.scored_forecast import ScoreOptions
 
-    forecast_run(config, output, checkpoint, source, existing)
+    scored = ScoreOptions(
+        truth=truth, climatology=climatology, training_years=training_years, scores=scores,
+        keep=keep, report=report,
+    )  # fmt: skip
+    forecast_run(config, output, checkpoint, source, existing, scored)
 
 
 def evaluate_verb(

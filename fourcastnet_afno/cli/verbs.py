@@ -58,7 +58,7 @@ VERBS = {
         help="Roll the trained forecaster out from the initial times of the test period, or from "
         "any data: --checkpoint C --source S --init-times 2020-01-01..2020-12-31/12h --steps 40 "
         "--output F.zarr",
-        sections=("data", "forecast"),
+        sections=("data", "forecast", "evaluation"),
         is_parallel=True,
         short={
             "--init-times": "--forecast.init_times",
@@ -66,6 +66,9 @@ VERBS = {
             "--members": "--forecast.ensemble.num_members",
             "--source": "--source.path",
             "--diagnostic": "--forecast.diagnostic",
+            "--truth": "--truth.path",
+            "--climatology": "--climatology.path",
+            "--training-years": "--training_years.path",
         },
         resumes=True,
     ),

@@ -7,7 +7,8 @@ times, lead times and channels that they cover, and states are added.
 import json
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,14 @@ class StateFile:
 
     def save(self, state: AggregationState, num_done: int, statistics: Sequence[str]) -> None:
         """Write the state after some tasks, whose statistics have these names."""
-        arrays = {
-            f"{kind}/{'/'.join(name)}": values
-            for kind in _KINDS
-            for name, values in getattr(state, kind).items()
-        }
+        arrays: dict[str, np.ndarray] = {}
+        for kind in _KINDS:
+            for name, values in getattr(state, kind).items():
+                full_name = f"{kind}/{'/'.join(name)}"
+                rows = np.flatnonzero(values.reshape(len(values), -1).any(axis=1))
+                if kind != "series" and len(rows) < len(values):  # maps are of few lead times
+                    arrays[f"rows/{full_name}"], values = rows, values[rows]
+                arrays[full_name] = values
         record = {"key": self.fingerprint, "done": num_done, "statistics": list(statistics)}
         record["companions"] = self.companions
         header = np.frombuffer(json.dumps(record).encode(), np.uint8)
@@ -122,7 +126,7 @@ class StateFile:
         if not os.path.lexists(self.path):
             return 0
         part = AggregationState(covered=state.covered, groups=state.groups)
-        try:
+        with self._naming_damage():
             header = self._read(part)
             ours = header["key"] == self.fingerprint
             ours &= header.get("companions", self.companions) == self.companions
@@ -134,6 +138,22 @@ class StateFile:
                 return 0
             state += part
             return operator.index(header["done"])
+
+    def num_done(self) -> int:
+        """The number of tasks in the stored state; 0 where there is none.
+
+        Raises:
+            InputError: If the file is damaged, or of something else.
+        """
+        if not os.path.lexists(self.path):
+            return 0
+        with self._naming_damage(), self.path.open("rb") as file, np.load(file) as stored:
+            return operator.index(json.loads(stored["header"].tobytes())["done"])
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
         except DAMAGE as error:
             raise InputError(
                 f"{self.path} is not the state of an evaluation ({type(error).__name__}: {error}); "
@@ -148,5 +168,11 @@ class StateFile:
                 kind, _, name = full_name.partition("/")
                 if kind in _KINDS:
                     forecast, _, statistic = name.rpartition("/")
-                    getattr(part, kind)[forecast, statistic] = stored[full_name]
+                    values = stored[full_name]
+                    if f"rows/{full_name}" in stored.files:
+                        leads = part.covered.leads
+                        full = np.zeros((leads.stop - leads.start, *values.shape[1:]))
+                        full[stored[f"rows/{full_name}"]] = values
+                        values = full
+                    getattr(part, kind)[forecast, statistic] = values
             return json.loads(stored["header"].tobytes())

@@ -44,6 +44,11 @@ class ScoringPlan:
         """Groups of initial times, the last of which may be shorter."""
         return -(-len(self.init_times) // self.group_length)
 
+    def times_with_truth(self, inits: slice, leads: slice) -> np.ndarray:
+        """Valid times of a range that truth has, increasing, each once."""
+        times = np.unique(self.valid_times[inits, leads])
+        return times[np.isin(times, self.truth.times)]
+
     def groups_of(self, inits: slice) -> slice:
         """The groups to which a range of initial times belongs."""
         return slice(inits.start // self.group_length, (inits.stop - 1) // self.group_length + 1)

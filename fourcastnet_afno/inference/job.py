@@ -49,6 +49,7 @@ class ForecastJob:
         config: Which forecasts.
         diagnostic: Predicts further channels.
         restart_every: Steps between files with the state of an unfinished unit.
+        scored: Whether all members of an initial time run together, as their scores need it.
 
     Raises:
         InputError: If a setting does not suit the forecasters or the data.
@@ -60,6 +61,7 @@ class ForecastJob:
     config: ForecastConfig
     diagnostic: DiagnosticModel | None = None
     restart_every: int = 50
+    scored: bool = False
 
     def __post_init__(self) -> None:
         first = self.steppers[0].spec
@@ -143,8 +145,8 @@ class ForecastJob:
     def layout(self) -> ForecastLayout:
         """Axes and chunks of the store."""
         spec, config = self.steppers[0].spec, self.config
-        members = len(self.members)  # statistics need all members of a unit
-        if config.ensemble.output == "members":
+        members = len(self.members)  # statistics and scores need all members of a unit
+        if config.ensemble.output == "members" and not self.scored:
             members = min(members, config.batch_size)
         return ForecastLayout(
             channels=Channels(tuple(self.channels.channels[i] for i in self.selected)),
@@ -173,6 +175,14 @@ class ForecastJob:
             Unit(number, slice(init, init + num_inits), slice(member, member + num_members))
             for number, (init, member) in enumerate(starts)
         ]
+
+    def start_of_all(self, attrs: Mapping[str, str]) -> xr.Dataset:
+        """The forecasts as a dataset that is the first of the states they start from everywhere."""
+        shape = self.steppers[0].spec.grid.shape
+        fields = np.full((len(self.channels), *shape), np.nan, np.float32)
+        history = self._states(self.steppers[0]).read(self.init_times[:1])
+        fields[: history.shape[2]] = history[0, -1].cpu().numpy()
+        return self.layout.filled_with(fields[self.selected], attrs)
 
     @property
     def num_chunks(self) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
-from data_pipeline.files.outputs import never
+from data_pipeline.files.outputs import Marker, never
 from data_pipeline.files.work_folder import WorkFolder
 from data_pipeline.records import from_plain, naming_file, parse_json
 from fourcastnet_afno.forecaster.checkpoint_file import digest_of, digest_of_tensor
@@ -53,6 +53,7 @@ class Work:
         num_units: Units of all processes.
         num_chunks: Chunks of each unit.
         rank: Of this process among ``world_size``.
+        marker: Recognizes outputs that may be replaced.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Work:
         num_chunks: int,
         rank: int = 0,
         world_size: int = 1,
+        marker: Marker = is_forecast,
     ) -> None:
+        self._marker = marker
         self.folder = WorkFolder(path, json.dumps(identity, sort_keys=True, indent=1), rank)
         self._num_units, self._num_chunks = num_units, num_chunks
         self._rank, self._world_size, self._overwrite = rank, world_size, False
@@ -88,8 +91,8 @@ class Work:
         interrupted = existing == "resume" and (folder / "identity.json").exists()
         if path.exists() and existing != "overwrite" and not interrupted:
             raise InputError(
-                f"{path.resolve()} exists; give another --output, --existing overwrite to replace "
-                "it, or --existing resume",
+                f"{path.resolve()} exists; write to another path, or give --existing overwrite to "
+                "replace it, or --existing resume",
                 code="output-exists",
             )
 
@@ -150,7 +153,7 @@ class Work:
     def finish(self, complete: Callable[[Path], Path]) -> bool:
         """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
         num_pieces = self._num_units * self._num_chunks
-        is_ours = is_forecast if self._overwrite else never
+        is_ours = self._marker if self._overwrite else never
         return self.folder.publish(num_pieces, complete, is_ours=is_ours)
 
 

@@ -165,6 +165,18 @@ class ForecastLayout:
             "level": 1,
         }
 
+    def filled_with(
+        self, state: Float[np.ndarray, "channel lat lon"], attrs: Mapping[str, Any]
+    ) -> xr.Dataset:
+        """Forecasts of this layout that all are the same state, which takes no memory."""
+        fields = self.channels.unstack(state, self.grid.coords)
+        leading = {k: v for k, v in self.coords.items() if k not in self.grid.coords}
+        fields = fields.expand_dims(leading)
+        if is_months(self.lead_times):
+            fields["prediction_timedelta"].attrs["units"] = "months"
+        described = {**self.grid.attrs, **calendar_attrs(self.calendar), **attrs}
+        return fields.assign_coords(self.valid_times).assign_attrs(described)
+
     @property
     def num_values(self) -> int:
         """Values of all fields."""

@@ -1,12 +1,13 @@
-"""Forecasts from many initial times and members, written while they are computed."""
+"""Forecasts from many initial times and members, written and scored while they are computed."""
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.files.free_space import require_free_space
-from data_pipeline.files.outputs import check_outputs
+from data_pipeline.files.outputs import Output, check_outputs
 from data_pipeline.files.progress import progress
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.timestep import lead_label
@@ -32,7 +33,7 @@ from fourcastnet_afno.inference.resume import Work, damaged_restart
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastStore
-from fourcastnet_afno.inference.unit_output import UnitOutput
+from fourcastnet_afno.inference.unit_output import Scorer, ScorerMaker, UnitOutput
 from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
 _MOST_COMPRESSION = 100  # far beyond what fields of the atmosphere or of turbulence reach
@@ -43,17 +44,18 @@ def write_forecast(
     dataset: xr.Dataset,
     init_times: np.ndarray,
     config: ForecastConfig,
-    path: Path,
+    path: Path | None,
     attrs: Mapping[str, str],
     *,
     further: Sequence[Stepper] = (),
     diagnostic: DiagnosticModel | None = None,
+    scoring: ScorerMaker | None = None,
     existing: IfExists = "overwrite",
     environment: Mapping[str, str] = os.environ,
     report: Callable[[str], None] = lambda text: None,
     restart_every: int = 50,
 ) -> xr.Dataset | None:
-    """Roll out from every initial time and write the forecasts.
+    """Roll out from every initial time and write the forecasts, or their scores.
 
     Args:
         forecaster: In evaluation mode, on its device.
@@ -61,10 +63,11 @@ def write_forecast(
         init_times: Initial times (datetime64).
         config: Which forecasts.
         path: The zarr store (or, with the suffix .nc, the NetCDF file) to write. It appears when
-            it is complete.
+            it is complete. None keeps no forecast, only the scores.
         attrs: Provenance for the store's attributes.
         further: Forecasters of further members, see ``EnsembleConfig.checkpoints``.
         diagnostic: Predicts further channels.
+        scoring: Scores the forecasts while they are made, see ``live_scores``.
         existing: Whether an existing output is an error, resumed, or replaced. Interrupted work is
             resumed in any case, if its settings are the same.
         environment: Gives rank and number of processes, see ``LaunchEnvironment``.
@@ -72,13 +75,19 @@ def write_forecast(
         restart_every: Steps between files that an interrupted forecast resumes from.
 
     Returns:
-        The store, see ``open_forecast``; None if other processes have not finished their units.
+        The store, see ``open_forecast``, or without one the scores; None if other processes have
+        not finished their units.
 
     Raises:
         InputError: If a setting does not suit the forecaster or the data, nothing can be written,
             or ``path`` is the data or holds something else than forecasts.
     """
-    check_outputs([forecast_output(path)], {"the data": _sources(dataset)})
+    scores = [] if scoring is None else list(scoring.outputs)
+    if path is None:
+        main, others = scores[0]._replace(has_work_folder=True), scores[1:]
+    else:
+        main, others = forecast_output(path), scores
+    check_outputs([main, *others], {"the data": _sources(dataset)})
     job = ForecastJob(
         steppers=[forecaster, *further],
         dataset=dataset,
@@ -86,27 +95,63 @@ def write_forecast(
         config=config,
         diagnostic=diagnostic,
         restart_every=restart_every,
+        scored=scoring is not None,
     )
-    if path.suffix == ".nc":
+    if path is not None and path.suffix == ".nc":
         require_netcdf_names((channel.name for channel in job.layout.channels), path)
     launch = LaunchEnvironment.from_environment(environment)
+    identity = job.identity(attrs)
+    if scoring is not None:
+        identity |= {**scoring.identity, "keep": "none" if path is None else "forecasts"}
     work = Work(
-        path,
-        job.identity(attrs),
+        main.path,
+        identity,
         num_units=len(job.units),
         num_chunks=job.num_chunks,
         rank=launch.rank,
         world_size=launch.world_size,
+        marker=main.is_ours,
     )
     if launch.world_size > 1 or existing == "resume":
-        with suppress(InputError), open_forecast(path) as forecast:
-            if forecast.attrs.get("fingerprint") == work.fingerprint:
-                return open_forecast(path)
-    if job.quantiles is None and not work.folder.store.exists():  # which has used some already
+        paths = {main.path, *(output.path for output in scores[:1])}
+        if all(_fingerprint_of(each, path) == work.fingerprint for each in paths):
+            return _open(main.path, path)
+    if (
+        path is not None and job.quantiles is None and not work.folder.store.exists()
+    ):  # which has used some already
         remedy = "write fewer variables, levels or steps, or set forecast.store.compression=zstd"
         factor = 1 if config.store.compression == "none" else _MOST_COMPRESSION
         require_free_space(path, 4 * job.layout.num_values // factor, "the forecasts", remedy)
-    return _run(job, work, attrs, existing, report)
+    attrs = {**attrs, **_describe_patches(job.steppers)}
+    store = None if path is None else ForecastStore(work.folder.store, job.layout)
+    scorer = None
+    if scoring is not None:
+        forecasts = job.start_of_all(attrs)
+        scorer = scoring.open(forecasts, job.layout.channels, job.units, work)
+    if not _run(job, work, _Sinks(store, scorer, scores), attrs, existing, report):
+        report(f"this process has finished its units of {main.path}; other processes have not")
+        return None
+    return _open(main.path, path)
+
+
+def _open(path: Path, store: Path | None) -> xr.Dataset:
+    """The store of forecasts, or without one the scores at a path."""
+    return open_forecast(path) if path == store else xr.load_dataset(path, decode_timedelta=True)
+
+
+def _fingerprint_of(path: Path, store: Path | None) -> str:
+    """Fingerprint of finished work; empty if there is none."""
+    with suppress(InputError, OSError, ValueError), _open(path, store) as found:
+        return str(found.attrs.get("fingerprint", ""))
+    return ""
+
+
+class _Sinks(NamedTuple):
+    """The store and the scores of forecasts, as far as they are wanted."""
+
+    store: ForecastStore | None
+    scorer: Scorer | None
+    scores: Sequence[Output]
 
 
 def _sources(dataset: xr.Dataset) -> list[Path]:
@@ -118,28 +163,35 @@ def _sources(dataset: xr.Dataset) -> list[Path]:
 def _run(
     job: ForecastJob,
     work: Work,
+    sinks: _Sinks,
     attrs: Mapping[str, str],
     existing: IfExists,
     report: Callable[[str], None],
-) -> xr.Dataset | None:
-    """Start or resume the work, and publish its store if all processes have finished."""
-    path, store = work.folder.path, ForecastStore(work.folder.store, job.layout)
+) -> bool:
+    """Start or resume the work; publish and return True if all processes have finished."""
+    path, store = work.folder.path, sinks.store
 
     def create() -> None:
-        known = {**attrs, **_describe_patches(job.steppers), "fingerprint": work.fingerprint}
-        store.create(known, quantiles=job.quantiles)
+        if store is None:
+            work.folder.store.mkdir()
+            return
+        store.create({**attrs, "fingerprint": work.fingerprint}, quantiles=job.quantiles)
         if job.config.stability.diagnostics:
             store.create_diagnostics(job.steppers[0].spec)
 
     with work.opened(create, existing):
-        _compute(job, work, store)
+        _compute(job, work, sinks)
         blow_ups = work.blow_ups()
 
         def complete(folder: Path) -> Path:
+            output = folder.with_name("output.nc")
+            if sinks.scorer is not None:
+                sinks.scorer.write(output if store is None else sinks.scores[0].path, blow_ups)
+            if store is None:
+                return output
             ForecastStore(folder, job.layout).finish({"blow_ups": json.dumps(blow_ups)})
             if path.suffix != ".nc":
                 return folder
-            output = folder.with_name("output.nc")
             to_netcdf(folder, output, job.config.store.compression)
             return output
 
@@ -152,10 +204,7 @@ def _run(
             f"{record['channel']} is {record['value']} at {record['place']}; it is NaN from "
             "there on"
         )
-    if not finished:
-        report(f"this process has finished its units of {path}; other processes have not")
-        return None
-    return open_forecast(path)
+    return finished
 
 
 def _describe_patches(steppers: Sequence[Stepper]) -> dict[str, str]:
@@ -164,17 +213,20 @@ def _describe_patches(steppers: Sequence[Stepper]) -> dict[str, str]:
     return {} if patch is None or others else {"patch_size": f"{patch[0]} x {patch[1]}"}
 
 
-def _compute(job: ForecastJob, work: Work, store: ForecastStore) -> None:
+def _compute(job: ForecastJob, work: Work, sinks: _Sinks) -> None:
     """Compute the units of this process that are not finished."""
+    store, scorer = sinks.store, sinks.scorer
     units = [job.units[number] for number in work.units]
     with (
         progress("Forecasting (steps)", len(units) * job.config.num_steps) as advance,
+        nullcontext() if scorer is None else scorer,
         BackgroundWriter() as writer,
         ThreadPoolExecutor(1, "forcing") as pool,
         torch.inference_mode(),
     ):
         for unit in units:
-            output, sets = UnitOutput(job, work, store, unit), make_integrations(job, unit, pool)
+            output = UnitOutput(job, work, store, unit, scorer)
+            sets = make_integrations(job, unit, pool)
             saved = _start_or_restart(output, [integration for integration, _ in sets])
             advance(saved)
             for step in range(saved, job.config.num_steps):

@@ -60,8 +60,8 @@ def write_report(
 
     The figures go to the folder ``figures`` next to ``path``, as PNG and PDF. Of several regions
     the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
-    curves; tables have all. ``truth`` is a canonical dataset with the valid times, and ``facts``
-    are further lines, such as the run time.
+    curves; tables have all. Where only scores were kept, there are no ``forecasts``. ``truth`` is a
+    canonical dataset with the valid times, and ``facts`` are further lines, such as the run time.
 
     Raises:
         InputError: If something else has the name of the report or of a figure.
@@ -160,8 +160,10 @@ def _maps(
     scores: xr.Dataset, truth: xr.Dataset, forecasts: Mapping[str, xr.Dataset], folder: Path
 ) -> dict[str, Any]:
     """One forecast next to truth, still and moving, and its mean errors."""
-    channel, name = picture_channel(scores), next(iter(forecasts))
-    pair = _longest_forecast(truth, forecasts[name], channel)
+    channel, pair = picture_channel(scores), None
+    name = next(iter(forecasts or scores["forecast"].values.tolist()))
+    if forecasts:
+        pair = _longest_forecast(truth, forecasts[name], channel)
     land, pictures = None, []
     if "land_sea_mask" in truth:
         land = truth["land_sea_mask"]

@@ -49,26 +49,33 @@ from fourcastnet_afno.inference.initial_states import (
 from fourcastnet_afno.inference.open import forecast_output
 from fourcastnet_afno.inference.resume import recorded_provenance
 from fourcastnet_afno.inference.write import write_forecast
+from fourcastnet_afno.live_scores.scorer import LiveScoring
 from fourcastnet_afno.parallel.environment import select_device
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.workflows import console
 from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.open_data import with_fetched_states
-from fourcastnet_afno.workflows.outputs import prepared_inputs, prepared_outputs
+from fourcastnet_afno.workflows.outputs import (
+    prepared_inputs,
+    prepared_outputs,
+    store_location,
+)
 from fourcastnet_afno.workflows.prepare import open_or_prepare
+from fourcastnet_afno.workflows.scored_forecast import ScoreOptions
 
 
 def forecast_from(
     config: ForecastConfig,
     checkpoint: Path | None,
     source: SourceConfig | xr.Dataset | None,
-    path: Path,
+    path: Path | None,
     device: str,
     existing: IfExists,
     *,
     init_times: np.ndarray | None = None,
+    scoring: LiveScoring | None = None,
 ) -> xr.Dataset | None:
-    """Write the forecasts of a checkpoint, see ``inference.write_forecast``.
+    """Write the forecasts of a checkpoint, or their scores, see ``inference.write_forecast``.
 
     By default the checkpoint is that of ``config.diagnostic``, the source is the prepared data next
     to it, and the initial times are those of ``config``.
@@ -79,7 +86,8 @@ def forecast_from(
     if checkpoint is None:
         if config.diagnostic is None:
             raise InputError(
-                f"a forecast to {path} needs --checkpoint FILE; or give a run folder as --output",
+                f"a forecast to {path or 'nothing'} needs --checkpoint FILE; or give a run folder "
+                "as --output",
                 code="no-checkpoint",
             )
         checkpoint = Path(config.diagnostic)
@@ -101,7 +109,9 @@ def forecast_from(
         head = load_chained(Path(config.diagnostic), by_file, device)
         makers["diagnostic"] = [Path(config.diagnostic)]
         digests["diagnostic"] = fingerprint_of_head(head, forecasters[0])
-    digests = _digests_as_recorded(makers, digests, recorded_provenance(path, existing))
+    written = path if path is not None or scoring is None else scoring.path
+    recorded = {} if written is None else recorded_provenance(written, existing)
+    digests = _digests_as_recorded(makers, digests, recorded)
     attrs = _provenance(makers, digests)
     power = config.stability.damping_power
     if power is not None:
@@ -132,6 +142,7 @@ def forecast_from(
             attrs,
             further=forecasters[1:],
             diagnostic=None if head is None else DiagnosticStepper(head, first),
+            scoring=scoring,
             existing=existing,
             report=partial(print_line, console, style="yellow"),
         )
@@ -360,19 +371,23 @@ def forecast_run(
     checkpoint: Path | None = None,
     source: SourceConfig | None = None,
     existing: IfExists | None = None,
+    scored: ScoreOptions | None = None,
 ) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 
     The arguments are those that ``fourcastnet-afno forecast --help`` describes.
     """
     data: SourceConfig | xr.Dataset | None = source
+    scored = scored or ScoreOptions()
+    settings = scored.checked(config.forecast)
     path, device, init_times = output, str(select_device(config.training.device)), None
     is_run = output.suffix not in (".zarr", ".nc")
     if is_run:
-        path, existing = output / "forecast.zarr", existing or "overwrite"
+        path = output / "forecast.zarr"
+        existing = existing or ("refuse" if scored.keep == "none" else "overwrite")
         checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
-    read = _inputs(config.forecast, checkpoint, source)
-    outputs = [forecast_output(path)]
+    read = _inputs(settings, checkpoint, source)
+    outputs = [*([] if scored.keep == "none" else [forecast_output(path)]), *scored.outputs]
     if is_run and source is None:
         read |= prepared_inputs(config, output)
         outputs += prepared_outputs(config, output)
@@ -389,8 +404,16 @@ def forecast_run(
                 interval=config.forecast.interval,
                 num_following=config.forecast.num_steps,
             )
-    existing = existing or "refuse"
+    maker = checkpoint or (settings.diagnostic and Path(settings.diagnostic))
+    store = _data_next_to(maker) if maker else None
+    if is_run and source is None:
+        store = Path(store_location(config, output))  # a URL is no store that can be truth
+    scoring = scored.scoring(config.evaluation, store, [] if scored.keep == "none" else [path])
     with nullcontext() if source is None else naming_option("--source"):
-        return forecast_from(
-            config.forecast, checkpoint, data, path, device, existing, init_times=init_times
-        )
+        written = forecast_from(
+            settings, checkpoint, data, None if scored.keep == "none" else path, device,
+            existing or "refuse", init_times=init_times, scoring=scoring,
+        )  # fmt: skip
+    if scoring is not None and written is not None:
+        scored.show(scoring, None if scored.keep == "none" else written, config.to_yaml())
+    return written

@@ -73,15 +73,14 @@ def evaluate_files(
     check_outputs(outputs, {"--forecast": local_inputs(*named.values()), **read})
     opened = {name: open_with_layouts(path)[0] for name, path in named.items()}
     with naming_option("--truth"):
-        actual = _open(truth)
+        actual = open_truth(truth)
     with naming_option("--climatology"):
         base = open_climatology_data(climatology)
     with naming_option("--training"):
         years = None if training is None else open_training(training)
-    is_file = truth == SourceConfig(path=truth.paths[0]) and not is_prepared(Path(truth.paths[0]))
     scores = evaluate(
         {name: _absolute_source(path) for name, path in named.items()},
-        _absolute_source(truth.paths[0]) if is_file else actual,
+        truth_as_scored(truth, actual),
         base,
         config,
         training=years,
@@ -98,7 +97,9 @@ def evaluate_files(
     read = {name: [path] for name, path in named.items()}
     read |= {"truth": truth.paths, "climatology": climatology.paths}
     read |= {} if training is None else {"training": training.paths}
-    scores.attrs |= {f"fingerprint_of_{name}": _fingerprint(paths) for name, paths in read.items()}
+    scores.attrs |= {
+        f"fingerprint_of_{name}": fingerprint_of_data(paths) for name, paths in read.items()
+    }
     write_scores(scores, output.with_suffix(".json"), output)
     if report is not None:
         write_report(
@@ -159,7 +160,16 @@ def _name_of(path: str) -> str:
     return re.sub(r"\[.*?\]|[*?]", "", stem).strip("_-. ") or Path(path).parent.name or "forecast"
 
 
-def _open(source: SourceConfig) -> xr.Dataset:
+def truth_as_scored(truth: SourceConfig, opened: xr.Dataset) -> xr.Dataset | str:
+    """Truth as it was opened, or its path where that is read faster."""
+    path = truth.paths[0]
+    if truth == SourceConfig(path=path) and not is_prepared(Path(path)):
+        return _absolute_source(path)
+    return opened
+
+
+def open_truth(source: SourceConfig) -> xr.Dataset:
+    """The fields of a source, or of a prepared store as ``truth_of`` has them."""
     store = prepared_store(source)
     return open_source(source) if store is None else truth_of(store)
 
@@ -181,7 +191,7 @@ def _absolute_source(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-def _fingerprint(paths: Sequence[str]) -> str:
+def fingerprint_of_data(paths: Sequence[str]) -> str:
     """The fingerprint of a prepared store, or of the names, sizes and times of all files."""
     if len(paths) == 1 and is_prepared(Path(paths[0])):
         return PreparedStore(Path(paths[0])).fingerprint

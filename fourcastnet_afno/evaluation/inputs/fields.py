@@ -50,7 +50,7 @@ class DatasetFields:
         coarsening: Coarsening | None = None,
         mapped: Mapping[str, MappedVariable] | None = None,
     ) -> None:
-        self._dataset, self._coarsening, self._mapped = dataset, coarsening, mapped or {}
+        self._dataset, self.coarsening, self._mapped = dataset, coarsening, mapped or {}
         self.lead_times = lead_times_of(dataset["lead_time"])
         self.num_members = dataset.sizes.get("realization", 1)
 
@@ -66,9 +66,34 @@ class DatasetFields:
                 fields = fields.isel(level=level_index(self._dataset, channel))
             values = computed(fields)
             blocks = iter([values if "realization" in fields.dims else values[:, :, None]])
-        if (coarsening := self._coarsening) is None:
-            return blocks
-        return (coarsening.apply(fields[None]) for block in blocks for fields in block)
+        return _coarsened(blocks, self.coarsening)
+
+
+class HeldFields:
+    """Fields in memory, those of some initial and lead times at a time.
+
+    They have members, lead times and grid of the dataset ``like``, which has no values of its own.
+    """
+
+    at: FieldsByTime | None = None
+
+    def __init__(self, like: DatasetFields) -> None:
+        self.lead_times, self.num_members = like.lead_times, like.num_members
+        self._coarsening = like.coarsening
+        self._fields: Mapping[str, np.ndarray] = {}
+
+    def hold(self, fields: Mapping[str, np.ndarray]) -> None:
+        """Hold fields (init_time, lead_time, realization, latitude, longitude) by channel's label.
+
+        They are those of the initial and lead times that are read next.
+        """
+        self._fields = fields
+
+    def read(self, channel: Channel, inits: np.ndarray, leads: slice) -> Iterator[np.ndarray]:
+        """See ``FieldSource``."""
+        fields = self._fields[channel.label]
+        assert fields.shape[:2] == (len(inits), leads.stop - leads.start)
+        return _coarsened(iter([fields]), self._coarsening)
 
 
 class PersistenceFields:
@@ -108,6 +133,12 @@ class ValidTimeFields:
         times, positions = np.unique(valid, return_inverse=True)
         fields = self._function(channel, times)
         return (fields[row][None, :, None] for row in positions.reshape(valid.shape))
+
+
+def _coarsened(blocks: Iterator[np.ndarray], coarsening: Coarsening | None) -> Iterator[np.ndarray]:
+    if coarsening is None:
+        return blocks
+    return (coarsening.apply(fields[None]) for block in blocks for fields in block)
 
 
 def coarsening_between(source: Grid, target: Grid) -> Coarsening | None:

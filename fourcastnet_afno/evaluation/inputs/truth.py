@@ -46,8 +46,7 @@ class TruthFields:
         """Fields (time, latitude, longitude) at times that truth has."""
         order = np.searchsorted(self.times, times)
         level = level_index(self._dataset, channel)
-        size = self._dataset.nbytes // max(1, len(self.times)) * len(times)
-        if size <= _READ_BYTES:
+        if self._fit_together(times):
             values = self._together(times, order)[channel.name]
             values = values if level is None else values[:, level]
         else:
@@ -56,6 +55,15 @@ class TruthFields:
         if self._coarsening is not None:
             values = self._coarsening.apply(values)
         return values.astype(np.float64)
+
+    def read_ahead(self, times: np.ndarray) -> None:
+        """Read the fields at times that truth has, where ``at`` will read all channels at once."""
+        if len(times) and self._fit_together(times):
+            self._together(times, np.searchsorted(self.times, times))
+
+    def _fit_together(self, times: np.ndarray) -> bool:
+        """Whether all channels at some times are read at once."""
+        return self._dataset.nbytes // max(1, len(self.times)) * len(times) <= _READ_BYTES
 
     def _together(self, times: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
         """All variables with all levels at some times."""

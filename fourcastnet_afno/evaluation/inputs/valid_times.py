@@ -51,7 +51,9 @@ def where_dated(
     dated = ~np.isnat(times)
     if dated.all():
         return function(times)
-    fields = np.full((len(times), *shape), np.nan)
-    if dated.any():
-        fields[dated] = function(times[dated])
+    if not dated.any():
+        return np.full((len(times), *shape), np.nan)
+    known = function(times[dated])
+    fields = np.full((len(times), *shape), np.nan, known.dtype)
+    fields[dated] = known
     return fields

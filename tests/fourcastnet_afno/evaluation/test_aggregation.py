@@ -34,6 +34,21 @@ def part(channels: tuple[int, ...], inits: slice, leads: slice, seed: int) -> Ag
     )
 
 
+def test_files_hold_few_lead_times_of_maps(tmp_path: Path) -> None:
+    """And all comes back, with the number of tasks alone where that is enough."""
+    state = part((0, 1), slice(0, 2), slice(0, 4), 7)
+    state.sums["m", "map_error"] = np.zeros((4, 2, 300, 300))
+    state.sums["m", "map_error"][2] = np.nan
+    file = StateFile(path=tmp_path / "s.npz", fingerprint="f")
+    assert file.num_done() == 0
+    file.save(state, 3, NAMES)
+    assert file.path.stat().st_size < 2 * state.sums["m", "map_error"][0].nbytes
+    assert file.num_done() == 3
+    again = AggregationState(covered=state.covered, groups=state.groups)
+    assert file.load(again, NAMES) == 3
+    assert_equal(again, state)
+
+
 PARTS = [
     part((0,), slice(0, 3), slice(0, 4), 0),
     part((0,), slice(3, 6), slice(0, 4), 1),

@@ -9,6 +9,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from fourcastnet_afno.evaluation.inputs.fields import (
     DatasetFields,
     FieldSource,
+    HeldFields,
     PersistenceFields,
     ValidTimeFields,
     chunk_lengths,
@@ -46,6 +47,20 @@ def test_a_coarser_grid_has_the_means_of_the_fields() -> None:
     np.testing.assert_allclose(
         read(DatasetFields(FORECAST, coarsening), slice(0, 2)), coarsening.apply(fields)
     )
+
+
+def test_held_fields_are_those_given_on_the_grid_of_the_scores() -> None:
+    forecast = make_forecast(TRUTH, members=2)
+    channel, coarse = Channel(name="2m_temperature"), LatLonGrid.equiangular(3, 4)
+    for coarsening in (None, Coarsening(GRID, coarse)):
+        stored = DatasetFields(forecast, coarsening)
+        held = HeldFields(stored)
+        assert (held.num_members, held.lead_times.tolist()) == (2, stored.lead_times.tolist())
+        inits, leads = forecast["init_time"].values[1:3], slice(1, 3)
+        held.hold({channel.label: forecast[channel.name].values[1:3, 1:3]})
+        (found,) = [np.concatenate(list(held.read(channel, inits, leads)))]
+        expected = np.concatenate(list(stored.read(channel, inits, leads)))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_persistence_is_the_initial_state_or_missing() -> None:

@@ -74,6 +74,22 @@ def test_threads_read_each_time_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(read) == list(range(5, 35))
 
 
+def test_what_was_read_ahead_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = xr.Dataset(
+        {"a": (("time", "latitude", "longitude"), np.ones((4, 2, 3)))},
+        {"time": np.arange(4).astype("datetime64[D]").astype("datetime64[ns]")},
+    )
+    fields = TruthFields(data)
+    fields.read_ahead(data["time"].values[1:3])
+    fields.read_ahead(data["time"].values[:0])
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it is read")
+
+    monkeypatch.setattr(xr.DataArray, "isel", fail)
+    assert fields.at(Channel(name="a"), data["time"].values[1:3]).tolist() == [[[1.0] * 3] * 2] * 2
+
+
 def test_every_thread_learns_of_a_damaged_chunk(tmp_path: Path) -> None:
     truth, _ = series(tmp_path / "s.zarr")
     file = tmp_path / "s.zarr/geopotential/c/20/0/0/0"

@@ -41,6 +41,14 @@ def test_some_initial_and_lead_times() -> None:
     assert len(times.unique) == 5
 
 
+def test_the_precision_is_that_of_the_function_with_and_without_dates_that_lack() -> None:
+    """Sums in another precision would make scores depend on which times are read together."""
+    times = np.array(["2001-01-01", "NaT"], "datetime64[ns]")
+    for dated in (times, times[:1]):
+        fields = where_dated(lambda given: np.ones((len(given), 2), np.float32), dated, (2,))
+        assert fields.dtype == np.float32
+
+
 def test_fields_are_missing_where_there_is_no_date() -> None:
     times = np.array(["2001-01-01", "NaT"], "datetime64[ns]")
 

@@ -1,0 +1,1 @@
+"""Scores of forecasts while they are made: evaluation's own sums, of fields that no disk sees."""
