@@ -1,5 +1,6 @@
 """The verb ``forecast`` with scores: what it is given, what it keeps, and bad input."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,9 +115,12 @@ def test_bad_input_is_named_before_anything_is_written(
     ],
 )  # fmt: skip
 def test_truth_that_does_not_fit_is_named(
-    files: Files, tmp_path: Path, change: object, code: str, names: tuple[str, ...]
+    files: Files,
+    tmp_path: Path,
+    change: Callable[[xr.Dataset], xr.Dataset],
+    code: str,
+    names: tuple[str, ...],
 ) -> None:
-    assert callable(change)
     change(make_dataset()).to_netcdf(tmp_path / "truth.nc")
     words = [f"--scores={tmp_path / 's.nc'}", "--keep=none", f"--climatology={files.years}"]
     with rejects(code, *names):
