@@ -1,4 +1,4 @@
-"""What an evaluation compares, aligned: the plan of its work, and the scores made of its sums.
+"""The work of an evaluation: what is compared, aligned, its plan, and the scores made of its sums.
 
 ``evaluate`` does the work of a plan on stored forecasts; forecasts that are scored while they are
 made do the same work on fields in memory.
