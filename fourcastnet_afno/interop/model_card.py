@@ -57,8 +57,8 @@ def _summary(forecaster: Forecaster) -> str:
     spec = forecaster.spec
     return (
         f"A surrogate that steps {len(spec.channels)} channels forward by {spec.step.label}: a "
-        f"{_code(forecaster.config.network.mixer)} network with {count:,} weights, from the last "
-        f"{forecaster.num_history} state(s) in physical units."
+        f"network with {count:,} weights and the mixer {_code(forecaster.config.network.mixer)}, "
+        f"from the last {forecaster.num_history} state(s) in physical units."
     )
 
 
@@ -92,8 +92,10 @@ def _grid(forecaster: Forecaster) -> str:
 
 def _training(settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     data, training = _part(settings, "data"), _part(settings, "training")
-    source = _part(data, "source").get("path") or (_part(data, "planet") and "a simulated planet")
+    source = _part(data, "source").get("path")
+    simulated = next((kind for kind in ("simulation", "pde") if _part(data, kind)), None)
     rows = [["data", _code(source)]] if source else []
+    rows += [["data", f"simulated, {_code(data[simulated])}"]] if simulated else []
     for period in _PERIODS:
         if ends := _part(data, period):
             rows.append([f"{period} period", _code(f"{ends.get('start')} to {ends.get('end')}")])

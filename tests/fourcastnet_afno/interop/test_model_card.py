@@ -30,6 +30,7 @@ def test_it_tells_channels_grid_and_training() -> None:
         "`2m_temperature`",
         "| `total_precipitation` | `m` | predicted, not fed back |",
         "`day_of_year_sin`",
+        "https://host/era5.zarr",
         "5e+04",
         "6 h",
         "`1979-01-01 to 2015-12-31`",
@@ -40,6 +41,11 @@ def test_it_tells_channels_grid_and_training() -> None:
     ):
         assert word in text
     assert text.startswith("---\nlibrary_name: fourcastnet-afno\n")
+
+
+def test_it_tells_how_data_were_simulated() -> None:
+    text = card(config="data: {source: null, simulation: {num_latitudes: 32}}")
+    assert "| data | simulated, `{'num_latitudes': 32}` |" in text
 
 
 def test_it_tells_no_secrets_and_obeys_no_text_of_others() -> None:
