@@ -159,6 +159,9 @@ class Darcy(Problem):
         """See ``Problem``; mixers of periodic fields have a margin of zeros around them."""
         if kind in _AFNO_KINDS:
             return _config(kind, boundary=("mirrored", "mirrored"))
+        return self._with_margin(kind)
+
+    def _with_margin(self, kind: str) -> AFNONetConfig:
         margin = 0 if kind in ("attention", "unet") else self.train_shape[0] // 8
         padding = Padding(latitude="zero", longitude="zero", margin=(margin, margin))
         return _config(kind, padding=padding)
@@ -219,6 +222,10 @@ class PublicDarcy(Darcy):
     epochs: int = 30
 
     name: ClassVar[str] = "darcy_public"
+
+    def network(self, kind: str) -> AFNONetConfig:
+        """See ``Problem``; ``afno`` has a margin too, as ends at 1 are no points of the data."""
+        return self._with_margin(kind) if kind == "afno" else super().network(kind)
 
     def solve(self) -> Data:
         """See ``Problem``."""

@@ -238,7 +238,7 @@ def without_values(problem: Problem) -> Data:
 
 
 def test_every_network_of_the_table_fits_its_budget() -> None:
-    for problem in (Darcy(), NavierStokes(), SphericalShallowWater()):
+    for problem in (Darcy(), PublicDarcy(folder=Path()), NavierStokes(), SphericalShallowWater()):
         data = without_values(problem)
         for kind in problem.kinds:
             assert 70_000 < count_weights(build(kind, problem, data, NUM_WEIGHTS)) <= NUM_WEIGHTS
@@ -265,6 +265,13 @@ def test_public_darcy_gets_its_missing_ends(tmp_path: Path) -> None:
     assert data["train"].shape == (2, 2, 1, 17, 17)
     assert (data["test_33x33"][:, 1, :, -1] == 0).all()
     assert (data["test_33x33"][:, 0, :, -1] == data["test_33x33"][:, 0, :, -2]).all()
+
+
+def test_afno_has_the_margin_of_other_periodic_mixers_where_edges_are_no_points() -> None:
+    public, ours = PublicDarcy(folder=Path()).network("afno"), Darcy().network("afno")
+    assert public.padding == Darcy().network("global_filter").padding
+    assert public.padding.margin == (2, 2)
+    assert replace(public, padding=ours.padding, boundary=ours.boundary) == ours
 
 
 def test_velocity_has_the_vorticity_as_its_curl_and_no_divergence() -> None:
