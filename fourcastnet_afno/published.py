@@ -149,7 +149,8 @@ class _Remote:
 
     def __init__(self, url: str, sha256: str, policy: RetryPolicy) -> None:
         self.url, self.name, self._sha256, self._policy = url, redacted(url), sha256, policy
-        self._folder = None if url.endswith(".safetensors") else url.rstrip("/")
+        is_file = url.partition("?")[0].endswith(".safetensors")  # a signature may follow
+        self._folder = None if is_file else url.rstrip("/")
         _hub_parts(url)
 
     def expected(self, known: Content | None) -> Content:

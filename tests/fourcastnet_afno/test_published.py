@@ -106,6 +106,14 @@ def test_a_copy_is_read_once_while_it_stays_what_is_published(
         assert len(bodies) <= (1 if location.endswith("s") else 0)  # its version alone
 
 
+def test_a_file_can_have_a_signature(site: Site, published: dict[str, bytes]) -> None:
+    found = fetch(f"{site.url}/model/model.safetensors?signature=0123456789abcdef")
+    assert found.read_bytes() == published["model.safetensors"]
+    with rejects("missing-file", f"{site.url}/none.safetensors") as error:
+        fetch(f"{site.url}/none.safetensors?token=0123456789abcdef")
+    assert "0123456789abcdef" not in str(error.value)
+
+
 def test_a_new_version_replaces_the_copy(site: Site, tmp_path: Path) -> None:
     copy = fetch(f"{site.url}/model")
     before = copy.read_bytes()
