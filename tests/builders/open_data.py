@@ -204,6 +204,7 @@ def grib_message(
     values: np.ndarray,
     west: float = 0.0,
     packing: str = "grid_simple",
+    sample: str = "regular_ll_sfc_grib2",
 ) -> bytes:
     """A message on a global grid with rows at the poles; values that are NaN are missing.
 
@@ -211,7 +212,7 @@ def grib_message(
     """
     num_latitudes, num_longitudes = grid.shape
     step = 360 / num_longitudes
-    message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+    message = eccodes.codes_grib_new_from_samples(sample)
     all_keys = {
         **{"Ni": num_longitudes, "Nj": num_latitudes},
         "latitudeOfFirstGridPointInDegrees": 90,

@@ -191,6 +191,15 @@ def test_rows_from_the_south_and_columns_first(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, TEMPERATURE, rtol=1e-6)
 
 
+def test_messages_of_edition_1(tmp_path: Path) -> None:
+    keys = {"shortName": "t", "level": 500, "dataDate": 20261130, "dataTime": 600}
+    content = grib_message(GRID, keys, TEMPERATURE, sample="regular_ll_pl_grib1")
+    (tmp_path / "t.grib").write_bytes(content)
+    found = read_source(tmp_path / "t.grib")["temperature"].sel(level=500)
+    np.testing.assert_array_equal(found["time"], [NOON - SIX_HOURS])
+    np.testing.assert_allclose(found[0], TEMPERATURE, rtol=1e-6)
+
+
 def test_members_are_an_axis(tmp_path: Path) -> None:
     keys = {"productDefinitionTemplateNumber": 1, "shortName": "2t", "dataDate": 20261130}
     content = b"".join(
