@@ -193,7 +193,7 @@ def open_initial_data(
     recorded = _recorded_data(checkpoint)
     static = [parse_label(n)[0] for n in recorded.get("static", [])]
     defaults = recorded_settings(recorded.get("source") or {})
-    wanted = needed_for(spec.channels.labels)
+    wanted = needed_for(spec.channels.labels) | {channel.name for channel in spec.channels}
     dataset = open_source(source, static, defaults=defaults, wanted=wanted)
     if "time" not in dataset.dims or "time" not in dataset.coords:
         raise InputError(

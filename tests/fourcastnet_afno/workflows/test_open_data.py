@@ -1,5 +1,6 @@
 """Forecasts from a weather service over HTTP, in one call."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.forecaster.checkpoint import save_checkpoint
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.models.config import AFNONetConfig
-from fourcastnet_afno.workflows.forecast import forecast_from
+from fourcastnet_afno.workflows.forecast import forecast_from, open_initial_data
 from fourcastnet_afno.workflows.open_data import wanted_fields
 from tests.builders.experiments import make_forecaster
 from tests.builders.open_data import grib_message, ifs_file
@@ -64,3 +65,18 @@ def test_inputs_of_a_computed_channel_are_on_its_level() -> None:
     (field,) = wanted_fields(Channels((channel,)))
     assert field.label == "relative_humidity_850"
     assert set(field.inputs) == {("specific_humidity", 850), ("temperature", 850)}
+
+
+@pytest.mark.parametrize("name", ["u1", "vorticity"])
+def test_fields_on_a_plane_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """``u1`` would be the wind at 1 hPa."""
+    axes = {"y": np.arange(4.0), "x": np.arange(4.0)}
+    fields = (("time", "y", "x"), np.ones((2, 4, 4)))
+    dataset = xr.Dataset({name: fields, "other": fields}, {"time": TIMES, **axes})
+    dataset.assign_attrs(periodic="y x").to_netcdf(tmp_path / "plane.nc")
+    source = SourceConfig(path=str(tmp_path / "plane.nc"))
+    forecaster = make_forecaster()
+    save_checkpoint(tmp_path / "best.safetensors", forecaster, {}, {})
+    spec = replace(forecaster.spec, channels=Channels((Channel(name=name, units="1"),)))
+    opened = open_initial_data(source, spec, tmp_path / "best.safetensors")
+    assert list(opened.data_vars) == [name]
