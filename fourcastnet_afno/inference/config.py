@@ -153,12 +153,16 @@ class ForecastConfig:
         init_interval: Time between initial times, such as 12h, 5D, or 3MS for calendar months,
             instead of the hours. With steps of months, an interval below a month is every state.
         init_interval_hours: The same in hours, the former name of ``init_interval``.
-        batch_size: Forecasts that run together.
+        batch_size: Forecasts that run together; ``auto`` for as many as this machine steps fastest,
+            measured in the first seconds, reported, and kept by forecasts that resume.
         regrid: Whether states on another grid than the network's are accepted, see
             ``Forecaster.on_grid``; otherwise they are an error.
         resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
             the network works at their resolution, ``native``: right for patches of one cell alone.
-        precision: ``bfloat16`` runs the network under autocast.
+        precision: ``bfloat16`` runs the network under autocast: products in bfloat16, transforms in
+            float32.
+        compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs. On
+            CPUs it needs a C++ compiler, and small networks lose by it.
         diagnostic: Checkpoint of a head that was trained behind this forecaster, see
             ``train-diagnostic``; its channels are written in addition to the others.
         ensemble: Members and how they differ.
@@ -170,10 +174,11 @@ class ForecastConfig:
     init_times: str | None = None
     init_interval: str | None = None
     init_interval_hours: Hours = 24
-    batch_size: Count = 16
+    batch_size: Count | Literal["auto"] = 16
     regrid: bool = True
     resolution: Literal["interpolate", "native"] = "interpolate"
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     diagnostic: str | None = None
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     stability: StabilityConfig = field(default_factory=StabilityConfig)
@@ -187,6 +192,17 @@ class ForecastConfig:
     def interval(self) -> Timestep:
         """Time between initial times."""
         return _either("forecast.init_interval", self.init_interval, self.init_interval_hours, 24)
+
+    @property
+    def num_together(self) -> int:
+        """Forecasts that run together.
+
+        Raises:
+            ValueError: If it is ``auto``, which ``settle_batch_size`` replaces.
+        """
+        if self.batch_size == "auto":
+            raise ValueError("batch_size=auto must be settled first, see settle_batch_size")
+        return self.batch_size
 
     def settings(self) -> dict[str, Any]:
         """All settings as plain values, hours as integers where earlier versions have them so."""
@@ -203,4 +219,6 @@ class ForecastConfig:
             del settings["stability"]["damping_power"]
         if self.ensemble.noise_amplitude == 1:
             del settings["ensemble"]["noise_amplitude"]
+        if self.compile == "off":
+            del settings["compile"]
         return settings

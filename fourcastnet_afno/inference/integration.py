@@ -196,8 +196,8 @@ def make_integrations(
     sets = []
     for number in range(len(job.steppers)):
         (same,) = np.nonzero(members % len(job.steppers) == number)
-        for start in range(0, len(same), job.config.batch_size):
-            indices = same[start : start + job.config.batch_size]
+        for start in range(0, len(same), job.config.num_together):
+            indices = same[start : start + job.config.num_together]
             integration = Integration(job, number, init_times[indices], members[indices], pool)
             sets.append((integration, indices))
     return sets

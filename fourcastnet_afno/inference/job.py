@@ -147,7 +147,7 @@ class ForecastJob:
         spec, config = self.steppers[0].spec, self.config
         members = len(self.members)  # statistics and scores need all members of a unit
         if config.ensemble.output == "members" and not self.scored:
-            members = min(members, config.batch_size)
+            members = min(members, config.num_together)
         return ForecastLayout(
             channels=Channels(tuple(self.channels.channels[i] for i in self.selected)),
             grid=spec.grid,
@@ -155,7 +155,7 @@ class ForecastJob:
             lead_times=np.arange(1, config.num_steps + 1) * spec.timestep,
             calendar=spec.step.calendar,
             members=tuple(self.members.tolist()) if config.ensemble.is_ensemble else (),
-            forecasts_together=(max(1, config.batch_size // members), members),
+            forecasts_together=(max(1, config.num_together // members), members),
             config=config.store,
         )
 

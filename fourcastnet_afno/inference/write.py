@@ -29,10 +29,12 @@ from fourcastnet_afno.inference.open import (
     require_netcdf_names,
     to_netcdf,
 )
-from fourcastnet_afno.inference.resume import Work, damaged_restart
+from fourcastnet_afno.inference.resume import Work, damaged_restart, recorded_provenance
 from fourcastnet_afno.inference.rollout import Stepper
 from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastStore
+from fourcastnet_afno.inference.tuning.batch_size import settle_batch_size
+from fourcastnet_afno.inference.tuning.compiled import compile_networks
 from fourcastnet_afno.inference.unit_output import Scorer, ScorerMaker, UnitOutput
 from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
@@ -71,7 +73,8 @@ def write_forecast(
         existing: Whether an existing output is an error, resumed, or replaced. Interrupted work is
             resumed in any case, if its settings are the same.
         environment: Gives rank and number of processes, see ``LaunchEnvironment``.
-        report: Receives blow-ups and the state of work that other processes share.
+        report: Receives blow-ups, a batch size that was measured, and the state of work that other
+            processes share.
         restart_every: Steps between files that an interrupted forecast resumes from.
 
     Returns:
@@ -88,6 +91,17 @@ def write_forecast(
     else:
         main, others = forecast_output(path), scores
     check_outputs([main, *others], {"the data": _sources(dataset)})
+    launch = LaunchEnvironment.from_environment(environment)
+    if path is None and config.batch_size == "auto":
+        raise InputError(
+            "forecast.batch_size=auto is recorded with the forecasts, of which --keep none keeps "
+            "none; set a number, such as 16",
+            code="bad-setting",
+        )
+    recorded = recorded_provenance(main.path, existing)
+    config, chosen = settle_batch_size(
+        config, forecaster, init_times, recorded, world_size=launch.world_size
+    )
     job = ForecastJob(
         steppers=[forecaster, *further],
         dataset=dataset,
@@ -99,7 +113,7 @@ def write_forecast(
     )
     if path is not None and path.suffix == ".nc":
         require_netcdf_names((channel.name for channel in job.layout.channels), path)
-    launch = LaunchEnvironment.from_environment(environment)
+    compile_networks(config, forecaster, *further)
     identity = job.identity(attrs)
     if scoring is not None:
         identity |= {**scoring.identity, "keep": "none" if path is None else "forecasts"}
@@ -122,6 +136,9 @@ def write_forecast(
         remedy = "write fewer variables, levels or steps, or set forecast.store.compression=zstd"
         factor = 1 if config.store.compression == "none" else _MOST_COMPRESSION
         require_free_space(path, 4 * job.layout.num_values // factor, "the forecasts", remedy)
+    if chosen is not None:
+        report(chosen)
+        attrs = {**attrs, "batch_size": str(config.batch_size)}
     attrs = {**attrs, **_describe_patches(job.steppers)}
     store = None if path is None else ForecastStore(work.folder.store, job.layout)
     scorer = None

@@ -156,7 +156,8 @@ class _Perceptron(torch.autograd.Function):
             hidden = flat.new_empty(len(flat), len(weight1))
         for rows in _row_chunks(flat):
             layer = torch.addmm(bias1, flat[rows], weight1.T, out=hidden[rows] if keep else None)
-            torch.addmm(bias2, F.gelu(layer), weight2.T, out=output[rows])
+            activated = F.gelu(layer) if keep else torch.ops.aten.gelu_(layer)
+            torch.addmm(bias2, activated, weight2.T, out=output[rows])
         return output.view(tokens.shape), hidden
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""Forecasts as fast as this machine makes them."""
