@@ -1,11 +1,11 @@
 """Settings of an evaluation: scores, conventions, regions and baselines."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from data_pipeline.bounds import CountOrZero, Seed, check_bounds
+from data_pipeline.bounds import CountOrZero, Number, Seed, check_bounds
 from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
 ClimatologyFit = Literal["window", "harmonics"]
@@ -54,6 +54,8 @@ class EvaluationConfig:
         regrid: The side that is averaged, conservatively, onto the other's grid where forecast and
             truth differ: ``forecast`` or ``truth``; with ``refuse`` this is an error.
         num_threads: Threads that read and sum.
+        point: Latitude and longitude (y and x on a plane) whose values the report of an ensemble
+            shows by lead time; by default where its members end farthest apart.
     """
 
     convention: ConventionName = "weatherbench2"
@@ -80,6 +82,7 @@ class EvaluationConfig:
     climatology_harmonics: Annotated[int, Ge(0), Le(1000)] = USUAL_HARMONICS
     regrid: Literal["refuse", "forecast", "truth"] = "refuse"
     num_threads: Annotated[int, Ge(1), Le(4096)] = 2
+    point: list[Number] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.regions if box_of(name) not in REGIONS]
@@ -92,4 +95,15 @@ class EvaluationConfig:
             raise ValueError(
                 f"evaluation.neighborhoods must be odd numbers of cells, got {self.neighborhoods}"
             )
+        if len(self.point) not in (0, 2):
+            raise ValueError(
+                f"evaluation.point must be two numbers, such as [52.5, 13.4], got {self.point}"
+            )
         check_bounds(self, "evaluation")
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain values, but for unused ones that earlier versions did not know."""
+        settings = asdict(self)
+        if not self.point:
+            del settings["point"]
+        return settings

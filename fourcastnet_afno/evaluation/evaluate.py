@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +98,12 @@ def _resume_fingerprint(
     Files count by name, size and time of change, climatology and training years by a sample.
     """
     digest = hashlib.blake2b(digest_size=16)
-    settings = asdict(inputs.config)
+    settings = inputs.config.settings()
     del settings["num_threads"]  # may be another when it resumes
     # As version 0.1 wrote them; how a climatology is fitted shows in its fields.
     del settings["climatology"]
     del settings["perfect_model_members"]  # its forecasts are a file
+    settings.pop("point", None)  # of the report
     digest.update(json.dumps(settings).encode())
     dim = None if plan.spectrum is None else plan.spectrum.dim
     # Written as version 0.1 did, so that its states resume.

@@ -6,7 +6,7 @@ made do the same work on fields in memory.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -100,7 +100,7 @@ class Scoring:
         attrs = convention.describe() | {
             "climatology": climatology.description,
             "notes": "\n".join([*alignment.notes, *notes]),
-            "settings": json.dumps(asdict(config)),
+            "settings": json.dumps(config.settings()),
         }
         plan = inputs.plan(sources, metrics)
         return cls(inputs=inputs, plan=plan, metrics=metrics, attrs=attrs)

@@ -7,7 +7,7 @@ part of a forecast is a task of its plan. So the scores are those of the same fi
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,9 @@ class LiveScoring:
     @property
     def identity(self) -> Mapping[str, Any]:
         """JSON values that tell these scores from others."""
-        settings = asdict(self.config)
+        settings = self.config.settings()
         del settings["num_threads"]
+        settings.pop("point", None)  # of the report
         return {f"evaluation.{name}": value for name, value in settings.items()} | dict(self.data)
 
     def open(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -30,7 +31,7 @@ def error_maps(
     coastline.
     """
     rows = truth.sizes["lead_time"]
-    figure, axes = _map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
+    figure, axes = map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
     difference = predictions - truth
     limits, largest = (float(truth.min()), float(truth.max())), _largest(difference)
     panels = (
@@ -40,7 +41,7 @@ def error_maps(
     )
     for row, lead in enumerate(lead_labels(truth["lead_time"])):
         for axis, (name, field, bounds, cmap) in zip(axes[row], panels, strict=True):
-            mesh = _draw(axis, field[row], bounds, cmap, land)
+            mesh = draw_field(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {lead}", fontsize=9)
             if field is not truth:
                 figure.colorbar(mesh, ax=axis, label=as_drawn(truth.attrs.get("units", "")))
@@ -54,7 +55,7 @@ def mean_maps(
     chosen = scores.sel(forecast=forecast, map_channel=channel)
     leads = lead_labels(chosen["map_lead_time"])
     size = 3.6 * len(leads) + 0.6, 4.4
-    figure, axes = _map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
+    figure, axes = map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
     largest, highest = _largest(chosen["bias_map"]), float(chosen["rmse_map"].max())
     for column, lead in enumerate(leads):
@@ -62,7 +63,7 @@ def mean_maps(
             (("bias", (-largest, largest), "RdBu_r"), ("rmse", (0.0, highest), "magma"))
         ):
             axis = axes[row, column]
-            mesh = _draw(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
+            mesh = draw_field(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
             axis.set_title(f"{metric_of(name).label}, {lead}", fontsize=9)
             if column == len(leads) - 1:
                 figure.colorbar(mesh, ax=axis, label=as_drawn(units))
@@ -75,7 +76,7 @@ def _largest(field: xr.DataArray) -> float:
     return value if np.isfinite(value) and value > 0 else 1.0
 
 
-def _map_axes(
+def map_axes(
     rows: int, columns: int, size: tuple[float, float], dims: tuple[Hashable, ...]
 ) -> tuple[Figure, Any]:
     """Axes of maps, of the globe with cartopy where it is installed; the outer ones are labeled."""
@@ -104,19 +105,15 @@ def _map_axes(
     return figure, axes
 
 
-def _draw(  # noqa: ANN202
+def draw_field(
     axis: Axes,
     field: xr.DataArray,
     limits: tuple[float, float],
     cmap: str,
     land: xr.DataArray | None = None,
-):
+) -> QuadMesh:
     """Draw a field, and the coast where land is on the same grid."""
-    options: dict[str, Any] = {}
-    if hasattr(axis, "projection"):
-        from cartopy.crs import PlateCarree  # pyright: ignore
-
-        options = {"transform": PlateCarree()}
+    options = _options(axis)
     if land is not None and land.shape == field.shape:
         axis.contour(
             land["longitude"], land["latitude"], land.values, [0.5], colors="black",
@@ -126,10 +123,25 @@ def _draw(  # noqa: ANN202
     if len(y) == 1:  # problems in one dimension: a strip
         middles = (x[1:] + x[:-1]) / 2
         x = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
-        y, options = np.array([0.0, 1.0]), {"shading": "flat"}
+        y, options["shading"] = np.array([0.0, 1.0]), "flat"
     else:
         options["shading"] = "nearest"
     return axis.pcolormesh(x, y, field.values, vmin=limits[0], vmax=limits[1], cmap=cmap, **options)
+
+
+def draw_line(axis: Axes, field: xr.DataArray, level: float) -> None:
+    """Draw the line along which a field has a value."""
+    y, x = (field[dim].values for dim in field.dims)
+    axis.contour(x, y, field.values, [level], colors="#d1622b", linewidths=1.2, **_options(axis))
+
+
+def _options(axis: Axes) -> dict[str, Any]:
+    """Coordinates of what is drawn on axes of the globe."""
+    if not hasattr(axis, "projection"):
+        return {}
+    from cartopy.crs import PlateCarree  # pyright: ignore
+
+    return {"transform": PlateCarree()}
 
 
 def rollout_animation(
@@ -145,7 +157,7 @@ def rollout_animation(
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
-    meshes = [_draw(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
+    meshes = [draw_field(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
     figure.colorbar(meshes[1], ax=axes, label=as_drawn(truth.attrs.get("units", "")))
     frames = []
     for index in track(shown, "Drawing the animation"):

@@ -9,7 +9,7 @@ MAKER = "fourcastnet_afno"
 """Stored in reports and figures as the program that wrote them."""
 
 _FIGURES = re.compile(
-    r"(loss|(mean_)?maps|spectra|crps|reliability|scores(_.*)?|(scorecard|spread_skill)_.*)"
+    r"(loss|(mean_)?maps|spectra|crps|reliability|plume|stamps|exceedance|scores(_.*)?|(scorecard|spread_skill)_.*)"
     r"\.(png|pdf)|rollout\.gif",
     re.DOTALL,
 )

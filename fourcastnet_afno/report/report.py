@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from data_pipeline.channels import Channels
 from data_pipeline.files.atomic import make_folder, replacing
 from data_pipeline.files.outputs import check_outputs
+from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.timestep import lead_label, lead_times_of
@@ -21,11 +22,12 @@ from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
-from fourcastnet_afno.report import maps, plots, rows
+from fourcastnet_afno.report import ensembles, maps, plots, rows
 from fourcastnet_afno.report.outputs import MAKER, report_outputs
 
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 _MAP_LEADS, _SPECTRUM_LEADS = 3, 4  # at most so many are drawn
+_EXCEEDED = 0.9  # quantile of truth in maps of probabilities
 _Kind = Literal["chart", "map"]
 
 
@@ -55,16 +57,19 @@ def write_report(
     config_text: str = "",
     facts: Mapping[str, str] | None = None,
     max_curves: int = 6,
+    point: Sequence[float] = (),
 ) -> Path:
     """Draw all figures and write the report next to them; return its path.
 
     The figures go to the folder ``figures`` next to ``path``, as PNG and PDF. Of several regions
     the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
     curves; tables have all. Where only scores were kept, there are no ``forecasts``. ``truth`` is a
-    canonical dataset with the valid times, and ``facts`` are further lines, such as the run time.
+    canonical dataset with the valid times, ``facts`` are further lines, such as the run time, and
+    ``point`` is ``EvaluationConfig.point``.
 
     Raises:
-        InputError: If something else has the name of the report or of a figure.
+        InputError: If something else has the name of the report or of a figure, or the point lies
+            outside of the forecasts' grid.
     """
     check_outputs(report_outputs(path), {})
     scores = scores.isel(region=0) if "region" in scores.dims else scores
@@ -79,11 +84,13 @@ def write_report(
     }
     if history:
         losses.append(_save(folder / "loss", "Loss by epoch", plots.plot_loss_curve(history)))
+    shown = _shown_forecast(scores, truth, forecasts)
     sections = [
         Section("Scorecard", "scorecard.html.j2", _scorecards(scores, folder)),
         Section("Scores", "scores.html.j2", _scores(scores, folder, max_curves)),
-        Section("Maps", "figures.html.j2", _maps(scores, truth, forecasts, folder)),
+        Section("Maps", "figures.html.j2", _maps(scores, shown, folder)),
         Section("Spectra", "figures.html.j2", _spectra(scores, folder)),
+        Section("Ensemble forecast", "figures.html.j2", _ensemble(shown, folder, point)),
         Section("Ensembles and events", "figures.html.j2", _probabilities(scores, folder)),
         Section("Stability", "definitions.html.j2", {"pairs": bounded} if bounded else {}),
         Section("Training", "figures.html.j2", {"wide": losses} if history else {}),
@@ -156,34 +163,93 @@ def _scores(scores: xr.Dataset, folder: Path, max_curves: int) -> dict[str, Any]
     }
 
 
-def _maps(
-    scores: xr.Dataset, truth: xr.Dataset, forecasts: Mapping[str, xr.Dataset], folder: Path
-) -> dict[str, Any]:
-    """One forecast next to truth, still and moving, and its mean errors."""
-    channel, pair = picture_channel(scores), None
+class Shown(NamedTuple):
+    """One forecast of a channel that is drawn: truth (lead_time, y, x) and members, read lazily.
+
+    ``pair`` is None where it was not kept, or truth has none of its valid times or is on another
+    grid; a forecast of an ensemble has the dimension ``realization``.
+    """
+
+    channel: str
+    forecast: str
+    pair: tuple[xr.DataArray, xr.DataArray] | None
+    land: xr.DataArray | None
+    grid: Grid
+
+    @property
+    def start(self) -> str:
+        """The initial time."""
+        assert self.pair is not None
+        return self.pair[0].attrs["init_time"][:16].replace("T", " ")
+
+
+def _shown_forecast(
+    scores: xr.Dataset, truth: xr.Dataset, forecasts: Mapping[str, xr.Dataset]
+) -> Shown:
+    channel, land, pair = picture_channel(scores), None, None
     name = next(iter(forecasts or scores["forecast"].values.tolist()))
-    if forecasts:
-        pair = _longest_forecast(truth, forecasts[name], channel)
-    land, pictures = None, []
     if "land_sea_mask" in truth:
         land = truth["land_sea_mask"]
         land = land.isel(time=0) if "time" in land.dims else land
         land = land.transpose("latitude", "longitude").compute()
+    if forecasts:
+        pair = _longest_forecast(truth, forecasts[name], channel)
+    return Shown(channel, name, pair, land, grid_of(truth))
+
+
+def _maps(scores: xr.Dataset, shown: Shown, folder: Path) -> dict[str, Any]:
+    """One forecast next to truth, still and moving, and its mean errors."""
+    channel, name, pair, land, _ = shown
+    pictures = []
     if pair is not None:
         actual, forecast = pair
-        shown = selected_leads(lead_times_of(actual["lead_time"]), _MAP_LEADS)
-        start = actual.attrs["init_time"][:16].replace("T", " ")
-        figure = maps.error_maps(actual[shown], forecast[shown], land)
-        title = f"{channel} of {name}, from {start} UTC"
+        if "realization" in forecast.dims:
+            forecast = forecast.mean("realization", dtype=np.float64)
+        forecast = at_least_single(forecast.compute())
+        leads = selected_leads(lead_times_of(actual["lead_time"]), _MAP_LEADS)
+        figure = maps.error_maps(actual[leads], forecast[leads], land)
+        title = f"{channel} of {name}, from {shown.start} UTC"
         pictures.append(_save(folder / "maps", title, figure, "map"))
         maps.rollout_animation(actual, forecast, folder / "rollout.gif")
-        title = f"{channel}: truth and {name}, from {start} UTC"
+        title = f"{channel}: truth and {name}, from {shown.start} UTC"
         pictures.append(_picture(folder / "rollout.gif", title, "map"))
     if "bias_map" in scores and channel in scores["map_channel"].values:
         figure = maps.mean_maps(scores, channel, name, land)
         title = f"{channel} of {name}: bias and RMSE over all initial times"
         pictures.insert(1, _save(folder / "mean_maps", title, figure, "map"))
     return {"wide": pictures} if pictures else {}
+
+
+def _ensemble(shown: Shown, folder: Path, point: Sequence[float]) -> dict[str, Any]:
+    """The members of one forecast: at a point, as stamps and as probabilities of exceedance."""
+    channel, name, pair, land, grid = shown
+    if pair is None or pair[1].sizes.get("realization", 1) < 2:
+        return {}
+    truth, members = pair
+    units = truth.attrs["units"]
+    cell = ensembles.cell_of(grid, point) if point else ensembles.widest_cell(members)
+    at_cell = dict(zip(grid.dims, cell, strict=True))
+    figure = ensembles.plume(truth.isel(at_cell), members.isel(at_cell).compute())
+    title = f"{channel} of {name} at {grid.describe_cell(*cell)}, from {shown.start} UTC"
+    title += "" if point else ", where members end farthest apart"
+    pictures = [_save(folder / "plume", title, figure)]
+    leads = lead_times_of(truth["lead_time"])
+    middle = (len(leads) - 1) // 2
+    stamped = members.isel(lead_time=middle).compute()
+    figure = ensembles.stamps(truth[middle], stamped, land)
+    title = f"{channel}: truth and members of {name} after {lead_label(leads[middle])}"
+    pictures.append(_save(folder / "stamps", title, figure, "map"))
+    chosen = selected_leads(leads, _MAP_LEADS)
+    threshold = float(np.nanquantile(truth[chosen], _EXCEEDED))
+    figure = ensembles.exceedance_maps(
+        truth[chosen], members.isel(lead_time=chosen).compute(), threshold, land
+    )
+    title = (
+        f"{channel} of {name}: probability of more than {threshold:.4g} {units}, which "
+        f"{1 - _EXCEEDED:.0%} of truth's cells exceed; a line around those"
+    )
+    pictures.append(_save(folder / "exceedance", title, figure, "map"))
+    return {"wide": pictures}
 
 
 def picture_channel(scores: xr.Dataset) -> str:
@@ -201,9 +267,10 @@ def picture_channel(scores: xr.Dataset) -> str:
 def _longest_forecast(
     truth: xr.Dataset, predictions: xr.Dataset, channel: str
 ) -> tuple[xr.DataArray, xr.DataArray] | None:
-    """Truth and the forecast (mean over its members) with the most lead times that truth covers.
+    """Truth and the forecast with the most lead times that truth covers.
 
-    Both are (lead_time, latitude, longitude); ``None`` where truth is on another grid or has none.
+    Truth is (lead_time, latitude, longitude), the forecast likewise, lazy, behind ``realization``
+    if it has members; ``None`` where truth is on another grid or has none.
     """
     predictions = canonical_forecast(predictions)
     if not grid_of(truth).is_same(grid_of(predictions)):
@@ -216,16 +283,16 @@ def _longest_forecast(
         return None
     index = int(np.argmax(known.sum(axis=1)))
     forecast = predictions[[drawn.name]].isel(init_time=[index], lead_time=known[index])
-    if "realization" in forecast.dims:
-        forecast = forecast.mean("realization", keep_attrs=True, dtype=np.float64)
     times = valid_times_of(forecast, truth["time"].values)
     actual = by_valid_time(lambda valid: truth[[drawn.name]].sel(time=valid), times)
     first, second = (
-        at_least_single(Channels((drawn,)).stack(fields).isel(init_time=0, channel=0).compute())
+        at_least_single(Channels((drawn,)).stack(fields).isel(init_time=0, channel=0))
         for fields in (actual, forecast)
     )
+    first = first.compute()
     first.attrs = second.attrs = {"units": drawn.units, "init_time": str(times.init_times[0])}
-    return first, second
+    leading = ("realization",) if "realization" in second.dims else ()
+    return first, second.transpose(*leading, "lead_time", ...)
 
 
 def _spectra(scores: xr.Dataset, folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
 from fourcastnet_afno.inference.perfect_model import write_perfect_model
 from fourcastnet_afno.provenance import peak_memory_gib, versions
+from fourcastnet_afno.report.ensembles import cell_of
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.report.runs import read_history
 from fourcastnet_afno.workflows import console
@@ -48,6 +49,8 @@ def evaluate_run(
     check_perfect_model(config)
     history = read_history(output)
     store = open_or_prepare(config, output)
+    if config.evaluation.point:
+        cell_of(store.prognostic.grid, config.evaluation.point)  # it lies inside
     predictions, forecasts = open_forecast(path), {"model": str(path)}
     if PERFECT_MODEL in config.evaluation.baselines:
         forecasts[PERFECT_MODEL] = str(_perfect_model(config, store, predictions, output))
@@ -87,6 +90,7 @@ def evaluate_run(
         history=history,
         truth=truth_of(store),
         forecasts={"model": predictions},
+        point=config.evaluation.point,
         config_text=config.to_yaml(),
         facts=facts,
     )

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ import yaml
 
 from data_pipeline.errors import InputError, naming_option
 from data_pipeline.files.outputs import check_outputs
+from data_pipeline.grids.plane import grid_of
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.redaction import redact, remember_secrets
 from data_pipeline.sources.canonical import open_source
@@ -29,6 +29,7 @@ from fourcastnet_afno.evaluation.inputs.climatology_sources import (
 from fourcastnet_afno.evaluation.inputs.companions import open_training
 from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
 from fourcastnet_afno.evaluation.scores.tables import scores_outputs, scores_table, write_scores
+from fourcastnet_afno.report.ensembles import cell_of
 from fourcastnet_afno.report.outputs import report_outputs
 from fourcastnet_afno.report.report import write_report
 from fourcastnet_afno.workflows import console
@@ -78,6 +79,8 @@ def evaluate_files(
         base = open_climatology_data(climatology)
     with naming_option("--training"):
         years = None if training is None else open_training(training)
+    if report is not None and config.point:
+        cell_of(grid_of(actual), config.point)  # it lies inside
     scores = evaluate(
         {name: _absolute_source(path) for name, path in named.items()},
         truth_as_scored(truth, actual),
@@ -107,7 +110,8 @@ def evaluate_files(
             scores=scores,
             truth=actual,
             forecasts=opened,
-            config_text=yaml.safe_dump(asdict(config), sort_keys=False),
+            point=config.point,
+            config_text=yaml.safe_dump(config.settings(), sort_keys=False),
             facts={
                 f"{key} of {name}": str(dataset.attrs[key])
                 for name, dataset in opened.items()

@@ -167,6 +167,7 @@ class ScoreOptions:
                 truth=open_series(truth)[0] if isinstance(truth, str) else truth,
                 forecasts={} if kept is None else {MODEL: kept},
                 config_text=config_text,
+                point=scoring.config.point,
             )
         print_tables(console, scores_table(scores), soft_wrap=True)
         for path in filter(None, (self.scores, self.report)):

@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ from fourcastnet_afno.parallel.environment import memory_of
 
 _LEAST_GAIN = 0.03  # of the time of a forecast's step; less is within the noise of the measurement
 _LARGEST = 1024
-_REPEATS = 3
+_REPEATS = 8
+_ALL_SECONDS = 5.0
 _SECONDS = 1.0  # of a step, beyond which no larger batch is tried
 _MEMORY_SHARE = 0.5  # of the device's memory, for a step
 
@@ -117,23 +119,32 @@ def measure(
     sizes: Sequence[int],
     clock: Callable[[], float],
 ) -> list[Measured]:
-    """Measure batches of increasing sizes, as far as time and memory allow."""
-    device, measured, memory = stepper.scales.mean.device, list[Measured](), list[int]()
+    """Measure batches of increasing sizes, as far as time and memory allow.
+
+    Steps of all sizes take turns, and the shortest of each counts: what else runs on the machine
+    slows down all of them.
+    """
+    device, memory, started = stepper.scales.mean.device, list[int](), clock()
+    steps, seconds = dict[int, Callable[[], float]](), dict[int, float]()
     for size in sizes:
+        steps[size] = partial(_seconds_of_step, config, stepper, init_times, size, clock)
         try:
-            seconds = _seconds_of_step(config, stepper, init_times, size, clock)
+            seconds[size] = min(steps[size]() for _ in range(2))  # the first one prepares
         except torch.OutOfMemoryError:
-            if not measured:
+            if not seconds:
                 raise
             break
-        measured.append(Measured(size, seconds / size))
-        memory.append(_peak_memory(device))
+        memory.append(peak_memory(device))
         # The next one has about twice the size.
         grown = memory[-1] + 2 * (memory[-1] - memory[0])
-        is_slower = seconds / size > 1.2 * min(each.seconds for each in measured)
-        if is_slower or seconds > _SECONDS or grown > _MEMORY_SHARE * memory_of(device):
+        is_slower = seconds[size] / size > 1.5 * min(s / n for n, s in seconds.items())
+        if is_slower or seconds[size] > _SECONDS or grown > _MEMORY_SHARE * memory_of(device):
             break
-    return measured
+    for _ in range(_REPEATS):
+        for size in seconds:
+            if clock() - started < _ALL_SECONDS:
+                seconds[size] = min(seconds[size], steps[size]())
+    return [Measured(size, max(value, 1e-9) / size) for size, value in seconds.items()]
 
 
 def _seconds_of_step(
@@ -143,24 +154,20 @@ def _seconds_of_step(
     size: int,
     clock: Callable[[], float],
 ) -> float:
-    """Seconds of a step of ``size`` forecasts from the mean state, the least of some."""
+    """Seconds of a step of ``size`` forecasts from the mean state."""
     mean, spec = stepper.scales.mean, stepper.spec
     shape = size, stepper.num_history, len(spec.channels), *spec.grid.shape
     state, forcing = mean.expand(shape).contiguous(), _forcing(stepper, init_times, size)
-    use_bfloat16, seconds = config.precision == "bfloat16", []
+    use_bfloat16 = config.precision == "bfloat16"
     with (
         torch.inference_mode(),
         torch.autocast(mean.device.type, torch.bfloat16, enabled=use_bfloat16),
     ):
-        for _ in range(_REPEATS + 1):  # the first one prepares what later ones find
-            _wait_for(mean.device)
-            started = clock()
-            stepper(state, forcing)
-            _wait_for(mean.device)
-            seconds.append(clock() - started)
-            if seconds[-1] > _SECONDS:
-                break
-    return max(min(seconds), 1e-9)
+        _wait_for(mean.device)
+        started = clock()
+        stepper(state, forcing)
+        _wait_for(mean.device)
+    return clock() - started
 
 
 def _forcing(stepper: Stepper, init_times: np.ndarray, size: int) -> Tensor:
@@ -176,7 +183,7 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """The most bytes that were in use so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
