@@ -40,9 +40,9 @@ def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
     """Estimators of the CRPS of each cell: float64 (field, realization, ...) and (field, ...)."""
     count = members.shape[1]
     skill = np.abs(members - truth[:, None]).mean(axis=1)
-    ordered = np.sort(members, axis=1)
-    factors = 2.0 * np.arange(1, count + 1) - count - 1
-    pairs = 2 * np.tensordot(factors, np.moveaxis(ordered, 1, 0), axes=1)
+    # Members of a cell next to each other are sorted faster.
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(members, 1, -1)), axis=-1)
+    pairs = 2 * ordered @ (2.0 * np.arange(1, count + 1) - count - 1)
     biased = skill - pairs / (2 * count**2)
     fair = skill - pairs / (2 * count * (count - 1)) if count > 1 else skill
     almost_fair = _ALMOST_FAIR * fair + (1 - _ALMOST_FAIR) * biased
@@ -82,7 +82,8 @@ def energy_score(members: np.ndarray, truth: np.ndarray, averager: Averager) -> 
     flat = points.reshape(*points.shape[:2], -1)
     result = np.empty((len(members), averager.num_regions))
     for region, weights in enumerate(averager.weights.reshape(averager.num_regions, -1)):
-        gram = (flat * weights) @ flat.swapaxes(1, 2)
+        scaled = flat * np.sqrt(weights)
+        gram = scaled @ scaled.swapaxes(1, 2)  # symmetric: half the work
         squares = np.diagonal(gram, axis1=1, axis2=2)
         distances = np.sqrt(np.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0))
         skill = distances[:, :count, count].mean(axis=1)
