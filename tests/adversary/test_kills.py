@@ -28,7 +28,9 @@ from data_pipeline.periods import Period
 from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.cli.verbs import VERBS
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
-from fourcastnet_afno.models.config import AFNONetConfig
+from fourcastnet_afno.inference.config import EnsembleConfig
+from fourcastnet_afno.losses.config import LossChanges
+from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 from fourcastnet_afno.training.config import Stage, ValidationConfig
 from tests.builders.experiments import make_data_config, make_dataset, make_experiment
 from tests.builders.pictures import leave_pictures_blank
@@ -40,7 +42,8 @@ _BEST = "--checkpoint=run/checkpoints/best.safetensors"
 _WORDS = {
     "prepare": "--config=config.yaml --output=run",
     "train": "--config=config.yaml --output=run",
-    "train-diagnostic": f"--config=config.yaml --output=head {_BEST}",
+    "train-diagnostic": f"--config=config.yaml --output=head {_BEST} "
+    '--training.stages=[{"epochs":2}]',
     "forecast": "--config=config.yaml --output=run",
     "quickstart": "--config=config.yaml --output=run",
     "evaluate": "--config=config.yaml --output=run",
@@ -183,23 +186,33 @@ def check_files(command: Command, expected: Mapping[str, str], moments: object) 
     assert not changed, (command.name, moments)
 
 
-def write_inputs(folder: Path) -> None:
-    """Data with rain, and an experiment of a few steps, in paths relative to the folder."""
-    data = make_dataset(num_times=75)
+def write_inputs(folder: Path, *, is_ensemble: bool) -> None:
+    """Data with rain, and an experiment of a few steps, in paths relative to the folder.
+
+    The model of an ensemble takes noise, is trained for its spread, and forecasts members.
+    """
+    data, members = make_dataset(num_times=75), 2 if is_ensemble else 1
     low = (1e5 - data["mean_sea_level_pressure"]).clip(min=0) / 1000
     data[RAIN] = (1e-3 * low).astype("f4").assign_attrs(units="m")
     data.to_netcdf(folder / "data.nc")
     config = make_experiment(
         Path("data.nc"),
-        stages=[Stage(epochs=2), Stage(epochs=1, num_steps=2)],
+        stages=[
+            Stage(epochs=1),
+            Stage(epochs=2, num_steps=2, num_members=members, loss=LossChanges(kind="crps")),
+        ],
         batch_size=16,
         checkpoint_every_steps=1,
         keep_last=3,
         validation=ValidationConfig(every_steps=3, num_steps=2, num_init_times=2),
     )
     network = AFNONetConfig(patch_size=(3, 3), embed_dim=8, depth=1, num_blocks=2)
+    noise, ensemble = NoiseConfig(), EnsembleConfig(num_members=members)
+    if is_ensemble:
+        noise = NoiseConfig(length_scales=[8000.0], channels=1, memory_hours=48.0, width=4)
     config = replace(
         config,
+        model=replace(config.model, noise=noise),
         data=make_data_config(
             Path("data.nc"),
             diagnostic=[RAIN],
@@ -208,7 +221,7 @@ def write_inputs(folder: Path) -> None:
             test=Period(start="2001-02-21", end="2001-03-14"),
         ),
         diagnostic=DiagnosticConfig(network=network),
-        forecast=replace(config.forecast, num_steps=3),
+        forecast=replace(config.forecast, num_steps=3, ensemble=ensemble),
         evaluation=replace(config.evaluation, maps=False, spectra=False, num_resamples=20),
     )
     (folder / "config.yaml").write_text(config.to_yaml())
@@ -258,7 +271,7 @@ def test_verbs_that_are_killed_are_completed_by_the_same_command(
 ) -> None:
     generator, folder = random.Random(f"{chain} {seed}"), tmp_path / "work"
     folder.mkdir()
-    write_inputs(folder)
+    write_inputs(folder, is_ensemble=chain == 0)
     for name, kills in CHAINS[chain].items():
         command = Command(name, folder)
         operations = command.complete()
