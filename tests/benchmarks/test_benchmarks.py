@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from benchmarks import benchmark_loader, benchmark_rollout, benchmark_training
+from benchmarks import benchmark_loader, benchmark_rollout, benchmark_scores, benchmark_training
 from benchmarks.benchmark_operator import mixers, networks
 from benchmarks.fourcastnet import FourCastNetFilter, as_fourcastnet
 from benchmarks.memory import kept_bytes
@@ -160,6 +160,16 @@ def test_the_rollout_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
         memory=False,
     )
     assert "times as fast as the plain loop" in capsys.readouterr().out
+
+
+def test_the_scores_benchmark_measures_the_disk() -> None:
+    """The result alone is smaller than all that is there while the forecasts run."""
+    case = benchmark_scores.Case(
+        num_members=2, num_steps=2, num_inits=1, batch_size=2, network=False, threads=1
+    )
+    stepper, data = benchmark_scores.build(case)
+    benchmark_scores.plain(case, stepper, data)
+    assert benchmark_scores.scored(case, stepper, data) > 100_000
 
 
 def test_anomalies_that_persist_keep_their_size_for_months(
