@@ -29,6 +29,7 @@ from uuid import uuid4
 
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.files.atomic import make_folder, replacing, write_text
+from data_pipeline.files.cache import cache_folder
 from data_pipeline.files.locks import locked
 from data_pipeline.records import from_plain, parse_json
 from data_pipeline.redaction import redacted, remember_secrets
@@ -104,7 +105,7 @@ def local_checkpoint(
     url = str(location)
     stated = _STATED.search(url)
     remote = _Remote(_STATED.sub("", url), stated[1] if stated else "", policy)
-    folder = cache_folder() / hashlib.sha256(remote.url.encode()).hexdigest()[:32]
+    folder = cache_folder("checkpoints") / hashlib.sha256(remote.url.encode()).hexdigest()[:32]
     copy, record = folder / WEIGHTS, folder / "content.json"
     make_folder(folder)
     with locked(folder / "lock"):
@@ -127,12 +128,6 @@ def local_checkpoint(
         content = Content(sha256=found.sha256, size=found.size, version=expected.version)
         write_text(record, json.dumps(asdict(content)))
     return copy
-
-
-def cache_folder() -> Path:
-    """The folder of copies, which may be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fourcastnet-afno" / "checkpoints"
 
 
 def _known(record: Path, copy: Path) -> Content | None:

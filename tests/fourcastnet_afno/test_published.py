@@ -9,6 +9,7 @@ import fsspec
 import pytest
 import torch
 
+from data_pipeline.files.cache import cache_folder
 from data_pipeline.sources.retry import RetryPolicy
 from fourcastnet_afno.forecaster.checkpoint import (
     load_forecaster,
@@ -16,7 +17,7 @@ from fourcastnet_afno.forecaster.checkpoint import (
     save_checkpoint,
 )
 from fourcastnet_afno.interop.publish import save_pretrained
-from fourcastnet_afno.published import cache_folder, content_of, local_checkpoint
+from fourcastnet_afno.published import content_of, local_checkpoint
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster
 from tests.builders.servers import Site, hub_like, serving
@@ -49,7 +50,7 @@ def site(published: dict[str, bytes]) -> Iterator[Site]:
 
 
 def copies() -> list[Path]:
-    return list(cache_folder().rglob("*.safetensors"))
+    return list(cache_folder("checkpoints").rglob("*.safetensors"))
 
 
 def test_a_forecaster_is_loaded_from_a_hub(
@@ -163,7 +164,7 @@ def test_a_corrupted_download_is_never_used(site: Site, published: dict[str, byt
 
 
 def content_of_bytes(content: bytes) -> str:
-    path = cache_folder() / "content"
+    path = cache_folder("checkpoints") / "content"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     digest = content_of(path).sha256

@@ -6,7 +6,6 @@ another process may be reading it; what is damaged is left out and fetched again
 """
 
 import json
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,12 +15,6 @@ from data_pipeline.files.atomic import make_folder, replacing, write_text
 from data_pipeline.files.locks import locked
 
 Digest = str
-
-
-def open_data_folder() -> Path:
-    """Folder of the cache: ``$XDG_CACHE_HOME/fourcastnet-afno``, by default in ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "fourcastnet-afno" / "open_data"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.errors import InputError
-from data_pipeline.sources.open_data.cache import CachedFile, open_data_folder
+from data_pipeline.files.cache import cache_folder
+from data_pipeline.sources.open_data.cache import CachedFile
 from data_pipeline.sources.open_data.indices import IndexedMessage, read_index
 from data_pipeline.sources.open_data.presets import Service
 from data_pipeline.sources.open_data.transfer import read_bytes, read_text
@@ -66,14 +67,14 @@ def fetch_states(
         wanted: Fields of each state.
         times: Datetime64.
         policy: How patiently it is read.
-        folder: Of the cache, see ``cache.open_data_folder``.
+        folder: Of the cache, by default ``cache_folder``.
 
     Raises:
         InputError: If a state is not there (yet) ("missing-file"), or lacks fields
             ("missing-variable").
         TransferError: If every attempt failed, or access is denied.
     """
-    service, folder = Service.at(path), folder or open_data_folder()
+    service, folder = Service.at(path), folder or cache_folder("open_data")
     paths, addresses, num_bytes = [], [], 0
     for time in times:
         cached, messages = _found(service, time, wanted, policy, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.sources.open_data.cache import CachedFile, open_data_folder
+from data_pipeline.sources.open_data.cache import CachedFile
 
 PIECES = {0: b"zero", 10: b"ten", 20: b"twenty"}
 
@@ -67,10 +67,3 @@ def test_an_index_is_kept(file: CachedFile) -> None:
     assert file.index == ""
     file.keep_index("1:0:")
     assert file.index == "1:0:"
-
-
-def test_the_folder_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
-    assert open_data_folder() == Path("/scratch/cache/fourcastnet-afno/open_data")
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert open_data_folder().is_relative_to(Path.home() / ".cache")
