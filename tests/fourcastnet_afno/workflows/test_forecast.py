@@ -262,7 +262,7 @@ def test_an_output_that_exists_is_refused(
     words = ["--init-times=2001-03-01"]
     assert forecast(files, tmp_path / "f.zarr", *words) == 0
     assert forecast(files, tmp_path / "f.zarr", *words) == 2
-    assert "exists; give another --output, --existing overwrite" in refused(capsys)
+    assert "exists; write to another path, or give --existing overwrite" in refused(capsys)
     assert forecast(files, tmp_path / "f.zarr", *words, "--existing=resume") == 0
     assert forecast(files, tmp_path / "f.zarr", *words, "--existing", "overwrite") == 0
 

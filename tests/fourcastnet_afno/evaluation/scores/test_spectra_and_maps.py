@@ -53,7 +53,7 @@ def test_groups_do_not_change_mean_spectra(monkeypatch: pytest.MonkeyPatch) -> N
     config = EvaluationConfig(num_resamples=20, baselines=[], maps=False)
     given = ({"m": FORECAST}, TRUTH, make_climatology(TRUTH), config)
     alone = evaluate(*given)
-    monkeypatch.setattr("fourcastnet_afno.evaluation.evaluate.group_length", lambda *_: 3)
+    monkeypatch.setattr("fourcastnet_afno.evaluation.scoring.group_length", lambda *_: 3)
     for block_bytes in (None, 3000):
         grouped = evaluate(*given, block_bytes=block_bytes)
         np.testing.assert_allclose(grouped["spectrum"], alone["spectrum"], rtol=1e-12)
