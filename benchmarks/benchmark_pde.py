@@ -10,7 +10,8 @@
 All networks have the same inputs, at most 64 channels and 140,000 weights, and the same epochs; all
 but the U-Net have the same trunk. ``LEARNING_RATES`` holds, for each kind, the better of 0.002 and
 0.008 after six epochs of the public Darcy problems, and 0.004 for attention, for which both were
-equal. Every run writes a file into the output folder and is not repeated, so that an interrupted
+equal, and for ``afno``, whose error on other data of Navier-Stokes was a sixth less than with
+0.008. Every run writes a file into the output folder and is not repeated, so that an interrupted
 table resumes. A run is a process with one thread. ``--darcy_folder`` has neuraloperator's small
 Darcy problems, see ``PublicDarcy``; the table leaves them out without it.
 """

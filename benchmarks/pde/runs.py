@@ -23,7 +23,7 @@ from fourcastnet_afno.models.config import AFNONetConfig
 console = Console()
 NUM_WEIGHTS = 140_000
 LEARNING_RATES = {
-    "afno": 8e-3,
+    "afno": 4e-3,
     "afno_paper": 8e-3,
     "fno": 8e-3,
     "global_filter": 8e-3,
