@@ -226,19 +226,20 @@ class Loss(nn.Module):
         self, error: Float[Tensor, "batch realization channel lat lon"]
     ) -> Float[Tensor, "batch channel"]:
         config, rows = self.config, self.rows
-        alpha, roots = config.crps_alpha, self.weights.sqrt()
+        alpha = config.crps_alpha
         *_, num_rows, num_columns = rows.full_shape(error.shape)
         count = num_rows * num_columns
-
-        def norm(fields: Tensor) -> Tensor:
-            return rows.norm(roots * fields, (-2, -1)) / count**0.5
-
         score = rows.mean(self.weights * almost_fair_crps(error, alpha))
         if self.coefficients is not None:
             coefficients = self.coefficients(rows.gather(error))
             spectral = almost_fair_crps(coefficients, alpha).sum(dim=-1) / count
             score = score + config.spectral_weight * spectral
         if config.energy_weight > 0:
+            roots = self.weights.sqrt()
+
+            def norm(fields: Tensor) -> Tensor:
+                return rows.norm(roots * fields, (-2, -1)) / count**0.5
+
             energy = almost_fair_energy_score(error, alpha, norm)
             score = score + config.energy_weight * energy
         return score

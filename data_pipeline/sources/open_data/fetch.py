@@ -13,13 +13,12 @@ from data_pipeline.errors import InputError
 from data_pipeline.files.cache import cache_folder
 from data_pipeline.sources.open_data.cache import CachedFile
 from data_pipeline.sources.open_data.indices import IndexedMessage, read_index
-from data_pipeline.sources.open_data.presets import Service
+from data_pipeline.sources.open_data.presets import CYCLE, Service, cycle_of
 from data_pipeline.sources.open_data.transfer import read_bytes, read_text
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy
 
 _CONNECTIONS = 4
 _CYCLES_BACK = 8  # for the newest state: two days
-_CYCLE = np.timedelta64(6, "h")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +94,7 @@ def newest_state(
     """
     service = Service.at(path)
     seconds = np.datetime64(int(clock.time() if now is None else now), "s").astype("M8[ns]")
-    last = seconds - (seconds - seconds.astype("M8[D]").astype("M8[ns]")) % _CYCLE
-    cycles = last - np.arange(_CYCLES_BACK) * _CYCLE
+    cycles = cycle_of(seconds) - np.arange(_CYCLES_BACK) * CYCLE
     for cycle in cycles:
         for _, index, _ in service.urls(cycle):
             try:

@@ -20,7 +20,8 @@ from data_pipeline.errors import InputError
 from data_pipeline.sources.names import ON_LEVELS
 
 _PATH = re.compile(r"(?P<service>gfs|ifs)(?:\+(?P<protocol>https?))?://(?P<place>.*)")
-_CYCLE = np.timedelta64(6, "h")
+CYCLE = np.timedelta64(6, "h")
+"""Time between analyses."""
 _HOUR = np.timedelta64(1, "h")
 _MIRRORS = {
     "gfs": {
@@ -137,8 +138,9 @@ class Service:
         Raises:
             InputError: If no state has that time ("no-times").
         """
-        since = (time - time.astype("datetime64[D]").astype(time.dtype)) % _CYCLE
-        step, start = int(since / _HOUR), time - since
+        start = cycle_of(time)
+        since = time - start
+        step = int(since / _HOUR)
         every = 1 if self.name == "gfs" else 3
         if since != step * _HOUR or step % every:
             message = f"{self.name} has states every {every} h, none at {time}; choose another "
@@ -169,6 +171,11 @@ class Service:
         if self.name == "gfs":
             return _GFS_SURFACE.get(name)
         return (_IFS_SURFACE[name], "sfc") if name in _IFS_SURFACE else None
+
+
+def cycle_of(time: np.datetime64) -> np.datetime64:
+    """Time of the last analysis that is not after a time."""
+    return time - (time - time.astype("datetime64[D]").astype(time.dtype)) % CYCLE
 
 
 def is_open_data(path: str) -> bool:
