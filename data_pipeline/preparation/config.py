@@ -171,6 +171,8 @@ class DataConfig:
         for key in ("pde", "diagnostic", "timestep", "timestep_hours"):
             if not getattr(self, key):
                 del settings[key]
+        if self.simulation is not None:
+            settings["simulation"] = self.simulation.to_json()
         for key in ("periodic", "benchmark"):
             if self.source is not None and getattr(self.source, key) is None:
                 del settings["source"][key]

@@ -1,9 +1,9 @@
 """Settings of simulations: the parts ``data.pde`` and ``data.simulation`` of an experiment."""
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Interval, Le
@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Interval, Le
 from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
 
+SIMULATED_JET_SPEED = 80.0
 _YEARS = 1678, 2261  # that datetime64[ns] has
 
 
@@ -28,6 +29,8 @@ class SimulationConfig:
         timestep_hours: Time between states.
         seed: Seed of the initial eddies and the stirring.
         start: Date of the first state; each trajectory starts on that day of its year.
+        jet_speed: Peak of the wind in m s-1 that the planet is relaxed toward in both hemispheres,
+            before a factor of 0.84 for the latitude of the jets.
     """
 
     num_trajectories: Annotated[int, Ge(1), Le(250)] = 12
@@ -38,6 +41,7 @@ class SimulationConfig:
     timestep_hours: Annotated[int, Ge(1), Le(8760)] = 6
     seed: Seed = 0
     start: str = "2001-01-01"
+    jet_speed: Annotated[float, Ge(0), Le(120)] = SIMULATED_JET_SPEED
 
     def __post_init__(self) -> None:
         check_bounds(self, "data.simulation")
@@ -65,6 +69,13 @@ class SimulationConfig:
         starts = years.astype("datetime64[D]") + (first - first.astype("datetime64[Y]"))
         steps = np.arange(self.days * 24 // self.timestep_hours) * self.timestep_hours
         return starts.astype("datetime64[ns]")[:, None] + steps.astype("timedelta64[h]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a jet speed that earlier versions had too is left out."""
+        settings = asdict(self)
+        if self.jet_speed == SIMULATED_JET_SPEED:
+            del settings["jet_speed"]
+        return settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from data_pipeline.simulation.fourier import (
     change_resolution,
 )
 from data_pipeline.simulation.pde_dataset import saved_variables
-from data_pipeline.simulation.planet import VARIABLES, Stirring, build_planet
+from data_pipeline.simulation.planet import VARIABLES, Stirring, planet_of
 from data_pipeline.simulation.registry import build_equation
 
 Generators = Sequence[np.random.Generator]
@@ -104,7 +104,7 @@ class PlanetContinuation:
 
     def __init__(self, config: SimulationConfig, times: np.ndarray, hours: int) -> None:
         shape = config.num_latitudes, config.num_longitudes
-        self._model = build_planet(*shape, config.timestep_hours)
+        self._model = planet_of(config)
         self._states = EquiangularStates(self._model, shape)
         self._num_steps = round(hours * 3600 / self._model.timestep)
         self._hidden = self._replay(config, np.unique(times).astype("datetime64[ns]"))

@@ -16,7 +16,7 @@ References:
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -31,12 +31,12 @@ from data_pipeline.grids.spherical_harmonics import (
     alias_free_truncation,
 )
 from data_pipeline.memory import require_memory
-from data_pipeline.simulation.config import SimulationConfig
+from data_pipeline.simulation.config import SIMULATED_JET_SPEED, SimulationConfig
 from data_pipeline.simulation.equiangular_states import sample
 from data_pipeline.simulation.shallow_water import Planet, Relaxation, ShallowWater, zonal_jet
 
 _DAY = 86400.0
-_JET_SPEED, _JET_LATITUDE, _JET_WIDTH = 80.0, 45.0, 10.0
+_JET_LATITUDE, _JET_WIDTH = 45.0, 10.0
 _RELAXATION_DAYS = 10.0
 _STIRRING_RMS, _STIRRING_DAYS, _STIRRING_DEGREES = 5e-11, 1.5, (6, 12)
 _DIFFUSION_HOURS = 4.0
@@ -71,7 +71,7 @@ def simulate_planet(config: SimulationConfig) -> xr.Dataset:
         "Conventions": "CF-1.8",
         "title": "Forced rotating shallow-water planet",
         "source": "data_pipeline.simulation.planet",
-        "config": json.dumps(asdict(config)),
+        "config": json.dumps(config.to_json()),
     }
     return dataset
 
@@ -94,7 +94,7 @@ def simulate_on(
     Coarser ones than the simulation's are without the harmonics that they do not resolve.
     """
     _check_memory(config, shapes)
-    model = build_planet(config.num_latitudes, config.num_longitudes, config.timestep_hours)
+    model = planet_of(config)
     outputs = {
         shape: SphericalHarmonicTransform(
             *shape,
@@ -105,7 +105,8 @@ def simulate_on(
         for shape in shapes
     }
     stirring = Stirring(model, [[config.seed, k] for k in range(config.num_trajectories)])
-    state = model.balanced(zonal_jet(model, jet_speed) + stirring.initial_eddies())
+    speed = partial(jet_speed, peak=config.jet_speed)
+    state = model.balanced(zonal_jet(model, speed) + stirring.initial_eddies())
     steps_per_state = round(config.timestep_hours * 3600 / model.timestep)
     spinup = config.spinup_days * 24 // config.timestep_hours
     times = config.times().shape
@@ -141,17 +142,24 @@ def _truncate(spectrum: Tensor, transform: SphericalHarmonicTransform) -> Tensor
     return spectrum[:count, :, :count]
 
 
+def planet_of(config: SimulationConfig) -> ShallowWater:
+    """The planet of a configuration, see ``build_planet``."""
+    shape = config.num_latitudes, config.num_longitudes
+    return build_planet(*shape, config.timestep_hours, jet_peak=config.jet_speed)
+
+
 def build_planet(
     num_latitudes: int,
     num_longitudes: int,
     timestep_hours: int = 6,
     *,
     longest_step: float = 5400.0,
+    jet_peak: float = SIMULATED_JET_SPEED,
 ) -> ShallowWater:
     """The forced and damped planet, in float32 on a Gaussian grid, as a time stepper.
 
-    Its steps divide the time between states and are at most ``longest_step`` seconds, less beyond
-    a truncation of 21.
+    The ``jet_peak`` is that of ``jet_speed``. Its steps divide the time between states and are at
+    most ``longest_step`` seconds, less beyond a truncation of 21.
     """
     transform = SphericalHarmonicTransform(num_latitudes, num_longitudes, dtype=torch.float32)
     # Resolved waves move faster across smaller cells: the step shrinks with the truncation.
@@ -159,7 +167,7 @@ def build_planet(
     substeps = int(np.ceil(timestep_hours * 3600 / finest))
     step = timestep_hours * 3600 / substeps
     free = ShallowWater(transform, Planet(), timestep=step)
-    equilibrium = free.balanced(zonal_jet(free, jet_speed))
+    equilibrium = free.balanced(zonal_jet(free, partial(jet_speed, peak=jet_peak)))
     rate = torch.full((3, 1), 1 / (_RELAXATION_DAYS * _DAY))
     return ShallowWater(
         transform,
@@ -172,10 +180,10 @@ def build_planet(
     )
 
 
-def jet_speed(latitude: np.ndarray) -> np.ndarray:
+def jet_speed(latitude: np.ndarray, peak: float = SIMULATED_JET_SPEED) -> np.ndarray:
     """Zonal wind of the equilibrium in m s-1: a westerly jet in each hemisphere."""
     distance = (np.abs(latitude) - _JET_LATITUDE) / _JET_WIDTH
-    return _JET_SPEED * np.exp(-(distance**2)) * np.cos(np.deg2rad(latitude)) ** 0.5
+    return peak * np.exp(-(distance**2)) * np.cos(np.deg2rad(latitude)) ** 0.5
 
 
 def _mountain(transform: SphericalHarmonicTransform) -> Tensor:

@@ -50,6 +50,21 @@ def test_seed_decides_everything(planet: xr.Dataset) -> None:
     assert not simulate_planet(small)["geopotential"].equals(simulate_planet(other)["geopotential"])
 
 
+@pytest.mark.parametrize("speed", [0.0, 40.0, 120.0])
+def test_the_first_state_has_the_jets_of_the_settings(speed: float) -> None:
+    config = SimulationConfig(
+        num_trajectories=1, days=1, spinup_days=0, timestep_hours=24, jet_speed=speed
+    )
+    wind = simulate_planet(config)["u_component_of_wind"][0].mean("longitude")
+    expected = jet_speed(wind["latitude"].values, speed)
+    assert np.abs(wind.values - expected).max() < 0.05 * max(speed, 1)
+
+
+def test_a_jet_speed_is_in_no_record_of_earlier_versions() -> None:
+    assert "jet_speed" not in SimulationConfig().to_json()
+    assert SimulationConfig(jet_speed=60.0).to_json()["jet_speed"] == 60.0
+
+
 def test_mass_is_conserved(planet: xr.Dataset) -> None:
     weights = LatLonGrid.from_dataset(planet).area_weights()
     mean = (weights * planet["geopotential"].values.astype(float)).mean(axis=(1, 2))
