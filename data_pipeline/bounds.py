@@ -11,7 +11,7 @@ addition, see ``memory``.
 
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from types import UnionType
@@ -91,23 +91,38 @@ def _allows_none(hint: Any) -> bool:  # noqa: ANN401
 
 def _check_mark(name: str, value: Any, mark: Any) -> None:  # noqa: ANN401
     if isinstance(mark, MinLen):
-        if len(value) < mark.min_length:
-            message = f"{name} must have at least {mark.min_length} entries, got {value}"
-            raise ValueError(message)
+        holds = len(value) >= mark.min_length
     elif isinstance(value, int | float):  # not the text of a union such as float | Literal["auto"]
-        ge, gt, le, lt = (getattr(mark, kind, None) for kind in ("ge", "gt", "le", "lt"))
+        ge, gt, le, lt = _limits(mark)
         holds = (
             (ge is None or value >= ge)
             and (gt is None or value > gt)
             and (le is None or value <= le)
             and (lt is None or value < lt)
         )
-        if not holds:
-            raise ValueError(f"{name} must {_describe(ge, gt, le, lt)}, got {value}")
+    else:
+        return
+    if not holds:
+        raise ValueError(f"{name} must {describe_bounds((mark,))}, got {value}")
 
 
-def _describe(ge: Any, gt: Any, le: Any, lt: Any) -> str:  # noqa: ANN401
-    """The bounds of a number in words, of which some are None."""
+def _limits(mark: Any) -> list[Any]:  # noqa: ANN401
+    return [getattr(mark, kind, None) for kind in ("ge", "gt", "le", "lt")]
+
+
+def describe_bounds(marks: Iterable[Any]) -> str:
+    """The marks of one type as the end of a sentence, such as ``lie in 1..10`` or ``be above 0``.
+
+    Args:
+        marks: Marks of ``annotated_types``; at most one bound of a kind.
+    """
+    marks = tuple(marks)
+    if lengths := [mark.min_length for mark in marks if isinstance(mark, MinLen)]:
+        return f"have at least {lengths[0]} entries"
+    columns = zip(*map(_limits, marks), strict=True)
+    ge, gt, le, lt = (next((b for b in column if b is not None), None) for column in columns)
+    if (ge, le) == (-sys.float_info.max, sys.float_info.max):
+        return "be finite"
     if ge is not None and le is not None:
         return f"lie in {ge}..{le}"
     words = {"at least": ge, "above": gt, "at most": le, "below": lt}

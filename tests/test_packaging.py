@@ -50,6 +50,26 @@ def test_the_lock_satisfies_every_dependency() -> None:
     assert {split(line)[0] for line in project()["dependencies"]} <= locked
 
 
+def pinned(lock: Path) -> dict[str, str]:
+    pairs = (line.split("==") for line in lock.read_text().splitlines() if "==" in line)
+    return {re.sub(r"[-_.]+", "-", name.lower()): version for name, version in pairs}
+
+
+def test_the_tools_of_the_documentation_are_locked() -> None:
+    tools = project()["optional-dependencies"]["docs"]
+    locked = pinned(ROOT / "requirements-docs.lock")
+    assert {split(line)[0] for line in tools} <= set(locked)
+
+
+def test_locks_agree_so_that_all_fit_into_one_environment() -> None:
+    """Otherwise the tools of the documentation would replace what was tested."""
+    versions: dict[str, set[str]] = {}
+    for lock in ROOT.glob("requirements*.lock"):
+        for name, version in pinned(lock).items():
+            versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("arguments", [[], ["--output", "runs/mine"], ["--training.seed=1"]])
 def test_the_quickstart_script_hands_on_its_arguments(tmp_path: Path, arguments: list[str]) -> None:
     """With an environment that is installed already and a program that prints its arguments."""

@@ -18,7 +18,7 @@ from data_pipeline.timestep import Timestep
 class Sample(NamedTuple):
     """A batch of windows, in physical units.
 
-    Args:
+    Attributes:
         state: History (batch, history, channel, latitude, longitude), oldest first.
         target: The following states (batch, step, channel, latitude, longitude).
         forcing: Forcings at the newest input of each step (batch, step, forcing, latitude,

@@ -1,0 +1,77 @@
+"""The site's places: which page a file of the project is, and the order of pages.
+
+``docs/index.md`` is the one table of contents: its sections and links are the site's navigation.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = "https://github.com/fourcastnet-afno/fourcastnet-afno/blob/main"
+"""Where links to files go that are no pages."""
+OF_THE_ROOT = {
+    "README.md": "overview.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Pages of files in the project's root."""
+_LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#\s])")
+_CODE_OR_LINK = re.compile(rf"^```.*?^```|`[^`\n]+`|{_LINK.pattern}", re.DOTALL | re.MULTILINE)
+
+
+def page_of(file: str) -> str | None:
+    """Path of a file's page within the site; None if it has none.
+
+    Args:
+        file: Path from the project's root, such as ``docs/data.md``.
+    """
+    if file in OF_THE_ROOT:
+        return OF_THE_ROOT[file]
+    if file.startswith("docs/") and PurePosixPath(file).suffix in (".md", ".png", ".svg"):
+        return file.removeprefix("docs/")
+    return re.sub(r"\.ipynb$", ".md", file) if re.match(r"notebooks/\w+\.ipynb$", file) else None
+
+
+def with_links_of_the_site(text: str, file: str) -> str:
+    """The text of a file with its links as they are between pages.
+
+    Args:
+        text: Markdown.
+        file: Path of the file from the project's root.
+    """
+    here = posixpath.dirname(page_of(file) or "")
+
+    def moved(match: re.Match[str]) -> str:
+        if match[1] is None:  # code
+            return match[0]
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(file), match[1]))
+        page = page_of(target)
+        return os.path.relpath(page, here or ".") if page else f"{REPOSITORY}/{target}"
+
+    return _CODE_OR_LINK.sub(moved, text)
+
+
+def navigation(index: str, reference: Iterable[Any]) -> list[Any]:
+    """The navigation, as mkdocs wants it.
+
+    Args:
+        index: Text of ``docs/index.md``; each section's links in their order, and each page once.
+        reference: Entries of the generated pages, which the section Reference holds.
+    """
+    seen, entries = {"index.md"}, [{"Home": "index.md"}]
+    text = with_links_of_the_site(index, "docs/index.md")
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        title, _, body = section.partition("\n")
+        links = [link for link in _LINK.findall(body) if link.endswith(".md")]
+        pages = [page for page in dict.fromkeys(links) if page not in seen]
+        seen |= set(pages)
+        if title == "Reference":
+            entries.append({title: [*pages, *reference]})
+        else:
+            entries.append({title: pages[0] if len(pages) == 1 else pages})
+    return entries
