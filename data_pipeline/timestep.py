@@ -10,16 +10,26 @@ with the units ``months``.
 import math
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from data_pipeline.bounds import Hours
-from data_pipeline.calendars import CALENDARS, STANDARD, dates, days_of_months, linear
+from data_pipeline.calendars import (
+    CALENDARS,
+    STANDARD,
+    calendar_attrs,
+    calendar_of,
+    dates,
+    days_of_months,
+    linear,
+)
 from data_pipeline.errors import InputError
 from data_pipeline.records import from_plain
+from data_pipeline.trajectory_times import TrajectoryTimes
 
 Times = np.ndarray | np.datetime64
 _UNITS = {"s": 1, "min": 60, "h": 3600, "D": 86400}  # seconds
@@ -40,11 +50,14 @@ class Timestep:
         nanoseconds: Of a duration; 0 for months.
         months: Calendar months; 0 for a duration.
         calendar: That times are counted in, one of ``CALENDARS``.
+        trajectories: Where times are those of trajectories of an equation: names them for people,
+            and is left out of comparisons.
     """
 
     nanoseconds: int = 0
     months: int = 0
     calendar: str = STANDARD
+    trajectories: TrajectoryTimes | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         assert (self.nanoseconds > 0) != (self.months > 0), "one of both"
@@ -112,15 +125,17 @@ class Timestep:
             raise InputError(message, code="bad-record")
         if "timestep" in record:
             text = from_plain(str, record["timestep"], "timestep")
-            return cls.parse(text, "timestep", calendar)
-        hours = from_plain(Hours, record.get("timestep_hours"), "timestep_hours")
-        return cls.of_hours(hours, calendar)
+            step = cls.parse(text, "timestep", calendar)
+        else:
+            hours = from_plain(Hours, record.get("timestep_hours"), "timestep_hours")
+            step = cls.of_hours(hours, calendar)
+        return replace(step, trajectories=TrajectoryTimes.of(record))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for stores and checkpoints: integer hours as in earlier versions."""
         hours = self.hours
         record = {"timestep": str(self)} if hours is None else {"timestep_hours": hours}
-        return record if self.calendar == STANDARD else {**record, "calendar": self.calendar}
+        return record | self.attrs
 
     def __str__(self) -> str:
         """The text that ``parse`` reads, in the largest unit."""
@@ -133,7 +148,17 @@ class Timestep:
     @property
     def label(self) -> str:
         """The step in words of tables and messages, see ``lead_label``."""
-        return lead_label(self.delta)
+        return self.lead_label(1)
+
+    def lead_label(self, count: int) -> str:
+        """The lead time of a number of steps, see ``lead_label``."""
+        return lead_label(count * self.delta, self.trajectories)
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes of a dataset whose times are counted like these, see ``counted_as``."""
+        trajectories = {} if self.trajectories is None else self.trajectories.attrs
+        return calendar_attrs(self.calendar) | trajectories
 
     @property
     def hours(self) -> int | None:
@@ -157,6 +182,11 @@ class Timestep:
     def num_times_of_year(self) -> int | None:
         """Different months of the year that steps of months reach, ``None`` for a duration."""
         return 12 // math.gcd(12, self.months) if self.months else None
+
+    def counted_as(self, dataset: xr.Dataset) -> "Timestep":
+        """The same step, in the calendar or the trajectories of a canonical dataset."""
+        trajectories = TrajectoryTimes.of(dataset.attrs)
+        return replace(self, calendar=calendar_of(dataset), trajectories=trajectories)
 
     def in_calendar(self, calendar: str) -> "Timestep":
         """The same step, counted in another calendar."""
@@ -270,8 +300,10 @@ def lead_coordinate(
     return xr.Variable(dims, lead_times.astype("timedelta64[ns]"))
 
 
-def lead_label(lead: np.timedelta64) -> str:
-    """A lead time (or a step) in a fitting unit: 30 min, 6 h, 5 days, 3 months."""
+def lead_label(lead: np.timedelta64, trajectories: TrajectoryTimes | None = None) -> str:
+    """A lead time (or a step) in a fitting unit: 30 min, 6 h, 5 days, 3 months; or 20 steps."""
+    if trajectories is not None and not is_months(lead):
+        return trajectories.lead_label(lead)
     if is_months(lead):
         months = int(lead.astype("timedelta64[M]").astype(int))
         return f"{months} month{'s' * (months != 1)}"
@@ -284,6 +316,21 @@ def lead_label(lead: np.timedelta64) -> str:
     if seconds % 60 == 0 and hours < 3:
         return f"{seconds / 60:g} min"
     return f"{seconds:g} s" if seconds < 60 else f"{hours:.6g} h"
+
+
+def time_label(time: np.datetime64, trajectories: TrajectoryTimes | None = None) -> str:
+    """A time for people: 2020-01-01 12:00 UTC, or test trajectory 3, step 5."""
+    named = None if trajectories is None else trajectories.time_label(time)
+    return named or f"{str(time.astype('datetime64[m]')).replace('T', ' ')} UTC"
+
+
+def recorded_time(text: str, trajectories: TrajectoryTimes | None = None) -> str:
+    """A time that a record has as text: as it is, or test trajectory 3, step 5."""
+    if trajectories is None:
+        return text
+    with suppress(ValueError):
+        return trajectories.time_label(np.datetime64(text, "ns")) or text
+    return text
 
 
 def lead_key(lead: np.timedelta64) -> int | float | str:

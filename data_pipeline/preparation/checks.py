@@ -99,10 +99,13 @@ def select_times(times: np.ndarray, config: DataConfig, calendar: str = STANDARD
     return np.flatnonzero(step.on_grid(times) & config.contains(times))
 
 
-def describe_uncovered(states: np.ndarray, config: DataConfig, calendar: str) -> list[str]:
-    """Remarks about periods that start before the first state, or end after the last one."""
-    step, remarks = config.step.in_calendar(calendar), []
-    for name in ("train", "validation", "test"):
+def describe_uncovered(states: np.ndarray, config: DataConfig, step: Timestep) -> list[str]:
+    """Remarks about periods that start before the first state, or end after the last one.
+
+    Trajectories take the start of a period alone, which is no remark.
+    """
+    remarks = list[str]()
+    for name in ("train", "validation", "test") if step.trajectories is None else ():
         period = getattr(config, name)
         for end, following, verb in ((states[0], -1, "starts"), (states[-1], 1, "ends")):
             lacking = step.advance(end, following)

@@ -15,12 +15,12 @@ from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.forcings import check_forcings
 from data_pipeline.redaction import remember_secrets, without_secrets
 from data_pipeline.simulation.config import PDEConfig, SimulationConfig
-from data_pipeline.simulation.trajectories import SPANS
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.cropping import CropConfig
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.timestep import Timestep, one_spelling, stated
+from data_pipeline.trajectory_times import SPANS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from data_pipeline.calendars import calendar_of
 from data_pipeline.channels import Channels
 from data_pipeline.files.outputs import Output, check_outputs, require_ours
 from data_pipeline.files.progress import track
@@ -198,7 +197,7 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     require_units(dataset, list(dict.fromkeys(c.name for c in channels)))
     check_rules(config.fill, [parse_label(n)[0] for n in (*config.predicted, *config.static)])
     fixed = StaticFields.read(dataset, config.static, config.levels, config.fill)
-    step = config.step.in_calendar(calendar_of(dataset))
+    step = config.step.counted_as(dataset)
     indices = select_times(dataset["time"].values, config, step.calendar)
     source_grid = grid_of(dataset)
     if config.forcings:
@@ -206,7 +205,7 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     grid = config.grid.build() if config.grid else source_grid
     coarsening = None if source_grid.is_same(grid) else Coarsening(source_grid, grid)
     plan, lengths = plan_store(dataset, channels, indices, config, grid)
-    uncovered = describe_uncovered(dataset["time"].values[indices], config, step.calendar)
+    uncovered = describe_uncovered(dataset["time"].values[indices], config, step)
     plan = replace(plan, remarks=(*conversions_in(dataset), *uncovered))
     if plan.bytes_read > _PROBED_BYTES:  # time it takes at the rate of one state
         started = time.monotonic()

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval, Le
 
 from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
 from data_pipeline.simulation.trajectories import Splits, trajectory_start_times
+from data_pipeline.trajectory_times import TrajectoryTimes
 
 SIMULATED_JET_SPEED = 80.0
 _YEARS = 1678, 2261  # that datetime64[ns] has
@@ -189,6 +190,11 @@ class PDEConfig:
         paths = [Path(file) for file in self.files]
         texts = [path.read_bytes() for path in paths if path.is_file()]
         return hashlib.blake2b(b"".join(texts), digest_size=8).hexdigest() if texts else ""
+
+    @property
+    def trajectory_times(self) -> TrajectoryTimes:
+        """The time axis, in the equation's own words."""
+        return TrajectoryTimes(step=self.timestep, num_states=self.num_steps + 1)
 
     def times(self) -> np.ndarray:
         """Times of all states, (trajectory, state) as datetime64."""

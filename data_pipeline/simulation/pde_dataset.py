@@ -2,8 +2,8 @@
 
 A planar dataset has the dimensions (time, y, x), points in lengths of the problem, and the
 attributes ``periodic`` (axes that close on themselves, such as "y x"), ``extent_y``, ``extent_x``
-and ``time_step`` (model time between states, which are called an hour apart). In one dimension y
-has one point. ``trajectories`` describes the time axis.
+and those of ``trajectory_times``. In one dimension y has one point. ``trajectories`` describes the
+time axis.
 
 A steady problem is a trajectory of two states: the coefficient is in both, the solution is 0 in the
 first and complete in the second.
@@ -101,8 +101,8 @@ def simulate_equation(
         "periodic": periodic,
         "extent_y": extent[0],
         "extent_x": extent[1],
-        "time_step": config.timestep,
     }
+    dataset.attrs |= config.trajectory_times.attrs
     return dataset
 
 

@@ -12,12 +12,7 @@ import numpy as np
 
 from data_pipeline.bounds import CountOrZero, check_bounds
 from data_pipeline.errors import InputError
-
-SPANS = {  # first day, and the day after the last
-    "train": ("2001-01-01", "2101-01-01"),
-    "validation": ("2101-01-01", "2201-01-01"),
-    "test": ("2201-01-01", "2262-01-01"),
-}
+from data_pipeline.trajectory_times import SAVED_STEP, SPANS, TrajectoryTimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
     Raises:
         InputError: If the years of a split are too short for its trajectories.
     """
-    days, starts = num_states // 24 + 1, []
+    days, starts = TrajectoryTimes(num_states=num_states).num_days, []
     for name, count in splits.counts.items():
         first, end = (np.datetime64(date, "D") for date in SPANS[name])
         most = int((end - first).astype(int)) // days
@@ -67,5 +62,5 @@ def trajectory_start_times(splits: Splits, num_states: int) -> np.ndarray:
                 code="too-many-trajectories",
             )
         starts.append(first + np.arange(count) * np.timedelta64(days, "D"))
-    steps = np.arange(num_states) * np.timedelta64(1, "h")
+    steps = np.arange(num_states) * SAVED_STEP
     return (np.concatenate(starts)[:, None] + steps).astype("datetime64[ns]")

@@ -84,7 +84,9 @@ def open_source(
     if config.benchmark is not None:
         groups = [expand_glob(path) for path in config.paths]
         rename = renames_of(config.rename, "")
-        trajectories = open_benchmark(groups, config.benchmark, rename, config.periodic)
+        trajectories = open_benchmark(
+            groups, config.benchmark, rename, config.periodic, config.time_units
+        )
         check_marks(trajectories, config.missing)
         return with_marks_missing(trajectories, config.missing)
     opened: list[xr.Dataset] = []

@@ -56,7 +56,7 @@ class SourceConfig:
         convert: Whether to convert known units, such as hPa to Pa, degC to K, knots to m s-1 or mm
             of water to m; by default other units than those of the names are an error.
         time_units: Units and origin of times that are plain numbers, or whose own cannot be read,
-            such as "hours since 1900-01-01".
+            such as "hours since 1900-01-01"; of a benchmark the units of its model time, such as s.
         time_calendar: Calendar of such times, such as noleap; by default the standard calendar.
         missing: Numbers that stand for missing values and that the files do not declare, in their
             units, by variable, such as {sst: -9999}.

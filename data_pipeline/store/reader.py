@@ -35,7 +35,6 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from data_pipeline.calendars import calendar_attrs
 from data_pipeline.channels import Channels
 from data_pipeline.errors import DAMAGE, InputError
 from data_pipeline.files.progress import track
@@ -300,7 +299,7 @@ class PreparedStore:
             meta=np.empty((0, 0, 0, 0), np.float32),
         )
         dataset = self.channels.unstack(fields, {"time": self.times, **self.grid.coords})
-        return dataset.assign_attrs(self.grid.attrs | calendar_attrs(self.step.calendar))
+        return dataset.assign_attrs(self.grid.attrs | self.step.attrs)
 
     def climatology(self) -> xr.Dataset:
         """Coefficients for ``data_pipeline.preprocessing.climatology.climatology_at``."""

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,7 +45,7 @@ from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.regions import region_weights
 from fourcastnet_afno.evaluation.scores.assemble import assemble
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS, Convention
-from fourcastnet_afno.evaluation.scores.lead_times import leads_of_maps
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.spectra_and_maps import group_length
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings, SeepsThresholds
@@ -62,7 +63,7 @@ class Scoring:
     inputs: "ScoringInputs"
     plan: ScoringPlan
     metrics: Mapping[str, Metric]
-    attrs: Mapping[str, str]  # of the scores: conventions, settings, notes
+    attrs: Mapping[str, Any]  # of the scores: conventions, settings, notes, trajectories
 
     @classmethod
     def of(
@@ -102,6 +103,7 @@ class Scoring:
             "notes": "\n".join([*alignment.notes, *notes]),
             "settings": json.dumps(config.settings()),
         }
+        attrs |= {} if alignment.trajectories is None else alignment.trajectories.attrs
         plan = inputs.plan(sources, metrics)
         return cls(inputs=inputs, plan=plan, metrics=metrics, attrs=attrs)
 
@@ -229,7 +231,8 @@ class ScoringInputs:
             valid = alignment.valid_times.unique
             times = valid[np.isin(valid, truth.times)]
             climatology = time_invariant(lambda channel: truth.mean(channel, times))
-        map_leads = leads_of_maps(alignment.lead_times, _MAX_MAP_LEADS)
+        lead_times = LeadTimes(alignment.lead_times, alignment.trajectories)
+        map_leads = lead_times.selected_for_maps(_MAX_MAP_LEADS)
         cells = grid.shape[0] * grid.shape[1]
         largest = _MAX_MAP_BYTES // (24 * cells * len(map_leads) * len(sources))
         spectrum = spectrum_of(grid) if config.spectra else None

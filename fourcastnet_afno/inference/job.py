@@ -19,7 +19,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.memory import require_memory
 from data_pipeline.store.format import checksum
-from data_pipeline.timestep import lead_label, valid_times
+from data_pipeline.timestep import valid_times
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.ensemble import Perturber, check_differences, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
@@ -87,7 +87,7 @@ class ForecastJob:
             init, lead = np.argwhere(np.isnat(valid))[0]
             raise InputError(
                 f"the forecast from {self.init_times[init].astype('datetime64[s]')} has no date "
-                f"after {lead_label(int(lead + 1) * first.timestep)}: the standard calendar lacks "
+                f"after {first.step.lead_label(int(lead + 1))}: the standard calendar lacks "
                 f"that of {first.step.calendar}; choose other initial times or fewer steps",
                 code="no-times",
             )
@@ -153,7 +153,7 @@ class ForecastJob:
             grid=spec.grid,
             init_times=self.init_times,
             lead_times=np.arange(1, config.num_steps + 1) * spec.timestep,
-            calendar=spec.step.calendar,
+            step=spec.step,
             members=tuple(self.members.tolist()) if config.ensemble.is_ensemble else (),
             forecasts_together=(max(1, config.num_together // members), members),
             config=config.store,

@@ -141,7 +141,7 @@ class _Run:
             grid=self.store.grid,
             init_times=self.init_times,
             lead_times=np.arange(1, self.num_steps + 1) * step.delta,
-            calendar=step.calendar,
+            step=step,
             members=tuple(range(self.num_members)) if self.num_members > 1 else (),
             forecasts_together=(self.units[0].stop, self.num_members),
             config=StoreConfig(),

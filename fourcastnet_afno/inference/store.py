@@ -33,12 +33,12 @@ import zarr
 from jaxtyping import Float, Int
 from zarr.codecs import BloscCodec
 
-from data_pipeline.calendars import STANDARD, calendar_attrs
+from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from data_pipeline.sources.names import STANDARD_NAMES, parse_label
-from data_pipeline.timestep import is_months, lead_coordinate, valid_times
+from data_pipeline.timestep import Timestep, is_months, lead_coordinate, valid_times
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.inference.config import MANTISSA_BITS, StoreConfig
 from fourcastnet_afno.inference.stability import wind_pairs
@@ -98,7 +98,7 @@ class ForecastLayout:
         grid: Grid of every field.
         init_times: datetime64.
         lead_times: timedelta64, of the unit M where the steps are calendar months.
-        calendar: That the lead times are counted in.
+        step: Step whose multiples the lead times are, with the calendar that counts them.
         members: Numbers of the members; empty for a store without ``realization``.
         forecasts_together: Initial times and members that are computed together.
         config: Chunks, compression and rounding.
@@ -108,7 +108,7 @@ class ForecastLayout:
     grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
-    calendar: str
+    step: Timestep
     members: tuple[int, ...]
     forecasts_together: tuple[int, int]
     config: StoreConfig
@@ -133,9 +133,9 @@ class ForecastLayout:
     @property
     def valid_times(self) -> dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]:
         """The coordinate ``valid_time``, where it is not simply the sum of both times."""
-        if self.calendar == STANDARD and not is_months(self.lead_times):
+        if self.step.calendar == STANDARD and not is_months(self.lead_times):
             return {}
-        values = valid_times(self.init_times, self.lead_times, self.calendar)
+        values = valid_times(self.init_times, self.lead_times, self.step.calendar)
         attrs = {"standard_name": "time", "long_name": "valid time"}
         return {"valid_time": (("time", "prediction_timedelta"), values, attrs)}
 
@@ -174,7 +174,7 @@ class ForecastLayout:
         fields = fields.expand_dims(leading)
         if is_months(self.lead_times):
             fields["prediction_timedelta"].attrs["units"] = "months"
-        described = {**self.grid.attrs, **calendar_attrs(self.calendar), **attrs}
+        described = {**self.grid.attrs, **self.step.attrs, **attrs}
         return fields.assign_coords(self.valid_times).assign_attrs(described)
 
     @property
@@ -200,7 +200,7 @@ class ForecastStore:
         If ``quantiles`` are given, the store holds the statistics of an ensemble.
         """
         layout = self._layout
-        root = {"Conventions": "CF-1.8", **layout.grid.attrs, **calendar_attrs(layout.calendar)}
+        root = {"Conventions": "CF-1.8", **layout.grid.attrs, **layout.step.attrs}
         root |= attrs
         if quantiles is None:
             self._create_group(layout.coords, root)

@@ -18,7 +18,7 @@ from data_pipeline.files.free_space import require_free_space
 from data_pipeline.files.outputs import Output, check_outputs
 from data_pipeline.files.progress import progress
 from data_pipeline.sources.files import local_inputs
-from data_pipeline.timestep import lead_label
+from data_pipeline.timestep import recorded_time
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.integration import Integration, make_integrations
@@ -213,11 +213,12 @@ def _run(
             return output
 
         finished = work.finish(complete)
-    timestep = job.steppers[0].spec.timestep
+    step = job.steppers[0].spec.step
     for record in blow_ups:
         report(
-            f"the forecast from {record['init_time']} (member {record['realization']}) blew up in "
-            f"step {record['step']}, after {lead_label(record['step'] * timestep)}: "
+            f"the forecast from {recorded_time(record['init_time'], step.trajectories)} (member "
+            f"{record['realization']}) blew up in "
+            f"step {record['step']}, after {step.lead_label(record['step'])}: "
             f"{record['channel']} is {record['value']} at {record['place']}; it is NaN from "
             "there on"
         )

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.metrics.events import exceedance
-from fourcastnet_afno.evaluation.scores.lead_times import lead_axis, lead_labels
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.maps import draw_field, draw_line, map_axes
-from fourcastnet_afno.report.plots import COLORS, as_drawn
+from fourcastnet_afno.report.plots import COLORS, as_drawn, units_of
 
 _MOST_STAMPS = 10
 _COLUMNS = 4
@@ -57,17 +57,17 @@ def plume(truth: xr.DataArray, members: xr.DataArray) -> Figure:
     """
     figure = Figure(figsize=(7.6, 3.4), layout="constrained")
     axis = figure.subplots()
-    days, unit = lead_axis(truth["lead_time"])
+    times, label = LeadTimes.of(truth).axis
     color, values = COLORS["model"], members.transpose("realization", "lead_time").values
     for index, each in enumerate(values):
         label = f"{len(values)} members" if index == 0 else None
-        axis.plot(days, each, color=color, lw=0.5, alpha=0.4, label=label)
+        axis.plot(times, each, color=color, lw=0.5, alpha=0.4, label=label)
     low, high = np.quantile(values, _BAND, axis=0)
     band = " to ".join(f"{100 * level:.0f}" for level in _BAND)
-    axis.fill_between(days, low, high, color=color, alpha=0.2, lw=0, label=f"{band} % of them")
-    axis.plot(days, values.mean(axis=0, dtype=np.float64), color=color, lw=2, label="mean")
-    axis.plot(days, truth.values, color=COLORS["truth"], lw=2, label="truth")
-    axis.set(xlabel=f"lead time [{unit}]", ylabel=f"[{as_drawn(truth.attrs.get('units', ''))}]")
+    axis.fill_between(times, low, high, color=color, alpha=0.2, lw=0, label=f"{band} % of them")
+    axis.plot(times, values.mean(axis=0, dtype=np.float64), color=color, lw=2, label="mean")
+    axis.plot(times, truth.values, color=COLORS["truth"], lw=2, label="truth")
+    axis.set(xlabel=as_drawn(label), ylabel=units_of(truth))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, ncols=4)
     return figure
@@ -99,7 +99,7 @@ def stamps(truth: xr.DataArray, members: xr.DataArray, land: xr.DataArray | None
         mesh = draw_field(axis, field, limits, "viridis", land)
         axis.set_title(name, fontsize=9)
     assert mesh is not None
-    figure.colorbar(mesh, ax=axes, label=as_drawn(truth.attrs.get("units", "")))
+    figure.colorbar(mesh, ax=axes, label=units_of(truth))
     return figure
 
 
@@ -115,7 +115,7 @@ def exceedance_maps(
         land: Land fraction, whose coast is drawn.
     """
     shares = truth.copy(data=exceedance_shares(members, threshold))
-    columns, leads = truth.sizes["lead_time"], lead_labels(truth["lead_time"])
+    columns, leads = truth.sizes["lead_time"], LeadTimes.of(truth).labels
     figure, axes = map_axes(1, columns, (4.0 * columns + 0.8, 2.6), truth.dims[-2:])
     mesh = None
     for axis, share, actual, lead in zip(axes[0], shares, truth, leads, strict=True):

@@ -16,10 +16,10 @@ from PIL import Image
 
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.progress import track
-from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.lead_times import lead_labels
+from fourcastnet_afno.evaluation.metrics import metric_of, with_units
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.outputs import MAKER
-from fourcastnet_afno.report.plots import as_drawn, render
+from fourcastnet_afno.report.plots import as_drawn, render, units_of
 
 
 def error_maps(
@@ -39,12 +39,12 @@ def error_maps(
         ("forecast", predictions, limits, "viridis"),
         ("forecast minus truth", difference, (-largest, largest), "RdBu_r"),
     )
-    for row, lead in enumerate(lead_labels(truth["lead_time"])):
+    for row, lead in enumerate(LeadTimes.of(truth).labels):
         for axis, (name, field, bounds, cmap) in zip(axes[row], panels, strict=True):
             mesh = draw_field(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {lead}", fontsize=9)
             if field is not truth:
-                figure.colorbar(mesh, ax=axis, label=as_drawn(truth.attrs.get("units", "")))
+                figure.colorbar(mesh, ax=axis, label=units_of(truth))
     return figure
 
 
@@ -53,7 +53,7 @@ def mean_maps(
 ) -> Figure:
     """Bias and RMSE of each cell over all initial times; a column for each lead time."""
     chosen = scores.sel(forecast=forecast, map_channel=channel)
-    leads = lead_labels(chosen["map_lead_time"])
+    leads = LeadTimes.of(scores, "map_lead_time").labels
     size = 3.6 * len(leads) + 0.6, 4.4
     figure, axes = map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
     units = scores["units"].sel(channel=channel).item()
@@ -66,7 +66,7 @@ def mean_maps(
             mesh = draw_field(axis, chosen[f"{name}_map"][column], bounds, cmap, land)
             axis.set_title(f"{metric_of(name).label}, {lead}", fontsize=9)
             if column == len(leads) - 1:
-                figure.colorbar(mesh, ax=axis, label=as_drawn(units))
+                figure.colorbar(mesh, ax=axis, label=as_drawn(with_units("", units)))
     return figure
 
 
@@ -153,12 +153,12 @@ def rollout_animation(
     """
     count = truth.sizes["lead_time"]
     shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
-    leads = lead_labels(truth["lead_time"])
+    leads = LeadTimes.of(truth).labels
     figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
     meshes = [draw_field(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
-    figure.colorbar(meshes[1], ax=axes, label=as_drawn(truth.attrs.get("units", "")))
+    figure.colorbar(meshes[1], ax=axes, label=units_of(truth))
     frames = []
     for index in track(shown, "Drawing the animation"):
         for i, name in enumerate(("truth", "forecast")):

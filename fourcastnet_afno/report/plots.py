@@ -12,13 +12,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from data_pipeline.printable import printable
-from data_pipeline.timestep import lead_times_of
-from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_axis,
-    lead_labels,
-    selected_leads,
-)
+from fourcastnet_afno.evaluation.metrics import metric_of, with_units
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.outputs import MAKER
 
 COLORS = {
@@ -51,6 +46,11 @@ def as_drawn(text: object) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
+def units_of(field: xr.DataArray) -> str:
+    """The units of a field in brackets, for an axis or a color bar; empty where they are 1."""
+    return as_drawn(with_units("", str(field.attrs.get("units", ""))))
+
+
 def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc")) -> Figure:
     """Metrics by lead time with their intervals, a column for each channel."""
     channels = scores["channel"].values
@@ -71,7 +71,7 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
             if metric.units == "same" and metric.best != "zero":
                 axis.set_ylim(bottom=0)
         axes[0, column].set_title(as_drawn(channel), fontsize=10)
-        axes[-1, column].set_xlabel(f"lead time [{lead_axis(scores['lead_time'])[1]}]")
+        axes[-1, column].set_xlabel(as_drawn(LeadTimes.of(scores).axis[1]))
     lines, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(
         lines, names, loc="outside lower center", ncols=3 if len(channels) < 2 else 6,
@@ -82,11 +82,11 @@ def plot_score_curves(scores: xr.Dataset, metrics: Sequence[str] = ("rmse", "acc
 
 def _draw_curve(axis: Axes, scores: xr.Dataset, metric: str, color: str | None, label: str) -> None:
     """A metric of one forecast and channel by lead time, with its interval."""
-    days, _ = lead_axis(scores["lead_time"])
-    axis.plot(days, scores[metric].values, color=color, lw=2, label=label)
+    times, _ = LeadTimes.of(scores).axis
+    axis.plot(times, scores[metric].values, color=color, lw=2, label=label)
     if f"{metric}_interval" in scores:
         low, high = scores[f"{metric}_interval"].transpose("bound", ...).values
-        axis.fill_between(days, low, high, color=color, alpha=0.2, lw=0)
+        axis.fill_between(times, low, high, color=color, alpha=0.2, lw=0)
 
 
 def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Figure:
@@ -94,9 +94,10 @@ def plot_scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> F
 
     Cells whose difference is not distinguishable from chance are hatched.
     """
-    shown = selected_leads(lead_times_of(scores["lead_time"]), _MOST_CELLS)
+    lead_times = LeadTimes.of(scores)
+    shown = lead_times.selected(_MOST_CELLS)
     change, certain = relative_change(scores.isel(lead_time=shown), forecast, metric)
-    channels, leads = change["channel"].values, lead_labels(change["lead_time"])
+    channels, leads = change["channel"].values, [lead_times.labels[i] for i in shown]
     size = 0.62 * len(leads) + 3, 0.32 * len(channels) + 1.6
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
@@ -175,7 +176,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
         steady.append("persistence")
     names = [n for n in spectrum["source"].values.tolist() if n not in steady]
     colors = assign_colors(names)
-    truth, leads = spectrum.sel(source="truth").values, lead_labels(scores["lead_time"])
+    truth, leads = spectrum.sel(source="truth").values, LeadTimes.of(scores).labels
     for column, index in enumerate(lead_indices):
         for name in names:
             values = spectrum.sel(source=name).values[index]
@@ -196,7 +197,7 @@ def plot_spectra(scores: xr.Dataset, channel: str, lead_indices: Sequence[int]) 
         for panel in axes[:, column]:
             panel.grid(alpha=0.3, which="both")
     units = scores["units"].sel(channel=channel).item()
-    axes[0, 0].set_ylabel(f"energy [({as_drawn(units)})²]")
+    axes[0, 0].set_ylabel(as_drawn(with_units("energy", units, "({})²")))
     axes[1, 0].set_ylabel("over truth")
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
@@ -211,14 +212,13 @@ def plot_spread_skill(scores: xr.Dataset, channel: str, forecast: str) -> Figure
     _draw_curve(left, chosen, "rmse", COLORS["model"], "RMSE of the mean")
     _draw_curve(left, chosen, "spread", COLORS["persistence"], "spread")
     units = scores["units"].sel(channel=channel).item()
-    unit = lead_axis(scores["lead_time"])[1]
-    left.set(xlabel=f"lead time [{unit}]", ylabel=f"[{as_drawn(units)}]", ylim=(0, None))
+    leads = LeadTimes.of(scores)
+    left.set(xlabel=as_drawn(leads.axis[1]), ylabel=as_drawn(with_units("", units)), ylim=(0, None))
     left.legend(frameon=False, fontsize=8)
     left.grid(alpha=0.3)
-    leads = lead_labels(scores["lead_time"])
     ranks = scores[f"rank_histogram_{forecast}"].sel(channel=channel).values
     for index in sorted({0, num_leads // 2, num_leads - 1}):
-        label = leads[index]
+        label = leads.labels[index]
         right.step(np.arange(ranks.shape[1]), ranks[index], where="mid", label=label)
     right.axhline(1 / ranks.shape[1], color="gray", ls=":", lw=1)
     right.set(xlabel="members below truth", ylabel="share of cells", ylim=(0, None))

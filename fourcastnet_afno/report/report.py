@@ -16,11 +16,12 @@ from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
-from data_pipeline.timestep import lead_label, lead_times_of
+from data_pipeline.timestep import time_label
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.inputs.baselines import by_valid_time
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
-from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import ensembles, maps, plots, rows
 from fourcastnet_afno.report.outputs import MAKER, report_outputs
@@ -180,7 +181,9 @@ class Shown(NamedTuple):
     def start(self) -> str:
         """The initial time."""
         assert self.pair is not None
-        return self.pair[0].attrs["init_time"][:16].replace("T", " ")
+        truth, _ = self.pair
+        init = np.datetime64(truth.attrs["init_time"], "ns")
+        return time_label(init, TrajectoryTimes.of(truth.attrs))
 
 
 def _shown_forecast(
@@ -206,12 +209,12 @@ def _maps(scores: xr.Dataset, shown: Shown, folder: Path) -> dict[str, Any]:
         if "realization" in forecast.dims:
             forecast = forecast.mean("realization", dtype=np.float64)
         forecast = at_least_single(forecast.compute())
-        leads = selected_leads(lead_times_of(actual["lead_time"]), _MAP_LEADS)
+        leads = LeadTimes.of(actual).selected(_MAP_LEADS)
         figure = maps.error_maps(actual[leads], forecast[leads], land)
-        title = f"{channel} of {name}, from {shown.start} UTC"
+        title = f"{channel} of {name}, from {shown.start}"
         pictures.append(_save(folder / "maps", title, figure, "map"))
         maps.rollout_animation(actual, forecast, folder / "rollout.gif")
-        title = f"{channel}: truth and {name}, from {shown.start} UTC"
+        title = f"{channel}: truth and {name}, from {shown.start}"
         pictures.append(_picture(folder / "rollout.gif", title, "map"))
     if "bias_map" in scores and channel in scores["map_channel"].values:
         figure = maps.mean_maps(scores, channel, name, land)
@@ -226,27 +229,27 @@ def _ensemble(shown: Shown, folder: Path, point: Sequence[float]) -> dict[str, A
     if pair is None or pair[1].sizes.get("realization", 1) < 2:
         return {}
     truth, members = pair
-    units = truth.attrs["units"]
+    units = "" if truth.attrs["units"] == "1" else truth.attrs["units"]
     cell = ensembles.cell_of(grid, point) if point else ensembles.widest_cell(members)
     at_cell = dict(zip(grid.dims, cell, strict=True))
     figure = ensembles.plume(truth.isel(at_cell), members.isel(at_cell).compute())
-    title = f"{channel} of {name} at {grid.describe_cell(*cell)}, from {shown.start} UTC"
+    title = f"{channel} of {name} at {grid.describe_cell(*cell)}, from {shown.start}"
     title += "" if point else ", where members end farthest apart"
     pictures = [_save(folder / "plume", title, figure)]
-    leads = lead_times_of(truth["lead_time"])
-    middle = (len(leads) - 1) // 2
+    leads = LeadTimes.of(truth)
+    middle = (len(leads.values) - 1) // 2
     stamped = members.isel(lead_time=middle).compute()
     figure = ensembles.stamps(truth[middle], stamped, land)
-    title = f"{channel}: truth and members of {name} after {lead_label(leads[middle])}"
+    title = f"{channel}: truth and members of {name} after {leads.labels[middle]}"
     pictures.append(_save(folder / "stamps", title, figure, "map"))
-    chosen = selected_leads(leads, _MAP_LEADS)
+    chosen = leads.selected(_MAP_LEADS)
     threshold = float(np.nanquantile(truth[chosen], _EXCEEDED))
     figure = ensembles.exceedance_maps(
         truth[chosen], members.isel(lead_time=chosen).compute(), threshold, land
     )
     title = (
-        f"{channel} of {name}: probability of more than {threshold:.4g} {units}, which "
-        f"{1 - _EXCEEDED:.0%} of truth's cells exceed; a line around those"
+        f"{channel} of {name}: probability of more than {f'{threshold:.4g} {units}'.strip()}, "
+        f"which {1 - _EXCEEDED:.0%} of truth's cells exceed; a line around those"
     )
     pictures.append(_save(folder / "exceedance", title, figure, "map"))
     return {"wide": pictures}
@@ -290,7 +293,9 @@ def _longest_forecast(
         for fields in (actual, forecast)
     )
     first = first.compute()
-    first.attrs = second.attrs = {"units": drawn.units, "init_time": str(times.init_times[0])}
+    trajectories = TrajectoryTimes.of(truth.attrs) or TrajectoryTimes.of(predictions.attrs)
+    attrs = {"units": drawn.units, "init_time": str(times.init_times[0])}
+    first.attrs = second.attrs = attrs | (trajectories.attrs if trajectories else {})
     leading = ("realization",) if "realization" in second.dims else ()
     return first, second.transpose(*leading, "lead_time", ...)
 
@@ -303,7 +308,7 @@ def _spectra(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
     title = f"{channel}: energy spectra ({scale}) by lead time, and their ratio to truth's"
     if "spectrum_interval" in scores:
         title += f"; bands are {scores.attrs['confidence']:.0%} intervals"
-    shown = selected_leads(lead_times_of(scores["lead_time"]), _SPECTRUM_LEADS)
+    shown = LeadTimes.of(scores).selected(_SPECTRUM_LEADS)
     figure = plots.plot_spectra(scores, channel, shown)
     return {"wide": [_save(folder / "spectra", title, figure)]}
 
@@ -320,9 +325,9 @@ def _probabilities(scores: xr.Dataset, folder: Path) -> dict[str, Any]:
         figure = plots.plot_score_curves(scores.sel(channel=[channel]), ("crps",))
         small.append(_save(folder / "crps", f"{channel}: CRPS", figure))
     if "reliability_frequency" in scores:
-        leads = lead_times_of(scores["lead_time"])
+        leads = LeadTimes.of(scores).labels
         index = (len(leads) - 1) // 2
-        title = f"{channel}: reliability of events at {lead_label(leads[index])}"
+        title = f"{channel}: reliability of events at {leads[index]}"
         figure = plots.plot_reliability(scores, channel, index)
         small.append(_save(folder / "reliability", title, figure))
     return {"wide": wide, "small": small} if wide or small else {}

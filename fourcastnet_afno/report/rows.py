@@ -9,15 +9,11 @@ import xarray as xr
 
 from data_pipeline.precision import at_least_single
 from data_pipeline.records import from_plain, naming_file, parse_json
-from data_pipeline.timestep import lead_key, lead_label, lead_times_of
+from data_pipeline.timestep import lead_label, recorded_time
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.metrics import metric_of
 from fourcastnet_afno.evaluation.metrics.deterministic import CORRELATED
-from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_labels,
-    lead_numbers,
-    selected_leads,
-)
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.tables import best_of, format_score, table_metrics
 from fourcastnet_afno.report.plots import BASELINES, relative_change
 
@@ -53,8 +49,8 @@ class Scorecard(NamedTuple):
 
 def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorecard:
     """Compare a forecast with the reference at selected lead times."""
-    leads = lead_times_of(scores["lead_time"])
-    indices = selected_leads(leads)
+    leads = LeadTimes.of(scores)
+    indices = leads.selected()
     changes, certain = relative_change(scores, forecast, metric)
     channels = changes["channel"].values.tolist()
     values, sure = changes.values[:, indices].tolist(), certain.values[:, indices].tolist()
@@ -63,13 +59,13 @@ def scorecard(scores: xr.Dataset, forecast: str, metric: str = "rmse") -> Scorec
         for label, *cells in zip(channels, values, sure, strict=True)
     ]
     title = f"{metric_of(metric).label}: {forecast} against {scores.attrs['reference']}"
-    return Scorecard(title, lead_labels(scores["lead_time"][indices]), rows)
+    return Scorecard(title, [leads.labels[index] for index in indices], rows)
 
 
 def score_table(scores: xr.Dataset) -> Table:
     """``table_metrics`` of all forecasts at selected lead times, the best of each column marked."""
-    leads = lead_times_of(scores["lead_time"])
-    indices = selected_leads(leads)
+    leads = LeadTimes.of(scores)
+    indices = leads.selected()
     rows = []
     for channel, units in zip(scores["channel"].values, scores["units"].values, strict=True):
         for metric, label in table_metrics(scores, str(units)).items():
@@ -79,7 +75,8 @@ def score_table(scores: xr.Dataset) -> Table:
             for name, numbers in zip(scores["forecast"].values, values, strict=True):
                 texts = [format_score(metric, float(number)) for number in numbers]
                 rows.append(((channel, label, name), list(map(Cell, texts, numbers == best))))
-    return Table(("channel", "score", "forecast"), lead_labels(scores["lead_time"][indices]), rows)
+    titles = [leads.labels[index] for index in indices]
+    return Table(("channel", "score", "forecast"), titles, rows)
 
 
 def summary_table(scores: xr.Dataset) -> Table | None:
@@ -116,21 +113,22 @@ def _summary_columns(scores: xr.Dataset) -> list[tuple[str, xr.DataArray]]:
     titles = dict([item for item in resolutions.items() if item[0] in scores][:1])
     if "patch_energy_ratio" in scores:
         titles["patch_energy_ratio"] = "energy at patches over truth's, {}"
-    leads = lead_labels(scores["lead_time"])
+    leads = LeadTimes.of(scores).labels
     columns = [
         (title.format(leads[index]), scores[name].isel(lead_time=index))
         for name, title in titles.items()
         for index in dict.fromkeys((0, len(leads) - 1))
     ]
-    for name in (n for n in ("correlation_time_hours", "correlation_time_months") if n in scores):
-        unit = "h" if name.endswith("hours") else "months"
-        columns.append((f"correlation above 0.8 [{unit}]", scores[name]))
+    for name in (str(name) for name in scores.data_vars):
+        if name.startswith("correlation_time_"):
+            unit = name.removeprefix("correlation_time_").replace("hours", "h")
+            columns.append((f"correlation above 0.8 [{unit}]", scores[name]))
     return columns
 
 
 def _correlated_leads(scores: xr.Dataset) -> str:
-    """Hours that a correlation which is nowhere below 0.8 lasts at least, as far as it is known."""
-    numbers, _ = lead_numbers(lead_times_of(scores["lead_time"]))
+    """Time that a correlation which is nowhere below 0.8 lasts at least, as far as it is known."""
+    numbers, _ = LeadTimes.of(scores).numbers
     values = scores["correlation"].values
     has_fallen, known = (values < CORRELATED).any(), np.flatnonzero(values >= CORRELATED)
     return "missing" if has_fallen or not len(known) else f"over {numbers[known[-1]]:g}"
@@ -169,14 +167,15 @@ def stability(forecasts: Mapping[str, xr.Dataset]) -> dict[str, str]:
             records = parse_json(str(forecast.attrs["blow_ups"]), "it")
             blow_ups = from_plain(list[_BlowUp], records, "it")
         count = forecast.sizes["init_time"] * forecast.sizes.get("realization", 1)
-        leads = lead_times_of(forecast["lead_time"])
-        end = lead_label(leads[-1])
+        leads = LeadTimes.of(forecast)
+        end = leads.labels[-1]
         if blow_ups:
             first = min(blow_ups, key=lambda record: record["step"])
-            after = lead_label(first["step"] * leads[0])
+            after = lead_label(first["step"] * leads.values[0], leads.trajectories)
+            start = recorded_time(first["init_time"], leads.trajectories)
             sentences[name] = (
                 f"{len(blow_ups)} of {count} forecasts blew up within {end}, the first one, "
-                f"from {first['init_time']}, after {after}: {first['channel']} was "
+                f"from {start}, after {after}: {first['channel']} was "
                 f"{first['value']} at {first['place']}"
             )
             continue
@@ -205,7 +204,7 @@ def beaten_baselines(scores: xr.Dataset) -> list[str]:
     """
     if "rmse" not in scores:
         return []
-    sentences, names = [], scores["forecast"].values.tolist()
+    sentences, names, leads = [], scores["forecast"].values.tolist(), LeadTimes.of(scores)
     baselines = [name for name in BASELINES if name in names]
     has_limit = PERFECT_MODEL in names
     for channel in scores["channel"].values if baselines else ():
@@ -213,30 +212,27 @@ def beaten_baselines(scores: xr.Dataset) -> list[str]:
         for name in [name for name in names if name not in (*baselines, PERFECT_MODEL)]:
             claims = []
             for baseline in baselines:
-                until = _beaten_until(rmse.sel(forecast=name), rmse.sel(forecast=baseline))
+                until = _beaten_until(rmse.sel(forecast=name), rmse.sel(forecast=baseline), leads)
                 claims.append(f"{baseline.replace('_', ' ')} {until}")
             forecast = "the model" if name == "model" else name
             listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if claims[1:] else claims)
-            limit = _above_limit(rmse, name) if has_limit else ""
+            limit = _above_limit(rmse, name, leads) if has_limit else ""
             sentences.append(f"{channel}: {forecast} beats {listed}.{limit}")
     return sentences
 
 
-def _above_limit(rmse: xr.DataArray, forecast: str) -> str:
+def _above_limit(rmse: xr.DataArray, forecast: str, leads: LeadTimes) -> str:
     """How many times that of the perfect model an RMSE is, at selected lead times."""
-    leads, (ours, limit) = (
-        rmse["lead_time"],
-        (rmse.sel(forecast=name).values for name in (forecast, PERFECT_MODEL)),
-    )
+    ours, limit = (rmse.sel(forecast=name).values for name in (forecast, PERFECT_MODEL))
     ratios = ours / np.where(limit > 0, limit, np.nan)
-    shown = [i for i in selected_leads(lead_times_of(leads), 4) if np.isfinite(ratios[i])]
-    times = [f"{ratios[i]:.3g} ({lead_labels(leads)[i]})" for i in shown]
+    shown = [i for i in leads.selected(4) if np.isfinite(ratios[i])]
+    times = [f"{ratios[i]:.3g} ({leads.labels[i]})" for i in shown]
     return f" Its RMSE is {', '.join(times)} times that of the perfect model." if times else ""
 
 
-def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
+def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray, lead_times: LeadTimes) -> str:
     """Up to which lead time our errors are smaller, of those that both have after the start."""
-    leads = lead_times_of(ours["lead_time"])
+    leads = lead_times.values
     later = leads.astype(np.int64) > 0
     known = later & np.isfinite(ours.values) & np.isfinite(theirs.values)
     if not known.any():
@@ -246,6 +242,7 @@ def _beaten_until(ours: xr.DataArray, theirs: xr.DataArray) -> str:
     if count == 0:
         return "at no lead time"
     last = leads[known][count - 1]
-    until = "1 day" if lead_key(last) == 24 else lead_label(last)
+    until = lead_label(last, lead_times.trajectories)
+    until = "1 day" if until == "24 h" else until
     is_cut = count == len(better) and last < leads[later][-1]
     return f"up to {until}{' (later scores are missing)' if is_cut else ''}"

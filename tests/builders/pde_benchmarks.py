@@ -33,14 +33,19 @@ def make_hdf5(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_benchmark(
-    paths: Path | list[Path], layout: str, periodic: list[str] | None = None, **options: object
+    paths: Path | list[Path],
+    layout: str,
+    periodic: list[str] | None = None,
+    time_units: str | None = None,
+    **options: object,
 ) -> xr.Dataset:
     benchmark = BenchmarkConfig(
         layout=layout,  # type: ignore[arg-type]
         **({"trajectories": SPLITS} | options),  # type: ignore[arg-type]
     )
     path = [str(path) for path in paths] if isinstance(paths, list) else str(paths)
-    return open_source(SourceConfig(path=path, benchmark=benchmark, periodic=periodic)).compute()
+    settings = {"periodic": periodic, "time_units": time_units}
+    return open_source(SourceConfig(path=path, benchmark=benchmark, **settings)).compute()
 
 
 def check_trajectories(dataset: xr.Dataset, name: str, expected: np.ndarray) -> None:

@@ -9,8 +9,11 @@ from data_pipeline.timestep import (
     lead_coordinate,
     lead_label,
     lead_times_of,
+    recorded_time,
+    time_label,
     valid_times,
 )
+from data_pipeline.trajectory_times import TrajectoryTimes
 from tests.builders.errors import rejects
 
 DAY = np.timedelta64(1, "D")
@@ -158,6 +161,26 @@ def test_leads_in_months() -> None:
 )
 def test_labels_of_leads(lead: np.timedelta64, label: str) -> None:
     assert lead_label(lead) == label
+
+
+def test_trajectories_name_steps_and_times_and_are_kept() -> None:
+    times = TrajectoryTimes(step=0.25, num_states=21)
+    step = Timestep.of_hours(1).counted_as(xr.Dataset(attrs=times.attrs))
+    assert step == Timestep.of_hours(1)  # the same time, in other words
+    assert (step.label, step.lead_label(20)) == ("1 step", "20 steps")
+    assert Timestep.from_json(step.to_json()).trajectories == times
+    assert Timestep.of_hours(1).counted_as(xr.Dataset(attrs=step.attrs)).trajectories == times
+    assert time_label(_times("2201-01-03T05")[0], times) == "test trajectory 2, step 5"
+    assert recorded_time("2201-01-03T05:00:00", times) == "test trajectory 2, step 5"
+
+
+def test_dates_stay_dates() -> None:
+    night = _times("2020-01-01T22:00")[0]  # no trajectory of 21 states has a step 22
+    assert time_label(night) == "2020-01-01 22:00 UTC"
+    assert time_label(night, TrajectoryTimes(num_states=21)) == "2020-01-01 22:00 UTC"
+    for times in (None, TrajectoryTimes(num_states=21)):
+        assert recorded_time("2020-01-01T22:00:00", times) == "2020-01-01T22:00:00"
+        assert recorded_time("at noon", times) == "at noon"
 
 
 def test_multiples() -> None:

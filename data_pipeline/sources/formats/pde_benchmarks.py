@@ -23,6 +23,7 @@ from data_pipeline.sources.formats.pde_benchmark_files import (
     open_pdebench,
     open_well,
 )
+from data_pipeline.trajectory_times import TrajectoryTimes
 
 _OPENERS: Mapping[str, Callable[[str], TrajectoryFile]] = {
     "pdebench": open_pdebench,
@@ -37,10 +38,11 @@ def open_benchmark(
     config: BenchmarkConfig,
     rename: Mapping[str, str],
     periodic: Sequence[str] | None,
+    time_units: str | None = None,
 ) -> xr.Dataset:
     """Open ``groups`` of files, one for each entry of data.source.path, as a canonical dataset.
 
-    ``rename`` and ``periodic`` are those of ``SourceConfig``.
+    ``rename``, ``periodic`` and ``time_units`` are those of ``SourceConfig``.
 
     Raises:
         InputError: If a file has another layout, they differ in grid, variables or length, there
@@ -64,7 +66,7 @@ def open_benchmark(
         dataset.coords[name] = (name, np.asarray(axis, float), {"units": "1"})
     dataset.attrs = {"Conventions": "CF-1.8", "source": config.layout}
     dataset.attrs |= {f"extent_{name}": _extent(axis) for name, axis in axes}
-    dataset.attrs["time_step"] = first.time_step
+    dataset.attrs |= _trajectory_times(first, time_units).attrs
     if first.origin is not None:
         dataset.attrs |= dict(zip(("origin_y", "origin_x"), first.origin, strict=True))
     closed = first.periodic if periodic is None else " ".join(periodic)
@@ -145,6 +147,12 @@ def _blocks(file: TrajectoryFile) -> list[da.Array]:
 def _read_states(file: TrajectoryFile, first: int, last: int) -> np.ndarray:
     values = file.read(first, last)
     return np.ascontiguousarray(values.reshape(-1, *values.shape[2:]), np.float32)
+
+
+def _trajectory_times(file: TrajectoryFile, units: str | None) -> TrajectoryTimes:
+    """The time axis; where the times of the file do not increase, its steps have no length."""
+    step = file.time_step if 0 < file.time_step < np.inf else 1.0
+    return TrajectoryTimes(step=step, num_states=file.num_states, units=units or "")
 
 
 def _extent(axis: np.ndarray) -> float:

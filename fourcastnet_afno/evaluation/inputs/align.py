@@ -14,6 +14,7 @@ from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.timestep import is_months, lead_label, lead_times_of, valid_times
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.inputs.compared_units import compare_units
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields, coarsening_between
 from fourcastnet_afno.evaluation.inputs.mapped import MappedVariable
@@ -33,6 +34,7 @@ class Alignment:
     datasets: Mapping[str, xr.Dataset]  # canonical, behind the forecasts
     truth: TruthFields
     coarsening: Coarsening | None  # means of truth and its climatology onto the common grid
+    trajectories: TrajectoryTimes | None  # where times are those of an equation
     notes: Sequence[str]  # sentences on what was left out
 
     @property
@@ -85,8 +87,13 @@ def align(
         datasets=datasets,
         truth=TruthFields(series, coarsening, mapped),
         coarsening=coarsening,
+        trajectories=next(filter(None, map(_trajectories_of, (truth, *datasets.values()))), None),
         notes=notes,
     )
+
+
+def _trajectories_of(dataset: xr.Dataset) -> TrajectoryTimes | None:
+    return TrajectoryTimes.of(dataset.attrs)
 
 
 def _open_ordered(

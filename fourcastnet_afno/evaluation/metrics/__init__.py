@@ -6,6 +6,7 @@ from fourcastnet_afno.evaluation.metrics.metric import (
     Statistic,
     metric_of,
     register,
+    with_units,
 )
 
 # They register their metrics, in the order of the results.
@@ -20,4 +21,5 @@ __all__ = [
     "events",
     "metric_of",
     "register",
+    "with_units",
 ]

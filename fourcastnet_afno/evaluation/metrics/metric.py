@@ -107,11 +107,18 @@ class Metric:
         """Label with the units of the score, of a channel in ``units``."""
         match self.units:
             case "same":
-                return f"{self.label} [{units}]"
+                return with_units(self.label, units)
             case "squared":
-                return f"{self.label} [({units})^2]"
+                return with_units(self.label, units, "({})^2")
             case "none":
                 return self.label
+
+
+def with_units(label: str, units: str, form: str = "{}") -> str:
+    """A label with units in brackets, as by ``form``; alone where they are 1 or unknown."""
+    if units in ("", "1"):
+        return label
+    return f"{label} [{form.format(units)}]".strip()
 
 
 METRICS: dict[str, Metric] = {}

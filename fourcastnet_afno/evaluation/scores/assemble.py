@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_pipeline.timestep import lead_coordinate, lead_times_of
+from data_pipeline.timestep import lead_coordinate
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL, BaselineName, EvaluationConfig
 from fourcastnet_afno.evaluation.metrics import Metric
@@ -15,7 +15,7 @@ from fourcastnet_afno.evaluation.metrics.deterministic import correlation_time
 from fourcastnet_afno.evaluation.metrics.metric import safe_ratio
 from fourcastnet_afno.evaluation.plan import ScoringPlan
 from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
-from fourcastnet_afno.evaluation.scores.lead_times import lead_numbers
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.significance import (
     block_length,
     enough,
@@ -40,7 +40,7 @@ def assemble(
     plan: ScoringPlan,
     config: EvaluationConfig,
     metrics: Mapping[str, Metric],
-    attrs: Mapping[str, str],
+    attrs: Mapping[str, Any],
 ) -> xr.Dataset:
     """Scores of all forecasts, see ``evaluate.evaluate``."""
     table = _Table(state, plan, config, metrics)
@@ -269,7 +269,7 @@ def _with_summaries(scores: xr.Dataset, *, on_sphere: bool) -> xr.Dataset:
             scores["effective_resolution_km"] = (_DIMS, wavelength_km(wavenumber))
     if "correlation" in scores:
         values = scores["correlation"].transpose("lead_time", "forecast", "channel", "region")
-        leads, unit = lead_numbers(lead_times_of(scores["lead_time"]))
+        leads, unit = LeadTimes.of(scores).numbers
         fall = correlation_time(values.values, leads)
         scores[f"correlation_time_{unit}"] = (("forecast", "channel", "region"), fall)
     return scores

@@ -15,16 +15,12 @@ from rich.console import Group
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_head, read_json
 from data_pipeline.terminal import TextTable, plain
-from data_pipeline.timestep import is_months, lead_key, lead_times_of
+from data_pipeline.timestep import lead_key, lead_times_of
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.metrics import metric_of
-from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_labels,
-    lead_numbers,
-    selected_leads,
-)
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 
-_MOST_MONTHS = 5  # columns with labels such as 12 months that fit into 80 characters
+_MOST_WIDE = 5  # columns with labels such as 12 months that fit into 80 characters
 _PARTS = {"forecasts", "intervals", "verdicts", "conventions", "units"}  # of JSON
 _ATTRIBUTES = {"settings", "reference", "num_init_times"}  # of NetCDF
 _CSV_HEAD = re.compile(rb"forecast,(region,)?channel,lead_\w+,")
@@ -142,9 +138,11 @@ def scores_to_csv(scores: xr.Dataset) -> str:
     """A line for each forecast, channel, lead time and region, a column for each metric."""
     names = curve_names(scores)
     frame = scores[names].reset_coords(drop=True).to_dataframe().reset_index()
-    lead = f"lead_{lead_numbers(lead_times_of(scores['lead_time']))[1]}"
-    if lead == "lead_hours":
-        frame["lead_time"] = frame["lead_time"] / np.timedelta64(1, "h")
+    leads = LeadTimes.of(scores)
+    numbers, unit = leads.numbers
+    lead = f"lead_{unit}"
+    if unit != "months":  # which are numbers
+        frame["lead_time"] = numbers[np.searchsorted(leads.values, frame["lead_time"].to_numpy())]
     frame = frame.rename(columns={"lead_time": lead})
     keys = [k for k in ("forecast", "region", "channel", lead) if k in frame]
     return frame[keys + names].to_csv(index=False)
@@ -183,17 +181,22 @@ def scores_table(scores: xr.Dataset) -> Group:
 
 
 def _channel_table(scores: xr.Dataset) -> TextTable:
-    leads = lead_times_of(scores["lead_time"])
-    indices = selected_leads(leads, _MOST_MONTHS) if is_months(leads) else selected_leads(leads)
+    leads = LeadTimes.of(scores)
+    is_wide = leads.numbers[1] in ("months", "steps")
+    indices = leads.selected(_MOST_WIDE) if is_wide else leads.selected()
     title = f"{scores['channel'].item()} over {scores.attrs['num_init_times']} initial times"
+    if leads.trajectories is not None:
+        title += f", {leads.trajectories.step_label}"
     table = TextTable(title)
     table.add_columns("score")
     table.add_columns("forecast", no_wrap=True)
-    table.add_columns(*lead_labels(scores["lead_time"][indices]), justify="right", no_wrap=True)
+    titles = [leads.labels[index] for index in indices]
+    table.add_columns(*titles, justify="right", no_wrap=True)
     # A common factor of small values, such as those of vorticity in 1/s.
     largest = np.nanmax(np.abs(scores["rmse"].values[..., indices]), initial=0.0)
     power = math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
-    unit = f"{f'1e{power} ' if power else ''}{scores['units'].item()}"
+    units = "" if scores["units"].item() == "1" else scores["units"].item()
+    unit = f"{f'1e{power} ' if power else ''}{units}".strip()
     for metric, label in table_metrics(scores, unit).items():
         values = scores[metric].transpose("forecast", "lead_time").values[:, indices]
         values = values / 10.0**power if metric_of(metric).units == "same" else values

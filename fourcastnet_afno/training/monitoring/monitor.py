@@ -12,7 +12,7 @@ from rich.console import Console
 
 from data_pipeline.loading.windows import Sample
 from data_pipeline.terminal import new_console
-from data_pipeline.timestep import lead_key, lead_label
+from data_pipeline.timestep import lead_key
 from fourcastnet_afno.forecaster.forecaster import FieldSpec
 from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.provenance import peak_memory_gib
@@ -155,6 +155,6 @@ def headline(scores: Scores, spec: FieldSpec) -> str:
     if not rmse.size:
         return "baselines without an error"
     ratios = [float(np.exp(np.log(rmse[0] / other).mean())) for other in rmse[1:]]
-    lead = lead_label(scores["rmse"].shape[1] * spec.timestep)
+    lead = spec.step.lead_label(scores["rmse"].shape[1])
     texts = [f"{ratio:.2f} of {n}" for ratio, n in zip(ratios, FORECASTS[1:], strict=True)]
     return f"RMSE at {lead} {' and '.join(texts)}"

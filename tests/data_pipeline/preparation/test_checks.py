@@ -18,6 +18,7 @@ from data_pipeline.preparation.checks import (
 )
 from data_pipeline.preparation.config import DataConfig
 from data_pipeline.timestep import Timestep
+from data_pipeline.trajectory_times import TrajectoryTimes
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
 
@@ -75,8 +76,10 @@ def test_what_lies_between_periods_may_lack() -> None:
 
 def test_periods_that_the_data_does_not_cover_are_described() -> None:
     config = make_data_config(Path("data.nc"))
-    assert describe_uncovered(DAYS, config, "standard") == []
-    late, early = describe_uncovered(DAYS[1:-2], config, "standard")
+    assert describe_uncovered(DAYS, config, DAY) == []
+    trajectories = replace(DAY, trajectories=TrajectoryTimes(num_states=2))
+    assert describe_uncovered(DAYS[1:-2], config, trajectories) == []
+    late, early = describe_uncovered(DAYS[1:-2], config, DAY)
     for remark, named in (
         (late, ("data.train", "2001-01-02")),
         (early, ("data.test", "2001-04-28")),

@@ -15,6 +15,7 @@ from data_pipeline.simulation.fourier import FourierGrid
 from data_pipeline.simulation.pde_dataset import simulate_equation, solve
 from data_pipeline.simulation.registry import build_equation
 from data_pipeline.simulation.trajectories import Splits
+from data_pipeline.trajectory_times import TrajectoryTimes
 from tests.builders.errors import rejects
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "equations.md"
@@ -59,7 +60,8 @@ def test_schema() -> None:
     np.testing.assert_array_equal(dataset["time"], FLOW.times().ravel())
     assert dataset.attrs["periodic"] == "y x"
     assert (dataset.attrs["extent_y"], dataset.attrs["extent_x"]) == (1.0, 1.0)
-    assert dataset.attrs["time_step"] == 1.0
+    times = TrajectoryTimes.of(dataset.attrs)
+    assert times == TrajectoryTimes(step=1.0, num_states=4)
     assert json.loads(dataset.attrs["config"])["resolution"] == [16, 16]
     values = dataset["vorticity"].values.reshape(6, 4, 16, 16)
     np.testing.assert_array_equal(values, solve(FLOW, list(range(6)))[:, :, 0])

@@ -16,7 +16,7 @@ from fourcastnet_afno.cli.main import main
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
-from fourcastnet_afno.evaluation.scores.lead_times import selected_leads
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.forecaster import adapt_config_to_grid
@@ -117,7 +117,7 @@ def test_scores_on_a_torus_are_those_of_the_fields(torus_run: Path) -> None:
         found = stored["spectrum"].sel(source="model", channel="tracer").isel(lead_time=0)
         np.testing.assert_allclose(found, ours, rtol=1e-6)
         assert stored["spectrum"]["source"].values.tolist() == ["truth", *stored["forecast"].values]
-        figure = plots.plot_spectra(stored, "tracer", selected_leads(stored["lead_time"].values, 4))
+        figure = plots.plot_spectra(stored, "tracer", LeadTimes.of(stored).selected(4))
         assert [axis.get_title() for axis in figure.axes[:4]] == ["1 h", "2 h", "3 h", "5 h"]
         labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         assert labels == ["truth", "model", "persistence", "linear"]

@@ -36,9 +36,10 @@ def test_pdebench_in_one_dimension(file: Path) -> None:
     tensor = draw(4, NT, NX)
     times = 0.05 * np.arange(NT + 1)
     make_hdf5(file, tensor=tensor, x_coordinate=2 * centers(NX), t_coordinate=times)
-    dataset = read_benchmark(file, "pdebench", periodic=["x"])
+    dataset = read_benchmark(file, "pdebench", periodic=["x"], time_units="s")
     check_trajectories(dataset, "tensor", tensor[:, :, None])
     np.testing.assert_allclose(dataset["x"], 2 * centers(NX))
+    assert dataset.attrs["time_units"] == "s"
     assert dataset.attrs["periodic"] == "x"
     assert dataset.attrs["extent_x"] == pytest.approx(2)
     assert dataset.attrs["time_step"] == pytest.approx(0.05)
@@ -127,6 +128,7 @@ def test_the_well(file: Path) -> None:
     assert set(dataset.data_vars) == {*expected, "stress_xx", "stress_yy"}
     assert dataset.attrs["periodic"] == "x"
     assert dataset.attrs["time_step"] == 0.5
+    assert dataset.attrs["trajectory_states"] == NT
     np.testing.assert_allclose(dataset["y"], centers(NY))
 
 

@@ -12,6 +12,7 @@ from zarr.codecs import BytesCodec
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.timestep import Timestep
 from fourcastnet_afno.evaluation.inputs.fields import DatasetFields
 from fourcastnet_afno.evaluation.inputs.open import open_series, open_with_layouts
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
@@ -142,7 +143,7 @@ def test_uncompressed_forecasts_of_this_project_are_mapped(tmp_path: Path) -> No
         grid=GRID,
         init_times=np.datetime64("2001-01-01", "ns") + np.arange(2) * HOURS,
         lead_times=np.arange(1, 5) * HOURS,
-        calendar="standard",
+        step=Timestep.of_hours(1),
         members=(),
         forecasts_together=(1, 1),
         config=StoreConfig(compression="none"),

@@ -69,6 +69,8 @@ def test_labels_have_the_units_of_their_scores() -> None:
     assert metric_of("rmse").labelled("K") == "RMSE [K]"
     assert metric_of("mse").labelled("K") == "MSE [(K)^2]"
     assert metric_of("acc").labelled("K") == "ACC"
+    assert metric_of("rmse").labelled("1") == "RMSE"
+    assert metric_of("mse").labelled("1") == "MSE"
     assert metric_of("of another program").labelled("K") == "of another program"
 
 

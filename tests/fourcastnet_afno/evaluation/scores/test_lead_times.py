@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_pipeline.timestep import lead_coordinate, lead_label
-from fourcastnet_afno.evaluation.scores.lead_times import (
-    lead_axis,
-    lead_labels,
-    lead_numbers,
-    leads_of_maps,
-    selected_leads,
-)
+from data_pipeline.timestep import lead_coordinate
+from data_pipeline.trajectory_times import TrajectoryTimes
+from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
@@ -24,14 +19,15 @@ def hours(first: float, step: float, count: int) -> np.ndarray:
 
 
 def shown(lead_times: np.ndarray, **options: int) -> list[str]:
-    return [lead_label(lead) for lead in lead_times[selected_leads(lead_times, **options)]]
+    leads = LeadTimes(lead_times)
+    return [leads.labels[index] for index in leads.selected(**options)]
 
 
 @pytest.mark.parametrize("most", [2, 3, 4, 7, 20])
 def test_first_and_last_are_always_among_the_few(most: int) -> None:
     steps, firsts = (1 / 3600, 1 / 12, 0.5, 1, 5, 6, 7, 12, 24, 36, 730), (0, 1, 3)
     for step, first_step, count in product(steps, firsts, (1, 2, 3, 8, 12, 40, 241)):
-        chosen = selected_leads(hours(first_step * step, step, count), most)
+        chosen = LeadTimes(hours(first_step * step, step, count)).selected(most)
         assert chosen == sorted(set(chosen))
         assert {0, count - 1} <= set(chosen) <= set(range(count))
         assert len(chosen) == min(count, most) or (count > most and 4 <= len(chosen) <= most)
@@ -58,25 +54,27 @@ def test_few_lead_times_are_all_shown() -> None:
 
 
 def test_lead_times_without_round_ones_are_shown_by_their_number() -> None:
-    assert selected_leads(hours(7, 7, 12), most=4) == [0, 2, 6, 11]
-    assert selected_leads(hours(1 / 3600, 1 / 3600, 40)) == [0, 1, 2, 6, 9, 19, 39]
+    assert LeadTimes(hours(7, 7, 12)).selected(most=4) == [0, 2, 6, 11]
+    assert LeadTimes(hours(1 / 3600, 1 / 3600, 40)).selected() == [0, 1, 2, 6, 9, 19, 39]
 
 
 def test_hours_are_not_rounded() -> None:
-    coordinate = xr.DataArray(hours(0.5, 1, 2), dims="lead_time")
-    assert lead_labels(coordinate) == ["30 min", "90 min"]
-    numbers, unit = lead_numbers(hours(0.5, 1, 2))
+    leads = LeadTimes(hours(0.5, 1, 2))
+    assert leads.labels == ["30 min", "90 min"]
+    numbers, unit = leads.numbers
     assert (numbers.tolist(), unit) == ([0.5, 1.5], "hours")
 
 
 def test_axes_have_fitting_units() -> None:
     def axis(lead_times: np.ndarray) -> tuple[list[float], str]:
-        numbers, unit = lead_axis(xr.DataArray(lead_coordinate(lead_times)))
-        return numbers.tolist(), unit
+        coordinate = lead_coordinate(lead_times)
+        numbers, label = LeadTimes.of(xr.Dataset(coords={"lead_time": coordinate})).axis
+        return numbers.tolist(), label
 
-    assert axis(hours(12, 12, 3)) == ([0.5, 1, 1.5], "days")
-    assert axis(hours(0.5, 0.5, 2)) == ([0.5, 1], "hours")
-    assert axis(np.arange(1, 4).astype("timedelta64[M]")) == ([1, 2, 3], "months")
+    assert axis(hours(12, 12, 3)) == ([0.5, 1, 1.5], "lead time [days]")
+    assert axis(hours(0.5, 0.5, 2)) == ([0.5, 1], "lead time [hours]")
+    months = np.arange(1, 4).astype("timedelta64[M]")
+    assert axis(months) == ([1, 2, 3], "lead time [months]")
 
 
 def test_months_are_selected_by_round_numbers() -> None:
@@ -84,15 +82,30 @@ def test_months_are_selected_by_round_numbers() -> None:
     assert shown(months) == [
         "1 month", "2 months", "3 months", "9 months", "12 months", "18 months", "24 months",
     ]  # fmt: skip
-    assert leads_of_maps(months, 2) == [0, 23]
+    assert LeadTimes(months).selected_for_maps(2) == [0, 23]
 
 
 def test_maps_have_the_first_lead_time_and_full_days_where_there_are_any() -> None:
     def mapped(lead_times: np.ndarray) -> list[str]:
-        return [lead_label(lead) for lead in lead_times[leads_of_maps(lead_times, 4)]]
+        leads = LeadTimes(lead_times)
+        return [leads.labels[index] for index in leads.selected_for_maps(4)]
 
     assert mapped(hours(6, 6, 4)) == ["6 h", "24 h"]
     assert mapped(hours(6, 6, 40)) == ["6 h", "2 days", "5 days", "10 days"]
     assert mapped(hours(12, 12, 3)) == ["12 h", "24 h"]
     assert mapped(hours(12, 12, 1)) == ["12 h"]
     assert mapped(hours(1, 1, 5)) == ["1 h", "2 h", "3 h", "5 h"]
+
+
+def test_trajectories_have_steps_and_round_ones_of_them() -> None:
+    attrs = TrajectoryTimes(step=0.25, num_states=61).attrs
+    leads = LeadTimes.of(xr.Dataset(coords={"lead_time": hours(1, 1, 60)}, attrs=attrs))
+    assert [leads.labels[index] for index in leads.selected(5)] == [
+        "1 step", "3 steps", "10 steps", "30 steps", "60 steps",
+    ]  # fmt: skip
+    assert [leads.labels[index] for index in leads.selected_for_maps(3)] == [
+        "1 step", "10 steps", "50 steps",
+    ]  # fmt: skip
+    assert leads.numbers[0].tolist() == list(range(1, 61))
+    assert leads.numbers[1] == "steps"
+    assert leads.axis[1] == "lead time [steps of 0.25]"

@@ -8,10 +8,12 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.scores.tables import (
     format_score,
     scores_table,
+    scores_to_csv,
     scores_to_json,
     write_scores,
 )
@@ -51,6 +53,31 @@ def test_the_table_fits_a_terminal(
     assert ("1e-7" in text) == (factor < 1)
     expected = scores["rmse"].sel(forecast="persistence").values.ravel() * factor / 10.0**power
     np.testing.assert_allclose(shown, expected, rtol=5e-3)
+
+
+def test_trajectories_have_steps_and_no_unit_where_there_is_none(
+    truth: xr.Dataset, coefficients: xr.Dataset, inits: np.ndarray
+) -> None:
+    attrs, hour = TrajectoryTimes(step=0.25, num_states=9).attrs, DAY // 24
+    plain, fitted = (
+        dataset[["2m_temperature"]].rename({"2m_temperature": "tracer"})
+        for dataset in (truth, coefficients)
+    )
+    plain = plain.assign_attrs(attrs)
+    for dataset in (plain, fitted):
+        dataset["tracer"].attrs["units"] = "1"
+    forecasts = {"persistence": baselines.persistence(plain, inits, hour * np.array([24, 48]))}
+    scores = evaluate(forecasts, plain, fitted)
+    lines = scores_to_csv(scores).splitlines()
+    assert lines[0].startswith("forecast,channel,lead_steps,")
+    assert {line.split(",")[2] for line in lines[1:]} == {"24.0", "48.0"}
+    assert "correlation_time_steps" in scores
+    console = Console(width=80, file=io.StringIO())
+    console.print(scores_table(scores))
+    text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "steps of 0.25" in text
+    assert "24 steps 48 steps" in text
+    assert "[1]" not in text
 
 
 def test_names_and_units_are_shown_as_they_are(
