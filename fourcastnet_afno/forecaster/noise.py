@@ -55,8 +55,9 @@ class NoiseFields(nn.Module):
         step: Time from one to the next.
 
     Attributes:
-        numbers_shape: Axes of the random numbers of one set of fields; it depends on the
-            length scales and the domain alone.
+        numbers_shape: Axes of the random numbers of one set of fields. On planes it depends on the
+            length scales and the domain alone; on the sphere a coarser grid takes fewer degrees,
+            the first numbers of a finer one.
         persistence: The factor r of the module's header.
 
     Raises:
@@ -70,7 +71,7 @@ class NoiseFields(nn.Module):
         self.persistence = math.exp(-hours / config.memory_hours) if config.memory_hours else 0.0
         waves = _Harmonics if grid.on_sphere else _PlaneWaves
         self.waves = waves(config.length_scales, grid)
-        self.numbers_shape = (len(config.length_scales), config.channels, *self.waves.shape)
+        self.numbers_shape = self.waves.numbers_shape(config.channels)
         require_memory(
             4 * math.prod(self.numbers_shape),
             f"the random numbers of {config.num_channels} fields of model.noise",
@@ -78,7 +79,7 @@ class NoiseFields(nn.Module):
         )
 
     def forward(
-        self, numbers: Float[Tensor, "batch scale channel *waves"]
+        self, numbers: Float[Tensor, "batch number *axes"]
     ) -> Float[Tensor, "batch noise lat lon"]:
         """Fields of standard normal numbers."""
         return self.waves(numbers).flatten(1, 2)
@@ -160,40 +161,52 @@ def variances_by_degree(length_scale_km: float) -> np.ndarray:
 
 
 class _Harmonics(nn.Module):
-    """Spherical harmonics up to the degree that a grid resolves, with the scales of noise."""
+    """Spherical harmonics up to the degree that a grid resolves, with the scales of noise.
+
+    Numbers are by degree: a_0n, then a_mn and a_-mn for each order m up to n.
+    """
 
     meridional: Tensor
     sizes: Tensor
     zonal: Tensor
+    places: Tensor
 
     def __init__(self, length_scales: list[float], grid: Grid) -> None:
         super().__init__()
         _check_waves([scale / EARTH_RADIUS_KM for scale in length_scales])
         variances = [variances_by_degree(scale) for scale in length_scales]
-        drawn = max(map(len, variances))
-        self.shape = 2, drawn, drawn
         latitude, longitude = (grid.coords[axis] for axis in grid.dims)
         spacing = max(np.abs(np.diff(values)).max() for values in (latitude, longitude))
-        count = min(drawn, max(1, math.ceil(180 / spacing)))
+        count = min(max(map(len, variances)), max(1, math.ceil(180 / spacing)))
         _check_resolved([v[:count].sum() for v in variances], length_scales, "km")
         values, _ = legendre_functions(count - 1, np.sin(np.deg2rad(latitude)))
         degree = np.arange(count)
         # An order m > 0 stands for itself and -m: its cosine and its sine have twice the square.
         values *= np.sqrt(np.where(degree == 0, 1.0, 2.0))[:, None, None]
-        sizes = [np.sqrt(_padded(v[:count], count) / (2 * degree + 1)) for v in variances]
+        by_degree = [np.sqrt(_padded(v[:count], count) / (2 * degree + 1)) for v in variances]
+        sizes = np.repeat(np.stack(by_degree, axis=-1), 2 * degree + 1, axis=0)
         angle = np.deg2rad(longitude) * degree[:, None]
-        zonal = np.stack([np.cos(angle), np.sin(angle)])
-        for name, array in {"meridional": values, "sizes": np.stack(sizes), "zonal": zonal}.items():
+        zonal = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        orders = np.minimum(degree[:, None], degree)[..., None]  # without a number beyond: zero
+        places = degree[:, None] ** 2 + np.maximum(2 * orders - 1 + np.arange(2), 0)
+        arrays = {"meridional": values, "sizes": sizes, "zonal": zonal}
+        for name, array in arrays.items():
             self.register_buffer(name, torch.from_numpy(array).float(), persistent=False)
+        self.register_buffer("places", torch.from_numpy(places.ravel()), persistent=False)
+
+    def numbers_shape(self, channels: int) -> tuple[int, ...]:
+        """Axes of the numbers of some channels of each scale."""
+        return *self.sizes.shape, channels
 
     def forward(
-        self, numbers: Float[Tensor, "batch scale channel 2 order degree"]
+        self, numbers: Float[Tensor, "batch number scale channel"]
     ) -> Float[Tensor, "batch scale channel lat lon"]:
         """Fields of the numbers."""
-        count = self.sizes.shape[1]
-        scaled = numbers[..., :count, :count] * self.sizes[:, None, None, None]
-        by_order = torch.einsum("bscpmn,mln->bscplm", scaled, self.meridional)
-        return torch.einsum("bscplm,pmo->bsclo", by_order, self.zonal)
+        scaled = (numbers * self.sizes[:, :, None]).flatten(2).index_select(1, self.places)
+        count, fields = len(self.meridional), numbers.shape[2:]
+        by_order = self.meridional @ scaled.view(len(scaled), count, count, -1)
+        by_order = by_order.unflatten(3, (2, *fields)).permute(0, 4, 5, 2, 1, 3)
+        return by_order.flatten(4) @ self.zonal.flatten(0, 1)
 
 
 class _PlaneWaves(nn.Module):
@@ -226,8 +239,12 @@ class _PlaneWaves(nn.Module):
             scaled = sizes[:, :, None] * waves
             self.register_buffer(name, torch.from_numpy(scaled).float(), persistent=False)
             shape.append(drawn)
-        self.shape = tuple(shape)
+        self._drawn = tuple(shape)
         _check_resolved(resolved, length_scales, "units of x and y")
+
+    def numbers_shape(self, channels: int) -> tuple[int, ...]:
+        """Axes of the numbers of some channels of each scale."""
+        return len(self.rows), channels, *self._drawn
 
     def forward(
         self, numbers: Float[Tensor, "batch scale channel wave_y wave_x"]

@@ -92,6 +92,16 @@ def test_the_same_numbers_are_the_same_field_on_any_grid(
     torch.testing.assert_close(same, expected, atol=2e-3, rtol=0)
 
 
+def test_a_coarser_globe_takes_the_first_numbers() -> None:
+    coarse, fine = (make_fields(LatLonGrid.equiangular(rows, 2 * rows), 4000.0) for rows in (8, 24))
+    count = coarse.numbers_shape[0]
+    assert count < fine.numbers_shape[0]
+    numbers = torch.randn(2, *fine.numbers_shape, generator=torch.Generator().manual_seed(0))
+    expected = coarse(numbers[:, :count])
+    numbers[:, count:] = 0
+    torch.testing.assert_close(fine(numbers)[..., 1::3, ::3], expected, atol=1e-5, rtol=0)
+
+
 def test_fields_of_one_dimension_vary_along_it_alone() -> None:
     line = PlaneGrid.regular(1, 32, extent=(1 / 32, 1.0))
     fields = draw(make_fields(line, 0.1), 3000)
