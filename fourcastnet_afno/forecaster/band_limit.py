@@ -18,6 +18,7 @@ What a network predicts badly lies at the scales of its patches, where fields ha
 
 along each axis, K the largest wavenumber of the band, so that errors of the network have less of
 these scales, as the changes of fields have. It is scaled to mean square 1 over the band.
+``diffused`` multiplies them by exp(-r k^2 / K^2) along each axis, as diffusion over a step does.
 
 References:
     Orszag, 1971, On the Elimination of Aliasing in Finite-Difference Schemes by Filtering
@@ -58,6 +59,7 @@ class BandLimit(nn.Module):
         largest: Largest wavenumbers by axis, see ``largest_wavenumbers``; those of another grid
             give the same operator on this one, for fields that both resolve.
         channels: Components of wind, by the names of these, are components of vectors.
+        diffusion: The rate r above.
 
     Attributes:
         rows: The rows that this process has of each field.
@@ -68,9 +70,13 @@ class BandLimit(nn.Module):
     by_row: Tensor  # (parity, lat, lat)
     faded_to_columns: Tensor
     faded_by_row: Tensor
+    diffused_to_columns: Tensor
+    diffused_by_row: Tensor
     parity: Tensor | None  # (channel, 1, wave), whether waves of a channel are sines in latitude
 
-    def __init__(self, grid: Grid, largest: tuple[int, int], channels: Channels) -> None:
+    def __init__(
+        self, grid: Grid, largest: tuple[int, int], channels: Channels, diffusion: float = 0.0
+    ) -> None:
         super().__init__()
         rows, columns = grid.dims
         waves, orders = _waves(grid, columns, min(largest[1], grid.shape[1] - 1))
@@ -88,6 +94,10 @@ class BandLimit(nn.Module):
             _fading(each, limit, axis in grid.periodic_axes)
             for each, limit, axis in zip((row_orders, orders), largest, grid.dims, strict=True)
         )
+        row_decay, decay = (
+            np.exp(-diffusion * (each / max(1, limit)) ** 2)
+            for each, limit in zip((row_orders, orders), largest, strict=True)
+        )
         pairs = [(each, np.linalg.pinv(each)) for each in by_parity]
         matrices = {
             "to_waves": np.linalg.pinv(waves).T,
@@ -95,6 +105,8 @@ class BandLimit(nn.Module):
             "faded_to_columns": factors[:, None] * waves.T,
             "by_row": np.stack([each @ inverse for each, inverse in pairs]),
             "faded_by_row": np.stack([each * row_factors @ inverse for each, inverse in pairs]),
+            "diffused_to_columns": decay[:, None] * waves.T,
+            "diffused_by_row": np.stack([each * row_decay @ inverse for each, inverse in pairs]),
         }
         for name, matrix in matrices.items():
             values = torch.from_numpy(np.ascontiguousarray(matrix)).float()
@@ -113,6 +125,12 @@ class BandLimit(nn.Module):
     ) -> Float[Tensor, "*batch channel lat lon"]:
         """Likewise, and less of the shorter ones that stay, see the head of this module."""
         return self._filtered(fields, self.faded_by_row, self.faded_to_columns)
+
+    def diffused(
+        self, fields: Float[Tensor, "*batch channel lat lon"]
+    ) -> Float[Tensor, "*batch channel lat lon"]:
+        """Likewise, with the waves that stay damped by diffusion, see the head of this module."""
+        return self._filtered(fields, self.diffused_by_row, self.diffused_to_columns)
 
     def _filtered(self, fields: Tensor, by_row: Tensor, to_columns: Tensor) -> Tensor:
         with torch.autocast(fields.device.type, enabled=False):

@@ -33,6 +33,9 @@ class ModelConfig:
             persistence.
         damping_power: Power of the size of the anomaly, over that of training, with which the
             damping grows: with 1 or 2, forecasts of any length keep about that size.
+        diffusion_hours: Time in which diffusion would damp the shortest waves of the band along an
+            axis by a factor e, waves twice as long by a quarter of that, in addition to
+            ``damping_days``, so that errors at the scales of patches do not add up; null for none.
         noise: Random fields that the network sees, so that forecasts are members of an ensemble.
         network: Size and shape of the network.
     """
@@ -45,6 +48,7 @@ class ModelConfig:
     band_edge: Literal["sharp", "smooth"] = "sharp"
     damping_days: Annotated[float, Gt(0), Le(1e6)] | None = None
     damping_power: DampingPower = 0
+    diffusion_hours: Annotated[float, Gt(0), Le(1e6)] | None = None
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     network: AFNONetConfig = field(default_factory=AFNONetConfig)
 
@@ -60,6 +64,10 @@ class ModelConfig:
             raise ValueError("model.band_edge=smooth needs a band_limit, such as 0.667")
         if self.damping_power and self.damping_days is None:
             raise ValueError("model.damping_power needs damping_days, such as 5")
+        if self.diffusion_hours is not None and None in (self.band_limit, self.damping_days):
+            raise ValueError(
+                "model.diffusion_hours needs a band_limit and damping_days, such as 0.667 and 5"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; unused settings that earlier versions did not know are left out."""
@@ -69,6 +77,7 @@ class ModelConfig:
             "band_edge": "sharp",
             "damping_days": None,
             "damping_power": 0,
+            "diffusion_hours": None,
         }
         settings = asdict(self) | {"network": self.network.to_json()}
         if not self.noise.length_scales:

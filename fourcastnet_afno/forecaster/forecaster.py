@@ -31,6 +31,10 @@ balance with each other,
 
 where <.> is the mean over the area: damping and growth balance near r = 1, and forecasts of any
 length keep the size of the anomalies of training.
+
+Errors that a network makes at the scales of its patches add up over many steps, as they are small
+beside the changes of larger scales. With ``diffusion_hours`` H the long waves B(x_t - c) are damped
+in addition to A by exp(-dt / H (k / K)^2) along each axis, K the largest wavenumber of the band.
 """
 
 import copy
@@ -257,7 +261,11 @@ class Forecaster(nn.Module):
         anomaly = state - self.mean_state[:, self.rows.field_slice]
         damping = self._damping(anomaly)
         kept = damping if self.config.band_limit is None else short
-        change = self.band_limit((damping - kept) * anomaly + change)
+        is_diffused = self.config.diffusion_hours is not None
+        change = self.band_limit(((0 if is_diffused else damping) - kept) * anomaly + change)
+        if is_diffused:
+            assert isinstance(self.band_limit, BandLimit)
+            change = change + damping * self.band_limit.diffused(anomaly)
         return state + (kept - 1) * anomaly + change
 
     def _damping(self, anomaly: Tensor) -> float | Tensor:
@@ -285,7 +293,9 @@ class Forecaster(nn.Module):
         if self.config.band_limit is None:
             return nn.Identity()
         largest = largest_wavenumbers(self.network_grid, self.config.band_limit)
-        return BandLimit(grid, largest, self.spec.channels)
+        hours, diffused = self.spec.step.mean_nanoseconds / 3600e9, self.config.diffusion_hours
+        diffusion = 0.0 if diffused is None else hours / diffused
+        return BandLimit(grid, largest, self.spec.channels, diffusion)
 
     def refill(
         self, states: Float[Tensor, "*batch channel lat lon"]

@@ -1,5 +1,7 @@
 """The projection on long waves: what it keeps, what it takes away, on any rows."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,17 @@ def test_waves_fade_towards_the_edge_of_the_band(grid: Grid) -> None:
     faded = limit.faded(noise)
     torch.testing.assert_close(limit(faded), faded, rtol=0, atol=2e-5)
     assert 0.9 < faded.square().mean() / limit(noise).square().mean() < 1.1
+
+
+def test_diffusion_damps_a_wave_by_the_square_of_its_wavenumber() -> None:
+    """Rates along both axes add up: those of the heat equation, where the band ends alike."""
+    rows, columns = largest = largest_wavenumbers(TORUS, 2 / 3)
+    limit = BandLimit(TORUS, largest, WIND, diffusion=0.7).double()
+    y, x = (2 * torch.pi * torch.arange(n, dtype=torch.float64) / n for n in TORUS.shape)
+    for row, column in product(range(rows + 1), range(columns + 1)):
+        wave = (torch.cos(row * y)[:, None] * torch.sin(column * x + 0.3)).expand(3, -1, -1)
+        decay = np.exp(-0.7 * ((row / rows) ** 2 + (column / columns) ** 2))
+        torch.testing.assert_close(limit.diffused(wave), decay * wave, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("grid", [CENTERS, TORUS, SQUARE], ids=str)

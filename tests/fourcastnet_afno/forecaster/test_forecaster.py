@@ -165,6 +165,21 @@ def test_without_a_network_states_are_drawn_to_the_mean(band_limit: float | None
     torch.testing.assert_close(following - mean, damped, rtol=0, atol=0.02)
 
 
+def test_diffusion_damps_long_waves_in_addition() -> None:
+    """A wave of two thirds of the largest wavenumber loses 4/9 of an e-folding in six hours."""
+    forecaster = make_forecaster(
+        band_limit=0.5, damping_days=2.0, short_waves="decay", diffusion_hours=6.0
+    )
+    silence(forecaster)
+    mean, longitude = make_mean_state(), torch.arange(12) * 2 * torch.pi / 12
+    waves = torch.stack([torch.ones(12), torch.cos(2 * longitude), torch.cos(5 * longitude)])
+    state = mean + 1000 * waves[:, None, None, None]
+    following = forecaster(state, torch.zeros(3, 1, 6, 12)) - mean
+    factors = np.exp(-0.25 / 2), np.exp(-0.25 / 2 - 4 / 9), 0.5  # the last is beyond the band
+    for wave, factor, result in zip(waves, factors, following, strict=True):
+        torch.testing.assert_close(result[0], (1000 * factor * wave).expand(6, -1), rtol=0, atol=2)
+
+
 @pytest.mark.parametrize("power", [1, 2])
 def test_damping_grows_with_the_size_of_the_anomaly(power: int) -> None:
     """By hand: A = exp(-(6 h / 2 days) r^p), r the size by that of training, of both channels.
@@ -271,6 +286,11 @@ def test_changes_fade_towards_a_smooth_edge_of_the_band() -> None:
 def test_damping_by_size_needs_its_days() -> None:
     with pytest.raises(ValueError, match="damping_power needs damping_days"):
         ModelConfig(damping_power=2)
+
+
+def test_diffusion_needs_a_band_and_a_mean() -> None:
+    with pytest.raises(ValueError, match="diffusion_hours needs a band_limit and damping_days"):
+        ModelConfig(diffusion_hours=10.0, damping_days=5.0)
 
 
 def test_a_smooth_edge_is_that_of_a_band() -> None:
