@@ -22,19 +22,14 @@ A = exp(-dt / T), which the network makes up for as far as training shows how; w
 A < 1 forecasts are bounded by construction: where C is the largest norm of B(s * network), B(x - c)
 never leaves the ball of radius C / (1 - A) once it is inside, and the rest never grows.
 
-How fast anomalies grow in a year by what a network learned from a few steps is not known to a few
-percent, and the size at which that balances a constant damping far less. With a ``damping_power`` p
-the damping depends on the size of the anomaly of the state as a whole, so that channels stay in
-balance with each other,
+The size at which a constant damping balances the growth that a network has learned is hardly known.
+With a ``damping_power`` p the damping grows with the size of the anomaly of the state as a whole,
 
     A = exp(-dt / T r^p),    r^2 = mean over channels of <(x - c)^2> / <(x - c)^2 in training>,
 
-where <.> is the mean over the area: damping and growth balance near r = 1, and forecasts of any
-length keep the size of the anomalies of training.
-
-Errors that a network makes at the scales of its patches add up over many steps, as they are small
-beside the changes of larger scales. With ``diffusion_hours`` H the long waves B(x_t - c) are damped
-in addition to A by exp(-dt / H (k / K)^2) along each axis, K the largest wavenumber of the band.
+where <.> is the mean over the area: both balance near r = 1, and anomalies keep that size. With
+``diffusion_hours`` H, B(x_t - c) is damped by exp(-dt / H (k / K)^2) as well, along each axis of
+largest wavenumber K, so that errors at the scales of patches do not add up over many steps.
 """
 
 import copy
@@ -195,9 +190,8 @@ class Forecaster(nn.Module):
             mean_state = None
         elif mean_state is None:
             raise ValueError("damping_days needs mean_state")
-        self.register_buffer(
-            "mean_state", None if mean_state is None else mean_state.float().contiguous()
-        )
+        mean_state = None if mean_state is None else mean_state.float().contiguous()
+        self.register_buffer("mean_state", mean_state)
         self.network_grid = spec.grid
         self.band_limit = self._band_limit_on(spec.grid)
         days = spec.step.mean_nanoseconds / 86400e9
@@ -293,9 +287,8 @@ class Forecaster(nn.Module):
         if self.config.band_limit is None:
             return nn.Identity()
         largest = largest_wavenumbers(self.network_grid, self.config.band_limit)
-        hours, diffused = self.spec.step.mean_nanoseconds / 3600e9, self.config.diffusion_hours
-        diffusion = 0.0 if diffused is None else hours / diffused
-        return BandLimit(grid, largest, self.spec.channels, diffusion)
+        rate = self.spec.step.mean_nanoseconds / 3600e9 / (self.config.diffusion_hours or math.inf)
+        return BandLimit(grid, largest, self.spec.channels, diffusion=rate)
 
     def refill(
         self, states: Float[Tensor, "*batch channel lat lon"]
