@@ -7,9 +7,10 @@ A published folder, as ``interop.publish.save_pretrained`` writes it, holds
     README.md           the model card
 
 A URL leads to such a folder or to a checkpoint (``.safetensors``), by https, s3, gs and whatever
-fsspec reads. ``hf://ORG/NAME`` and ``hf://ORG/NAME@REVISION`` are folders of the Hugging Face Hub,
-or of the server of ``HF_ENDPOINT``, to which the token ``HF_TOKEN`` is sent. The SHA-256 of a file
-can be stated as ``URL#sha256=...``.
+fsspec reads. A name of ``SHIPPED``, such as ``quickstart``, leads to a folder that every
+installation holds. ``hf://ORG/NAME`` and ``hf://ORG/NAME@REVISION`` are folders of the Hugging Face
+Hub, or of the server of ``HF_ENDPOINT``, to which the token ``HF_TOKEN`` is sent. The SHA-256 of a
+file can be stated as ``URL#sha256=...``.
 
 Copies are kept in ``~/.cache/fourcastnet-afno`` (``XDG_CACHE_HOME``). They are read again only if
 they changed there. Without a network, or with ``HF_HUB_OFFLINE=1``, the copy is used as it is. A
@@ -35,6 +36,7 @@ from data_pipeline.records import from_plain, parse_json
 from data_pipeline.redaction import redacted, remember_secrets
 from data_pipeline.sources.files import missing_packages, storage_options
 from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
+from fourcastnet_afno.shipped import names_shipped, shipped_folder
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 _HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
@@ -91,7 +93,7 @@ def local_checkpoint(
     """The file of a checkpoint, downloaded where a URL is given.
 
     Args:
-        location: A file, a published folder, or the URL of one.
+        location: A file, a published folder, the URL of one, or a name of ``SHIPPED``.
         check: Raises an error for a damaged checkpoint; a download enters the cache after it.
         policy: How patiently it is read.
 
@@ -100,7 +102,7 @@ def local_checkpoint(
         TransferError: If it cannot be read, and there is no copy of before.
     """
     if not is_url(location):
-        path = Path(location)
+        path = shipped_folder(location) if names_shipped(location) else Path(location)
         return path / WEIGHTS if (path / WEIGHTS).is_file() else path
     url = str(location)
     stated = _STATED.search(url)

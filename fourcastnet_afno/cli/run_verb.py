@@ -20,6 +20,7 @@ from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, known_options, parse
 from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
 from fourcastnet_afno.cli.verbs import VERBS
+from fourcastnet_afno.shipped import names_shipped
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 _CHECKPOINTS = ("--checkpoint", "--diagnostic", "--forecast.diagnostic")  # which can be URLs
@@ -122,11 +123,11 @@ def complete(name: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def with_local_checkpoints(words: Sequence[str]) -> list[str]:
-    """The words with the local copies of checkpoints that are given as URLs."""
+    """The words with the files of checkpoints that are given as URLs or by name."""
     local = list(words)
     for index, (before, word) in enumerate(pairwise(["", *words])):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
-        if option in _CHECKPOINTS and "://" in value:
+        if option in _CHECKPOINTS and ("://" in value or names_shipped(value)):
             from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
             from fourcastnet_afno.published import local_checkpoint
 

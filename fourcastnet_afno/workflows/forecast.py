@@ -62,6 +62,7 @@ from fourcastnet_afno.workflows.outputs import (
 )
 from fourcastnet_afno.workflows.prepare import open_or_prepare
 from fourcastnet_afno.workflows.scored_forecast import ScoreOptions
+from fourcastnet_afno.workflows.simulated_start import start_from_simulator, starts_from_simulator
 
 
 def forecast_from(
@@ -377,11 +378,18 @@ def forecast_run(
 
     The arguments are those that ``fourcastnet-afno forecast --help`` describes.
     """
-    data: SourceConfig | xr.Dataset | None = source
     scored = scored or ScoreOptions()
-    settings = scored.checked(config.forecast)
     path, device, init_times = output, str(select_device(config.training.device)), None
     is_run = output.suffix not in (".zarr", ".nc")
+    if (
+        is_run
+        and source is None
+        and checkpoint
+        and starts_from_simulator(config, output, checkpoint)
+    ):
+        config, source, scored = start_from_simulator(config, output, checkpoint, scored)
+    data: SourceConfig | xr.Dataset | None = source
+    settings = scored.checked(config.forecast)
     if is_run:
         path = output / "forecast.zarr"
         existing = existing or ("refuse" if scored.keep == "none" else "overwrite")
