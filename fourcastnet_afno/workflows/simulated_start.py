@@ -88,7 +88,7 @@ def start_from_simulator(
             forecaster.num_history,
             interval=settings.interval,
             num_following=settings.num_steps,
-        )
+        )[:_NUM_INIT_TIMES]
         text = ",".join(starts.astype("datetime64[s]").astype(str))
         settings = replace(settings, init_times=text)
     baselines = [name for name in config.evaluation.baselines if name in _BASELINES]
@@ -108,7 +108,7 @@ def _planet(config: ExperimentConfig) -> SimulationConfig:
         last = start + np.timedelta64(math.ceil(nanoseconds), "ns")
     else:
         last = parse_init_times(settings.init_times, settings.interval)[-1]
-    days = math.ceil((last + lead - start) / _DAY) + 1
+    days = int((last + lead - start) / _DAY) + 1
     return replace(
         trained,
         num_trajectories=1,
@@ -133,7 +133,7 @@ def _write(path: Path, dataset: xr.Dataset, mark: str) -> None:
 
 
 def _mark_of(path: Path) -> str | None:
-    """What a file of this module was made of; None where there is no such file."""
+    """Mark of what a file was made of; None where there is no file of this module."""
     try:
         with netCDF4.Dataset(path) as file:
             return file.getncattr(_MARK) if _MARK in file.ncattrs() else None

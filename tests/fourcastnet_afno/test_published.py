@@ -198,3 +198,15 @@ def test_folders_and_other_file_systems_are_locations(
     assert fetch(tmp_path) == tmp_path / "model.safetensors"
     assert fetch("memory://published").read_bytes() == published["model.safetensors"]
     assert load_forecaster(tmp_path).spec == load_forecaster("memory://published").spec
+
+
+def test_a_name_leads_to_the_checkpoint_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict[str, bytes]
+) -> None:
+    """Unless a folder of the user has this name."""
+    monkeypatch.chdir(tmp_path)
+    assert load_forecaster("quickstart").spec.grid.shape == (32, 64)
+    Path("quickstart").mkdir()
+    for name, content in published.items():
+        Path("quickstart", name).write_bytes(content)
+    assert load_forecaster("quickstart").spec.grid.shape == make_forecaster().spec.grid.shape

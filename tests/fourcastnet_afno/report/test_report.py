@@ -5,17 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import setuptools
 import xarray as xr
-from setuptools.command.build_py import build_py
 
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.report.plots import relative_change
 from fourcastnet_afno.report.report import picture_channel, write_report
 from tests.builders.forecasts import make_climatology, make_forecast, make_truth
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_the_report_holds_everything(scored_folder: Path) -> None:
@@ -105,16 +101,3 @@ def test_a_report_of_few_times_on_a_region(tmp_path: Path) -> None:
     assert "<pre>a: &lt;b&gt;\n  c: 1\n</pre>" in text
     assert "<dt>run time</dt><dd>3 s</dd>" in text
     assert "1 further channels: see the table" in text
-
-
-def test_a_wheel_holds_the_templates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    distribution = setuptools.Distribution()
-    distribution.parse_config_files()
-    distribution.include_package_data = False  # it would write a folder of metadata here
-    command = build_py(distribution)
-    command.finalize_options()
-    files = {Path(folder) / name for _, folder, _, names in command.data_files for name in names}
-    templates = Path("fourcastnet_afno/report/templates")
-    assert {templates / path.name for path in (ROOT / templates).iterdir()} <= files
-    assert Path("fourcastnet_afno/quickstart.yaml") in files
