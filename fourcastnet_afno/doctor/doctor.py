@@ -23,9 +23,9 @@ from data_pipeline.memory import available_memory
 from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
 from fourcastnet_afno.doctor import machine
 from fourcastnet_afno.doctor.machine import Timing
+from fourcastnet_afno.fine_tuning.warm_start import start_from
 from fourcastnet_afno.forecaster.checkpoint import read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
-from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.models.config import AFNONetConfig
 from fourcastnet_afno.provenance import versions
 from fourcastnet_afno.training.build_loss import build_loss, build_stage_losses

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
+from fourcastnet_afno.fine_tuning.config import StatisticsOrigin
 from fourcastnet_afno.losses.config import LossChanges, LossConfig
 from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
@@ -155,7 +156,11 @@ class TrainingConfig:
         stages: Stages in order, each starting from the best weights of the one before.
         batch_size: Windows in a batch, over all processes; each batch is an optimizer step.
         accumulate: Microbatches of a batch, computed one after the other to save memory.
-        start_from: Checkpoint whose weights a new run starts from, as far as they match.
+        start_from: Checkpoint whose weights a new run starts from, as far as they match. Weights of
+            inputs and outputs go to those of the same name; new channels start at zero.
+        statistics: Units of the network with ``start_from``: those of the run's ``own`` data for
+            unchanged weights, those that the checkpoint has ``kept``, or own ones with the end
+            layers ``folded``, so that they compute what they did in the checkpoint's units.
         rollout: How the gradient goes through a rollout, weights of its steps, and ensembles.
         loss: Loss to minimize; its validation value decides which weights are the best.
         optimizer: Kind of optimizer, weight decay, and rates by layer.
@@ -197,6 +202,7 @@ class TrainingConfig:
     batch_size: Count = 32
     accumulate: Count = 1
     start_from: str | None = None
+    statistics: StatisticsOrigin = "own"
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -232,6 +238,10 @@ class TrainingConfig:
             raise ValueError(
                 "training.batch_size must be a multiple of training.accumulate, got "
                 f"{self.batch_size} and {self.accumulate}"
+            )
+        if self.statistics != "own" and self.start_from is None:
+            raise ValueError(
+                f"training.statistics={self.statistics} needs training.start_from, a checkpoint"
             )
         for number, stage in enumerate(self.stages, 1):
             members, kind = self.rollout_of(stage).num_members, self.loss_of(stage).kind

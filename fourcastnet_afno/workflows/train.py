@@ -22,9 +22,10 @@ from data_pipeline.redaction import redacted
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
+from fourcastnet_afno.fine_tuning.kept_statistics import kept_statistics
+from fourcastnet_afno.fine_tuning.warm_start import start_from
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
-from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.parallel.environment import memory_of
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.parallel.process import Process
@@ -73,7 +74,8 @@ def train_run(
             torch.manual_seed(settings.seed)
             forecaster = build_forecaster(config, store)
         if settings.start_from is not None:
-            match = start_from(forecaster, Path(settings.start_from))
+            folded = settings.statistics == "folded"
+            match = start_from(forecaster, Path(settings.start_from), folded=folded)
             if process.is_main:
                 print_line(console, f"From {settings.start_from}: {match}")
         freeze(forecaster, settings.optimizer.frozen)  # they need no gradients nor moments
@@ -243,23 +245,20 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         grid=store.grid,
         step=store.step,
     )
-    statistics = store.statistics
-    mean, std, diff_std = (
-        torch.from_numpy(np.asarray(values, np.float32))
-        for values in (statistics.mean, statistics.std, statistics.diff_std)
-    )
+    own = {
+        name: torch.from_numpy(np.asarray(getattr(store.statistics, name), np.float32))
+        for name in ("mean", "std", "diff_std")
+    }
     static, filled = torch.from_numpy(store.normalized_static()), store.filled_values()
-    mean_state = None
     if config.model.damping_days is not None:
         climatology = store.climatology().isel(harmonic=0).mean("hour")
-        mean_state = torch.from_numpy(store.channels.stack(climatology).values)
+        own["mean_state"] = torch.from_numpy(store.channels.stack(climatology).values)
+    if config.training.start_from is not None and config.training.statistics == "kept":
+        own = kept_statistics(own, spec, Path(config.training.start_from))
     return Forecaster(
         config.model,
         spec,
-        mean=mean,
-        std=std,
-        diff_std=diff_std,
         static=static,
         filled=None if filled is None else torch.from_numpy(filled),
-        mean_state=mean_state,
+        **own,
     )

@@ -11,10 +11,10 @@ from torch import Tensor
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.grids.plane import PlaneGrid
 from data_pipeline.timestep import Timestep
+from fourcastnet_afno.fine_tuning.warm_start import start_from
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
 from fourcastnet_afno.forecaster.config import ModelConfig
 from fourcastnet_afno.forecaster.noise import NoiseFields, append_noise
-from fourcastnet_afno.forecaster.warm_start import start_from
 from fourcastnet_afno.models.config import AFNONetConfig, NoiseConfig
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster, make_states

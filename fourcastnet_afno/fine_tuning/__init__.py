@@ -1,0 +1,1 @@
+"""Training that starts from a checkpoint: weights by name, end layers by channel, adapters."""
