@@ -19,15 +19,19 @@ from data_pipeline.precision import at_least_single
 from data_pipeline.timestep import time_label
 from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.inputs.baselines import by_valid_time
+from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
 from fourcastnet_afno.report import ensembles, maps, plots, rows
+from fourcastnet_afno.report.explorer.fields import explore_forecasts
+from fourcastnet_afno.report.explorer.page import explorer_data, policy, scripts, style
 from fourcastnet_afno.report.outputs import MAKER, report_outputs
 
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 _MAP_LEADS, _SPECTRUM_LEADS = 3, 4  # at most so many are drawn
+_MOST_BYTES = 7_900_000  # of a page, which people send by mail
 _EXCEEDED = 0.9  # quantile of truth in maps of probabilities
 _Kind = Literal["chart", "map"]
 
@@ -59,20 +63,23 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     max_curves: int = 6,
     point: Sequence[float] = (),
+    climatology: FieldsByTime | None = None,
 ) -> Path:
     """Draw all figures and write the report next to them; return its path.
 
     The figures go to the folder ``figures`` next to ``path``, as PNG and PDF. Of several regions
     the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
     curves; tables have all. Where only scores were kept, there are no ``forecasts``. ``truth`` is a
-    canonical dataset with the valid times, ``facts`` are further lines, such as the run time, and
-    ``point`` is ``EvaluationConfig.point``.
+    canonical dataset with the valid times, ``facts`` are further lines, such as the run time,
+    ``point`` is ``EvaluationConfig.point``, and ``climatology`` has fields on truth's grid, which
+    the explorer shows next to the forecasts.
 
     Raises:
         InputError: If something else has the name of the report or of a figure, or the point lies
             outside of the forecasts' grid.
     """
     check_outputs(report_outputs(path), {})
+    explored_scores, explored = scores, explore_forecasts(truth, forecasts, climatology)
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"
     make_folder(folder)
@@ -97,17 +104,28 @@ def write_report(
         Section("Training", "figures.html.j2", {"wide": losses} if history else {}),
         Section("Conventions and data", "definitions.html.j2", conventions),
     ]
+    page_scripts = scripts()
     environment = Environment(
         loader=PackageLoader("fourcastnet_afno.report"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    page = environment.get_template("report.html.j2").render(
-        title=f"{path.parent.resolve().name}: forecasts against truth",
-        maker=MAKER,
-        verdicts=rows.beaten_baselines(scores),
-        notes=[line for line in str(scores.attrs.get("notes", "")).splitlines() if line],
-        sections=[section for section in sections if section.content],
-    )
+
+    def render(explorer: Mapping[str, str]) -> str:
+        content = {"data": explorer} if explorer else {}
+        shown = [Section("Explorer", "explorer.html.j2", content), *sections]
+        return environment.get_template("report.html.j2").render(
+            title=f"{path.parent.resolve().name}: forecasts against truth",
+            maker=MAKER,
+            policy=policy(page_scripts),
+            style=style(),
+            scripts=page_scripts,
+            verdicts=rows.beaten_baselines(scores),
+            notes=[line for line in str(scores.attrs.get("notes", "")).splitlines() if line],
+            sections=[section for section in shown if section.content],
+        )
+
+    room = _MOST_BYTES - len(render({}).encode(errors="backslashreplace"))
+    page = render(explorer_data(explored, explored_scores, room))
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path

@@ -1,13 +1,22 @@
 """Files that the tests of scores and of the report share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fourcastnet_afno.cli.main import main
+from tests.builders.browser import Browser, open_browser
 from tests.builders.folders import shared_folder
 from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One headless browser for all tests of pages."""
+    with open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ def test_the_report_holds_everything(scored_folder: Path) -> None:
     sources = re.findall(r'(?:src|href)="([^"]{0,20})', text)
     assert len(sources) > 8
     assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert (scored_folder / "out" / "report.html").stat().st_size < 8_000_000
+    assert '<h2 id="explorer" hidden data-needs-script>' in text
     for title in ("Scorecard", "Scores", "Maps", "Spectra", "Ensembles and events", "Conventions"):
         assert re.search(rf"<h2[^>]*>{title}", text)
     assert "prefers-color-scheme: dark" in text
@@ -63,6 +65,7 @@ class Page(HTMLParser):
             self.open.append(tag)
         values = dict(attrs)
         self.anchors |= {f"#{values['id']}"} if "id" in values else set()
+        assert not {name for name in values if name.startswith("on")}  # no script in attributes
         self.links |= {values["href"]} if "href" in values else set()
 
     def handle_endtag(self, tag: str) -> None:
