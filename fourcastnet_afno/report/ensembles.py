@@ -10,6 +10,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
 from fourcastnet_afno.evaluation.metrics.events import exceedance
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
+from fourcastnet_afno.report.lines import is_line, member_lines, share_lines
 from fourcastnet_afno.report.maps import draw_field, draw_line, map_axes
 from fourcastnet_afno.report.plots import COLORS, as_drawn, units_of
 
@@ -57,7 +58,7 @@ def plume(truth: xr.DataArray, members: xr.DataArray) -> Figure:
     """
     figure = Figure(figsize=(7.6, 3.4), layout="constrained")
     axis = figure.subplots()
-    times, label = LeadTimes.of(truth).axis
+    times, axis_label = LeadTimes.of(truth).axis
     color, values = COLORS["model"], members.transpose("realization", "lead_time").values
     for index, each in enumerate(values):
         label = f"{len(values)} members" if index == 0 else None
@@ -67,7 +68,7 @@ def plume(truth: xr.DataArray, members: xr.DataArray) -> Figure:
     axis.fill_between(times, low, high, color=color, alpha=0.2, lw=0, label=f"{band} % of them")
     axis.plot(times, values.mean(axis=0, dtype=np.float64), color=color, lw=2, label="mean")
     axis.plot(times, truth.values, color=COLORS["truth"], lw=2, label="truth")
-    axis.set(xlabel=as_drawn(label), ylabel=units_of(truth))
+    axis.set(xlabel=as_drawn(axis_label), ylabel=units_of(truth))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, ncols=4)
     return figure
@@ -76,18 +77,22 @@ def plume(truth: xr.DataArray, members: xr.DataArray) -> Figure:
 def stamps(truth: xr.DataArray, members: xr.DataArray, land: xr.DataArray | None = None) -> Figure:
     """Maps of truth, of the mean and of the first members at one lead time, in the same colors.
 
+    In one dimension lines of all members.
+
     Args:
         truth: Field (latitude, longitude), or y and x, with the attribute ``units``.
         members: Fields (realization, latitude, longitude).
         land: Land fraction, whose coast is drawn.
     """
+    if is_line(truth):
+        return member_lines(truth, members)
     fields = [("truth", truth), ("mean", members.mean("realization", dtype=np.float64))]
     for number, field in zip(members["realization"].values, members, strict=True):
         fields.append((f"member {number}", field))
     fields = fields[: 2 + _MOST_STAMPS]
     rows = -(-len(fields) // _COLUMNS)
     size = (3.1 * _COLUMNS + 0.8, 1.8 * rows + 0.3)
-    figure, axes = map_axes(rows, _COLUMNS, size, truth.dims)
+    figure, axes = map_axes(rows, _COLUMNS, size, truth)
     values = np.stack([field.values for _, field in fields])
     limits = float(np.nanmin(values)), float(np.nanmax(values))
     mesh = None
@@ -106,7 +111,9 @@ def stamps(truth: xr.DataArray, members: xr.DataArray, land: xr.DataArray | None
 def exceedance_maps(
     truth: xr.DataArray, members: xr.DataArray, threshold: float, land: xr.DataArray | None = None
 ) -> Figure:
-    """Share of the members above a threshold, a map for each lead time; lines around truth's.
+    """Share of the members above a threshold by lead time; lines around truth's cells above it.
+
+    In one dimension those cells are shaded.
 
     Args:
         truth: Fields (lead_time, latitude, longitude), or y and x.
@@ -115,12 +122,14 @@ def exceedance_maps(
         land: Land fraction, whose coast is drawn.
     """
     shares = truth.copy(data=exceedance_shares(members, threshold))
+    if is_line(truth):
+        return share_lines(truth, shares, threshold)
     columns, leads = truth.sizes["lead_time"], LeadTimes.of(truth).labels
-    figure, axes = map_axes(1, columns, (4.0 * columns + 0.8, 2.6), truth.dims[-2:])
+    figure, axes = map_axes(1, columns, (4.0 * columns + 0.8, 2.6), truth)
     mesh = None
     for axis, share, actual, lead in zip(axes[0], shares, truth, leads, strict=True):
         mesh = draw_field(axis, share, (0.0, 1.0), "Blues", land)
-        if min(actual.shape) > 1 and float(actual.min()) <= threshold < float(actual.max()):
+        if float(actual.min()) <= threshold < float(actual.max()):
             draw_line(axis, actual, threshold)
         axis.set_title(lead, fontsize=9)
     assert mesh is not None

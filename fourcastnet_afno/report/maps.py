@@ -1,7 +1,7 @@
 """Maps of truth, forecasts and errors, still and moving; with cartopy where it is installed."""
 
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +21,12 @@ from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.outputs import MAKER
 from fourcastnet_afno.report.plots import as_drawn, render, units_of
 
+MOST_FRAMES = 40
+"""Frames of an animation, by default."""
+
+_MOST_RATIO = 4.0  # of the lengths of a plane that are drawn to scale
+_TITLE, _BAR = 0.35, 0.65  # inches
+
 
 def error_maps(
     truth: xr.DataArray, predictions: xr.DataArray, land: xr.DataArray | None = None
@@ -31,9 +37,9 @@ def error_maps(
     coastline.
     """
     rows = truth.sizes["lead_time"]
-    figure, axes = map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth.dims[-2:])
+    figure, axes = map_axes(rows, 3, (12.5, 2.4 * rows + 0.3), truth)
     difference = predictions - truth
-    limits, largest = (float(truth.min()), float(truth.max())), _largest(difference)
+    limits, largest = (float(truth.min()), float(truth.max())), largest_magnitude(difference)
     panels = (
         ("truth", truth, limits, "viridis"),
         ("forecast", predictions, limits, "viridis"),
@@ -55,9 +61,9 @@ def mean_maps(
     chosen = scores.sel(forecast=forecast, map_channel=channel)
     leads = LeadTimes.of(scores, "map_lead_time").labels
     size = 3.6 * len(leads) + 0.6, 4.4
-    figure, axes = map_axes(2, len(leads), size, chosen["bias_map"].dims[-2:])
+    figure, axes = map_axes(2, len(leads), size, chosen["bias_map"])
     units = scores["units"].sel(channel=channel).item()
-    largest, highest = _largest(chosen["bias_map"]), float(chosen["rmse_map"].max())
+    largest, highest = largest_magnitude(chosen["bias_map"]), float(chosen["rmse_map"].max())
     for column, lead in enumerate(leads):
         for row, (name, bounds, cmap) in enumerate(
             (("bias", (-largest, largest), "RdBu_r"), ("rmse", (0.0, highest), "magma"))
@@ -70,17 +76,22 @@ def mean_maps(
     return figure
 
 
-def _largest(field: xr.DataArray) -> float:
+def largest_magnitude(field: xr.DataArray) -> float:
     """Largest magnitude, for limits around zero."""
     value = float(np.abs(field).max())
     return value if np.isfinite(value) and value > 0 else 1.0
 
 
 def map_axes(
-    rows: int, columns: int, size: tuple[float, float], dims: tuple[Hashable, ...]
+    rows: int, columns: int, size: tuple[float, float], field: xr.DataArray
 ) -> tuple[Figure, Any]:
-    """Axes of maps, of the globe with cartopy where it is installed; the outer ones are labeled."""
-    figure = Figure(figsize=size, layout="constrained")
+    """Axes of maps of fields like ``field``, the outer ones of which are labeled.
+
+    They are of the globe with cartopy where it is installed. On a plane lengths along y and x have
+    the same scale, unless one is much longer; the width of ``size``, in inches, follows from that.
+    """
+    dims = field.dims[-2:]
+    figure = Figure(figsize=_size_to_scale(rows, columns, size, field), layout="constrained")
     options: dict[str, Any] = {"sharex": True, "sharey": True}
     # The wheels of pyproj and of eccodes each bring a PROJ library; loading the former after the
     # latter ends the process.
@@ -105,6 +116,27 @@ def map_axes(
     return figure, axes
 
 
+def _width_to_height(field: xr.DataArray) -> float | None:
+    """Shape of a map on a plane; ``None`` on the globe."""
+    if "latitude" in field.dims:
+        return None
+    height, width = (
+        float(np.ptp(axis.values)) * len(axis) / max(1, len(axis) - 1)
+        for axis in (field[dim] for dim in field.dims[-2:])
+    )
+    return width / height if width and height else None
+
+
+def _size_to_scale(
+    rows: int, columns: int, size: tuple[float, float], field: xr.DataArray
+) -> tuple[float, float]:
+    """The size of a figure, in inches, with the width that maps of a field have at its height."""
+    if (ratio := _width_to_height(field)) is None:
+        return size
+    ratio = min(max(ratio, 1 / _MOST_RATIO), _MOST_RATIO)
+    return columns * (ratio * (size[1] / rows - _TITLE) + _BAR) + _BAR, size[1]
+
+
 def draw_field(
     axis: Axes,
     field: xr.DataArray,
@@ -120,13 +152,10 @@ def draw_field(
             linewidths=0.6, **options,
         )  # fmt: skip
     y, x = (field[dim].values for dim in field.dims)
-    if len(y) == 1:  # problems in one dimension: a strip
-        middles = (x[1:] + x[:-1]) / 2
-        x = np.concatenate([[2 * x[0] - middles[0]], middles, [2 * x[-1] - middles[-1]]])
-        y, options["shading"] = np.array([0.0, 1.0]), "flat"
-    else:
-        options["shading"] = "nearest"
-    return axis.pcolormesh(x, y, field.values, vmin=limits[0], vmax=limits[1], cmap=cmap, **options)
+    options |= {"shading": "nearest", "vmin": limits[0], "vmax": limits[1], "cmap": cmap}
+    if 1 / _MOST_RATIO <= (_width_to_height(field) or 0.0) <= _MOST_RATIO:
+        axis.set_aspect("equal")
+    return axis.pcolormesh(x, y, field.values, **options)
 
 
 def draw_line(axis: Axes, field: xr.DataArray, level: float) -> None:
@@ -145,25 +174,44 @@ def _options(axis: Axes) -> dict[str, Any]:
 
 
 def rollout_animation(
-    truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = 40
+    truth: xr.DataArray, predictions: xr.DataArray, path: Path, *, max_frames: int = MOST_FRAMES
 ) -> None:
     """Write truth next to forecast, both (lead_time, latitude, longitude), as a GIF.
 
-    It has a frame for each lead time, or ``max_frames`` spread over all.
+    For ``max_frames`` see ``write_animation``.
     """
-    count = truth.sizes["lead_time"]
-    shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
-    leads = LeadTimes.of(truth).labels
-    figure = Figure(figsize=(9.5, 3), layout="constrained", dpi=80)
+    size = _size_to_scale(1, 2, (9.5, 3.0), truth)
+    figure = Figure(figsize=size, layout="constrained", dpi=80)
     axes = figure.subplots(1, 2, sharey=True)
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
+    labels = LeadTimes.of(truth).labels
     meshes = [draw_field(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
     figure.colorbar(meshes[1], ax=axes, label=units_of(truth))
-    frames = []
-    for index in track(shown, "Drawing the animation"):
+
+    def draw(index: int) -> None:
         for i, name in enumerate(("truth", "forecast")):
             meshes[i].set_array(fields[i].values[index])
-            axes[i].set_title(f"{name}, {leads[index]}", fontsize=10)
+            axes[i].set_title(f"{name}, {labels[index]}", fontsize=10)
+
+    write_animation(path, figure, draw, len(labels), max_frames=max_frames)
+
+
+def write_animation(
+    path: Path,
+    figure: Figure,
+    draw: Callable[[int], None],
+    count: int,
+    *,
+    max_frames: int = MOST_FRAMES,
+) -> None:
+    """Write a GIF with a frame for each of ``count`` indices, or ``max_frames`` spread over all.
+
+    ``draw`` has the figure show an index.
+    """
+    frames = []
+    shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
+    for index in track(shown.tolist(), "Drawing the animation"):
+        draw(index)
         frames.append(Image.open(BytesIO(render(figure))).convert("RGB"))
         figure.set_layout_engine("none")  # the layout of the first frame holds for all
     # One palette for all frames, from the first and the last: viewers mix up palettes by frame.

@@ -24,7 +24,7 @@ from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.scores.tables import curve_metrics
-from fourcastnet_afno.report import ensembles, maps, plots, rows
+from fourcastnet_afno.report import ensembles, lines, maps, plots, rows
 from fourcastnet_afno.report.explorer.fields import explore_forecasts
 from fourcastnet_afno.report.explorer.page import explorer_data, policy, scripts, style
 from fourcastnet_afno.report.outputs import MAKER, report_outputs
@@ -227,15 +227,24 @@ def _maps(scores: xr.Dataset, shown: Shown, folder: Path) -> dict[str, Any]:
         if "realization" in forecast.dims:
             forecast = forecast.mean("realization", dtype=np.float64)
         forecast = at_least_single(forecast.compute())
-        leads = LeadTimes.of(actual).selected(_MAP_LEADS)
-        figure = maps.error_maps(actual[leads], forecast[leads], land)
+        if lines.is_line(actual):
+            figure, animate = lines.space_time(actual, forecast), lines.line_animation
+        else:
+            leads = LeadTimes.of(actual).selected(_MAP_LEADS)
+            figure = maps.error_maps(actual[leads], forecast[leads], land)
+            animate = maps.rollout_animation
         title = f"{channel} of {name}, from {shown.start}"
         pictures.append(_save(folder / "maps", title, figure, "map"))
-        maps.rollout_animation(actual, forecast, folder / "rollout.gif")
+        animate(actual, forecast, folder / "rollout.gif")
         title = f"{channel}: truth and {name}, from {shown.start}"
         pictures.append(_picture(folder / "rollout.gif", title, "map"))
     if "bias_map" in scores and channel in scores["map_channel"].values:
-        figure = maps.mean_maps(scores, channel, name, land)
+        draws_lines = lines.is_line(scores["bias_map"])
+        figure = (
+            lines.mean_lines(scores, channel, name)
+            if draws_lines
+            else maps.mean_maps(scores, channel, name, land)
+        )
         title = f"{channel} of {name}: bias and RMSE over all initial times"
         pictures.insert(1, _save(folder / "mean_maps", title, figure, "map"))
     return {"wide": pictures} if pictures else {}

@@ -16,6 +16,7 @@ from matplotlib.contour import QuadContourSet
 from PIL import Image
 
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.plane import PlaneGrid
 from fourcastnet_afno.report import maps, plots
 
 GRID = LatLonGrid.equiangular(4, 8)
@@ -56,12 +57,27 @@ def test_a_long_rollout_has_its_first_and_last_state_and_some_between(tmp_path: 
             np.testing.assert_allclose(pixel, color, atol=8)
 
 
+@pytest.mark.parametrize(("extent", "is_to_scale"), [((1.0, 2.0), True), ((1.0, 9.0), False)])
+def test_planes_are_drawn_to_scale_unless_they_are_long(
+    extent: tuple[float, float], is_to_scale: bool
+) -> None:
+    plane = PlaneGrid.regular(6, 8, extent=extent)
+    coords = {"lead_time": [np.timedelta64(1, "h")], **plane.coords}
+    field = xr.DataArray(np.zeros((1, 6, 8)), coords, ("lead_time", "y", "x"))
+    figure = maps.error_maps(field, field)
+    aspects = {axis.get_aspect() for axis in figure.axes if axis.get_title()}
+    assert aspects == ({1.0} if is_to_scale else {"auto"})
+    lengths = figure.get_size_inches()
+    assert 1 < lengths[0] / lengths[1] / 3 < 5
+
+
 # In a process of its own, as cartopy's PROJ does not bear that of eccodes beside it.
 _WITH_CARTOPY = """
 import socket
 import numpy as np, xarray as xr
 from cartopy.crs import PlateCarree
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.plane import PlaneGrid
 from fourcastnet_afno.report import maps, plots
 
 def refuse(*_):
