@@ -34,8 +34,12 @@ def plain(text: object, style: str = "") -> Text:
 
 
 def new_console(*, stderr: bool = False) -> Console:
-    """A console that reads no markup."""
-    return _Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    """A console that reads no markup; in notebooks it prints lines of text, as into a file."""
+    options: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+    console = _Console(stderr=stderr, **options)
+    if console.is_jupyter:
+        console = _Console(stderr=stderr, force_jupyter=False, force_terminal=False, **options)
+    return console
 
 
 def print_line(console: Console, *parts: object, style: str = "") -> None:

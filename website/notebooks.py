@@ -14,8 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "notebooks"
 EXECUTED = ROOT / "build" / "notebooks"
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_MOST_SECONDS = 120
+_ESCAPES = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
+_MOST_SECONDS = 600
 
 
 def page_of_notebook(path: Path, executed: Path = EXECUTED) -> str:
@@ -85,9 +85,13 @@ def execute(path: Path, folder: Path) -> Any:  # noqa: ANN401
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, timeout=_MOST_SECONDS, resources=resources).execute()
+    client = NotebookClient(
+        nbformat.read(path, as_version=4),
+        timeout=_MOST_SECONDS,
+        startup_timeout=_MOST_SECONDS,  # where the machine is busy
+        resources={"metadata": {"path": str(folder)}},
+    )
+    return client.execute()
 
 
 def main() -> None:
