@@ -22,7 +22,8 @@ class Sample(NamedTuple):
         state: History (batch, history, channel, latitude, longitude), oldest first.
         target: The following states (batch, step, channel, latitude, longitude).
         forcing: Forcings at the newest input of each step (batch, step, forcing, latitude,
-            longitude).
+            longitude); of a limited area followed by the state that the step leads to, see
+            ``WindowDataset``.
         time: Time of the newest state in ``state``, in nanoseconds since 1970, (batch,).
         weight: Of each window in the mean over a global batch, (batch,): the mean of weight times
             loss over the rows of all ranks is the mean loss of the batch's windows. 1 on one rank;
@@ -103,6 +104,8 @@ class WindowDataset:
         subset: Selects windows; all by default.
         state_channels: Channels of the store in a sample's history.
         target_channels: Channels of the store in its targets.
+        is_driven: Whether the forcings of a step are followed by the state that it leads to, of
+            which a limited area takes its boundary.
 
     Raises:
         InputError: If the period holds no window.
@@ -119,7 +122,9 @@ class WindowDataset:
         *,
         state_channels: slice = slice(None),
         target_channels: slice = slice(None),
+        is_driven: bool = False,
     ) -> None:
+        self._is_driven = is_driven
         self._state_channels, self._target_channels = state_channels, target_channels
         self.store, self._forcings = store, tuple(forcings)
         self._num_history, self._num_steps = num_history, num_steps
@@ -151,10 +156,13 @@ class WindowDataset:
 
     def sample(self, windows: Windows, fields: Tensor, weight: Tensor) -> Sample:
         """A batch of ``windows`` whose values are ``fields``."""
+        states, forcing = fields[:, :, self._state_channels], windows.forcing
+        if self._is_driven:
+            forcing = torch.cat([forcing, states[:, self._num_history :]], dim=2)
         return Sample(
-            state=fields[:, : self._num_history, self._state_channels],
+            state=states[:, : self._num_history],
             target=fields[:, self._num_history :, self._target_channels],
-            forcing=windows.forcing,
+            forcing=forcing,
             time=windows.time,
             weight=weight,
         )

@@ -11,6 +11,7 @@ from data_pipeline.bounds import Hours, Level, check_bounds
 from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import GridConfig
 from data_pipeline.periods import Period, SubsetConfig
+from data_pipeline.preparation.boundary import BoundaryConfig
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.forcings import check_forcings
 from data_pipeline.redaction import remember_secrets, without_secrets
@@ -57,6 +58,7 @@ class DataConfig:
         climatology_harmonics: Harmonics of the day of year in the climatology.
         storage: How the training store is written.
         crop: Part of the store's grid to train and forecast on; by default all of it.
+        boundary: Driving fields at the edges of a limited area; by default the model has none.
         subset: Windows of the training period to train on; by default all.
         store: Folder of the training store, to share it between runs; by default in the run folder.
             A URL names an existing store.
@@ -82,6 +84,7 @@ class DataConfig:
     climatology_harmonics: Annotated[int, Ge(0), Le(1000)] = 2
     storage: StorageConfig = field(default_factory=StorageConfig)
     crop: CropConfig | None = None
+    boundary: BoundaryConfig | None = None
     subset: SubsetConfig = field(default_factory=SubsetConfig)
     store: str | None = None
 
@@ -165,7 +168,7 @@ class DataConfig:
 
     def store_settings(self) -> dict[str, Any]:
         """The part of the configuration that a store depends on, without secrets."""
-        free = ("store", "forcings", "crop", "subset")
+        free = ("store", "forcings", "crop", "boundary", "subset")
         settings = {key: value for key, value in asdict(self).items() if key not in free}
         # Unused settings are left out: the stores of earlier versions do not know them.
         for key in ("pde", "diagnostic", "timestep", "timestep_hours"):

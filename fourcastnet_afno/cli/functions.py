@@ -26,6 +26,8 @@ HELP = {  # by option, or by verb and option
     "forecast.output": "run folder, or the file to write if it ends in .zarr or .nc",
     "forecast.checkpoint": "forecaster to use instead of the best of the run",
     "forecast.source": "data to start from instead of the test period of the run",
+    "forecast.boundary": "what drives the edges of a limited area (data.boundary): forecasts of a "
+    "larger area, a prepared store, or any source; by default the data to start from",
     "forecast.existing": "what to do with a forecast that exists; by default one in a run folder "
     "is overwritten, and a file is an error",
     "forecast.truth": "what the forecasts are scored against while they are made: any source, or a "
@@ -98,6 +100,7 @@ def forecast_verb(
     scores: Path | None = None,
     keep: Literal["none", "statistics", "members"] | None = None,
     report: Path | None = None,
+    boundary: SourceConfig | None = None,
 ) -> None:
     """Write forecasts, or their scores."""
     from fourcastnet_afno.workflows.forecast import forecast_run
@@ -107,7 +110,7 @@ def forecast_verb(
         truth=truth, climatology=climatology, training_years=training_years, scores=scores,
         keep=keep, report=report,
     )  # fmt: skip
-    forecast_run(config, output, checkpoint, source, existing, scored)
+    forecast_run(config, output, checkpoint, source, existing, scored, boundary)
 
 
 def evaluate_verb(

@@ -65,6 +65,7 @@ VERBS = {
             "--steps": "--forecast.num_steps",
             "--members": "--forecast.ensemble.num_members",
             "--source": "--source.path",
+            "--boundary": "--boundary.path",
             "--diagnostic": "--forecast.diagnostic",
             "--truth": "--truth.path",
             "--climatology": "--climatology.path",

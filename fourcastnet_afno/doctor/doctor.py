@@ -156,7 +156,10 @@ def training_windows(config: ExperimentConfig, examination: Examination) -> Wind
     steps = min(stage.num_steps for stage in config.training.stages)
     with contextlib.suppress(InputError):  # reported by the check of the periods
         store = examination.store
-        return WindowDataset(store, data.train, history, steps, data.forcings, data.subset)
+        driven = data.boundary is not None
+        return WindowDataset(
+            store, data.train, history, steps, data.forcings, data.subset, is_driven=driven
+        )
     return None
 
 
@@ -171,6 +174,7 @@ def untrained_forecaster(config: ExperimentConfig, examination: Examination) -> 
         forcings=tuple(config.data.forcings),
         grid=examination.grid,
         step=config.data.step,
+        boundary_width=0 if config.data.boundary is None else config.data.boundary.width,
     )
     ones = torch.ones(len(spec.channels))
     fields = {

@@ -153,7 +153,7 @@ def training_step(
 
     num_channels = len(spec.channels)
     state, target = draw(forecaster.config.num_history, num_channels), draw(num_steps, num_channels)
-    forcing = append_noise(forecaster.noise, draw(num_steps, len(spec.forcings)))
+    forcing = append_noise(forecaster.noise, draw(num_steps, spec.num_step_fields))
     weights = torch.from_numpy(spec.grid.area_weights()).float().to(device)
     optimizer = torch.optim.AdamW(forecaster.parameters(), lr=0.0, fused=True)
 

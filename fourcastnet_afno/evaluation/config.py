@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from data_pipeline.bounds import CountOrZero, Number, Seed, check_bounds
+from data_pipeline.grids.relaxation import BoundaryWidth
 from fourcastnet_afno.evaluation.regions import REGIONS, box_of
 
 ClimatologyFit = Literal["window", "harmonics"]
@@ -32,6 +33,8 @@ class EvaluationConfig:
         maps: Whether maps of the errors are kept, of at most four channels.
         regions: Some of ``evaluation.regions.REGIONS``, each also with ``_land`` or ``_sea`` where
             the truth holds ``land_sea_mask``.
+        margin: Cells along each open edge of a limited area that no region counts, such as those of
+            ``data.boundary.width``, whose values are given.
         by_season: Whether scores are also given for December to February, March to May and so on.
         by_init_hour: Whether scores are also given for each hour of day of the initial times.
         quantiles: Levels of the climatological quantiles whose exceedance is scored (Brier score,
@@ -64,6 +67,7 @@ class EvaluationConfig:
     spectra: bool = True
     maps: bool = True
     regions: list[str] = field(default_factory=lambda: ["global"])
+    margin: BoundaryWidth = 0
     by_season: bool = False
     by_init_hour: bool = False
     quantiles: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=list)
@@ -106,4 +110,6 @@ class EvaluationConfig:
         settings = asdict(self)
         if not self.point:
             del settings["point"]
+        if not self.margin:
+            del settings["margin"]
         return settings

@@ -15,6 +15,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.grids.relaxation import zone_mask
 from data_pipeline.redaction import redact_texts
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL, EvaluationConfig
@@ -100,7 +101,7 @@ class Scoring:
         notes += [*more, *inputs.seeps[1]]
         attrs = convention.describe() | {
             "climatology": climatology.description,
-            "notes": "\n".join([*alignment.notes, *notes]),
+            "notes": "\n".join([*alignment.notes, *notes, *inputs.driven_cells]),
             "settings": json.dumps(config.settings()),
         }
         attrs |= {} if alignment.trajectories is None else alignment.trajectories.attrs
@@ -179,6 +180,18 @@ class ScoringInputs:
             sources[PERFECT_MODEL] = sources.pop(PERFECT_MODEL)
         return sources, notes
 
+    @property
+    def driven_cells(self) -> list[str]:
+        """Notes on the cells near open edges whose values are given, see ``data.boundary``."""
+        if margin := self.config.margin:
+            return [f"{margin} cells along each open edge are left out (evaluation.margin)"]
+        return [
+            f"{name} is driven in {dataset.attrs['boundary_width']} cells along each open edge, "
+            "which count; evaluation.margin leaves them out"
+            for name, dataset in self.alignment.datasets.items()
+            if "boundary_width" in dataset.attrs
+        ]
+
     @cached_property
     def seeps(self) -> tuple[dict[str, SeepsThresholds], list[str]]:
         """Thresholds of SEEPS by label, and notes for people."""
@@ -206,7 +219,8 @@ class ScoringInputs:
             land = mask.transpose("latitude", "longitude").values.astype(np.float64)
             if alignment.coarsening is not None:
                 land = alignment.coarsening.apply(land).astype(np.float64)
-        weights, ones = self.convention.grid_weights(grid), np.ones(grid.shape)
+        inside = 1.0 - zone_mask(grid, config.margin, "evaluation.margin")
+        weights, ones = self.convention.grid_weights(grid) * inside, inside
         return PairSettings(
             averager=Averager(region_weights(config.regions, grid, weights, land)),
             unweighted=Averager(region_weights(config.regions, grid, ones, land)),

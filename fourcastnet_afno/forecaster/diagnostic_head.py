@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
+from fourcastnet_afno.forecaster.boundaries import adapt_config_to_grid
 from fourcastnet_afno.forecaster.checkpoint import (
     content_digest,
     fingerprint_of,
@@ -39,12 +40,8 @@ from fourcastnet_afno.forecaster.checkpoint import (
 from fourcastnet_afno.forecaster.checkpoint_file import damaged
 from fourcastnet_afno.forecaster.config import DiagnosticConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
-from fourcastnet_afno.forecaster.forecaster import (
-    Forecaster,
-    adapt_config_to_grid,
-    regridded_fill,
-)
-from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.forecaster import Forecaster
+from fourcastnet_afno.forecaster.interpolation import Regridder, regridded_fill
 from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.normalization import Normalizer
 from fourcastnet_afno.forecaster.weight_checks import moments_in, require_depth, require_fit

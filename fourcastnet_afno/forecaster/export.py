@@ -2,8 +2,9 @@
 
 The file maps ``state`` (batch, history, channel, latitude, longitude), oldest state first, in
 physical units, and ``forcing`` (batch, forcing, latitude, longitude) at the time of the newest
-state to the state one timestep later (batch, channel, latitude, longitude). The fields of a model
-with noise are the last channels of ``forcing``, see ``forecaster.noise``. The Fourier transforms
+state to the state one timestep later (batch, channel, latitude, longitude). In a limited area the
+driving state of that time is in ``forcing`` too, see ``forecaster.boundaries``, and the fields of a
+model with noise are its last channels, see ``forecaster.noise``. The Fourier transforms
 in it are products with constant matrices. The meaning of the axes is stored in a JSON file next to
 it, and in the metadata of an ONNX file. A rollout in Python, for a forecaster without forcings:
 
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing
 from data_pipeline.files.outputs import Output, check_outputs, read_json
+from fourcastnet_afno.forecaster.boundaries import with_boundary
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.forecaster.config import ExportFormat
 from fourcastnet_afno.forecaster.forecaster import Forecaster
@@ -140,14 +142,17 @@ def example_inputs(forecaster: Forecaster, batch_size: int) -> tuple[Tensor, Ten
     mean, std, *_ = forecaster.scales
     state = mean + std * torch.randn(shape, generator=generator)
     times = np.full(batch_size, np.datetime64("2000-07-01T12", "ns"))
-    forcing, generators = forecaster.forcing_at(times)[:, None], batch_size * [generator]
+    forcing, generators = forecaster.forcing_at(times), batch_size * [generator]
+    if forecaster.relaxation is not None:
+        forcing = with_boundary(forcing, state[:, -1])
+    forcing = forcing[:, None]
     return state, append_noise(forecaster.noise, forcing, generators)[:, 0]
 
 
 def describe(forecaster: Forecaster, batch_size: int) -> dict[str, Any]:
     """Meaning of the axes of the file."""
     spec, noise = forecaster.spec, forecaster.config.noise
-    num_forcings = len(spec.forcings) + noise.num_channels
+    num_forcings = spec.num_step_fields + noise.num_channels
     return {
         "inputs": {
             "state": [batch_size, forecaster.num_history, len(spec.channels), *spec.grid.shape],

@@ -30,6 +30,12 @@ With a ``damping_power`` p the damping grows with the size of the anomaly of the
 where <.> is the mean over the area: both balance near r = 1, and anomalies keep that size. With
 ``diffusion_hours`` H, B(x_t - c) is damped by exp(-dt / H (k / K)^2) as well, along each axis of
 largest wavenumber K, so that errors at the scales of patches do not add up over many steps.
+
+A limited area (``boundary_width``) is driven at its edges. The driving state b of the time that a
+step leads to follows its forcings, see ``with_boundary``. In the zone of ``grids.relaxation``, with
+the weights w, the network sees (b - x_t) / s, and the step ends with
+
+    x_{t+dt} <- (1 - w) x_{t+dt} + w b.
 """
 
 import copy
@@ -44,15 +50,21 @@ from torch import Tensor, nn
 
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
-from data_pipeline.grids.grid import Grid, LatLonGrid
-from data_pipeline.grids.plane import grid_from_json, require_latlon
+from data_pipeline.grids.grid import Grid
+from data_pipeline.grids.plane import grid_from_json
+from data_pipeline.grids.relaxation import BoundaryWidth
 from data_pipeline.preprocessing.forcings import check_forcings, compute_forcings, forcing_scales
 from data_pipeline.records import from_plain
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.forecaster.band_limit import BandLimit, largest_wavenumbers
-from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
+from fourcastnet_afno.forecaster.boundaries import (
+    BoundaryRelaxation,
+    adapt_config_to_grid,
+    check_pole,
+    check_same_ends,
+)
 from fourcastnet_afno.forecaster.config import DampingPower, ModelConfig, Resolution
-from fourcastnet_afno.forecaster.interpolation import Regridder
+from fourcastnet_afno.forecaster.interpolation import Regridder, regridded_fill
 from fourcastnet_afno.forecaster.network_size import check_network_size
 from fourcastnet_afno.forecaster.noise import noise_fields, split_noise
 from fourcastnet_afno.forecaster.normalization import Normalizer
@@ -72,6 +84,8 @@ class FieldSpec:
         forcings: Names of computed forcings, see ``data_pipeline.preprocessing.forcings``.
         grid: Grid of every field.
         step: Time from a state to the next.
+        boundary_width: Cells along the open edges of a limited area in which states are relaxed to
+            driving ones, see ``grids.relaxation``; 0 for others.
     """
 
     channels: Channels
@@ -79,6 +93,12 @@ class FieldSpec:
     forcings: tuple[str, ...]
     grid: Grid
     step: Timestep
+    boundary_width: BoundaryWidth = 0
+
+    @property
+    def num_step_fields(self) -> int:
+        """Fields of each step besides states and noise: forcings, and the driving state."""
+        return len(self.forcings) + (len(self.channels) if self.boundary_width else 0)
 
     @property
     def timestep(self) -> np.timedelta64:
@@ -87,13 +107,14 @@ class FieldSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints."""
-        return {
+        record = {
             "channels": self.channels.to_json(),
             "static_channels": self.static_channels.to_json(),
             "forcings": list(self.forcings),
             "grid": self.grid.to_json(),
             **self.step.to_json(),
         }
+        return record | ({"boundary_width": self.boundary_width} if self.boundary_width else {})
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "FieldSpec":
@@ -108,6 +129,9 @@ class FieldSpec:
             forcings=from_plain(tuple[str, ...], record.get("forcings"), "forcings"),
             grid=grid_from_json(record.get("grid")),
             step=Timestep.from_json(record),
+            boundary_width=from_plain(
+                BoundaryWidth, record.get("boundary_width", 0), "boundary_width"
+            ),
         )
         check_forcings(spec.forcings)
         if not len(spec.channels):
@@ -207,8 +231,10 @@ class Forecaster(nn.Module):
         self.rows: Rows = ALL_ROWS
         self.to_network_grid: nn.Module = nn.Identity()
         self.from_network_grid: nn.Module = nn.Identity()
-        in_channels = len(spec.channels) * config.num_history + len(spec.forcings) + len(static)
-        sizes = in_channels, len(spec.channels)
+        width, count = spec.boundary_width, len(spec.channels)
+        self.relaxation = BoundaryRelaxation(spec.grid, width) if width else None
+        in_channels = count * config.num_history + spec.num_step_fields + len(static)
+        sizes = in_channels, count
         noise, self.noise = config.noise, noise_fields(config.noise, spec.grid, spec.step)
         check_network_size(network, *sizes, spec.grid.shape, "model.network", noise)
         options = {"noise_channels": noise.num_channels, "noise_width": noise.width}
@@ -224,14 +250,22 @@ class Forecaster(nn.Module):
         Args:
             state: The last ``num_history`` states, oldest first, in physical units.
             forcing: Computed forcings at the time of the newest state, on the network's grid, in
-                the units of ``data_pipeline.preprocessing.forcings``; then the fields of ``noise``.
+                the units of ``data_pipeline.preprocessing.forcings``; then the driving state, see
+                ``with_boundary``, and the fields of ``noise``.
         """
-        forcing, noise = split_noise(self.noise, forcing, len(self.spec.forcings))
-        state = self.refill(state)
+        forcing, noise = split_noise(self.noise, forcing, self.spec.num_step_fields)
+        state, driving = self.refill(state), None
+        if self.relaxation is not None:
+            forcing, driving = self.relaxation.split(forcing, len(self.spec.forcings))
+            driving = self.refill(driving)
         history = self.normalizer.normalize(self.to_network_grid(state)).flatten(1, 2)
         forcing = forcing / self.forcing_scales if self._scales_forcing else forcing
         static = self.static[:, self.rows.field_slice].expand(len(state), -1, -1, -1)
-        output = self.network(torch.cat([history, forcing, static], dim=1), noise).float()
+        inputs = [history, forcing, static]
+        if self.relaxation is not None and driving is not None:
+            change = self.relaxation.within(driving - state[:, -1], self.rows)
+            inputs.append(change / torch.where(self.diff_std > 0, self.diff_std, torch.inf))
+        output = self.network(torch.cat(inputs, dim=1), noise).float()
         if self.config.prediction == "residual":
             change = self.from_network_grid(self.diff_std * output)
             if self.config.band_edge == "smooth":
@@ -243,7 +277,10 @@ class Forecaster(nn.Module):
             following = self.band_limit(output)
         if self._stays:
             following = torch.where(self.diff_std > 0, following, state[:, -1])
-        return self.refill(following)
+        following = self.refill(following)
+        if self.relaxation is not None and driving is not None:
+            return self.relaxation(following, driving, self.rows)
+        return following
 
     def _changed(self, state: Tensor, change: Tensor) -> Tensor:
         """The state after a step and a change, see the head of this module."""
@@ -350,6 +387,13 @@ class Forecaster(nn.Module):
             InputError: If one grid does not cover the other, the network is tied to its grid or
                 would mirror fields at other locations, or processes share the fields.
         """
+        if self.relaxation is not None and not self.network_grid.is_same(grid):
+            raise InputError(
+                f"a model of a limited area (data.boundary) works on its own grid {self.spec.grid} "
+                f"alone, the data has {grid}; give data on that grid or one that contains its "
+                "points",
+                code="grid-mismatch",
+            )
         if self.rows.is_sharded:
             raise InputError(
                 "fields that processes share cannot be interpolated to another grid; forecast from "
@@ -409,7 +453,7 @@ class Forecaster(nn.Module):
                 f"data has {grid}; use resolution=interpolate, or data on the same domain",
                 code="grid-mismatch",
             )
-        _check_pole(config, grid, "model.network")
+        check_pole(config, grid, "model.network")
         check_same_ends(config, trained, grid)
         static = Regridder(trained, grid, fixed).to(self.static.device)(self.static[: len(fixed)])
         self.static = _with_coordinates(static, grid) if self.config.coordinates else static
@@ -421,17 +465,6 @@ class Forecaster(nn.Module):
         self.network_grid = grid
         noise = noise_fields(self.config.noise, grid, self.spec.step)
         self.noise = None if noise is None else noise.to(self.static.device)
-
-
-def regridded_fill(
-    filled: Float[Tensor, "channel lat lon"], source: Grid, target: Grid, channels: Channels
-) -> Float[Tensor, "channel target_lat target_lon"]:
-    """``Scales.filled`` on another grid: cells of which more than half is filled are filled."""
-    known = filled.isnan()
-    share = Regridder(source, target, channels).to(filled.device)((~known).float())
-    count = (~known).sum(dim=(1, 2), keepdim=True).clamp_min(1)
-    values = filled.nan_to_num(0).double().sum(dim=(1, 2), keepdim=True) / count
-    return torch.where(share > 0.5, values.float(), torch.nan)
 
 
 def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[float, float]:
@@ -456,45 +489,3 @@ def _origin_shift(network: AFNONetConfig, trained: Grid, grid: Grid) -> tuple[fl
 def _with_coordinates(static: Tensor, grid: Grid) -> Tensor:
     coordinates = torch.from_numpy(grid.coordinate_channels()).float().to(static.device)
     return torch.cat([static.float(), coordinates])
-
-
-def adapt_config_to_grid(network: AFNONetConfig, grid: Grid, name: str) -> AFNONetConfig:
-    """A network whose weights are those of wavenumbers on ``grid``.
-
-    Raises:
-        InputError: If the padding joins edges of the grid that are no neighbors, or the network
-            knows poles or mirrors fields and the grid does not end there; the message starts
-            with ``name``.
-    """
-    for key, axis in zip(("latitude", "longitude"), grid.dims, strict=True):
-        if getattr(network.padding, key) == "wrap" and axis not in grid.periodic_axes:
-            raise InputError(
-                f"{name}.padding.{key}=wrap joins both ends of {axis}, which does not close on "
-                f"itself on the grid {grid}; use reflect or zero",
-                code="boundary-mismatch",
-            )
-    _check_pole(network, grid, name)
-    check_ends(network, grid, name)
-    if network.reference_grid is not None or network.mode_selection == "fourcastnet":
-        return network
-    return replace(network, reference_grid=network.token_grid(grid.shape))
-
-
-def _check_pole(network: AFNONetConfig, grid: Grid, name: str) -> None:
-    if network.pole == "none":
-        return
-    grid, rows = require_latlon(grid, f"{name}.pole={network.pole}", "use pole=none"), grid.shape[0]
-    global_rows = LatLonGrid.equiangular(rows, grid.shape[1]).latitude
-    is_global = np.allclose(grid.latitude, global_rows, atol=0.2 * 180 / rows)
-    if not grid.is_periodic or not is_global:
-        raise InputError(
-            f"{name}.pole={network.pole} needs a global grid with rows half a cell away from the "
-            f"poles, the grid is {grid}; use pole=none",
-            code="boundary-mismatch",
-        )
-    if rows % network.patch_size[0]:
-        raise InputError(
-            f"{name}.pole={network.pole} needs whole patches from pole to pole, got {rows} rows "
-            f"and patches of {network.patch_size[0]}; change {name}.patch_size",
-            code="boundary-mismatch",
-        )

@@ -76,6 +76,17 @@ class Regridder(nn.Module):
         return result
 
 
+def regridded_fill(
+    filled: Float[Tensor, "channel lat lon"], source: Grid, target: Grid, channels: Channels
+) -> Float[Tensor, "channel target_lat target_lon"]:
+    """``Scales.filled`` on another grid: cells of which more than half is filled are filled."""
+    known = filled.isnan()
+    share = Regridder(source, target, channels).to(filled.device)((~known).float())
+    count = (~known).sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    values = filled.nan_to_num(0).double().sum(dim=(1, 2), keepdim=True) / count
+    return torch.where(share > 0.5, values.float(), torch.nan)
+
+
 def _along(axis: str, source: Grid, target: Grid) -> _Matrix:
     """Interpolation (target, source) along an axis of a plane."""
     points, places = source.coords[axis], target.coords[axis]

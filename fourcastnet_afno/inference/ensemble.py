@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from data_pipeline.errors import InputError
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.config import EnsembleConfig
+from fourcastnet_afno.inference.driving.states import DrivingStates
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.perturbations import (
     SphericalRandomField,
@@ -31,12 +32,21 @@ from fourcastnet_afno.models.layers import DropPath, Mlp
 class Perturber:
     """Initial histories of the members; the stepper runs the forecasts of bred and lagged ones.
 
+    Those of a limited area are driven by ``driving``.
+
     Raises:
         InputError: If the lag is no multiple of the timestep.
     """
 
-    def __init__(self, config: EnsembleConfig, states: InitialStates, stepper: Stepper) -> None:
+    def __init__(
+        self,
+        config: EnsembleConfig,
+        states: InitialStates,
+        stepper: Stepper,
+        driving: DrivingStates | None = None,
+    ) -> None:
         self._config, self._states, self._stepper = config, states, stepper
+        self._driving = driving
         self._spec, self._scales = stepper.spec, stepper.scales
         lag = config.lag_step.multiple_of(self._spec.step)
         if config.perturbation == "lagged" and lag is None:
@@ -119,7 +129,9 @@ class Perturber:
     ) -> Tensor:
         config = self._config
         noise = noise_of(self._stepper, config.seed, start, members, config.noise_amplitude)
-        forcings = forcings_from(self._stepper, start, noise)
+        driving = self._driving
+        boundary = None if driving is None else driving.of(start, members, num_steps)
+        forcings = forcings_from(self._stepper, start, noise, boundary)
         for following in rollout(self._stepper, history, forcings, num_steps):
             history = shifted(history, following)
         return history

@@ -183,7 +183,7 @@ def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None
     """
     checks = (
         lambda: check_forcings(spec.forcings),
-        lambda: _check_channels(dataset, spec.channels, expected_by),
+        lambda: check_channels(dataset, spec.channels, expected_by),
         lambda: spec.grid.require_same(grid_of(dataset), expected_by),
     )
     errors = []
@@ -196,7 +196,12 @@ def check_source(dataset: xr.Dataset, spec: FieldSpec, expected_by: str) -> None
         raise InputError("; also ".join(map(str, errors)), code=errors[0].code)
 
 
-def _check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -> None:
+def check_channels(dataset: xr.Dataset, channels: Channels, expected_by: str) -> None:
+    """Reject data that lacks channels with times, or has them in other units.
+
+    Raises:
+        InputError: If it does; the message starts with ``expected_by``.
+    """
     names = dict.fromkeys(channel.name for channel in channels)
     missing = [name for name in names if name not in dataset]
     if missing:

@@ -13,7 +13,7 @@ from data_pipeline.timestep import lead_key
 from fourcastnet_afno.inference.ensemble import step_stochastically
 from fourcastnet_afno.inference.job import ForecastJob, Unit
 from fourcastnet_afno.inference.perturbations import noise_of, step_seed
-from fourcastnet_afno.inference.rollout import shifted, with_member_noise
+from fourcastnet_afno.inference.rollout import shifted, with_step_fields
 from fourcastnet_afno.inference.stability import Fixer, StabilityTracker
 
 
@@ -53,6 +53,8 @@ class Integration:
         self._seed = job.config.ensemble.seed
         self._noise_amplitude = job.config.ensemble.noise_amplitude
         self._device, self._filled = scales.mean.device, scales.filled
+        driving, num_steps = job.driving, job.config.num_steps
+        self._boundary = None if driving is None else driving.of(init_times, members, num_steps)
         self._tracker = StabilityTracker(spec, scales, stability)
         self._fixer = Fixer(stability, spec.channels, spec.grid, self._device)
 
@@ -141,7 +143,7 @@ class Integration:
             fields = self._stepper.forcing_at(unique)
             if len(unique) != len(times):
                 fields = fields[torch.from_numpy(inverse)]
-            return fields if noise is None else with_member_noise(fields, noise, step)
+            return with_step_fields(fields, step, noise, self._boundary)
 
         return self._pool.submit(compute)
 

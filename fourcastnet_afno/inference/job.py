@@ -21,6 +21,7 @@ from data_pipeline.memory import require_memory
 from data_pipeline.store.format import checksum
 from data_pipeline.timestep import valid_times
 from fourcastnet_afno.inference.config import ForecastConfig
+from fourcastnet_afno.inference.driving.states import DrivingFields, DrivingStates
 from fourcastnet_afno.inference.ensemble import Perturber, check_differences, check_stochastic
 from fourcastnet_afno.inference.initial_states import InitialStates
 from fourcastnet_afno.inference.rollout import Stepper
@@ -48,6 +49,7 @@ class ForecastJob:
         init_times: Initial times (datetime64[ns]).
         config: Which forecasts.
         diagnostic: Predicts further channels.
+        boundary: Canonical dataset or forecasts that drive a limited area; by default the dataset.
         restart_every: Steps between files with the state of an unfinished unit.
         scored: Whether all members of an initial time run together, as their scores need it.
 
@@ -60,6 +62,7 @@ class ForecastJob:
     init_times: np.ndarray
     config: ForecastConfig
     diagnostic: DiagnosticModel | None = None
+    boundary: DrivingFields | None = None
     restart_every: int = 50
     scored: bool = False
 
@@ -82,6 +85,8 @@ class ForecastJob:
             check_stochastic(self.steppers[0])
         _ = self.perturbers, self.layout  # they check the settings of ensemble and store
         self._check_memory()
+        if self.driving is not None:
+            self.driving.check(self.init_times, self.config.num_steps)
         valid = valid_times(self.init_times, self.layout.lead_times, first.step.calendar)
         if np.isnat(valid).any():
             init, lead = np.argwhere(np.isnat(valid))[0]
@@ -123,7 +128,18 @@ class ForecastJob:
     def perturbers(self) -> list[Perturber]:
         """The source of initial states of each forecaster."""
         ensemble = self.config.ensemble
-        return [Perturber(ensemble, self._states(stepper), stepper) for stepper in self.steppers]
+        return [
+            Perturber(ensemble, self._states(stepper), stepper, self.driving)
+            for stepper in self.steppers
+        ]
+
+    @cached_property
+    def driving(self) -> DrivingStates | None:
+        """Driving states of a limited area; None for others."""
+        first, boundary = self.steppers[0], self.boundary or DrivingFields(self.dataset)
+        if not first.spec.boundary_width:
+            return None
+        return DrivingStates(boundary, first.spec, first.scales, self._states(first))
 
     def _states(self, stepper: Stepper) -> InitialStates:
         device = stepper.scales.mean.device
@@ -193,10 +209,16 @@ class ForecastJob:
         """JSON values that tell these forecasts from others, with the provenance in ``attrs``."""
         stepper = self.steppers[0]
         ends = self._states(stepper).read(self.init_times[[0, -1]]).cpu().numpy()
+        driving = {}
+        if self.driving is not None:
+            steps = np.array([1, self.config.num_steps])
+            states = self.driving.read(self.init_times[[0, -1]], self.members[[0, -1]], steps)
+            driving = {"driving states": checksum(states.cpu().numpy())}
         return {
             **{f"forecast.{name}": value for name, value in self.config.settings().items()},
             **attrs,
             "init_times": checksum(self.init_times.astype(np.int64)),
             "initial states": checksum(ends),
             "fields": stepper.spec.to_json(),
+            **driving,
         }

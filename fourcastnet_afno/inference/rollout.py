@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fourcastnet_afno.forecaster.boundaries import with_boundary
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Scales
 
 StepNoise = Callable[[int, torch.device], Tensor]
+StepBoundary = Callable[[int], Tensor]
 
 
 @runtime_checkable
@@ -96,16 +98,29 @@ def shifted(
 
 
 def forcings_from(
-    forecaster: Stepper, init_times: np.ndarray, noise: StepNoise | None = None
+    forecaster: Stepper,
+    init_times: np.ndarray,
+    noise: StepNoise | None = None,
+    boundary: StepBoundary | None = None,
 ) -> Iterator[Tensor]:
     """The forcings of each step of forecasts from ``init_times`` (datetime64), endless.
 
-    A forecaster with ``model.noise`` needs its ``noise`` as well, see ``noise_of``.
+    A forecaster with ``model.noise`` needs its ``noise`` as well, see ``noise_of``, and one of a
+    limited area its ``boundary``, see ``driving``.
     """
     advance = forecaster.spec.step.advance
     for number in count():
         forcing = forecaster.forcing_at(advance(init_times, number))
-        yield forcing if noise is None else with_member_noise(forcing, noise, number)
+        yield with_step_fields(forcing, number, noise, boundary)
+
+
+def with_step_fields(
+    forcing: Tensor, step: int, noise: StepNoise | None, boundary: StepBoundary | None
+) -> Tensor:
+    """The forcing of a step, followed by the driving state and the noise of the forecasts."""
+    if boundary is not None:
+        forcing = with_boundary(forcing, boundary(step))
+    return forcing if noise is None else with_member_noise(forcing, noise, step)
 
 
 def with_member_noise(forcing: Tensor, noise: StepNoise, step: int) -> Tensor:

@@ -21,6 +21,7 @@ from data_pipeline.sources.files import local_inputs
 from data_pipeline.timestep import recorded_time
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
+from fourcastnet_afno.inference.driving.states import DrivingFields
 from fourcastnet_afno.inference.integration import Integration, make_integrations
 from fourcastnet_afno.inference.job import ForecastJob
 from fourcastnet_afno.inference.open import (
@@ -51,6 +52,7 @@ def write_forecast(
     *,
     further: Sequence[Stepper] = (),
     diagnostic: DiagnosticModel | None = None,
+    boundary: DrivingFields | None = None,
     scoring: ScorerMaker | None = None,
     existing: IfExists = "overwrite",
     environment: Mapping[str, str] = os.environ,
@@ -69,6 +71,7 @@ def write_forecast(
         attrs: Provenance for the store's attributes.
         further: Forecasters of further members, see ``EnsembleConfig.checkpoints``.
         diagnostic: Predicts further channels.
+        boundary: Drives a limited area; by default the dataset does.
         scoring: Scores the forecasts while they are made, see ``live_scores``.
         existing: Whether an existing output is an error, resumed, or replaced. Interrupted work is
             resumed in any case, if its settings are the same.
@@ -90,7 +93,9 @@ def write_forecast(
         main, others = scores[0]._replace(has_work_folder=True), scores[1:]
     else:
         main, others = forecast_output(path), scores
-    check_outputs([main, *others], {"the data": _sources(dataset)})
+    read = {"the data": _sources(dataset)}
+    read |= {} if boundary is None else {"the boundary": _sources(boundary.dataset)}
+    check_outputs([main, *others], read)
     launch = LaunchEnvironment.from_environment(environment)
     if path is None and config.batch_size == "auto":
         raise InputError(
@@ -108,6 +113,7 @@ def write_forecast(
         init_times=init_times.astype("datetime64[ns]"),
         config=config,
         diagnostic=diagnostic,
+        boundary=boundary,
         restart_every=restart_every,
         scored=scoring is not None,
     )
@@ -140,6 +146,8 @@ def write_forecast(
         report(chosen)
         attrs = {**attrs, "batch_size": str(config.batch_size)}
     attrs = {**attrs, **_describe_patches(job.steppers)}
+    if width := forecaster.spec.boundary_width:
+        attrs = {**attrs, "boundary_width": str(width)}
     store = None if path is None else ForecastStore(work.folder.store, job.layout)
     scorer = None
     if scoring is not None:

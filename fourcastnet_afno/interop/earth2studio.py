@@ -80,6 +80,12 @@ class Earth2StudioForecaster(nn.Module):
                 "forecast`",
                 code="timestep-mismatch",
             )
+        if spec.boundary_width:
+            raise InputError(
+                "earth2studio has no driving fields, which a forecaster of a limited area "
+                "(data.boundary) needs; use `fourcastnet-afno forecast`",
+                code="bad-setting",
+            )
         self.forecaster, self._seed = forecaster, seed
         self._field = _field_coordinates(spec.channels, spec.grid)
         self._step = spec.timestep.astype("timedelta64[ns]")

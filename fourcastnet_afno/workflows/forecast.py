@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, get_type_hints
@@ -15,6 +16,8 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError, naming_option
 from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.grids.regions import cut_out
+from data_pipeline.preparation.boundary import BoundaryConfig
 from data_pipeline.preprocessing.accumulation import accumulate
 from data_pipeline.preprocessing.config import AccumulateRule, FillRule
 from data_pipeline.preprocessing.derived import needed_for
@@ -28,6 +31,7 @@ from data_pipeline.sources.files import local_inputs
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
+from data_pipeline.timestep import Timestep
 from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.forecaster.checkpoint import fingerprint_of, load_forecaster, read_checkpoint
 from fourcastnet_afno.forecaster.checkpoint_file import damaged
@@ -39,6 +43,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
 )
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
+from fourcastnet_afno.inference.driving.states import DrivingFields
 from fourcastnet_afno.inference.initial_states import (
     MissingValuesError,
     check_init_times,
@@ -46,7 +51,7 @@ from fourcastnet_afno.inference.initial_states import (
     parse_init_times,
     select_init_times,
 )
-from fourcastnet_afno.inference.open import forecast_output
+from fourcastnet_afno.inference.open import forecast_output, is_forecast, open_forecast
 from fourcastnet_afno.inference.resume import recorded_provenance
 from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.live_scores.scorer import LiveScoring
@@ -75,11 +80,13 @@ def forecast_from(
     *,
     init_times: np.ndarray | None = None,
     scoring: LiveScoring | None = None,
+    boundary: BoundaryConfig | None = None,
 ) -> xr.Dataset | None:
     """Write the forecasts of a checkpoint, or their scores, see ``inference.write_forecast``.
 
     By default the checkpoint is that of ``config.diagnostic``, the source is the prepared data next
-    to it, and the initial times are those of ``config``.
+    to it, and the initial times are those of ``config``. A limited area is driven by the source of
+    ``boundary``, or by the data that forecasts start from.
 
     Raises:
         InputError: If the checkpoint, the data or a setting does not suit the others.
@@ -103,6 +110,9 @@ def forecast_from(
         if source is not None:
             source = with_fetched_states(source, first.spec, first.num_history, init_times)
         dataset = open_initial_data(source, first.spec, checkpoint, init_times)
+    if forecasters[0].spec.boundary_width:
+        dataset = cut_out(dataset, grid_of(dataset), forecasters[0].spec.grid)
+    driving = _open_boundary(boundary, forecasters[0].spec, checkpoint, init_times)
     makers, head = {"checkpoint": files}, None
     digests = {"checkpoint": " ".join(map(fingerprint_of, forecasters))}
     if config.diagnostic is not None:
@@ -133,6 +143,8 @@ def forecast_from(
         print_line(console, regridded)
     described = ", ".join(source.paths) if isinstance(source, SourceConfig) else "prepared data"
     attrs["initial_data"] = redact(str(dataset.encoding.get("source", "")) or described)
+    if boundary is not None and boundary.source is not None:
+        attrs["boundary"] = redact(", ".join(boundary.source.paths))
     try:
         return write_forecast(
             first,
@@ -143,6 +155,7 @@ def forecast_from(
             attrs,
             further=forecasters[1:],
             diagnostic=None if head is None else DiagnosticStepper(head, first),
+            boundary=driving,
             scoring=scoring,
             existing=existing,
             report=partial(print_line, console, style="yellow"),
@@ -203,6 +216,36 @@ def open_initial_data(
             code="no-times",
         )
     return _as_in_training(dataset, spec, recorded, init_times)
+
+
+def _open_boundary(
+    config: BoundaryConfig | None,
+    spec: FieldSpec,
+    checkpoint: Path,
+    init_times: np.ndarray | None,
+) -> DrivingFields | None:
+    """The driving fields of a limited area: forecasts, a prepared store, or any source.
+
+    Raises:
+        InputError: If the forecaster has no boundary, or the fields cannot be opened.
+    """
+    if config is None or config.source is None:
+        return None
+    if not spec.boundary_width:
+        raise InputError(
+            f"{checkpoint} is no model of a limited area and takes no --boundary; leave it out, or "
+            "train with data.boundary",
+            code="bad-setting",
+        )
+    (path, *others), interval = map(Path, config.source.paths), config.interval
+    can_be = path.suffix == ".nc" if path.is_file() else path.is_dir()
+    with naming_option("--boundary"):
+        if not others and can_be and is_forecast(path):
+            dataset = open_forecast(path)
+        else:
+            dataset = open_initial_data(config.source, spec, checkpoint, init_times)
+    step = None if interval is None else Timestep.parse(interval, "data.boundary.interval")
+    return DrivingFields(dataset, step, "--boundary")
 
 
 def _data_next_to(checkpoint: Path) -> Path:
@@ -353,14 +396,19 @@ def _digest_of_file(path: Path) -> str:
 
 
 def _inputs(
-    config: ForecastConfig, checkpoint: Path | None, source: SourceConfig | None
+    config: ForecastConfig,
+    checkpoint: Path | None,
+    source: SourceConfig | None,
+    boundary: BoundaryConfig | None,
 ) -> dict[str, list[Path]]:
     """Files and stores that a forecast reads, by option."""
     first = checkpoint or (config.diagnostic and Path(config.diagnostic))
+    driving = None if boundary is None else boundary.source
     paths = source.paths if source else [str(_data_next_to(first))] if first else []
     return {
         "--checkpoint": [] if checkpoint is None else [checkpoint],
         "--source": local_inputs(*paths),
+        "--boundary": local_inputs(*(driving.paths if driving else [])),
         "forecast.diagnostic": [] if config.diagnostic is None else [Path(config.diagnostic)],
         "forecast.ensemble.checkpoints": [Path(file) for file in config.ensemble.checkpoints],
     }
@@ -373,6 +421,7 @@ def forecast_run(
     source: SourceConfig | None = None,
     existing: IfExists | None = None,
     scored: ScoreOptions | None = None,
+    boundary: SourceConfig | None = None,
 ) -> xr.Dataset | None:
     """Roll out from the initial times of the test period, or of another source.
 
@@ -394,7 +443,10 @@ def forecast_run(
         path = output / "forecast.zarr"
         existing = existing or ("refuse" if scored.keep == "none" else "overwrite")
         checkpoint = checkpoint or output / "checkpoints" / "best.safetensors"
-    read = _inputs(settings, checkpoint, source)
+    area = config.data.boundary
+    if boundary is not None:
+        area = replace(area or BoundaryConfig(), source=boundary)
+    read = _inputs(settings, checkpoint, source, area)
     outputs = [*([] if scored.keep == "none" else [forecast_output(path)]), *scored.outputs]
     if is_run and source is None:
         read |= prepared_inputs(config, output)
@@ -420,7 +472,7 @@ def forecast_run(
     with nullcontext() if source is None else naming_option("--source"):
         written = forecast_from(
             settings, checkpoint, data, None if scored.keep == "none" else path, device,
-            existing or "refuse", init_times=init_times, scoring=scoring,
+            existing or "refuse", init_times=init_times, scoring=scoring, boundary=area,
         )  # fmt: skip
     if scoring is not None and written is not None:
         scored.show(scoring, None if scored.keep == "none" else written, config.to_yaml())

@@ -161,7 +161,7 @@ def split_windows(
 
     Each is followed by ``num_steps`` states; the options are those of ``WindowDataset``.
     """
-    options |= {"num_steps": num_steps}
+    options |= {"num_steps": num_steps, "is_driven": data.boundary is not None}
     training = WindowDataset(store, data.train, subset=data.subset, **options)
     return training, WindowDataset(store, data.validation, **options)
 
@@ -244,6 +244,7 @@ def build_forecaster(config: ExperimentConfig, store: PreparedStore) -> Forecast
         forcings=tuple(config.data.forcings),
         grid=store.grid,
         step=store.step,
+        boundary_width=0 if config.data.boundary is None else config.data.boundary.width,
     )
     own = {
         name: torch.from_numpy(np.asarray(getattr(store.statistics, name), np.float32))

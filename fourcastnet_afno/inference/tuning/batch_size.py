@@ -20,6 +20,7 @@ from torch import Tensor
 from data_pipeline.bounds import Count
 from data_pipeline.errors import InputError
 from data_pipeline.records import from_plain
+from fourcastnet_afno.forecaster.boundaries import with_boundary
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.config import ForecastConfig
 from fourcastnet_afno.inference.rollout import Stepper
@@ -172,6 +173,10 @@ def _seconds_of_step(
 
 def _forcing(stepper: Stepper, init_times: np.ndarray, size: int) -> Tensor:
     forcing = stepper.forcing_at(init_times[:1])
+    if stepper.spec.boundary_width:
+        forcing = with_boundary(
+            forcing, stepper.scales.mean.expand(1, -1, *stepper.spec.grid.shape)
+        )
     if isinstance(stepper, Forecaster) and stepper.noise is not None:
         noise = forcing.new_zeros(1, stepper.noise.num_channels, *forcing.shape[2:])
         forcing = torch.cat([forcing, noise], dim=1)

@@ -37,6 +37,17 @@ def test_windows_are_consecutive_and_stay_in_their_period(store: PreparedStore) 
     assert sample.forcing.shape == (2, 3, 1, 6, 12)
 
 
+def test_a_limited_area_sees_the_state_that_a_step_leads_to(store: PreparedStore) -> None:
+    period = Period(start="2001-02-01", end="2001-02-20")
+    options = {"num_history": 2, "num_steps": 3, "forcings": ["day_of_year_sin"]}
+    plain, driven = (WindowDataset(store, period, **options, is_driven=d) for d in (False, True))
+    before, after = plain.read(np.array([0, 15])), driven.read(np.array([0, 15]))
+    assert torch.equal(after.forcing[:, :, :1], before.forcing)
+    assert torch.equal(after.forcing[:, :, 1:], before.target)
+    assert torch.equal(after.state, before.state)
+    assert torch.equal(after.target, before.target)
+
+
 def _prepared(folder: Path, times: np.ndarray, calendar: str, timestep: str) -> PreparedStore:
     dataset = make_dataset(len(times)).assign_coords(time=times)
     dataset.attrs |= calendar_attrs(calendar)

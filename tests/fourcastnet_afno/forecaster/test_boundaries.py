@@ -1,12 +1,99 @@
-"""Grids end where a network mirrors their fields, at every resolution."""
+"""Limited areas follow driving states, and grids end where a network mirrors their fields."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
 
 from data_pipeline.grids.grid import Grid, LatLonGrid
 from data_pipeline.grids.plane import PlaneGrid
-from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends
-from fourcastnet_afno.models.config import AFNONetConfig, Boundary
+from fourcastnet_afno.forecaster.boundaries import check_ends, check_same_ends, with_boundary
+from fourcastnet_afno.forecaster.checkpoint import load_forecaster, save_checkpoint
+from fourcastnet_afno.forecaster.export import describe, example_inputs
+from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.models.config import AFNONetConfig, Boundary, Padding
 from tests.builders.errors import rejects
+from tests.builders.experiments import make_forecaster, make_states
 
 EXTENT = (2.0, 3.0)
+TIMES = np.array(["2001-01-01", "2001-07-01"], "datetime64[ns]")
+CLOSED = Padding(latitude="reflect", longitude="reflect")
+SMALL = {"patch_size": (2, 2), "embed_dim": 8, "depth": 1, "num_blocks": 2}
+AREA = LatLonGrid(
+    latitude=(60.0, 55.0, 50.0, 45.0, 40.0, 35.0), longitude=tuple(5.0 * i for i in range(8))
+)
+
+
+@pytest.fixture(scope="module")
+def forecaster() -> Forecaster:
+    """Of an area with a zone of two cells."""
+    plain = make_forecaster(AREA, network=AFNONetConfig(**SMALL, padding=CLOSED))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        moments = [t.flatten() for t in plain.scales[:3]]
+        return Forecaster(
+            plain.config,
+            replace(plain.spec, boundary_width=2),
+            **dict(zip(("mean", "std", "diff_std"), moments, strict=True)),
+            static=torch.zeros(0, *AREA.shape),
+        )
+
+
+def step(forecaster: Forecaster, state: Tensor, driving: Tensor) -> Tensor:
+    forcing = forecaster.forcing_at(TIMES)
+    return forecaster(state, with_boundary(forcing, driving))
+
+
+def test_the_outermost_cells_are_those_of_the_driving_state(forecaster: Forecaster) -> None:
+    state, driving = make_states(forecaster, 2, 1), make_states(forecaster, 2, seed=1)
+    following = step(forecaster, state, driving)
+    for edge in (0, -1):
+        assert torch.equal(following[..., edge, :], driving[..., edge, :])
+        assert torch.equal(following[..., edge], driving[..., edge])
+    assert not torch.equal(following[..., 1, 1:-1], driving[..., 1, 1:-1])
+
+
+def test_nothing_is_known_of_the_driving_state_inside(forecaster: Forecaster) -> None:
+    state, driving = make_states(forecaster, 2, 1), make_states(forecaster, 2, seed=1)
+    other = driving.clone()
+    other[..., 2:-2, 2:-2] = torch.nan
+    assert torch.equal(step(forecaster, state, driving), step(forecaster, state, other))
+    other = driving.clone()
+    other[..., 0, :] += 100  # at an edge it is seen by the network, which changes the inside
+    changed = step(forecaster, state, driving) - step(forecaster, state, other)
+    assert changed[..., 2:-2, 2:-2].abs().max() > 0
+
+
+def test_a_step_without_its_driving_state_is_a_defect(forecaster: Forecaster) -> None:
+    with pytest.raises(ValueError, match="driving state"):
+        forecaster(make_states(forecaster, 2, 1), forecaster.forcing_at(TIMES))
+
+
+def test_a_checkpoint_keeps_the_width_and_others_have_none(
+    forecaster: Forecaster, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", forecaster, {}, {})
+    loaded = load_forecaster(tmp_path / "a.safetensors")
+    assert loaded.spec.boundary_width == 2
+    state, driving = make_states(forecaster, 2, 1), make_states(forecaster, 2, seed=1)
+    assert torch.equal(step(loaded, state, driving), step(forecaster.eval(), state, driving))
+    assert "boundary_width" not in make_forecaster().spec.to_json()
+    with rejects("bad-record", "boundary_width"):
+        FieldSpec.from_json({**forecaster.spec.to_json(), "boundary_width": -1})
+
+
+def test_another_grid_is_rejected(forecaster: Forecaster) -> None:
+    with rejects("grid-mismatch", "data.boundary", str(AREA)):
+        forecaster.on_grid(LatLonGrid.equiangular(6, 12))
+
+
+def test_an_exported_step_takes_the_driving_state_too(forecaster: Forecaster) -> None:
+    state, forcing = example_inputs(forecaster, 2)
+    assert list(forcing.shape) == describe(forecaster, 2)["inputs"]["forcing"] == [2, 3, 6, 8]
+    assert forecaster(state, forcing).isfinite().all()
 
 
 def make_network(y: Boundary, x: Boundary) -> AFNONetConfig:

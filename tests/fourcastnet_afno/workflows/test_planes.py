@@ -18,8 +18,8 @@ from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.evaluation.inputs.climatologies import from_store
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.evaluation.statistics.spectra import isotropic_energy_spectrum
+from fourcastnet_afno.forecaster.boundaries import adapt_config_to_grid
 from fourcastnet_afno.forecaster.config import ModelConfig
-from fourcastnet_afno.forecaster.forecaster import adapt_config_to_grid
 from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig
 from fourcastnet_afno.inference.open import open_diagnostics, open_forecast
 from fourcastnet_afno.inference.write import write_forecast
