@@ -3,6 +3,7 @@
 ``docs/index.md`` is the one table of contents: its sections and links are the site's navigation.
 """
 
+import json
 import os
 import posixpath
 import re
@@ -21,7 +22,11 @@ OF_THE_ROOT = {
 }
 """Pages of files in the project's root."""
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#\s])")
-_CODE_OR_LINK = re.compile(rf"^```.*?^```|`[^`\n]+`|{_LINK.pattern}", re.DOTALL | re.MULTILINE)
+_CODE_OR_LINK = re.compile(
+    r"^```.*?^```|`[^`\n]+`"
+    r"|(?P<name>(?<=\[)[\w/]+\.(?:md|ipynb))?\]\((?!\w+:)(?P<target>[^)#\s]+)(?=[)#\s])",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def page_of(file: str) -> str | None:
@@ -37,8 +42,18 @@ def page_of(file: str) -> str | None:
     return re.sub(r"\.ipynb$", ".md", file) if re.match(r"notebooks/\w+\.ipynb$", file) else None
 
 
+def title_of(file: str) -> str:
+    """The title of a document or a notebook, by its path from the project's root."""
+    text = (ROOT / file).read_text()
+    if file.endswith(".ipynb"):
+        text = "".join(json.loads(text)["cells"][0]["source"])
+    return text.partition("\n")[0].removeprefix("# ")
+
+
 def with_links_of_the_site(text: str, file: str) -> str:
     """The text of a file with its links as they are between pages.
+
+    Links with the name of a file have the title of its page instead.
 
     Args:
         text: Markdown.
@@ -47,11 +62,12 @@ def with_links_of_the_site(text: str, file: str) -> str:
     here = posixpath.dirname(page_of(file) or "")
 
     def moved(match: re.Match[str]) -> str:
-        if match[1] is None:  # code
+        if match["target"] is None:  # code
             return match[0]
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(file), match[1]))
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(file), match["target"]))
         page = page_of(target)
-        return os.path.relpath(page, here or ".") if page else f"{REPOSITORY}/{target}"
+        text = title_of(target) if page and match["name"] else match["name"] or ""
+        return f"{text}]({os.path.relpath(page, here or '.') if page else f'{REPOSITORY}/{target}'}"
 
     return _CODE_OR_LINK.sub(moved, text)
 

@@ -40,6 +40,13 @@ def test_links_lead_to_pages(file: str, link: str, moved: str) -> None:
     assert with_links_of_the_site(f"see [it]({link}).", file) == f"see [it]({moved})."
 
 
+def test_names_of_files_become_titles() -> None:
+    text = "[docs/data.md](docs/data.md#grib), [own_data.ipynb](notebooks/own_data.ipynb)"
+    assert with_links_of_the_site(text, "README.md") == (
+        "[Data: sources, names and rules](data.md#grib), [Your own data](notebooks/own_data.md)"
+    )
+
+
 @pytest.mark.parametrize("code", ["```python\nf[0](x)\n```", "`f[0](x)`"])
 def test_code_has_no_links(code: str) -> None:
     assert with_links_of_the_site(f"a\n\n{code}\n", "README.md") == f"a\n\n{code}\n"
