@@ -57,6 +57,10 @@ HELP = {  # by option, or by verb and option
     "doctor.json": "print one JSON document, and nothing else",
     "doctor.measure": "whether to time the loader and the model",
     "doctor.sample_mib": "MiB of the source to read at most",
+    "view.path": "run folder, prepared store, or forecasts (a zarr store or a NetCDF file)",
+    "view.truth": "what forecasts are compared with; by default the data of the run folder",
+    "view.port": "port of this machine; 0 takes a free one",
+    "view.no_browser": "print the address alone",
     "runs.folder": "holds run folders, at any depth",
 }
 
@@ -206,3 +210,15 @@ def runs_verb(folder: Path) -> None:
     from fourcastnet_afno.workflows.run import compare_runs
 
     compare_runs(folder)
+
+
+def view_verb(
+    path: Path,
+    truth: SourceConfig | None = None,
+    port: Annotated[int, Ge(0), Le(65535)] = 0,
+    no_browser: bool = False,
+) -> None:
+    """Show fields in a browser."""
+    from fourcastnet_afno.workflows.view import view
+
+    view(path, truth, port, opens_browser=not no_browser)

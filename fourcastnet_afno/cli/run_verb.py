@@ -24,7 +24,7 @@ from fourcastnet_afno.shipped import names_shipped
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
 _CHECKPOINTS = ("--checkpoint", "--diagnostic", "--forecast.diagnostic")  # which can be URLs
-_FLAGS = ("--json",)  # of verbs that take words without an option
+_FLAGS = ("--json", "--no-browser")  # of verbs that take words without an option
 
 
 def run_verb(name: str, words: Sequence[str]) -> int:

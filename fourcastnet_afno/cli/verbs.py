@@ -107,6 +107,12 @@ VERBS = {
         sections=SECTIONS,
         positional="--config",
     ),
+    "view": Verb(
+        help="Show a run folder, forecasts or a prepared store in a browser on this machine: maps "
+        "that play, values and series; `view PATH`. Ctrl-C ends it.",
+        short={"--truth": "--truth.path", "--no-browser": "--no_browser"},
+        positional="--path",
+    ),
     "runs": Verb(
         help="Compare the runs in a folder: a table, and their losses in runs.png.",
         positional="--folder",

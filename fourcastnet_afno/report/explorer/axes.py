@@ -25,6 +25,7 @@ def axes_record(
     init_times: Sequence[int],
     lead_times: Sequence[int],
     stride: int = 1,
+    with_limits: bool = True,
 ) -> dict[str, Any]:
     """Axes of chosen positions as values of JSON, see ``assets/data.js``.
 
@@ -34,6 +35,7 @@ def axes_record(
         init_times: Positions of initial times.
         lead_times: Positions of lead times.
         stride: Every so many-th row and column.
+        with_limits: Whether fields are read for ``limits``.
     """
     trajectories = explored.lead_times.trajectories
     leads = LeadTimes(explored.lead_times.values[list(lead_times)], trajectories)
@@ -46,7 +48,7 @@ def axes_record(
             {
                 "name": explored.channels.channels[index].label,
                 "units": explored.channels.channels[index].units,
-                "limits": limits(explored, index, init_times[0], points),
+                "limits": limits(explored, index, init_times[0], points) if with_limits else None,
             }
             for index in channels
         ],

@@ -88,7 +88,7 @@ class Explored:
 
 
 def explore_forecasts(
-    truth: xr.Dataset,
+    truth: xr.Dataset | None,
     forecasts: Mapping[str, xr.Dataset],
     climatology: FieldsByTime | None = None,
     *,
@@ -97,7 +97,7 @@ def explore_forecasts(
     """Truth, forecasts on its grid, and baselines, at the initial times of the first forecast.
 
     Args:
-        truth: Canonical dataset.
+        truth: Canonical dataset; without it forecasts are shown alone.
         forecasts: By name, as opened, see ``evaluation.inputs.open``.
         climatology: On truth's grid and in its units.
         max_members: So many members of an ensemble are views of their own, next to their mean and
@@ -106,10 +106,11 @@ def explore_forecasts(
     Returns:
         ``None`` where no forecast is on truth's grid and has its variables.
     """
-    grid, notes, fitting = grid_of(truth), [], {}
+    like = canonical_forecast(next(iter(forecasts.values()))) if truth is None else truth
+    grid, notes, fitting = grid_of(like), [], {}
     for name, opened in forecasts.items():
         forecast = canonical_forecast(opened)
-        shared = [str(v) for v in forecast.data_vars if v in truth]
+        shared = [str(v) for v in forecast.data_vars if v in like]
         if shared and grid.is_same(grid_of(forecast)):
             fitting[name] = forecast[shared]
         else:
@@ -117,15 +118,16 @@ def explore_forecasts(
     if not fitting:
         return None
     first = next(iter(fitting.values()))
-    times = valid_times_of(first, truth["time"].values)
-    views = [View(name="truth", read=_truth_reader(truth, times))]
+    times = valid_times_of(first, None if truth is None else truth["time"].values)
+    views = [] if truth is None else [View(name="truth", read=series_reader(truth, times))]
     for name, forecast in fitting.items():
         views += _forecast_views(name, forecast, times, max_members)
-    views.append(View(name="persistence", read=_persistence_reader(truth, times)))
+    if truth is not None:
+        views.append(View(name="persistence", read=_persistence_reader(truth, times)))
     if climatology is not None:
         views.append(View(name="climatology", read=_climatology_reader(climatology, times)))
-    trajectories = TrajectoryTimes.of(truth.attrs) or TrajectoryTimes.of(first.attrs)
-    land = truth.get("land_sea_mask")
+    trajectories = TrajectoryTimes.of(like.attrs) or TrajectoryTimes.of(first.attrs)
+    land = None if truth is None else truth.get("land_sea_mask")
     if land is not None:
         land = land.isel(time=0) if "time" in land.dims else land
         land = land.transpose(*space_dims(land.dims)).values
@@ -165,7 +167,9 @@ def _at_times(
     return fields
 
 
-def _truth_reader(truth: xr.Dataset, valid: ValidTimes) -> FieldReader:
+def series_reader(truth: xr.Dataset, valid: ValidTimes) -> FieldReader:
+    """Fields of a series (time, ...) at valid times, NaN where it has none."""
+
     def read(channel: Channel, init: int, leads: np.ndarray, points: Points) -> np.ndarray:
         return _at_times(truth, channel, valid.table[init, leads], points)
 
