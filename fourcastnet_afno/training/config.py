@@ -175,6 +175,8 @@ class TrainingConfig:
             and Fourier transforms stay float32. ``tf32`` allows TF32 in matrix products on GPUs.
             ``auto`` is bfloat16 where that trains faster on this machine, else float32; a run that
             resumes keeps what it began with.
+        num_threads: Threads of each process on processors; null for those that torch starts with,
+            ``auto`` for as many as train fastest on this machine, likewise.
         compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs.
         parallel: On several processes, ``ddp`` keeps all weights in each, ``fsdp`` a shard.
         spatial_ranks: Processes that share each field, some rows each, for grids that do not
@@ -213,6 +215,7 @@ class TrainingConfig:
     seed: Seed = 0
     device: DeviceName = "auto"
     precision: Precision = "float32"
+    num_threads: Annotated[int, Ge(1), Le(4096)] | Literal["auto"] | None = None
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     parallel: Parallel = "ddp"
     spatial_ranks: Count = 1

@@ -14,10 +14,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Matrix products in 16 bits where that is the ``precision``.
 
     Raises:
-        ValueError: If it is ``auto``, which ``settle_precision`` replaces.
+        ValueError: If it is ``auto``, which ``settle`` replaces.
     """
     if precision == "auto":
-        raise ValueError("precision=auto must be settled first, see settle_precision")
+        raise ValueError("precision=auto must be settled first, see settle")
     dtype = _DTYPES.get(precision)
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 

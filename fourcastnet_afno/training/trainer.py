@@ -125,8 +125,8 @@ class Trainer:
             )
             self._monitor = stack.enter_context(closing(monitor))
             try:
-                if restored is None and config.precision == "auto":
-                    self._save("last")  # keeps what the precision is
+                if restored is None and "auto" in (config.precision, config.num_threads):
+                    self._save("last")  # keeps what that stands for
                 while (stage := self.position.stage) < len(config.stages):
                     plan = self._begin_stage(stage)
                     while self.position.epoch < plan.stage.epochs and not self._stop_early:

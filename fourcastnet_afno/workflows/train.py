@@ -32,7 +32,7 @@ from fourcastnet_afno.parallel.process import Process
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 from fourcastnet_afno.training.build_loss import build_loss, build_stage_losses
 from fourcastnet_afno.training.config import Precision, TrainingConfig
-from fourcastnet_afno.training.faster_precision import settle_precision
+from fourcastnet_afno.training.fastest import settle, threads_kept
 from fourcastnet_afno.training.monitoring.log import LogFunction, connect
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import RolloutLoss
@@ -66,7 +66,7 @@ def train_run(
         spatial_ranks=settings.spatial_ranks,
         member_ranks=settings.member_ranks,
     )
-    with joined as process, only_training(output, process):
+    with joined as process, only_training(output, process), threads_kept():
         read = {"training.start_from": local_inputs(*filter(None, [settings.start_from]))}
         opening = partial(open_prepared_store, config, output, process, inputs=read)
         store = process.main_first("prepared", opening).prognostic
@@ -92,15 +92,14 @@ def train_run(
         for stage in settings.stages:  # not after hours, when a stage starts
             _windows(config, store, stage.num_steps)
         windows = partial(_windows, config, store.select_rows(rows.field_slice))
-        describe_training(
-            forecaster, process, settle_precision(objective, windows, settings, folder, process)
-        )
+        settled, reasons = settle(objective, windows, settings, folder, process)
+        describe_training(forecaster, process, reasons)
         Trainer(
             objective,
             windows,
             settings,
             folder=folder,
-            metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint},
+            metadata={"config": config.to_yaml(), "fingerprint": store.fingerprint, **settled},
             losses=losses,
             process=process,
             validation=rollout_validation(
@@ -184,7 +183,7 @@ def check_training_memory(module: nn.Module, settings: TrainingConfig, process: 
     )
 
 
-def describe_training(module: nn.Module, process: Process, settled: str | None = None) -> None:
+def describe_training(module: nn.Module, process: Process, settled: Sequence[str]) -> None:
     """Say how much is trained where, and what was ``settled`` for it."""
     if process.is_main:
         parameters = sum(p.numel() for p in module.parameters())
@@ -196,7 +195,7 @@ def describe_training(module: nn.Module, process: Process, settled: str | None =
             count = torch.get_num_threads()
             device += f" in {count} thread{'s' if count > 1 else ''}"
         message = f"Training {parameters:,} parameters on {places}{device}"
-        print_line(console, message if settled is None else f"{message}; {settled}")
+        print_line(console, "; ".join([message, *settled]))
 
 
 def rollout_validation(

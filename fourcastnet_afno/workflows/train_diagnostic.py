@@ -28,7 +28,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.training.build_loss import build_diagnostic_loss, build_stage_losses
-from fourcastnet_afno.training.faster_precision import settle_precision
+from fourcastnet_afno.training.fastest import settle, threads_kept
 from fourcastnet_afno.training.monitoring.log import LogFunction
 from fourcastnet_afno.training.monitoring.record import TrainingCallback
 from fourcastnet_afno.training.objectives import DiagnosticLoss
@@ -75,7 +75,7 @@ def train_diagnostic(
             open_store(str(shared), config.data)
             config = replace(config, data=replace(config.data, store=str(shared)))
     joined = process_group(settings.device, timeout_minutes=settings.timeout_minutes)
-    with joined as process, only_training(output, process):
+    with joined as process, only_training(output, process), threads_kept():
         read = {"--checkpoint": [checkpoint]}
         opening = partial(open_prepared_store, config, output, process, fingerprint, read)
         store = process.main_first("prepared", opening)
@@ -99,14 +99,14 @@ def train_diagnostic(
         objective = DiagnosticLoss(
             head, forecaster, losses[0], settings.rollout, settings.precision
         )
-        settled = settle_precision(objective, windows, settings, folder, process)
-        describe_training(head, process, settled)
+        settled, reasons = settle(objective, windows, settings, folder, process)
+        describe_training(head, process, reasons)
         Trainer(
             objective,
             windows,
             settings,
             folder=folder,
-            metadata=metadata | {"diagnostic": describe_diagnostic(head, forecaster)},
+            metadata=metadata | settled | {"diagnostic": describe_diagnostic(head, forecaster)},
             losses=losses,
             process=process,
             functions=[*functions, *loggers(config, output, process)],
