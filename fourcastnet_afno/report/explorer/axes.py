@@ -40,7 +40,7 @@ def axes_record(
     trajectories = explored.lead_times.trajectories
     leads = LeadTimes(explored.lead_times.values[list(lead_times)], trajectories)
     points = points_of(explored, stride)
-    colors = assign_colors([view.name.partition(",")[0] for view in explored.views])
+    colors = assign_colors(list(dict.fromkeys(v.forecast or v.name for v in explored.views)))
     names = [view.name for view in explored.views]
     return {
         "grid": _grid_record(explored, points, stride),
@@ -59,7 +59,7 @@ def axes_record(
                 "name": view.name,
                 "kind": view.kind,
                 "mean": names.index(view.mean) if view.mean else None,
-                "color": colors[view.name.partition(",")[0]],
+                "color": colors[view.forecast or view.name],
             }
             for view in explored.views
         ],

@@ -56,12 +56,15 @@ def embed(explored: Explored, max_bytes: int) -> Embedded | None:
         if choice is None:
             return None
         packed: dict[int, list[Packed]] = {}
-        rest = max_bytes
+        rest, largest = max_bytes, 0
         for init in spread_order(len(explored.init_times), _MOST_INITS):
+            if largest > rest:
+                break  # the next one would hardly fit
             blocks = list(_blocks(explored, choice, init))
-            rest -= sum(len(block.text) + 100 for block in blocks)  # with the tags around it
-            if rest < 0:
+            size = sum(len(block.text) + 100 for block in blocks)  # with the tags around it
+            if size > rest:
                 break
+            rest, largest = rest - size, max(largest, size)
             packed[init] = blocks
         if packed:
             return _embedded(explored, choice, dict(sorted(packed.items())))

@@ -36,14 +36,17 @@ class View:
     Args:
         name: For people.
         read: Its fields.
-        kind: Values of the channel, or the spread of the members of the view ``mean``.
+        kind: Values of the channel, those of a member of an ensemble, or the spread of the members
+            whose mean is the view ``mean``.
         mean: The name of that view.
+        forecast: The name of the forecast whose color it has; by default its own.
     """
 
     name: str
     read: FieldReader
-    kind: Literal["values", "spread"] = "values"
+    kind: Literal["values", "member", "spread"] = "values"
     mean: str = ""
+    forecast: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,12 +207,12 @@ def _forecast_views(
         return [View(name=name, read=_reader(forecast, times))]
     mean, spread = f"{name}, mean", _reader(forecast, times, "std")
     views = [
-        View(name=mean, read=_reader(forecast, times, "mean")),
-        View(name=f"{name}, spread", read=spread, kind="spread", mean=mean),
+        View(name=mean, read=_reader(forecast, times, "mean"), forecast=name),
+        View(name=f"{name}, spread", read=spread, kind="spread", mean=mean, forecast=name),
     ]
     for index, number in enumerate(forecast["realization"].values[:max_members]):
-        member = forecast.isel(realization=index)
-        views.append(View(name=f"{name}, member {number}", read=_reader(member, times)))
+        read, title = _reader(forecast.isel(realization=index), times), f"{name}, member {number}"
+        views.append(View(name=title, read=read, kind="member", forecast=name))
     return views
 
 

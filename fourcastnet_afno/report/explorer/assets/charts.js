@@ -202,13 +202,18 @@ function drawCoast(chart, land, xEdges, yEdges) {
   context.restore();
 }
 
+const MOST_MAP_HEIGHT = 560;
+const MAP_MARGINS = [70, 50]; // pixels of axes next to a map and below it
+
 /**
  * A map of cells. `picture()` gives {image, xEdges, yEdges, [land]}, `hover(row, column)` and
- * `choose(row, column)` are told of cells; the chart has `select(row, column)`.
+ * `choose(row, column)` are told of cells. The chart has `select(row, column)`, which puts a dot
+ * there, and `mark(y)`, which draws a line.
  */
 function mapChart(parent, { label, aspect, xAxis, yAxis, xEdges, yEdges, picture, hover, choose }) {
   const ends = (edges) => [Math.min(edges[0], edges[edges.length - 1]), Math.max(edges[0], edges[edges.length - 1])];
-  const heightOf = (width) => Math.round(Math.min(560, (width - 70) / aspect)) + 50;
+  const heightOf = (width) => Math.round((width - MAP_MARGINS[0]) / aspect) + MAP_MARGINS[1];
+  parent.style.maxWidth = `${Math.round(MOST_MAP_HEIGHT * aspect) + MAP_MARGINS[0]}px`;
   const middle = (edges, cell) => (edges[cell] + edges[cell + 1]) / 2;
   let at = null;
   const cellUnder = (chart) => {
@@ -222,7 +227,11 @@ function mapChart(parent, { label, aspect, xAxis, yAxis, xEdges, yEdges, picture
     height: heightOf(widthOf(parent)), heightOf,
     legend: { show: false },
     scales: { x: { time: false, range: () => ends(xEdges) }, y: { range: () => ends(yEdges) } },
-    series: [{}, { paths: () => null, points: { show: true, size: 11, width: 2, stroke: "#000", fill: "#fff" } }],
+    series: [
+      {},
+      { paths: () => null, points: { show: true, size: 11, width: 2, stroke: "#000", fill: "#fff" } },
+      { stroke: "#fff", width: 2, dash: [6, 4], spanGaps: true, points: { show: false } },
+    ],
     axes: [styledAxis({ grid: { show: false }, ...xAxis }), styledAxis({ grid: { show: false }, ...yAxis })],
     cursor: { drag: { x: false, y: false }, points: { show: false } },
     hooks: {
@@ -239,7 +248,15 @@ function mapChart(parent, { label, aspect, xAxis, yAxis, xEdges, yEdges, picture
       }],
     },
   };
-  const chart = mount(parent, options, [[], []]);
+  const marks = { dot: [null, null], line: null };
+  const drawMarks = () => {
+    const [left, right] = ends(xEdges);
+    const [x, y] = marks.dot;
+    const places = x === null ? [left, right] : [left, x, right];
+    chart.setData([places, places.map((place) => (place === x ? y : null)), places.map(() => marks.line)], false);
+    chart.redraw();
+  };
+  const chart = mount(parent, options, [[], [], []]);
   hoverByTouch(chart);
   chart.over.addEventListener("click", () => {
     const cell = cellUnder(chart);
@@ -262,8 +279,12 @@ function mapChart(parent, { label, aspect, xAxis, yAxis, xEdges, yEdges, picture
   });
   chart.select = (row, column) => {
     at = [row, column];
-    chart.setData([[middle(xEdges, column)], [middle(yEdges, row)]], false);
-    chart.redraw();
+    marks.dot = [middle(xEdges, column), middle(yEdges, row)];
+    drawMarks();
+  };
+  chart.mark = (y) => {
+    marks.line = y;
+    drawMarks();
   };
   return chart;
 }

@@ -1,5 +1,6 @@
 "use strict";
-// Sources of fields, see the header of the Python room: {axes, field, series}.
+// Sources of fields, see the header of the Python room: {axes, field, series}. The record of axes is
+// what the Python module `axes` writes.
 
 /** Bytes of base64. */
 function decodeBase64(text) {

@@ -70,7 +70,10 @@ function exploreFields(parent, source) {
   const seriesTitle = parent.appendChild(element("h3", "Values at a point"));
   const series = parent.appendChild(element("div", "Click a point of the map, or press Enter on it.", { class: "series" }));
 
-  const kind = () => (state.minus >= 0 ? "difference" : axes.views[state.shown].kind);
+  function kind() {
+    if (state.minus >= 0) return "difference";
+    return axes.views[state.shown].kind === "spread" ? "spread" : "values";
+  }
   const units = () => axes.channels[state.channel].units;
   const title = () => names[state.shown] + (state.minus >= 0 ? ` minus ${names[state.minus]}` : "");
 
@@ -99,6 +102,7 @@ function exploreFields(parent, source) {
     slider.setAttribute("aria-valuetext", lead.label);
     leadText.textContent = lead.label;
     map.dataset.shown = [state.channel, state.init, state.shown, state.minus, state.lead].join(" ");
+    if (isLine) map.chart.mark(lead.number);
     map.chart.redraw();
     const label = `${axes.channels[state.channel].name}: ${title()}${inBrackets(units())}`;
     const key = JSON.stringify([limits, label]);
@@ -121,7 +125,7 @@ function exploreFields(parent, source) {
     const value = drawn.values[row * grid.x.length + column];
     const lead = axes.leads[isLine ? row : state.lead].label;
     const number = formatNumber(value, drawn.precision);
-    const known = Number.isNaN(value) ? "" : ` ± ${drawn.precision.toPrecision(1)} ${units()}`;
+    const known = Number.isNaN(value) ? "" : ` ± ${drawn.precision.toPrecision(1)}${units() === "1" ? "" : ` ${units()}`}`;
     readout.textContent = `${title()} at ${placeName(grid, isLine ? 0 : row, column)} after ${lead}: ${number}${known}`;
   }
 
@@ -138,8 +142,7 @@ function exploreFields(parent, source) {
       if (view.kind === "spread") return;
       const { values } = found[index];
       const line = { name: view.name, values, color: view.color };
-      const isMember = view.name.includes(", member ");
-      if (isMember) Object.assign(line, { width: 1, alpha: 0.6, dash: [4, 3] });
+      if (view.kind === "member") Object.assign(line, { width: 1, alpha: 0.6, dash: [4, 3] });
       if (spreads.has(index)) {
         const spread = found[spreads.get(index)].values;
         line.name += " ± spread";
@@ -172,7 +175,7 @@ function exploreFields(parent, source) {
     const chart = mapChart(map, {
       label: "Map: the arrow keys move the point that is described below, Enter draws its values by lead time",
       aspect: isLine ? 2 : grid.aspect, xEdges: grid.xEdges, yEdges,
-      xAxis: grid.onSphere ? { values: onSphere("E", "W"), incrs: [1, 2, 5, 10, 15, 30, 45, 60, 90] } : { label: grid.dims[1] },
+      xAxis: grid.onSphere ? { values: onSphere("E", "W"), incrs: [1, 2, 5, 10, 15, 30, 45, 60, 90] } : { label: grid.dims[1], size: 32 },
       yAxis: grid.onSphere
         ? { values: onSphere("N", "S"), incrs: [1, 2, 5, 10, 15, 30, 45], size: 50 }
         : { label: isLine ? axes.leadAxis : grid.dims[0], size: axisSize },

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_pipeline.grids.plane import PlaneGrid
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
 from fourcastnet_afno.report.explorer.fields import Explored, explore_forecasts
+from fourcastnet_afno.report.explorer.page import explorer_data, policy, scripts, style
 from tests.builders.browser import Browser
+from tests.builders.forecasts import make_forecast
+from tests.builders.planes import make_advection
 
 READY = "document.querySelector('section.explorer').dataset.ready !== undefined"
 SHOWN = "document.querySelector('.map').dataset.shown === arguments[0]"
@@ -95,7 +99,7 @@ def number(text: str) -> float:
 
 def read(text: str) -> tuple[str, float, float]:
     """What is described, the value and its precision."""
-    match = re.fullmatch(r"(.*): ([-\d.,e]+) ± ([-\d.,e]+) (.*)", text)
+    match = re.fullmatch(r"(.*): ([-\d.,e]+) ± ([-\d.,e]+)( .*)?", text)
     assert match, text
     return match[1], number(match[2]), float(match[3])
 
@@ -149,7 +153,7 @@ def test_a_click_draws_the_values_at_a_point(
     point_at(browser, ".series", 1 / 3, 0.5)
     shown = legend(browser, ".series")
     assert shown.pop("lead time") == "12 h"
-    names = [view.name for view in explored.views if view.kind == "values"]
+    names = [view.name for view in explored.views if view.kind != "spread"]
     assert list(shown) == [f"{n} ± spread" if n == "ours, mean" else n for n in names]
     for name, text in shown.items():
         view = [view.name for view in explored.views].index(name.removesuffix(" ± spread"))
@@ -253,3 +257,47 @@ def test_without_scripts_the_pictures_remain(browser: Browser, scored_folder: Pa
     assert heights[:2] == [0, 0]
     assert heights[2] > 100
     browser.command("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def page_of(explored: Explored, path: Path) -> str:
+    """The address of a page that holds the explorer alone."""
+    parts = scripts()
+    data = explorer_data(explored, xr.Dataset(), 10**6)
+    texts = [f'<script type="text/plain" data-explorer="{k}">{v}</script>' for k, v in data.items()]
+    texts += [f"<script>{part}</script>" for part in parts]
+    path.write_text(
+        f'<!doctype html><meta charset="utf-8"><style>{style()}</style><meta '
+        f'http-equiv="Content-Security-Policy" content="{policy(parts)}">'
+        f'<section class="explorer" hidden></section>{"".join(texts)}',
+        encoding="utf-8",
+    )
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_line_is_drawn_in_space_and_time_and_a_plane_to_scale(
+    browser: Browser, tmp_path: Path, rows: int
+) -> None:
+    truth = make_advection(PlaneGrid.regular(rows, 8, extent=(1.0, 1.0)), length=24)
+    leads = np.arange(1, 5) * np.timedelta64(1, "h").astype("timedelta64[ns]")
+    explored = explore_forecasts(truth, {"ours": make_forecast(truth, 4, leads)})
+    assert explored is not None
+    browser.open(page_of(explored, tmp_path / "page.html"))
+    browser.wait(READY)
+    slider = "document.querySelector('.explorer input[type=range]')"
+    browser.run(f"{slider}.value = 2; {slider}.dispatchEvent(new Event('input'))")
+    browser.wait(SHOWN, "0 0 1 -1 2")
+    point_at(browser, ".map", 2.5 / 8, 1 - 1.5 / (4 if rows == 1 else rows), click=True)
+    browser.wait("document.querySelector('.series .u-legend') !== null")
+    if rows == 1:  # the click has chosen the second lead time, too
+        browser.wait(SHOWN, "0 0 1 -1 1")
+    described, value, precision = read(text_of(browser, ".explorer .readout"))
+    expected = explored.field(0, 0, 1, 1)[0, 2] if rows == 1 else explored.field(0, 0, 1, 2)[1, 2]
+    assert value == pytest.approx(expected, abs=1.1 * precision)
+    assert f"x {explored.grid.coords['x'][2]:g} after" in described
+    width, height = browser.run(
+        """const {width, height} = document.querySelector('.map').chart.bbox;
+           return [width, height];"""
+    )
+    assert width / height == pytest.approx(2 if rows == 1 else 1, rel=0.1)
+    assert browser.messages() == []
