@@ -181,6 +181,7 @@ function exploreFields(parent, source) {
         : { label: isLine ? axes.leadAxis : grid.dims[0], size: axisSize },
       picture: () => drawn, hover: describe, choose: choosePoint,
     });
+    bar.style.maxWidth = map.style.maxWidth;
     if (state.cell !== null) {
       const row = isLine ? state.lead : Math.floor(state.cell / grid.x.length);
       chart.select(row, state.cell % grid.x.length);
