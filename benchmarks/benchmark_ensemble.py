@@ -46,7 +46,7 @@ def ensembles(
         run: Folder of the run.
         store: Prepared data; that of the run if null.
         init_times: As ``forecast.init_times``.
-        num_members: Members, by Gaussian perturbations.
+        num_members: Members, by noise of the model or Gaussian perturbations.
         num_steps: Steps of each.
         repeats: Interleaved repeats; the median counts.
         num_threads: Of torch.
@@ -57,7 +57,8 @@ def ensembles(
     dataset = PreparedStore(store or run / "data.zarr").prognostic.dataset()
     times = parse_init_times(init_times)
     forecasters = [load_forecaster(run / "checkpoints" / "best.safetensors") for _ in range(2)]
-    ensemble = EnsembleConfig(num_members=num_members, perturbation="gaussian")
+    perturbation = "gaussian" if forecasters[0].noise is None else "none"
+    ensemble = EnsembleConfig(num_members=num_members, perturbation=perturbation)
     variants: dict[str, dict[str, Any]] = {
         "as written": {},
         "batch_size: auto": {"batch_size": "auto"},

@@ -345,6 +345,8 @@ class Forecaster(nn.Module):
         self.network.shard(rows)
         if isinstance(self.band_limit, BandLimit):
             self.band_limit.rows = rows
+        if self.noise is not None:
+            self.noise.rows = rows
         self.rows = rows
 
     @property

@@ -37,6 +37,7 @@ from data_pipeline.grids.spherical_harmonics import legendre_functions
 from data_pipeline.memory import require_memory
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.models.config import NoiseConfig
+from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 EARTH_RADIUS_KM = 6371.22
 LARGEST_TRUNCATION = 360
@@ -59,6 +60,7 @@ class NoiseFields(nn.Module):
             length scales and the domain alone; on the sphere a coarser grid takes fewer degrees,
             the first numbers of a finer one.
         persistence: The factor r of the module's header.
+        rows: The rows of the fields that this process has.
 
     Raises:
         InputError: If the grid does not resolve a length scale.
@@ -71,6 +73,7 @@ class NoiseFields(nn.Module):
         self.persistence = math.exp(-hours / config.memory_hours) if config.memory_hours else 0.0
         waves = _Harmonics if grid.on_sphere else _PlaneWaves
         self.waves = waves(config.length_scales, grid)
+        self.rows: Rows = ALL_ROWS
         self.numbers_shape = self.waves.numbers_shape(config.channels)
         require_memory(
             4 * math.prod(self.numbers_shape),
@@ -82,7 +85,7 @@ class NoiseFields(nn.Module):
         self, numbers: Float[Tensor, "batch number *axes"]
     ) -> Float[Tensor, "batch noise lat lon"]:
         """Fields of standard normal numbers."""
-        return self.waves(numbers).flatten(1, 2)
+        return self.waves(numbers)[..., self.rows.field_slice, :].flatten(1, 2)
 
     def following(self, numbers: Tensor | None, fresh: Tensor) -> Tensor:
         """The numbers one timestep after ``numbers``; the first ones where there are none."""

@@ -1,8 +1,9 @@
 """Forecasts of the simulator that has made the data, from truth's states: the perfect model.
 
 Its errors are the limit of what can be known. An ensemble runs where the future is random: the
-members start from the same state with the same hidden state, and differ in the noise to come. The
-store has their mean, and their spread in the group ``spread``.
+members start from the same state with the same hidden state, and differ in the noise to come. Next
+to forecasts with members the store has its members, so that all scores of an ensemble have their
+limit; next to others their mean, and their spread in the group ``spread``.
 """
 
 import hashlib
@@ -87,6 +88,7 @@ def write_perfect_model(
         num_steps=like.sizes["lead_time"],
         num_members=num_members if is_random else 1,
         seed=seed,
+        keeps_members=is_random and num_members > 1 and "realization" in like.dims,
     )
     settings = config.store_settings()
     identity = {
@@ -98,6 +100,8 @@ def write_perfect_model(
         "members": run.num_members,
         "seed": seed if is_random else 0,
     }
+    if run.keeps_members:  # as earlier versions never did
+        identity["output"] = "members"
     work = Work(path, identity, num_units=len(run.units), num_chunks=run.num_chunks)
     with suppress(InputError), open_forecast(path) as made:
         found = made.attrs.get("fingerprint"), made.attrs.get("content")
@@ -124,6 +128,7 @@ class _Run:
     num_steps: int
     num_members: int
     seed: int
+    keeps_members: bool
     stopped: Event = field(default_factory=Event)
 
     @cached_property
@@ -153,7 +158,7 @@ class _Run:
         return -(-self.num_steps // self.layout.steps_together)
 
     def compute(self, store: ForecastStore, number: int) -> list[str]:
-        """Run a unit and write its mean and spread; returns the checksum of each chunk of the mean.
+        """Run a unit and write it; returns the checksum of each chunk of the members or the mean.
 
         Raises:
             InputError: If a solution becomes infinite.
@@ -165,42 +170,43 @@ class _Run:
         noise = [
             generator_for(self.seed, time, member) for time in inits for member in range(count)
         ]
-        checksums, means, spreads = list[str](), list[np.ndarray](), list[np.ndarray]()
+        checksums, steps = list[str](), list[dict[str, np.ndarray]]()
         forecasts = self.simulator.run(np.repeat(inits, count), states, self.num_steps, noise)
         for step, fields in enumerate(forecasts):
             if self.stopped.is_set():
                 break
             members = fields[:, chosen].reshape(len(inits), count, len(chosen), *fields.shape[2:])
-            mean, spread = _summarize(members)
-            means.append(mean)
-            spreads.append(spread)
-            if len(means) == together or step + 1 == self.num_steps:
-                block, start = np.stack(means, axis=2), (unit.start, 0, step + 1 - len(means))
-                store.write(block, start)
-                if count > 1:
-                    store.write(np.stack(spreads, axis=2), start, "spread")
-                checksums.append(checksum(block))
-                means.clear()
-                spreads.clear()
+            steps.append(self._kept(members))
+            if len(steps) == together or step + 1 == self.num_steps:
+                start = unit.start, 0, step + 1 - len(steps)
+                blocks = {g: np.stack([kept[g] for kept in steps], axis=2) for g in steps[0]}
+                for group, block in blocks.items():
+                    store.write(block, start, group)
+                checksums.append(checksum(blocks[""]))
+                steps.clear()
         return checksums
 
+    def _kept(self, members: np.ndarray) -> dict[str, np.ndarray]:
+        """Fields of a step (init, member, ...) that the store keeps, float32 by group.
 
-def _summarize(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread over the members (init, member, ...), float32 (init, 1, ...).
-
-    Raises:
-        InputError: If a value is not finite.
-    """
-    if not np.isfinite(members).all():
-        raise InputError(
-            "the simulator became infinite in the forecasts of the perfect model; raise "
-            "data.pde.substeps, or leave perfect_model out of evaluation.baselines",
-            code="unstable-solver",
-        )
-    mean = members.mean(axis=1, keepdims=True, dtype=np.float64)
-    squares = ((members - mean) ** 2).sum(axis=1, keepdims=True)
-    spread = np.sqrt(squares / max(1, members.shape[1] - 1))
-    return mean.astype(np.float32), spread.astype(np.float32)
+        Raises:
+            InputError: If a value is not finite.
+        """
+        if not np.isfinite(members).all():
+            raise InputError(
+                "the simulator became infinite in the forecasts of the perfect model; raise "
+                "data.pde.substeps, or leave perfect_model out of evaluation.baselines",
+                code="unstable-solver",
+            )
+        if self.keeps_members:
+            return {"": members.astype(np.float32)}
+        mean = members.mean(axis=1, keepdims=True, dtype=np.float64)
+        kept = {"": mean.astype(np.float32)}
+        if self.num_members > 1:
+            squares = ((members - mean) ** 2).sum(axis=1, keepdims=True)
+            spread = np.sqrt(squares / (self.num_members - 1))
+            kept["spread"] = spread.astype(np.float32)
+        return kept
 
 
 def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> None:
@@ -208,7 +214,8 @@ def _write(run: _Run, work: Work, attrs: dict[str, str], num_threads: int) -> No
     store = ForecastStore(work.folder.store, run.layout)
 
     def create() -> None:
-        store.create(attrs, quantiles=() if run.num_members > 1 else None)
+        has_summary = run.num_members > 1 and not run.keeps_members
+        store.create(attrs, quantiles=() if has_summary else None)
 
     def complete(folder: Path) -> Path:
         attrs = {"blow_ups": "[]", "content": _content_of(folder)}

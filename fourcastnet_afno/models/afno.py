@@ -209,12 +209,9 @@ class AFNONet(nn.Module):
         """Take fields as the rows of this process; from now on the mixers exchange with others.
 
         Raises:
-            ValueError: If the mixer is not AFNO, the network takes noise, or the transform or the
-                padding needs other rows.
+            ValueError: If the mixer is not AFNO, or its transform or the padding needs other rows.
         """
         config = self.config
-        if self.noise_embed is not None:
-            raise ValueError("processes share no fields of a network with model.noise")
         if config.mixer != "afno":
             raise ValueError(f"processes share fields with mixer=afno alone, got {config.mixer}")
         if config.boundary[1] in COSINE_BOUNDARIES:

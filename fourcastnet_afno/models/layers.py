@@ -104,8 +104,15 @@ class NoiseModulation(nn.Linear):
         scale1, shift1, scale2, shift2 = self(noise).split(widths, dim=-1)
 
         def modulated(norm: nn.Module, scale: Tensor, shift: Tensor) -> Callable[[Tensor], Tensor]:
-            shift = F.pad(shift, (0, self.vectors))
-            return lambda tokens: norm(tokens) * (1 + scale) + shift
+            def apply(tokens: Tensor) -> Tensor:
+                normed = norm(tokens)
+                result = torch.addcmul(normed, normed, scale.to(normed.dtype))
+                if not self.vectors:
+                    return result + shift
+                result[..., : self.scalars] += shift
+                return result
+
+            return apply
 
         return modulated(first, scale1, shift1), modulated(second, scale2, shift2)
 

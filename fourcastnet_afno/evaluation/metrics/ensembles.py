@@ -30,21 +30,36 @@ from fourcastnet_afno.evaluation.metrics.metric import (
     register,
     safe_ratio,
 )
-from fourcastnet_afno.evaluation.statistics.averages import Averager, masked_mean
+from fourcastnet_afno.evaluation.statistics.averages import (
+    Averager,
+    cache_sized_slices,
+    masked_mean,
+)
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
 _ALMOST_FAIR = 0.95
+_SORTED_TOGETHER = 8  # of the values of other tiles, which are not copied
 
 
 def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimators of the CRPS of each cell: float64 (field, realization, ...) and (field, ...)."""
-    count = members.shape[1]
-    skill = np.abs(members - truth[:, None]).mean(axis=1)
-    # Members of a cell next to each other are sorted faster.
-    ordered = np.sort(np.ascontiguousarray(np.moveaxis(members, 1, -1)), axis=-1)
-    pairs = 2 * ordered @ (2.0 * np.arange(1, count + 1) - count - 1)
-    biased = skill - pairs / (2 * count**2)
-    fair = skill - pairs / (2 * count * (count - 1)) if count > 1 else skill
+    """Estimators of the CRPS of each cell, float64 (field, ...).
+
+    Members have the shape (field, realization, ...), truth (field, ...). Members of any precision
+    are sorted in it, some cells at a time, that stay in the cache next to each other.
+    """
+    count, flat = members.shape[1], members.reshape(*members.shape[:2], -1)
+    observed, ranks = truth.reshape(len(truth), -1), 2.0 * np.arange(1, count + 1) - count - 1
+    skill, pairs = np.empty(observed.shape), np.empty(observed.shape)
+    for field, values in enumerate(flat):
+        for cells in cache_sized_slices(values.shape[1], _SORTED_TOGETHER * count):
+            ordered = values[:, cells].T.copy()
+            ordered.sort(axis=-1)
+            ordered = ordered.astype(np.float64)
+            pairs[field, cells] = 2 * ordered @ ranks
+            ordered -= observed[field, cells, None]
+            skill[field, cells] = np.abs(ordered, out=ordered).mean(axis=-1)
+    biased = (skill - pairs / (2 * count**2)).reshape(truth.shape)
+    fair = (skill - pairs / (2 * count * max(count - 1, 1))).reshape(truth.shape)
     almost_fair = _ALMOST_FAIR * fair + (1 - _ALMOST_FAIR) * biased
     return {"crps": fair, "crps_biased": biased, "crps_almost_fair": almost_fair}
 
@@ -54,7 +69,7 @@ def ensemble_statistics(
 ) -> dict[str, np.ndarray]:
     """Weighted means (field, region) of the probabilistic scores of each field.
 
-    Members are float64 (field, realization, latitude, longitude), truth is one without members.
+    Members have the shape (field, realization, latitude, longitude), truth is one without members.
     """
     count = members.shape[1]
     finite = np.isfinite(members).all(axis=1) & np.isfinite(truth)
@@ -63,6 +78,7 @@ def ensemble_statistics(
         members = np.where(present[:, None], members, 0.0)
         truth = np.where(present, truth, 0.0)
     cells = cell_crps(members, truth)
+    members = members.astype(np.float64)
     variance = members.var(axis=1, ddof=1) if count > 1 else np.zeros_like(truth)
     cells["ensemble_variance"] = variance  # unbiased
     cells["debiased_squared_error"] = (members.mean(axis=1) - truth) ** 2 - variance / count
@@ -115,8 +131,8 @@ def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
 def _ensemble_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     if not pair.settings.has_ensembles:
         return {}
-    members = pair.flat(pair.members).astype(np.float64)
-    scores = ensemble_statistics(members, pair.flat(pair.truth), pair.settings.averager)
+    members, truth = pair.flat(pair.members), pair.flat(pair.truth)
+    scores = ensemble_statistics(members, truth, pair.settings.averager)
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 

@@ -10,6 +10,7 @@ from tests.builders.errors import rejects
     ("settings", "message"),
     [
         ({"num_members": 0}, "forecast.ensemble.num_members must be at least 1"),
+        ({"num_members": 100_001}, "num_members must be at most 100000, got 100001"),
         (
             {"num_members": 2, "perturbation": "gaussian", "members": [2]},
             r"members must lie in 0..1 .* got \[2\]",

@@ -1,5 +1,6 @@
 """The simulator as a perfect model, by the states that it has simulated."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,15 @@ def write(
     store: PreparedStore,
     path: Path,
     config: DataConfig | None = None,
+    *,
+    is_ensemble: bool = False,
     **changes: Any,  # noqa: ANN401
 ) -> xr.Dataset:
     config = config or make_planet_config()
     init_times = store.times[config.test.contains(store.times)][::3][:NUM_INITS]
     like = forecasts_like(store, init_times, NUM_STEPS)
+    if is_ensemble:
+        like = like.expand_dims(realization=2)
     settings = {"num_members": NUM_MEMBERS, "seed": 3}
     write_perfect_model(config, store, like, path, **(settings | changes))
     return open_forecast(path)
@@ -71,6 +76,22 @@ def test_the_mean_and_spread_are_those_of_the_members(planet: PreparedStore, wri
     np.testing.assert_allclose(spread, members.std(axis=0, ddof=1), rtol=1e-2, atol=0.1)
     growth = np.diff(spread.mean(spread.dims[1:]).values)
     assert (growth > 0).all()
+
+
+def test_next_to_an_ensemble_it_keeps_its_members(
+    planet: PreparedStore, written: Path, tmp_path: Path
+) -> None:
+    """The mean of a single forecast's is replaced by them, as it would be scored as one member."""
+    path = tmp_path / "perfect_model.zarr"
+    shutil.copytree(written, path)
+    members = write(planet, path, is_ensemble=True)
+    assert members.sizes["realization"] == NUM_MEMBERS
+    mean = members.mean("realization", dtype=np.float64).astype(np.float32)
+    xr.testing.assert_allclose(mean, open_forecast(written), rtol=1e-6, atol=1e-9)
+    spread = xr.open_zarr(written, group="spread", consolidated=False)["geopotential"]
+    found = members["geopotential"].std("realization", ddof=1)
+    np.testing.assert_allclose(found, spread, rtol=1e-2, atol=0.1)
+    assert not (path / "spread").exists()
 
 
 def test_it_is_closer_to_truth_than_persistence(planet: PreparedStore, written: Path) -> None:

@@ -96,16 +96,17 @@ def train(config: ExperimentConfig, output: Path) -> None:
     train_run(config, output)
 
 
-def test_processes_that_share_members_train_the_same(data: Path, tmp_path: Path) -> None:
-    """One process, two that share each window, and two such pairs; the noise has a memory."""
+def test_processes_that_share_members_or_rows_train_the_same(data: Path, tmp_path: Path) -> None:
+    """One process, two that share each window, two such pairs, and two that share each field."""
     stages = DETERMINISTIC, replace(ENSEMBLE, epochs=3, num_members=4, learning_rate=0.01)
     config = make_noisy_experiment(data, *stages)
     train_run(config, tmp_path / "alone")
     names = ("loss", "gradient_norm")
     expected = read_columns(tmp_path / "alone", *names)
-    shared = replace(config, training=replace(config.training, member_ranks=2))
-    for size in (2, 4):
-        output = tmp_path / str(size)
+    cases = (4, {"member_ranks": 2}), (4, {"member_ranks": 4}), (2, {"spatial_ranks": 2})
+    for number, (size, sharing) in enumerate(cases):
+        output = tmp_path / f"shared{number}"
+        shared = replace(config, training=replace(config.training, **sharing))
         on_ranks(size, train, shared, output, joined=False)
         found = read_columns(output, *names)
         np.testing.assert_allclose(found[:3], expected[:3], rtol=1e-5)

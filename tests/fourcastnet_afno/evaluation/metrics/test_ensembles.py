@@ -52,6 +52,16 @@ def test_crps_is_the_integral_over_the_distribution() -> None:
     np.testing.assert_allclose(cell_crps(members, truth)["crps_almost_fair"], almost, rtol=1e-12)
 
 
+def test_the_precision_of_members_does_not_matter_and_they_stay_in_order() -> None:
+    rng = np.random.default_rng(0)
+    for cells in (1, 300):
+        members = rng.standard_normal((2, 2000, cells)).astype(np.float32)
+        before, actual = members.copy(), rng.standard_normal((2, cells))
+        found, expected = (cell_crps(m, actual) for m in (members, members.astype(np.float64)))
+        np.testing.assert_array_equal(found["crps"], expected["crps"])
+        np.testing.assert_array_equal(members, before)
+
+
 def test_one_member_has_the_absolute_error(truth: xr.Dataset) -> None:
     rng = np.random.default_rng(0)
     member, actual = rng.standard_normal((5, 1, 3)), rng.standard_normal((5, 3))
