@@ -60,7 +60,7 @@ def _outputs(outputs: list[dict[str, Any]]) -> Iterator[str]:
         else:
             text += "".join(output.get("text", data.get("text/plain", "")))
     if text.strip():
-        yield f'<pre class="output">{html.escape(_as_on_screen(text))}</pre>'
+        yield f'<pre class="output" tabindex="0">{html.escape(_as_on_screen(text))}</pre>'
 
 
 def _as_on_screen(text: str) -> str:

@@ -43,7 +43,7 @@ def test_a_page_shows_outputs_of_the_executed_copy(tmp_path: Path) -> None:
     picture = {"data": {"image/png": "QUJD\n", "text/plain": ["<Figure>"]}}
     notebook(tmp_path / "run" / "a.ipynb", [printed("a < b\n"), picture])
     page = page_of_notebook(path, tmp_path / "run")
-    assert '<pre class="output">a &lt; b</pre>' in page
+    assert '<pre class="output" tabindex="0">a &lt; b</pre>' in page
     assert '<img alt="&lt;Figure&gt;" src="data:image/png;base64,QUJD">' in page
 
 
@@ -58,7 +58,7 @@ def test_output_is_shown_as_a_terminal_shows_it(tmp_path: Path) -> None:
     text = "\x1b[?25l10 %\r50 %\r100 %\n\x1b[31mdone\x1b[0m\n"
     notebook(tmp_path / "run" / "a.ipynb", [printed(text)])
     page = page_of_notebook(path, tmp_path / "run")
-    assert '<pre class="output">100 %\ndone</pre>' in page
+    assert '<pre class="output" tabindex="0">100 %\ndone</pre>' in page
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
