@@ -93,6 +93,11 @@ class TrajectoryTimes:
         steps = f"{lead / SAVED_STEP:.6g}"
         return f"{steps} step{'s' * (steps != '1')}"
 
+    def separate(self, first: np.datetime64, later: np.datetime64) -> bool:
+        """Whether two times are of different trajectories."""
+        labels = self.time_label(first), self.time_label(later)
+        return None not in labels and len({str(label).partition(",")[0] for label in labels}) == 2
+
     def time_label(self, time: np.datetime64) -> str | None:
         """Trajectory and step of a time, such as test trajectory 3, step 5, counted from 0.
 

@@ -174,7 +174,8 @@ class _Examination:
     def _check_times(self, states: np.ndarray) -> bool:
         """Check the times of the source and of its states; whether there is an error."""
         source_times, config = self.opened.times, self.config
-        step = config.step.in_calendar(self._calendar)
+        dataset = self.opened.dataset
+        step = config.step if dataset is None else config.step.counted_as(dataset)
         self.facts["time"] = times.describe_times(source_times, config, step)
         if not self.opened.complete:
             return False

@@ -53,7 +53,9 @@ def open_examined(config: DataConfig, piece_bytes: int = PIECE_BYTES) -> OpenedS
             # The first states of the first trajectory, and the times of all trajectories.
             first, steps = Splits(train=1), min(config.pde.num_steps, _SOLVED_STEPS)
             brief = replace(config.pde, trajectories=first, num_steps=steps, spinup_steps=0)
-            return OpenedSource(simulate_equation(brief).compute(), config.pde.times().ravel())
+            states = simulate_equation(brief).compute()
+            states = states.assign_attrs(config.pde.trajectory_times.attrs)
+            return OpenedSource(states, config.pde.times().ravel())
     elif config.source is None:
         full = config.simulation
         assert full is not None

@@ -57,6 +57,7 @@ def describe_times(times: np.ndarray, config: DataConfig, step: Timestep) -> dic
         "step": own and own.label,
         "step_hours": own.nanoseconds / 3.6e12 if own and not own.months else None,
         "calendar": step.calendar,
+        "trajectories": step.trajectories and step.trajectories.attrs,
         "hours_of_day": sorted(set(hours_of_day(times).tolist())),
         "periods": periods,
     }
@@ -113,6 +114,9 @@ def _check_regular(times: np.ndarray, config: DataConfig, calendar: str) -> list
 def _check_gaps(states: np.ndarray, name: str, config: DataConfig, step: Timestep) -> list[Finding]:
     """Collect the gaps that ``prepare`` rejects, or leaves out where that is configured."""
     gaps = find_gaps(states, step)
+    trajectories = step.trajectories if config.allow_gaps else None
+    if trajectories is not None and all(trajectories.separate(*gap) for gap in gaps):
+        return []
     if len(gaps) == len(states) - 1:  # the timestep is wrong, which select_times reports
         return []
     try:

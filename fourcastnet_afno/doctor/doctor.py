@@ -21,6 +21,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.memory import available_memory
 from data_pipeline.terminal import TextTable, new_console, plain, print_line, print_tables
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.doctor import machine
 from fourcastnet_afno.doctor.machine import Timing
 from fourcastnet_afno.fine_tuning.warm_start import start_from
@@ -234,11 +235,17 @@ def _data_lines(facts: dict[str, Any]) -> list[str]:
         text = f"Times    {time['num_times']} from {time['first']} to {time['last']}"
         calendar = "" if time["calendar"] == STANDARD else f", calendar {time['calendar']}"
         every = f", every {time['step']}" if time["step"] else ""  # a single time has no step
-        lines.append(f"{text}{every}, hours of day {hours}{calendar}")
-        lines += [
-            f"         {name}: {period['num_states']} states, {period['num_gaps']} gaps"
-            for name, period in time["periods"].items()
-        ]
+        kind, first = "gaps", 0
+        if trajectories := TrajectoryTimes.of(time["trajectories"] or {}):
+            text = f"Times    {time['num_times']} states of trajectories of "
+            text += f"{trajectories.num_states} each, {trajectories.step_label}"
+            kind, first = "trajectories", 1
+        else:
+            text += f"{every}, hours of day {hours}{calendar}"
+        lines.append(text)
+        for name, period in time["periods"].items():
+            count = period["num_gaps"] + min(first, period["num_states"])
+            lines.append(f"         {name}: {period['num_states']} states, {count} {kind}")
     if sample:
         text = f"Sample   {sample['num_times']} times, {sample['bytes'] / 2**20:.1f} MiB read of "
         lines.append(f"{text}{sample['bytes_allowed'] / 2**20:.0f} MiB allowed")

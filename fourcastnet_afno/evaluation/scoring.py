@@ -99,7 +99,7 @@ class Scoring:
         sources, more = inputs.sources()
         _require_reference(config.reference, list(sources), more)
         notes += [*more, *inputs.seeps[1]]
-        attrs = convention.describe() | {
+        attrs = convention.describe(alignment.grid, alignment.trajectories) | {
             "climatology": climatology.description,
             "notes": "\n".join([*alignment.notes, *notes, *inputs.driven_cells]),
             "settings": json.dumps(config.settings()),

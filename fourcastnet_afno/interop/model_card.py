@@ -13,6 +13,8 @@ from typing import Any
 from data_pipeline.channels import Channel
 from data_pipeline.printable import printable
 from data_pipeline.records import from_plain
+from data_pipeline.timestep import Timestep
+from data_pipeline.trajectory_times import TrajectoryTimes
 from data_pipeline.yaml_text import read_settings
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 
@@ -36,9 +38,10 @@ def model_card(
         diagnosed: Channels of the diagnostic head, if there is one.
         scores: Of ``scores.json``, which `evaluate` and `score` write.
     """
+    field = "weather" if forecaster.spec.grid.on_sphere else "pde"
     settings = read_settings(str(metadata.get("config", "")), "the configuration")
     parts = [
-        "---\nlibrary_name: fourcastnet-afno\ntags: [weather, afno, neural-operator]\n---",
+        f"---\nlibrary_name: fourcastnet-afno\ntags: [{field}, afno, neural-operator]\n---",
         f"# {_code(name)}",
         _summary(forecaster),
         "## Use\n\n```python\nfrom fourcastnet_afno import load_forecaster\n\n"
@@ -85,9 +88,16 @@ def _names(channel: Channel) -> list[str]:
 def _grid(forecaster: Forecaster) -> str:
     spec = forecaster.spec
     return (
-        f"Fields are on the grid {_code(spec.grid)}; on a globe rows run north to south. A step "
-        f"is {spec.step.label}, in the {spec.step.calendar} calendar."
+        f"Fields are on the grid {_code(spec.grid)}; on a globe rows run north to south. "
+        + _step(spec.step)
     )
+
+
+def _step(step: Timestep) -> str:
+    if step.trajectories is None:
+        return f"A step is {step.label}, in the {step.calendar} calendar."
+    counted = _code(step.trajectories.step_label)
+    return f"Time is counted in {counted} of the equation; a forecast advances by {step.label}."
 
 
 def _training(settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
@@ -117,6 +127,7 @@ def _scores(scores: Mapping[str, Any]) -> str:
     name = next((n for n, metrics in forecasts.items() if metrics.get("rmse")), None)
     if name is None:
         return "The scores hold no RMSE."
+    trajectories = TrajectoryTimes.of(_part(scores, "conventions"))
     table = forecasts[name]["rmse"]
     leads = list(next(iter(table.values())))
     leads = leads[:: max(1, -(-len(leads) // _MOST_LEADS))]
@@ -125,8 +136,13 @@ def _scores(scores: Mapping[str, Any]) -> str:
         for channel, values in list(table.items())[:_MOST_CHANNELS]
     ]
     return f"RMSE of {_code(name)} by lead time, in the channels' units:\n\n" + _table(
-        ["channel", *(f"{printable(lead)} h" for lead in leads)], rows
+        ["channel", *(_lead(lead, trajectories) for lead in leads)], rows
     )
+
+
+def _lead(key: str, trajectories: TrajectoryTimes | None) -> str:
+    """A lead time of scores, whose key is in hours or in months such as 3MS."""
+    return printable(key) if "MS" in key else f"{printable(key)} {'steps' if trajectories else 'h'}"
 
 
 def _limits(forecaster: Forecaster) -> str:
@@ -134,13 +150,14 @@ def _limits(forecaster: Forecaster) -> str:
     limits = [
         "Trained on the data above alone: other sources, units or grids give other errors.",
         "Scores hold for the period that they were computed on.",
-        "Not a warning system: have no decision on safety depend on it.",
     ]
+    if spec.grid.on_sphere:
+        limits.append("Not a warning system: have no decision on safety depend on it.")
     if not config.noise.length_scales:
         limits.append("Deterministic: fields become smoother than nature with lead time.")
     if config.damping_days is None:
         limits.append("Without damping: long rollouts may drift or blow up.")
-    if spec.step.hours:
+    if spec.step.hours and spec.step.trajectories is None:
         limits.append(f"No times between steps of {spec.step.label}.")
     return "\n".join(f"- {limit}" for limit in limits)
 

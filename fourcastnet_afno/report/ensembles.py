@@ -12,7 +12,7 @@ from fourcastnet_afno.evaluation.metrics.events import exceedance
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.lines import is_line, member_lines, share_lines
 from fourcastnet_afno.report.maps import draw_field, draw_line, map_axes
-from fourcastnet_afno.report.plots import COLORS, as_drawn, units_of
+from fourcastnet_afno.report.plots import COLORS, as_drawn, unit_label
 
 _MOST_STAMPS = 10
 _COLUMNS = 4
@@ -68,7 +68,7 @@ def plume(truth: xr.DataArray, members: xr.DataArray) -> Figure:
     axis.fill_between(times, low, high, color=color, alpha=0.2, lw=0, label=f"{band} % of them")
     axis.plot(times, values.mean(axis=0, dtype=np.float64), color=color, lw=2, label="mean")
     axis.plot(times, truth.values, color=COLORS["truth"], lw=2, label="truth")
-    axis.set(xlabel=as_drawn(axis_label), ylabel=units_of(truth))
+    axis.set(xlabel=as_drawn(axis_label), ylabel=unit_label(truth))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, ncols=4)
     return figure
@@ -104,7 +104,7 @@ def stamps(truth: xr.DataArray, members: xr.DataArray, land: xr.DataArray | None
         mesh = draw_field(axis, field, limits, "viridis", land)
         axis.set_title(name, fontsize=9)
     assert mesh is not None
-    figure.colorbar(mesh, ax=axes, label=units_of(truth))
+    figure.colorbar(mesh, ax=axes, label=unit_label(truth))
     return figure
 
 

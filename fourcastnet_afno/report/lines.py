@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from fourcastnet_afno.evaluation.metrics import metric_of, with_units
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.maps import largest_magnitude, write_animation
-from fourcastnet_afno.report.plots import COLORS, as_drawn, units_of
+from fourcastnet_afno.report.plots import COLORS, as_drawn, unit_label
 
 
 def is_line(field: xr.DataArray) -> bool:
@@ -45,7 +45,7 @@ def space_time(truth: xr.DataArray, predictions: xr.DataArray) -> Figure:
         axis.set_title(name, fontsize=9)
         axis.set_ylabel(str(truth.dims[-1]), fontsize=8)
         axis.tick_params(labelsize=7)
-        figure.colorbar(mesh, ax=axis, label=units_of(truth))
+        figure.colorbar(mesh, ax=axis, label=unit_label(truth))
     axes[-1].set_xlabel(as_drawn(label), fontsize=8)
     return figure
 
@@ -94,7 +94,7 @@ def member_lines(truth: xr.DataArray, members: xr.DataArray) -> Figure:
     mean = members.mean("realization", dtype=np.float64)
     _draw_line(axis, mean, color=COLORS["model"], lw=2, label="mean")
     _draw_line(axis, truth, color=COLORS["truth"], lw=2, label="truth")
-    axis.set_ylabel(units_of(truth))
+    axis.set_ylabel(unit_label(truth))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, ncols=3)
     return figure
@@ -132,7 +132,7 @@ def line_animation(truth: xr.DataArray, predictions: xr.DataArray, path: Path) -
     lines = {n: _draw_line(axis, f[0], color=colors[n], label=n) for n, f in fields.items()}
     low, high = float(truth.min()), float(truth.max())
     margin = 0.05 * (high - low) or 1.0
-    axis.set(ylim=(low - margin, high + margin), ylabel=units_of(truth))
+    axis.set(ylim=(low - margin, high + margin), ylabel=unit_label(truth))
     axis.legend(frameon=False, fontsize=8, loc="upper right")
 
     def draw(index: int) -> None:

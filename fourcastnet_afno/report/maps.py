@@ -19,7 +19,7 @@ from data_pipeline.files.progress import track
 from fourcastnet_afno.evaluation.metrics import metric_of, with_units
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.outputs import MAKER
-from fourcastnet_afno.report.plots import as_drawn, render, units_of
+from fourcastnet_afno.report.plots import as_drawn, render, unit_label
 
 MOST_FRAMES = 40
 """Frames of an animation, by default."""
@@ -50,7 +50,7 @@ def error_maps(
             mesh = draw_field(axis, field[row], bounds, cmap, land)
             axis.set_title(f"{name}, {lead}", fontsize=9)
             if field is not truth:
-                figure.colorbar(mesh, ax=axis, label=units_of(truth))
+                figure.colorbar(mesh, ax=axis, label=unit_label(truth))
     return figure
 
 
@@ -186,7 +186,7 @@ def rollout_animation(
     limits, fields = (float(truth.min()), float(truth.max())), (truth, predictions)
     labels = LeadTimes.of(truth).labels
     meshes = [draw_field(axes[i], field[0], limits, "viridis") for i, field in enumerate(fields)]
-    figure.colorbar(meshes[1], ax=axes, label=units_of(truth))
+    figure.colorbar(meshes[1], ax=axes, label=unit_label(truth))
 
     def draw(index: int) -> None:
         for i, name in enumerate(("truth", "forecast")):

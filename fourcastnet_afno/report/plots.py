@@ -46,7 +46,7 @@ def as_drawn(text: object) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def units_of(field: xr.DataArray) -> str:
+def unit_label(field: xr.DataArray) -> str:
     """The units of a field in brackets, for an axis or a color bar; empty where they are 1."""
     return as_drawn(with_units("", str(field.attrs.get("units", ""))))
 

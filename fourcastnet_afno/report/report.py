@@ -16,7 +16,7 @@ from data_pipeline.files.outputs import check_outputs
 from data_pipeline.grids.grid import Grid
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
-from data_pipeline.timestep import time_label
+from data_pipeline.timestep import recorded_time, time_label
 from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.inputs.baselines import by_valid_time
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
@@ -32,6 +32,7 @@ from fourcastnet_afno.report.outputs import MAKER, report_outputs
 _HIDDEN_ATTRIBUTES = ("notes", "settings", "missing_values_in_all", "table_metrics")
 _MAP_LEADS, _SPECTRUM_LEADS = 3, 4  # at most so many are drawn
 _MOST_BYTES = 7_900_000  # of a page, which people send by mail
+_MINUTES = 16  # letters of a time without its seconds
 _EXCEEDED = 0.9  # quantile of truth in maps of probabilities
 _Kind = Literal["chart", "map"]
 
@@ -85,6 +86,11 @@ def write_report(
     make_folder(folder)
     bounded, losses = rows.stability(forecasts), []
     attributes = {k: v for k, v in scores.attrs.items() if k not in _HIDDEN_ATTRIBUTES}
+    for name in ("first_init_time", "last_init_time"):
+        if name in attributes:
+            attributes[name] = recorded_time(
+                str(attributes[name])[:_MINUTES], TrajectoryTimes.of(scores.attrs)
+            )
     conventions = {
         "counts": rows.counts_table(scores),
         "pairs": attributes | dict(facts or {}),

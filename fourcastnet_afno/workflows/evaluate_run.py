@@ -14,7 +14,10 @@ from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL
 from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
-from fourcastnet_afno.evaluation.inputs.climatologies import from_coefficients
+from fourcastnet_afno.evaluation.inputs.climatologies import (
+    from_coefficients,
+    mean_of_trajectories,
+)
 from fourcastnet_afno.evaluation.inputs.companions import training_years
 from fourcastnet_afno.evaluation.scores.tables import scores_table, write_scores
 from fourcastnet_afno.inference.open import open_forecast
@@ -60,8 +63,9 @@ def evaluate_run(
     training = training_years(store)
     climatology = from_coefficients(
         store.climatology(),
-        f"mean and {config.data.climatology_harmonics} harmonics of the day of year for each hour "
-        f"of day, fitted to the training period {train.start} to {train.end}",
+        mean_of_trajectories(store)
+        or f"mean and {config.data.climatology_harmonics} harmonics of the day of year for each "
+        f"hour of day, fitted to the training period {train.start} to {train.end}",
         training["time"].values,
     )
     scores = evaluate_forecasts(

@@ -25,6 +25,16 @@ def test_a_time_that_is_of_no_trajectory_has_no_name(date: str) -> None:
     assert TrajectoryTimes(num_states=13).time_label(np.datetime64(date, "ns")) is None
 
 
+def test_two_times_are_of_one_trajectory_or_of_two() -> None:
+    times = TrajectoryTimes(num_states=30)
+    first, later, next_one = np.array(
+        ["2201-01-01T00", "2201-01-02T05", "2201-01-03T00"], "datetime64[ns]"
+    )
+    assert not times.separate(first, later)
+    assert times.separate(later, next_one)
+    assert not times.separate(later, np.datetime64("2201-01-02T06", "ns"))  # of none
+
+
 def test_lead_times_are_steps() -> None:
     times = TrajectoryTimes(step=0.05, num_states=21)
     hours = np.array([1, 20, 1000]) * np.timedelta64(3600 * 10**9, "ns")

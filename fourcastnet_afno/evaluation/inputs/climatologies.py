@@ -110,7 +110,16 @@ def from_store(store: PreparedStore) -> Climatology:
     period = training_period(store)
     if period is not None:
         text += f" {period}"
-    return from_coefficients(store.climatology(), text, training_times(store))
+    description = mean_of_trajectories(store) or text
+    return from_coefficients(store.climatology(), description, training_times(store))
+
+
+def mean_of_trajectories(store: PreparedStore) -> str:
+    """Describe a climatology that is the mean of trajectories; empty where it is none."""
+    harmonics = (store.attrs.get("settings") or {}).get("climatology_harmonics")
+    if store.step.trajectories is None or harmonics != 0:
+        return ""
+    return "mean over the training trajectories at each step"
 
 
 def training_period(store: PreparedStore) -> Period | None:

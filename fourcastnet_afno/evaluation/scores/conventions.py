@@ -36,6 +36,7 @@ import numpy as np
 
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.config import (
     USUAL_HARMONICS,
     ClimatologyFit,
@@ -92,14 +93,18 @@ class Convention:
             if not names or name in names or metric.shown == "everywhere" or not metric.is_optional
         }
 
-    def describe(self) -> dict[str, str]:
+    def describe(self, grid: Grid, trajectories: TrajectoryTimes | None) -> dict[str, str]:
         """Plain sentences, for reports."""
+        weights = self.weights if grid.on_sphere else "plane"
+        climatology = self.climatology
+        if climatology == "day_of_year" and trajectories is not None:
+            climatology = "step"
         return {
             "convention": self.name,
             "rmse": _SENTENCES[self.root],
-            "acc": f"{_SENTENCES[self.acc]}; {_SENTENCES[self.climatology]}",
+            "acc": f"{_SENTENCES[self.acc]}; {_SENTENCES[climatology]}",
             "bias": "weighted mean of forecast minus truth, averaged over initial times",
-            "area_weights": _SENTENCES[self.weights],
+            "area_weights": _SENTENCES[weights],
         }
 
 
@@ -118,6 +123,8 @@ CONVENTIONS = {
     ),
 }  # fmt: skip
 _SENTENCES = {
+    "plane": "cells of equal area",
+    "step": "climatology by step of a trajectory",
     "after": "square root of the weighted mean square error, averaged over initial times before "
     "the root (WeatherBench 2, and the code of WeatherBench 1)",
     "before": "mean over initial times of the square root of each field's weighted mean square "

@@ -7,9 +7,12 @@ import pytest
 from xarray.backends import ZarrStore
 
 from data_pipeline.doctor.examination import Examination
+from data_pipeline.doctor.opening import open_examined
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.trajectory_times import TrajectoryTimes
 from tests.builders.earth import EARTH, examine_at, make_earth_config, only, serious
 from tests.builders.faults import Change, Fault, check_fault, examine_data, replaced
+from tests.builders.simulated import make_burgers_config
 
 FAULTS = {
     "repeated": Fault(
@@ -115,3 +118,13 @@ def test_both_label_and_values_in_another_unit(tmp_path: Path) -> None:
     data = replaced("mean_sea_level_pressure", lambda a: a / 100)(data)
     checks = [finding.check for finding in serious(examine_data(data, tmp_path))]
     assert checks == ["source", "units"]
+
+
+def test_the_few_states_of_an_equation_have_the_time_axis_of_all() -> None:
+    config = make_burgers_config()
+    opened = open_examined(config)
+    assert config.pde is not None
+    assert opened.dataset is not None
+    assert opened.dataset.sizes["time"] < config.pde.num_steps
+    assert TrajectoryTimes.of(opened.dataset.attrs) == config.pde.trajectory_times
+    assert len(opened.times) == 6 * 9

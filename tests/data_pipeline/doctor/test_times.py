@@ -1,14 +1,18 @@
 """Faults of the times, and periods that do not suit the times, are found and placed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_pipeline.doctor.times import PeriodNeeds
+from data_pipeline.doctor.times import PeriodNeeds, check_times, describe_times
 from data_pipeline.periods import Period
+from data_pipeline.timestep import Timestep
+from data_pipeline.trajectory_times import TrajectoryTimes
 from tests.builders.earth import EARTH, examine_at, make_earth, make_earth_config, only, serious
 from tests.builders.faults import Fault, check_fault, examine_data
+from tests.builders.planes import make_plane_config, trajectory_times
 
 FAULTS = {
     "gap": Fault(
@@ -81,3 +85,15 @@ def test_a_source_without_times_for_the_periods(tmp_path: Path) -> None:
     )
     assert finding.check == "prepare"
     assert "no time" in finding.what or "holds 0 states" in finding.what
+
+
+def test_what_lies_between_trajectories_is_no_gap() -> None:
+    config = make_plane_config(Path("data.nc"), ["tracer"])
+    times = trajectory_times((3, 2, 2), 8)
+    step = replace(Timestep.of_hours(1), trajectories=TrajectoryTimes(step=0.5, num_states=8))
+    assert check_times(times.ravel(), times.ravel(), config, step) == []
+    facts = describe_times(times.ravel(), config, step)
+    assert facts["trajectories"] == {"time_step": 0.5, "trajectory_states": 8}
+    lacking = np.delete(times.ravel(), 2)  # of the first trajectory
+    (gap,) = check_times(lacking, lacking, config, step)
+    assert (gap.check, gap.severity) == ("time-gap", "info")

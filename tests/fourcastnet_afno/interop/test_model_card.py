@@ -67,6 +67,15 @@ def test_scores_are_of_the_first_forecast_that_has_them() -> None:
         card({"forecasts": {"AFNO": 1}})
 
 
+@pytest.mark.parametrize(
+    ("attrs", "lead", "shown"),
+    [({}, "6", "6 h"), ({}, "3MS", "3MS"), ({"trajectory_states": 9}, "6", "6 steps")],
+)
+def test_lead_times_of_scores_have_their_unit(attrs: dict[str, Any], lead: str, shown: str) -> None:
+    forecasts = {"AFNO": {"rmse": {"geopotential_500": {lead: 1.0}}}}
+    assert f"| channel | {shown} |" in card({"forecasts": forecasts, "conventions": attrs})
+
+
 @pytest.mark.parametrize("metadata", [{}, {"config": "data: 3"}])
 def test_checkpoints_that_tell_little_have_a_card(metadata: dict[str, Any]) -> None:
     assert "# `era5`" in card(**metadata)

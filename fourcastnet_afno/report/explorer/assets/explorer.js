@@ -234,7 +234,8 @@ function exploreCurves(parent, record) {
 
   function draw() {
     const [metric, channel] = [record.metrics[state.metric], record.channels[state.channel]];
-    const units = { same: channel.units, squared: `(${channel.units})²`, none: "" }[metric.units];
+    const squared = channel.units === "1" ? "" : `(${channel.units})²`;
+    const units = { same: channel.units, squared, none: "" }[metric.units];
     const at = (numbers, index) => numbers?.[state.region][state.channel][index];
     const lines = record.forecasts
       .map(({ name, color }, index) => ({

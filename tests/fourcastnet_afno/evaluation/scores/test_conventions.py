@@ -7,8 +7,11 @@ import pytest
 import xarray as xr
 
 from data_pipeline.grids.grid import LatLonGrid
+from data_pipeline.grids.plane import PlaneGrid
+from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.scores.conventions import CONVENTIONS
 
 
 def test_conventions_on_two_by_three_by_hand() -> None:
@@ -62,3 +65,13 @@ def test_conventions_on_two_by_three_by_hand() -> None:
     sums = [(north * x[:, 0] + south * x[:, 1]).sum() for x in (a * b, a * a, b * b)]
     expected = sums[0] / math.sqrt(sums[1] * sums[2])
     assert float(score("weatherbench1")["acc"]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_trajectories_on_a_plane_have_no_latitudes_and_no_days_of_the_year() -> None:
+    convention, plane = CONVENTIONS["weatherbench2"], PlaneGrid.regular(8, 8)
+    texts = convention.describe(plane, TrajectoryTimes(num_states=9))
+    assert texts["area_weights"] == "cells of equal area"
+    assert texts["acc"].endswith("climatology by step of a trajectory")
+    dated = convention.describe(LatLonGrid.equiangular(4, 8), None)
+    assert "latitude" in dated["area_weights"]
+    assert "day of the year" in dated["acc"]
