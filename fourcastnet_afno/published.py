@@ -34,8 +34,8 @@ from data_pipeline.files.cache import cache_folder
 from data_pipeline.files.locks import locked
 from data_pipeline.records import from_plain, parse_json
 from data_pipeline.redaction import redacted, remember_secrets
-from data_pipeline.sources.files import missing_packages, storage_options
-from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, with_retries
+from data_pipeline.sources.files import missing_packages
+from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, storage_options, with_retries
 from fourcastnet_afno.shipped import names_shipped, shipped_folder
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"

@@ -179,7 +179,7 @@ class DataConfig:
         for key in ("periodic", "benchmark"):
             if self.source is not None and getattr(self.source, key) is None:
                 del settings["source"][key]
-        for key in ("missing", "select", "convert", "time_units", "time_calendar"):
+        for key in ("missing", "select", "convert", "time_units", "time_calendar", "referenced"):
             if self.source is not None and not getattr(self.source, key):
                 del settings["source"][key]
         return without_secrets(settings)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -43,6 +43,7 @@ from data_pipeline.preprocessing.climatology import hours_of_day
 from data_pipeline.preprocessing.filling import Filling, check_rules
 from data_pipeline.preprocessing.possible_values import PossibleValues
 from data_pipeline.preprocessing.static_fields import StaticFields
+from data_pipeline.redaction import without_secrets
 from data_pipeline.simulation.pde_dataset import simulate_equation
 from data_pipeline.simulation.planet import simulate_planet
 from data_pipeline.sources.canonical import open_source
@@ -52,6 +53,7 @@ from data_pipeline.sources.join import Origins
 from data_pipeline.sources.names import parse_label
 from data_pipeline.sources.retry import load
 from data_pipeline.sources.units import require_units
+from data_pipeline.sources.virtual.repository import repository_path
 from data_pipeline.store.packing import Packing
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.store.writer import StoreWriter
@@ -101,7 +103,9 @@ def prepare(
     check_outputs([Output(path, "the training store", has_work_folder=True)], data_inputs(config))
     # All that a store depends on: settings, and the files behind them.
     paths = config.source.paths if config.source else config.pde.files if config.pde else []
-    files = [file_fingerprints(path) for path in paths]
+    options = config.source.storage_options if config.source else {}
+    files = [file_fingerprints(path, options) for path in paths]
+    snapshots = [name for group in files for name, *_ in group if repository_path(name)]
     depends = {"settings": config.store_settings(), "files": files}
     if config.fill:
         depends["filled"] = "recorded"  # which interrupted work of earlier versions has not
@@ -111,7 +115,7 @@ def prepare(
         report(job.plan.describe())
         check_free_space(work.folder, job.plan.bytes_written)
         with executor(execution or ExecutionConfig()) as workers:
-            _write(job, workers, work)
+            _write(job, workers, work, {"snapshots": snapshots} if snapshots else {})
         for remark in describe_flat(job.pipeline, work.records):
             report(f"note: {remark}")
     store = PreparedStore(path, config.crop)
@@ -244,7 +248,9 @@ def _check(dataset: xr.Dataset, config: DataConfig, path: Path) -> _Preparation:
     )
 
 
-def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
+def _write(
+    job: _Preparation, workers: Executor, work: WorkFolder, provenance: Mapping[str, object]
+) -> None:
     """Write the blocks that are left, and then what needs all of them."""
     job = replace(job, pipeline=_fit_packing(job))
     config, layout = job.config, job.pipeline.layout
@@ -274,6 +280,7 @@ def _write(job: _Preparation, workers: Executor, work: WorkFolder) -> None:
         },
         **job.pipeline.timestep.to_json(),
         "settings": config.store_settings(),
+        **without_secrets(provenance),
         "versions": {name: version(name) for name in ("fourcastnet-afno", "xarray", "zarr")},
     }
     layout.finish(contents, attrs)

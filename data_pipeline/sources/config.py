@@ -44,7 +44,10 @@ class SourceConfig:
 
     Args:
         path: A file (NetCDF, HDF5, GRIB), a glob ("data/*.nc"), a folder of files, a zarr store (a
-            folder or a URL: gs://, s3:// or https://), or a list of these, which are merged. For
+            folder or a URL: gs://, s3:// or https://), an Icechunk repository (a folder, or
+            icechunk://s3://BUCKET/PREFIX; FOLDER@branch.NAME, FOLDER@tag.NAME or FOLDER@SNAPSHOT
+            for a version), references of kerchunk or VirtualiZarr (a JSON file, a folder of
+            Parquet, or their URL), or a list of these, which are merged. For
             forecasts also a weather service: gfs://aws, gfs://gcs, ifs://aws, ifs://gcs or
             ifs://ecmwf.
         rename: Names of variables and axes by those in the files: canonical or short names, or
@@ -66,6 +69,8 @@ class SourceConfig:
             that speaks S3, or {token: null} for your own login at Google. Secrets among them (by
             their names: key, secret, token, password, ...) are kept in the config.yaml of the run
             alone, which nobody but you may read; better leave them in the environment.
+        referenced: Folders and URLs that references and virtual chunks may lead to, besides the
+            folder that the references are in.
         periodic: Axes of fields on a plane that close on themselves, such as [y, x] or [], where
             the data does not say.
         benchmark: How the files hold trajectories, in the layout of a public benchmark of partial
@@ -85,6 +90,7 @@ class SourceConfig:
     channels: list[str] = field(default_factory=list)
     channels_timestep_hours: Hours = 6
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    referenced: list[str] = field(default_factory=list)
     periodic: list[str] | None = None
     benchmark: BenchmarkConfig | None = None
 

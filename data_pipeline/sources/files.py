@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import netCDF4
 import scipy.io
 import xarray as xr
-import zarr
 from xarray.backends import NetCDF4DataStore, ZarrStore
+from zarr.storage import StoreLike
 
 from data_pipeline.errors import InputError
 from data_pipeline.redaction import MARK
@@ -30,8 +30,22 @@ from data_pipeline.sources.formats.grib_fields import datasets_of, is_regular, r
 from data_pipeline.sources.formats.grib_messages import check_messages
 from data_pipeline.sources.formats.metadata import check_axes, check_decoding, unreadable_variable
 from data_pipeline.sources.open_data.presets import is_open_data
-from data_pipeline.sources.retry import DEFAULT_POLICY, RetryPolicy, is_of_network, with_retries
+from data_pipeline.sources.retry import (
+    DEFAULT_POLICY,
+    RetryPolicy,
+    is_of_network,
+    storage_options,
+    with_retries,
+)
 from data_pipeline.sources.time_numbers import open_with_dates
+from data_pipeline.sources.virtual.reference_store import local_targets, open_references
+from data_pipeline.sources.virtual.references import is_reference_folder, is_reference_url
+from data_pipeline.sources.virtual.repository import (
+    brief,
+    current_snapshot,
+    open_repository,
+    repository_path,
+)
 
 STORE_FILES = ("zarr.json", ".zmetadata", ".zgroup")  # one of them makes a folder a zarr store
 PREPARED_ATTRS = {"fingerprint", "format"}  # a store for training has both
@@ -63,14 +77,13 @@ def open_all(
     if "://" in path:
         return [_open_remote(path, config, policy, piece_bytes)]
     with _open_errors_as_input_errors(path):
-        files = [path] if _store_metadata(path) else expand_glob(path)
+        files = [path] if is_store(path) else expand_glob(path)
     datasets = []
     for file in files:
         with _open_errors_as_input_errors(file):
-            is_store = bool(_store_metadata(file))
             opened = (
-                [_open_zarr(file, {}, piece_bytes)]
-                if is_store
+                [_open_zarr(file, config, policy, piece_bytes)]
+                if is_store(file) or format_of(file) == "references"
                 else _open_file(file, config, piece_bytes)
             )
             for dataset in opened:
@@ -84,10 +97,15 @@ def _open_remote(
 ) -> xr.Dataset:
     further = config.storage_options
     _require_all_secrets(path, config)
-    options = storage_options(path, policy.stall) | further
+    if "reference" in (part.partition("://")[0] for part in path.split("::")):
+        message = f"{path} has references read by fsspec, which runs programs in them; give the "
+        message += "path or URL of the file or folder of references itself"
+        raise InputError(message, code="bad-setting")
     with _open_errors_as_input_errors(path):
         try:
-            opened = with_retries(lambda: _open_zarr(path, options, piece_bytes), path, policy)
+            opened = with_retries(
+                lambda: _open_zarr(path, config, policy, piece_bytes), path, policy
+            )
         except InputError as error:
             if not further or not isinstance(error.__cause__, TypeError):
                 raise
@@ -106,13 +124,25 @@ def local_inputs(*paths: str) -> list[Path]:
     """
     inputs = []
     for path in paths:
+        if (repository := repository_path(path)) is not None:
+            inputs += [Path(repository.place)] if "://" not in repository.place else []
+            continue
         local = _LOCAL_URL.sub("", path.rpartition("::")[2])
         if "://" in local:
             continue
-        is_plain = os.path.isdir(local) and not _store_metadata(local)
+        is_plain = os.path.isdir(local) and not is_store(local)
         found = _files_in(Path(local)) if is_plain else matching_paths(local)
         inputs += [_hierarchy_of(Path(each)) for each in found or [local]]
+        inputs += [referred for file in found for referred in _files_behind(file)]
     return inputs
+
+
+def _files_behind(file: str) -> list[Path]:
+    """Local files that a file of references leads to; none where it is none or is damaged."""
+    with suppress(InputError, OSError):
+        if os.path.isfile(file) and format_of(file) == "references":
+            return local_targets(file)
+    return []
 
 
 def _hierarchy_of(path: Path) -> Path:
@@ -133,11 +163,21 @@ def _require_all_secrets(path: str, config: SourceConfig) -> None:
         raise InputError(message + "FILE with it", code="secret-left-out")
 
 
-def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a local path's files, or of a store's metadata."""
+def file_fingerprints(
+    path: str, options: Mapping[str, Any] | None = None
+) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a local path's files, or of a store's metadata.
+
+    Of a repository it is the name of its snapshot, for one behind a URL with the ``options`` of
+    its storage alone.
+    """
+    repository = repository_path(path)
+    if repository is not None and ("://" not in repository.place or options is not None):
+        with library_errors_as_input_errors(path), _open_errors_as_input_errors(path):
+            return [(str(current_snapshot(repository, options or {})), 0, 0)]
     if "://" in path:
         return []
-    found = [path] if _store_metadata(path) else expand_glob(path)
+    found = [path] if is_store(path) else expand_glob(path)
     files = [file for each in found for file in _store_metadata(each) or [each]]
     fingerprints = []
     for file in files:
@@ -147,8 +187,17 @@ def file_fingerprints(path: str) -> list[tuple[str, int, int]]:
     return fingerprints
 
 
+def is_store(path: str) -> bool:
+    """Whether a local path is one store, and not a file, a folder of files or a glob."""
+    return bool(_store_metadata(path)) or repository_path(path) is not None
+
+
 def _store_metadata(path: str) -> list[str]:
-    return [str(file) for name in STORE_FILES if (file := Path(path) / name).exists()]
+    """Files of a local zarr store, or folder of references, that change with it."""
+    files = [file for name in STORE_FILES if (file := Path(path) / name).exists()]
+    if files and is_reference_folder(path):
+        files += sorted(Path(path).glob("**/refs.*.parq"))
+    return list(map(str, files))
 
 
 @contextmanager
@@ -173,7 +222,8 @@ def _open_errors_as_input_errors(name: str) -> Iterator[None]:
 def missing_packages(name: str, error: ImportError) -> InputError:
     """The error of a file or URL that needs packages which are not installed."""
     message = f"{name} needs packages that are not installed ({error}); for URLs pip install "
-    message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]'"
+    message += "'fourcastnet-afno[cloud]', for GRIB 'fourcastnet-afno[grib]', for Icechunk and "
+    message += "references in Parquet 'fourcastnet-afno[virtual]'"
     return InputError(message, code="missing-package")
 
 
@@ -194,15 +244,40 @@ def _unreadable(name: str, error: Exception) -> InputError:
     variable = unreadable_variable(name) if os.path.exists(name) else ""
     where = f"the variable {variable} of {name}" if variable else name
     return InputError(
-        f"cannot read {where}: {str(error) or type(error).__name__}; it may be damaged, truncated "
-        "or still being written; expected NetCDF, HDF5 or GRIB files or a zarr store",
+        f"cannot read {where}: {brief(error)}; it may be damaged, truncated or still being "
+        "written; expected NetCDF, HDF5 or GRIB files or a zarr store",
         code="unreadable-file",
     )
 
 
-def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Dataset:
+class _Stored(NamedTuple):
+    """A store as zarr opens it, with options of fsspec, and the name of what is there now."""
+
+    store: StoreLike
+    options: Mapping[str, Any] | None
+    name: str
+
+    @classmethod
+    def at(cls, path: str, config: SourceConfig, policy: RetryPolicy) -> "_Stored":
+        """The store of a folder, file or URL."""
+        further, is_url = config.storage_options, "://" in path
+        if (repository := repository_path(path)) is not None:
+            opened = open_repository(repository, further, tuple(config.referenced))
+            return cls(opened.store, None, str(opened.snapshot))
+        if is_reference_url(path) if is_url else os.path.isfile(path) or is_reference_folder(path):
+            return cls(open_references(path, config.referenced, further, policy), None, path)
+        options = storage_options(path, policy.stall) | further if is_url else {}
+        return cls(path, options or None, path)
+
+
+def _open_zarr(
+    path: str, config: SourceConfig, policy: RetryPolicy, piece_bytes: int
+) -> xr.Dataset:
     with library_errors_as_input_errors(path):
-        stored, is_consolidated = _open_group(path, options)
+        found = _Stored.at(path, config, policy)
+        stored, is_consolidated = _open_group(found)
+    path = found.name
+    with library_errors_as_input_errors(path):
         shapes = [(name, array.shape) for name, array in stored.arrays()]
     check_axes(shapes, path)
 
@@ -225,7 +300,7 @@ def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Da
         raise InputError(message, code="other-layout")
     if not dataset.variables:
         with library_errors_as_input_errors(path):
-            groups = [] if options else sorted(zarr.open_group(path, mode="r").group_keys())
+            groups = [] if found.options else sorted(stored.zarr_group.group_keys())
         if groups:
             message = f"{path} holds no arrays but the groups {groups[:8]}; give the path of one, "
             raise InputError(message + f"such as {path}/{groups[0]}", code="other-layout")
@@ -238,9 +313,10 @@ def _open_zarr(path: str, options: Mapping[str, Any], piece_bytes: int) -> xr.Da
     return with_bounded_chunks(dataset, listed, path, piece_bytes)
 
 
-def _open_group(path: str, options: Mapping[str, Any]) -> tuple[ZarrStore, bool]:
+def _open_group(found: _Stored) -> tuple[ZarrStore, bool]:
     """A store, and whether its metadata is consolidated; else it is slower to open."""
-    open_group = partial(ZarrStore.open_group, path, storage_options=dict(options) or None)
+    store: Any = found.store
+    open_group = partial(ZarrStore.open_group, store, storage_options=found.options)
     try:
         return open_group(consolidated=True), True
     except ValueError:
@@ -260,24 +336,6 @@ def _wrongly_masked(dataset: xr.Dataset) -> list[str]:
         and "scale_factor" not in dataset[name].encoding
         and bool(dataset[name].isnull().any())
     ]
-
-
-def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str, Any]:
-    """Options of fsspec for a URL: public buckets are read without login, no transfer may stall.
-
-    ``stall`` bounds the seconds for connecting, and of silence, not the length of a transfer.
-    """
-    protocol = path.split("://")[0]
-    if protocol == "s3":
-        return {"anon": True}  # s3fs has time limits of its own
-    if protocol not in ("gs", "gcs", "http", "https"):
-        return {}
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall, sock_read=stall)
-    if protocol in ("gs", "gcs"):
-        return {"token": "anon", "requests_timeout": timeout}
-    return {"client_kwargs": {"timeout": timeout}}
 
 
 def expand_glob(path: str) -> list[str]:

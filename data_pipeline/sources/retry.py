@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import xarray as xr
 
@@ -31,6 +31,24 @@ class RetryPolicy:
 
 
 DEFAULT_POLICY = RetryPolicy()
+
+
+def storage_options(path: str, stall: float = DEFAULT_POLICY.stall) -> dict[str, Any]:
+    """Options of fsspec for a URL: public buckets are read without login, no transfer may stall.
+
+    ``stall`` bounds the seconds for connecting, and of silence, not the length of a transfer.
+    """
+    protocol = path.split("://")[0]
+    if protocol == "s3":
+        return {"anon": True}  # s3fs has time limits of its own
+    if protocol not in ("gs", "gcs", "http", "https"):
+        return {}
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall, sock_read=stall)
+    if protocol in ("gs", "gcs"):
+        return {"token": "anon", "requests_timeout": timeout}
+    return {"client_kwargs": {"timeout": timeout}}
 
 
 def with_retries(call: Callable[[], _T], name: str, policy: RetryPolicy = DEFAULT_POLICY) -> _T:

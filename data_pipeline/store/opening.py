@@ -21,8 +21,8 @@ from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import space_dims
 from data_pipeline.preprocessing.statistics import Statistics
-from data_pipeline.sources.files import missing_packages, storage_options
-from data_pipeline.sources.retry import with_retries
+from data_pipeline.sources.files import missing_packages
+from data_pipeline.sources.retry import storage_options, with_retries
 from data_pipeline.store.format import STORE_FORMAT
 from data_pipeline.store.integrity import (
     SMALL_ARRAYS,

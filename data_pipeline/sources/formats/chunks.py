@@ -8,6 +8,7 @@ import xarray as xr
 
 from data_pipeline.errors import InputError, TransferError
 from data_pipeline.sources.retry import is_of_network
+from data_pipeline.sources.virtual.repository import brief
 
 _Array = TypeVar("_Array", xr.Variable, xr.DataArray)
 PIECE_BYTES = 16 * 2**20
@@ -28,7 +29,7 @@ class _StoredArray:
         except Exception as error:  # libraries meet damaged values with errors of every kind
             if is_of_network(error):
                 raise  # and is read again
-            message = f"cannot read {self._name}: {str(error) or type(error).__name__}; the file "
+            message = f"cannot read {self._name}: {brief(error)}; the file "
             message += "may be damaged or still being written: copy it again"
             raise TransferError(message, code="unreadable-file") from error
 

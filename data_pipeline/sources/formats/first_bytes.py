@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 from data_pipeline.errors import InputError
+from data_pipeline.sources.virtual.references import is_reference_file
 
-FileFormat = Literal["netcdf3", "hdf5", "grib", "unknown"]
+FileFormat = Literal["netcdf3", "hdf5", "grib", "references", "unknown"]
 
 _READ = 1024  # bytes
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # may follow a block of the user's, of 512 bytes or its doubles
@@ -33,6 +34,8 @@ def format_of(file: str) -> FileFormat:
         return "netcdf3"
     if head.startswith(_HDF5) or head[512:].startswith(_HDF5):
         return "hdf5"
+    if is_reference_file(head):
+        return "references"
     if b"GRIB" in head:  # headers of transmission may precede the first message
         return "grib"
     packed = next((how for magic, how in _PACKED.items() if head.startswith(magic)), None)

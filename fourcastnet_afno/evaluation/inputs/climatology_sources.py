@@ -18,8 +18,8 @@ from data_pipeline.preprocessing.window_climatology import DAYS, fit_window
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.files import (
-    STORE_FILES,
     expand_glob,
+    is_store,
     matching_paths,
     open_all,
 )
@@ -89,8 +89,7 @@ def prepared_store(source: SourceConfig) -> PreparedStore | None:
 def _first_is_table(source: SourceConfig) -> bool:
     """Whether the first file has an axis of a table; the others are not opened."""
     first = source.paths[0]
-    is_store = any((Path(first) / name).exists() for name in STORE_FILES)
-    if "://" not in first and not is_store:
+    if "://" not in first and not is_store(first):
         first = expand_glob(first)[0]
     with ExitStack() as stack:
         opened = [stack.enter_context(dataset) for dataset in open_all(first, source)]
