@@ -71,7 +71,7 @@ class ForecastJob:
         for number, stepper in enumerate(self.steppers[1:], start=1):
             differing = [
                 name
-                for name in ("channels", "grid", "step")
+                for name in ("channels", "grid", "step", "boundary_width")
                 if getattr(stepper.spec, name) != getattr(first, name)
             ]
             if differing:

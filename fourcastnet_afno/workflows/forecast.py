@@ -112,7 +112,7 @@ def forecast_from(
         dataset = open_initial_data(source, first.spec, checkpoint, init_times)
     if forecasters[0].spec.boundary_width:
         dataset = cut_out(dataset, grid_of(dataset), forecasters[0].spec.grid)
-    driving = _open_boundary(boundary, forecasters[0].spec, checkpoint, init_times)
+    driving = _open_boundary(boundary, dataset, forecasters[0].spec, checkpoint, init_times)
     makers, head = {"checkpoint": files}, None
     digests = {"checkpoint": " ".join(map(fingerprint_of, forecasters))}
     if config.diagnostic is not None:
@@ -220,31 +220,35 @@ def open_initial_data(
 
 def _open_boundary(
     config: BoundaryConfig | None,
+    start: xr.Dataset,
     spec: FieldSpec,
     checkpoint: Path,
     init_times: np.ndarray | None,
 ) -> DrivingFields | None:
     """The driving fields of a limited area: forecasts, a prepared store, or any source.
 
+    Without them it is the data to ``start`` from that drives it. None for other models.
+
     Raises:
         InputError: If the forecaster has no boundary, or the fields cannot be opened.
     """
-    if config is None or config.source is None:
-        return None
+    source, interval = (None, None) if config is None else (config.source, config.interval)
+    step = None if interval is None else Timestep.parse(interval, "data.boundary.interval")
+    if source is None:
+        return DrivingFields(start, step) if spec.boundary_width else None
     if not spec.boundary_width:
         raise InputError(
             f"{checkpoint} is no model of a limited area and takes no --boundary; leave it out, or "
             "train with data.boundary",
             code="bad-setting",
         )
-    (path, *others), interval = map(Path, config.source.paths), config.interval
+    path, *others = map(Path, source.paths)
     can_be = path.suffix == ".nc" if path.is_file() else path.is_dir()
     with naming_option("--boundary"):
         if not others and can_be and is_forecast(path):
             dataset = open_forecast(path)
         else:
-            dataset = open_initial_data(config.source, spec, checkpoint, init_times)
-    step = None if interval is None else Timestep.parse(interval, "data.boundary.interval")
+            dataset = open_initial_data(source, spec, checkpoint, init_times)
     return DrivingFields(dataset, step, "--boundary")
 
 

@@ -13,6 +13,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.coarsening import Coarsening
 from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
+from data_pipeline.grids.regions import cut_out
 from data_pipeline.timestep import is_months, lead_label, lead_times_of, valid_times
 from data_pipeline.trajectory_times import TrajectoryTimes
 from fourcastnet_afno.evaluation.inputs.compared_units import compare_units
@@ -67,6 +68,8 @@ def align(
     if not forecasts:
         raise InputError("there is no forecast to score; give at least one", code="no-forecast")
     opened = {name: _open_ordered(forecast, name) for name, forecast in forecasts.items()}
+    if regrid != "refuse":
+        opened = _cut_to_area(opened, truth, regrid)
     datasets = {name: dataset for name, (dataset, _) in opened.items()}
     notes = [note for dataset in datasets.values() for note in dataset.encoding["notes"]]
     _require_known_axes(truth)
@@ -247,6 +250,23 @@ def _all_lead_times(forecasts: Mapping[str, xr.Dataset], notes: list[str]) -> np
         if num_missing:
             notes.append(f"{name} lacks {num_missing} of {len(lead_times)} lead times")
     return lead_times
+
+
+def _cut_to_area(
+    opened: Mapping[str, tuple[xr.Dataset, dict[str, MappedVariable]]],
+    truth: xr.Dataset,
+    regrid: str,
+) -> dict[str, tuple[xr.Dataset, dict[str, MappedVariable]]]:
+    """Forecasts of a larger area that have the points of the grid of scores, on that grid."""
+    first = next(iter(opened.values()))[0]
+    target, result = grid_of(first if regrid == "truth" else truth), dict(opened)
+    for name, (dataset, _) in opened.items():
+        grid = grid_of(dataset)
+        if not grid.same_domain(target):
+            cut = cut_out(dataset, grid, target)
+            if cut is not dataset:
+                result[name] = cut, {}  # variables that are mapped are complete
+    return result
 
 
 def _common_grid(

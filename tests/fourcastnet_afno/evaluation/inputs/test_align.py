@@ -267,3 +267,13 @@ def test_a_forecast_without_units_is_noted(truth: xr.Dataset) -> None:
     forecast["2m_temperature"].attrs.pop("units")
     scores = score(truth, ours=forecast)
     assert "ours states no units of 2m_temperature (taken to be in K)" in scores.attrs["notes"]
+
+
+def test_a_forecast_of_a_larger_area_is_cut_out(truth: xr.Dataset) -> None:
+    larger = make_forecast(truth)
+    area = larger.isel(latitude=slice(1, 5), longitude=slice(2, 7))
+    config = EvaluationConfig(regrid="truth", baselines=[], margin=1)
+    scores = score(truth, config, area=area, larger=larger)
+    ours, theirs = (scores["rmse"].sel(forecast=name).values for name in ("area", "larger"))
+    assert np.isfinite(ours).all()
+    np.testing.assert_array_equal(ours, theirs)
