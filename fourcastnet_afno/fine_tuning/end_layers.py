@@ -127,7 +127,7 @@ def place_weights(
         return None
     weight, bias = (saved[name].double() for name in names_of_tensors)
     _check_size(weight, bias, layer, len(old) * math.prod(theirs.patch_size))
-    scale, offset = units_of(layer, old, theirs, ours if folded else theirs)
+    scale, offset = change_of_units(layer, old, theirs, ours if folded else theirs)
     sources = [known.get(place.name) for place in new]
     if layer == FIRST_LAYER:
         parts = weight.unflatten(1, (len(old), -1))
@@ -144,7 +144,7 @@ def place_weights(
     )
 
 
-def units_of(
+def change_of_units(
     layer: str, places: Sequence[Place], theirs: EndLayers, ours: EndLayers
 ) -> tuple[Float[Tensor, " place"], Float[Tensor, " place"]]:
     """Factor and offset of the values at the places of a layer, from their units to ours.

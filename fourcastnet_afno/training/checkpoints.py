@@ -6,7 +6,9 @@
     ../history.json              the records of the epochs that ``last`` knows, written after it
 
 Tensors of ``last`` have the prefixes ``forecaster.`` or ``diagnostic.`` (averaged weights),
-``weights.`` (present weights, where they differ) and ``optimizer.``. Random numbers need no state,
+``weights.`` (present weights, where they differ) and ``optimizer.``. With adapters the averaged
+weights are those with the changes, and ``adapters.`` holds the factors, in ``last`` also the
+weights without the changes. Random numbers need no state,
 see ``updater``.
 """
 
@@ -24,6 +26,12 @@ from torch import Tensor, nn
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import replacing, write_text, writing_to
 from data_pipeline.records import from_plain
+from fourcastnet_afno.fine_tuning.adapters import (
+    adapter_state,
+    is_original,
+    merged_state,
+    own_state,
+)
 from fourcastnet_afno.forecaster.checkpoint import (
     add_prefix,
     read_checkpoint,
@@ -71,7 +79,8 @@ class RunCheckpoints:
         updater = self._updater
         trained, prefix = updater.objective.trained, updater.objective.prefix
         with updater.average.applied():
-            tensors = self._gather(add_prefix(prefix, trained.state_dict()))
+            tensors = self._gather(add_prefix(prefix, merged_state(trained)))
+            tensors |= self._gather(add_prefix("adapters", adapter_state(trained)))
         if updater.average.is_on:
             tensors |= self._gather(add_prefix("weights", trained.state_dict()))
         for index, entries in updater.optimizer.state_dict()["state"].items():
@@ -105,7 +114,9 @@ class RunCheckpoints:
             with writing_to(path):
                 self._keep(path)
         else:
-            tensors = {k: v for k, v in tensors.items() if k.startswith(f"{objective.prefix}.")}
+            kept = objective.prefix, "adapters"
+            tensors = {k: v for k, v in tensors.items() if k.partition(".")[0] in kept}
+            tensors = {k: v for k, v in tensors.items() if not is_original(k)}
         save_checkpoint(path, objective.forecaster, tensors, metadata)
         if name == "last":
             self._write_history(metadata["position"]["history"])
@@ -163,8 +174,8 @@ class RunCheckpoints:
 
     def _set_state(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Position:
         position, updater = Position.from_json(metadata.get("position")), self._updater
-        trained, prefix = updater.objective.trained, updater.objective.prefix
-        _load_weights(trained, strip_prefix(prefix, tensors), prefix)
+        trained = updater.objective.trained
+        self._load_averages(tensors)
         updater.average.reset()
         if updater.average.is_on:
             _load_weights(trained, strip_prefix("weights", tensors), "weights")
@@ -183,8 +194,7 @@ class RunCheckpoints:
 
     def load_best(self) -> None:
         """Set the weights to those of ``best``, which every stage writes."""
-        objective = self._updater.objective
-        checkpoint = self._read("best", objective.prefix)
+        checkpoint = self._read("best")
         path = self._path("best")
         if checkpoint is None:  # Every stage ends with a validation.
             raise InputError(
@@ -193,18 +203,25 @@ class RunCheckpoints:
                 code="no-checkpoint",
             )
         with damaged(path):
-            _load_weights(objective.trained, checkpoint[0], objective.prefix)
+            self._load_averages(checkpoint[0])
+
+    def _load_averages(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set the weights to the averages of a checkpoint."""
+        objective = self._updater.objective
+        merged, adapters = (strip_prefix(p, tensors) for p in (objective.prefix, "adapters"))
+        state = own_state(objective.trained, merged, adapters)
+        _load_weights(objective.trained, state, objective.prefix)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _read(self, name: str, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def _read(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and metadata in all processes; None where there is no such file."""
         self.wait()
         path, process = self._path(name), self._process
         if not process.broadcast(path.exists()):
             return None
-        tensors, metadata = read_checkpoint(path, prefix) if process.is_main else ({}, {})
+        tensors, metadata = read_checkpoint(path) if process.is_main else ({}, {})
         return process.broadcast_tensors(tensors), process.broadcast(metadata)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from data_pipeline.bounds import Count, CountOrZero, Seed, check_bounds
-from fourcastnet_afno.fine_tuning.config import StatisticsOrigin
+from fourcastnet_afno.fine_tuning.config import AdapterConfig, StatisticsOrigin
 from fourcastnet_afno.losses.config import LossChanges, LossConfig
 from fourcastnet_afno.parallel.config import DeviceName, Parallel
 from fourcastnet_afno.training.schedules import ScheduleConfig
@@ -161,6 +161,7 @@ class TrainingConfig:
         statistics: Units of the network with ``start_from``: those of the run's ``own`` data for
             unchanged weights, those that the checkpoint has ``kept``, or own ones with the end
             layers ``folded``, so that they compute what they did in the checkpoint's units.
+        adapters: Changes of low rank that are trained in place of the weights.
         rollout: How the gradient goes through a rollout, weights of its steps, and ensembles.
         loss: Loss to minimize; its validation value decides which weights are the best.
         optimizer: Kind of optimizer, weight decay, and rates by layer.
@@ -205,6 +206,7 @@ class TrainingConfig:
     accumulate: Count = 1
     start_from: str | None = None
     statistics: StatisticsOrigin = "own"
+    adapters: AdapterConfig = field(default_factory=AdapterConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -262,6 +264,11 @@ class TrainingConfig:
             raise ValueError(
                 f"training.member_ranks={self.member_ranks} needs parallel=ddp and "
                 f"spatial_ranks=1, got {self.parallel} and {self.spatial_ranks}"
+            )
+        if self.parallel == "fsdp" and self.adapters.rank:
+            raise ValueError(
+                "training.adapters needs whole weights, which parallel=fsdp has not; use "
+                "parallel=ddp, or adapters.rank=0"
             )
         if self.parallel == "fsdp" and self.precision == "float16":
             raise ValueError("training.parallel=fsdp cannot use precision=float16; use bfloat16")

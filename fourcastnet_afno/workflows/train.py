@@ -22,6 +22,7 @@ from data_pipeline.redaction import redacted
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line
+from fourcastnet_afno.fine_tuning.adapters import adapt
 from fourcastnet_afno.fine_tuning.kept_statistics import kept_statistics
 from fourcastnet_afno.fine_tuning.warm_start import start_from
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster, read_checkpoint
@@ -78,6 +79,9 @@ def train_run(
             match = start_from(forecaster, Path(settings.start_from), folded=folded)
             if process.is_main:
                 print_line(console, f"From {settings.start_from}: {match}")
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings.seed)
+            adapt(forecaster, settings.adapters)
         freeze(forecaster, settings.optimizer.frozen)  # they need no gradients nor moments
         check_training_memory(forecaster, settings, process)
         shard_rows(forecaster, process)
@@ -186,7 +190,11 @@ def check_training_memory(module: nn.Module, settings: TrainingConfig, process: 
 def describe_training(module: nn.Module, process: Process, settled: Sequence[str]) -> None:
     """Say how much is trained where, and what was ``settled`` for it."""
     if process.is_main:
-        parameters = sum(p.numel() for p in module.parameters())
+        trained, every = (
+            sum(p.numel() for p in module.parameters() if p.requires_grad or frozen)
+            for frozen in (False, True)
+        )
+        parameters = f"{every:,}" if trained == every else f"{trained:,} of {every:,}"
         places = f"{process.world_size} processes, each on " if process.world_size > 1 else ""
         if shared := process.spatial or process.members:
             places = f"{process.data_size} x {shared.size} processes, each on "
@@ -194,7 +202,7 @@ def describe_training(module: nn.Module, process: Process, settled: Sequence[str
         if process.device.type == "cpu":
             count = torch.get_num_threads()
             device += f" in {count} thread{'s' if count > 1 else ''}"
-        message = f"Training {parameters:,} parameters on {places}{device}"
+        message = f"Training {parameters} parameters on {places}{device}"
         print_line(console, "; ".join([message, *settled]))
 
 

@@ -152,6 +152,7 @@ def _check_settings(config: ExperimentConfig) -> None:
         ("spatial_ranks", training.spatial_ranks, 1),
         ("member_ranks", training.member_ranks, 1),
         ("start_from", training.start_from, None),
+        ("adapters.rank", training.adapters.rank, 0),
         ("rollout.num_members", max(training.rollout_of(s).num_members for s in stages), 1),
         ("rollout.member_noise", training.rollout.member_noise, 0.0),
     ):

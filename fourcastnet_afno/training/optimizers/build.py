@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from data_pipeline.errors import InputError
+from fourcastnet_afno.fine_tuning.adapters import LowRank
 from fourcastnet_afno.forecaster.weight_checks import require_fit
 from fourcastnet_afno.models.mixers import AFNO, FNO2D, WavenumberAFNO
 from fourcastnet_afno.parallel.wrap import shard_like
@@ -36,6 +37,7 @@ _MATRICES = {
     AFNO: ("weight1", "weight2"),
     WavenumberAFNO: ("weight1", "weight2"),
     FNO2D: ("weight",),
+    LowRank: ("left", "right"),
 }
 _EMBEDDING = re.compile(r"(?:^|\.)(patch_embed\.|position$)")
 

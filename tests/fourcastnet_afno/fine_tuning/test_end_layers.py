@@ -4,7 +4,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fourcastnet_afno.fine_tuning.end_layers import FIRST_LAYER, LAST_LAYER, place_weights, units_of
+from fourcastnet_afno.fine_tuning.end_layers import (
+    FIRST_LAYER,
+    LAST_LAYER,
+    change_of_units,
+    place_weights,
+)
 from fourcastnet_afno.fine_tuning.warm_start import end_layers_of
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_forecaster
@@ -29,9 +34,9 @@ def test_units_by_hand() -> None:
         mean=moments.mean + moments.std, std=2 * moments.std, diff_std=4 * moments.diff_std
     )
     ours = replace(theirs, moments=other)
-    scale, offset = units_of(FIRST_LAYER, theirs.inputs[:3], theirs, ours)
+    scale, offset = change_of_units(FIRST_LAYER, theirs.inputs[:3], theirs, ours)
     assert (scale.tolist(), offset.tolist()) == ([2, 2, 1], [1, 1, 0])  # a forcing has its own
-    scale, offset = units_of(LAST_LAYER, theirs.outputs, theirs, ours)
+    scale, offset = change_of_units(LAST_LAYER, theirs.outputs, theirs, ours)
     assert (scale.tolist(), offset.tolist()) == ([0.25, 0.25], [0, 0])
 
 
