@@ -37,6 +37,10 @@ class BadRequestError(ValueError):
     """A request that the page never makes."""
 
 
+class NoAnswerError(LookupError):
+    """There is no request of this name."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """Content of a response.
@@ -66,7 +70,7 @@ class Answers:
             query: Text behind the question mark.
 
         Raises:
-            LookupError: If there is no such request.
+            NoAnswerError: If there is no such request.
             BadRequestError: If its numbers are not those that it needs, or are on no axis.
         """
         if name in ("", "axes", "curves"):
@@ -85,7 +89,7 @@ class Answers:
             numbers = _numbers(query, {**sizes, "cell": rows * columns})
             row, column = divmod(numbers.pop("cell"), columns)
             return _binary(explored.series(**numbers, row=row, column=column))
-        raise LookupError(name)
+        raise NoAnswerError(name)
 
     @cached_property
     def _axes(self) -> Answer:

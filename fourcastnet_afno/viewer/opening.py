@@ -11,6 +11,7 @@ from data_pipeline.errors import InputError
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.sources.canonical import open_source
 from data_pipeline.sources.config import SourceConfig
+from data_pipeline.sources.files import library_errors_as_input_errors
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.timestep import Timestep
 from data_pipeline.trajectory_times import TrajectoryTimes
@@ -65,7 +66,8 @@ def open_viewed(path: Path, truth: SourceConfig | None = None) -> Viewed:
         kept = {"model": "forecast.zarr", "perfect model": "perfect_model.zarr"}
         forecasts = {n: path / file for n, file in kept.items() if (path / file).is_dir()}
         if (path / "scores.nc").is_file():
-            scores = xr.open_dataset(path / "scores.nc", decode_timedelta=True)
+            with library_errors_as_input_errors(str(path / "scores.nc")):
+                scores = xr.load_dataset(path / "scores.nc", decode_timedelta=True)
     elif is_run and is_prepared(data):
         return Viewed(name=name, explored=explore_series(PreparedStore(data)))
     if truth is None and is_run:
@@ -118,7 +120,7 @@ def starts_of_windows(times: np.ndarray, step: Timestep, length: int) -> np.ndar
     """First times of windows of ``length`` steps that together hold all times."""
     starts = [times[0]]
     while True:
-        following = times[times >= step.advance(starts[-1], length, times)]
-        if not len(following):
+        following = np.searchsorted(times, step.advance(starts[-1], length, times))
+        if following == len(times):
             return np.array(starts)
-        starts.append(following[0])
+        starts.append(times[following])

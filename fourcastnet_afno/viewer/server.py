@@ -19,7 +19,7 @@ from threading import BoundedSemaphore, Thread
 from urllib.parse import urlsplit
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.viewer.answers import Answer, Answers, BadRequestError
+from fourcastnet_afno.viewer.answers import Answer, Answers, BadRequestError, NoAnswerError
 
 _ADDRESS = "127.0.0.1"
 _NAMES = ("127.0.0.1", "localhost")  # the second is what tunnels of ssh are asked for
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with server.free:
                 return HTTPStatus.OK, server.answers.answer(name, address.query)
-        except LookupError:
+        except NoAnswerError:
             return HTTPStatus.NOT_FOUND, _text("there is no such page")
         except BadRequestError as error:
             return HTTPStatus.BAD_REQUEST, _text(str(error))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fourcastnet_afno.report.explorer.axes import limits, points_of
-from fourcastnet_afno.viewer.answers import Answers, BadRequestError
+from fourcastnet_afno.viewer.answers import Answers, BadRequestError, NoAnswerError
 from fourcastnet_afno.viewer.opening import Viewed
 
 
@@ -79,5 +79,5 @@ def test_other_numbers_are_rejected(answers: Answers, name: str, query: str) -> 
     "name", ["truth.nc", "../axes", "/etc/passwd", "axes/", "%2e%2e", "__class__"]
 )
 def test_there_is_nothing_else(answers: Answers, name: str) -> None:
-    with pytest.raises(LookupError):
+    with pytest.raises(NoAnswerError):
         answers.answer(name, "")

@@ -47,6 +47,9 @@ def test_a_prepared_store_and_the_run_folder_around_it(tmp_path: Path) -> None:
     forecast.to_zarr(tmp_path / "run" / "forecast.zarr", zarr_format=3, consolidated=False)
     with rejects("grid-mismatch", "run"):
         open_viewed(tmp_path / "run")
+    (tmp_path / "run" / "scores.nc").write_text("no scores")
+    with rejects("unreadable-file", "scores.nc"):
+        open_viewed(tmp_path / "run")
 
 
 def test_windows_hold_each_time_once() -> None:
