@@ -134,7 +134,7 @@ def _notes(explored: Explored, choice: Choice, num_inits: int) -> list[str]:
     """Sentences on what of the data the page holds."""
     parts = []
     if choice.stride > 1:
-        parts.append(f"every {choice.stride}th row and column of the grid")
+        parts.append(f"one in {choice.stride} rows and columns of the grid")
     counts = (
         (choice.num_channels, len(explored.channels), "channels"),
         (num_inits, len(explored.init_times), "initial times"),

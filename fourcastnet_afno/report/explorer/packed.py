@@ -22,7 +22,7 @@ class Packed:
 
     Args:
         low: The lowest value.
-        quantum: Distance of two values.
+        quantum: Distance of two values; 0 where all are the same.
         text: Of the deflated integers, base64.
     """
 
@@ -36,9 +36,9 @@ def pack(fields: np.ndarray) -> Packed:
     fields = np.asarray(fields, np.float64)
     known = np.isfinite(fields)
     low, high = (float(f(fields[known])) if known.any() else 0.0 for f in (np.min, np.max))
-    quantum = (high - low) / (LEVELS - 1) or 1.0
+    quantum = (high - low) / (LEVELS - 1)
     integers = np.full(fields.shape, NO_VALUE, np.uint16)
-    integers[known] = np.round((fields[known] - low) / quantum)
+    integers[known] = np.round((fields[known] - low) / (quantum or 1.0))
     for axis in (0, 2, 1):
         integers = np.diff(integers, axis=axis, prepend=np.uint16(0))
     signed = integers.view(np.int16)

@@ -6,10 +6,9 @@ A policy in the page's head lets the browser run these scripts alone, and load n
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import xarray as xr
 
@@ -20,7 +19,7 @@ from fourcastnet_afno.report.explorer.packed import deflate
 
 _LIBRARY = ("uplot/LICENSE", "uplot/uPlot.iife.min.js")
 _SHARED = ("assets/data.js", "assets/charts.js", "assets/explorer.js")
-MOST_FIELD_BYTES = 5_000_000
+_MOST_FIELD_BYTES = 5_000_000
 
 
 @cache
@@ -56,13 +55,11 @@ def policy(page_scripts: Iterable[str], connect: str = "'none'") -> str:
 
 def explorer_data(explored: Explored | None, scores: xr.Dataset, max_bytes: int) -> dict[str, str]:
     """Texts by name that ``assets/embedded.js`` finds in the page; together about ``max_bytes``."""
-    records: dict[str, Mapping[str, Any]] = {}
-    blocks: dict[str, str] = {}
+    texts, blocks = {}, {}
     if curves := curves_record(scores):
-        records["curves"] = curves
-    texts = {name: deflate(json.dumps(record)) for name, record in records.items()}
+        texts["curves"] = deflate(json.dumps(curves))
     rest = max_bytes - sum(map(len, texts.values()))
-    if explored is not None and (embedded := embed(explored, min(MOST_FIELD_BYTES, rest))):
+    if explored is not None and (embedded := embed(explored, min(_MOST_FIELD_BYTES, rest))):
         scales = {key: [block.low, block.quantum] for key, block in embedded.blocks.items()}
         texts["fields"] = deflate(json.dumps({"axes": embedded.axes, "scales": scales}))
         blocks = {key: block.text for key, block in embedded.blocks.items()}

@@ -125,8 +125,11 @@ function exploreFields(parent, source) {
     const value = drawn.values[row * grid.x.length + column];
     const lead = axes.leads[isLine ? row : state.lead].label;
     const number = formatNumber(value, drawn.precision);
-    const known = Number.isNaN(value) ? "" : ` ± ${drawn.precision.toPrecision(1)}${units() === "1" ? "" : ` ${units()}`}`;
-    readout.textContent = `${title()} at ${placeName(grid, isLine ? 0 : row, column)} after ${lead}: ${number}${known}`;
+    const isKnown = !Number.isNaN(value);
+    const precision = isKnown && drawn.precision ? ` ± ${drawn.precision.toPrecision(1)}` : "";
+    const unit = isKnown && units() !== "1" ? ` ${units()}` : "";
+    const place = placeName(grid, isLine ? 0 : row, column);
+    readout.textContent = `${title()} at ${place} after ${lead}: ${number}${precision}${unit}`;
   }
 
   async function drawSeries() {

@@ -41,7 +41,7 @@ def test_what_is_not_finite_is_missing() -> None:
 
 def test_constant_fields_take_no_room() -> None:
     packed = pack(np.full((40, 32, 64), 7.5))
-    assert packed.low == 7.5
+    assert (packed.low, packed.quantum) == (7.5, 0)
     assert (unpacked(packed, (40, 32, 64)) == 0).all()
     assert len(packed.text) < 500
 
