@@ -73,10 +73,9 @@ def embed(explored: Explored, max_bytes: int) -> Embedded | None:
 
 def choose(explored: Explored, max_values: int) -> Choice | None:
     """The choice of one initial time with at most ``max_values``; few points are given up last."""
-    leads, cells = len(explored.lead_times.values), explored.grid.shape[0] * explored.grid.shape[1]
     choice = Choice(
         num_channels=min(len(explored.channels), _MOST_CHANNELS),
-        lead_step=-(-leads // _MOST_LEADS),
+        lead_step=-(-len(explored.lead_times.values) // _MOST_LEADS),
         stride=1,
     )
     while choice.num_cells(explored) > _MOST_CELLS:
@@ -86,7 +85,7 @@ def choose(explored: Explored, max_values: int) -> Choice | None:
             choice = replace(choice, lead_step=2 * choice.lead_step)
         elif choice.num_channels > _FEW_CHANNELS:
             choice = replace(choice, num_channels=choice.num_channels // 2)
-        elif min(cells, choice.num_cells(explored)) > _FEW_CELLS:
+        elif choice.num_cells(explored) > _FEW_CELLS:
             choice = replace(choice, stride=choice.stride + 1)
         elif choice.num_channels > 1:
             choice = replace(choice, num_channels=choice.num_channels // 2)
