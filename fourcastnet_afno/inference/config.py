@@ -130,6 +130,9 @@ class StoreConfig:
         compression: ``zstd``, lossless, or ``none``.
         keep_bits: Bits of the mantissa that are kept, of 23. Fewer compress better; the relative
             error is at most 2^-(keep_bits + 1) and stated in the attributes.
+        shard_mib: Size of a file, at most, before compression: it holds many chunks, of levels,
+            lead times, members and initial times that are computed together. By default every chunk
+            is a file of its own. Memory holds about three times this for each variable.
     """
 
     chunks: Literal["init_time", "lead_time"] = "init_time"
@@ -137,6 +140,7 @@ class StoreConfig:
     levels: list[Level] = field(default_factory=list)
     compression: Literal["zstd", "none"] = "zstd"
     keep_bits: Annotated[int, Interval(ge=1, le=MANTISSA_BITS)] = MANTISSA_BITS
+    shard_mib: Annotated[float, Gt(0), Le(1e6)] | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self, "forecast.store")
@@ -219,6 +223,8 @@ class ForecastConfig:
             del settings["stability"]["damping_power"]
         if self.ensemble.noise_amplitude == 1:
             del settings["ensemble"]["noise_amplitude"]
+        if self.store.shard_mib is None:
+            del settings["store"]["shard_mib"]
         if self.compile == "off":
             del settings["compile"]
         return settings

@@ -113,6 +113,12 @@ class ForecastJob:
             "lower forecast.batch_size, or write members (forecast.ensemble.output=members)",
             memory_of(stepper.scales.mean.device),
         )
+        if config.store.shard_mib is not None:
+            require_memory(
+                3 * self.layout.written_bytes,  # one is collected, one waits, one is written
+                f"the fields of shards of {config.store.shard_mib:g} MiB",
+                "lower forecast.store.shard_mib or forecast.batch_size",
+            )
         require_memory(
             16 * len(self.init_times) * config.num_steps,
             f"the valid times of {len(self.init_times)} forecasts of {config.num_steps} steps",

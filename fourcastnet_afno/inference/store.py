@@ -20,6 +20,7 @@ References:
     https://doi.org/10.1038/s43588-021-00156-2 (rounding of the mantissa).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,14 +115,38 @@ class ForecastLayout:
     config: StoreConfig
 
     @cached_property
-    def steps_together(self) -> int:
+    def steps_in_chunk(self) -> int:
         """Lead times in a chunk: as many as keep the queue of the writer small."""
         if self.config.chunks == "lead_time":
             return 1
-        together = min(self.forecasts_together[0], len(self.init_times))
-        together *= min(self.forecasts_together[1], max(1, len(self.members)))
-        size = 4 * together * len(self.channels) * int(np.prod(self.grid.shape))
-        return min(len(self.lead_times), max(1, CHUNK_BYTES // size))
+        return min(len(self.lead_times), max(1, CHUNK_BYTES // self._step_bytes))
+
+    @cached_property
+    def steps_together(self) -> int:
+        """Lead times that are written at once: a chunk of them, or as many as shards hold."""
+        chunk = self.steps_in_chunk
+        room = self._shard_bytes * len({c.name for c in self.channels}) // self._step_bytes
+        return chunk * min(-(-len(self.lead_times) // chunk), max(1, room // chunk))
+
+    @property
+    def _together(self) -> tuple[int, int]:
+        """Initial times and members that are computed together, as far as there are as many."""
+        inits, members = self.forecasts_together
+        return min(inits, len(self.init_times)), min(members, max(1, len(self.members)))
+
+    @property
+    def _step_bytes(self) -> int:
+        """Size of a lead time of the forecasts that are computed together."""
+        return 4 * math.prod(self._together) * len(self.channels) * math.prod(self.grid.shape)
+
+    @property
+    def _shard_bytes(self) -> int:
+        return int((self.config.shard_mib or 0) * 2**20)
+
+    @property
+    def written_bytes(self) -> int:
+        """Size of what is written at once."""
+        return self.steps_together * self._step_bytes
 
     @property
     def coords(self) -> dict[str, np.ndarray]:
@@ -156,14 +181,32 @@ class ForecastLayout:
     @property
     def chunk_sizes(self) -> dict[str, int]:
         """Length of a chunk by dimension; other dimensions are not divided."""
-        by_lead = self.config.chunks == "lead_time"
-        inits, members = self.forecasts_together if by_lead else (1, 1)
+        inits, members = self._together if self.config.chunks == "lead_time" else (1, 1)
         return {
-            "time": min(inits, len(self.init_times)),
-            "realization": min(members, max(1, len(self.members))),
-            "prediction_timedelta": self.steps_together,
+            "time": inits,
+            "realization": members,
+            "prediction_timedelta": self.steps_in_chunk,
             "level": 1,
         }
+
+    def shard_sizes(self, sizes: Mapping[str, int], chunks: Mapping[str, int]) -> dict[str, int]:
+        """Length of a shard by dimension, of a variable with these sizes and chunks.
+
+        A shard is part of what one process writes at once, so that it is never written twice.
+        """
+        lengths = {dim: chunks[dim] for dim in sizes}
+        inits, members = self._together
+        at_once = {"level": sizes.get("level", 1), "prediction_timedelta": self.steps_together}
+        at_once |= {"realization": members, "time": inits}
+        for dim in (dim for dim in at_once if dim in lengths):
+            count = -(-at_once[dim] // lengths[dim])
+            room = max(1, self._shard_bytes // (4 * math.prod(lengths.values())))
+            if dim == "level":  # no process writes only some of them
+                together = -(-count // -(-count // room))
+            else:
+                together = max(n for n in range(1, count + 1) if count % n == 0 and n <= room)
+            lengths[dim] *= together
+        return lengths
 
     def filled_with(
         self, state: Float[np.ndarray, "channel lat lon"], attrs: Mapping[str, Any]
@@ -271,10 +314,14 @@ class ForecastStore:
         self, template: xr.Dataset, group: str | None, encoding: Mapping[str, Any]
     ) -> None:
         chunks = {**template.sizes, **self._layout.chunk_sizes, "quantile": 1}
-        by_variable = {
-            str(name): {"chunks": tuple(chunks[str(dim)] for dim in variable.dims), **encoding}
-            for name, variable in template.data_vars.items()
-        }
+        by_variable = dict[str, dict[str, Any]]()
+        for name, variable in template.data_vars.items():
+            lengths = {str(dim): chunks[str(dim)] for dim in variable.dims}
+            by_variable[str(name)] = {"chunks": tuple(lengths.values()), **encoding}
+            if self._layout.config.shard_mib is not None:
+                sizes = {str(dim): size for dim, size in variable.sizes.items()}
+                shards = self._layout.shard_sizes(sizes, chunks)
+                by_variable[str(name)]["shards"] = tuple(shards.values())
         if is_months(self._layout.lead_times):
             template["prediction_timedelta"].attrs["units"] = "months"
         # Coordinates stay in memory: they are written now.

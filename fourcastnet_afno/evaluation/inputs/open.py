@@ -8,6 +8,7 @@ names, and members along ``realization``, ``number``, ``ensemble``, ``member`` o
 Several files are joined, see ``joined``.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def _lost_chunks(stored: xr.Dataset) -> list[str]:
     if stored.attrs.get("blow_ups") != "[]" or not (Path(path) / "zarr.json").is_file():
         return []
     lacking = {
-        name: array.nchunks - array.nchunks_initialized
+        name: _num_lost(array)
         for name, array in zarr.open_group(path, mode="r").arrays()
         if name in stored.data_vars
     }
@@ -101,6 +102,14 @@ def _lost_chunks(stored: xr.Dataset) -> list[str]:
         for name, count in sorted(lacking.items())
         if count
     ]
+
+
+def _num_lost(array: zarr.Array) -> int:
+    """Files of chunks or of shards that an array lacks."""
+    lengths = array.shards or array.chunks
+    per_file = math.prod(n // m for n, m in zip(lengths, array.chunks, strict=True))
+    num_files = math.prod(-(-size // n) for size, n in zip(array.shape, lengths, strict=True))
+    return num_files - array.nchunks_initialized // per_file
 
 
 @contextmanager

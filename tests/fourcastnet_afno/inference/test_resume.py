@@ -52,7 +52,11 @@ LONG = {
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shard_mib", [None, 0.02])
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(
+    tmp_path: Path, shard_mib: float | None
+) -> None:
+    options = {**LONG, "shard_mib": shard_mib}
     path, generator = tmp_path / "killed.zarr", random.Random(0)
     work = tmp_path / ".killed.zarr.partial"
 
@@ -61,7 +65,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
     for _ in range(3):
         before = parts()
-        process = start_slowly(path, LONG)
+        process = start_slowly(path, options)
         while parts() < before + generator.choice([1, 4, 7]) and process.is_alive():
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.02))
@@ -69,8 +73,8 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert parts() > before
-    make_forecast(path, **LONG)
-    make_forecast(tmp_path / "whole.zarr", **LONG)
+    make_forecast(path, **options)
+    make_forecast(tmp_path / "whole.zarr", **options)
     assert contents(path) == contents(tmp_path / "whole.zarr")
     assert not work.exists()
 
@@ -120,8 +124,24 @@ def test_interrupted_it_goes_on_bit_for_bit(
     assert len(steps) - 12 <= 12 - writes + 3
 
 
-def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("writes", [0, 1, 3])
+def test_interrupted_shards_end_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    options = {"num_steps": 12, "chunks": "lead_time", "batch_size": 4, "shard_mib": 0.005}
+    with monkeypatch.context() as patch:
+        Failing(patch, writes, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            make_forecast(tmp_path / "f.zarr", **options)
+    make_forecast(tmp_path / "f.zarr", **options)
+    make_forecast(tmp_path / "whole.zarr", **options)
+    assert contents(tmp_path / "f.zarr") == contents(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("shard_mib", [None, 0.01, 1.0])
+def test_two_processes_write_the_bytes_of_one(tmp_path: Path, shard_mib: float | None) -> None:
     options = {"num_members": 2, "perturbation": "spherical", "batch_size": 3}
+    options |= {"shard_mib": shard_mib}
     make_forecast(tmp_path / "one.zarr", **options)
     ranks = [{"RANK": str(rank), "WORLD_SIZE": "2"} for rank in range(2)]
     told: list[str] = []

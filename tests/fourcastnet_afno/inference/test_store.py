@@ -1,16 +1,21 @@
 """Layout, selection and rounding of a forecast store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.timestep import Timestep, lead_label, lead_times_of
-from fourcastnet_afno.inference.store import bit_rounded
+from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
+from fourcastnet_afno.inference.config import StoreConfig
+from fourcastnet_afno.inference.store import ForecastLayout, bit_rounded
 from tests.builders.errors import rejects
+from tests.builders.experiments import GRID
 from tests.builders.forecasters import Growing, contents, make_forecast, make_states
 
 
@@ -33,6 +38,77 @@ def test_the_layout_is_weatherbench2s(tmp_path: Path, chunks: str) -> None:
     assert tuple(c[0] for c in stored["geopotential"].chunks) == expected
     meta = json.loads((tmp_path / "f.zarr" / "zarr.json").read_text())
     assert meta["zarr_format"] == 3
+
+
+def num_files(path: Path) -> int:
+    """Files of values, without metadata."""
+    files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return sum("c" in file.parts for file in files)
+
+
+ENSEMBLE = {"num_members": 3, "perturbation": "gaussian", "num_steps": 6}
+
+
+@pytest.mark.parametrize("chunks", ["init_time", "lead_time"])
+@pytest.mark.parametrize("output", ["members", "statistics"])
+def test_shards_hold_the_same_values_in_fewer_files(
+    tmp_path: Path, chunks: str, output: str
+) -> None:
+    options = {**ENSEMBLE, "chunks": chunks, "output": output, "batch_size": 6}
+    plain = make_forecast(tmp_path / "plain.zarr", **options)
+    written = make_forecast(tmp_path / "sharded.zarr", **options, shard_mib=1.0)
+    xr.testing.assert_equal(plain.load(), written.load())
+    assert not open_with_layouts(str(tmp_path / "sharded.zarr"))[0].encoding["notes"]
+    units = -(-written.sizes["init_time"] // 2)
+    groups = zarr.open_group(tmp_path / "sharded.zarr", mode="r")
+    arrays = [a for a in _arrays(groups) if a.ndim > 1]
+    assert num_files(tmp_path / "sharded.zarr") == units * len(arrays) + _num_coordinates(groups)
+    assert num_files(tmp_path / "plain.zarr") > num_files(tmp_path / "sharded.zarr")
+
+
+def _arrays(group: zarr.Group) -> list[zarr.Array]:
+    return [*(a for _, a in group.arrays()), *(a for _, g in group.groups() for a in _arrays(g))]
+
+
+def _num_coordinates(group: zarr.Group) -> int:
+    return sum(1 for array in _arrays(group) if array.ndim == 1)
+
+
+def test_shards_stay_small_and_within_what_runs_together() -> None:
+    size = 4 * GRID.shape[0] * GRID.shape[1]  # a field
+    levels = tuple(Channel(name="temperature", level=level) for level in range(100, 800, 100))
+    layout = ForecastLayout(
+        channels=Channels((*levels, Channel(name="2m_temperature"))),
+        grid=GRID,
+        init_times=np.arange(10).astype("datetime64[ns]"),
+        lead_times=np.arange(1, 41) * np.timedelta64(6, "h"),
+        step=Timestep.parse("6h"),
+        members=tuple(range(12)),
+        forecasts_together=(4, 6),
+        config=StoreConfig(chunks="init_time", shard_mib=1.0),
+    )
+    chunks = {**layout.chunk_sizes, "latitude": GRID.shape[0], "longitude": GRID.shape[1]}
+    sizes = {"time": 10, "realization": 12, "prediction_timedelta": 40, "level": 7}
+    sizes |= {"latitude": GRID.shape[0], "longitude": GRID.shape[1]}
+    for mib in (size / 2**20, 0.05, 0.3, 1.0, 3.0, 1000.0):
+        config = StoreConfig(chunks="init_time", shard_mib=mib)
+        found = replace(layout, config=config)
+        shards = found.shard_sizes(sizes, {**chunks, "prediction_timedelta": found.steps_in_chunk})
+        smallest = size * found.steps_in_chunk
+        assert 4 * np.prod(list(shards.values())) <= max(mib * 2**20, smallest)
+        assert 4 % shards["time"] == 0  # never of two units
+        assert 6 % shards["realization"] == 0
+        assert found.steps_together % shards["prediction_timedelta"] == 0
+        assert shards["prediction_timedelta"] % found.steps_in_chunk == 0
+        assert found.written_bytes <= max(2 * mib * 2**20, 4 * 6 * 8 * smallest)
+
+
+def test_shards_that_do_not_fit_into_memory_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_pipeline.memory.memory_limit", lambda: 30_000)
+    with rejects("too-little-memory", "forecast.store.shard_mib"):
+        make_forecast(tmp_path / "f.zarr", num_steps=6, shard_mib=1.0)
 
 
 def test_each_channel_is_on_its_level_where_variables_have_others(tmp_path: Path) -> None:
