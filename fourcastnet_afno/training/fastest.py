@@ -1,4 +1,4 @@
-"""What ``auto`` stands for in the settings of training: what is fastest on this machine.
+"""Choices that ``auto`` stands for in the settings of training: what is fastest on this machine.
 
 ``training.precision: auto`` is bfloat16 where it trains faster. GPUs with products in bfloat16 take
 it. Of processors only those with instructions for it are tried, where a few steps in each precision
