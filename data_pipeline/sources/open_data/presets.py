@@ -2,11 +2,13 @@
 
 ``gfs://aws``, ``gfs://gcs``, ``ifs://aws``, ``ifs://gcs`` and ``ifs://ecmwf`` are mirrors of the
 global forecasts of NCEP (0.25 degrees, hourly) and ECMWF (0.25 degrees, every 3 hours);
-``gfs+https://host/folder`` is a mirror of one's own. A state is the analysis of its time, or
-between these the forecast of the last one.
+``gfs+https://host/folder`` is a mirror of one's own. ``gfs-0p50`` and ``gfs-1p00`` in the place of
+``gfs`` are the same forecasts on coarser grids, every 3 hours. A state is the analysis of its time,
+or between these the forecast of the last one.
 
 References:
-    NCEP, https://registry.opendata.aws/noaa-gfs-bdp-pds
+    NCEP, https://registry.opendata.aws/noaa-gfs-bdp-pds and
+        https://www.nco.ncep.noaa.gov/pmb/products/gfs
     ECMWF open data, file names and streams, https://confluence.ecmwf.int/display/DAC
 """
 
@@ -19,7 +21,9 @@ import numpy as np
 from data_pipeline.errors import InputError
 from data_pipeline.sources.names import ON_LEVELS
 
-_PATH = re.compile(r"(?P<service>gfs|ifs)(?:\+(?P<protocol>https?))?://(?P<place>.*)")
+_PATH = re.compile(
+    r"(?P<service>gfs|ifs)(?:-(?P<resolution>\w+))?(?:\+(?P<protocol>https?))?://(?P<place>.*)"
+)
 CYCLE = np.timedelta64(6, "h")
 """Time between analyses."""
 _HOUR = np.timedelta64(1, "h")
@@ -33,6 +37,10 @@ _MIRRORS = {
         "gcs": "https://storage.googleapis.com/ecmwf-open-data",
         "ecmwf": "https://data.ecmwf.int/forecasts",
     },
+}
+_HOURS_APART = {  # of states, by service and resolution; the first is the usual one
+    "gfs": {"0p25": 1, "0p50": 3, "1p00": 3},
+    "ifs": {"0p25": 3},
 }
 _SINCE_25_KM = np.datetime64("2024-02-28", "ns")  # 0.4 degrees before, in other folders
 _ONE_STREAM_SINCE = np.datetime64("2026-05-12T06", "ns")  # before, 06 and 18 UTC had another one
@@ -106,29 +114,37 @@ class Service:
     Args:
         name: gfs or ifs.
         root: Web address of the mirror.
+        resolution: As in the names of files: 0p25 is 0.25 degrees.
     """
 
     name: str
     root: str
+    resolution: str = "0p25"
 
     @classmethod
     def at(cls, path: str) -> "Service":
         """The service and mirror of a path such as ``gfs://aws``.
 
         Raises:
-            InputError: If the mirror is unknown.
+            InputError: If the mirror or the resolution is unknown ("bad-setting").
         """
         match = _PATH.fullmatch(path)
         assert match is not None
         name, place = match["service"], match["place"].rstrip("/")
+        resolutions = tuple(_HOURS_APART[name])
+        resolution = match["resolution"] or resolutions[0]
+        if resolution not in resolutions:
+            message = f"{path} names the resolution {resolution!r}, known ones of {name} are "
+            raise InputError(message + ", ".join(resolutions), code="bad-setting")
         if match["protocol"]:
-            return cls(name=name, root=f"{match['protocol']}://{place}")
+            root = f"{match['protocol']}://{place}"
+            return cls(name=name, root=root, resolution=resolution)
         mirrors = _MIRRORS[name]
         if place and place not in mirrors:
             message = f"{path} names the mirror {place!r}, known ones of {name} are "
             message += f"{', '.join(mirrors)}; another is named as {name}+https://HOST/FOLDER"
             raise InputError(message, code="bad-setting")
-        return cls(name=name, root=mirrors[place or "aws"])
+        return cls(name=name, root=mirrors[place or "aws"], resolution=resolution)
 
     def urls(self, time: np.datetime64) -> list[tuple[str, str, int]]:
         """Addresses of a file with the state of a time and of its index, and the forecast's hour.
@@ -141,13 +157,17 @@ class Service:
         start = cycle_of(time)
         since = time - start
         step = int(since / _HOUR)
-        every = 1 if self.name == "gfs" else 3
+        every = _HOURS_APART[self.name][self.resolution]
         if since != step * _HOUR or step % every:
-            message = f"{self.name} has states every {every} h, none at {time}; choose another "
+            message = (
+                f"{self.name} has states every {every} h at the resolution {self.resolution}, "
+            )
+            message += f"none at {time}; choose another "
             raise InputError(message + "initial time", code="no-times")
         date, hour = str(start.astype("datetime64[h]")).replace("-", "").split("T")
         if self.name == "gfs":
-            file = f"{self.root}/gfs.{date}/{hour}/atmos/gfs.t{hour}z.pgrb2.0p25.f{step:03}"
+            file = f"{self.root}/gfs.{date}/{hour}/atmos/"
+            file += f"gfs.t{hour}z.pgrb2.{self.resolution}.f{step:03}"
             return [(file, f"{file}.idx", step)]
         streams = ["oper"]
         if hour in ("06", "18"):

@@ -116,6 +116,22 @@ def test_a_damaged_copy_is_fetched_again(bucket: Bucket, tmp_path: Path, gfs: Op
     assert sorted(read_again.read_bytes().split(b"GRIB")) == sorted(content.split(b"GRIB"))
 
 
+def test_grids_of_one_degree_and_of_half_a_degree(bucket: Bucket, tmp_path: Path) -> None:
+    """Each is read from its own file, of several at the same time."""
+    for resolution, shape in {"1p00": (19, 36), "0p50": (37, 72), "0p25": (73, 144)}.items():
+        grid = LatLonGrid.equiangular(*shape, poles=True)
+        fields = {("HGT", "500 mb"): np.full(shape, 5000.0 + shape[0])}
+        file = gfs_file(grid, MIDNIGHT - np.timedelta64(6, "h"), 3, fields)
+        path = GFS_PATH.replace("20261130/00", "20261129/18").replace("t00z", "t18z")
+        publish(bucket, file, path.replace("0p25", resolution).replace("f000", "f003"))
+    time = MIDNIGHT - np.timedelta64(3, "h")
+    for service, rows in (("gfs-1p00", 19), ("gfs-0p50", 37), ("gfs", 73)):
+        found = read_source(fetch(bucket, tmp_path, service, time))
+        assert found.sizes["latitude"] == rows
+        height = found["geopotential"].sel(level=500) / 9.80665
+        np.testing.assert_allclose(height, 5000 + rows, rtol=1e-6)
+
+
 @pytest.mark.parametrize("fault", ["failures", "cuts"])
 def test_a_transfer_that_fails_is_tried_again(
     bucket: Bucket, tmp_path: Path, gfs: OpenDataFile, fault: str

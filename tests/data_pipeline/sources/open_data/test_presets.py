@@ -22,6 +22,22 @@ def test_files_of_gfs() -> None:
     )
 
 
+@pytest.mark.parametrize("resolution", ["0p50", "1p00"])
+def test_files_of_gfs_on_coarser_grids(resolution: str) -> None:
+    """They are every 3 hours, in the folders of the fine ones."""
+    fine = urls("gfs://gcs", "2026-11-30T09")
+    assert urls(f"gfs-{resolution}://gcs", "2026-11-30T09") == [
+        url.replace("0p25", resolution) for url in fine
+    ]
+    ((_, index, step),) = Service.at(f"gfs-{resolution}+https://host/b").urls(
+        np.datetime64("2026-11-30T09", "ns")
+    )
+    assert index == f"https://host/b/gfs.20261130/06/atmos/gfs.t06z.pgrb2.{resolution}.f003.idx"
+    assert step == 3
+    with rejects("no-times", f"3 h at the resolution {resolution}", "2026-11-30T01"):
+        urls(f"gfs-{resolution}://", "2026-11-30T01")
+
+
 def test_files_of_the_ifs_moved_several_times() -> None:
     root = "https://data.ecmwf.int/forecasts/20261130/00z/ifs/0p25/oper"
     expected = f"{root}/20261130000000-3h-oper-fc.grib2"
@@ -38,7 +54,9 @@ def test_a_mirror_of_ones_own() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["gfs.grib2", "gs://bucket", "/data/ifs://x", "gfs+ftp://host"])
+@pytest.mark.parametrize(
+    "path", ["gfs.grib2", "gs://bucket", "gfs-://aws", "/data/ifs://x", "gfs+ftp://host"]
+)
 def test_other_paths_are_no_services(path: str) -> None:
     assert not is_open_data(path)
 
@@ -46,6 +64,10 @@ def test_other_paths_are_no_services(path: str) -> None:
 def test_what_a_service_does_not_have_is_named() -> None:
     with rejects("bad-setting", "gfs://azure", "aws, gcs"):
         Service.at("gfs://azure")
+    with rejects("bad-setting", "gfs-2p50://aws", "'2p50'", "0p25, 0p50, 1p00"):
+        Service.at("gfs-2p50://aws")
+    with rejects("bad-setting", "ifs-1p00+http://host", "of ifs are 0p25"):
+        Service.at("ifs-1p00+http://host")
     with rejects("no-times", "ifs", "2026-11-30T01", "3 h"):
         urls("ifs://aws", "2026-11-30T01")
     with rejects("no-times", "gfs", "2026-11-30T00:30"):
