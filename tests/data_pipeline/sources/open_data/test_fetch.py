@@ -117,7 +117,7 @@ def test_a_damaged_copy_is_fetched_again(bucket: Bucket, tmp_path: Path, gfs: Op
 
 
 def test_grids_of_one_degree_and_of_half_a_degree(bucket: Bucket, tmp_path: Path) -> None:
-    """Each is read from its own file, of several at the same time."""
+    """States come from the file of their resolution, of several at the same time."""
     for resolution, shape in {"1p00": (19, 36), "0p50": (37, 72), "0p25": (73, 144)}.items():
         grid = LatLonGrid.equiangular(*shape, poles=True)
         fields = {("HGT", "500 mb"): np.full(shape, 5000.0 + shape[0])}
