@@ -30,7 +30,7 @@ FIRST_LAYER, LAST_LAYER = "network.patch_embed", "network.patch_recovery"
 
 
 class ChannelMoments(NamedTuple):
-    """ChannelMoments by channel, each of shape (channel,), in the channels' units."""
+    """Moments by channel, each of shape (channel,), in the channels' units."""
 
     mean: Tensor
     std: Tensor
