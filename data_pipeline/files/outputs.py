@@ -44,6 +44,8 @@ class Output(NamedTuple):
         is_certain: Whether it is written whatever exists, so that a disk that cannot be written to
             is an error before the work whose result it holds.
         remedy: What to do where another file or store is in its place.
+        made_as: Path whose name the work folder has, if not its own: of one among several outputs
+            in the same place.
     """
 
     path: Path
@@ -52,11 +54,17 @@ class Output(NamedTuple):
     has_work_folder: bool = False
     is_certain: bool = False
     remedy: str = "move it away, or give another output"
+    made_as: Path | None = None
+
+    @property
+    def working_path(self) -> Path:
+        """Path whose name the work folder has."""
+        return self.made_as or self.path
 
     @property
     def places(self) -> set[Path]:
         """Its path, and the work folders of it and of what it links to."""
-        hidden = map(work_folder_of, (self.path, full_path(self.path)))
+        hidden = map(work_folder_of, (self.working_path, full_path(self.working_path)))
         return {self.path, *(hidden if self.has_work_folder else ())}
 
 

@@ -55,6 +55,14 @@ class WorkFolder:
         self._other, self._moving = self.folder / "other", self.folder / "moving"
         self.records: dict[int, dict[str, Any]] = {}
 
+    @property
+    def token(self) -> str:
+        """Name that no other work has, nor the same work begun again; empty where none is."""
+        if not self._note.exists():
+            return ""
+        status = self._note.stat()
+        return f"{status.st_mtime_ns:x}-{status.st_ino:x}"
+
     @contextmanager
     def opened(
         self,
@@ -198,7 +206,7 @@ class WorkFolder:
     def publish(
         self,
         num_pieces: int = 0,
-        complete: Callable[[Path], Path] = lambda store: store,
+        complete: Callable[[Path], Path | None] = lambda store: store,
         *,
         is_ours: Marker = never,
     ) -> bool:
@@ -206,7 +214,8 @@ class WorkFolder:
 
         Args:
             num_pieces: Number of all pieces.
-            complete: Completes the store's folder; returns the file or folder that gets the name.
+            complete: Completes the store's folder; returns the file or folder that gets the name,
+                or None where it has put it into its place itself.
             is_ours: Marker of an output that is replaced; by default none is.
 
         Returns:
@@ -230,7 +239,8 @@ class WorkFolder:
                     code="output-exists",
                 )
             sweep(self.store)
-            _give_name(complete(self.store), self.path, self.folder / "replaced")
+            if (output := complete(self.store)) is not None:
+                _give_name(output, self.path, self.folder / "replaced")
             self._note.unlink()
             self._remove()
         return True

@@ -23,7 +23,8 @@ HELP = {  # by option, or by verb and option
     "checkpoint": "the frozen forecaster",
     "prepare.verify": "compare the store's files with their checksums",
     "prepare.plan": "print what would be read and written, and stop",
-    "forecast.output": "run folder, or the file to write if it ends in .zarr or .nc",
+    "forecast.output": "run folder, or the file to write if it ends in .zarr or .nc, or an "
+    "Icechunk repository: F.icechunk, F.icechunk@branch.NAME/GROUP, or one that exists",
     "forecast.checkpoint": "forecaster to use instead of the best of the run",
     "forecast.source": "data to start from instead of the test period of the run",
     "forecast.boundary": "what drives the edges of a limited area (data.boundary): forecasts of a "

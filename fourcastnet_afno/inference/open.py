@@ -13,30 +13,43 @@ import netCDF4
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.storage import StoreLike
 
 from data_pipeline.calendars import calendar_of
 from data_pipeline.errors import InputError
 from data_pipeline.files.atomic import writing_to
 from data_pipeline.files.outputs import Output, zarr_attributes
 from data_pipeline.sources.files import library_errors_as_input_errors
+from data_pipeline.sources.virtual.repository import open_repository, repository_path
 from data_pipeline.timestep import lead_times_of, valid_times
+from fourcastnet_afno.inference.commits.target import FORECAST_MARKS, commit_target
 
 _NAMES = {"time": "init_time", "prediction_timedelta": "lead_time"}
-_MARKS = {"fingerprint", "blow_ups"}  # attributes that every finished forecast has
 _BLOCKED = ("time", "realization", "prediction_timedelta")
 _BLOCK_BYTES = 16 * 2**20
 
 
 def is_forecast(path: Path) -> bool:
-    """Whether a zarr store or NetCDF file was written by ``write_forecast``, of any version."""
+    """Whether a store, file or repository holds what ``write_forecast``, of any version, wrote."""
+    if repository_path(str(path)) is not None:
+        return zarr.open_group(_zarr_store(path), mode="r").attrs.keys() >= FORECAST_MARKS
     if path.is_dir():
-        return zarr_attributes(path).keys() >= _MARKS
+        return zarr_attributes(path).keys() >= FORECAST_MARKS
     with netCDF4.Dataset(path) as file:
-        return set(file.ncattrs()) >= _MARKS
+        return set(file.ncattrs()) >= FORECAST_MARKS
 
 
 def forecast_output(path: Path) -> Output:
-    """The store or file that a forecast is written to."""
+    """The store, file or repository that a forecast is written to."""
+    if (target := commit_target(path)) is not None:
+        return Output(
+            target.place,
+            "forecasts",
+            target.may_be_replaced,
+            has_work_folder=True,
+            remedy=f"give another branch or group of it, such as {target.place}@branch.forecasts",
+            made_as=target.working_name,
+        )
     return Output(path, "forecasts", is_forecast, has_work_folder=True)
 
 
@@ -44,7 +57,8 @@ def open_forecast(path: Path) -> xr.Dataset:
     """Open a forecast lazily, under this project's names.
 
     Args:
-        path: A zarr store or a NetCDF file.
+        path: A zarr store, a NetCDF file, or a version of an Icechunk repository (its folder, or
+            FOLDER@VERSION/GROUP).
 
     Returns:
         Dimensions init_time, [realization], lead_time, [level], latitude, longitude, and the
@@ -55,7 +69,8 @@ def open_forecast(path: Path) -> xr.Dataset:
         InputError: If there is no forecast at ``path``, or it is damaged.
     """
     is_file = path.suffix == ".nc" and path.is_file()
-    if not is_file and not (path / "zarr.json").exists():
+    is_committed = repository_path(str(path)) is not None
+    if not is_file and not is_committed and not (path / "zarr.json").exists():
         raise InputError(
             f"no forecast at {path.resolve()}; run `fourcastnet-afno forecast`", code="missing-file"
         )
@@ -63,8 +78,14 @@ def open_forecast(path: Path) -> xr.Dataset:
         if is_file:
             stored = xr.open_dataset(path, engine="netcdf4", chunks={}, decode_timedelta=True)
         else:
-            stored = xr.open_zarr(path, consolidated=False, decode_timedelta=True)
+            stored = xr.open_zarr(_zarr_store(path), consolidated=False, decode_timedelta=True)
         return _with_our_names(stored, path)
+
+
+def _zarr_store(path: Path) -> StoreLike:
+    """The zarr store of a forecast: a folder, or a version of a repository."""
+    repository = repository_path(str(path))
+    return path if repository is None else open_repository(repository, {}, ()).store
 
 
 def _with_our_names(stored: xr.Dataset, path: Path) -> xr.Dataset:
@@ -97,7 +118,7 @@ def open_diagnostics(path: Path) -> xr.Dataset:
             stored = xr.open_dataset(path, group="diagnostics", chunks={}, decode_timedelta=True)
         else:
             stored = xr.open_zarr(
-                path, group="diagnostics", consolidated=False, decode_timedelta=True
+                _zarr_store(path), group="diagnostics", consolidated=False, decode_timedelta=True
             )
     except OSError as error:
         message = f"{path.resolve()} has no diagnostics; set forecast.stability.diagnostics=true"

@@ -26,8 +26,9 @@ from data_pipeline.files.outputs import Marker, never
 from data_pipeline.files.work_folder import WorkFolder
 from data_pipeline.records import from_plain, naming_file, parse_json
 from fourcastnet_afno.forecaster.checkpoint_file import digest_of, digest_of_tensor
+from fourcastnet_afno.inference.commits.target import CommitTarget
 from fourcastnet_afno.inference.config import IfExists
-from fourcastnet_afno.inference.open import is_forecast, open_forecast
+from fourcastnet_afno.inference.open import forecast_output, is_forecast, open_forecast
 
 _DAMAGED = "damaged-restart"
 _AGAIN = "{} and run the same command again, which computes anew what is not finished"
@@ -54,6 +55,7 @@ class Work:
         num_chunks: Chunks of each unit.
         rank: Of this process among ``world_size``.
         marker: Recognizes outputs that may be replaced.
+        target: Where the output is committed, which then never is at ``path``.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Work:
         rank: int = 0,
         world_size: int = 1,
         marker: Marker = is_forecast,
+        target: CommitTarget | None = None,
     ) -> None:
-        self._marker = marker
+        self._marker, self._target = marker, target
         self.folder = WorkFolder(path, json.dumps(identity, sort_keys=True, indent=1), rank)
         self._num_units, self._num_chunks = num_units, num_chunks
         self._rank, self._world_size, self._overwrite = rank, world_size, False
@@ -76,6 +79,16 @@ class Work:
     def fingerprint(self) -> str:
         """Digest of the identity, 16 hexadecimal digits."""
         return hashlib.blake2b(self.folder.identity.encode(), digest_size=8).hexdigest()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an output that is there is replaced."""
+        return self._overwrite
+
+    def _exists(self) -> bool:
+        if self._target is None:
+            return self.folder.path.exists()
+        return self._target.holds_others(self.folder.token)
 
     @contextmanager
     def opened(self, create: Callable[[], object], existing: IfExists) -> Iterator[None]:
@@ -89,9 +102,11 @@ class Work:
         """
         path, folder = self.folder.path, self.folder.folder
         interrupted = existing == "resume" and (folder / "identity.json").exists()
-        if path.exists() and existing != "overwrite" and not interrupted:
+        exists = self._exists()
+        if exists and existing != "overwrite" and not interrupted:
+            name = path.resolve() if self._target is None else self._target.path
             raise InputError(
-                f"{path.resolve()} exists; write to another path, or give --existing overwrite to "
+                f"{name} exists; write to another path, or give --existing overwrite to "
                 "replace it, or --existing resume",
                 code="output-exists",
             )
@@ -107,7 +122,7 @@ class Work:
                 code="other-configuration",
             )
 
-        self._overwrite = existing == "overwrite" or path.exists()
+        self._overwrite = existing == "overwrite" or exists
         several = self._world_size > 1  # one that meets an error leaves the others their work
         with self.folder.opened(create=create, replace=replace, keep=several):
             yield
@@ -150,7 +165,7 @@ class Work:
                     blow_ups += from_plain(list[BlowUpRecord], records, "it")
         return blow_ups
 
-    def finish(self, complete: Callable[[Path], Path]) -> bool:
+    def finish(self, complete: Callable[[Path], Path | None]) -> bool:
         """Publish the store if all processes are finished, see ``WorkFolder.publish``."""
         num_pieces = self._num_units * self._num_chunks
         is_ours = self._marker if self._overwrite else never
@@ -168,10 +183,10 @@ def parse_identity(text: str) -> dict[str, Any]:
 
 def recorded_provenance(path: Path, existing: IfExists) -> Mapping[str, Any]:
     """Attributes of the forecast at ``path`` that would be resumed; empty if there is none."""
-    note = WorkFolder(path, "").folder / "identity.json"
+    note = WorkFolder(forecast_output(path).working_path, "").folder / "identity.json"
     if note.is_file():
         return parse_identity(note.read_text(errors="replace"))
-    if existing == "resume" and path.exists():
+    if existing == "resume":
         with suppress(InputError), open_forecast(path) as forecast:
             return forecast.attrs
     return {}

@@ -20,6 +20,8 @@ from data_pipeline.files.progress import progress
 from data_pipeline.sources.files import local_inputs
 from data_pipeline.timestep import recorded_time
 from fourcastnet_afno.inference.background_writer import BackgroundWriter
+from fourcastnet_afno.inference.commits.commit import commit
+from fourcastnet_afno.inference.commits.target import CommitTarget, commit_target
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.driving.states import DrivingFields
 from fourcastnet_afno.inference.integration import Integration, make_integrations
@@ -66,8 +68,9 @@ def write_forecast(
         dataset: Canonical dataset that holds the history of every initial time.
         init_times: Initial times (datetime64).
         config: Which forecasts.
-        path: The zarr store (or, with the suffix .nc, the NetCDF file) to write. It appears when
-            it is complete. None keeps no forecast, only the scores.
+        path: The zarr store, with the suffix .nc the NetCDF file, or what ``commit_target``
+            recognizes: an Icechunk repository. It appears, or is committed, when it is complete.
+            None keeps no forecast, only the scores.
         attrs: Provenance for the store's attributes.
         further: Forecasters of further members, see ``EnsembleConfig.checkpoints``.
         diagnostic: Predicts further channels.
@@ -93,6 +96,8 @@ def write_forecast(
         main, others = scores[0]._replace(has_work_folder=True), scores[1:]
     else:
         main, others = forecast_output(path), scores
+    target = None if path is None else commit_target(path)
+    output = main.path if path is None else path
     read = {"the data": _sources(dataset)}
     read |= {} if boundary is None else {"the boundary": _sources(boundary.dataset)}
     check_outputs([main, *others], read)
@@ -103,7 +108,7 @@ def write_forecast(
             "none; set a number, such as 16",
             code="bad-setting",
         )
-    recorded = recorded_provenance(main.path, existing)
+    recorded = recorded_provenance(output, existing)
     config, chosen = settle_batch_size(
         config, forecaster, init_times, recorded, world_size=launch.world_size
     )
@@ -124,18 +129,19 @@ def write_forecast(
     if scoring is not None:
         identity |= {**scoring.identity, "keep": "none" if path is None else "forecasts"}
     work = Work(
-        main.path,
+        main.working_path,
         identity,
         num_units=len(job.units),
         num_chunks=job.num_chunks,
         rank=launch.rank,
         world_size=launch.world_size,
         marker=main.is_ours,
+        target=target,
     )
     if launch.world_size > 1 or existing == "resume":
-        paths = {main.path, *(output.path for output in scores[:1])}
+        paths = {output, *(each.path for each in scores[:1])}
         if all(_fingerprint_of(each, path) == work.fingerprint for each in paths):
-            return _open(main.path, path)
+            return _open(output, path)
     if (
         path is not None and job.quantiles is None and not work.folder.store.exists()
     ):  # which has used some already
@@ -153,10 +159,10 @@ def write_forecast(
     if scoring is not None:
         forecasts = job.start_of_all(attrs)
         scorer = scoring.open(forecasts, job.layout.channels, job.units, work)
-    if not _run(job, work, _Sinks(store, scorer, scores), attrs, existing, report):
-        report(f"this process has finished its units of {main.path}; other processes have not")
+    if not _run(job, work, _Sinks(store, scorer, scores, target), attrs, existing, report):
+        report(f"this process has finished its units of {output}; other processes have not")
         return None
-    return _open(main.path, path)
+    return _open(output, path)
 
 
 def _open(path: Path, store: Path | None) -> xr.Dataset:
@@ -172,11 +178,12 @@ def _fingerprint_of(path: Path, store: Path | None) -> str:
 
 
 class _Sinks(NamedTuple):
-    """The store and the scores of forecasts, as far as they are wanted."""
+    """The store and the scores of forecasts, as far as they are wanted, and its target."""
 
     store: ForecastStore | None
     scorer: Scorer | None
     scores: Sequence[Output]
+    target: CommitTarget | None
 
 
 def _sources(dataset: xr.Dataset) -> list[Path]:
@@ -208,13 +215,16 @@ def _run(
         _compute(job, work, sinks)
         blow_ups = work.blow_ups()
 
-        def complete(folder: Path) -> Path:
+        def complete(folder: Path) -> Path | None:
             output = folder.with_name("output.nc")
             if sinks.scorer is not None:
                 sinks.scorer.write(output if store is None else sinks.scores[0].path, blow_ups)
             if store is None:
                 return output
             ForecastStore(folder, job.layout).finish({"blow_ups": json.dumps(blow_ups)})
+            if sinks.target is not None:
+                _commit_once(folder, sinks.target, work, attrs, report)
+                return None
             if path.suffix != ".nc":
                 return folder
             to_netcdf(folder, output, job.config.store.compression)
@@ -231,6 +241,22 @@ def _run(
             "there on"
         )
     return finished
+
+
+def _commit_once(
+    folder: Path,
+    target: CommitTarget,
+    work: Work,
+    attrs: Mapping[str, str],
+    report: Callable[[str], None],
+) -> None:
+    """Commit a finished store, if a process that was killed then has not done so."""
+    token = work.folder.token
+    if target.is_committed(token):
+        return
+    made_by = {name: attrs[name] for name in ("checkpoint", "checkpoint_digest") if name in attrs}
+    metadata = {**made_by, "fingerprint": work.fingerprint, "work": token}
+    report(str(commit(folder, target, metadata, replace=work.replaces)))
 
 
 def _describe_patches(steppers: Sequence[Stepper]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from data_pipeline.redaction import redact
 from data_pipeline.sources.canonical import SET_ASIDE, open_source
 from data_pipeline.sources.config import SourceConfig
 from data_pipeline.sources.fields.defaults import recorded_settings
-from data_pipeline.sources.files import local_inputs
+from data_pipeline.sources.files import is_store, local_inputs
 from data_pipeline.sources.names import parse_label
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line
@@ -42,6 +42,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import (
     load_chained,
 )
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
+from fourcastnet_afno.inference.commits.target import commit_target
 from fourcastnet_afno.inference.config import ForecastConfig, IfExists
 from fourcastnet_afno.inference.driving.states import DrivingFields
 from fourcastnet_afno.inference.initial_states import (
@@ -243,7 +244,7 @@ def _open_boundary(
             code="bad-setting",
         )
     path, *others = map(Path, source.paths)
-    can_be = path.suffix == ".nc" if path.is_file() else path.is_dir()
+    can_be = path.suffix == ".nc" if path.is_file() else is_store(str(path))
     with naming_option("--boundary"):
         if not others and can_be and is_forecast(path):
             dataset = open_forecast(path)
@@ -433,7 +434,7 @@ def forecast_run(
     """
     scored = scored or ScoreOptions()
     path, device, init_times = output, str(select_device(config.training.device)), None
-    is_run = output.suffix not in (".zarr", ".nc")
+    is_run = output.suffix not in (".zarr", ".nc") and commit_target(output) is None
     if (
         is_run
         and source is None

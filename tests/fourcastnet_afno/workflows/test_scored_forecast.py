@@ -59,6 +59,24 @@ def test_fields_may_be_kept_as_well(files: Files, tmp_path: Path, keep: str, axe
         assert ("realization" in written.dims) == axes
 
 
+def test_a_repository_has_the_scores_of_a_store(
+    files: Files, tmp_path: Path, blank_pictures: None
+) -> None:
+    pytest.importorskip("icechunk", reason="needs icechunk")
+    files.forecast(tmp_path)
+    files.forecast(tmp_path, f"--output={tmp_path / 'all.icechunk@branch.main/first'}")
+    words = [f"--forecast=store={tmp_path / 'f.zarr'}", f"--truth={files.data}"]
+    words += [f"--forecast=committed={tmp_path / 'all.icechunk@branch.main/first'}"]
+    words += [f"--climatology={files.years}", "--evaluation.climatology_harmonics=0"]
+    words += [f"--output={tmp_path / 'scores.nc'}", f"--report={tmp_path / 'report.html'}"]
+    run_verb("score", [*words, "--evaluation.num_resamples=0", "--evaluation.baselines=[]"])
+    scores = read(tmp_path)
+    store, committed = (scores.sel(forecast=n, drop=True) for n in ("store", "committed"))
+    assert store["rmse"].notnull().all()
+    xr.testing.assert_identical(store, committed)
+    assert "committed" in (tmp_path / "report.html").read_text()
+
+
 def test_truth_is_by_default_the_data_of_the_run(
     files: Files, tmp_path: Path, blank_pictures: None
 ) -> None:

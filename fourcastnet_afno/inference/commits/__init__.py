@@ -1,0 +1,1 @@
+"""Forecasts that are committed to repositories with versions."""
