@@ -104,6 +104,15 @@ def test_outputs_of_one_command_differ(tmp_path: Path, second: str) -> None:
             check_outputs(each, {})
 
 
+def test_the_work_folder_may_have_another_name(tmp_path: Path) -> None:
+    name = tmp_path / "a@branch"
+    output = Output(tmp_path / "a", "forecasts", has_work_folder=True, made_as=name)
+    assert output.working_path == name
+    with rejects("same-output", ".a@branch.partial"):
+        check_outputs([output, Output(tmp_path / ".a@branch.partial", "report")], {})
+    check_outputs([output, Output(tmp_path / ".a.partial", "report")], {})
+
+
 def test_hard_links_are_no_two_outputs(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_text("")

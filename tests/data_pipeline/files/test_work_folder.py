@@ -61,6 +61,21 @@ def test_an_error_before_the_first_piece_leaves_nothing_behind(tmp_path: Path) -
     assert work.folder.exists()
 
 
+def test_the_token_is_that_of_one_work_until_it_is_finished(tmp_path: Path) -> None:
+    tokens = []
+    for _ in range(2):
+        interrupt(tmp_path / "out", "a", KeyboardInterrupt())
+        tokens.append(WorkFolder(tmp_path / "out", "a").token)
+        interrupt(tmp_path / "out", "a", KeyboardInterrupt())
+        assert WorkFolder(tmp_path / "out", "a").token == tokens[-1] != ""
+        work = WorkFolder(tmp_path / "out", "a")
+        with work.opened():
+            assert work.publish(complete=lambda store: None)  # has put it elsewhere
+        assert not list(tmp_path.iterdir())
+        assert work.token == ""
+    assert tokens[0] != tokens[1]
+
+
 def test_no_error_deletes_finished_pieces(tmp_path: Path) -> None:
     path, error = tmp_path / "out", InputError("the disk is too small", code="disk-full")
     interrupt(path, "a", error)
