@@ -18,17 +18,24 @@ def test_it_serves_until_it_is_interrupted(scored_folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         bufsize=1,
+        # Jobs that a shell has put into the background ignore it, and so do the tests within.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        assert process.stdout is not None
-        text = ""
-        while "http" not in text or not text.endswith("\n"):
-            text += process.stdout.read(1)
-        match = re.search(r"http://127\.0\.0\.1:\d+/\S+", text)
-        assert match
-        with urlopen(match[0] + "axes", timeout=60) as response:
-            assert b"2m_temperature" in response.read()
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            text = ""
+            while "http" not in text or not text.endswith("\n"):
+                character = process.stdout.read(1)
+                assert character, "it has ended before it told its address"
+                text += character
+            match = re.search(r"http://127\.0\.0\.1:\d+/\S+", text)
+            assert match
+            with urlopen(match[0] + "axes", timeout=60) as response:
+                assert b"2m_temperature" in response.read()
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # does nothing to one that has ended
     assert process.returncode == 0, errors
     assert "Ended" in rest
     assert errors == ""
