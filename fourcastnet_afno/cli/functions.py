@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from data_pipeline.errors import InputError
 from data_pipeline.preparation.execution import ExecutionConfig
 from data_pipeline.sources.config import SourceConfig
 from fourcastnet_afno.evaluation.config import EvaluationConfig
@@ -49,9 +50,10 @@ HELP = {  # by option, or by verb and option
     "score.state": "file that keeps finished work, so that the same command resumes after an "
     "interruption; hidden next to OUTPUT by default",
     "export.checkpoint": "forecaster to export",
-    "export.output": "file to write: .onnx or .pt2",
-    "export.format": "aot_inductor is compiled for the processor of this machine",
-    "export.batch_size": "states in a batch, fixed",
+    "export.output": "file to write: .onnx, .pt2 or .ckpt",
+    "export.format": "aot_inductor is compiled for the processor of this machine; anemoi is a "
+    "checkpoint for anemoi-inference, which needs this package to run it",
+    "export.batch_size": "states in a batch, fixed; always 1 with anemoi",
     "publish.checkpoint": "forecaster to publish, or the checkpoint of a diagnostic head",
     "publish.output": "folder, or a URL that can be written to, such as s3://BUCKET/NAME",
     "publish.scores": "scores.json of its forecasts, for the model card",
@@ -159,14 +161,22 @@ def score_verb(
 def export_verb(
     checkpoint: Path,
     output: Path,
-    format: ExportFormat = "onnx",
+    format: ExportFormat | Literal["anemoi"] = "onnx",
     batch_size: Annotated[int, Ge(1), Le(10_000)] = 1,
 ) -> None:
     """Export a forecaster."""
     from data_pipeline.terminal import print_line
     from fourcastnet_afno.forecaster.export import export_checkpoint
+    from fourcastnet_afno.interop.anemoi import export_anemoi
     from fourcastnet_afno.workflows import console
 
+    if format == "anemoi":
+        if batch_size != 1:
+            message = f"--format anemoi steps one state at a time, got --batch_size {batch_size}; "
+            raise InputError(message + "leave it out", code="bad-setting")
+        export_anemoi(checkpoint, output)
+        print_line(console, f"{output}: a checkpoint for anemoi-inference")
+        return
     record = export_checkpoint(checkpoint, output, kind=format, batch_size=batch_size)
     print_line(
         console,

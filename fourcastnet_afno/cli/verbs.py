@@ -89,7 +89,7 @@ VERBS = {
     ),
     "export": Verb(
         help="Write the forecaster of a checkpoint as ONNX, torch.export or AOTInductor file that "
-        "runs without this package.",
+        "runs without this package, or as a checkpoint for anemoi-inference.",
     ),
     "publish": Verb(
         help="Write the forecaster of a checkpoint as a folder for others, with its digest and a "

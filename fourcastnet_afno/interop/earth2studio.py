@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_pipeline.calendars import STANDARD
 from data_pipeline.channels import Channels
 from data_pipeline.errors import InputError
 from data_pipeline.grids.grid import Grid
@@ -35,6 +34,7 @@ from fourcastnet_afno.forecaster.diagnostic_head import DiagnosticHead, load_dia
 from fourcastnet_afno.forecaster.forecaster import Forecaster
 from fourcastnet_afno.inference.perturbations import noise_of
 from fourcastnet_afno.inference.rollout import StepNoise, shifted, with_member_noise
+from fourcastnet_afno.interop.durations import require_plain_steps
 from fourcastnet_afno.interop.lexicon import lexicon_name
 
 Coordinates = OrderedDict[str, np.ndarray]
@@ -73,19 +73,7 @@ class Earth2StudioForecaster(nn.Module):
     def __init__(self, forecaster: Forecaster, *, seed: int = 0) -> None:
         super().__init__()
         spec = forecaster.spec
-        if spec.step.months or spec.step.calendar != STANDARD:
-            raise InputError(
-                f"earth2studio counts durations in the standard calendar, the forecaster steps "
-                f"{spec.step.label} in the calendar {spec.step.calendar}; use `fourcastnet-afno "
-                "forecast`",
-                code="timestep-mismatch",
-            )
-        if spec.boundary_width:
-            raise InputError(
-                "earth2studio has no driving fields, which a forecaster of a limited area "
-                "(data.boundary) needs; use `fourcastnet-afno forecast`",
-                code="bad-setting",
-            )
+        require_plain_steps(spec, "earth2studio")
         self.forecaster, self._seed = forecaster, seed
         self._field = _field_coordinates(spec.channels, spec.grid)
         self._step = spec.timestep.astype("timedelta64[ns]")

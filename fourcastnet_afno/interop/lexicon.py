@@ -1,8 +1,11 @@
-"""Names of channels in the lexicon of earth2studio, such as ``z500`` and ``u10m``.
+"""Names of channels elsewhere: ``z500`` and ``u10m`` of earth2studio, ``z`` and ``10u`` of ECMWF.
 
 References:
     NVIDIA, Earth2Studio, lexicon: https://nvidia.github.io/earth2studio/userguide/about/data.html
+    ECMWF parameter database, https://codes.ecmwf.int/grib/param-db
 """
+
+import re
 
 from data_pipeline.channels import Channel
 from data_pipeline.sources.names import UNITS
@@ -50,13 +53,48 @@ _SINGLE_LEVEL = {
     "land_sea_mask": "lsm",
     "geopotential_at_surface": "z",
 }
+_OF_ECMWF: dict[
+    str, str | None
+] = {  # at one level, where its short name is not that of earth2studio
+    "10m_u_component_of_wind": "10u",
+    "10m_v_component_of_wind": "10v",
+    "10m_wind_speed": "10si",
+    "100m_u_component_of_wind": "100u",
+    "100m_v_component_of_wind": "100v",
+    "2m_temperature": "2t",
+    "2m_dewpoint_temperature": "2d",
+    "2m_specific_humidity": "2sh",
+    "2m_relative_humidity": "2r",
+    "sea_ice_cover": "ci",
+    "total_precipitation_6hr": None,  # a duration is no parameter
+}
 
 
 def lexicon_name(channel: Channel) -> str:
     """The name of a channel there; its own label where there is none of its meaning and units."""
-    if channel.units not in ("", UNITS.get(channel.name, channel.units)):
+    if not _has_usual_units(channel):
         return channel.label
     if channel.level is None:
         return _SINGLE_LEVEL.get(channel.name, channel.label)
     prefix = _ON_LEVELS.get(channel.name)
     return channel.label if prefix is None else f"{prefix}{channel.level}"
+
+
+def mars_keys(channel: Channel) -> dict[str, str | int]:
+    """Keys of a channel in ECMWF's archive; none where it has no parameter of its units."""
+    table = _SINGLE_LEVEL | _OF_ECMWF if channel.level is None else _ON_LEVELS
+    param = table.get(channel.name) if _has_usual_units(channel) else None
+    if param is None:
+        return {}
+    if channel.level is None:
+        return {"param": param, "levtype": "sfc"}
+    return {"param": param, "levtype": "pl", "levelist": channel.level}
+
+
+def ecmwf_units(units: str) -> str | None:
+    """Units in ECMWF's spelling, such as ``m s**-1``; None without units or dimension."""
+    return None if units in ("", "1") else re.sub(r"(?<=[A-Za-z])(-?\d+)", r"**\1", units)
+
+
+def _has_usual_units(channel: Channel) -> bool:
+    return channel.units in ("", UNITS.get(channel.name, channel.units))
