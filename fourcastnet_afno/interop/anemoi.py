@@ -117,7 +117,7 @@ class AnemoiForecaster(nn.Module):
         return self._noise[1]
 
     def __reduce__(self) -> tuple[Callable[[Tensor], "AnemoiForecaster"], tuple[Tensor]]:
-        """What a pickle of it holds, see the head of this module."""
+        """Content of a pickle of it, see the head of this module."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             save_checkpoint(path, self.forecaster, {}, {})
@@ -197,7 +197,7 @@ def _add_metadata(archive: zipfile.ZipFile, forecaster: Forecaster) -> None:
 
 
 def _metadata(forecaster: Forecaster) -> dict[str, Any]:
-    """What the runners of anemoi-inference read."""
+    """Entries of ``anemoi.json`` that the runners of anemoi-inference read."""
     spec, history = forecaster.spec, forecaster.num_history
     names = [variable_name(channel) for channel in spec.channels]
     places = list(range(len(names)))

@@ -75,6 +75,13 @@ def benchmark_entries(path: Path, name: str) -> BenchmarkEntries:
             f"{[*map(str, forecast.data_vars)]}, expected some of {expected}",
             code="missing-variable",
         )
+    if not {*variables} & {*_ON_LEVELS}:
+        raise InputError(
+            f"{path} has {variables} alone, the public benchmark reads forecasts with pressure "
+            f"levels: it selects {_LEVELS} hPa in every file; forecast some of "
+            f"{', '.join(_ON_LEVELS)} too",
+            code="missing-variable",
+        )
     entry: dict[str, Any] = {"path": str(path.absolute()), "variables": variables}
     if levels != _LEVELS:
         entry["levels"] = levels

@@ -1,4 +1,4 @@
-"""What tools that count durations can run."""
+"""Forecasters for tools that count durations."""
 
 from dataclasses import replace
 

@@ -88,6 +88,9 @@ def test_forecasts_that_the_benchmark_has_no_truth_for_are_rejected(tmp_path: Pa
     with rejects("grid-mismatch", "other.zarr", "12 x 6", "64x32"):
         benchmark_entries(other, "afno")
     channels = Channels((Channel(name="geopotential", level=300, units="m2 s-2"),))
+    surface = write(tmp_path / "surface.zarr", channels=Channels((CHANNELS.channels[2],)))
+    with rejects("missing-variable", "surface.zarr", "['2m_temperature'] alone", "levels"):
+        benchmark_entries(surface, "afno")
     high = write(tmp_path / "high.zarr", channels=channels)
     with rejects("missing-variable", "high.zarr", "geopotential"):
         benchmark_entries(high, "afno")
