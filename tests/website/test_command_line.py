@@ -27,8 +27,8 @@ def test_a_verb_has_its_help_and_a_row_for_each_option(parts: dict[str, str], ve
 
 def test_options_have_types_defaults_and_links_to_their_settings(parts: dict[str, str]) -> None:
     assert (
-        "| `--batch_size` | int | `1` | states in a batch, fixed; must lie in 1..10000 |"
-        in (parts["export"])
+        "| `--batch_size` | int | `1` | states in a batch, fixed; always 1 with anemoi; "
+        "must lie in 1..10000 |" in parts["export"]
     )
     assert "| `--checkpoint` | file or folder | **required** |" in parts["export"]
     assert "| [settings](settings/data.md#data.source), such as `--truth.path` |" in parts["score"]
