@@ -54,9 +54,11 @@ def settle(
         What checkpoints must record beside the precision, and what was chosen and why.
     """
     last, record = folder / "last.safetensors", dict[str, Any]()
-    if process.is_main and last.exists() and "auto" in (config.precision, config.num_threads):
-        record = read_checkpoint(last, "none")[1]
-    record, told, kept = process.broadcast(record), list[str](), dict[str, Any]()
+    told, kept = list[str](), dict[str, Any]()
+    if "auto" in (config.precision, config.num_threads):
+        if process.is_main and last.exists():
+            record = read_checkpoint(last, "none")[1]
+        record = process.broadcast(record)
 
     def measured(measure: Callable[..., tuple[_Choice, str]]) -> tuple[_Choice, str]:
         objective.to(process.device)
@@ -131,8 +133,8 @@ def fastest_threads(
     if process.device.type != "cpu" or most == 1:
         return most, "as there is one" if most == 1 else "as the network is not on the processor"
     counts = [most, *(2**power for power in range(most.bit_length()) if 2**power < most)]
-    seconds = _measure(objective, sample, process, clock, counts, torch.set_num_threads)
-    torch.set_num_threads(most)
+    with threads_kept():
+        seconds = _measure(objective, sample, process, clock, counts, torch.set_num_threads)
     best = min(counts, key=lambda count: seconds[count])
     times = " and ".join(f"{value:.3g} s in {count}" for count, value in sorted(seconds.items()))
     return best if seconds[best] < (1 - _LEAST_GAIN) * seconds[most] else most, f"of {times}"
