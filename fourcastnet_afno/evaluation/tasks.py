@@ -213,7 +213,7 @@ class _ChannelTask:
             error = np.where(present, error, 0.0)
             sums = {"map_error": error, "map_squared_error": error**2, "map_count": present}
         if self._plan.settings.has_ensembles and members.shape[1] > 1:
-            sums["ranks"] = rank_histogram(members.astype(np.float64), truth, weights)[0]
+            sums["ranks"] = rank_histogram(members, truth, weights)[0]
         if self._thresholds is not None:
             sums["reliability"] = reliability(members, truth, self._thresholds, weights)[0]
         for statistic, values in sums.items():

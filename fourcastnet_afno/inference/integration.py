@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,8 @@ class Integration:
         self._perturber = job.perturbers[number]
         self._init_times, self._members, self._pool = init_times, members, pool
         spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability
+        if not job.kept:
+            stability = replace(stability, diagnostics=False)
         self._seed = job.config.ensemble.seed
         self._noise_amplitude = job.config.ensemble.noise_amplitude
         self._device, self._filled = scales.mean.device, scales.filled

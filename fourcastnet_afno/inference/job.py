@@ -52,6 +52,7 @@ class ForecastJob:
         boundary: Canonical dataset or forecasts that drive a limited area; by default the dataset.
         restart_every: Steps between files with the state of an unfinished unit.
         scored: Whether all members of an initial time run together, as their scores need it.
+        kept: Whether the forecasts are written, and with them statistics of their steps.
 
     Raises:
         InputError: If a setting does not suit the forecasters or the data.
@@ -65,6 +66,7 @@ class ForecastJob:
     boundary: DrivingFields | None = None
     restart_every: int = 50
     scored: bool = False
+    kept: bool = True
 
     def __post_init__(self) -> None:
         first = self.steppers[0].spec

@@ -210,13 +210,16 @@ class UnitOutput:
         leads = self._leads(chunk)
         if self._scores is None or leads.start < self._scores.num_scored:
             return
-        members = np.stack(self._fields.get(_SCORED) or self._fields["", None], axis=2)
+        steps = self._fields.get(_SCORED) or self._fields["", None]
+        members = steps[0][:, :, None] if len(steps) == 1 else np.stack(steps, axis=2)
         self._scores.add(leads, bit_rounded(members, self._job.config.store.keep_bits))
 
 
 def _merge(values: Sequence[Tensor], order: np.ndarray, shape: tuple[int, int]) -> Tensor:
     """Values of all sets as (init, member, ...)."""
-    merged = values[0] if len(values) == 1 else torch.cat(list(values))[torch.from_numpy(order)]
+    merged = values[0] if len(values) == 1 else torch.cat(list(values))
+    if (np.diff(order) != 1).any():
+        merged = merged[torch.from_numpy(order)]
     return merged.view(*shape, *merged.shape[1:])
 
 

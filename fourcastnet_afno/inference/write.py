@@ -121,6 +121,7 @@ def write_forecast(
         boundary=boundary,
         restart_every=restart_every,
         scored=scoring is not None,
+        kept=path is not None,
     )
     if path is not None and path.suffix == ".nc":
         require_netcdf_names((channel.name for channel in job.layout.channels), path)

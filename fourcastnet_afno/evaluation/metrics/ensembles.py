@@ -39,73 +39,158 @@ from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
 _ALMOST_FAIR = 0.95
 _SORTED_TOGETHER = 8  # of the values of other tiles, which are not copied
+_CELLS_TOGETHER, _VALUES_TOGETHER = 2**12, 2**16  # of sums over members
+_MOST_OF_A_BYTE = 255
+# From so many float32 members on, products of pairs are float32, if at most this share of the pairs
+# is closer than this part of their squared norms: what is close is lost in the rounding.
+_MANY, _CLOSE_PAIRS, _CLOSE = 64, 1e-3, 1e-2
 
 
-def cell_crps(members: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-    """Estimators of the CRPS of each cell, float64 (field, ...).
+def cell_scores(
+    members: np.ndarray, truth: np.ndarray, mean: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Scores of each cell, float64 (field, ...): estimators of the CRPS, and moments.
 
-    Members have the shape (field, realization, ...), truth (field, ...). Members of any precision
-    are sorted in it, some cells at a time, that stay in the cache next to each other.
+    The moments are the variance over members, without bias, and the squared error of their mean
+    less what the finite ensemble adds to it. A cell that lacks a member or truth is NaN.
+
+    Members have the shape (field, realization, ...), truth (field, ...), as has the mean over
+    members, if it is known, which is float64.
     """
-    count, flat = members.shape[1], members.reshape(*members.shape[:2], -1)
-    observed, ranks = truth.reshape(len(truth), -1), 2.0 * np.arange(1, count + 1) - count - 1
-    skill, pairs = np.empty(observed.shape), np.empty(observed.shape)
-    for field, values in enumerate(flat):
-        for cells in cache_sized_slices(values.shape[1], _SORTED_TOGETHER * count):
-            ordered = values[:, cells].T.copy()
-            ordered.sort(axis=-1)
-            ordered = ordered.astype(np.float64)
-            pairs[field, cells] = 2 * ordered @ ranks
-            ordered -= observed[field, cells, None]
-            skill[field, cells] = np.abs(ordered, out=ordered).mean(axis=-1)
-    biased = (skill - pairs / (2 * count**2)).reshape(truth.shape)
-    fair = (skill - pairs / (2 * count * max(count - 1, 1))).reshape(truth.shape)
+    count, shape = members.shape[1], truth.shape
+    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    flat = members.reshape(*members.shape[:2], -1)
+    bias = (mean - truth).reshape(len(truth), -1)
+    sums = [
+        (_sum_of_pairs(values), *_sums_about(values, center, shift))
+        for values, center, shift in zip(flat, mean.reshape(bias.shape), bias, strict=True)
+    ]
+    pairs, squares, distances = (np.reshape(x, shape) for x in zip(*sums, strict=True))
+    skill, variance = distances / count, squares / max(count - 1, 1)
+    biased = skill - pairs / (2 * count**2)
+    fair = skill - pairs / (2 * count * max(count - 1, 1))
     almost_fair = _ALMOST_FAIR * fair + (1 - _ALMOST_FAIR) * biased
-    return {"crps": fair, "crps_biased": biased, "crps_almost_fair": almost_fair}
+    return {
+        "crps": fair,
+        "crps_biased": biased,
+        "crps_almost_fair": almost_fair,
+        "ensemble_variance": variance,
+        "debiased_squared_error": bias.reshape(shape) ** 2 - variance / count,
+    }
+
+
+def _sum_of_pairs(values: np.ndarray) -> np.ndarray:
+    """Sums (cell,) of the distances of all pairs of members (realization, cell).
+
+    They are sorted in their own precision, some cells at a time, that stay in the cache.
+    """
+    count, num_cells = values.shape
+    ranks = 2.0 * np.arange(1, count + 1) - count - 1
+    pairs = np.empty(num_cells)
+    for cells in cache_sized_slices(num_cells, _SORTED_TOGETHER * count):
+        # Rows that are a power of two apart fall on each other in the cache: not so the copy's.
+        ordered = np.ascontiguousarray(values[:, cells]).T.copy()
+        ordered.sort(axis=-1)
+        pairs[cells] = 2 * ordered.astype(np.float64) @ ranks
+    return pairs
+
+
+def _sums_about(
+    values: np.ndarray, center: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over members (realization, cell) of (x - center)^2 and of |x - center + shift|."""
+    squares, distances = np.zeros(center.shape), np.zeros(center.shape)
+    for cells in _slices(len(center), _CELLS_TOGETHER):
+        for some in _slices(len(values), _VALUES_TOGETHER // _CELLS_TOGETHER):
+            deviations = values[some, cells].astype(np.float64)
+            deviations -= center[cells]
+            squares[cells] += np.square(deviations).sum(axis=0)
+            deviations += shift[cells]
+            distances[cells] += np.abs(deviations, out=deviations).sum(axis=0)
+    return squares, distances
+
+
+def _slices(total: int, length: int) -> list[slice]:
+    return [slice(start, min(start + length, total)) for start in range(0, total, length)]
 
 
 def ensemble_statistics(
-    members: np.ndarray, truth: np.ndarray, averager: Averager
+    members: np.ndarray, truth: np.ndarray, averager: Averager, mean: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Weighted means (field, region) of the probabilistic scores of each field.
 
-    Members have the shape (field, realization, latitude, longitude), truth is one without members.
+    Members have the shape (field, realization, latitude, longitude), truth and the mean over
+    members, if it is known, are one without members.
+    """
+    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    cells = cell_scores(members, truth, mean)
+    finite = np.isfinite(cells["crps"])
+    present = None if finite.all() else finite
+    result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
+    if present is None:
+        return result | {"energy_score": energy_score(members, truth, averager, mean)}
+    members = np.where(present[:, None], members, 0.0)
+    truth, mean = np.where(present, truth, 0.0), np.where(present, mean, 0.0)
+    weights = averager.mean(present.astype(np.float64))  # norms over the cells that are there
+    energy = energy_score(members, truth, averager, mean)
+    return result | {"energy_score": energy / np.sqrt(np.where(weights > 0, weights, np.nan))}
+
+
+def energy_score(
+    members: np.ndarray, truth: np.ndarray, averager: Averager, mean: np.ndarray | None = None
+) -> np.ndarray:
+    """Fair energy score of each field and region, of shape (field, region).
+
+    Of many float32 members it is right to about seven digits, else to rounding in float64.
     """
     count = members.shape[1]
-    finite = np.isfinite(members).all(axis=1) & np.isfinite(truth)
-    present = None if finite.all() else finite
-    if present is not None:
-        members = np.where(present[:, None], members, 0.0)
-        truth = np.where(present, truth, 0.0)
-    cells = cell_crps(members, truth)
-    members = members.astype(np.float64)
-    variance = members.var(axis=1, ddof=1) if count > 1 else np.zeros_like(truth)
-    cells["ensemble_variance"] = variance  # unbiased
-    cells["debiased_squared_error"] = (members.mean(axis=1) - truth) ** 2 - variance / count
-    result = {name: masked_mean(averager, values, present) for name, values in cells.items()}
-    energy = energy_score(members, truth, averager)
-    if present is not None:  # norms over the cells that are there
-        weights = averager.mean(present.astype(np.float64))
-        energy = energy / np.sqrt(np.where(weights > 0, weights, np.nan))
-    return result | {"energy_score": energy}
-
-
-def energy_score(members: np.ndarray, truth: np.ndarray, averager: Averager) -> np.ndarray:
-    """Fair energy score of each field and region, of shape (field, region)."""
-    count = members.shape[1]
-    center = members.mean(axis=1, keepdims=True)
-    points = np.concatenate([members - center, truth[:, None] - center], axis=1)
-    flat = points.reshape(*points.shape[:2], -1)
+    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    flat = members.reshape(*members.shape[:2], -1)
+    single = members.dtype == np.float32 and count >= _MANY
     result = np.empty((len(members), averager.num_regions))
-    for region, weights in enumerate(averager.weights.reshape(averager.num_regions, -1)):
-        scaled = flat * np.sqrt(weights)
-        gram = scaled @ scaled.swapaxes(1, 2)  # symmetric: half the work
-        squares = np.diagonal(gram, axis1=1, axis2=2)
-        distances = np.sqrt(np.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0))
-        skill = distances[:, :count, count].mean(axis=1)
-        pairs = distances[:, :count, :count].sum(axis=(1, 2))
-        result[:, region] = skill - (pairs / (2 * count * (count - 1)) if count > 1 else 0)
+    for field, values in enumerate(flat):
+        center, observed = mean[field].ravel(), truth[field].ravel()
+        for region, weights in enumerate(averager.weights.reshape(averager.num_regions, -1)):
+            points = values, center, observed, np.sqrt(weights)
+            skill, pairs = _distances(*points, dtype=np.float32) if single else (None, None)
+            if pairs is None:
+                skill, pairs = _distances(*points, dtype=np.float64)
+            result[field, region] = skill - pairs / (2 * count * max(count - 1, 1))
     return result
+
+
+def _distances(
+    values: np.ndarray, center: np.ndarray, observed: np.ndarray, roots: np.ndarray, dtype: type
+) -> tuple[float, float | None]:
+    """Mean distance of members (realization, cell) to truth, and the sum of those of all pairs.
+
+    Roots of the weights (cell,) scale the cells. The sum is None where rounding might show.
+    """
+    product, squares = np.zeros(0), np.zeros(len(values))
+    for cells in _slices(len(center), _CELLS_TOGETHER):
+        middle, scale = center[cells].astype(dtype), roots[cells].astype(dtype)
+        points = np.subtract(values[:, cells], middle, dtype=dtype)  # which changes no distance
+        points *= scale
+        part = points @ points.T  # symmetric: half the work
+        product = np.add(product, part, dtype=np.float64) if product.size else part
+        points -= ((observed[cells] - middle) * scale).astype(dtype)
+        squares += np.vecdot(points, points)
+    return float(np.sqrt(squares).mean()), _sum_of_distances(product, dtype)
+
+
+def _sum_of_distances(product: np.ndarray, dtype: type) -> float | None:
+    """Sum of the distances of all pairs of points, from their inner products (point, point)."""
+    total, num_close, norms = 0.0, 0, np.diagonal(product).astype(np.float64)
+    for some in _slices(len(norms), _VALUES_TOGETHER // (2 * len(norms)) + 1):
+        later = slice(some.start, None)
+        sums = norms[some, None] + norms[later]
+        squares = sums - 2 * product[some, later]
+        if dtype == np.float32:
+            num_close += np.count_nonzero(squares <= np.multiply(sums, _CLOSE, out=sums))
+        distances = np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+        total += 2 * distances.sum() - distances[:, : len(distances)].sum()
+    is_close = 2 * (num_close - len(norms)) > _CLOSE_PAIRS * len(norms) ** 2
+    return None if is_close else float(total)
 
 
 def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -115,10 +200,16 @@ def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
     (field, realization + 1); the sum of a complete field is 1.
     """
     count = members.shape[1]
-    below = (members < truth[:, None]).sum(axis=1)
-    equal = (members == truth[:, None]).sum(axis=1)
-    present = np.isfinite(members).all(axis=1) & np.isfinite(truth)
-    cells = np.where(present, weights, 0.0) / (equal + 1)
+    rounded = truth.astype(members.dtype)
+    if np.array_equal(rounded, truth, equal_nan=True):  # comparing without a copy of the members
+        truth = rounded
+    below, equal, present = np.zeros(truth.shape, int), np.zeros(truth.shape, int), True
+    for some in _slices(count, _MOST_OF_A_BYTE):
+        part = members[:, some]
+        below += _count(part < truth[:, None])
+        equal += _count(part == truth[:, None])
+        present &= np.isfinite(part).all(axis=1)
+    cells = np.where(present & np.isfinite(truth), weights, 0.0) / (equal + 1)
     result = np.zeros((len(members), count + 1))
     for field in range(len(members)):
         for tie in range(int(equal[field].max()) + 1):
@@ -128,11 +219,16 @@ def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
     return result
 
 
+def _count(is_true: np.ndarray) -> np.ndarray:
+    """How many members (field, realization, ...) of at most 255 it is true for."""
+    return is_true.view(np.uint8).sum(axis=1, dtype=np.uint8)
+
+
 def _ensemble_scores(pair: PairBlock) -> dict[str, np.ndarray]:
     if not pair.settings.has_ensembles:
         return {}
     members, truth = pair.flat(pair.members), pair.flat(pair.truth)
-    scores = ensemble_statistics(members, truth, pair.settings.averager)
+    scores = ensemble_statistics(members, truth, pair.settings.averager, pair.flat(pair.forecast))
     return {name: pair.unflat(values) for name, values in scores.items()}
 
 

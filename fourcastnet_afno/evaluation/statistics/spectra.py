@@ -31,7 +31,9 @@ import scipy.fft
 
 from data_pipeline.grids.grid import Grid
 from data_pipeline.precision import at_least_single
+from fourcastnet_afno.evaluation.statistics.averages import cache_sized_slices
 
+_FOURIER_TOGETHER = 4  # of the fields of other tiles, as these have copies
 _MAX_MATRIX = 80  # columns up to which the product with a matrix is the faster transform
 _EARTH_CIRCUMFERENCE_KM = 40030.0
 
@@ -119,23 +121,30 @@ def zonal_energy_spectrum(fields: np.ndarray, area_weights: np.ndarray) -> np.nd
     """
     fields = at_least_single(fields)
     rows, length = fields.shape[-2:]
-    num_cosines = length // 2 + 1
+    weights = (area_weights[:, 0] / rows / length**2).astype(fields.dtype)
     if length <= _MAX_MATRIX:
-        matrix = _fourier_matrix(length, fields.dtype.char)
+        return _power_by_matrix(fields, weights)
+    coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
+    coefficients[..., 1 : (length + 1) // 2] *= np.sqrt(2)
+    parts = coefficients.view(np.finfo(coefficients.dtype).dtype)
+    squares = np.matmul(weights, np.multiply(parts, parts, out=parts))
+    return squares[..., ::2].astype(np.float64) + squares[..., 1::2]
+
+
+def _power_by_matrix(fields: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums over rows of weights (row,) times the power of each wavenumber."""
+    rows, length = fields.shape[-2:]
+    matrix, num_cosines = _fourier_matrix(length, fields.dtype.char), length // 2 + 1
+    flat = fields.reshape(-1, rows, length)
+    squares = np.empty((len(flat), length), fields.dtype)
+    for tile in cache_sized_slices(len(flat), _FOURIER_TOGETHER * rows * length):
         # One product for each field, so that its rounding does not depend on its neighbors.
         with np.errstate(invalid="ignore"):  # what is not finite stays so, and is left out later
-            parts = np.matmul(np.ascontiguousarray(fields), matrix)
-    else:
-        coefficients = np.asarray(scipy.fft.rfft(fields, axis=-1))
-        coefficients[..., 1 : (length + 1) // 2] *= np.sqrt(2)
-        parts = coefficients.view(np.finfo(coefficients.dtype).dtype)
-    weights = area_weights[:, 0] / rows / length**2
-    squares = np.matmul(weights.astype(parts.dtype), np.multiply(parts, parts, out=parts))
-    if length > _MAX_MATRIX:
-        return squares[..., ::2].astype(np.float64) + squares[..., 1::2]
-    power = squares[..., :num_cosines].astype(np.float64)
-    power[..., 1 : length - num_cosines + 1] += squares[..., num_cosines:]
-    return power
+            parts = np.matmul(np.ascontiguousarray(flat[tile]), matrix)
+        np.matmul(weights, np.multiply(parts, parts, out=parts), out=squares[tile])
+    power = squares[:, :num_cosines].astype(np.float64)
+    power[:, 1 : length - num_cosines + 1] += squares[:, num_cosines:]
+    return power.reshape(*fields.shape[:-2], num_cosines)
 
 
 @lru_cache

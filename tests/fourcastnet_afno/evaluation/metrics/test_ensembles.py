@@ -9,7 +9,7 @@ import xarray as xr
 
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
-from fourcastnet_afno.evaluation.metrics.ensembles import cell_crps, energy_score, rank_histogram
+from fourcastnet_afno.evaluation.metrics.ensembles import cell_scores, energy_score, rank_histogram
 from fourcastnet_afno.evaluation.statistics.averages import Averager
 from tests.builders.forecasts import (
     GRID,
@@ -41,15 +41,15 @@ def crps_by_integral(members: np.ndarray, truth: float) -> float:
 def test_crps_is_the_integral_over_the_distribution() -> None:
     rng = np.random.default_rng(0)
     members, truth = rng.standard_normal((20, 7)), rng.standard_normal(20)
-    found = cell_crps(members, truth)["crps_biased"]
+    found = cell_scores(members, truth)["crps_biased"]
     expected = [crps_by_integral(m, float(o)) for m, o in zip(members, truth, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     pairs = np.array([abs(m[:, None] - m[None, :]).sum() for m in members])
     skill = abs(members - truth[:, None]).mean(axis=1)
     fair = skill - pairs / (2 * 7 * 6)
-    np.testing.assert_allclose(cell_crps(members, truth)["crps"], fair, rtol=1e-12)
+    np.testing.assert_allclose(cell_scores(members, truth)["crps"], fair, rtol=1e-12)
     almost = 0.95 * fair + 0.05 * found
-    np.testing.assert_allclose(cell_crps(members, truth)["crps_almost_fair"], almost, rtol=1e-12)
+    np.testing.assert_allclose(cell_scores(members, truth)["crps_almost_fair"], almost, rtol=1e-12)
 
 
 def test_the_precision_of_members_does_not_matter_and_they_stay_in_order() -> None:
@@ -57,7 +57,7 @@ def test_the_precision_of_members_does_not_matter_and_they_stay_in_order() -> No
     for cells in (1, 300):
         members = rng.standard_normal((2, 2000, cells)).astype(np.float32)
         before, actual = members.copy(), rng.standard_normal((2, cells))
-        found, expected = (cell_crps(m, actual) for m in (members, members.astype(np.float64)))
+        found, expected = (cell_scores(m, actual) for m in (members, members.astype(np.float64)))
         np.testing.assert_array_equal(found["crps"], expected["crps"])
         np.testing.assert_array_equal(members, before)
 
@@ -67,7 +67,7 @@ def test_one_member_has_the_absolute_error(truth: xr.Dataset) -> None:
     member, actual = rng.standard_normal((5, 1, 3)), rng.standard_normal((5, 3))
     for estimator in ("crps", "crps_biased", "crps_almost_fair"):
         np.testing.assert_array_equal(
-            cell_crps(member, actual)[estimator], abs(member[:, 0] - actual)
+            cell_scores(member, actual)[estimator], abs(member[:, 0] - actual)
         )
     forecasts = {"many": make_forecast(truth, members=3), "one": make_forecast(truth)}
     scores = evaluate(forecasts, truth, make_climatology(truth), CONFIG)
@@ -96,7 +96,7 @@ def test_scores_of_an_ensemble_are_their_definitions(truth: xr.Dataset) -> None:
         "spread": math.sqrt(mean(variance)),
         "spread_skill_ratio": math.sqrt(mean(variance) / mean((average - o) ** 2)),
         "debiased_rmse": math.sqrt(mean((average - o) ** 2 - variance / 4)),
-        "crps": mean(cell_crps(f, o)["crps"]),
+        "crps": mean(cell_scores(f, o)["crps"]),
     }
     norms = [
         np.sqrt((weights * (f[:, i] - other) ** 2).sum(axis=(1, 2)))
@@ -115,7 +115,53 @@ def test_energy_score_of_one_cell_is_the_crps() -> None:
     rng = np.random.default_rng(1)
     members, truth = rng.standard_normal((6, 5, 1, 1)), rng.standard_normal((6, 1, 1))
     found = energy_score(members, truth, Averager(np.ones((1, 1, 1))))
-    np.testing.assert_allclose(found[:, 0], cell_crps(members, truth)["crps"][:, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 0], cell_scores(members, truth)["crps"][:, 0, 0], rtol=1e-6)
+
+
+def mean_distances(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
+    """The energy score of one field by its double sum, in float64."""
+    points = [np.sqrt(weights) * field.astype(np.float64) for field in (*members, truth)]
+    flat = np.reshape(points, (len(points), -1))
+    norms = np.array([np.sqrt(np.square(flat - point).sum(axis=1)) for point in flat[:-1]])
+    count = len(members)
+    return norms[:, -1].mean() - norms[:, :-1].sum() / (2 * count * (count - 1))
+
+
+@pytest.mark.parametrize(("spread", "shape"), [(30.0, (30, 200)), (0.3, (9, 16))])
+def test_the_energy_score_of_many_members_in_single_precision(
+    spread: float, shape: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(2)
+    weights = rng.uniform(0.5, 1.5, shape)
+    weights /= weights.sum()
+    truth = 5000.0 * rng.standard_normal(shape)
+    members = truth + spread * rng.standard_normal((150, *shape))
+    members = members.astype(np.float32)
+    found = energy_score(members[None], truth[None], Averager(weights[None])).item()
+    assert found == pytest.approx(mean_distances(members, truth, weights), rel=1e-7)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 1e-4, 1e-2])
+def test_the_energy_score_of_members_in_clusters_is_not_lost_in_rounding(scatter: float) -> None:
+    """As of a few checkpoints whose members have hardly left each other."""
+    rng = np.random.default_rng(3)
+    weights = np.full((6, 8), 1 / 48)
+    truth, centers = rng.standard_normal((6, 8)), rng.standard_normal((2, 6, 8))
+    members = np.repeat(centers, 40, axis=0) + scatter * rng.standard_normal((80, 6, 8))
+    members = members.astype(np.float32)
+    found = energy_score(members[None], truth[None], Averager(weights[None])).item()
+    assert found == pytest.approx(mean_distances(members, truth, weights), rel=1e-7)
+
+
+def test_the_variance_of_cells_far_from_zero() -> None:
+    rng = np.random.default_rng(4)
+    members = (1e5 + rng.standard_normal((2, 40, 3, 5000))).astype(np.float32)
+    truth = members[:, 0].astype(np.float64) + 1.0
+    found = cell_scores(members, truth)
+    variance = members.astype(np.float64).var(axis=1, ddof=1)
+    np.testing.assert_allclose(found["ensemble_variance"], variance, rtol=1e-12)
+    square = (members.mean(axis=1, dtype=np.float64) - truth) ** 2 - variance / 40
+    np.testing.assert_allclose(found["debiased_squared_error"], square, rtol=1e-9, atol=1e-12)
 
 
 def test_a_reliable_ensemble() -> None:
@@ -130,11 +176,11 @@ def test_a_reliable_ensemble() -> None:
     error = ((members.mean(axis=1) - truth) ** 2 * weights).sum(axis=(1, 2)).mean()
     variance = (members.var(axis=1, ddof=1) * weights).sum(axis=(1, 2)).mean()
     assert math.sqrt(variance / error) == pytest.approx(math.sqrt(count / (count + 1)), rel=0.01)
-    few = cell_crps(members[:, :2], truth)["crps"].mean()
+    few = cell_scores(members[:, :2], truth)["crps"].mean()
     assert few == pytest.approx(
-        cell_crps(members, truth)["crps"].mean(), rel=0.02
+        cell_scores(members, truth)["crps"].mean(), rel=0.02
     )  # fair: whatever the size
-    assert cell_crps(members[:, :2], truth)["crps_biased"].mean() > 1.2 * few
+    assert cell_scores(members[:, :2], truth)["crps_biased"].mean() > 1.2 * few
 
 
 def test_ties_are_shared_between_ranks() -> None:
@@ -170,7 +216,7 @@ def test_a_member_that_is_missing_leaves_out_its_cells(truth: xr.Dataset) -> Non
     weights = np.broadcast_to(GRID.area_weights(), o.shape).copy()
     weights[0, 2, 3] = 0
     weights /= weights.sum(axis=(1, 2), keepdims=True)
-    cells = np.nan_to_num(cell_crps(np.nan_to_num(f), o)["crps"])
+    cells = np.nan_to_num(cell_scores(np.nan_to_num(f), o)["crps"])
     assert float(one["crps"]) == pytest.approx((weights * cells).sum(axis=(1, 2)).mean(), rel=1e-9)
 
 
@@ -184,8 +230,8 @@ SMALL = Averager(ROWS[None])
 def test_crps_of_three_members() -> None:
     members, truth = np.array([[0.0, 1, 4]]).T[None, :, :, None][..., 0], np.array([[2.0]])
     # |x - o|: 2, 1, 2; distances of pairs: 1, 4, 3, each twice
-    assert cell_crps(members, truth)["crps_biased"].item() == pytest.approx(5 / 3 - 16 / 18)
-    assert cell_crps(members, truth)["crps"].item() == pytest.approx(5 / 3 - 16 / 12)
+    assert cell_scores(members, truth)["crps_biased"].item() == pytest.approx(5 / 3 - 16 / 18)
+    assert cell_scores(members, truth)["crps"].item() == pytest.approx(5 / 3 - 16 / 12)
 
 
 def test_the_energy_score_of_two_members() -> None:
@@ -201,3 +247,13 @@ def test_ranks_share_ties() -> None:
     truth = np.array([[[-1.0, 0.5, 2.0], [0.0, np.nan, 2.0]]])
     found = rank_histogram(members, truth, ROWS)[0]
     np.testing.assert_allclose(found * 12, [3 + 0.5, 3 + 0.5, 3 + 1])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-9])
+def test_ranks_of_more_members_than_a_byte_counts(shift: float) -> None:
+    """Truth between two float32 numbers is above the lower one."""
+    members = np.arange(600, dtype=np.float32).reshape(1, 600, 1, 1)
+    found = rank_histogram(members, np.full((1, 1, 1), 555.0 + shift), np.ones((1, 1)))[0]
+    expected = np.zeros(601)
+    expected[[555, 556]] = (0.0, 1.0) if shift else (0.5, 0.5)
+    np.testing.assert_array_equal(found, expected)
