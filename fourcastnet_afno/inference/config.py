@@ -163,8 +163,8 @@ class ForecastConfig:
             ``Forecaster.on_grid``; otherwise they are an error.
         resolution: Such states are ``interpolate``d to the network's grid and its changes back, or
             the network works at their resolution, ``native``: right for patches of one cell alone.
-        precision: ``bfloat16`` runs the network under autocast: products in bfloat16, transforms in
-            float32.
+        precision: ``bfloat16`` runs the network under autocast: products in bfloat16, with weights
+            that are rounded once and take half of the memory; transforms in float32.
         compile: Mode of ``torch.compile`` for the network; ``reduce-overhead`` uses CUDA graphs. On
             CPUs it needs a C++ compiler, and small networks lose by it.
         diagnostic: Checkpoint of a head that was trained behind this forecaster, see

@@ -47,7 +47,7 @@ class Integration:
         members: np.ndarray,
         pool: Executor,
     ) -> None:
-        self._job, self._stepper = job, job.steppers[number]
+        self._job, self._stepper = job, (job.running or job.steppers)[number]
         self._perturber = job.perturbers[number]
         self._init_times, self._members, self._pool = init_times, members, pool
         spec, scales, stability = self._stepper.spec, self._stepper.scales, job.config.stability

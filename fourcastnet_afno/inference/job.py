@@ -53,6 +53,8 @@ class ForecastJob:
         restart_every: Steps between files with the state of an unfinished unit.
         scored: Whether all members of an initial time run together, as their scores need it.
         kept: Whether the forecasts are written, and with them statistics of their steps.
+        running: The steppers as they take the steps of the forecasts, see ``in_precision``; those
+            of bred and lagged initial states are ``steppers``. By default the same.
 
     Raises:
         InputError: If a setting does not suit the forecasters or the data.
@@ -67,6 +69,7 @@ class ForecastJob:
     restart_every: int = 50
     scored: bool = False
     kept: bool = True
+    running: Sequence[Stepper] = ()
 
     def __post_init__(self) -> None:
         first = self.steppers[0].spec

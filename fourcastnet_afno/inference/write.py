@@ -38,6 +38,7 @@ from fourcastnet_afno.inference.steppers import DiagnosticModel
 from fourcastnet_afno.inference.store import ForecastStore
 from fourcastnet_afno.inference.tuning.batch_size import settle_batch_size
 from fourcastnet_afno.inference.tuning.compiled import compile_networks
+from fourcastnet_afno.inference.tuning.precision import in_precision
 from fourcastnet_afno.inference.unit_output import Scorer, ScorerMaker, UnitOutput
 from fourcastnet_afno.parallel.environment import LaunchEnvironment
 
@@ -64,7 +65,8 @@ def write_forecast(
     """Roll out from every initial time and write the forecasts, or their scores.
 
     Args:
-        forecaster: In evaluation mode, on its device.
+        forecaster: In evaluation mode, on its device. With ``precision: bfloat16`` a copy steps,
+            whose weights of matrix products are in bfloat16, see ``in_precision``.
         dataset: Canonical dataset that holds the history of every initial time.
         init_times: Initial times (datetime64).
         config: Which forecasts.
@@ -109,11 +111,14 @@ def write_forecast(
             code="bad-setting",
         )
     recorded = recorded_provenance(output, existing)
+    steppers = [forecaster, *further]
+    running = in_precision(config, steppers)
     config, chosen = settle_batch_size(
-        config, forecaster, init_times, recorded, world_size=launch.world_size
+        config, running[0], init_times, recorded, world_size=launch.world_size
     )
     job = ForecastJob(
-        steppers=[forecaster, *further],
+        steppers=steppers,
+        running=running,
         dataset=dataset,
         init_times=init_times.astype("datetime64[ns]"),
         config=config,
@@ -125,7 +130,7 @@ def write_forecast(
     )
     if path is not None and path.suffix == ".nc":
         require_netcdf_names((channel.name for channel in job.layout.channels), path)
-    compile_networks(config, forecaster, *further)
+    compile_networks(config, *running)
     identity = job.identity(attrs)
     if scoring is not None:
         identity |= {**scoring.identity, "keep": "none" if path is None else "forecasts"}

@@ -142,6 +142,8 @@ class AFNO(ModeMixer):
         Guibas et al., 2022, https://arxiv.org/abs/2111.13587, algorithm 1.
     """
 
+    kept_offset: Tensor | None
+
     def __init__(
         self,
         embed_dim: int,
@@ -181,6 +183,7 @@ class AFNO(ModeMixer):
         self.bias1 = nn.Parameter(0.02 * torch.randn(2, num_blocks, hidden))
         self.weight2 = nn.Parameter(std2 * torch.randn(2, num_blocks, hidden, block))
         self.bias2 = nn.Parameter(0.02 * torch.randn(2, num_blocks, block))
+        self.register_buffer("kept_offset", None, persistent=False)
 
     def forward(self, tokens: _Tokens) -> _Tokens:
         """Mix the tokens.
@@ -194,18 +197,28 @@ class AFNO(ModeMixer):
         if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
             dtype = torch.bfloat16
         with torch.autocast(device, enabled=False):
-            weight1, weight2 = _as_real(self.weight1), _as_real(self.weight2)
-            # Real and imaginary parts side by side.
-            bias1, bias2 = (rearrange(b, "i k o -> k 1 (i o)") for b in (self.bias1, self.bias2))
-            offset = torch.zeros_like(bias2)
-            if self.spectrum.mode_selection != "fourcastnet":
-                at_zero = torch.baddbmm(bias2, F.relu(bias1), weight2)
-                offset = F.softshrink(at_zero, self.sparsity_threshold)
-            parameters = (weight1, bias1, weight2, bias2)
+            parameters = self._layers()
+            offset = self._offset(*parameters) if self.kept_offset is None else self.kept_offset
             weight1, bias1, weight2, bias2 = (value.to(dtype) for value in parameters)
             threshold = self.sparsity_threshold
             perceptron = Perceptron(weight1, bias1, weight2, bias2, offset, threshold)
             return mix_modes(tokens, perceptron, self._spectrum, self.rows)
+
+    def keep_offset(self) -> None:
+        """Keep the response to zero, which comes from weights that are not rounded."""
+        self.kept_offset = self._offset(*self._layers()).detach()
+
+    def _layers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights and biases as real matrices, real and imaginary parts side by side."""
+        bias1, bias2 = (rearrange(b, "i k o -> k 1 (i o)") for b in (self.bias1, self.bias2))
+        return _as_real(self.weight1), bias1, _as_real(self.weight2), bias2
+
+    def _offset(self, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+        """The response of the perceptron to zero, where it is taken off."""
+        if self.spectrum.mode_selection == "fourcastnet":
+            return torch.zeros_like(bias2)
+        at_zero = torch.baddbmm(bias2, F.relu(bias1), weight2)
+        return F.softshrink(at_zero, self.sparsity_threshold)
 
     def reference_forward(self, tokens: _Tokens) -> _Tokens:
         """The layer as its equation, which tests hold the fast operator of ``forward`` to.
