@@ -139,11 +139,7 @@ class BandLimit(nn.Module):
             if self.parity is None:
                 waves = by_row[0] @ waves
             else:
-                cosines, sines = (
-                    waves.masked_fill(self.parity, 0),
-                    waves.masked_fill(~self.parity, 0),
-                )
-                waves = by_row[0] @ cosines + by_row[1] @ sines
+                waves = torch.where(self.parity, by_row[1] @ waves, by_row[0] @ waves)
             waves = self.rows.sum(waves)[..., self.rows.field_slice, :]
             return waves @ to_columns.to(fields.dtype)
 

@@ -206,10 +206,10 @@ class _Harmonics(nn.Module):
     ) -> Float[Tensor, "batch scale channel lat lon"]:
         """Fields of the numbers."""
         scaled = (numbers * self.sizes[:, :, None]).flatten(2).index_select(1, self.places)
-        count, fields = len(self.meridional), numbers.shape[2:]
-        by_order = self.meridional @ scaled.view(len(scaled), count, count, -1)
-        by_order = by_order.unflatten(3, (2, *fields)).permute(0, 4, 5, 2, 1, 3)
-        return by_order.flatten(4) @ self.zonal.flatten(0, 1)
+        count = len(self.meridional)
+        by_order = scaled.view(len(scaled), count, count, -1).mT @ self.meridional.mT
+        fields = by_order.view(len(scaled), 2 * count, -1).mT @ self.zonal.flatten(0, 1)
+        return fields.view(len(scaled), *numbers.shape[2:], -1, fields.shape[-1])
 
 
 class _PlaneWaves(nn.Module):

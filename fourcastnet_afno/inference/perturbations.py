@@ -134,7 +134,8 @@ class MemberNoise:
         self._next = step + 1
         # One by one, so that the roundings of one do not depend on the others.
         known = [numbers.to(device) for numbers in self._numbers if numbers is not None]
-        return self._amplitude * torch.cat([self._fields(numbers[None]) for numbers in known])
+        fields = torch.cat([self._fields(numbers[None]) for numbers in known])
+        return fields if self._amplitude == 1 else self._amplitude * fields
 
     def _fresh(self, init_time: np.datetime64, member: int, step: int) -> Tensor:
         entropy = [*_entropy(self._seed, init_time, member), step + 1, _OF_NOISE]

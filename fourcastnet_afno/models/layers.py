@@ -13,6 +13,7 @@ from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows
 
 _TORCH_MODES = {"reflect": "reflect", "wrap": "circular", "zero": "constant"}
 _CHUNK_ROWS = 1400
+_WIDE = (torch.complex128, torch.float64)
 _Field = Float[Tensor, "batch channel lat lon"]
 _Tokens = Float[Tensor, "batch h w embed"]
 
@@ -65,8 +66,9 @@ class PatchEmbed(nn.Module):
                 f"{field.shape[-2]} x {field.shape[-1]} points do not divide into patches of "
                 f"{rows} x {columns}; pad the field (pad_to_patches) or change patch_size"
             )
-        patches = rearrange(field, "b c (h p) (w q) -> b h w (c p q)", p=rows, q=columns)
-        return self.projection(patches)
+        runs, count = _runs(field, columns), field.shape[-1] // columns
+        patches = rearrange(runs, "b c (h p) (w q) -> b h w (c p q)", p=rows, w=count)
+        return self.projection(_values_of(patches, field.dtype))
 
 
 class PatchRecovery(nn.Module):
@@ -81,7 +83,27 @@ class PatchRecovery(nn.Module):
         """Field of the tokens."""
         rows, columns = self.patch_size
         patches = self.projection(tokens)
-        return rearrange(patches, "b h w (c p q) -> b c (h p) (w q)", p=rows, q=columns)
+        runs = _runs(patches, columns)
+        width = runs.shape[-1] * columns // patches.shape[-1]
+        fields = rearrange(runs, "b h w (c p q) -> b c (h p) (w q)", p=rows, q=width)
+        return _values_of(fields, patches.dtype)
+
+
+def _runs(values: Tensor, length: int) -> Tensor:
+    """Values of which each is ``length`` neighbors or a part of them, which CPUs copy faster.
+
+    Where there are gradients, or no type is as wide, they are the values themselves.
+    """
+    wide = next((t for t in _WIDE if length * values.itemsize % t.itemsize == 0), None)
+    is_plain = values.device.type != "cpu" or torch.compiler.is_compiling()
+    if wide is None or is_plain or (torch.is_grad_enabled() and values.requires_grad):
+        return values
+    return values.contiguous().view(wide)
+
+
+def _values_of(runs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Inverse of ``_runs``."""
+    return runs if runs.dtype == dtype else runs.contiguous().view(dtype)
 
 
 class NoiseModulation(nn.Linear):

@@ -31,6 +31,7 @@ from fourcastnet_afno.models.fourier.transforms import (
 from fourcastnet_afno.parallel.row_sharding import ALL_ROWS, Rows, ShardedRows
 
 _CACHE_BYTES = 8 * 2**20
+_LEAST_WIDTH = 64  # of blocks with products in bfloat16: measured
 _Factor = tuple[Tensor, Tensor]
 
 
@@ -68,8 +69,8 @@ class _Part(NamedTuple):
 def filter_modes(tokens: Tensor, weights: Filter, spectrum: str, rows: Rows = ALL_ROWS) -> Tensor:
     """Tokens of shape (batch, *grid, embed) to two layers with factors between them.
 
-    It has first derivatives. Products with the layers are in the type of their weights, transforms
-    and factors in float32 or wider.
+    It has first derivatives. Products with the layers are in the type of their weights (those of
+    narrow blocks in float32 on CPUs), transforms and factors in float32 or wider.
 
     Args:
         tokens: Shape (batch, *grid, embed).
@@ -292,8 +293,13 @@ def _by_factors(modes: Tensor, change: Tensor) -> _Factor:
 
 
 def _by_blocks(modes: Tensor, weight: Tensor) -> Tensor:
-    """Apply a block-diagonal matrix to modes (batch, *kept, 2, embed), in the type of it."""
+    """Apply a block-diagonal matrix to modes (batch, *kept, 2, embed), in the type of it.
+
+    Processors take narrow blocks in the type of the modes: conversions take longer than they save.
+    """
     blocks, inner, outer = weight.shape
+    if modes.device.type == "cpu" and inner < _LEAST_WIDTH:
+        weight = weight.to(modes.dtype)
     flat = modes.reshape(-1, modes.shape[-1]).to(weight.dtype)
     result = flat.new_empty(len(flat), blocks * outer)
     columns, targets = _columns(flat, inner), _columns(result, outer)

@@ -148,3 +148,16 @@ def test_the_gated_mlp_is_a_product_of_two_layers_and_has_the_weights_of_an_mlp(
         sum(p.numel() for p in kind(48, 96, 0.0).parameters()) for kind in (GatedMlp, Mlp)
     )
     assert abs(gated - plain) < 0.01 * plain
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_patches_without_gradients_are_those_with_them(columns: int, dtype: torch.dtype) -> None:
+    embed = PatchEmbed(3, 8, (2, columns)).to(dtype)
+    recovery = PatchRecovery(8, 3, (2, columns)).to(dtype)
+    field = torch.randn(2, 4, 4, 3 * columns, dtype=dtype)[:, 1:]  # does not begin its memory
+    tokens = embed(field.clone().requires_grad_())
+    with torch.no_grad():
+        assert torch.equal(embed(field), tokens)
+        found = recovery(tokens)
+    assert torch.equal(found, recovery(tokens))
