@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from data_pipeline.sources.files import file_fingerprints
 from fourcastnet_afno.evaluation.aggregation import StateFile, state_output
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.engine import run_tasks
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields
 from fourcastnet_afno.evaluation.inputs.climatologies import Climatology
 from fourcastnet_afno.evaluation.inputs.fields import chunk_lengths, holds_levels_together
 from fourcastnet_afno.evaluation.plan import ScoringPlan, ScoringTask, split
@@ -66,6 +68,33 @@ def evaluate(
     Raises:
         InputError: If forecasts and truth do not fit, a forecast is infinite, or a region empty.
     """
+    return evaluate_with_baselines(
+        forecasts, truth, climatology, config, training=training, state=state,
+        execution=execution, executor=executor, block_bytes=block_bytes,
+    ).scores  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores, and the fields of the baselines that have some of them."""
+
+    scores: xr.Dataset
+    baselines: BaselineFields
+
+
+def evaluate_with_baselines(
+    forecasts: Mapping[str, xr.Dataset | str],
+    truth: xr.Dataset | str,
+    climatology: xr.Dataset | Climatology,
+    config: EvaluationConfig | None = None,
+    *,
+    training: xr.Dataset | None = None,
+    state: Path | None = None,
+    execution: ExecutionConfig | None = None,
+    executor: Executor | None = None,
+    block_bytes: int | None = None,
+) -> Evaluation:
+    """Score like ``evaluate``, and keep the baselines as they were fitted."""
     config = config or EvaluationConfig()
     if state is not None:
         require_ours(state_output(state))
@@ -87,7 +116,7 @@ def evaluate(
             plan, tasks, num_threads=config.num_threads, executor=executor, execution=execution,
             state_file=state_file,
         )  # fmt: skip
-        return scoring.scores(total)
+        return Evaluation(scores=scoring.scores(total), baselines=scoring.baselines)
 
 
 def _resume_fingerprint(

@@ -20,7 +20,7 @@ from data_pipeline.redaction import redact_texts
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL, EvaluationConfig
 from fourcastnet_afno.evaluation.inputs.align import Alignment, align
-from fourcastnet_afno.evaluation.inputs.baselines import fit_linear
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields, fit_linear
 from fourcastnet_afno.evaluation.inputs.climatologies import (
     Climatology,
     time_invariant,
@@ -112,6 +112,20 @@ class Scoring:
         """The same work on other fields of a forecast."""
         sources = {**self.plan.sources, name: fields}
         return replace(self, plan=replace(self.plan, sources=sources))
+
+    @property
+    def baselines(self) -> BaselineFields:
+        """The fields of the baselines, at the valid times that truth has."""
+        alignment, times = self.inputs.alignment, self.inputs.alignment.valid_times
+        known = np.isin(times.table, alignment.truth.times)
+        table = np.where(known, times.table, np.datetime64("NaT"))
+        sources = self.plan.sources
+        return BaselineFields(
+            sources={n: s for n, s in sources.items() if n not in alignment.forecasts},
+            channels=alignment.channels,
+            grid=alignment.grid,
+            valid_times=replace(times, table=table),
+        )
 
     def scores(self, total: AggregationState) -> xr.Dataset:
         """The scores, from the statistics of all pairs; see ``evaluate``."""

@@ -21,6 +21,7 @@ from data_pipeline.channels import Channels
 from data_pipeline.files.outputs import Output
 from fourcastnet_afno.evaluation.aggregation import AggregationState
 from fourcastnet_afno.evaluation.config import EvaluationConfig
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields
 from fourcastnet_afno.evaluation.inputs.climatologies import Climatology
 from fourcastnet_afno.evaluation.inputs.fields import HeldFields
 from fourcastnet_afno.evaluation.plan import ScoringTask
@@ -56,6 +57,7 @@ class LiveScoring:
     training: xr.Dataset | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     attrs: Mapping[str, str] = field(default_factory=dict)
+    _baselines: list[BaselineFields] = field(default_factory=list, init=False, compare=False)
 
     @property
     def outputs(self) -> Sequence[Output]:
@@ -74,9 +76,7 @@ class LiveScoring:
         self, forecasts: xr.Dataset, channels: Channels, units: Sequence[Unit], work: Work
     ) -> "LiveScorer":
         """See ``inference.unit_output.ScorerMaker``."""
-        scoring = Scoring.of(
-            {MODEL: forecasts}, self.truth, self.climatology, self.config, training=self.training
-        )
+        scoring = self._scoring_of(forecasts)
         held = HeldFields(scoring.inputs.alignment.forecasts[MODEL])
         scoring = scoring.with_fields(MODEL, held)
         inits = [slice(*u.inits.indices(len(scoring.plan.init_times))) for u in units]
@@ -90,6 +90,19 @@ class LiveScoring:
             states=ScoreStates(folder, work.fingerprint, scoring.plan, inits),
             fingerprint=work.fingerprint,
         )
+
+    def _scoring_of(self, forecasts: xr.Dataset) -> Scoring:
+        scoring = Scoring.of(
+            {MODEL: forecasts}, self.truth, self.climatology, self.config, training=self.training
+        )
+        self._baselines[:] = [scoring.baselines]
+        return scoring
+
+    def baselines(self, forecasts: xr.Dataset) -> BaselineFields:
+        """The fields of the baselines, fitted here only where nothing was left to score."""
+        if not self._baselines:
+            self._scoring_of(forecasts)
+        return self._baselines[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,7 @@ from data_pipeline.grids.plane import grid_of
 from data_pipeline.precision import at_least_single
 from data_pipeline.timestep import recorded_time, time_label
 from data_pipeline.trajectory_times import TrajectoryTimes
-from fourcastnet_afno.evaluation.inputs.baselines import by_valid_time
-from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields, by_valid_time
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
 from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
@@ -64,7 +63,7 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     max_curves: int = 6,
     point: Sequence[float] = (),
-    climatology: FieldsByTime | None = None,
+    baselines: BaselineFields | None = None,
 ) -> Path:
     """Draw all figures and write the report next to them; return its path.
 
@@ -72,15 +71,15 @@ def write_report(
     the first is drawn, of the forecasts the first is shown in maps, and ``max_curves`` channels get
     curves; tables have all. Where only scores were kept, there are no ``forecasts``. ``truth`` is a
     canonical dataset with the valid times, ``facts`` are further lines, such as the run time,
-    ``point`` is ``EvaluationConfig.point``, and ``climatology`` has fields on truth's grid, which
-    the explorer shows next to the forecasts.
+    ``point`` is ``EvaluationConfig.point``, and ``baselines`` have the fields that were scored,
+    which the explorer shows next to the forecasts where they are on truth's grid.
 
     Raises:
         InputError: If something else has the name of the report or of a figure, or the point lies
             outside of the forecasts' grid.
     """
     check_outputs(report_outputs(path), {})
-    explored_scores, explored = scores, explore_forecasts(truth, forecasts, climatology)
+    explored_scores, explored = scores, explore_forecasts(truth, forecasts, baselines)
     scores = scores.isel(region=0) if "region" in scores.dims else scores
     folder = path.parent / "figures"
     make_folder(folder)

@@ -15,9 +15,11 @@ from data_pipeline.sources.files import library_errors_as_input_errors
 from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.timestep import Timestep
 from data_pipeline.trajectory_times import TrajectoryTimes
-from fourcastnet_afno.evaluation.inputs.climatologies import Climatology, from_store
-from fourcastnet_afno.evaluation.inputs.open import open_with_layouts
-from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields
+from fourcastnet_afno.evaluation.inputs.climatologies import from_store
+from fourcastnet_afno.evaluation.inputs.fields import ValidTimeFields
+from fourcastnet_afno.evaluation.inputs.open import canonical_forecast, open_with_layouts
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes, valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 from fourcastnet_afno.report.explorer.fields import (
     Explored,
@@ -74,9 +76,8 @@ def open_viewed(path: Path, truth: SourceConfig | None = None) -> Viewed:
         found = next((file for file in (data, states) if file.exists()), None)
         truth = SourceConfig(path=str(found)) if found else None
     opened = {key: open_with_layouts(str(file))[0] for key, file in forecasts.items()}
-    series, climatology = _truth(truth)
-    at = None if climatology is None else climatology.at
-    explored = explore_forecasts(series, opened, at)
+    series, baselines = _truth(truth, next(iter(opened.values())))
+    explored = explore_forecasts(series, opened, baselines)
     if explored is None:
         raise InputError(
             f"the forecasts of {path} are on another grid than truth, or have none of its "
@@ -86,13 +87,20 @@ def open_viewed(path: Path, truth: SourceConfig | None = None) -> Viewed:
     return Viewed(name=name, explored=explored, scores=scores)
 
 
-def _truth(source: SourceConfig | None) -> tuple[xr.Dataset | None, Climatology | None]:
-    """Truth, and the climatology that a prepared store has of it."""
+def _truth(
+    source: SourceConfig | None, forecast: xr.Dataset
+) -> tuple[xr.Dataset | None, BaselineFields | None]:
+    """Truth, and the climatology that a prepared store has of it, at a forecast's valid times."""
     if source is None:
         return None, None
     if len(source.paths) == 1 and is_prepared(Path(source.paths[0])):
         store = PreparedStore(Path(source.paths[0]))
-        return store.observed(), from_store(store)
+        times = valid_times_of(canonical_forecast(forecast), store.times)
+        climatology = ValidTimeFields(from_store(store).at, times)
+        return store.observed(), BaselineFields(
+            sources={"climatology": climatology}, channels=store.channels, grid=store.grid,
+            valid_times=times,
+        )  # fmt: skip
     return open_source(source), None
 
 

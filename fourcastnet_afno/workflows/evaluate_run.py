@@ -13,7 +13,7 @@ from data_pipeline.preparation.simulator import check_simulated
 from data_pipeline.store.reader import PreparedStore
 from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.config import PERFECT_MODEL
-from fourcastnet_afno.evaluation.evaluate import evaluate as evaluate_forecasts
+from fourcastnet_afno.evaluation.evaluate import evaluate_with_baselines
 from fourcastnet_afno.evaluation.inputs.climatologies import (
     from_coefficients,
     mean_of_trajectories,
@@ -68,7 +68,7 @@ def evaluate_run(
         f"hour of day, fitted to the training period {train.start} to {train.end}",
         training["time"].values,
     )
-    scores = evaluate_forecasts(
+    evaluation = evaluate_with_baselines(
         forecasts,
         truth,
         climatology,
@@ -77,6 +77,7 @@ def evaluate_run(
         state=output / ".evaluation.npz",
         execution=execution,
     )
+    scores = evaluation.scores
     notes = [*store.describe_filled(), _other_checkpoint(predictions, output)]
     scores.attrs["notes"] = "\n".join(filter(None, [scores.attrs["notes"], *notes]))
     write_scores(scores, output / "scores.json", output / "scores.nc")
@@ -94,7 +95,7 @@ def evaluate_run(
         history=history,
         truth=truth_of(store),
         forecasts={name: open_forecast(Path(stored)) for name, stored in forecasts.items()},
-        climatology=climatology.at,
+        baselines=evaluation.baselines,
         point=config.evaluation.point,
         config_text=config.to_yaml(),
         facts=facts,

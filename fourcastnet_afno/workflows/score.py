@@ -21,7 +21,7 @@ from data_pipeline.store.reader import PreparedStore, is_prepared
 from data_pipeline.terminal import print_line, print_tables
 from fourcastnet_afno.evaluation.aggregation import state_output
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.evaluate import evaluate_with_baselines
 from fourcastnet_afno.evaluation.inputs.climatology_sources import (
     open_climatology_data,
     prepared_store,
@@ -81,7 +81,7 @@ def evaluate_files(
         years = None if training is None else open_training(training)
     if report is not None and config.point:
         cell_of(grid_of(actual), config.point)  # it lies inside
-    scores = evaluate(
+    evaluation = evaluate_with_baselines(
         {name: _absolute_source(path) for name, path in named.items()},
         truth_as_scored(truth, actual),
         base,
@@ -90,6 +90,7 @@ def evaluate_files(
         state=state,
         execution=execution,
     )
+    scores = evaluation.scores
     scores.attrs["files"] = redact(
         "\n".join(
             [f"{name}: {path}" for name, path in named.items()]
@@ -110,6 +111,7 @@ def evaluate_files(
             scores=scores,
             truth=actual,
             forecasts=opened,
+            baselines=evaluation.baselines,
             point=config.point,
             config_text=yaml.safe_dump(config.settings(), sort_keys=False),
             facts={

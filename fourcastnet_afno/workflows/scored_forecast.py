@@ -166,6 +166,7 @@ class ScoreOptions:
                 scores=scores,
                 truth=open_series(truth)[0] if isinstance(truth, str) else truth,
                 forecasts={} if kept is None else {MODEL: kept},
+                baselines=None if kept is None else scoring.baselines(kept),
                 config_text=config_text,
                 point=scoring.config.point,
             )

@@ -1,6 +1,9 @@
-"""The linear baseline; the others are ``PersistenceFields`` and ``ValidTimeFields``."""
+"""The linear baseline; the others are ``PersistenceFields`` and ``ValidTimeFields``.
 
-from collections.abc import Callable, Iterator
+``BaselineFields`` are the fields of all of them, for those who show what was scored.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +17,13 @@ from data_pipeline.timestep import lead_coordinate, lead_label
 from data_pipeline.timestep import valid_times as valid_times_in
 from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.companions import AlignedYears
+from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes, where_dated
 
 _MAX_SAMPLES = 2000
 _SAMPLE_BYTES = 512 * 2**20
+_BLOCK_BYTES = 64 * 2**20  # of the fields of a few lead times
 
 
 def by_valid_time(select: Callable[[np.ndarray], xr.Dataset], times: ValidTimes) -> xr.Dataset:
@@ -30,6 +35,55 @@ def by_valid_time(select: Callable[[np.ndarray], xr.Dataset], times: ValidTimes)
     )
     laid_out = select(times.unique).sel(time=valid).drop_vars("time")
     return laid_out.transpose("init_time", "lead_time", ...)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineFields:
+    """Fields of baselines, on one grid.
+
+    Args:
+        sources: By name.
+        channels: What they have.
+        grid: Of all fields.
+        valid_times: Of ``sources``; NaT for pairs of initial and lead time that have no field.
+    """
+
+    sources: Mapping[str, FieldSource]
+    channels: Channels
+    grid: Grid
+    valid_times: ValidTimes
+
+    def blocks(
+        self,
+        name: str,
+        channel: Channel,
+        init_time: np.datetime64,
+        lead_times: np.ndarray,
+        *,
+        max_bytes: int = _BLOCK_BYTES,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions of some lead times, which increase, and fields (lead_time, row, column) there.
+
+        Lead times without a field are left out. A block is one field or below ``max_bytes``.
+        """
+        own, source = self.valid_times.lead_times, self.sources[name]
+        inits = np.flatnonzero(self.valid_times.init_times == init_time)
+        if channel.label not in self.channels.labels or not len(inits):
+            return
+        valid = self.valid_times.table[inits[0]]
+        positions = np.flatnonzero(np.isin(lead_times, own[~np.isnat(valid)]))
+        leads = np.searchsorted(own, lead_times[positions])
+        length = max(1, max_bytes // (8 * self.grid.shape[0] * self.grid.shape[1]))
+        for block in np.unique(leads // length):
+            chosen = leads // length == block
+            few = leads[chosen]
+            if source.at is not None:
+                fields = source.at(channel, valid[few])
+            else:
+                between = slice(int(few[0]), int(few[-1]) + 1)
+                (read,) = source.read(channel, self.valid_times.init_times[inits], between)
+                fields = read[0, few - few[0], 0]
+            yield positions[chosen], fields
 
 
 @dataclass(kw_only=True)

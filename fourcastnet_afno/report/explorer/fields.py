@@ -12,13 +12,9 @@ from data_pipeline.grids.grid import Grid, space_dims
 from data_pipeline.grids.plane import grid_of
 from data_pipeline.timestep import lead_times_of
 from data_pipeline.trajectory_times import TrajectoryTimes
-from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields
 from fourcastnet_afno.evaluation.inputs.open import canonical_forecast
-from fourcastnet_afno.evaluation.inputs.valid_times import (
-    ValidTimes,
-    valid_times_of,
-    where_dated,
-)
+from fourcastnet_afno.evaluation.inputs.valid_times import ValidTimes, valid_times_of
 from fourcastnet_afno.evaluation.scores.lead_times import LeadTimes
 
 _BLOCK_BYTES = 64 * 2**20  # of the members of a few lead times
@@ -93,7 +89,7 @@ class Explored:
 def explore_forecasts(
     truth: xr.Dataset | None,
     forecasts: Mapping[str, xr.Dataset],
-    climatology: FieldsByTime | None = None,
+    baselines: BaselineFields | None = None,
     *,
     max_members: int = 3,
 ) -> Explored | None:
@@ -102,7 +98,8 @@ def explore_forecasts(
     Args:
         truth: Canonical dataset; without it forecasts are shown alone.
         forecasts: By name, as opened, see ``evaluation.inputs.open``.
-        climatology: On truth's grid and in its units.
+        baselines: In the units of truth; those on another grid are left out. Persistence is shown
+            in any case where truth is known.
         max_members: So many members of an ensemble are views of their own, next to their mean and
             spread.
 
@@ -125,10 +122,13 @@ def explore_forecasts(
     views = [] if truth is None else [View(name="truth", read=series_reader(truth, times))]
     for name, forecast in fitting.items():
         views += _forecast_views(name, forecast, times, max_members)
-    if truth is not None:
+    if truth is not None and "persistence" not in forecasts:
         views.append(View(name="persistence", read=_persistence_reader(truth, times)))
-    if climatology is not None:
-        views.append(View(name="climatology", read=_climatology_reader(climatology, times)))
+    names = [] if baselines is None else [n for n in baselines.sources if n != "persistence"]
+    if baselines is not None and grid.is_same(baselines.grid):
+        views += [View(name=n, read=_baseline_reader(baselines, n, times)) for n in names]
+    else:
+        notes += [f"{name} is on another grid than truth" for name in names]
     trajectories = TrajectoryTimes.of(like.attrs) or TrajectoryTimes.of(first.attrs)
     land = None if truth is None else truth.get("land_sea_mask")
     if land is not None:
@@ -187,14 +187,12 @@ def _persistence_reader(truth: xr.Dataset, valid: ValidTimes) -> FieldReader:
     return read
 
 
-def _climatology_reader(climatology: FieldsByTime, valid: ValidTimes) -> FieldReader:
+def _baseline_reader(baselines: BaselineFields, name: str, valid: ValidTimes) -> FieldReader:
     def read(channel: Channel, init: int, leads: np.ndarray, points: Points) -> np.ndarray:
-        shape = len(points[0]), len(points[1])
-
-        def mean(times: np.ndarray) -> np.ndarray:
-            return climatology(channel, times)[:, points[0][:, None], points[1]]
-
-        return where_dated(mean, valid.table[init, leads], shape)
+        fields, shown = _missing(leads, points), (valid.init_times[init], valid.lead_times[leads])
+        for positions, block in baselines.blocks(name, channel, *shown):
+            fields[positions] = block[:, points[0][:, None], points[1]]
+        return fields
 
     return read
 

@@ -24,6 +24,17 @@ def test_fields_of_another_source_have_its_scores() -> None:
     xr.testing.assert_identical(found, evaluate({"ours": second}, truth, climatology, CONFIG))
 
 
+def test_baselines_are_what_no_forecast_is_called() -> None:
+    truth = make_truth(20)
+    forecast = make_forecast(make_truth())
+    config = EvaluationConfig(baselines=["persistence", "climatology"], num_resamples=0)
+    forecasts = {"ours": forecast, "climatology": forecast}
+    found = Scoring.of(forecasts, truth, make_climatology(truth), config).baselines
+    assert list(found.sources) == ["persistence"]
+    known = ~np.isnat(found.valid_times.table)
+    assert known.sum(axis=1).tolist() == [4] * 8 + [3, 1, 0, 0]  # as far as there is truth
+
+
 def test_the_plan_knows_the_valid_times_that_truth_has() -> None:
     truth = make_truth(20)
     forecast = make_forecast(make_truth())

@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data_pipeline.preparation.prepare import prepare
+from data_pipeline.preprocessing.climatology import climatology_at
+from data_pipeline.sources.config import SourceConfig
 from data_pipeline.timestep import Timestep
 from fourcastnet_afno.viewer.opening import Viewed, open_viewed, starts_of_windows
 from tests.builders.errors import rejects
-from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
+from tests.builders.experiments import (
+    make_data_config,
+    make_dataset,
+    make_experiment,
+    make_untrained_run,
+)
 from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
 
 
@@ -50,6 +58,21 @@ def test_a_prepared_store_and_the_run_folder_around_it(tmp_path: Path) -> None:
     (tmp_path / "run" / "scores.nc").write_text("no scores")
     with rejects("unreadable-file", "scores.nc"):
         open_viewed(tmp_path / "run")
+
+
+def test_the_climatology_of_a_prepared_store_is_shown(tmp_path: Path) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    store = prepare(make_data_config(tmp_path / "data.nc"), tmp_path / "data.zarr")
+    days = np.arange(1, 4) * np.timedelta64(1, "D").astype("timedelta64[ns]")
+    fields = store.dataset().compute().isel(time=slice(85, None))
+    make_forecast(fields, 8, days).to_netcdf(tmp_path / "f.nc")
+    viewed = open_viewed(tmp_path / "f.nc", SourceConfig(path=str(tmp_path / "data.zarr")))
+    assert names(viewed) == ["truth", "f", "persistence", "climatology"]
+    valid = viewed.explored.init_times[5] + days[1:2]
+    expected = store.channels.stack(climatology_at(store.climatology(), valid)).values[0]
+    for index, label in enumerate(viewed.explored.channels.labels):
+        field = viewed.explored.field(index, 5, 3, 1)
+        np.testing.assert_allclose(field, expected[store.channels.labels.index(label)], rtol=1e-6)
 
 
 def test_windows_hold_each_time_once() -> None:

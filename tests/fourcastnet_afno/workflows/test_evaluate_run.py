@@ -18,6 +18,7 @@ from fourcastnet_afno.workflows.config import ExperimentConfig
 from fourcastnet_afno.workflows.evaluate_run import evaluate_run
 from fourcastnet_afno.workflows.forecast import forecast_run
 from fourcastnet_afno.workflows.run import quickstart
+from tests.builders.embedded_pages import EmbeddedPage, require_scored_fields
 from tests.builders.errors import rejects
 from tests.builders.experiments import GRID, make_dataset, make_experiment, make_untrained_run
 from tests.builders.simulated import make_planet_config
@@ -96,6 +97,27 @@ def test_a_run_is_scored_next_to_the_baselines(
     assert "seconds of train" in report
     assert "Report:" in capsys.readouterr().out
     assert str(best) in scores.attrs["notes"]
+
+
+def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
+    tmp_path: Path, blank_pictures: None
+) -> None:
+    make_dataset().to_netcdf(tmp_path / "data.nc")
+    scored = EvaluationConfig(
+        num_resamples=0,
+        spectra=False,
+        maps=False,
+        baselines=["persistence", "climatology", "weekly_climatology", "linear"],
+    )
+    once = ForecastConfig(num_steps=3, init_times="2001-04-10")
+    experiment = replace(make_experiment(tmp_path / "data.nc"), evaluation=scored, forecast=once)
+    run = tmp_path / "run"
+    make_untrained_run(experiment, run)
+    forecast_run(experiment, run)
+    scores = evaluate_run(experiment, run)
+    page = EmbeddedPage(run / "report.html")
+    assert page.views == ["truth", *scores["forecast"].values]
+    require_scored_fields(page, scores, page.views[1:], GRID.area_weights())
 
 
 def test_the_simulator_of_a_run_is_a_baseline(

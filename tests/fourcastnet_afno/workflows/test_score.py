@@ -14,9 +14,10 @@ from data_pipeline.store.reader import PreparedStore
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.evaluation.evaluate import evaluate
 from fourcastnet_afno.workflows.score import evaluate_files, named_paths, truth_of
+from tests.builders.embedded_pages import EmbeddedPage, require_scored_fields
 from tests.builders.errors import rejects
 from tests.builders.experiments import make_data_config, make_dataset
-from tests.builders.forecasts import make_climatology, make_forecast, make_truth
+from tests.builders.forecasts import GRID, make_climatology, make_forecast, make_truth
 
 
 def test_the_command_scores_files(scored_folder: Path) -> None:
@@ -45,6 +46,29 @@ def test_the_command_scores_files(scored_folder: Path) -> None:
     lines = (output / "scores.csv").read_text().splitlines()
     assert lines[0].startswith("forecast,region,channel,lead_hours,rmse,acc")
     assert len(lines) == 1 + 5 * 2 * 2 * 4
+
+
+def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
+    tmp_path: Path, blank_pictures: None
+) -> None:
+    series = make_truth(400)
+    truth = series.isel(time=slice(300, 400))
+    make_forecast(truth, num_inits=1).to_netcdf(tmp_path / "ours.nc")
+    truth.to_netcdf(tmp_path / "truth.nc")
+    series.isel(time=slice(300)).to_netcdf(tmp_path / "years.nc")
+    years = SourceConfig(path=str(tmp_path / "years.nc"))
+    config = EvaluationConfig(
+        channels=["z500", "t2m"], num_resamples=0, spectra=False, maps=False,
+        climatology_harmonics=0, baselines=["linear", "weekly_climatology", "climatology"],
+    )  # fmt: skip
+    scores = evaluate_files(
+        [str(tmp_path / "ours.nc")], SourceConfig(path=str(tmp_path / "truth.nc")), years,
+        tmp_path / "scores.nc", config, training=years, report=tmp_path / "report.html",
+    )  # fmt: skip
+    page, baselines = EmbeddedPage(tmp_path / "report.html"), list(scores["forecast"].values[1:])
+    assert page.views == ["truth", "ours", "persistence", *baselines]
+    assert sorted(baselines) == sorted(config.baselines)
+    require_scored_fields(page, scores, ["ours", *baselines], GRID.area_weights())
 
 
 def test_a_prepared_store_is_truth_and_climatology(tmp_path: Path) -> None:

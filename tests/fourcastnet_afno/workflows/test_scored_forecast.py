@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from fourcastnet_afno.cli.run_verb import run_verb
+from fourcastnet_afno.evaluation import scoring
+from fourcastnet_afno.evaluation.inputs.baselines import fit_linear
+from tests.builders.embedded_pages import EmbeddedPage, require_scored_fields
 from tests.builders.errors import rejects
-from tests.builders.experiments import make_dataset, make_experiment, make_untrained_run
+from tests.builders.experiments import GRID, make_dataset, make_experiment, make_untrained_run
 
 
 @dataclass
@@ -57,6 +61,24 @@ def test_fields_may_be_kept_as_well(files: Files, tmp_path: Path, keep: str, axe
     assert "crps" in scores
     with xr.open_zarr(tmp_path / "f.zarr", consolidated=False, decode_timedelta=True) as written:
         assert ("realization" in written.dims) == axes
+
+
+def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
+    files: Files, tmp_path: Path, blank_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are fitted once, and again only where the scores were there already."""
+    fit = Mock(wraps=fit_linear)
+    monkeypatch.setattr(scoring, "fit_linear", fit)
+    words = [f"--scores={tmp_path / 'scores.nc'}", "--keep=members", f"--truth={files.data}"]
+    words += [f"--climatology={files.years}", f"--training-years={files.data}"]
+    words += ["--evaluation.climatology_harmonics=0", "--init-times=2001-04-10"]
+    words += ["--evaluation.baselines=[climatology,linear]", f"--report={tmp_path / 'r.html'}"]
+    for number, existing in enumerate(([], ["--existing=resume"]), 1):
+        files.forecast(tmp_path, *words, *existing)
+        page = EmbeddedPage(tmp_path / "r.html")
+        assert page.views[-3:] == ["persistence", "climatology", "linear"]
+        require_scored_fields(page, read(tmp_path), page.views[-2:], GRID.area_weights())
+        assert fit.call_count == number
 
 
 def test_a_repository_has_the_scores_of_a_store(

@@ -1,10 +1,13 @@
 """Baselines: the same as given forecasts, and a linear world."""
 
+from itertools import product
+
 import numpy as np
 import xarray as xr
 
+from data_pipeline.channels import Channels
 from fourcastnet_afno.evaluation.config import EvaluationConfig
-from fourcastnet_afno.evaluation.evaluate import evaluate
+from fourcastnet_afno.evaluation.evaluate import evaluate, evaluate_with_baselines
 from tests.builders import baselines
 from tests.builders.evaluation_fixtures import (
     DAY,
@@ -60,6 +63,47 @@ def test_the_linear_baseline_finds_a_linear_world() -> None:
     rmse = scores["rmse"].isel(channel=0)
     assert (rmse.sel(forecast="linear") < 1e-3).all()
     assert (rmse.sel(forecast="persistence") > 0.1).all()
+
+
+def test_fields_are_those_that_are_scored_block_by_block() -> None:
+    """RMSE by hand over all pairs that truth has equals the scores, in blocks of any length."""
+    config = EvaluationConfig(
+        num_resamples=0,
+        baselines=["persistence", "climatology", "weekly_climatology", "linear"],
+    )
+    late = baselines.persistence(TRUTH, TRUTH["time"].values[[20, 30, -2]], LEADS)
+    training = make_truth(60, seed=3).assign_coords(time=TRUTH["time"].values[0] - 60 * DAY
+        + np.arange(60) * DAY)  # fmt: skip
+    found = evaluate_with_baselines({"m": late}, TRUTH, COEFFICIENTS, config, training=training)
+    assert list(found.baselines.sources) == config.baselines
+    weights, inits = GRID.area_weights(), late["init_time"].values
+    for name, channel in product(config.baselines, found.baselines.channels):
+        actual = TRUTH[channel.name]
+        actual = actual if channel.level is None else actual.sel(level=channel.level)
+        squares: dict[int, list[float]] = {0: [], 1: [], 2: []}
+        for init, length in product(inits, (1, 2, 100)):
+            max_bytes = 8 * GRID.shape[0] * GRID.shape[1] * length
+            blocks = found.baselines.blocks(name, channel, init, LEADS, max_bytes=max_bytes)
+            for positions, fields in blocks:
+                assert len(positions) <= length
+                error = fields - actual.sel(time=init + LEADS[positions]).values
+                for lead, square in zip(positions, (error**2 * weights).mean((1, 2)), strict=True):
+                    squares[lead].append(square)
+        assert [len(each) for each in squares.values()] == [9, 6, 6]
+        scores = found.scores["rmse"].sel(forecast=name, channel=channel.label)
+        by_hand = [np.sqrt(np.mean(each)) for each in squares.values()]
+        np.testing.assert_allclose(scores, by_hand, rtol=1e-6)
+
+
+def test_there_are_no_fields_of_what_is_not_scored() -> None:
+    config = EvaluationConfig(num_resamples=0, channels=["t2m"])
+    found = evaluate_with_baselines({"m": FORECAST}, TRUTH, COEFFICIENTS, config).baselines
+    (channel,), (init, *_) = found.channels, FORECAST["init_time"].values
+    upper = Channels.from_dataset(TRUTH, ["temperature"]).channels[0]
+    assert list(found.blocks("climatology", upper, init, LEADS)) == []
+    assert list(found.blocks("climatology", channel, init - DAY, LEADS)) == []
+    ((positions, _),) = found.blocks("climatology", channel, init, np.array([DAY / 2, 2 * DAY]))
+    assert positions.tolist() == [1]
 
 
 def test_no_linear_baseline_without_training_years() -> None:

@@ -3,8 +3,13 @@
 import numpy as np
 import xarray as xr
 
+from data_pipeline.channels import Channels
+from data_pipeline.grids.grid import Grid, LatLonGrid
+from fourcastnet_afno.evaluation.inputs.baselines import BaselineFields
+from fourcastnet_afno.evaluation.inputs.fields import ValidTimeFields
+from fourcastnet_afno.evaluation.inputs.valid_times import valid_times_of
 from fourcastnet_afno.report.explorer.fields import Explored, explore_forecasts
-from tests.builders.forecasts import LEADS, make_forecast, make_truth
+from tests.builders.forecasts import GRID, LEADS, make_forecast, make_truth
 
 
 def explored(members: int = 4, **options: int) -> tuple[xr.Dataset, xr.Dataset, Explored]:
@@ -51,22 +56,54 @@ def test_fields_are_those_of_the_data() -> None:
         assert series[lead] == field[2, 5]
 
 
-def test_climatology_and_times_without_truth() -> None:
+def hours(channel: object, times: np.ndarray) -> np.ndarray:
+    """The time in hours plus the number of the cell."""
+    cells = np.arange(np.prod(GRID.shape)).reshape(GRID.shape)
+    return times.astype("datetime64[h]").astype(float)[:, None, None] + cells
+
+
+def baseline_fields(forecast: xr.Dataset, *names: str, grid: Grid = GRID) -> BaselineFields:
+    times = valid_times_of(forecast)
+    return BaselineFields(
+        sources={name: ValidTimeFields(hours, times) for name in names},
+        channels=Channels.from_dataset(forecast, ["2m_temperature"]),
+        grid=grid,
+        valid_times=times,
+    )
+
+
+def test_baselines_and_times_without_truth() -> None:
     truth, forecast = make_truth(), make_forecast(make_truth())
     short = truth.isel(time=slice(0, 23))  # the last initial time is its last one
-    grid = truth["latitude"].size, truth["longitude"].size
-
-    def climatology(channel: object, times: np.ndarray) -> np.ndarray:
-        days = times.astype("datetime64[h]").astype(float)
-        return days[:, None, None] + np.arange(np.prod(grid)).reshape(grid)
-
-    result = explore_forecasts(short, {"ours": forecast}, climatology)
+    baselines = baseline_fields(forecast, "persistence", "climatology", "linear")
+    result = explore_forecasts(short, {"ours": forecast}, baselines)
     assert result is not None
-    actual = result.series(0, 11, 0, 0, 0)
-    assert np.isnan(actual).all()
-    mean = result.series(0, 11, position(result, "climatology"), 0, 3)
+    names = [view.name for view in result.views]
+    assert names == ["truth", "ours", "persistence", "climatology", "linear"]
+    temperature = result.channels.labels.index("2m_temperature")
+    assert np.isnan(result.series(temperature, 11, 0, 0, 0)).all()
     start = forecast["init_time"].values[11].astype("datetime64[h]").astype(float)
-    np.testing.assert_allclose(mean, start + 3 + np.arange(1, 5) * 6, rtol=1e-6)
+    for name in ("climatology", "linear"):
+        series = result.series(temperature, 11, position(result, name), 0, 3)
+        np.testing.assert_allclose(series, start + 3 + np.arange(1, 5) * 6, rtol=1e-6)
+        # Another channel was not scored.
+        assert np.isnan(result.series(temperature - 1, 11, position(result, name), 0, 3)).all()
+
+
+def test_baselines_on_another_grid_are_left_out() -> None:
+    truth, forecast = make_truth(), make_forecast(make_truth())
+    coarse = baseline_fields(forecast, "persistence", "linear", grid=LatLonGrid.equiangular(3, 4))
+    result = explore_forecasts(truth, {"ours": forecast}, coarse)
+    assert result is not None
+    assert [view.name for view in result.views] == ["truth", "ours", "persistence"]
+    assert list(result.notes) == ["linear is on another grid than truth"]
+
+
+def test_a_forecast_may_have_the_name_of_a_baseline() -> None:
+    truth, forecast = make_truth(), make_forecast(make_truth())
+    result = explore_forecasts(truth, {"persistence": forecast})
+    assert result is not None
+    assert [view.name for view in result.views] == ["truth", "persistence"]
 
 
 def test_other_forecasts_lack_times_and_channels() -> None:

@@ -6,26 +6,15 @@ import zlib
 import numpy as np
 import pytest
 
-from fourcastnet_afno.report.explorer.packed import LEVELS, NO_VALUE, Packed, deflate, pack
-
-
-def unpacked(packed: Packed, shape: tuple[int, ...]) -> np.ndarray:
-    """Integers that sums along the axes give back, as the module's header says."""
-    data = np.frombuffer(zlib.decompress(base64.b64decode(packed.text)), np.uint8)
-    low, high = data.reshape(2, -1).astype(np.uint16)
-    folded = low | high << 8
-    differences = (folded >> 1) ^ -(folded & 1)
-    integers = differences.reshape(shape)
-    for axis in (0, 1, 2):
-        integers = np.cumsum(integers, axis=axis, dtype=np.uint16)
-    return integers
+from fourcastnet_afno.report.explorer.packed import LEVELS, NO_VALUE, deflate, pack
+from tests.builders.embedded_pages import unpacked
 
 
 def test_values_come_back_to_half_a_quantum() -> None:
     fields = np.random.default_rng(0).normal(280, 20, (3, 4, 5))
     packed = pack(fields)
     assert packed.quantum == pytest.approx(np.ptp(fields) / (LEVELS - 1))
-    restored = packed.low + packed.quantum * unpacked(packed, fields.shape)
+    restored = packed.low + packed.quantum * unpacked(packed.text, fields.shape)
     assert np.abs(restored - fields).max() <= packed.quantum / 2 * (1 + 1e-9)
 
 
@@ -34,15 +23,15 @@ def test_what_is_not_finite_is_missing() -> None:
     expected = [[[0, NO_VALUE, 4094], [NO_VALUE, 1, 2]]]
     packed = pack(fields)
     assert (packed.low, packed.quantum) == (0.0, 1.0)
-    np.testing.assert_array_equal(unpacked(packed, fields.shape), expected)
+    np.testing.assert_array_equal(unpacked(packed.text, fields.shape), expected)
     nothing = pack(np.full((1, 2, 2), np.nan))
-    assert (unpacked(nothing, (1, 2, 2)) == NO_VALUE).all()
+    assert (unpacked(nothing.text, (1, 2, 2)) == NO_VALUE).all()
 
 
 def test_constant_fields_take_no_room() -> None:
     packed = pack(np.full((40, 32, 64), 7.5))
     assert (packed.low, packed.quantum) == (7.5, 0)
-    assert (unpacked(packed, (40, 32, 64)) == 0).all()
+    assert (unpacked(packed.text, (40, 32, 64)) == 0).all()
     assert len(packed.text) < 500
 
 
