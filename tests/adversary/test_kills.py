@@ -128,7 +128,7 @@ class Command:
     def run(self, moment: Moment | None = None) -> int | None:
         """Run it until its end or a signal; returns the exit code."""
         process = start(run, self.folder, self._words, moment)
-        process.join(120)
+        process.join(600)
         return process.exitcode
 
     def complete(self) -> int:

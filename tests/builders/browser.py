@@ -22,7 +22,7 @@ _FLAGS = (
     "--force-device-scale-factor=1",
 )
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_SECONDS = 60  # that anything may take on a busy machine
+_SECONDS = 300  # that anything may take on a busy machine
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Functions in several processes of gloo, in processes that are killed, and in stopped runs."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ import torch
 from fourcastnet_afno.parallel.launch import process_group
 from fourcastnet_afno.training.monitoring.record import StepRecord
 
+_ports = itertools.count(os.getpid())
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
@@ -101,9 +103,7 @@ def start_ranks(
         joined: Whether they are joined already; otherwise ``function`` has no first argument and
             finds its place in the environment.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     processes, answers = [], []
     for rank in range(world_size):
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
@@ -121,6 +121,20 @@ def start_ranks(
     return processes, answers
 
 
+def _free_port() -> int:
+    """A port for the ranks to meet at.
+
+    Systems hand out none below 32768 by themselves, and each process that runs tests tries others
+    than its neighbors: so nobody takes it before the ranks do.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = 12_000 + 500 * (worker % 40) + next(_ports) % 500
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 def on_ranks(
     world_size: int, function: Callable[..., Any], *arguments: object, joined: bool = True
 ) -> list[Any]:
@@ -128,7 +142,7 @@ def on_ranks(
     processes, answers = start_ranks(world_size, function, *arguments, joined=joined)
     results = [answer.recv() for answer in answers]
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     return results
 

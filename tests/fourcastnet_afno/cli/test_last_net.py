@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.errors import InputError
-from fourcastnet_afno.cli.last_net import guard, open_standard_streams
+from fourcastnet_afno.cli.last_net import guard
 
 PROGRAM = [sys.executable, "-m", "fourcastnet_afno"]
 
@@ -98,10 +98,12 @@ def test_closed_descriptors_are_opened() -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_open_descriptors_stay(tmp_path: Path) -> None:
-    before = os.listdir("/dev/fd")
-    open_standard_streams()
-    assert os.listdir("/dev/fd") == before
+def test_open_descriptors_stay() -> None:
+    program = (
+        "import os; from fourcastnet_afno.cli import last_net; before = os.listdir('/dev/fd');"
+        "last_net.open_standard_streams(); assert os.listdir('/dev/fd') == before"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -109,13 +111,19 @@ def test_open_descriptors_stay(tmp_path: Path) -> None:
     [
         ("> /dev/full", 2, "standard output"),
         (">&- 2>&-", 0, ""),
-        ("| (exec <&-; sleep 0.3)", 141, ""),
+        ("| (exec <&-; touch closed)", 141, ""),
         ("2> /dev/full", 0, ""),
     ],
 )
-def test_outputs_that_cannot_be_written(redirection: str, code: int, said: str) -> None:
-    command = f"set -o pipefail; {' '.join(PROGRAM)} --version {redirection}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+def test_outputs_that_cannot_be_written(
+    redirection: str, code: int, said: str, tmp_path: Path
+) -> None:
+    wait = "while [ ! -e closed ]; do sleep 0.01; done; " if "closed" in redirection else ""
+    command = f"set -o pipefail; ({wait}exec {' '.join(PROGRAM)} --version) {redirection}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert (done.returncode, said in done.stderr) == (code, True)
     assert len(done.stderr.splitlines()) == bool(said)
 

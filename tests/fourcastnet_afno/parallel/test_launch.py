@@ -19,7 +19,7 @@ def stop_together(process: Process) -> None:
 def test_an_agreed_stop_is_no_failure(tmp_path: Path) -> None:
     processes, _ = start_ranks(2, stop_together, errors=tmp_path)
     for process in processes:
-        process.join(30)
+        process.join(300)
     for rank in range(2):
         text = (tmp_path / f"rank{rank}.txt").read_text()
         assert "CollectiveStop: enough" in text

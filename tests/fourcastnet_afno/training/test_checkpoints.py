@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path: Path) -> Non
         write_without_space, folder / "last.safetensors", folder / "best.safetensors",
         tmp_path / "message.txt",
     )  # fmt: skip
-    process.join(60)
+    process.join(300)
     message = (tmp_path / "message.txt").read_text()
     assert "last.safetensors" in message
     assert "of step 8" in message

@@ -36,7 +36,7 @@ def test_signals_leave_a_checkpoint_and_an_exit_code(
         time.sleep(0.01)
     assert process.pid is not None
     os.kill(process.pid, number)
-    process.join(60)
+    process.join(300)
     assert process.exitcode == code
     assert step_of(output) == int(read_rows(steps)[-1]["step"])
 

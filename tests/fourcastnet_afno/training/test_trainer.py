@@ -72,7 +72,7 @@ def test_a_run_resumes_with_another_number_of_processes(
             joined=False,
         )
         for process in processes:
-            process.join(60)
+            process.join(300)
         _, metadata = read_checkpoint(output / "checkpoints" / "last.safetensors", "none")
         assert stop is None or metadata["position"]["step"] == stop
     names = ("step", "samples", "loss")
@@ -101,7 +101,7 @@ def test_a_rank_that_fails_in_training_stops_all(data: Path, tmp_path: Path) -> 
         joined=False,
     )
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode not in (None, 0)
     assert "a defect of rank 1" in (tmp_path / "rank0.txt").read_text()
 

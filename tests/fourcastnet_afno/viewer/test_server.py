@@ -26,7 +26,7 @@ def ask(
     server: ViewServer, request: str, method: str = "GET", **headers: str
 ) -> tuple[int, bytes, dict[str, str]]:
     """Status, content and headers of an answer to a request for the page."""
-    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=300)
     path = request if request.startswith("/") else urlsplit(server.url).path + request
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, headers=names)
@@ -125,7 +125,7 @@ def test_ranges_are_ignored(server: ViewServer) -> None:
 )
 def test_hostile_bytes_get_no_fields(server: ViewServer, text: bytes) -> None:
     path = urlsplit(server.url).path.encode()
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=300) as connection:
         connection.sendall(text.replace(b"{path}", path))
         connection.shutdown(socket.SHUT_WR)
         received = b"".join(iter(lambda: connection.recv(65536), b""))

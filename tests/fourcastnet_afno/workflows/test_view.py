@@ -30,10 +30,10 @@ def test_it_serves_until_it_is_interrupted(scored_folder: Path) -> None:
                 text += character
             match = re.search(r"http://127\.0\.0\.1:\d+/\S+", text)
             assert match
-            with urlopen(match[0] + "axes", timeout=60) as response:
+            with urlopen(match[0] + "axes", timeout=300) as response:
                 assert b"2m_temperature" in response.read()
             process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=60)
+            rest, errors = process.communicate(timeout=300)
         finally:
             process.kill()  # does nothing to one that has ended
     assert process.returncode == 0, errors
