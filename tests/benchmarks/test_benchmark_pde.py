@@ -26,6 +26,7 @@ from benchmarks.pde.runs import NUM_WEIGHTS, Run, load_trained, run_missing, sur
 from benchmarks.pde.tables import ablation_table, read_results, scores_table
 from benchmarks.pde.training import Batches, baselines, correlations, roll_out, scores, time_above
 from benchmarks.unet import UNet
+from tests.builders.processes import fast_spawning
 
 PROBLEMS = [
     Darcy(
@@ -203,7 +204,8 @@ def test_runs_tables_and_pictures(tmp_path: Path) -> None:
     data = problem.load(tmp_path / "data")
     runs = [Run(problem=problem, label="afno", kind="afno", seed=seed) for seed in (0, 1)]
     changed = [run for run in variants(problem) if run.spectral_norm]
-    run_missing([*runs, *changed], tmp_path, processes=1)
+    with fast_spawning():
+        run_missing([*runs, *changed], tmp_path, processes=1)
     times = [run.path(tmp_path).stat().st_mtime_ns for run in runs]
     run_missing(runs, tmp_path, processes=1)  # nothing is missing
     assert times == [run.path(tmp_path).stat().st_mtime_ns for run in runs]

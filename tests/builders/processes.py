@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import dask
 import torch
@@ -51,6 +52,13 @@ def fast_workers() -> Iterator[None]:
     """Make the processes of a dask cluster likewise, instead of with imports of their own."""
     ensure_running()  # with the modules of above: dask would name others
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+@contextlib.contextmanager
+def fast_spawning() -> Iterator[None]:
+    """Make the processes likewise that others would spawn."""
+    with patch("multiprocessing.get_context", lambda method=None: _context):
         yield
 
 

@@ -14,6 +14,7 @@ from data_pipeline.loading.windows import WindowDataset
 from data_pipeline.periods import Period
 from data_pipeline.store.packing import StorageConfig
 from data_pipeline.store.reader import PreparedStore
+from tests.builders.processes import fast_spawning
 from tests.builders.stores import KINDS, kind_of
 
 
@@ -126,7 +127,8 @@ def test_processes_read_what_threads_read(
     windows = WindowDataset(
         store, Period(start="2001-01-01", end="2001-03-01"), 1, 1, ["day_of_year_sin"]
     )
-    ours = Loader(windows, 7, seed=0, shuffle=True, workers="processes")
+    with fast_spawning():
+        ours = Loader(windows, 7, seed=0, shuffle=True, workers="processes")
     expected = Loader(windows, 7, seed=0, shuffle=True)
     next(ours.epoch(0))  # an epoch that is left early leaves the processes at rest
     for _ in range(2):
