@@ -58,7 +58,7 @@ def cell_scores(
     members, if it is known, which is float64.
     """
     count, shape = members.shape[1], truth.shape
-    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    mean = _mean_of(members, mean)
     flat = members.reshape(*members.shape[:2], -1)
     bias = (mean - truth).reshape(len(truth), -1)
     sums = [
@@ -77,6 +77,11 @@ def cell_scores(
         "ensemble_variance": variance,
         "debiased_squared_error": bias.reshape(shape) ** 2 - variance / count,
     }
+
+
+def _mean_of(members: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """The mean over members (field, realization, ...), unless it is known."""
+    return members.mean(axis=1, dtype=np.float64) if known is None else known
 
 
 def _sum_of_pairs(values: np.ndarray) -> np.ndarray:
@@ -122,7 +127,7 @@ def ensemble_statistics(
     Members have the shape (field, realization, latitude, longitude), truth and the mean over
     members, if it is known, are one without members.
     """
-    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    mean = _mean_of(members, mean)
     cells = cell_scores(members, truth, mean)
     finite = np.isfinite(cells["crps"])
     present = None if finite.all() else finite
@@ -144,7 +149,7 @@ def energy_score(
     Of many float32 members it is right to about seven digits, else to rounding in float64.
     """
     count = members.shape[1]
-    mean = members.mean(axis=1, dtype=np.float64) if mean is None else mean
+    mean = _mean_of(members, mean)
     flat = members.reshape(*members.shape[:2], -1)
     single = members.dtype == np.float32 and count >= _MANY
     result = np.empty((len(members), averager.num_regions))
