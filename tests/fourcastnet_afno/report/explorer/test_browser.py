@@ -154,8 +154,10 @@ def test_a_click_draws_the_values_at_a_point(
     shown = legend(browser, ".series")
     assert shown.pop("lead time") == "12 h"
     names = [view.name for view in explored.views if view.kind != "spread"]
-    assert list(shown) == [f"{n} ± spread" if n == "ours, mean" else n for n in names]
-    for name, text in shown.items():
+    titles = [f"{n} ± spread" if n == "ours, mean" else n for n in names]
+    assert list(shown) == [*titles, "climatology", "linear"]
+    for name in titles:
+        text = shown[name]
         view = [view.name for view in explored.views].index(name.removesuffix(" ± spread"))
         expected = explored.series(0, 0, view, 4, 2)[1]
         assert number(text) == pytest.approx(expected, abs=0.02), name
