@@ -16,12 +16,10 @@ short time.
 import multiprocessing
 import os
 import resource
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
@@ -34,7 +32,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import describe
+from benchmarks.timing import describe, median_seconds_by_clock
 from data_pipeline.channels import Channel, Channels
 from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.sources.names import UNITS
@@ -51,7 +49,6 @@ from fourcastnet_afno.inference.write import write_forecast
 from fourcastnet_afno.live_scores.scorer import LiveScoring
 from fourcastnet_afno.workflows.config import ExperimentConfig
 
-Clock = Callable[[], float]
 console = Console()
 _STATIC = "geopotential_at_surface"
 _CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -101,7 +98,7 @@ def main(
             "scored": lambda: scored(case, stepper, data),
         }
         clocks = {"processor": time.process_time, "wall": time.perf_counter}
-        seconds = _median_seconds(calls, repeats, clocks)
+        seconds = median_seconds_by_clock(calls, repeats, clocks)
         table = Table(title=f"{num_inits} x {num_members} forecasts of {num_steps} steps")
         for column in ("", "time of", "member-steps/s", "of the plain rollout's"):
             table.add_column(column, justify="right")
@@ -121,20 +118,6 @@ def main(
         f"step; peak disk {disk / 1e6:.1f} MB"
     )
     console.print(describe())
-
-
-def _median_seconds(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clocks: Mapping[str, Clock]
-) -> dict[tuple[str, str], float]:
-    """Median seconds of each call by each clock; the first of the turns is not counted."""
-    times: dict[tuple[str, str], list[float]] = {(n, c): [] for n in calls for c in clocks}
-    for _ in range(repeats + 1):
-        for name, call in calls.items():
-            started = {clock: now() for clock, now in clocks.items()}
-            call()
-            for clock, now in clocks.items():
-                times[name, clock].append(now() - started[clock])
-    return {key: statistics.median(values[1:]) for key, values in times.items()}
 
 
 def build(case: Case) -> tuple[Stepper, xr.Dataset]:

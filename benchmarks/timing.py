@@ -25,13 +25,27 @@ def median_seconds(
     memory that was not used while the other calls had their turns. ``time.process_time`` as the
     ``clock`` leaves out the time of other programs, and adds up that of all threads.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    seconds = median_seconds_by_clock(calls, repeats, {"": clock}, device, warm=warm)
+    return {name: value for (name, _), value in seconds.items()}
+
+
+def median_seconds_by_clock(
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clocks: Mapping[str, Callable[[], float]],
+    device: str = "cpu",
+    *,
+    warm: bool = False,
+) -> dict[tuple[str, str], float]:
+    """``median_seconds`` of each call by each of several clocks that run at the same time."""
+    times: dict[tuple[str, str], list[float]] = {(n, c): [] for n in calls for c in clocks}
     for _ in range(repeats + 1):
         for name, call in calls.items():
             if warm:
                 call()
-            times[name].append(_seconds(call, device, clock))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+            for clock, value in _seconds(call, device, clocks).items():
+                times[name, clock].append(value)
+    return {key: statistics.median(values[1:]) for key, values in times.items()}
 
 
 def waiting_for(device: str) -> Callable[[], object]:
@@ -39,13 +53,15 @@ def waiting_for(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize if device == "cuda" else lambda: None
 
 
-def _seconds(call: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
+def _seconds(
+    call: Callable[[], object], device: str, clocks: Mapping[str, Callable[[], float]]
+) -> dict[str, float]:
     synchronize = waiting_for(device)
     synchronize()
-    started = clock()
+    started = {name: clock() for name, clock in clocks.items()}
     call()
     synchronize()
-    return clock() - started
+    return {name: clock() - started[name] for name, clock in clocks.items()}
 
 
 def large_product(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Callable[[], object]:

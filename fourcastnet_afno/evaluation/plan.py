@@ -11,6 +11,7 @@ from fourcastnet_afno.evaluation.inputs.climatologies import FieldsByTime
 from fourcastnet_afno.evaluation.inputs.fields import FieldSource
 from fourcastnet_afno.evaluation.inputs.truth import TruthFields
 from fourcastnet_afno.evaluation.metrics.metric import Statistic
+from fourcastnet_afno.evaluation.statistics.averages import slices_of
 from fourcastnet_afno.evaluation.statistics.pairs import PairSettings
 from fourcastnet_afno.evaluation.statistics.patches import PatchEnergy
 from fourcastnet_afno.evaluation.statistics.spectra import EnergySpectrum
@@ -94,9 +95,9 @@ def split(
         groups.setdefault(name, []).append(index)
     return [
         ScoringTask(tuple(group), inits, leads)
-        for inits in _ranges(len(plan.init_times), num_inits)
+        for inits in slices_of(len(plan.init_times), num_inits)
         for group in groups.values()
-        for leads in _ranges(len(plan.lead_times), num_leads)
+        for leads in slices_of(len(plan.lead_times), num_leads)
     ]
 
 
@@ -104,7 +105,3 @@ def _chunked(target: int, chunk: int, total: int) -> int:
     """About ``target``, at least 1 and at most ``total``, complete chunks where possible."""
     count = min(max(target, 1), total)
     return count - count % chunk if count >= chunk and count < total else count
-
-
-def _ranges(total: int, length: int) -> list[slice]:
-    return [slice(start, min(start + length, total)) for start in range(0, total, length)]

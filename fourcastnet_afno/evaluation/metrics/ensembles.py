@@ -34,6 +34,7 @@ from fourcastnet_afno.evaluation.statistics.averages import (
     Averager,
     cache_sized_slices,
     masked_mean,
+    slices_of,
 )
 from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
@@ -105,18 +106,14 @@ def _sums_about(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums over members (realization, cell) of (x - center)^2 and of |x - center + shift|."""
     squares, distances = np.zeros(center.shape), np.zeros(center.shape)
-    for cells in _slices(len(center), _CELLS_TOGETHER):
-        for some in _slices(len(values), _VALUES_TOGETHER // _CELLS_TOGETHER):
+    for cells in slices_of(len(center), _CELLS_TOGETHER):
+        for some in slices_of(len(values), _VALUES_TOGETHER // _CELLS_TOGETHER):
             deviations = values[some, cells].astype(np.float64)
             deviations -= center[cells]
             squares[cells] += np.square(deviations).sum(axis=0)
             deviations += shift[cells]
             distances[cells] += np.abs(deviations, out=deviations).sum(axis=0)
     return squares, distances
-
-
-def _slices(total: int, length: int) -> list[slice]:
-    return [slice(start, min(start + length, total)) for start in range(0, total, length)]
 
 
 def ensemble_statistics(
@@ -172,7 +169,7 @@ def _distances(
     Roots of the weights (cell,) scale the cells. The sum is None where rounding might show.
     """
     product, squares = np.zeros(0), np.zeros(len(values))
-    for cells in _slices(len(center), _CELLS_TOGETHER):
+    for cells in slices_of(len(center), _CELLS_TOGETHER):
         middle, scale = center[cells].astype(dtype), roots[cells].astype(dtype)
         points = np.subtract(values[:, cells], middle, dtype=dtype)  # which changes no distance
         points *= scale
@@ -186,7 +183,7 @@ def _distances(
 def _sum_of_distances(product: np.ndarray, dtype: type) -> float | None:
     """Sum of the distances of all pairs of points, from their inner products (point, point)."""
     total, num_close, norms = 0.0, 0, np.diagonal(product).astype(np.float64)
-    for some in _slices(len(norms), _VALUES_TOGETHER // (2 * len(norms)) + 1):
+    for some in slices_of(len(norms), _VALUES_TOGETHER // (2 * len(norms)) + 1):
         later = slice(some.start, None)
         sums = norms[some, None] + norms[later]
         squares = sums - 2 * product[some, later]
@@ -209,7 +206,7 @@ def rank_histogram(members: np.ndarray, truth: np.ndarray, weights: np.ndarray) 
     if np.array_equal(rounded, truth, equal_nan=True):  # comparing without a copy of the members
         truth = rounded
     below, equal, present = np.zeros(truth.shape, int), np.zeros(truth.shape, int), True
-    for some in _slices(count, _MOST_OF_A_BYTE):
+    for some in slices_of(count, _MOST_OF_A_BYTE):
         part = members[:, some]
         below += _count(part < truth[:, None])
         equal += _count(part == truth[:, None])

@@ -4,8 +4,6 @@ No result depends on how fields are grouped. Where values are missing (NaN) the 
 cells that have both forecast and truth.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 # Values of a tile: few enough to stay in the caches, so many that threads rarely wait.
@@ -59,11 +57,14 @@ def masked_mean(averager: Averager, values: np.ndarray, present: np.ndarray | No
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
 
 
-def cache_sized_slices(total: int, num_cells: int) -> Iterator[slice]:
+def slices_of(total: int, length: int) -> list[slice]:
+    """Ranges of ``length`` that cover a total; the last one may be shorter."""
+    return [slice(start, min(start + length, total)) for start in range(0, total, length)]
+
+
+def cache_sized_slices(total: int, num_cells: int) -> list[slice]:
     """Ranges of fields that stay in the caches."""
-    length = tile_length(num_cells)
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
+    return slices_of(total, tile_length(num_cells))
 
 
 def tile_length(num_cells: int) -> int:

@@ -115,7 +115,7 @@ class TruthBlock:
         return masked_mean(averager, values**2 if is_squared else values, present)
 
     def _tiles(self) -> list[slice]:
-        return list(cache_sized_slices(len(self.fields), self.fields[0].size))
+        return cache_sized_slices(len(self.fields), self.fields[0].size)
 
     def _present(self, tile: slice) -> np.ndarray | None:
         return None if self.complete[tile].all() else np.isfinite(self.anomalies[tile])
