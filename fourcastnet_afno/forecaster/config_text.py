@@ -5,8 +5,9 @@ Every parser of settings is made here: ``read_yaml`` is the one reader of YAML.
 
 import re
 from collections.abc import Mapping
-from dataclasses import is_dataclass
-from functools import cache
+from copy import deepcopy
+from dataclasses import dataclass, field, is_dataclass
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
@@ -64,13 +65,30 @@ def _parser_of(kind: type) -> ArgumentParser:
 def parse_config(kind: type[Config], record: Mapping[str, Any]) -> Config:
     """A configuration dataclass from the plain values that a checkpoint keeps of it.
 
+    One command reads the same record several times, and to parse it takes a quarter of a second:
+    the latest ones are kept, and each caller has a copy of its own.
+
     Raises:
         InputError: If a value is wrong, or could name code, see ``require_plain_values``.
     """
-    require_plain_values(kind, record)
+    return deepcopy(_parsed(kind, _Record(repr(record), record)))
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Plain values that equal others by their text, in which 1, 1.0, True and "1" differ."""
+
+    text: str
+    values: Mapping[str, Any] = field(compare=False, repr=False)
+
+
+@lru_cache(maxsize=64)
+def _parsed(kind: type[Config], record: _Record) -> Config:
+    """The configuration of a record; errors are not kept."""
+    require_plain_values(kind, record.values)
     parser = _parser_of(kind)
     try:
-        given = {"config": _without_empty_groups(kind, record)}
+        given = {"config": _without_empty_groups(kind, record.values)}
         return parser.instantiate(parser.parse_object(given))["config"]
     except InputError:
         raise

@@ -74,3 +74,23 @@ def test_no_value_imports_a_module(
 def test_stored_settings_that_are_wrong_are_named(record: dict, named: tuple[str, ...]) -> None:
     with rejects("bad-setting", *named):
         parse_config(ModelConfig, record)
+
+
+def test_nobody_changes_the_configuration_of_others() -> None:
+    record = asdict(DiagnosticConfig(nonnegative=["a*"]))
+    first = parse_config(DiagnosticConfig, record)
+    first.nonnegative.append("b*")
+    record["nonnegative"].append("c*")
+    assert parse_config(DiagnosticConfig, record).nonnegative == ["a*", "c*"]
+    record["nonnegative"].pop()
+    assert parse_config(DiagnosticConfig, record).nonnegative == ["a*"]
+
+
+def test_values_of_another_type_are_read_anew() -> None:
+    assert parse_config(ModelConfig, {"num_history": 1}).num_history == 1
+    for _ in range(2):  # an error is raised again, too
+        for wrong in (True, 1.5, "many"):
+            with rejects("bad-setting", "num_history", str(wrong)):
+                parse_config(ModelConfig, {"num_history": wrong})
+    for kind in (ModelConfig, DiagnosticConfig):  # of the same values, which are none
+        assert parse_config(kind, {}) == kind()
