@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.timing import describe, median_seconds
 from data_pipeline.store.reader import PreparedStore
+from fourcastnet_afno.cli.freed_memory import keep_freed_memory
 from fourcastnet_afno.forecaster.checkpoint import load_forecaster
 from fourcastnet_afno.inference.config import EnsembleConfig, ForecastConfig
 from fourcastnet_afno.inference.initial_states import parse_init_times
@@ -54,6 +55,7 @@ def ensembles(
         compile: Whether to try compiled networks, which takes minutes.
     """
     torch.set_num_threads(num_threads)
+    keep_freed_memory()
     dataset = PreparedStore(store or run / "data.zarr").prognostic.dataset()
     times = parse_init_times(init_times)
     forecasters = [load_forecaster(run / "checkpoints" / "best.safetensors") for _ in range(2)]

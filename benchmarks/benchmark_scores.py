@@ -38,6 +38,7 @@ from data_pipeline.grids.grid import LatLonGrid
 from data_pipeline.sources.names import UNITS
 from data_pipeline.timestep import Timestep
 from data_pipeline.yaml_text import read_yaml
+from fourcastnet_afno.cli.freed_memory import keep_freed_memory
 from fourcastnet_afno.evaluation.config import EvaluationConfig
 from fourcastnet_afno.forecaster.config_text import parse_config
 from fourcastnet_afno.forecaster.forecaster import FieldSpec, Forecaster
@@ -87,6 +88,7 @@ def main(
         repeats: Interleaved repeats, after one that is not counted; 0 for memory and disk alone.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     case = Case(
         num_members=num_members, num_steps=num_steps, num_inits=num_inits, batch_size=batch_size,
         network=network, threads=threads,
@@ -214,6 +216,7 @@ def _size(folder: Path) -> int:
 
 def _measure(case: Case, queue: "SimpleQueue[tuple[int, int, int]]") -> None:
     torch.set_num_threads(case.threads)
+    keep_freed_memory()
     stepper, data = build(case)
     before = _peak()
     started = time.perf_counter()

@@ -16,6 +16,7 @@ from data_pipeline.redaction import remember_secrets, remember_secrets_of_text
 from data_pipeline.simulation.user_code import only_code_of_user
 from data_pipeline.terminal import new_console, print_line
 from data_pipeline.yaml_text import read_settings, read_settings_file, read_yaml
+from fourcastnet_afno.cli.freed_memory import keep_freed_memory
 from fourcastnet_afno.cli.functions import RUN
 from fourcastnet_afno.cli.parser import PROGRAM, function_of, known_options, parse
 from fourcastnet_afno.cli.stopping import SystemStopError, stopped_by_system
@@ -63,6 +64,7 @@ def run_verb(name: str, words: Sequence[str]) -> int:
             f"and srun are for {', '.join(n for n, verb in VERBS.items() if verb.is_parallel)}",
             code="one-process",
         )
+    keep_freed_memory()
     signals = stopped_by_system() if VERBS[name].resumes else nullcontext()
     try:
         with only_code_of_user(named), signals:

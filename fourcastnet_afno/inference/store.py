@@ -275,7 +275,7 @@ class ForecastStore:
             variable.attrs.update((_COORDINATES | layout.grid.coordinate_attrs).get(str(name), {}))
         compressors = ()
         if layout.config.compression != "none":
-            compressors = (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),)
+            compressors = (BloscCodec(cname="zstd", clevel=2, shuffle="shuffle"),)
         for name, variable in template.data_vars.items():
             variable.attrs["long_name"] = str(name).replace("_", " ")
             if name in _STANDARD:

@@ -168,8 +168,9 @@ class Mlp(nn.Sequential):
         dtype = torch.get_autocast_dtype(device) if autocast else first.weight.dtype
         values = (input, first.weight, first.bias, second.weight, second.bias)
         keep = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+        run = _Perceptron.apply if keep else _Perceptron.forward
         with torch.autocast(device, enabled=False):
-            return _Perceptron.apply(*(value.to(dtype) for value in values), keep)[0]
+            return run(*(value.to(dtype) for value in values), keep)[0]
 
 
 class _Perceptron(torch.autograd.Function):

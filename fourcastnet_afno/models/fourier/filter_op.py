@@ -24,6 +24,7 @@ from fourcastnet_afno.models.fourier.transforms import (
     MatrixTransform,
     ModeAxis,
     Transform,
+    called_directly,
     matrix_operations,
     plan_for,
     transform_for,
@@ -83,10 +84,10 @@ def filter_modes(tokens: Tensor, weights: Filter, spectrum: str, rows: Rows = AL
         shape = (sum(rows.partition.token_rows), *tokens.shape[2:])
         transform = ShardedTransform(_transform(shape, weights.kernels[0], spectrum), rows)
         return _ShardedFilter.apply(tokens.contiguous(), transform, *layers, *weights.kernels)
-    if torch.compiler.is_exporting():  # matrix products, for users who lack this operator
-        return _filter(tokens.contiguous(), *weights, spectrum, False)[0]
     tensors = (tokens, *layers, *weights.kernels)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if called_directly(keep):
+        return _filter(tokens.contiguous(), *weights, spectrum, False)[0]
     return _forward(tokens.contiguous(), *weights, spectrum, keep)[0]
 
 

@@ -23,6 +23,7 @@ from fourcastnet_afno.models.fourier.transforms import (
     LocalTransform,
     MatrixTransform,
     Transform,
+    called_directly,
     matrix_operations,
     plan_for,
     transform_for,
@@ -79,10 +80,10 @@ def mix_modes(
         transform = ShardedTransform(full, rows)
         keep = torch.is_grad_enabled()
         return _ShardedMixing.apply(tokens.contiguous(), transform, keep, *perceptron)
-    if torch.compiler.is_exporting():  # matrix products, for users who lack this operator
-        return _mix(tokens.contiguous(), *perceptron, spectrum, False)[0]
     tensors = (tokens, *perceptron[:5])
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if called_directly(keep):
+        return _mix(tokens.contiguous(), *perceptron, spectrum, False)[0]
     return _forward(tokens.contiguous(), *perceptron, spectrum, keep)[0]
 
 

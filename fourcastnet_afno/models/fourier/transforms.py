@@ -481,3 +481,12 @@ def _as_real(spectrum: Tensor) -> Tensor:
 def _as_complex(modes: Tensor) -> Tensor:
     """Inverse of ``_as_real``."""
     return torch.complex(*modes.unbind(-2))
+
+
+def called_directly(keep: bool) -> bool:
+    """Whether a function on modes runs as it is, not as an operator of torch.
+
+    An export shows its matrix products, to users who lack the operator; and forecasts, which keep
+    nothing for gradients, save the time that torch takes around one.
+    """
+    return torch.compiler.is_exporting() or not (keep or torch.compiler.is_compiling())
