@@ -84,15 +84,18 @@ def from_coefficients(
 ) -> Climatology:
     """A climatology of harmonics, see ``data_pipeline.preprocessing.climatology``."""
     hours = coefficients["hour"].values
+    known: dict[Channel, xr.DataArray] = {}  # whose values may be read anew each time
 
-    def picked(channel: Channel) -> np.ndarray:
-        return pick(coefficients, channel).transpose("hour", "harmonic", ...).values
+    def picked(channel: Channel) -> xr.DataArray:
+        if channel not in known:
+            known[channel] = pick(coefficients, channel).transpose("hour", "harmonic", ...)
+        return known[channel]
 
     def at(channel: Channel, times: np.ndarray) -> np.ndarray:
-        return fields_at(picked(channel), hours, times)
+        return fields_at(picked(channel).values, hours, times)
 
     def mean(channel: Channel) -> np.ndarray:
-        return picked(channel)[:, 0].mean(axis=0, dtype=np.float64)
+        return picked(channel).values[:, 0].mean(axis=0, dtype=np.float64)
 
     return Climatology(
         at=at,

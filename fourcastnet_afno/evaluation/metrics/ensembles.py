@@ -63,7 +63,7 @@ def cell_scores(
     flat = members.reshape(*members.shape[:2], -1)
     bias = (mean - truth).reshape(len(truth), -1)
     sums = [
-        (_sum_of_pairs(values), *_sums_about(values, center, shift))
+        _sums_over_members(values, center, shift)
         for values, center, shift in zip(flat, mean.reshape(bias.shape), bias, strict=True)
     ]
     pairs, squares, distances = (np.reshape(x, shape) for x in zip(*sums, strict=True))
@@ -85,35 +85,28 @@ def _mean_of(members: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     return members.mean(axis=1, dtype=np.float64) if known is None else known
 
 
-def _sum_of_pairs(values: np.ndarray) -> np.ndarray:
-    """Sums (cell,) of the distances of all pairs of members (realization, cell).
+def _sums_over_members(
+    values: np.ndarray, center: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums (cell,) over members x (realization, cell).
 
-    They are sorted in their own precision, some cells at a time, that stay in the cache.
+    They are those of the distances of all pairs, of (x - center)^2 and of |x - center + shift|.
+    Members are sorted in their own precision, some cells at a time, that stay in the cache.
     """
     count, num_cells = values.shape
     ranks = 2.0 * np.arange(1, count + 1) - count - 1
-    pairs = np.empty(num_cells)
+    pairs, squares, distances = np.empty((3, num_cells))
     for cells in cache_sized_slices(num_cells, _SORTED_TOGETHER * count):
         # Rows that are a power of two apart fall on each other in the cache: not so the copy's.
         ordered = np.ascontiguousarray(values[:, cells]).T.copy()
         ordered.sort(axis=-1)
-        pairs[cells] = 2 * ordered.astype(np.float64) @ ranks
-    return pairs
-
-
-def _sums_about(
-    values: np.ndarray, center: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over members (realization, cell) of (x - center)^2 and of |x - center + shift|."""
-    squares, distances = np.zeros(center.shape), np.zeros(center.shape)
-    for cells in slices_of(len(center), _CELLS_TOGETHER):
-        for some in slices_of(len(values), _VALUES_TOGETHER // _CELLS_TOGETHER):
-            deviations = values[some, cells].astype(np.float64)
-            deviations -= center[cells]
-            squares[cells] += np.square(deviations).sum(axis=0)
-            deviations += shift[cells]
-            distances[cells] += np.abs(deviations, out=deviations).sum(axis=0)
-    return squares, distances
+        deviations = ordered.astype(np.float64)
+        deviations -= center[cells, None]
+        pairs[cells] = 2 * deviations @ ranks
+        squares[cells] = np.vecdot(deviations, deviations)
+        deviations += shift[cells, None]
+        distances[cells] = np.abs(deviations, out=deviations).sum(axis=-1)
+    return pairs, squares, distances
 
 
 def ensemble_statistics(
