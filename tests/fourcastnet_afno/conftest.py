@@ -10,6 +10,7 @@ from fourcastnet_afno.cli.main import main
 from tests.builders.browser import Browser, open_browser
 from tests.builders.folders import shared_folder
 from tests.builders.forecasts import make_forecast, make_truth, to_weatherbench
+from tests.builders.pictures import drawn_pictures
 
 
 @pytest.fixture(scope="session")
@@ -50,4 +51,5 @@ def _score_two_forecasts(folder: Path) -> None:
         "--evaluation.channels=[z500,t2m]", "--evaluation.num_resamples=50",
         "--evaluation.reference=theirs",
     ]  # fmt: skip
-    assert main(arguments) == 0
+    with drawn_pictures():
+        assert main(arguments) == 0

@@ -26,7 +26,7 @@ from tests.builders.simulated import make_planet_config
 
 @pytest.mark.parametrize("rule", [250.0, "climatology"])
 def test_what_was_filled_is_not_scored(
-    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str], rule: FillRule
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: FillRule
 ) -> None:
     """Temperature over land, and one value in one state, by hand over the cells that are there."""
     data, name = make_dataset(), "2m_temperature"
@@ -71,7 +71,7 @@ def test_what_was_filled_is_not_scored(
 
 
 def test_a_run_is_scored_next_to_the_baselines(
-    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     scores_only = EvaluationConfig(num_resamples=0, spectra=False, baselines=["persistence"])
@@ -99,9 +99,7 @@ def test_a_run_is_scored_next_to_the_baselines(
     assert str(best) in scores.attrs["notes"]
 
 
-def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
-    tmp_path: Path, blank_pictures: None
-) -> None:
+def test_the_map_of_the_report_shows_the_baselines_that_were_scored(tmp_path: Path) -> None:
     make_dataset().to_netcdf(tmp_path / "data.nc")
     scored = EvaluationConfig(
         num_resamples=0,
@@ -121,7 +119,7 @@ def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
 
 
 def test_the_simulator_of_a_run_is_a_baseline(
-    tmp_path: Path, blank_pictures: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = AFNONetConfig(patch_size=(4, 4), embed_dim=8, depth=1, num_blocks=2)
     experiment = ExperimentConfig(

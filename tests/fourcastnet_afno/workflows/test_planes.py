@@ -73,7 +73,7 @@ def scores_of(config: ExperimentConfig, run: Path) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def torus_run(tmp_path_factory: pytest.TempPathFactory, blank_pictures: None) -> Path:
+def torus_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torus")
     make_advection().to_netcdf(folder / "data.nc")
     config = make_config(folder / "data.nc", ["tracer"], 5)

@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory, blank_pictures: None) -> Path:
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs") / "whole"
     stages = [Stage(epochs=15, learning_rate=8e-3), Stage(epochs=1, num_steps=2)]
     config = make_experiment(data, stages=stages, ema_decay=0.5, input_noise=0.0)

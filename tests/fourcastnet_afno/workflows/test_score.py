@@ -48,9 +48,7 @@ def test_the_command_scores_files(scored_folder: Path) -> None:
     assert len(lines) == 1 + 5 * 2 * 2 * 4
 
 
-def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
-    tmp_path: Path, blank_pictures: None
-) -> None:
+def test_the_map_of_the_report_shows_the_baselines_that_were_scored(tmp_path: Path) -> None:
     series = make_truth(400)
     truth = series.isel(time=slice(300, 400))
     make_forecast(truth, num_inits=1).to_netcdf(tmp_path / "ours.nc")

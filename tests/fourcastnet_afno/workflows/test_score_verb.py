@@ -44,9 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_verb_scores_forecasts_side_by_side(
-    files: Path, tmp_path: Path, blank_pictures: None
-) -> None:
+def test_the_verb_scores_forecasts_side_by_side(files: Path, tmp_path: Path) -> None:
     words = ["evaluate", f"--forecast={files / 'one.zarr'}", f"--forecast=b={files / 'two.nc'}"]
     words += ["--truth", str(files / "truth.nc"), "--climatology", str(files / "years.nc")]
     words += ["--training", str(files / "years.nc"), "--evaluation.regions=[global,tropics]"]

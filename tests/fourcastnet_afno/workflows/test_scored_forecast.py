@@ -64,7 +64,7 @@ def test_fields_may_be_kept_as_well(files: Files, tmp_path: Path, keep: str, axe
 
 
 def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
-    files: Files, tmp_path: Path, blank_pictures: None, monkeypatch: pytest.MonkeyPatch
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are fitted once, and again only where the scores were there already."""
     fit = Mock(wraps=fit_linear)
@@ -81,9 +81,7 @@ def test_the_map_of_the_report_shows_the_baselines_that_were_scored(
         assert fit.call_count == number
 
 
-def test_a_repository_has_the_scores_of_a_store(
-    files: Files, tmp_path: Path, blank_pictures: None
-) -> None:
+def test_a_repository_has_the_scores_of_a_store(files: Files, tmp_path: Path) -> None:
     pytest.importorskip("icechunk", reason="needs icechunk")
     files.forecast(tmp_path)
     files.forecast(tmp_path, f"--output={tmp_path / 'all.icechunk@branch.main/first'}")
@@ -99,9 +97,7 @@ def test_a_repository_has_the_scores_of_a_store(
     assert "committed" in (tmp_path / "report.html").read_text()
 
 
-def test_truth_is_by_default_the_data_of_the_run(
-    files: Files, tmp_path: Path, blank_pictures: None
-) -> None:
+def test_truth_is_by_default_the_data_of_the_run(files: Files, tmp_path: Path) -> None:
     """And the report shows scores without fields; complete ones are kept or replaced as asked."""
     words = [f"--scores={tmp_path / 'scores.nc'}", "--keep=none"]
     files.forecast(tmp_path, *words, f"--report={tmp_path / 'r.html'}")

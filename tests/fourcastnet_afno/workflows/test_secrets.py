@@ -56,7 +56,7 @@ def require_no_secret(text: str | bytes, place: object) -> None:
 
 
 def test_no_artifact_and_no_message_of_a_run_has_a_secret(
-    blank_pictures: None, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = make_secret_experiment(*SECRETS)
     assert run("quickstart --output=run", config) == 0

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(folder: Path, blank_pictures: None) -> xr.Dataset:
+def first(folder: Path) -> xr.Dataset:
     """Scores of the script; what it printed is in ``printed.txt``."""
     with pytest.MonkeyPatch.context() as patch, (folder / "printed.txt").open("w") as file:
         patch.chdir(folder)
