@@ -78,6 +78,7 @@ def test_an_installed_wheel_forecasts_without_data(built: Path, tmp_path: Path) 
     run(sys.executable, *install, libraries, wheel, folder=tmp_path)
     (libraries / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     words = ["forecast", "--checkpoint", "quickstart", "--steps", "2"]
+    words += ["--evaluation.maps=false", "--evaluation.spectra=false"]  # figures that take seconds
     text = run(python, "-I", "-m", "fourcastnet_afno", *words, folder=tmp_path)
     assert "geopotential" in text
     where = "import fourcastnet_afno; print(fourcastnet_afno.__file__)"
