@@ -170,8 +170,7 @@ class Mlp(nn.Sequential):
         keep = torch.is_grad_enabled() and any(value.requires_grad for value in values)
         run = _Perceptron.apply if keep else _Perceptron.forward
         with torch.autocast(device, enabled=False):
-            tokens, *layers = (value.to(dtype) for value in values)
-            weight1, bias1, weight2, bias2 = layers
+            tokens, weight1, bias1, weight2, bias2 = (value.to(dtype) for value in values)
             return run(tokens, weight1, bias1, weight2, bias2, keep)[0]
 
 

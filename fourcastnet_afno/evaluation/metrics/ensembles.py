@@ -40,7 +40,7 @@ from fourcastnet_afno.evaluation.statistics.pairs import PairBlock
 
 _ALMOST_FAIR = 0.95
 _SORTED_TOGETHER = 8  # of the values of other tiles, which are not copied
-_CELLS_TOGETHER, _VALUES_TOGETHER = 2**12, 2**16  # of sums over members
+_CELLS_TOGETHER, _VALUES_TOGETHER = 2**12, 2**16  # of distances of members
 _MOST_OF_A_BYTE = 255
 # From so many float32 members on, products of pairs are float32, if at most this share of the pairs
 # is closer than this part of their squared norms: what is close is lost in the rounding.

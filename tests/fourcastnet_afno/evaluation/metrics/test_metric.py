@@ -37,9 +37,7 @@ def scores() -> Iterator[xr.Dataset]:
     del METRICS["l4"]
 
 
-def test_a_registered_metric_is_scored_and_shown(
-    scores: xr.Dataset, tmp_path: Path, blank_pictures: None
-) -> None:
+def test_a_registered_metric_is_scored_and_shown(scores: xr.Dataset, tmp_path: Path) -> None:
     valid = FORECAST["init_time"] + FORECAST["lead_time"]
     error = FORECAST["2m_temperature"] - TRUTH["2m_temperature"].sel(time=valid).drop_vars("time")
     weights = xr.DataArray(GRID.area_weights(), dims=GRID.dims) / GRID.area_weights().sum()
